@@ -1,0 +1,208 @@
+"""Every error the library raises.
+
+    EipError
+    ├── ConfigurationError (ValueError)    the program is wrong; raised before anything is sent
+    │   ├── UnsupportedChannel             the transport has no such kind of channel
+    │   ├── InvalidPattern                 an event pattern or filter policy the service would refuse
+    │   └── InvalidMessage                 a message that the channel can never carry
+    │       └── MessageTooLarge
+    ├── TransportError                     the service or the way to it failed
+    │   ├── ConnectionLost                 (transient) no answer, or the connection broke
+    │   ├── Throttled                      (transient) the service asks to slow down
+    │   ├── ChannelNotFound
+    │   ├── AccessDenied
+    │   ├── LeaseLost                      the message may be with another consumer: it was not settled
+    │   └── SendError                      not accepted by the service
+    │       └── PartialSendError           some were accepted, some were not
+    ├── DecodeError (ValueError)           received bytes that are not what they should be
+    ├── AddressRefused                     a return address outside the allow-list
+    ├── StoreError                         a pattern's store failed or refused
+    ├── RequestTimeout (TimeoutError)      no reply before the deadline
+    └── Disposition                        raised by handlers to say what becomes of the message
+        ├── Reject                         to the dead-letter channel now, without retries
+        ├── Park                           aside, with its whole message group
+        └── Retry                          again, after a delay of the handler's choice
+
+Drivers map foreign errors to these at their border and keep the original as ``__cause__``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from eip.message import Message
+
+__all__ = [
+    "AccessDenied",
+    "AddressRefused",
+    "ChannelNotFound",
+    "ConfigurationError",
+    "ConnectionLost",
+    "DecodeError",
+    "Disposition",
+    "EipError",
+    "FailedEntry",
+    "InvalidMessage",
+    "InvalidPattern",
+    "LeaseLost",
+    "MessageTooLarge",
+    "Park",
+    "PartialSendError",
+    "Reject",
+    "RequestTimeout",
+    "Retry",
+    "SendError",
+    "StoreError",
+    "Throttled",
+    "TransportError",
+    "UnsupportedChannel",
+]
+
+
+class EipError(Exception):
+    """Base of every error of this library."""
+
+
+class ConfigurationError(EipError, ValueError):
+    """The program asks for something that cannot be; nothing was sent."""
+
+
+class UnsupportedChannel(ConfigurationError):
+    """The transport has no such kind of channel.
+
+    ``kind`` is what was asked for, ``available`` the kinds that the transport has.
+    """
+
+    def __init__(self, transport: str, kind: str, available: Iterable[str]) -> None:
+        self.transport, self.kind, self.available = transport, kind, tuple(available)
+        super().__init__(f"{transport} has no {kind}; it has: {', '.join(self.available) or 'nothing'}")
+
+
+class InvalidPattern(ConfigurationError):
+    """An event pattern or filter policy that the service would refuse.
+
+    ``reason`` is the service's own text, ``pointer`` the offending place as a JSON pointer (RFC 6901), "" for the whole.
+    """
+
+    def __init__(self, reason: str, *, pointer: str = "") -> None:
+        self.reason, self.pointer = reason, pointer
+        super().__init__(f"{reason}\n at {pointer}" if pointer else reason)
+
+
+class InvalidMessage(ConfigurationError):
+    """A message that the channel can never carry, found before sending; never retried."""
+
+
+class MessageTooLarge(InvalidMessage):
+    """The encoded message, attributes included, exceeds the channel's limit; both in bytes of UTF-8."""
+
+    def __init__(self, size: int, limit: int, *, channel: str = "") -> None:
+        self.size, self.limit, self.channel = size, limit, channel
+        where = f" of {channel}" if channel else ""
+        super().__init__(
+            f"message of {size:,} bytes exceeds the limit{where} of {limit:,}; send less, or use a claim check"
+        )
+
+
+class TransportError(EipError):
+    """The service, or the way to it, failed.
+
+    ``transient`` tells whether the same call may succeed later.
+    """
+
+    transient = False
+
+
+class ConnectionLost(TransportError):
+    """No connection, or it broke before the answer came: the call may or may not have taken effect."""
+
+    transient = True
+
+
+class Throttled(TransportError):
+    """The service asks to slow down; nothing took effect."""
+
+    transient = True
+
+
+class ChannelNotFound(TransportError):
+    """The channel does not exist; declare it with ``eip.topology``."""
+
+
+class AccessDenied(TransportError):
+    """The credentials do not allow the call."""
+
+
+class LeaseLost(TransportError):
+    """The lease ran out or was taken: another consumer may have the message, so it was not settled."""
+
+
+class SendError(TransportError):
+    """The service did not accept the message."""
+
+
+class FailedEntry(NamedTuple):
+    """One message of a batch that was not accepted, and why."""
+
+    message: Message[Any]
+    error: Exception
+
+
+class PartialSendError(SendError):
+    """Some messages of one ``send`` were not accepted; the others were, and must not be sent again.
+
+    ``failed`` holds the refused entries in the order given, ``sent`` the number accepted.
+    """
+
+    def __init__(self, failed: Sequence[FailedEntry], *, sent: int) -> None:
+        self.failed, self.sent = tuple(failed), sent
+        self.transient = any(getattr(entry.error, "transient", False) for entry in self.failed)
+        super().__init__(
+            f"{len(self.failed)} of {len(self.failed) + sent} messages not accepted; first: {self.failed[0].error}"
+        )
+
+
+class DecodeError(EipError, ValueError):
+    """Received bytes that are not what they should be; goes to the dead-letter channel, never retried."""
+
+
+class AddressRefused(EipError):
+    """A return address outside the allow-list; nothing was sent there."""
+
+    def __init__(self, address: str, *, reason: str = "not in the allow-list") -> None:
+        self.address = address
+        super().__init__(f"return address {address!r} refused: {reason}")
+
+
+class StoreError(EipError):
+    """A pattern's store failed, or refused the change."""
+
+
+class RequestTimeout(EipError, TimeoutError):
+    """No reply came before the deadline."""
+
+
+class Disposition(EipError):
+    """Raised by a handler to say what becomes of the message, instead of the default retry."""
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason or type(self).__name__.lower()
+        super().__init__(self.reason)
+
+
+class Reject(Disposition):
+    """The message can never be handled: to the dead-letter channel now, with the reason."""
+
+
+class Park(Disposition):
+    """Put the message aside, and with it every later message of its group, to the dead-letter channel."""
+
+
+class Retry(Disposition):
+    """Handle the message again after ``delay`` seconds (default: the consumer's backoff)."""
+
+    def __init__(self, reason: str = "", *, delay: float | None = None) -> None:
+        self.delay = delay
+        super().__init__(reason)
