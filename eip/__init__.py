@@ -1,0 +1,1 @@
+"""Enterprise integration patterns as composable asyncio primitives."""

@@ -1,0 +1,40 @@
+"""The one source of wall-clock time, so that a virtual clock can stand in for it.
+
+Timers use the event loop's own clock; everything that is written down (``created_at``, deadlines, deduplication
+windows) uses `now`. `eip.testing` replaces it together with the loop's clock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+__all__ = ["Duration", "now", "seconds", "use_clock"]
+
+Duration = float | timedelta
+"""Seconds, or a timedelta."""
+
+_source: Callable[[], float] = time.time
+
+
+def now() -> float:
+    """Seconds since the epoch (UTC)."""
+    return _source()
+
+
+def seconds(duration: Duration) -> float:
+    """The duration in seconds."""
+    return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+
+
+@contextmanager
+def use_clock(source: Callable[[], float]) -> Iterator[None]:
+    """Let ``source`` tell the time, process-wide, until the block ends."""
+    global _source  # noqa: PLW0603 - the one switch of the process's clock
+    previous, _source = _source, source
+    try:
+        yield
+    finally:
+        _source = previous

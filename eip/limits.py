@@ -1,0 +1,33 @@
+"""The services' limits, as data in one place; checked before anything is sent.
+
+Sizes are bytes of UTF-8, attributes (names, types and values) included. Sources: the quota pages of each service's developer
+guide, as of November 2026.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["KIB", "MIB", "UNLIMITED", "Limits"]
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one channel accepts; None means no limit."""
+
+    message_bytes: int | None = None
+    """One message with its attributes."""
+    batch_entries: int | None = None
+    """Messages of one call."""
+    batch_bytes: int | None = None
+    """All messages of one call."""
+    attributes: int | None = None
+    """Message attributes, the one that carries the envelope included."""
+    unit_bytes: int | None = None
+    """The billed unit of payload: a larger message is billed as several."""
+
+
+UNLIMITED = Limits()
