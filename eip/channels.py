@@ -147,6 +147,8 @@ class Receiver(ABC):
     """Most deliveries of one `receive`."""
     settle_batch: int = 10
     """Most deliveries of one `ack` or `extend` call; 1: settling costs no call, so it is not worth gathering."""
+    ordered: bool = True
+    """Whether a message group orders its messages; False where the channel uses it for fairness only (SQS standard)."""
     max_receive_count: int | None = None
     """After so many receives the channel itself dead-letters a message; None: never."""
     dead_letters: Sender | None = None
@@ -183,7 +185,15 @@ class Receiver(ABC):
     async def extend(self, deliveries: Sequence[Delivery], seconds: float) -> Sequence[Unsettled]:
         """Let the leases end ``seconds`` from now; returns those that could not be extended."""
         live, lost = self._split(deliveries)
-        return [*lost, *(await self._extend(live, seconds) if live else ())]
+        if not live:
+            return lost
+        until = get_running_loop().time() + seconds
+        failed = await self._extend(live, seconds)
+        refused = {each.delivery for each in failed}
+        for delivery in live:
+            if delivery.lease_until is not None and delivery not in refused:
+                delivery.lease_until = until
+        return [*lost, *failed]
 
     async def dead_letter(self, delivery: Delivery, reason: str) -> None:
         """Send the message to `dead_letters` with the reason, then ack it; raises `ConfigurationError` without one."""

@@ -83,7 +83,7 @@ class UnsupportedChannel(ConfigurationError):
 class InvalidPattern(ConfigurationError):
     """An event pattern or filter policy that the service would refuse.
 
-    ``reason`` is the service's own text, ``pointer`` the offending place as a JSON pointer (RFC 6901), "" for all of it.
+    ``reason`` is the service's own text, ``pointer`` the offending place as a JSON pointer (RFC 6901; "": all of it).
     """
 
     def __init__(self, reason: str, *, pointer: str = "") -> None:

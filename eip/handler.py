@@ -6,8 +6,8 @@ A handler is an async function of one message. What it wants is read off its fir
     async def handle(message: Message[Order]) -> None: ...   the envelope, with the body validated by pydantic
     async def handle(order: Order) -> None: ...              only the validated body
 
-It returns None, one message, or several; those are sent before the received one is acknowledged. Patterns that wrap a handler
-are handlers themselves, so they compose by call.
+It returns None, one message, or several; those are sent before the received one is acknowledged. Patterns that wrap a
+handler are handlers themselves, so they compose by call.
 """
 
 from __future__ import annotations

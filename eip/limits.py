@@ -1,7 +1,7 @@
 """The services' limits, as data in one place; checked before anything is sent.
 
-Sizes are bytes of UTF-8, attributes (names, types and values) included. Sources: the quota pages of each service's developer
-guide, as of November 2026.
+Sizes are bytes of UTF-8, attributes (names, types and values) included. Sources: the quota pages of each service's
+developer guide, as of November 2026.
 """
 
 from __future__ import annotations

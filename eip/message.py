@@ -103,7 +103,8 @@ class Message(_Fields, Generic[T]):
         source: who says so (EventBridge's source), e.g. ``"com.example.jobs"``.
         correlation_id: the request this one belongs to (pattern "Correlation Identifier").
         return_address: where replies go (pattern "Return Address"), an address of `Transport.resolve`.
-        group_id: messages of one group are handled in order, one at a time (SQS's MessageGroupId, JMSXGroupID, partition key).
+        group_id: messages of one group are handled in order, one at a time (MessageGroupId, JMSXGroupID, partition
+            key).
         deduplication_id: FIFO channels drop a second message with the same id for five minutes.
         sequence: its place among the parts of a whole.
         created_at: seconds since the epoch; default: now.
@@ -115,7 +116,7 @@ class Message(_Fields, Generic[T]):
 
     __slots__ = ()
 
-    def __new__(
+    def __new__(  # noqa: D102 - the class's docstring describes it
         cls,
         body: T,
         *,
@@ -134,9 +135,9 @@ class Message(_Fields, Generic[T]):
         headers: Mapping[str, str] | None = None,
     ) -> Message[T]:
         made = _new(_Fields)
-        made._body = body
-        made._raw = None
-        made._codec = JSON
+        made._body = body  # noqa: SLF001 - a message in the making
+        made._raw = None  # noqa: SLF001
+        made._codec = JSON  # noqa: SLF001
         made.id = new_id() if id is None else id
         made.type = type
         made.source = source

@@ -1,0 +1,119 @@
+"""Gathers acknowledgements into calls: as many as one call takes, or what is there after 50 ms."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import structlog
+
+from eip.channels import Delivery, Receiver, Unsettled
+from eip.errors import LeaseLost, TransportError
+from eip.retry import Backoff
+
+from .settings import Stats
+
+__all__ = ["Acks", "cancelled"]
+
+_log = structlog.get_logger("eip.consumer")
+_AGE: Final = 0.05
+"""How long an ack may wait for company, in seconds."""
+_CALLS: Final = 10
+"""How many calls' worth of acks may be pending before handlers have to wait."""
+_AGAIN: Final = Backoff(base=0.1, cap=5.0)
+
+
+class Acks:
+    """Acknowledges deliveries; what fails for the moment is retried while the lease is kept.
+
+    A delivery is taken out of ``held``, and so out of the heartbeat, before the call that settles it.
+    """
+
+    def __init__(self, receiver: Receiver, held: dict[Delivery, float], stats: Stats, tasks: asyncio.TaskGroup) -> None:
+        self._receiver, self._held, self._stats, self._tasks = receiver, held, stats, tasks
+        self._single = receiver.settle_batch == 1
+        self._pending: list[Delivery] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._calls: set[asyncio.Task[None]] = set()
+
+    async def ack(self, delivery: Delivery) -> None:
+        """Acknowledge the delivery, now or with the next call; waits only where too many acks are pending."""
+        if self._single:
+            await self._ack_one(delivery)
+            return
+        self._pending.append(delivery)
+        if len(self._pending) >= self._receiver.settle_batch:
+            self._flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_AGE, self._flush)
+        while len(self._calls) >= _CALLS:
+            await asyncio.wait(self._calls, return_when=asyncio.FIRST_COMPLETED)
+
+    async def aclose(self, *, limit: float) -> None:
+        """Settle what is pending, in at most ``limit`` seconds."""
+        self._flush()
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=limit)
+            await cancelled(self._calls)
+
+    async def _ack_one(self, delivery: Delivery) -> None:
+        until = self._held.pop(delivery, None)
+        if until is not None and (failed := await self._call((delivery,))):
+            self._held[delivery] = until
+            await self._retry(failed, {delivery: until})
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._pending:
+            batch, self._pending = self._pending, []
+            call = self._tasks.create_task(self._settle(batch), name=f"{self._receiver.name} ack")
+            self._calls.add(call)
+            call.add_done_callback(self._calls.discard)
+
+    async def _settle(self, batch: Sequence[Delivery]) -> None:
+        held = self._held
+        # What is no longer held was lost meanwhile, and is counted already.
+        until = {each: held.pop(each) for each in batch if each in held}
+        if until and (failed := await self._call(list(until))):
+            await self._retry(failed, until)
+
+    async def _retry(self, failed: Sequence[Unsettled], until: dict[Delivery, float]) -> None:
+        attempt = 0
+        while failed:
+            again = {each.delivery: until[each.delivery] for each in failed if _transient(each.error)}
+            for delivery, error in failed:
+                if delivery not in again:
+                    self._give_up(delivery, error)
+            self._held.update(again)
+            attempt += 1
+            await asyncio.sleep(_AGAIN.delay(attempt))
+            batch = [each for each in again if self._held.pop(each, None) is not None]
+            failed = await self._call(batch) if batch else ()
+
+    async def _call(self, batch: Sequence[Delivery]) -> Sequence[Unsettled]:
+        try:
+            return await self._receiver.ack(batch)
+        except Exception as error:  # noqa: BLE001 - a driver's error must not stop the consumer; each entry is judged
+            return [Unsettled(each, error) for each in batch]
+
+    def _give_up(self, delivery: Delivery, error: Exception) -> None:
+        """The message stays with the channel, which delivers it again: handlers must bear duplicates."""
+        self._stats.lost += 1
+        event = "lease_lost" if isinstance(error, LeaseLost) else "ack_failed"
+        _log.warning(event, channel=self._receiver.name, message_id=delivery.message.id, error=str(error))
+
+
+def _transient(error: Exception) -> bool:
+    return isinstance(error, TransportError) and error.transient
+
+
+async def cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel the tasks and wait until they have ended."""
+    running = list(tasks)
+    for task in running:
+        task.cancel()
+    if running:
+        await asyncio.wait(running)

@@ -1,0 +1,55 @@
+"""What a consumer was told, and what it counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from eip.addresses import ReturnAddresses
+from eip.channels import Sender
+from eip.handler import Handler
+from eip.retry import Backoff
+
+__all__ = ["GroupFailure", "OnExpired", "Settings", "Stats"]
+
+GroupFailure: TypeAlias = Literal["block", "dead_letter_and_continue", "park_group"]
+OnExpired: TypeAlias = Literal["drop", "dead_letter"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """A consumer's options, checked; durations in seconds."""
+
+    name: str
+    handler: Handler
+    concurrency: int
+    output: Sender | None
+    replies: ReturnAddresses | None
+    retry: Backoff
+    on_group_failure: GroupFailure
+    local_retries: int
+    on_expired: OnExpired
+    max_processing: float
+    grace: float
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counts since the consumer was made; each only grows, save `in_flight`."""
+
+    received: int = 0
+    """Deliveries taken from the channel."""
+    handled: int = 0
+    """Handled with success, their results sent."""
+    retried: int = 0
+    """Failed, and tried again in this process or given back for later."""
+    dead_lettered: int = 0
+    """Moved to the dead-letter channel by this consumer."""
+    expired: int = 0
+    """Dropped or dead-lettered unhandled, as they were past their expiry."""
+    released: int = 0
+    """Given back unhandled, at shutdown or behind a failed message of their group."""
+    lost: int = 0
+    """Leases that ended before the message was settled: another consumer gets the message."""
+    in_flight: int = 0
+    """Being handled now, or next in line for it."""
