@@ -84,7 +84,7 @@ def validate_json(adapter: TypeAdapter[Any], raw: bytes) -> Any:
     try:
         return adapter.validate_json(raw)
     except ValidationError as error:
-        raise DecodeError(_explain(error)) from error
+        raise DecodeError(_explain(error)) from None  # its text holds the input
 
 
 def validate_value(adapter: TypeAdapter[Any], value: Any) -> Any:
@@ -92,7 +92,7 @@ def validate_value(adapter: TypeAdapter[Any], value: Any) -> Any:
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
-        raise DecodeError(_explain(error)) from error
+        raise DecodeError(_explain(error)) from None  # its text holds the input
 
 
 def _explain(error: ValidationError) -> str:

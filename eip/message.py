@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
+from typing import Any, Final, Generic, NamedTuple, cast
+
+from typing_extensions import TypeVar
 
 from eip import clock
 from eip._ids import new_id
@@ -14,7 +16,7 @@ from eip.codec import JSON, Codec
 
 __all__ = ["AttributeValue", "Message", "SequenceInfo"]
 
-T = TypeVar("T")
+T = TypeVar("T", default=Any)
 U = TypeVar("U")
 
 AttributeValue = str | int | float | Decimal | bool | bytes | Sequence[str | int | float | Decimal]

@@ -24,9 +24,9 @@ NO_MORE: Final = inf
 class Leases:
     """The deliveries held, in the order received, and the one task that extends their leases in batches.
 
-    A lease is extended when a third of it has passed, so two extensions may fail before it is lost. ``on_lost`` is
-    called with a delivery whose lease has ended, ``on_overdue`` with one held for longer than ``max_processing``;
-    neither is held any more by then.
+    A lease is extended when half of it has passed, and that is tried every sixth of it, so two extensions may fail
+    before it is lost. ``on_lost`` is called with a delivery whose lease has ended, ``on_overdue`` with one held for
+    longer than ``max_processing``; neither is held any more by then.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class Leases:
         """Extend for ever; run in a task of its own."""
         time = asyncio.get_running_loop().time
         lease = self._receiver.lease
-        beat = self._max_processing if lease is None else min(lease / 3, self._max_processing)
+        beat = self._max_processing if lease is None else min(lease / 6, self._max_processing)
         while True:
             first = next(iter(self.held.values()), time() + beat)
             await asyncio.sleep(max(min(first - time(), beat), 0.001))
             self._sweep(time())
             if lease is not None:
-                await self._extend(lease, time() + lease * 2 / 3)
+                await self._extend(lease, time() + lease / 2)
 
     def _sweep(self, now: float) -> None:
         """Take out what was held for too long, and what the extensions came too late for."""

@@ -6,7 +6,8 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
-from typing import Any, Final
+from traceback import format_exception
+from typing import Any, Final, cast
 
 import anyio
 import structlog
@@ -69,13 +70,14 @@ class Session:
 
     The synchronous methods change the state in one step; every await stands between two consistent states. A slot is
     taken by each delivery that is being handled or ready for it, and by each that a poll has asked for; deliveries
-    behind the head of their group wait without one, as many as there are slots.
+    behind the head of their group, and heads that wait for their next attempt, wait without one in bounded number.
     """
 
     def __init__(self, settings: Settings, receiver: Receiver, stats: Stats) -> None:
         self._settings, self._receiver, self._stats = settings, receiver, stats
         self._ready: deque[Delivery] = deque()
         self._lanes = Lanes()
+        self._most_waiting = max(settings.concurrency, receiver.max_batch)
         self._asked_for = 0
         self._attempts: dict[Delivery, int] = {}
         self._sleeping: dict[Delivery, asyncio.TimerHandle] = {}
@@ -115,13 +117,11 @@ class Session:
     # Polling: as many polls as are answered in full, one when idle.
 
     def _free(self) -> int:
-        slots = self._settings.concurrency
-        return min(slots - self._stats.in_flight - self._asked_for, slots - self._lanes.waiting - len(self._sleeping))
+        startable = self._settings.concurrency - self._stats.in_flight - self._asked_for
+        return min(startable, self._most_waiting - self._lanes.waiting - len(self._sleeping))
 
     def _add_poll(self) -> None:
-        poll = self._tasks.create_task(self._poll(), name=f"{self._settings.name} poll")
-        self._polls.add(poll)
-        poll.add_done_callback(self._polls.discard)
+        self._polls.add(self._tasks.create_task(self._poll(), name=f"{self._settings.name} poll"))
 
     async def _poll(self) -> None:
         receiver, failures = self._receiver, 0
@@ -143,12 +143,14 @@ class Session:
                 await asyncio.sleep(delay)
             finally:
                 self._asked_for -= limit
+                self._slot_free.set()
             self._admit(deliveries)
             self._wake()
             if len(deliveries) < limit and len(self._polls) > 1:
-                return
+                break
             if len(deliveries) == receiver.max_batch and self._free() > 0 and len(self._polls) < _MOST_POLLS:
                 self._add_poll()
+        self._polls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     def _admit(self, deliveries: Sequence[Delivery]) -> None:
         """Take the deliveries in: heads of groups and ungrouped ones are ready, the others wait for their turn."""
@@ -332,7 +334,7 @@ class Session:
             correlation_id=message.correlation_id,
             attempt=attempt,
             verdict=type(verdict).__name__,
-            exc_info=error,
+            error="".join(format_exception(error)),  # not exc_info: some renderers add locals, and so bodies
         )
         match verdict:
             case DeadLetter(reason):
