@@ -6,7 +6,6 @@ producer's plain message is consumed by it (DESIGN.md, section 5). The envelope 
 
 from __future__ import annotations
 
-import json
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -42,9 +41,9 @@ def dump_json(value: Any) -> bytes:
     try:
         return orjson.dumps(value, default=_to_jsonable)
     except TypeError as error:
-        try:  # integers beyond 64 bits, which orjson refuses
-            return json.dumps(value, default=_to_plain, separators=(",", ":"), ensure_ascii=False).encode()
-        except (TypeError, ValueError, RecursionError):
+        try:  # once more for integers beyond 64 bits, which orjson refuses
+            return orjson.dumps(_with_big_integers(value), default=_to_jsonable)
+        except (TypeError, RecursionError):
             raise InvalidMessage(f"body cannot be written as JSON: {error}") from error
 
 
@@ -53,19 +52,20 @@ def _to_jsonable(value: object) -> object:
         return orjson.Fragment(value.__pydantic_serializer__.to_json(value))
     if isinstance(value, Decimal) and value.is_finite():
         return orjson.Fragment(str(value))
-    return _to_container(value)
-
-
-def _to_plain(value: object) -> object:
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    return _to_container(value)
-
-
-def _to_container(value: object) -> object:
     if isinstance(value, (set, frozenset)):
         return list(value)
     raise TypeError(f"Type is not JSON serializable: {type(value).__name__}")
+
+
+def _with_big_integers(value: Any) -> Any:
+    match value:
+        case int() if not -(2**63) <= value < 2**64:
+            return orjson.Fragment(str(value))
+        case dict():
+            return {key: _with_big_integers(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_with_big_integers(each) for each in value]
+    return value
 
 
 def load_json(raw: bytes | str) -> Any:

@@ -1,0 +1,84 @@
+"""The envelope's wire form: compact, complete, and hard against what strangers send."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eip import Message, SequenceInfo
+from eip.envelope import dump_envelope, envelope_fields, parse_envelope
+from eip.errors import DecodeError
+
+TEXT = st.none() | st.text(max_size=20)
+
+
+@given(
+    TEXT,
+    TEXT,
+    TEXT,
+    TEXT,
+    st.none() | st.floats(0, 1e12),
+    st.none() | st.builds(SequenceInfo, st.text(), st.integers(0, 9), st.none() | st.integers(1, 9)),
+    st.dictionaries(st.text(), st.text(), max_size=3),
+)
+def test_every_field_comes_back(kind, source, correlation_id, group_id, expires_at, sequence, headers):
+    message = Message(
+        1,
+        type=kind,
+        source=source,
+        correlation_id=correlation_id,
+        group_id=group_id,
+        expires_at=expires_at,
+        sequence=sequence,
+        headers=headers,
+        return_address="q",
+        deduplication_id="d",
+        traceparent="t",
+    )
+    assert Message(1, **parse_envelope(dump_envelope(message))) == message
+
+
+def test_unset_fields_take_no_room():
+    assert set(envelope_fields(Message(1))) == {"id", "at"}
+
+
+def test_unknown_keys_of_newer_senders_are_ignored():
+    assert parse_envelope('{"id":"m","v":9}') == {"id": "m"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "[]",
+        "{",
+        "null",
+        '{"id":1}',
+        '{"at":"now"}',
+        '{"at":true}',
+        '{"seq":["a",-1,2]}',
+        '{"seq":["a"]}',
+        '{"seq":{}}',
+        '{"headers":[]}',
+        '{"headers":{"a":1}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_malformed_envelope_is_a_decode_error(wrong):
+    with pytest.raises(DecodeError):
+        parse_envelope(wrong)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda s: st.lists(s) | st.dictionaries(st.text(), s)
+    )
+)
+def test_whatever_json_a_stranger_sends_is_parsed_or_refused(value):
+    try:
+        fields = parse_envelope(json.dumps(value))
+    except DecodeError:
+        return
+    Message(1, **fields)

@@ -1,0 +1,158 @@
+"""The message: immutable, lazily decoded, carried over by reply and derive."""
+
+from __future__ import annotations
+
+import pickle
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from eip import Message, SequenceInfo
+from eip.clock import use_clock
+from eip.codec import TextCodec
+from eip.errors import DecodeError, InvalidMessage
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+class Ride(BaseModel):
+    to: str
+
+
+def test_a_message_needs_no_more_than_a_body():
+    with use_clock(lambda: 1000.0):
+        message = Message({"a": 1})
+    assert message.body == {"a": 1}
+    assert message.created_at == 1000.0
+    assert (message.correlation_id, message.expires_at, dict(message.attributes)) == (None, None, {})
+
+
+def test_ids_are_unguessable_and_unique():
+    ids = {Message(None).id for _ in range(10_000)}
+    assert len(ids) == 10_000
+    assert min(map(len, ids)) >= 22  # 128 bits in base 64 or more
+
+
+@pytest.mark.parametrize("name", ["body", "id", "attributes", "_body", "anything"])
+def test_it_cannot_be_changed(name):
+    message = Message(1)
+    with pytest.raises(AttributeError):
+        setattr(message, name, 2)
+    with pytest.raises(AttributeError):
+        delattr(message, name)
+
+
+def test_its_attributes_are_a_copy_that_cannot_be_changed():
+    given_attributes = {"kind": "a"}
+    message = Message(1, attributes=given_attributes)
+    given_attributes["kind"] = "b"
+    assert message.attributes["kind"] == "a"
+    with pytest.raises(TypeError):
+        message.attributes["kind"] = "b"  # type: ignore[index]
+
+
+def test_a_reply_carries_correlation_trace_group_and_expiry():
+    request = Message(1, id="r", traceparent="t", group_id="g", expires_at=5.0, return_address="q")
+    reply = request.reply(2)
+    assert (reply.correlation_id, reply.traceparent, reply.group_id, reply.expires_at) == ("r", "t", "g", 5.0)
+    assert reply.id != "r"
+    assert reply.return_address is None
+    assert request.replace(correlation_id="c").reply(2).correlation_id == "c"
+
+
+def test_derive_lets_what_is_given_take_precedence():
+    with use_clock(lambda: 100.0):
+        derived = Message(1, group_id="g").derive(2, group_id="h", expires_in=timedelta(minutes=1))
+    assert (derived.group_id, derived.expires_at) == ("h", 160.0)
+
+
+def test_replace_keeps_the_id_and_refuses_what_is_no_field():
+    message = Message(1, id="m")
+    assert message.replace(type="T").id == "m"
+    assert message.replace(attributes={"a": 1}).attributes == {"a": 1}
+    with pytest.raises(TypeError, match="no colour"):
+        message.replace(colour="red")
+
+
+def test_a_received_body_is_decoded_at_the_first_look():
+    message = Message.received(b'{"a":1}')
+    assert not message.decoded
+    assert message.body == {"a": 1}
+    assert message.decoded
+
+
+def test_a_body_that_cannot_be_decoded_says_so_when_it_is_looked_at():
+    message = Message.received(b"{")
+    with pytest.raises(DecodeError):
+        message.body  # noqa: B018 - the look decodes it
+    assert message.encode() == b"{"
+
+
+def test_a_received_message_is_passed_on_to_the_letter():
+    raw = b'{ "a" : 1.0e2 }'
+    assert Message.received(raw).encode() == raw
+
+
+def test_a_body_that_was_changed_is_sent_as_it_is():
+    message = Message.received(b'{"a":1}')
+    message.body["a"] = 2
+    assert message.encode() == b'{"a":2}'
+
+
+def test_models_decimals_and_big_integers_are_encoded():
+    assert Message(Ride(to="x")).encode() == b'{"to":"x"}'
+    assert Message({"price": Decimal("1.10"), "n": 2**80}).encode() == f'{{"price":1.10,"n":{2**80}}}'.encode()
+
+
+def test_what_is_no_json_is_refused():
+    with pytest.raises(InvalidMessage):
+        Message(object()).encode()
+
+
+def test_a_text_body():
+    message = Message("grüße").with_codec(TextCodec())
+    assert message.encode() == "grüße".encode()
+    with pytest.raises(InvalidMessage):
+        Message(1).with_codec(TextCodec()).encode()
+
+
+def test_expiry():
+    message = Message(1, expires_at=10.0)
+    assert not message.expired(9.9)
+    assert message.expired(10.0)
+    assert not Message(1).expired(1e12)
+
+
+def test_reprs_show_no_body():
+    assert "secret" not in repr(Message("secret", type="T"))
+    assert "type='T'" in repr(Message("secret", type="T"))
+
+
+def test_messages_are_not_pickled():
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(Message(1))
+
+
+def test_equality_is_of_the_envelope_and_the_bytes():
+    message = Message({"a": 1}, sequence=SequenceInfo("s", 0, 2))
+    assert message == message.replace()
+    assert message != message.with_body({"a": 2})
+    assert message != 1
+    assert len({message, message.replace()}) == 1
+
+
+@given(JSON)
+def test_json_bodies_come_back(body):
+    assert Message.received(Message(body).encode()).body == body

@@ -1,0 +1,46 @@
+"""What the library offers by name."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import eip
+from eip import errors
+
+MODULES = [
+    each.name
+    for each in pkgutil.walk_packages(eip.__path__, "eip.")
+    if not each.name.startswith(("eip.patterns", "eip.transports")) and "._" not in each.name
+]
+
+
+@pytest.mark.parametrize("name", ["eip", *MODULES])
+def test_all_names_what_is_there(name):
+    module = importlib.import_module(name)
+    exported = getattr(module, "__all__", None)
+    assert exported is not None, f"{name} has no __all__"
+    assert [each for each in exported if not hasattr(module, each)] == []
+
+
+def test_every_error_is_drawn_in_the_tree():
+    tree = errors.__doc__ or ""
+    kinds = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.EipError)]
+    assert [each.__name__ for each in kinds if each.__name__ not in tree] == []
+    assert {each.__name__ for each in kinds} <= set(errors.__all__)
+
+
+FOREIGN = """
+import sys, eip
+clients = {"boto3", "botocore", "aioboto3", "aiobotocore", "stompman", "redis", "asyncpg", "starlette", "typer"}
+print(sorted(m for m in sys.modules if m.split(".")[0] in clients or m.startswith(("eip.transports", "eip.patterns"))))
+"""
+
+
+def test_importing_eip_imports_no_cloud_sdk_no_broker_client_and_no_driver():
+    found = subprocess.run([sys.executable, "-c", FOREIGN], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
