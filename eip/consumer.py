@@ -12,7 +12,7 @@ from typing import TypeVar, get_args
 from eip._runtime.session import Session, current
 from eip._runtime.settings import GroupFailure, OnExpired, Settings, Stats
 from eip.addresses import ReturnAddresses
-from eip.channels import Delivery, Sender, Source
+from eip.channels import Delivery, Queue, Sender, Source
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError
 from eip.handler import AnyHandler, handler_of
@@ -126,7 +126,8 @@ class Consumer:
             async with self._source.receiver(capacity=self._settings.concurrency) as receiver:
                 if self._dead_letter is not None:
                     receiver.dead_letters = self._dead_letter
-                self._session = Session(self._settings, receiver, self.stats)
+                channel = self._source if isinstance(self._source, Queue) else None
+                self._session = Session(self._settings, receiver, self.stats, channel=channel)
                 if self._stop_wanted:
                     self._session.stop()
                 self.started.set()

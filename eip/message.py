@@ -209,6 +209,31 @@ class Message(_Fields, Generic[T]):
         """Whether the message is past its expiry ``at`` a time (default: now)."""
         return self.expires_at is not None and (clock.now() if at is None else at) >= self.expires_at
 
+    def sealed(self) -> Message[T]:
+        """The same message with its body as bytes only: what a receiver gets, who shares nothing with the sender.
+
+        Raises `InvalidMessage` for a body that cannot be encoded.
+        """
+        made = _new(_Fields)
+        made._body = _UNDECODED  # noqa: SLF001 - a message in the making
+        made._raw = self.encode()  # noqa: SLF001
+        made._codec = self._codec  # noqa: SLF001
+        made.id = self.id
+        made.type = self.type
+        made.source = self.source
+        made.correlation_id = self.correlation_id
+        made.return_address = self.return_address
+        made.group_id = self.group_id
+        made.deduplication_id = self.deduplication_id
+        made.sequence = self.sequence
+        made.created_at = self.created_at
+        made.expires_at = self.expires_at
+        made.traceparent = self.traceparent
+        made.attributes = self.attributes
+        made.headers = self.headers
+        made.__class__ = Message
+        return cast("Message[T]", made)
+
     def with_body(self, body: U) -> Message[U]:
         """The same message, same id, holding another body."""
         return cast("Message[U]", self._with(_body=body, _raw=None))

@@ -12,15 +12,17 @@ from typing import Any, Final, cast
 import anyio
 import structlog
 
-from eip.channels import Delivery, Receiver, Sender, Unsettled
+from eip.channels import Delivery, Queue, Receiver, Sender, Unsettled
 from eip.errors import ConfigurationError, LeaseLost
 from eip.handler import messages_of
 from eip.message import Message
+from eip.packing import is_pack
 from eip.retry import Backoff
 
 from .acks import Acks, cancelled
 from .lanes import Lanes
 from .leases import NO_MORE, Leases
+from .packs import Packs
 from .settings import Settings, Stats
 from .verdicts import DeadLetter, Later, Local, ParkGroup, judge
 
@@ -73,7 +75,7 @@ class Session:
     behind the head of their group, and heads that wait for their next attempt, wait without one in bounded number.
     """
 
-    def __init__(self, settings: Settings, receiver: Receiver, stats: Stats) -> None:
+    def __init__(self, settings: Settings, receiver: Receiver, stats: Stats, *, channel: Queue | None = None) -> None:
         self._settings, self._receiver, self._stats = settings, receiver, stats
         self._ready: deque[Delivery] = deque()
         self._lanes = Lanes()
@@ -93,6 +95,7 @@ class Session:
         self._leases = Leases(receiver, settings.max_processing, on_lost=self._lost_one, on_overdue=self._overdue)
         self._held = self._leases.held
         self._tasks = asyncio.TaskGroup()
+        self._packs = Packs(settings, stats, self._process, channel)
         self._acks = Acks(receiver, self._held, stats, self._tasks)
         receiver.on_lost = self._lost
 
@@ -229,9 +232,10 @@ class Session:
         failure: Exception | None = None
         try:
             current.set(delivery)
-            result = await self._settings.handler(message)
-            if result is not None:
-                await self._send(message, result)
+            if is_pack(message):
+                await self._packs.handle(delivery)
+            else:
+                await self._process(message)
         except asyncio.CancelledError as error:
             if worker.stopped_for is None and worker.task.cancelling():
                 raise
@@ -268,6 +272,12 @@ class Session:
         else:
             return False
         return True
+
+    async def _process(self, message: Message[Any]) -> None:
+        """The message's handler, and its results sent."""
+        result = await self._settings.handler(message)
+        if result is not None:
+            await self._send(message, result)
 
     async def _send(self, message: Message[Any], result: object) -> None:
         """Send what the handler returned: to the return address where there is one, otherwise to the output."""
@@ -386,6 +396,7 @@ class Session:
             await self._later(delivery, self._settings.retry.delay(delivery.receive_count))
         else:
             self._stats.dead_lettered += 1
+            self._packs.forget(delivery)
             self._finish(delivery)
 
     async def _park(self, delivery: Delivery, reason: str) -> None:
@@ -414,6 +425,7 @@ class Session:
     def _leave_group(self, delivery: Delivery) -> list[Delivery]:
         """Free the slot and the group of a delivery that goes back; returns what waited behind it, newest first."""
         self._stats.in_flight -= 1
+        self._packs.forget(delivery)
         group = delivery.message.group_id
         if group is None or not self._receiver.ordered:
             return []

@@ -1,31 +1,13 @@
+"""Everything here runs in virtual time, save signals."""
+
+from __future__ import annotations
+
 import asyncio
-import selectors
 
-
-class _Sel(selectors.DefaultSelector):
-    loop = None
-
-    def select(self, timeout=None):
-        ready = super().select(0)
-        if not ready and timeout:
-            self.loop.offset += timeout
-        elif not ready and timeout is None:
-            raise RuntimeError("deadlock")
-        return ready
-
-
-class VLoop(asyncio.SelectorEventLoop):
-    def __init__(self):
-        self.offset = 0.0
-        s = _Sel()
-        s.loop = self
-        super().__init__(s)
-
-    def time(self):
-        return self.offset
+from eip.testing import VirtualTimeLoop
 
 
 def pytest_asyncio_loop_factories(config, item):
-    if "service" in item.module.__name__:
+    if item.module.__name__.endswith("test_service"):
         return {"real": asyncio.SelectorEventLoop}
-    return {"virtual": VLoop}
+    return {"virtual": VirtualTimeLoop}

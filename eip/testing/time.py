@@ -1,0 +1,68 @@
+"""Virtual time: an event loop whose clock jumps to the next timer as soon as nothing else is left to do.
+
+A test of a five-minute deadline takes a millisecond, and its outcome does not depend on the machine. Only for code that
+waits for timers and for other tasks: with sockets or threads the clock would run ahead of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar, cast
+
+from eip.clock import use_clock
+
+__all__ = ["EPOCH", "Deadlock", "VirtualTimeLoop", "run"]
+
+T = TypeVar("T")
+
+EPOCH: Final = 1_767_225_600.0
+"""What `eip.clock.now` says when a virtual loop starts: 2026-01-01T00:00:00Z."""
+
+
+class Deadlock(RuntimeError):
+    """Every task waits for something that no timer will bring."""
+
+
+class _Selector(selectors.DefaultSelector):
+    """Never sleeps: reports how long the loop wanted to."""
+
+    def __init__(self, loop: VirtualTimeLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> Any:
+        ready = super().select(0)
+        if not ready:
+            if timeout is None:
+                raise Deadlock("nothing is left to do and no timer is set: every task waits for ever")
+            self._loop.advance(timeout)
+        return ready
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """An event loop in virtual time; `eip.clock.now` follows it while it runs."""
+
+    def __init__(self) -> None:
+        self._virtual = 0.0
+        super().__init__(cast("selectors.BaseSelector", _Selector(self)))
+
+    def time(self) -> float:
+        """Virtual seconds since the loop was made."""
+        return self._virtual
+
+    def advance(self, seconds: float) -> None:
+        """Let virtual time pass; the loop does so by itself when idle."""
+        self._virtual += seconds
+
+    def run_forever(self) -> None:
+        """See `asyncio.loop.run_forever`."""
+        with use_clock(lambda: EPOCH + self._virtual):
+            super().run_forever()
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run` in virtual time."""
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(main)

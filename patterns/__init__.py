@@ -1,0 +1,1 @@
+"""Enterprise integration patterns, one module each, on the core's interfaces only."""

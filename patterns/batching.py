@@ -1,0 +1,318 @@
+"""Packing and batching: many small messages in one billed unit, and many messages in one call of a handler.
+
+Services bill payload in units of 64 KB, so sixty-four messages of 1 KB cost sixty-four units alone and one together.
+`Packer` fills units; every `eip.Consumer` unpacks. `batched` turns a handler of many messages into one that consumers
+can call, e.g. to write ten rows at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+from eip.channels import Sender
+from eip.clock import Duration, seconds
+from eip.errors import ConfigurationError, FailedEntry, InvalidMessage, MessageTooLarge, PartialSendError, SendError
+from eip.handler import Handler
+from eip.limits import KIB, MIB
+from eip.message import Message
+from eip.packing import Encoding, Format, entry_of, is_pack, pack
+
+__all__ = ["BatchFailure", "Packer", "batched"]
+
+_FRAME: Final = 512
+"""Room kept for a pack's own envelope and frame, bytes; twice what they take."""
+
+
+class _Call:
+    """One `send` that waits for its messages."""
+
+    __slots__ = ("failed", "future", "total", "waiting")
+
+    def __init__(self, total: int) -> None:
+        self.total = self.waiting = total
+        self.failed: list[FailedEntry] = []
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def done(self, message: Message[Any], error: Exception | None) -> None:
+        self.waiting -= 1
+        if error is not None:
+            self.failed.append(FailedEntry(message, error))
+        if self.waiting == 0 and not self.future.done():
+            self.future.set_result(None)
+
+    def outcome(self) -> None:
+        if not self.failed:
+            return
+        if len(self.failed) == self.total:
+            error = self.failed[0].error
+            raise error if isinstance(error, (SendError, InvalidMessage)) else SendError(str(error)) from error
+        raise PartialSendError(self.failed, sent=self.total - len(self.failed))
+
+
+class _Item:
+    """A message on its way into a pack."""
+
+    __slots__ = ("call", "entry", "message")
+
+    def __init__(self, message: Message[Any], entry: bytes, call: _Call) -> None:
+        self.message, self.entry, self.call = message, entry, call
+
+
+class Packer(Sender):
+    """Sends messages in packs of up to 64 KB; a `Sender` itself, to be used with ``async with``.
+
+    Messages share a pack only where type, source, message group and attributes are equal, so that filters on those
+    stay exact; filters on the body see the pack. A message that is alone is sent as it is. Order within a group is
+    kept. With no ``linger`` a pack holds what gathered while the previous call was in flight: none is delayed.
+
+    Args:
+        sender: where the packs go.
+        limit: bytes of one pack, its attributes included; default 64 KiB, the unit that SNS, SQS and EventBridge bill.
+        count: messages of one pack at most.
+        linger: seconds (or timedelta) that a pack waits for more; default 0.
+        encoding: ``"identity"``, ``"gzip"`` or ``"zstd"`` (the extra ``zstd``); compressed packs are base64 text.
+        format: ``"eip"``, or ``"cloudevents"`` for a CloudEvents 1.0 JSON batch that others read too.
+        pending: bytes that may wait to be sent; beyond, `send` waits.
+    """
+
+    def __init__(
+        self,
+        sender: Sender,
+        *,
+        limit: int = 64 * KIB,
+        count: int = 1000,
+        linger: Duration = 0.0,
+        encoding: Encoding = "identity",
+        format: Format = "eip",  # noqa: A002 - the field's term
+        pending: int = 16 * MIB,
+    ) -> None:
+        if format == "cloudevents" and encoding != "identity":
+            raise ConfigurationError("a CloudEvents batch is not compressed")
+        if limit <= 2 * _FRAME or count < 1:
+            raise ConfigurationError("a pack holds at least one message and 1 KiB")
+        if sender.limits.message_bytes is not None and limit > sender.limits.message_bytes:
+            raise ConfigurationError(f"{sender.name} carries at most {sender.limits.message_bytes:,} bytes")
+        self.name, self.address, self.limits = sender.name, sender.address, sender.limits
+        self._sender, self._limit, self._count, self._linger = sender, limit, count, seconds(linger)
+        self._encoding: Encoding = encoding
+        self._format: Format = format
+        self._ratio = 1.0 if encoding == "identity" else 3.0
+        self._open: dict[object, list[_Item]] = {}
+        self._size = 0
+        self._most = pending
+        self._room = asyncio.Event()
+        self._work = asyncio.Event()
+        self._full = asyncio.Event()
+        self._closing = False
+        self._pump: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._closing = False
+        self._pump = asyncio.create_task(self._run(), name=f"{self.name} packer")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Send what waits, and end. Idempotent."""
+        self._closing = True
+        self._work.set()
+        self._full.set()
+        if self._pump is not None:
+            await self._pump
+            self._pump = None
+
+    async def send(self, *messages: Message[Any]) -> None:
+        """Send the messages in packs; return when the packs that hold them are accepted. See `Sender.send`."""
+        if self._pump is None or self._closing:
+            raise ConfigurationError("a packer sends only inside its `async with`")
+        if not messages:
+            return
+        entries = [self._entry(message) for message in messages]
+        call = _Call(len(entries))
+        while self._size > self._most:
+            self._room.clear()
+            await self._room.wait()
+        for message, entry in zip(messages, entries, strict=True):
+            self._open.setdefault(_key(message), []).append(_Item(message, entry, call))
+            self._size += len(entry)
+        self._work.set()
+        if self._size >= self._limit:
+            self._full.set()
+        await call.future
+        call.outcome()
+
+    def _entry(self, message: Message[Any]) -> bytes:
+        if is_pack(message):
+            raise InvalidMessage("a pack cannot be packed")
+        entry = entry_of(message, format=self._format)
+        largest = self.limits.message_bytes
+        if largest is not None and len(entry) + _size_beside(message) > largest:
+            raise MessageTooLarge(len(entry) + _size_beside(message), largest, channel=self.name)
+        return entry
+
+    async def _run(self) -> None:
+        """Send what has gathered, again and again, until closed and empty."""
+        while self._open or not self._closing:
+            if not self._open:
+                self._work.clear()
+                await self._work.wait()
+                continue
+            if self._linger and not self._closing:
+                await self._gather()
+            gathered, self._open = self._open, {}
+            self._size = 0
+            self._room.set()
+            await self._send_packs([made for items in gathered.values() for made in self._packs(items)])
+
+    async def _gather(self) -> None:
+        """Wait until a pack's worth is there, or the linger has passed."""
+        self._full.clear()
+        if self._size < self._limit:
+            try:
+                await asyncio.wait_for(self._full.wait(), self._linger)
+            except TimeoutError:
+                return
+
+    def _packs(self, items: Sequence[_Item]) -> list[tuple[Message[Any], Sequence[_Item]]]:
+        """The items as packs within the limit, in order."""
+        room = self._limit - _FRAME - _size_beside(items[0].message)
+        made: list[tuple[Message[Any], Sequence[_Item]]] = []
+        start = 0
+        while start < len(items):
+            end = self._take(items, start, int(room * self._ratio))
+            made.extend(self._pressed(items[start:end], room))
+            start = end
+        return made
+
+    def _take(self, items: Sequence[_Item], start: int, room: int) -> int:
+        """The end of the run from ``start`` that fits, at least one item."""
+        size, end = len(items[start].entry), start + 1
+        while end < len(items) and end - start < self._count and (size := size + len(items[end].entry) + 1) <= room:
+            end += 1
+        return end
+
+    def _pressed(self, items: Sequence[_Item], room: int) -> list[tuple[Message[Any], Sequence[_Item]]]:
+        """The items as one pack, or as several where they compress less than those before."""
+        first = items[0].message
+        if len(items) == 1:
+            return [(first, items)]
+        made = pack([each.entry for each in items], first, encoding=self._encoding, format=self._format)
+        size = len(made.encode())
+        if self._encoding != "identity":
+            ratio = sum(len(each.entry) for each in items) / size
+            self._ratio = max(1.0, 0.5 * self._ratio + 0.48 * ratio)  # a little less than seen, so few are packed twice
+        if size <= room + _FRAME // 2:
+            return [(made, items)]
+        half = len(items) // 2
+        return self._pressed(items[:half], room) + self._pressed(items[half:], room)
+
+    async def _send_packs(self, packs: Sequence[tuple[Message[Any], Sequence[_Item]]]) -> None:
+        errors: dict[str, Exception] = {}
+        try:
+            await self._sender.send(*(made for made, _ in packs))
+        except PartialSendError as error:
+            errors = {failed.message.id: failed.error for failed in error.failed}
+        except Exception as error:  # noqa: BLE001 - each caller gets it
+            errors = {made.id: error for made, _ in packs}
+        for made, items in packs:
+            for item in items:
+                item.call.done(item.message, errors.get(made.id))
+
+
+def _key(message: Message[Any]) -> object:
+    """What messages of one pack have in common: all that a filter, a rule or the order goes by."""
+    if not message.attributes:
+        return (message.group_id, message.type, message.source)
+    attributes = tuple(sorted((name, repr(value)) for name, value in message.attributes.items()))
+    return (message.group_id, message.type, message.source, attributes)
+
+
+def _size_beside(message: Message[Any]) -> int:
+    """Bytes that a pack's attributes and group take beside its body."""
+    named = sum(len(name.encode()) + len(str(value).encode()) + 16 for name, value in message.attributes.items())
+    texts = (message.type, message.source, message.group_id)
+    return named + sum(len(text.encode()) for text in texts if text is not None)
+
+
+class BatchFailure(Exception):
+    """Raised by a batch handler: the messages with these ids failed, the others are done."""
+
+    def __init__(self, errors: dict[str, Exception]) -> None:
+        self.errors = dict(errors)
+        super().__init__(f"{len(errors)} messages of the batch failed")
+
+
+BatchHandler = Callable[[Sequence[Message[Any]]], Awaitable[None]]
+
+
+def batched(size: int, window: Duration) -> Callable[[BatchHandler], Handler]:
+    """Turn a handler of many messages into one that a consumer can call; each is acknowledged after its batch.
+
+    The handler gets up to ``size`` messages, as soon as so many are there or ``window`` seconds (or timedelta) after
+    the first. It needs a consumer whose concurrency is at least ``size``; messages of one group come one to a batch,
+    as they are handled one at a time. An error fails the whole batch, `BatchFailure` some of it.
+    """
+    if size < 1:
+        raise ConfigurationError("a batch holds at least one message")
+
+    def wrap(handler: BatchHandler) -> Handler:
+        batches = _Batches(handler, size, seconds(window))
+
+        async def handle(message: Message[Any]) -> None:
+            await batches.handle(message)
+
+        return handle
+
+    return wrap
+
+
+class _Batches:
+    def __init__(self, handler: BatchHandler, size: int, window: float) -> None:
+        self._handler, self._size, self._window = handler, size, window
+        self._batch: list[tuple[Message[Any], asyncio.Future[None]]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def handle(self, message: Message[Any]) -> None:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        self._batch.append((message, done))
+        if len(self._batch) >= self._size:
+            self._start()
+        elif self._timer is None:
+            self._timer = loop.call_later(self._window, self._start)
+        await done
+
+    def _start(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch = [(message, done) for message, done in self._batch if not done.done()]
+        self._batch = []
+        if batch:
+            task = asyncio.get_running_loop().create_task(self._run(batch))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _run(self, batch: Sequence[tuple[Message[Any], asyncio.Future[None]]]) -> None:
+        failed: dict[str, Exception] = {}
+        try:
+            await self._handler([message for message, _ in batch])
+        except BatchFailure as error:
+            failed = error.errors
+        except Exception as error:  # noqa: BLE001 - each message's own consumer judges it
+            failed = {message.id: error for message, _ in batch}
+        for message, done in batch:
+            if done.done():
+                continue
+            if message.id in failed:
+                done.set_exception(failed[message.id])
+            else:
+                done.set_result(None)

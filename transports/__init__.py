@@ -1,0 +1,1 @@
+"""Drivers, one folder each; what they share is `eip.channels`."""

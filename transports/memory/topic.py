@@ -1,0 +1,112 @@
+"""The embedded topic and event bus: every subscription gets a copy in a queue of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from eip.channels import Bus, Filter, Sender, Topic
+from eip.errors import ConfigurationError, InvalidMessage
+from eip.matching import as_predicate
+from eip.message import Message
+from eip.transports.memory.queue import MemoryQueue
+
+__all__ = ["MemoryBus", "MemoryTopic"]
+
+_log = structlog.get_logger("eip.memory")
+_MakeQueue = Callable[..., MemoryQueue]
+
+
+class _Subscription:
+    """A queue and what is let through to it."""
+
+    def __init__(self, queue: MemoryQueue, wanted: Filter | None, dead_letters: MemoryQueue | None) -> None:
+        self.queue, self.dead_letters = queue, dead_letters
+        self._lets_through = None if wanted is None else as_predicate(wanted)
+
+    def wants(self, message: Message[Any]) -> bool:
+        return self._lets_through is None or self._lets_through(message)
+
+
+class _Publisher(Sender):
+    """What topics and buses share."""
+
+    kind: str
+
+    def __init__(self, name: str, *, address: str, fifo: bool, make_queue: _MakeQueue) -> None:
+        self.name, self.address, self.fifo = name, address, fifo
+        self._make_queue = make_queue
+        self._subscriptions: dict[str, _Subscription] = {}
+
+    async def send(self, *messages: Message[Any]) -> None:
+        """Copy each message to the subscriptions that want it; waits while one of their queues is full."""
+        for message in messages:
+            if self.fifo and message.group_id is None:
+                raise InvalidMessage(f"{self.name} is FIFO: a message needs a group_id")
+            message.encode()  # what cannot be encoded reaches nobody
+        for message in messages:
+            for subscription in list(self._subscriptions.values()):
+                await self._deliver(subscription, message)
+
+    async def _deliver(self, subscription: _Subscription, message: Message[Any]) -> None:
+        try:
+            wanted = subscription.wants(message)
+        except Exception as error:  # noqa: BLE001 - one subscription's broken filter is not the publisher's concern
+            _log.warning("filter_failed", channel=self.name, subscription=subscription.queue.name, error=str(error))
+            if subscription.dead_letters is not None:
+                await subscription.dead_letters.send(message)
+            return
+        if wanted:
+            await subscription.queue.send(message)
+
+    def _subscribe(
+        self, name: str, wanted: Filter | None, dead_letters: MemoryQueue | None, options: dict[str, Any]
+    ) -> MemoryQueue:
+        known = self._subscriptions.get(name)
+        if known is None:
+            queue = self._make_queue(f"{self.kind}/{self.name}/{name}", fifo=self.fifo, **options)
+            known = self._subscriptions[name] = _Subscription(queue, wanted, dead_letters)
+        elif wanted is not None or options:
+            raise ConfigurationError(f"subscription {name} of {self.name} exists; unsubscribe it to declare it anew")
+        return known.queue
+
+    def unsubscribe(self, name: str) -> None:
+        """End the subscription; what its queue holds is dropped."""
+        self._subscriptions.pop(name, None)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} subscriptions={len(self._subscriptions)}>"
+
+
+class MemoryTopic(_Publisher, Topic):
+    """A topic in this process; FIFO where its name ends in ``.fifo``. Messages arrive as sent ("raw delivery")."""
+
+    kind = "topic"
+
+    def subscription(
+        self,
+        name: str,
+        *,
+        filter: Filter | None = None,  # noqa: A002 - the field's term
+        dead_letters: MemoryQueue | None = None,
+        **options: Any,
+    ) -> MemoryQueue:
+        """The named subscription; made at the first call, which may give it a filter and the options of a queue.
+
+        ``dead_letters`` gets the messages that the filter fails on.
+        """
+        return self._subscribe(name, filter, dead_letters, options)
+
+
+class MemoryBus(_Publisher, Bus):
+    """An event bus in this process; a subscription is a rule with a queue as its target."""
+
+    kind = "bus"
+
+    def subscription(
+        self, name: str, *, pattern: Filter | None = None, dead_letters: MemoryQueue | None = None, **options: Any
+    ) -> MemoryQueue:
+        """The named rule's queue: made at the first call, which may give it a pattern and the options of a queue."""
+        return self._subscribe(name, pattern, dead_letters, options)

@@ -1,0 +1,88 @@
+"""The embedded transport: every kind of channel, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, cast
+
+from eip.channels import Sender, Transport
+from eip.errors import AddressRefused, ConfigurationError
+from eip.transports.memory.queue import MemoryQueue
+from eip.transports.memory.stream import MemoryStream
+from eip.transports.memory.topic import MemoryBus, MemoryTopic
+
+__all__ = ["MemoryTransport"]
+
+_SCHEME: Final = "memory:"
+_Channel = TypeVar("_Channel", bound=Sender)
+
+
+class MemoryTransport(Transport):
+    """Queues, topics, buses and streams in this process, with the semantics of SQS, SNS, EventBridge and Kinesis.
+
+    For tests, for services of one process, and to learn on. It is the reference for the semantics of the other
+    transports, and runs under virtual time (`eip.testing`). What it holds ends with the process.
+
+    Args:
+        visibility: seconds of a lease, where a queue says nothing else.
+        capacity: messages that a queue holds before senders wait, where it says nothing else.
+    """
+
+    kinds = ("queue", "topic", "bus", "stream")
+
+    def __init__(self, *, visibility: float = 30.0, capacity: int = 100_000) -> None:
+        self._defaults = {"visibility": visibility, "capacity": capacity}
+        self._channels: dict[str, Sender] = {}
+
+    def queue(self, name: str, **options: Any) -> MemoryQueue:
+        """The queue of that name; made at the first call, which may give it options.
+
+        ``fifo``: default: whether the name ends in ``.fifo``; ``visibility``: seconds of a lease; ``capacity``:
+        messages it holds before senders wait; ``dead_letters`` (a queue) and ``max_receive_count``: redrive policy.
+        """
+        return self._channel(MemoryQueue, "queue", name, options, {"fifo": name.endswith(".fifo"), **self._defaults})
+
+    def topic(self, name: str, **options: Any) -> MemoryTopic:
+        """The topic of that name; ``fifo``: default: whether the name ends in ``.fifo``."""
+        defaults = {"fifo": name.endswith(".fifo"), "make_queue": self.queue}
+        return self._channel(MemoryTopic, "topic", name, options, defaults)
+
+    def bus(self, name: str = "default", **options: Any) -> MemoryBus:
+        """The event bus of that name."""
+        return self._channel(MemoryBus, "bus", name, options, {"fifo": False, "make_queue": self.queue})
+
+    def stream(self, name: str, **options: Any) -> MemoryStream:
+        """The stream of that name; ``shards``: default 4; ``capacity``: records that a shard keeps."""
+        return self._channel(MemoryStream, "stream", name, options, {})
+
+    def resolve(self, address: str) -> Sender:
+        """The channel of an address such as ``memory:queue/replies``; only channels that were made are resolved."""
+        channel = self._channels.get(address.removeprefix(_SCHEME)) if address.startswith(_SCHEME) else None
+        if channel is None:
+            raise AddressRefused(address, reason="no channel of this transport")
+        return channel
+
+    def queue_addresses(self, prefix: str) -> str:
+        """See `Transport.queue_addresses`."""
+        return f"{_SCHEME}queue/{prefix}*"
+
+    def _channel(
+        self, make: Callable[..., _Channel], kind: str, name: str, options: dict[str, Any], defaults: dict[str, Any]
+    ) -> _Channel:
+        key = f"{kind}/{name}"
+        known = self._channels.get(key)
+        if known is None:
+            made = self._channels[key] = make(name, address=_SCHEME + key, **{**defaults, **options})
+            return made
+        for option, value in options.items():
+            if getattr(known, option, value) != value:
+                raise ConfigurationError(f"{kind} {name} exists with another {option}")
+        return cast("_Channel", known)
+
+    async def aclose(self) -> None:
+        """Stop the timers; what the channels hold stays readable."""
+        for channel in self._channels.values():
+            if isinstance(channel, MemoryQueue):
+                channel.store.close()
+            elif isinstance(channel, MemoryStream):
+                channel.close()
