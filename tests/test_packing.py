@@ -1,0 +1,151 @@
+"""The wire form of packs, and what hostile ones do: nothing."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eip import Message
+from eip.codec import TextCodec
+from eip.errors import DecodeError
+from eip.packing import PACK_HEADER, Bounds, entry_of, is_pack, pack, unpack
+
+
+def received(made: Message) -> Message:
+    """The pack as the other side gets it."""
+    return made.sealed()
+
+
+def packed(*messages: Message, **options) -> Message:
+    form = options.get("format", "eip")
+    return received(pack([entry_of(each, format=form) for each in messages], messages[0], **options))
+
+
+MESSAGES = [
+    Message(
+        {"n": number, "text": "grüße"},
+        correlation_id=f"c{number}",
+        deduplication_id=f"d{number}",
+        traceparent="00-a-b-01",
+        expires_at=5e9,
+        group_id="g",
+        type="T",
+        source="S",
+        attributes={"kind": "a", "size": 3},
+        headers={"attempts": "2"},
+    )
+    for number in range(20)
+]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"encoding": "gzip"}, {"encoding": "zstd"}, {"format": "cloudevents"}],
+    ids=["identity", "gzip", "zstd", "cloudevents"],
+)
+def test_every_message_comes_back_whole(options):
+    outer = packed(*MESSAGES, **options)
+    assert is_pack(outer)
+    assert (outer.type, outer.source, outer.group_id, outer.attributes) == ("T", "S", "g", MESSAGES[0].attributes)
+    assert unpack(outer) == MESSAGES
+
+
+def test_compression_makes_it_smaller():
+    assert len(packed(*MESSAGES, encoding="zstd").encode()) < len(packed(*MESSAGES).encode()) / 3
+
+
+def test_text_bodies_come_back_as_text():
+    message = Message("plain").with_codec(TextCodec())
+    (inner,) = unpack(packed(message))
+    assert (inner.body, inner.codec.content_type) == ("plain", "text/plain")
+
+
+def test_a_foreign_cloudevents_batch_is_read():
+    batch = [
+        {"specversion": "1.0", "id": "1", "source": "/shop", "type": "sold", "data": {"n": 1}},
+        {"specversion": "1.0", "id": "2", "source": "/shop", "type": "sold", "data_base64": "eyJuIjoyfQ=="},
+    ]
+    foreign = Message.received(json.dumps(batch).encode())
+    assert is_pack(foreign)
+    assert [(each.id, each.source, each.type, each.body) for each in unpack(foreign)] == [
+        ("1", "/shop", "sold", {"n": 1}),
+        ("2", "/shop", "sold", {"n": 2}),
+    ]
+
+
+def test_an_ordinary_message_is_no_pack():
+    assert not is_pack(Message([1]).sealed())
+    assert not is_pack(Message({"eip-pack": 1}))
+
+
+def data(text: bytes, *, encoding: str = "gzip", count: int = 1) -> dict:
+    return {"eip-pack": {"version": 1, "encoding": encoding, "count": count}, "data": base64.b64encode(text).decode()}
+
+
+BOMB = zlib.compress(b"[" + b"0," * 20_000_000 + b"0]", 9, wbits=31)
+HOSTILE = {
+    "no pack at all": {"a": 1},
+    "a future version": {"eip-pack": {"version": 2, "encoding": "identity", "count": 0}, "messages": []},
+    "no count": {"eip-pack": {"version": 1, "encoding": "identity"}, "messages": []},
+    "a wrong count": {
+        "eip-pack": {"version": 1, "encoding": "identity", "count": 2},
+        "messages": [{"id": "a", "b": 1}],
+    },
+    "no messages": {"eip-pack": {"version": 1, "encoding": "identity", "count": 0}},
+    "an unknown encoding": data(b"x", encoding="rar"),
+    "not base64": {"eip-pack": {"version": 1, "encoding": "gzip", "count": 1}, "data": "%%%"},
+    "not gzip": data(b"not gzip"),
+    "not zstd": data(b"not zstd", encoding="zstd"),
+    "a truncated stream": data(zlib.compress(b"[" + b"1," * 1000 + b"1]", wbits=31)[:-12], count=1001),
+    "a bomb": data(BOMB, count=20_000_001),
+    "something that is no array": data(zlib.compress(b"{}", wbits=31)),
+    "something that is no message": {"eip-pack": {"version": 1, "encoding": "identity", "count": 1}, "messages": [1]},
+    "a bad envelope": {"eip-pack": {"version": 1, "encoding": "identity", "count": 1}, "messages": [{"id": 1, "b": 1}]},
+    "a pack inside a pack": {
+        "eip-pack": {"version": 1, "encoding": "identity", "count": 1},
+        "messages": [{"id": "a", "b": 1, "headers": {PACK_HEADER: "1 identity 1"}}],
+    },
+    "an unreadable body": {
+        "eip-pack": {"version": 1, "encoding": "identity", "count": 1},
+        "messages": [{"id": "a", "b": 1, "ct": "application/pickle"}],
+    },
+    "an event of no version": [{"specversion": "9", "id": "1", "source": "s", "type": "t"}],
+    "an event with bad base64": [{"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data_base64": 7}],
+}
+
+
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_packs_are_decode_errors(body):
+    with pytest.raises(DecodeError):
+        unpack(Message.received(json.dumps(body).encode(), headers={PACK_HEADER: "1"}))
+
+
+def test_a_zstd_bomb_is_refused_before_it_takes_memory():
+    import zstandard
+
+    bomb = data(zstandard.ZstdCompressor(level=19).compress(b"[" + b"0," * 50_000_000 + b"0]"), encoding="zstd")
+    with pytest.raises(DecodeError, match="more than"):
+        unpack(Message(bomb), bounds=Bounds(size=1_000_000))
+
+
+def test_too_many_messages_are_refused():
+    with pytest.raises(DecodeError, match="exceeds"):
+        unpack(packed(*MESSAGES), bounds=Bounds(count=19))
+
+
+@given(st.recursive(st.none() | st.integers() | st.text(), lambda s: st.lists(s) | st.dictionaries(st.text(), s)))
+def test_whatever_json_comes_is_unpacked_or_refused(body):
+    for value in (
+        body,
+        {"eip-pack": body},
+        {"eip-pack": {"version": 1, "encoding": "identity", "count": 1}, "messages": body},
+    ):
+        try:
+            unpack(Message.received(json.dumps(value).encode()))
+        except DecodeError:
+            continue
