@@ -1,0 +1,64 @@
+# Every target does its own set-up. `make` lists them.
+
+# The first of these that runs and is new enough; 3.11 is what constraints.txt was tested with.
+PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3; do \
+	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$each; break; }; done)
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+PORT   ?= 8080
+
+.DEFAULT_GOAL := help
+.PHONY: help rfq rfq-aws rfq-activemq job-events test soak lint types bench build services clean
+
+help:  ## list what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+rfq: $(READY)  ## run the RFQ service on the embedded transport; prints its URL
+	$(BIN)/python -m examples.rfq --transport memory --port $(PORT)
+
+rfq-aws: $(READY)  ## run it on SNS and SQS, served by a local moto
+	$(BIN)/python scripts/with_moto.py $(BIN)/python -m examples.rfq --transport aws --port $(PORT) --endpoint-url
+
+rfq-activemq: $(READY) services  ## run it on ActiveMQ, with a broker of its own
+	$(BIN)/python scripts/with_activemq.py $(BIN)/python -m examples.rfq --transport activemq --port $(PORT) --endpoint-url
+
+job-events: $(READY)  ## run the recruiting agency's job events, embedded, with a live view
+	$(BIN)/python -m examples.job_events
+
+test: $(READY) services  ## run all tests, against real services where they need them
+	$(BIN)/python -m pytest
+
+soak: $(READY) services  ## run the long tests
+	$(BIN)/python -m pytest -m soak --timeout 1800
+
+lint: $(READY)  ## check style and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(READY)  ## check types
+	$(BIN)/mypy
+
+bench: $(READY)  ## a short tour of the benchmarks
+	$(BIN)/python -m benchmarks.runtime --quick
+	$(BIN)/python -m benchmarks.scatter_gather --quick
+	$(BIN)/python -m benchmarks.matching --quick
+
+build: $(READY)  ## build the wheel and the source distribution into dist/
+	$(BIN)/python -m build
+
+services:  ## install the Debian packages and the emulator that tests start (needs root or sudo)
+	@sh scripts/install_services.sh
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "aioeip needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Setting up $(VENV) with $(PYTHON); this takes a minute or two ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1" "setuptools>=77" wheel
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable ".[aws,activemq,http,cli,otel,redis,postgres,zstd]" --group dev
+	@touch $(READY)
+
+clean:  ## remove what was built and set up
+	rm -rf $(VENV) .services build dist *.egg-info artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis
