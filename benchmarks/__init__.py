@@ -1,0 +1,1 @@
+"""Benchmarks: programs, one command each; see docs/benchmarks.md."""
