@@ -92,7 +92,7 @@ async def test_linger_waits_for_company_but_not_when_the_pack_is_full():
 
 async def test_only_messages_that_filters_cannot_tell_apart_share_a_pack():
     wire = Wire()
-    kinds = [
+    kinds: list[Any] = [
         {"type": "a"},
         {"type": "b"},
         {"source": "s"},

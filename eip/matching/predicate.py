@@ -1,0 +1,65 @@
+"""One filter, whatever it is written in, as a predicate on messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from eip.errors import ConfigurationError, DecodeError
+from eip.matching.event_pattern import EventPattern
+from eip.matching.filter_policy import FilterPolicy
+from eip.message import Message
+
+__all__ = ["Predicate", "as_event", "as_predicate"]
+
+Predicate: TypeAlias = Callable[[Message[Any]], bool]
+
+
+def as_predicate(wanted: FilterPolicy | EventPattern | Predicate) -> Predicate:
+    """Whether a message passes a filter policy, an event pattern, or the predicate itself.
+
+    A policy sees the message's attributes or its body, a pattern the message as an event (`as_event`).
+    """
+    if isinstance(wanted, FilterPolicy):
+        return _of_policy(wanted)
+    if isinstance(wanted, EventPattern):
+        return lambda message: wanted.matches(as_event(message))
+    if callable(wanted):
+        return wanted
+    raise ConfigurationError(f"a filter is a FilterPolicy, an EventPattern or a predicate, not {type(wanted).__name__}")
+
+
+def as_event(message: Message[Any]) -> dict[str, Any]:
+    """The message as EventBridge shows it to patterns: its type, source and id, and the body as detail."""
+    event: dict[str, Any] = {
+        "id": message.id,
+        "detail-type": message.type,
+        "source": message.source,
+        "detail": _plain(message),
+    }
+    if message.replay_name is not None:
+        event["replay-name"] = message.replay_name
+    return {name: value for name, value in event.items() if value is not None}
+
+
+def _of_policy(policy: FilterPolicy) -> Predicate:
+    if policy.scope == "MessageAttributes":
+        return lambda message: policy.matches(attributes=message.attributes)
+
+    def passes(message: Message[Any]) -> bool:
+        try:
+            return policy.matches(body=_plain(message))
+        except DecodeError:
+            return False
+
+    return passes
+
+
+def _plain(message: Message[Any]) -> Any:
+    """The body as plain JSON values."""
+    body = message.body
+    return (
+        body
+        if isinstance(body, (Mapping, list, str, int, float, type(None)))
+        else message.codec.decode(message.encode())
+    )
