@@ -25,12 +25,13 @@ SubRule: TypeAlias = dict[str, Field]
 MOST_RULES: Final = 1000
 """Combinations of ``$or`` branches (EventBridge user guide)."""
 
-_RESERVED: Final = frozenset(
-    ("exactly", "equals-ignore-case", "prefix", "suffix", "anything-but", "exists", "wildcard", "numeric", "cidr")
-    + ("=", "<", "<=", ">", ">=", "regex", "not-wildcard", "not-equals-ignore-case")
-    + ("date-after", "date-on-or-after", "date-before", "date-on-or-before", "in-date-range")
-    + ("ip-address-in-range", "ip-address-not-in-range")
+_OPERATIONS: Final = (
+    *("exactly", "equals-ignore-case", "prefix", "suffix", "anything-but", "exists", "wildcard", "numeric", "cidr"),
+    *("=", "<", "<=", ">", ">=", "regex", "not-wildcard", "not-equals-ignore-case"),
+    *("date-after", "date-on-or-after", "date-before", "date-on-or-before", "in-date-range"),
+    *("ip-address-in-range", "ip-address-not-in-range"),
 )
+_RESERVED: Final = frozenset(_OPERATIONS)
 _ONE_KEY: Final = "Only one key allowed in match expression"
 _NUMERIC_ONE_KEY: Final = "Too many elements in numeric expression"
 

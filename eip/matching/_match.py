@@ -1,8 +1,8 @@
 """Sub-rules against events: a fast path for the common shape, and the full semantics of arrays behind it.
 
 The fast path looks only at a sub-rule's own paths. Where an event has arrays of objects, duplicate keys or dotted keys
-on the way, it gives up, and the event is flattened: every leaf then knows which element of which array it came from, and
-the leaves that a sub-rule chooses must not come from different elements of one array.
+on the way, it gives up, and the event is flattened: every leaf then knows which element of which array it came from,
+and the leaves that a sub-rule chooses must not come from different elements of one array.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Membership: TypeAlias = tuple[tuple[int, int], ...]
 """Of which arrays, by number, a leaf is in which element."""
 Flat: TypeAlias = dict[str, list[tuple[Any, Membership]]]
 
-_MISSING: Final = object()
+_MISSING: Final[Any] = object()
 _STEPS: Final = 100_000
 """Choices of leaves tried for one sub-rule and event; an event that needs more does not match."""
 
@@ -68,8 +68,8 @@ def _sorted(rule: SubRule) -> list[tuple[str, Field]]:
 def _check(keys: list[str], field: Field) -> Check:
     if len(keys) == 1:
         return _check_top(keys[0], field)
-    if len(keys) == 2:  # noqa: PLR2004 - the shape of most patterns: detail, and a key in it
-        return _check_nested(*keys, field)
+    if len(keys) == 2:
+        return _check_nested(keys[0], keys[1], field)
     return _check_deep(keys, field)
 
 
@@ -77,7 +77,7 @@ def _check_top(key: str, field: Field) -> Check:
     passes, absent, strings = field.passes, field.absent, field.strings
 
     def check(event: Any) -> bool | None:
-        value = event.get(key, _MISSING)
+        value: Any = event.get(key, _MISSING)
         if value.__class__ is str and value in strings:
             return True
         return _passes(value, passes, absent=absent)
@@ -95,7 +95,7 @@ def _check_nested(first: str, second: str, field: Field) -> Check:
         inner: Any = event.get(first, _MISSING)
         if inner.__class__ is not dict:
             return None if inner.__class__ in _NOT_PLAIN else absent
-        value = inner.get(second, _MISSING)
+        value: Any = inner.get(second, _MISSING)
         if value.__class__ is str and value in strings:
             return True
         return _passes(value, passes, absent=absent)
@@ -121,7 +121,7 @@ def _check_deep(keys: list[str], field: Field) -> Check:
     return check
 
 
-_NOT_PLAIN: Final = frozenset({list, tuple, MultiObject})
+_NOT_PLAIN: Final[frozenset[Any]] = frozenset({list, tuple, MultiObject})
 
 
 def _passes(value: Any, passes: Callable[[Any], bool], *, absent: bool) -> bool | None:
@@ -150,7 +150,7 @@ def _passes_array(value: Any, passes: Callable[[Any], bool], *, absent: bool) ->
     return False if value else absent
 
 
-_CONTAINERS: Final = frozenset({list, tuple, dict, MultiObject})
+_CONTAINERS: Final[frozenset[Any]] = frozenset({list, tuple, dict, MultiObject})
 
 
 def flatten(event: Mapping[str, Any]) -> Flat:

@@ -33,7 +33,7 @@ class Token(NamedTuple):
 class _Level:
     """An open object or array."""
 
-    __slots__ = ("closing", "count", "name", "start")
+    __slots__ = ("closing", "count", "last", "name", "start")
 
     def __init__(self, closing: str, start: int) -> None:
         self.closing = closing
@@ -41,6 +41,8 @@ class _Level:
         self.count = 0
         self.name: str | None = None
         """In an object: the name whose value comes next."""
+        self.last = ""
+        """In an object: the name that was read last."""
 
 
 class Tokens:
@@ -73,12 +75,9 @@ class Tokens:
 
     def fail(self, reason: str) -> NoReturn:
         """Raise the error, with its place."""
-        pointer = "".join(
-            "/"
-            + (level.name if level.name is not None else str(max(level.count - 1, 0)) if level.closing == "]" else "")
-            for level in self._levels
-        )
-        raise InvalidPattern(reason, pointer=pointer.rstrip("/"))
+        places = (level.last if level.closing == "}" else str(max(level.count - 1, 0)) for level in self._levels)
+        pointer = "".join(f"/{place.replace('~', '~0').replace('/', '~1')}" for place in places)
+        raise InvalidPattern(reason, pointer=pointer)
 
     def _skip(self) -> None:
         self._at = cast("re.Match[str]", _SPACE.match(self.text, self._at)).end()
@@ -131,7 +130,7 @@ class Tokens:
         if self._peek() != ":":
             self.fail(f"Unexpected character ({self._shown()}): was expecting a colon to separate field name and value")
         self._at += 1
-        level.name = name
+        level.name = level.last = name
         return Token("name", name)
 
     def _value(self, level: _Level | None) -> Token:

@@ -113,10 +113,12 @@ class RuleSet:
             return set()
         flat = flatten(tree)
         names: set[str] = set()
+        looked_at: set[int] = set()
         for bucket in self._spoken_for(flat):
-            for rule in bucket:
-                if rule.name not in names and matches_flat(rule.fields, flat):
-                    names.add(rule.name)
+            if id(bucket) in looked_at:
+                continue
+            looked_at.add(id(bucket))
+            names.update(rule.name for rule in bucket if rule.name not in names and matches_flat(rule.fields, flat))
         return names
 
     def _spoken_for(self, flat: Flat) -> Iterator[_Bucket]:
