@@ -2,8 +2,8 @@
 
     python -m benchmarks.runtime [--quick]
 
-Each figure is the median of several runs; the floors (a bare asyncio loop, an asyncio.Queue with workers) are measured in
-the same process, side by side, so compare ratios.
+Each figure is the median of several runs; the floors (a bare asyncio loop, an asyncio.Queue with workers) are measured
+in the same process, side by side, so compare ratios.
 """
 
 from __future__ import annotations

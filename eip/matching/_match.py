@@ -18,7 +18,6 @@ __all__ = ["Flat", "Matcher", "flatten", "matches_flat"]
 
 Membership: TypeAlias = tuple[tuple[int, int], ...]
 """Of which arrays, by number, a leaf is in which element."""
-Flat: TypeAlias = dict[str, list[tuple[Any, Membership]]]
 
 _MISSING: Final[Any] = object()
 _STEPS: Final = 100_000
@@ -153,26 +152,43 @@ def _passes_array(value: Any, passes: Callable[[Any], bool], *, absent: bool) ->
 _CONTAINERS: Final[frozenset[Any]] = frozenset({list, tuple, dict, MultiObject})
 
 
+class Flat(dict[str, list[tuple[Any, Membership]]]):
+    """The leaves of an event by dotted path."""
+
+    __slots__ = ("in_arrays",)
+
+    in_arrays: bool
+    """Whether any leaf is in an element of an array, and so restricts the choice of others."""
+
+
 def flatten(event: Mapping[str, Any]) -> Flat:
     """Every leaf of the event under its dotted path."""
-    flat: Flat = {}
+    flat = Flat()
+    flat.in_arrays = False
     arrays = 0
-    waiting: list[tuple[str, Any, Membership]] = [("", event, ())]
+    waiting: list[tuple[str, Any, Membership]] = []
+    for key, value in event.pairs if isinstance(event, MultiObject) else event.items():
+        if value.__class__ is str and key not in flat:
+            flat[key] = [(value, ())]
+        else:
+            waiting.append((key, value, ()))
     while waiting:
         path, value, membership = waiting.pop()
-        if isinstance(value, Mapping):
-            start = path + "." if path or value is not event else ""
+        if isinstance(value, dict):
             pairs = value.pairs if isinstance(value, MultiObject) else value.items()
-            waiting.extend((f"{start}{key}", each, membership) for key, each in pairs)
+            waiting.extend([(f"{path}.{key}", each, membership) for key, each in pairs])
         elif isinstance(value, (list, tuple)):
             arrays += 1
             for index, each in enumerate(value):
-                if isinstance(each, (Mapping, list, tuple)):
+                if isinstance(each, (dict, list, tuple)):
+                    flat.in_arrays = True
                     waiting.append((path, each, (*membership, (arrays, index))))
                 else:
                     flat.setdefault(path, []).append((each, membership))
+        elif path in flat:
+            flat[path].append((value, membership))
         else:
-            flat.setdefault(path, []).append((value, membership))
+            flat[path] = [(value, membership)]
     return flat
 
 
@@ -183,9 +199,14 @@ def matches_flat(rule: list[tuple[str, Field]], flat: Flat) -> bool:
         if leaves is None:
             if not field.absent:
                 return False
-        elif not field.absent and not any(field.passes(value) for value, _ in leaves):
-            return False
-    return _choose(rule, flat)
+            continue
+        for value, _ in leaves:
+            if field.passes(value):
+                break
+        else:
+            if not (field.absent and flat.in_arrays):
+                return False
+    return not flat.in_arrays or _choose(rule, flat)
 
 
 def _choose(rule: list[tuple[str, Field]], flat: Flat) -> bool:

@@ -27,7 +27,9 @@ def _write(found: list[dict[str, list[Any]]], path: tuple[str, ...], pattern: di
         elif isinstance(value, dict):
             _write(found, (*path, name), value)
         else:
-            for rule in found or [found.append({}) or found[0]]:  # type: ignore[func-returns-value]
+            if not found:
+                found.append({})
+            for rule in found:
                 rule[".".join((*path, name))] = value
 
 

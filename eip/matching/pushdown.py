@@ -1,0 +1,185 @@
+"""Push-down: one declared filter, evaluated where it is cheapest, with the same result.
+
+A service evaluates the filter instead of us only where it does so exactly. Where it can only sort out some of what does
+not match, it does that, and the filter is evaluated here besides. `PushDown.explain` says which and why.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from eip.errors import InvalidPattern
+from eip.matching.event_pattern import EventPattern
+from eip.matching.filter_policy import FilterPolicy
+from eip.message import Message
+
+__all__ = ["PushDown", "Target", "push_down"]
+
+Target: TypeAlias = Literal["sns", "eventbridge", "jms", "lambda-sqs", "lambda-kinesis"]
+"""An SNS filter policy, an EventBridge pattern, a JMS selector, or Lambda's event filter for SQS or Kinesis."""
+
+Wanted: TypeAlias = FilterPolicy | EventPattern | Callable[[Message[Any]], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushDown:
+    """Where a filter is evaluated."""
+
+    target: Target
+    pushed: str | None
+    """What the service is given: JSON, or a selector; None where it evaluates nothing."""
+    scope: str | None = None
+    """SNS: the policy's scope."""
+    local: Wanted | None = None
+    """What is still to be evaluated here; None where the service's answer is exact."""
+    reason: str
+
+    def explain(self) -> str:
+        """One sentence for people."""
+        if self.pushed is None:
+            return f"{self.target}: evaluated here, as {self.reason}."
+        place = "evaluated there" if self.local is None else "sorted out there, and evaluated here"
+        return f"{self.target}: {place}, as {self.reason}."
+
+
+def push_down(wanted: Wanted, target: Target) -> PushDown:
+    """How much of a filter the target's service evaluates."""
+    if not isinstance(wanted, (FilterPolicy, EventPattern)):
+        return _here(wanted, target, "a predicate is code")
+    return _TARGETS[target](wanted, target)
+
+
+def _here(wanted: Wanted, target: Target, reason: str) -> PushDown:
+    return PushDown(target=target, pushed=None, local=wanted, reason=reason)
+
+
+def _to_sns(wanted: FilterPolicy | EventPattern, target: Target) -> PushDown:
+    if isinstance(wanted, FilterPolicy):
+        return PushDown(target=target, pushed=wanted.text, scope=wanted.scope, reason="it is a filter policy")
+    pattern = json.loads(wanted.text)
+    if set(pattern) != {"detail"}:
+        return _here(wanted, target, "SNS sees a message's attributes or its body, not its type and source")
+    if _uses_absence(pattern):
+        return _here(wanted, target, "SNS lets no body through that is no object, and so none where a field is absent")
+    text = json.dumps(pattern["detail"], ensure_ascii=False)
+    try:
+        FilterPolicy(text, scope="MessageBody")
+    except InvalidPattern as error:
+        return _here(wanted, target, f"SNS refuses it: {error.reason}")
+    return PushDown(target=target, pushed=text, scope="MessageBody", reason="its detail is a policy on the body")
+
+
+def _to_eventbridge(wanted: FilterPolicy | EventPattern, target: Target) -> PushDown:
+    if isinstance(wanted, EventPattern):
+        return PushDown(target=target, pushed=wanted.text, reason="it is an event pattern")
+    return _body_under("detail", wanted, target, "an event has no attributes that patterns see by type")
+
+
+def _to_lambda(wanted: FilterPolicy | EventPattern, target: Target) -> PushDown:
+    key = "body" if target == "lambda-sqs" else "data"
+    if isinstance(wanted, EventPattern):
+        pattern = json.loads(wanted.text)
+        if set(pattern) != {"detail"} or _uses_absence(pattern):
+            return _here(
+                wanted, target, "Lambda deletes what its filter refuses, and this one does not say the same there"
+            )
+        return PushDown(
+            target=target,
+            pushed=json.dumps({key: pattern["detail"]}, ensure_ascii=False),
+            reason="it is on the body only",
+        )
+    return _body_under(key, wanted, target, "Lambda does not tell the types of attributes apart")
+
+
+def _body_under(key: str, wanted: FilterPolicy, target: Target, why_not_attributes: str) -> PushDown:
+    if wanted.scope == "MessageAttributes":
+        return _here(wanted, target, why_not_attributes)
+    policy = json.loads(wanted.text or "{}")
+    if not policy or _uses_absence(policy):
+        return _here(wanted, target, "it is about absence, which a body that is no object would have there too")
+    pushed = json.dumps({key: policy}, ensure_ascii=False)
+    return PushDown(target=target, pushed=pushed, reason="a policy on the body is a pattern on it")
+
+
+def _uses_absence(pattern: Any) -> bool:
+    if isinstance(pattern, dict):
+        return pattern.get("exists") is False or any(_uses_absence(each) for each in pattern.values())
+    return isinstance(pattern, list) and any(_uses_absence(each) for each in pattern)
+
+
+# JMS selectors. Attributes travel as text in headers, arrays as JSON, so a selector can sort out, but not decide.
+
+_HEADER_NAME: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
+
+
+def _to_jms(wanted: FilterPolicy | EventPattern, target: Target) -> PushDown:
+    if isinstance(wanted, EventPattern) or wanted.scope == "MessageBody":
+        return _here(wanted, target, "a selector sees headers, not the body")
+    policy = json.loads(wanted.text or "{}")
+    clauses = [clause for name, matchers in policy.items() if (clause := _clause(name, matchers)) is not None]
+    if not clauses:
+        return _here(wanted, target, "no header can tell")
+    reason = "headers are text, and a selector does not know a number or an array in one"
+    return PushDown(target=target, pushed=" AND ".join(clauses), local=wanted, reason=reason)
+
+
+def _clause(name: str, matchers: Any) -> str | None:
+    """What every message that passes fulfils, as far as a selector can say it."""
+    if (
+        name == "$or"
+        or not name
+        or name[0] not in _HEADER_NAME
+        or not all(each.isalnum() or each == "_" for each in name)
+    ):
+        return None
+    if not name.isascii():
+        return None
+    terms = [_term(name, each) for each in matchers]
+    if any(term is None for term in terms):
+        return f"{name} IS NOT NULL"
+    absent = any(isinstance(each, dict) and each.get("exists") is False for each in matchers)
+    if absent:
+        terms.append(f"{name} IS NULL")
+    return "(" + " OR ".join([*dict.fromkeys(term for term in terms if term), f"{name} LIKE '[%'"]) + ")"
+
+
+def _term(name: str, matcher: Any) -> str | None:
+    """A condition for one matcher, "" where it needs none, None where only presence can be said."""
+    match matcher:
+        case str():
+            return f"{name} = {_quoted(matcher)}" if "." not in matcher and ":" not in matcher else None
+        case {"exactly": str() as text}:
+            return f"{name} = {_quoted(text)}"
+        case {"prefix": str() as text}:
+            return f"{name} LIKE {_quoted(_escaped(text) + '%')} ESCAPE '\\'"
+        case {"suffix": str() as text}:
+            return f"{name} LIKE {_quoted('%' + _escaped(text))} ESCAPE '\\'"
+        case {"exists": False}:
+            return ""
+    return None
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"\\{each}" if each in "\\%_" else each for each in text)
+
+
+_TARGETS: Final[dict[str, Callable[[FilterPolicy | EventPattern, Target], PushDown]]] = {
+    "sns": _to_sns,
+    "eventbridge": _to_eventbridge,
+    "jms": _to_jms,
+    "lambda-sqs": _to_lambda,
+    "lambda-kinesis": _to_lambda,
+}
+
+
+def pushed_down(wanted: Wanted) -> Iterator[PushDown]:
+    """What becomes of the filter on each target."""
+    for target in _TARGETS:
+        yield push_down(wanted, target)  # type: ignore[arg-type]  # the keys are the targets

@@ -1,0 +1,40 @@
+"""Message Filter (Hohpe & Woolf, chapter 7): only messages that pass reach the handler; the others are done.
+
+Where the channel can filter, let it: give the filter to its subscription, which pushes it down as far as that is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from eip.channels import Filter, Sender
+from eip.handler import AnyHandler, Handler, Result, handler_of
+from eip.matching import as_predicate
+from eip.message import Message
+
+__all__ = ["message_filter"]
+
+
+def message_filter(wanted: Filter, *, rejected: Sender | None = None) -> Callable[[AnyHandler], Handler]:
+    """Hand on only the messages that pass; the others are acknowledged unhandled.
+
+    Args:
+        wanted: a `FilterPolicy`, an `EventPattern`, or a predicate on the message.
+        rejected: where the messages that do not pass are sent; default: nowhere.
+    """
+    passes = as_predicate(wanted)
+
+    def wrap(handler: AnyHandler) -> Handler:
+        handle = handler_of(handler)
+
+        async def filtered(message: Message[Any]) -> Result:
+            if passes(message):
+                return await handle(message)
+            if rejected is not None:
+                await rejected.send(message)
+            return None
+
+        return filtered
+
+    return wrap
