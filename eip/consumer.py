@@ -49,7 +49,8 @@ class Consumer:
             ``"dead_letter_and_continue"`` dead-letters the head; ``"park_group"`` dead-letters the head and what
             follows in its group, until `unpark` or the end of `run`.
         local_retries: attempts at a group's head in this process, after the first, while its group's leases are kept.
-        on_expired: ``"drop"`` acknowledges a message past its expiry, ``"dead_letter"`` keeps it there.
+        on_expired: ``"drop"`` acknowledges a message past its expiry, ``"dead_letter"`` keeps it there, ``"handle"``
+            lets the handler have it.
         max_processing: seconds from receive after which the handler is cancelled and has failed; at most 12 hours.
         grace: seconds that handlers have to finish after `stop`.
         name: for logs and errors; default: the source's.

@@ -265,7 +265,7 @@ class Session:
         message = delivery.message
         if delivery.error is not None:
             await self._failed(delivery, delivery.error)
-        elif message.expired():
+        elif message.expired() and self._settings.on_expired != "handle":
             await self._expire(delivery)
         elif message.group_id in self.parked:
             await self._dead_letter(delivery, "its message group is parked")
@@ -492,7 +492,8 @@ class Session:
         await cancelled(self._polls)
         await self._release_unstarted()
         for idle in self._idle:
-            idle.set_result(None)
+            if not idle.done():
+                idle.set_result(None)
         self._idle.clear()
         await self._finish_workers(grace)
         await self._acks.aclose(limit=max(grace, _FLUSH))

@@ -13,7 +13,7 @@ from eip.retry import Backoff
 __all__ = ["GroupFailure", "OnExpired", "Settings", "Stats"]
 
 GroupFailure: TypeAlias = Literal["block", "dead_letter_and_continue", "park_group"]
-OnExpired: TypeAlias = Literal["drop", "dead_letter"]
+OnExpired: TypeAlias = Literal["drop", "dead_letter", "handle"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

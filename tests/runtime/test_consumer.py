@@ -335,6 +335,17 @@ async def test_a_handler_that_returns_nonsense_has_failed():
     assert "not int" in dead.sent[0].headers["dead-letter-reason"]
 
 
+async def test_an_expired_message_is_handled_where_that_is_wanted():
+    source, seen = Scripted(message(1, expires_at=1.0)), []
+
+    async def handle(received: Message) -> None:
+        seen.append(received.id)
+
+    async with running(Consumer(source, handle, on_expired="handle")):
+        await until(lambda: source.acked)
+    assert seen == ["m1"]
+
+
 @pytest.mark.parametrize("policy", ["drop", "dead_letter"])
 async def test_an_expired_message_is_never_handled(policy):
     source, dead = Scripted(message(1, expires_at=1.0), message(2)), Outbox("dead")

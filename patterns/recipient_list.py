@@ -1,0 +1,41 @@
+"""Recipient List and fan-out (Hohpe & Woolf, chapter 7): one message to several channels."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from eip.channels import Sender
+from eip.handler import Result
+from eip.message import Message
+
+__all__ = ["RecipientList", "fan_out"]
+
+
+class RecipientList:
+    """A handler that sends each message to every channel that ``recipients`` chooses for it.
+
+    The message is acknowledged once all have accepted it. Where one fails, the others have it already, and all get it
+    again on the retry, with the same id: delivery is at-least-once to each.
+
+    Args:
+        recipients: the channels of a message; none is allowed.
+    """
+
+    def __init__(self, recipients: Callable[[Message[Any]], Iterable[Sender]]) -> None:
+        self._recipients = recipients
+
+    async def __call__(self, message: Message[Any]) -> Result:
+        """Send the message to its recipients, at the same time; raises an `ExceptionGroup` of what failed."""
+        senders = list(self._recipients(message))
+        outcomes = await asyncio.gather(*(sender.send(message) for sender in senders), return_exceptions=True)
+        errors = [each for each in outcomes if isinstance(each, Exception)]
+        if errors:
+            raise ExceptionGroup(f"{len(errors)} of {len(senders)} recipients failed", errors)
+        return None
+
+
+def fan_out(*senders: Sender) -> RecipientList:
+    """A handler that sends each message to all the channels (a topic does so by itself where the service has one)."""
+    return RecipientList(lambda _: senders)
