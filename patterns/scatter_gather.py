@@ -2,7 +2,7 @@
 
 Each request carries a correlation id, the address its replies go to, and its deadline as expiry, so that responders
 drop what nobody waits for any more. Replies find their request by the correlation id; one reply channel serves any
-number of requests. What is gathered lives in this process; where it must outlive it, let an `Aggregator` with a store gather.
+number of requests. What is gathered lives in this process; where it must outlive it, let an `Aggregator` gather.
 """
 
 from __future__ import annotations

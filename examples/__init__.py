@@ -1,0 +1,1 @@
+"""Reference applications and short examples."""

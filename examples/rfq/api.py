@@ -1,0 +1,206 @@
+"""The REST API (SCENARIOS.md, S1): 202 with links, 200 while running, 303 to the result, 200 with quotes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from eip import clock
+from examples.rfq.booking import RideBooking
+from examples.rfq.model import RideRequest, as_json, located
+from examples.rfq.openapi import document
+from examples.rfq.store import Rfq
+
+__all__ = ["app"]
+
+_LARGEST: Final = 16 * 1024
+"""Bytes of a request's body."""
+_PAGE: Final = Path(__file__).with_name("page.html")
+_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class Problem(Exception):
+    """A problem document (RFC 9457)."""
+
+    def __init__(self, status: int, title: str, detail: str = "", **more: Any) -> None:
+        super().__init__(title)
+        self.status = status
+        self.document = {"type": "about:blank", "title": title, "status": status, "detail": detail or title, **more}
+
+
+def app(booking: RideBooking) -> Starlette:
+    """The application, on a booking service that runs beside it."""
+    api = _Api(booking)
+    return Starlette(
+        routes=[
+            Route("/", api.page),
+            Route("/openapi.json", api.openapi),
+            Route("/healthz", api.health),
+            Route("/city", api.city),
+            Route("/rfqs", api.create, methods=["POST"]),
+            Route("/rfqs/{rfq}", api.status),
+            Route("/rfqs/{rfq}/result", api.result),
+            Route("/rfqs/{rfq}/events", api.events),
+        ],
+        exception_handlers={Problem: _problem, HTTPException: _http_problem, Exception: _failure},
+    )
+
+
+async def _problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return JSONResponse(error.document, error.status, media_type="application/problem+json")
+
+
+async def _http_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    response = await _problem(request, Problem(error.status_code, error.detail, path=request.url.path))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _failure(request: Request, _: Exception) -> Response:
+    return await _problem(request, Problem(500, "Internal error", "the request could not be served; try again"))
+
+
+class _Api:
+    def __init__(self, booking: RideBooking) -> None:
+        self._booking = booking
+
+    async def page(self, _: Request) -> Response:
+        return HTMLResponse(_PAGE.read_text(encoding="utf-8"), headers=_HEADERS)
+
+    async def openapi(self, _: Request) -> Response:
+        return JSONResponse(document())
+
+    async def health(self, _: Request) -> Response:
+        return JSONResponse({"status": "ok", "unicorns": len(self._booking.unicorns)})
+
+    async def city(self, request: Request) -> Response:
+        """Where a place is, for the page's map."""
+        place = request.query_params.get("place", "").strip()
+        if not 0 < len(place) <= 200:
+            raise Problem(422, "Invalid place", "place is 1 to 200 characters")
+        position = located(place)
+        near = sum(zone == position.zone for zone in self._booking.unicorns.values())
+        return JSONResponse({"place": place, "x": position.x, "y": position.y, "unicorns": near})
+
+    async def create(self, request: Request) -> Response:
+        ride = _ride(await _body(request))
+        rfq = await self._booking.request(ride)
+        wait = max(1, round((rfq.eta - clock.now()) / 2))
+        headers = {"Location": _url(request, rfq.id), "Retry-After": str(wait)}
+        return JSONResponse({**_head(request, rfq), "status": "running"}, 202, headers=headers)
+
+    async def status(self, request: Request) -> Response:
+        rfq = self._found(request)
+        if rfq.completed_at is not None:
+            return RedirectResponse(_url(request, rfq.id, "/result"), 303)
+        body = {**_head(request, rfq), "status": "running", "responses-received": rfq.responses}
+        return JSONResponse(body, headers={"Retry-After": "1", "Cache-Control": "no-store"})
+
+    async def result(self, request: Request) -> Response:
+        rfq = self._found(request)
+        if rfq.completed_at is None:
+            raise Problem(404, "Not complete yet", "quotes are still being gathered", links=_links(request, rfq.id))
+        return JSONResponse(self._result(request, rfq))
+
+    async def events(self, request: Request) -> Response:
+        """Server-sent events: each quote once, and the completion."""
+        rfq = self._found(request)
+        return StreamingResponse(
+            self._events(request, rfq.id), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        )
+
+    async def _events(self, request: Request, identity: str) -> AsyncIterator[str]:
+        sent = 0
+        async for rfq in self._booking.changes(identity):
+            quotes = self._booking.quotes(identity)
+            for quote in quotes[sent:]:
+                yield _event("quote", as_json(quote))
+            sent = len(quotes)
+            progress = {"responses-received": rfq.responses, "expected": rfq.expected, "eta": _time(rfq.eta)}
+            yield _event("progress", progress)
+            if rfq.completed_at is not None:
+                yield _event("complete", self._result(request, rfq))
+
+    def _result(self, request: Request, rfq: Rfq) -> dict[str, Any]:
+        asked = rfq.request
+        return {
+            "links": _links(request, rfq.id),
+            "status": "complete",
+            "from": asked.start,
+            "to": asked.to,
+            "customer": asked.customer,
+            "responses-received": rfq.responses,
+            "expected": rfq.expected,
+            "quotes": [as_json(quote) for quote in self._booking.quotes(rfq.id)],
+        }
+
+    def _found(self, request: Request) -> Rfq:
+        rfq = self._booking.get(request.path_params["rfq"])
+        if rfq is None:
+            raise Problem(404, "No such RFQ", "its id is unknown here")
+        return rfq
+
+
+def _event(kind: str, data: dict[str, Any]) -> str:
+    return f"event: {kind}\ndata: {json.dumps(data)}\n\n"
+
+
+def _url(request: Request, rfq: str, rest: str = "") -> str:
+    return f"{request.base_url}rfqs/{rfq}{rest}"
+
+
+def _links(request: Request, rfq: str) -> dict[str, str]:
+    return {
+        "self": _url(request, rfq),
+        "result": _url(request, rfq, "/result"),
+        "events": _url(request, rfq, "/events"),
+    }
+
+
+def _head(request: Request, rfq: Rfq) -> dict[str, Any]:
+    return {"links": _links(request, rfq.id), "eta": _time(rfq.eta)}
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+async def _body(request: Request) -> bytes:
+    """The body, as far as it is not too large."""
+    kind = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
+    if kind != "application/json" and not kind.endswith("+json"):
+        raise Problem(415, "Unsupported media type", "send application/json")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _LARGEST:
+            raise Problem(413, "Body too large", f"at most {_LARGEST:,} bytes")
+    return bytes(body)
+
+
+def _ride(body: bytes) -> RideRequest:
+    try:
+        return RideRequest.model_validate_json(body)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False, include_context=False)
+        if wrong[0]["type"] == "json_invalid":
+            raise Problem(400, "Body is not JSON", wrong[0]["msg"]) from None
+        errors = [{"field": ".".join(map(str, each["loc"])) or "body", "message": each["msg"]} for each in wrong]
+        details = "; ".join(f"{each['field']}: {each['message']}" for each in errors)
+        raise Problem(422, "Invalid request for quotes", details, errors=errors) from None

@@ -1,0 +1,149 @@
+"""Booking and unicorns in virtual time: completion, lateness, resumption, moving."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from eip import Consumer, Message
+from eip.transports.memory import MemoryTransport
+from examples.rfq.booking import RideBooking
+from examples.rfq.channels import MemoryChannels
+from examples.rfq.model import Position, Presence, Quote, RideRequest, located
+from examples.rfq.store import Rfq, Store
+from examples.rfq.unicorns import Herd
+from tests.runtime.scripted import until
+
+RIDE = RideRequest.model_validate({"from": "A", "to": "B", "customer": "C"})
+
+
+@asynccontextmanager
+async def booked(path: Path | str = ":memory:", *, seconds: float = 300.0):
+    """A booking service and the channels to play unicorn on."""
+    async with MemoryTransport() as transport:
+        channels, store = MemoryChannels(transport), Store(path)
+        booking = RideBooking(channels, store, rfq_seconds=seconds)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(booking.run())
+            try:
+                yield booking, channels
+            finally:
+                await booking.stop()
+        store.close()
+
+
+async def present(booking: RideBooking, channels: MemoryChannels, *unicorns: str) -> None:
+    position = located("A")
+    for unicorn in unicorns:
+        await channels.presence.send(Message(Presence(unicorn=unicorn, zone=position.zone, position=position)))
+    await until(lambda: len(booking.unicorns) >= len(unicorns))
+
+
+def quote(rfq: Rfq, unicorn: str, **envelope) -> Message:
+    body = Quote(unicorn=unicorn, name=unicorn, price=1.0, minutes=1.0)
+    return Message(body, **{"type": "Quote", "source": unicorn, "correlation_id": rfq.id, **envelope})
+
+
+def known(booking: RideBooking, rfq: Rfq) -> Rfq:
+    found = booking.get(rfq.id)
+    assert found is not None
+    return found
+
+
+async def complete(booking: RideBooking, rfq: Rfq) -> Rfq:
+    async for changed in booking.changes(rfq.id):
+        last = changed
+    return last
+
+
+async def test_complete_once_every_addressed_unicorn_has_answered():
+    async with booked() as (booking, channels):
+        await present(booking, channels, "u1", "u2")
+        rfq = await booking.request(RIDE)
+        await channels.replies.send(quote(rfq, "u1"), quote(rfq, "u2", type="Declined"))
+        done = await complete(booking, rfq)
+        assert (done.responses, done.expected) == (2, 2)
+        assert done.completed_at is not None
+        assert done.completed_at < done.eta
+        assert [each.unicorn for each in booking.quotes(rfq.id)] == ["u1"]
+
+
+async def test_complete_at_the_deadline_whatever_came():
+    async with booked(seconds=60) as (booking, channels):
+        await present(booking, channels, "u1", "u2")
+        rfq = await booking.request(RIDE)
+        await channels.replies.send(quote(rfq, "u1"))
+        done = await complete(booking, rfq)
+        assert done.completed_at == pytest.approx(rfq.eta, abs=0.1)
+        await channels.replies.send(quote(rfq, "u2"))
+        await until(lambda: booking.late == 1)
+        assert len(booking.quotes(rfq.id)) == 1
+
+
+async def test_with_nobody_there_it_ends_at_the_deadline():
+    async with booked(seconds=60) as (booking, _):
+        done = await complete(booking, await booking.request(RIDE))
+        assert (done.responses, done.expected) == (0, None)
+
+
+async def test_answers_are_counted_once_and_strangers_do_no_harm():
+    async with booked() as (booking, channels):
+        await present(booking, channels, "u1", "u2")
+        rfq = await booking.request(RIDE)
+        first = quote(rfq, "u1")
+        await channels.replies.send(first, first, quote(rfq, "x", correlation_id="unknown"))
+        await channels.replies.send(quote(rfq, "u2"))
+        assert (await complete(booking, rfq)).responses == 2
+
+
+async def test_a_new_process_asks_again_and_keeps_what_came(tmp_path):
+    state = tmp_path / "rfq.sqlite"
+    async with booked(state) as (booking, channels):
+        rfq = await booking.request(RIDE)
+        await channels.replies.send(quote(rfq, "u1"))
+        await until(lambda: known(booking, rfq).responses == 1)
+    async with MemoryTransport() as transport:
+        channels, store = MemoryChannels(transport), Store(state)
+        asked = []
+
+        async def hear(request: Message) -> None:
+            asked.append(request.correlation_id)
+
+        listening = Consumer(await channels.enter(located("A").zone, "u2"), hear)
+        booking = RideBooking(channels, store)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(listening.run())
+            tasks.create_task(booking.run())
+            await until(lambda: asked == [rfq.id])
+            await channels.replies.send(quote(rfq, "u1"), quote(rfq, "u2"))
+            await until(lambda: known(booking, rfq).responses == 2)
+            assert known(booking, rfq).eta == rfq.eta
+            await booking.stop()
+            await listening.stop()
+        store.close()
+
+
+async def test_a_herd_answers_and_moves_between_zones():
+    async with booked(seconds=30) as (booking, channels):
+        herd = Herd(channels, size=80, seed=1)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(herd.run())
+            await until(lambda: len(booking.unicorns) == 80)
+            before = booking.unicorns
+            done = await complete(booking, await booking.request(RIDE))
+            assert done.responses > 0
+            await asyncio.sleep(600)
+            moved = sum(before[name] != zone for name, zone in booking.unicorns.items())
+            assert moved > 5
+            assert (await complete(booking, await booking.request(RIDE))).responses > 0
+            await herd.stop()
+        await until(lambda: booking.unicorns == {})
+
+
+def test_places_have_a_position():
+    assert located("A") == located("a")
+    assert located("A") != located("B")
+    assert Position(x=0.99, y=0).zone == "2-0"
