@@ -1,0 +1,62 @@
+"""moto's server in a process of its own: SQS, SNS, EventBridge, Kinesis, DynamoDB, S3, Secrets Manager, KMS, ..."""
+
+from __future__ import annotations
+
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.environment import ACCOUNT, ENVIRONMENT, REGION
+from tests.support.processes import NotReady, Service, free_port
+
+
+class MotoServer(Service):
+    """All of AWS that the library speaks to, on one port; state is in memory, so a restart empties it."""
+
+    region = REGION
+    account = ACCOUNT
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def command(self) -> Sequence[str]:
+        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+
+    def check(self) -> None:
+        with urllib.request.urlopen(f"{self.url}/moto-api/data.json", timeout=5) as answer:
+            if answer.status != 200:
+                raise NotReady(answer.status)
+
+    def reset(self) -> None:
+        """Forgets every queue, topic, table and bucket."""
+        request = urllib.request.Request(f"{self.url}/moto-api/reset", method="POST")
+        with urllib.request.urlopen(request, timeout=30):
+            pass
+
+    def client(self, service: str) -> Any:
+        """A plain boto3 client: the other side in interoperability tests."""
+        import boto3
+
+        return boto3.client(
+            service,
+            endpoint_url=self.url,
+            region_name=REGION,
+            aws_access_key_id=ENVIRONMENT["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=ENVIRONMENT["AWS_SECRET_ACCESS_KEY"],
+        )
+
+
+@pytest.fixture(scope="session")
+def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MotoServer]:
+    """One for the session (with xdist: for the worker); tests keep apart by the names they choose."""
+    server = MotoServer(tmp_path_factory.mktemp("moto"))
+    server.start()
+    yield server
+    server.stop(timeout=3)
