@@ -40,22 +40,29 @@ class MemoryQueue(Queue):
         dead_letters: MemoryQueue | None = None,
         max_receive_count: int | None = None,
     ) -> None:
-        if visibility <= 0 or capacity < 1:
-            raise ConfigurationError("a visibility timeout and a capacity are more than 0")
-        if (dead_letters is None) != (max_receive_count is None):
-            raise ConfigurationError("dead_letters and max_receive_count go together, as in a redrive policy")
-        if dead_letters is not None and dead_letters.fifo != fifo:
-            raise ConfigurationError("the dead-letter queue of a FIFO queue is FIFO, of a standard queue standard")
+        if capacity < 1:
+            raise ConfigurationError("a capacity is more than 0")
         self.name, self.address = name, address
         self.fifo: bool = fifo
-        self.visibility, self.capacity = visibility, capacity
-        self.dead_letters, self.max_receive_count = dead_letters, max_receive_count
+        self.capacity = capacity
         self.store = Store(fifo=fifo, visibility=visibility)
-        self.store.max_receive_count = max_receive_count
+        self.configure(visibility=visibility, dead_letters=dead_letters, max_receive_count=max_receive_count)
         self.store.on_exhausted = self._dead_letter
         self.store.on_removed = self._make_room
         self._seen: dict[str, float] = {}
         self._room: asyncio.Event | None = None
+
+    def configure(self, *, visibility: float, dead_letters: MemoryQueue | None, max_receive_count: int | None) -> None:
+        """Change the lease's seconds and the redrive policy, for what is received from now on."""
+        if visibility <= 0:
+            raise ConfigurationError("a visibility timeout is more than 0")
+        if (dead_letters is None) != (max_receive_count is None):
+            raise ConfigurationError("dead_letters and max_receive_count go together, as in a redrive policy")
+        if dead_letters is not None and dead_letters.fifo != self.fifo:
+            raise ConfigurationError("the dead-letter queue of a FIFO queue is FIFO, of a standard queue standard")
+        self.visibility = self.store.visibility = visibility
+        self.dead_letters = dead_letters
+        self.max_receive_count = self.store.max_receive_count = max_receive_count
 
     def __len__(self) -> int:
         """Messages in the queue: ready, delayed and on lease."""

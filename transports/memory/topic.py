@@ -11,6 +11,7 @@ from eip.channels import Bus, Filter, Sender, Topic
 from eip.errors import ConfigurationError, InvalidMessage
 from eip.matching import as_predicate
 from eip.message import Message
+from eip.topology import suffixed
 from eip.transports.memory.queue import MemoryQueue
 
 __all__ = ["MemoryBus", "MemoryTopic"]
@@ -61,13 +62,23 @@ class _Publisher(Sender):
         if wanted:
             await subscription.queue.send(message)
 
+    @property
+    def subscriptions(self) -> dict[str, MemoryQueue]:
+        """By name, the queues of its subscriptions."""
+        return {name: each.queue for name, each in self._subscriptions.items()}
+
     def _subscribe(
-        self, name: str, wanted: Filter | None, dead_letters: MemoryQueue | None, options: dict[str, Any]
+        self,
+        name: str,
+        wanted: Filter | None,
+        dead_letters: MemoryQueue | None,
+        options: dict[str, Any],
+        queue: MemoryQueue | None = None,
     ) -> MemoryQueue:
         known = self._subscriptions.get(name)
         if known is None:
-            queue = self._make_queue(f"{self.kind}/{self.name}/{name}", fifo=self.fifo, **options)
-            known = self._subscriptions[name] = _Subscription(queue, wanted, dead_letters)
+            made = queue or self._make_queue(suffixed(self.name, name), fifo=self.fifo, **options)
+            known = self._subscriptions[name] = _Subscription(made, wanted, dead_letters)
         elif wanted is not None or options:
             raise ConfigurationError(f"subscription {name} of {self.name} exists; unsubscribe it to declare it anew")
         return known.queue
@@ -91,13 +102,15 @@ class MemoryTopic(_Publisher, Topic):
         *,
         filter: Filter | None = None,  # noqa: A002 - the field's term
         dead_letters: MemoryQueue | None = None,
+        queue: MemoryQueue | None = None,
         **options: Any,
     ) -> MemoryQueue:
         """The named subscription; made at the first call, which may give it a filter and the options of a queue.
 
-        ``dead_letters`` gets the messages that the filter fails on.
+        ``dead_letters`` gets the messages that the filter fails on; ``queue`` is the subscription's, where it is not to
+        be the one named ``topic-name``.
         """
-        return self._subscribe(name, filter, dead_letters, options)
+        return self._subscribe(name, filter, dead_letters, options, queue)
 
 
 class MemoryBus(_Publisher, Bus):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar, cast
 
 from eip.channels import Sender, Transport
 from eip.errors import AddressRefused, ConfigurationError
+from eip.topology import Resource, Step, Topic
+from eip.transports.memory._provision import provision, undeclared
 from eip.transports.memory.queue import MemoryQueue
 from eip.transports.memory.stream import MemoryStream
 from eip.transports.memory.topic import MemoryBus, MemoryTopic
@@ -78,6 +80,18 @@ class MemoryTransport(Transport):
             if getattr(known, option, value) != value:
                 raise ConfigurationError(f"{kind} {name} exists with another {option}")
         return cast("_Channel", known)
+
+    def knows(self, kind: str, name: str) -> bool:
+        """Whether there is such a channel; asking for it would make it."""
+        return f"{kind}/{name}" in self._channels
+
+    async def provision(self, resource: Resource, *, apply: bool) -> Iterable[Step]:
+        """See `eip.topology.Provisioner.provision`."""
+        return provision(self, resource, apply=apply)
+
+    async def undeclared(self, topic: Topic, declared: frozenset[str], *, delete: bool) -> Iterable[Step]:
+        """See `eip.topology.Provisioner.undeclared`."""
+        return list(undeclared(self, topic, declared, delete=delete))
 
     async def aclose(self) -> None:
         """Stop the timers; what the channels hold stays readable."""

@@ -1,0 +1,1 @@
+"""The AWS drivers, against a real moto server."""

@@ -1,0 +1,55 @@
+"""Each test has channels of its own on the session's moto server."""
+
+from __future__ import annotations
+
+import pytest
+
+from eip.testing.conformance import Harness
+from eip.topology import Queue, Subscription, Topic, Topology
+from eip.transports.aws import AwsTransport
+
+
+@pytest.fixture
+async def aws(moto_server):
+    # Short polls: moto goes on with a poll whose client has gone, and hands messages to nobody.
+    async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url, long_poll=1.0) as transport:
+        yield transport
+
+
+class AwsHarness(Harness):
+    """Makes its channels by topology."""
+
+    def __init__(self, transport, moto_server):
+        super().__init__(transport, lease=3.0, quiet=1.5, patience=20.0)
+        self._moto = moto_server
+
+    async def queue(self, *, fifo=False, dead_letters=None, max_receive_count=None):
+        name = self.fresh("queue", fifo=fifo)
+        declared = Queue(name, visibility=self.lease, dead_letters=False)
+        resources = [declared]
+        if dead_letters is not None:
+            resources = [
+                Queue(dead_letters.name, visibility=self.lease, dead_letters=False),
+                Queue(name, visibility=self.lease, dead_letters=dead_letters.name, max_receive_count=max_receive_count),
+            ]
+        await Topology(*resources).apply(self.transport)
+        return self.transport.queue(name)
+
+    async def topic(self, *, fifo=False):
+        name = self.fresh("topic", fifo=fifo)
+        await Topology(Topic(name)).apply(self.transport)
+        return self.transport.topic(name)
+
+    async def subscription(self, topic, name, *, wanted=None):
+        await Topology(Topic(topic.name), Subscription(topic.name, name, filter=wanted)).apply(self.transport)
+        return topic.subscription(name)
+
+    async def send_raw(self, queue, raw):
+        sqs = self._moto.client("sqs")
+        url = sqs.get_queue_url(QueueName=queue.name)["QueueUrl"]
+        sqs.send_message(QueueUrl=url, MessageBody=raw.decode())
+
+
+@pytest.fixture
+def harness(aws, moto_server):
+    return AwsHarness(aws, moto_server)

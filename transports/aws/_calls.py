@@ -1,0 +1,195 @@
+"""The one narrow seam to the SDK: a call by service and operation, its errors as ours, its cost to the meter.
+
+aioboto3 keeps credentials, endpoints and signing. What every message goes through is `Calls.call` alone, so that a
+leaner client can take the hot operations over later without the drivers noticing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+import aioboto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    NoCredentialsError,
+    ParamValidationError,
+)
+from botocore.exceptions import (
+    ConnectionError as BotoConnectionError,
+)
+
+from eip.errors import (
+    AccessDenied,
+    ChannelNotFound,
+    ConfigurationError,
+    ConnectionLost,
+    EipError,
+    InvalidMessage,
+    LeaseLost,
+    Throttled,
+    TransportError,
+)
+from eip.metering import Meter
+from eip.retry import Backoff
+
+__all__ = ["Calls", "entry_error", "error_of"]
+
+_RETRY: Final = Backoff(base=0.1, cap=5.0)
+_ATTEMPTS: Final = 8
+
+_CODES: Final[dict[type[EipError], str]] = {
+    Throttled: """
+        Throttling ThrottlingException ThrottledException RequestThrottled RequestThrottledException SlowDown
+        TooManyRequestsException ProvisionedThroughputExceededException RequestLimitExceeded LimitExceededException
+        KmsThrottled KMS.ThrottlingException OverLimit AWS.SimpleQueueService.OverLimit""",
+    ChannelNotFound: """
+        AWS.SimpleQueueService.NonExistentQueue QueueDoesNotExist NonExistentQueue NotFound NotFoundException
+        ResourceNotFoundException""",
+    AccessDenied: """
+        AccessDenied AccessDeniedException AuthorizationError AuthorizationErrorException UnauthorizedOperation
+        InvalidClientTokenId UnrecognizedClientException SignatureDoesNotMatch ExpiredToken ExpiredTokenException
+        MissingAuthenticationToken KmsAccessDenied""",
+    LeaseLost: """
+        ReceiptHandleIsInvalid InvalidReceiptHandle MessageNotInflight AWS.SimpleQueueService.MessageNotInflight""",
+    InvalidMessage: """
+        InvalidMessageContents BatchRequestTooLong AWS.SimpleQueueService.BatchRequestTooLong InvalidParameter
+        InvalidParameterValue InvalidParameterException InvalidParameterCombination InvalidAttributeValue
+        MissingParameter ValidationException ValidationError""",
+}
+_KINDS: Final = {code: kind for kind, codes in _CODES.items() for code in codes.split()}
+_OF_A_LEASE: Final = ("receipt handle", "visibilitytimeout", "visibility timeout")
+"""Said by the service of a lease that has ended, under the code of an invalid parameter."""
+
+
+class _Unanswered(ConnectionLost):
+    """The service answered that it failed: the call may or may not have taken effect."""
+
+
+def error_of(code: str, text: str, *, sender_fault: bool = False, status: int = 400) -> Exception:
+    """The error of a service's code, for a whole call or an entry of a batch."""
+    said = f"{code}: {text}" if text else code
+    kind = _KINDS.get(code)
+    if kind is InvalidMessage and any(words in text.lower() for words in _OF_A_LEASE):
+        return LeaseLost(said)
+    if kind is not None:
+        return kind(said)
+    return TransportError(said) if sender_fault or 400 <= status < 500 else _Unanswered(said)
+
+
+def entry_error(entry: Mapping[str, Any]) -> Exception:
+    """The error of a failed entry of a batch."""
+    fault = bool(entry.get("SenderFault", False))
+    code = str(entry.get("Code", entry.get("ErrorCode", "unknown")))
+    return error_of(code, str(entry.get("Message", "")), sender_fault=fault, status=400 if fault else 500)
+
+
+class Calls:
+    """Clients of the services, made when first needed and closed together.
+
+    Args:
+        session: an aioboto3 session; default: one of the ordinary chain of credentials.
+        region: default: the session's.
+        endpoint_url: for all services, e.g. of a local emulator.
+        meter: is told of each call.
+    """
+
+    def __init__(
+        self,
+        *,
+        session: aioboto3.Session | None,
+        region: str | None,
+        endpoint_url: str | None,
+        meter: Meter | None,
+        connections: int,
+    ) -> None:
+        self._session = session or aioboto3.Session(region_name=region)
+        self.region: str = region or self._session.region_name or ""
+        if not self.region:
+            raise ConfigurationError("no region: give AwsTransport(region=...), or set AWS_REGION")
+        self._endpoint_url = endpoint_url
+        self._meter = meter
+        self._config = Config(
+            retries={"total_max_attempts": 1},  # retried here, where order and deduplication are known
+            max_pool_connections=connections,
+            connect_timeout=10,
+            read_timeout=70,  # a long poll takes 20
+            tcp_keepalive=True,
+            user_agent="aioeip",  # otherwise built twice per call, a fifth of its time
+            parameter_validation=False,
+        )
+        self._clients: dict[str, Any] = {}
+        self._making = asyncio.Lock()
+        self._stack = AsyncExitStack()
+
+    async def call(
+        self,
+        service: str,
+        operation: str,
+        *,
+        channel: str = "",
+        messages: int = 0,
+        size: int = 0,
+        units: int = 1,
+        retry: bool = True,
+        **parameters: Any,
+    ) -> dict[str, Any]:
+        """The answer of the service; raises an error of `eip.errors`.
+
+        Transient failures are tried again, save where ``retry`` is False. ``messages``, ``size`` (bytes) and ``units``
+        (billed requests) are for the meter.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                answer = await self._once(service, operation, parameters)
+            except TransportError as error:
+                if not (retry and error.transient and attempt < _ATTEMPTS):
+                    raise
+                await asyncio.sleep(_RETRY.delay(attempt))
+            else:
+                if self._meter is not None:
+                    self._meter.record(service, channel, operation, messages=messages, size=size, units=units)
+                return answer
+
+    async def _once(self, service: str, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        client = self._clients.get(service) or await self.client(service)
+        try:
+            answer: dict[str, Any] = await client._make_api_call(operation, parameters)  # noqa: SLF001 - the generated methods add nothing
+        except ClientError as error:
+            found = error.response.get("Error", {})
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
+            raise error_of(str(found.get("Code", "")), str(found.get("Message", "")), status=status) from error
+        except NoCredentialsError as error:
+            raise AccessDenied("no AWS credentials were found by the SDK's chain") from error
+        except ParamValidationError as error:
+            raise ConfigurationError(str(error)) from error
+        except (HTTPClientError, BotoConnectionError, OSError, TimeoutError) as error:
+            raise ConnectionLost(f"{service} {operation}: {type(error).__name__}") from error
+        except BotoCoreError as error:
+            raise _Unanswered(f"{service} {operation}: {error}") from error
+        except (ValueError, KeyError, TypeError) as error:  # an answer cut short, as its parser sees it
+            raise _Unanswered(f"{service} {operation}: its answer cannot be read ({type(error).__name__})") from error
+        return answer
+
+    async def client(self, service: str) -> Any:
+        """The SDK's client of a service, for what is not hot."""
+        async with self._making:
+            if service not in self._clients:
+                made = self._session.client(
+                    service, region_name=self.region, endpoint_url=self._endpoint_url, config=self._config
+                )
+                self._clients[service] = await self._stack.enter_async_context(made)
+        return self._clients[service]
+
+    async def aclose(self) -> None:
+        """Close the clients."""
+        stack, self._stack = self._stack, AsyncExitStack()
+        self._clients.clear()
+        await stack.aclose()

@@ -1,0 +1,222 @@
+"""Gathers what is sent into calls as large as the service takes: while one call is under way, the next one fills.
+
+There is no timer, unless told: a message that finds the line free goes at once, and under load batches fill by
+themselves. Entries of one message group are sent one call after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, cast
+
+from eip.errors import FailedEntry, PartialSendError, SendError, TransportError
+from eip.limits import Limits
+from eip.message import Message
+from eip.retry import Backoff
+
+__all__ = ["Entry", "Outbox", "Outcome"]
+
+_AGAIN: Final = Backoff(base=0.1, cap=5.0)
+_ATTEMPTS: Final = 8
+_CALLS: Final = 16
+_MOST_PENDING: Final = 10_000
+"""Entries that wait for their call before senders have to wait."""
+
+Outcome = Exception | None
+"""Of an entry: None where the service accepted it."""
+
+
+class Entry:
+    """A message on its way into a call."""
+
+    __slots__ = ("attempt", "group", "message", "payload", "place", "size", "ticket")
+
+    def __init__(self, message: Message[Any], payload: dict[str, Any], size: int, group: str | None) -> None:
+        self.message, self.payload, self.size, self.group = message, payload, size, group
+        self.attempt = self.place = 0
+        self.ticket: _Ticket
+
+
+class _Ticket:
+    """One `send`: resolved when the last of its entries is."""
+
+    __slots__ = ("done", "failed", "left")
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.failed: list[tuple[int, FailedEntry]] = []
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def settle(self, entry: Entry, outcome: Outcome) -> None:
+        if outcome is not None:
+            self.failed.append((entry.place, FailedEntry(entry.message, outcome)))
+        self.left -= 1
+        if not self.left and not self.done.done():
+            self.done.set_result(None)
+
+
+class Outbox:
+    """Sends entries by ``call``, which gives the outcome of each; raised errors are those of all.
+
+    Args:
+        call: one call of the service, not retried.
+        limits: entries and bytes of a call.
+        linger: seconds that a call may wait until it is full; 0: none.
+    """
+
+    def __init__(
+        self, call: Callable[[Sequence[Entry]], Awaitable[Sequence[Outcome]]], limits: Limits, *, linger: float = 0.0
+    ) -> None:
+        self._call, self._linger = call, linger
+        self._entries = limits.batch_entries or 1
+        self._bytes = limits.batch_bytes or 1 << 62
+        self._lanes: dict[str | None, deque[Entry]] = {}
+        self._open: deque[str | None] = deque()
+        """Lanes with something to send and nothing of their group under way."""
+        self._pending = 0
+        self._calls: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.Handle | None = None
+        self._room = asyncio.Event()
+
+    async def send(self, entries: Sequence[Entry]) -> None:
+        """Return when each was accepted; raises `PartialSendError`, or the error of all."""
+        ticket = _Ticket(len(entries))
+        for place, entry in enumerate(entries):
+            while self._pending >= _MOST_PENDING:
+                self._room.clear()
+                await self._room.wait()
+            entry.ticket, entry.place = ticket, place
+            self._enqueue(entry)
+        self._schedule()
+        await ticket.done
+        if ticket.failed:
+            raise _error(ticket.failed, sent=len(entries) - len(ticket.failed))
+
+    async def flush(self) -> None:
+        """Return when everything was sent, or given up."""
+        while self._pending or self._calls:
+            self._pump(all_of_it=True)
+            if self._calls:
+                await asyncio.wait(self._calls)
+            else:
+                await asyncio.sleep(0.01)
+
+    def _enqueue(self, entry: Entry) -> None:
+        lane = self._lanes.get(entry.group)
+        if lane is None:
+            lane = self._lanes[entry.group] = deque()
+            self._open.append(entry.group)
+        lane.append(entry)
+        self._pending += 1
+
+    def _schedule(self) -> None:
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._linger, self._due) if self._linger else loop.call_soon(self._due)
+        elif self._linger and self._pending >= self._entries:
+            self._pump()
+
+    def _due(self) -> None:
+        self._timer = None
+        self._pump(all_of_it=bool(self._linger))
+
+    def _pump(self, *, all_of_it: bool = False) -> None:
+        """Start calls: one where none is under way, more where they are full."""
+        while self._open and len(self._calls) < _CALLS:
+            if self._calls and self._pending < self._entries and not all_of_it:
+                return
+            batch = self._batch()
+            if not batch:
+                return
+            task = asyncio.create_task(self._send(batch), name="outbox call")
+            self._calls.add(task)
+
+    def _batch(self) -> list[Entry]:
+        """As many entries as a call takes, of the open lanes; a group that gives some is closed until the call ends."""
+        batch: list[Entry] = []
+        room, full = self._bytes, False
+        while self._open and not full:
+            group = self._open[0]
+            lane = self._lanes[group]
+            before = len(batch)
+            while lane and not full:
+                if len(batch) == self._entries or (batch and lane[0].size > room):
+                    full = True
+                    break
+                entry = lane.popleft()
+                batch.append(entry)
+                room -= entry.size
+            if group is None:
+                if not lane:
+                    self._open.popleft()
+                    del self._lanes[None]
+            elif len(batch) > before:
+                self._open.popleft()
+        self._pending -= len(batch)
+        self._room.set()
+        return batch
+
+    async def _send(self, batch: list[Entry]) -> None:
+        again: list[Entry] = []
+        try:
+            try:
+                outcomes = await self._call(batch)
+            except Exception as error:  # noqa: BLE001 - the outcome of every entry
+                outcomes = [error] * len(batch)
+            again = self._judge(batch, outcomes)
+            if again:
+                await asyncio.sleep(_AGAIN.delay(max(entry.attempt for entry in again)))
+        except asyncio.CancelledError:
+            for entry in again or batch:
+                entry.ticket.settle(entry, SendError("the transport was closed while sending"))
+            again = []
+            raise
+        finally:
+            self._after(batch, again)
+
+    def _judge(self, batch: list[Entry], outcomes: Sequence[Outcome]) -> list[Entry]:
+        """Settle the entries that are done with; returns those to send again, in order."""
+        again: list[Entry] = []
+        accepted_after: set[str] = set()
+        for entry, outcome in zip(reversed(batch), reversed(outcomes), strict=True):
+            entry.attempt += 1
+            transient = isinstance(outcome, TransportError) and outcome.transient
+            if outcome is None:
+                if entry.group is not None:
+                    accepted_after.add(entry.group)
+            elif transient and entry.group in accepted_after:
+                error = SendError(f"later messages of group {entry.group} were accepted; sent again, it would be late")
+                error.__cause__ = outcome
+                entry.ticket.settle(entry, error)
+                continue
+            elif transient and entry.attempt < _ATTEMPTS:
+                again.append(entry)
+                continue
+            entry.ticket.settle(entry, outcome)
+        return again[::-1]
+
+    def _after(self, batch: list[Entry], again: list[Entry]) -> None:
+        for entry in reversed(again):
+            lane = self._lanes.get(entry.group)
+            if lane is None:
+                lane = self._lanes[entry.group] = deque()
+                if entry.group is None:
+                    self._open.append(None)
+            lane.appendleft(entry)
+            self._pending += 1
+        for group in {entry.group for entry in batch} - {None}:
+            if self._lanes[group]:
+                self._open.append(group)
+            else:
+                del self._lanes[group]
+        self._calls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+        self._pump()
+
+
+def _error(failed: list[tuple[int, FailedEntry]], *, sent: int) -> Exception:
+    entries = [entry for _, entry in sorted(failed, key=lambda each: each[0])]
+    if sent == 0 and all(type(each.error) is type(entries[0].error) for each in entries):
+        return entries[0].error
+    return PartialSendError(entries, sent=sent)

@@ -1,0 +1,181 @@
+"""Makes what a topology declares on SQS and SNS, and compares it with what there is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from eip.errors import ChannelNotFound
+from eip.matching.pushdown import push_down
+from eip.topology import Queue, Resource, Step, Subscription, Topic
+
+if TYPE_CHECKING:
+    from eip.transports.aws.transport import AwsTransport
+
+__all__ = ["provision", "undeclared"]
+
+_FIFO: Final = {"FifoQueue": "true", "ContentBasedDeduplication": "false"}
+
+
+async def provision(aws: AwsTransport, resource: Resource, *, apply: bool) -> Iterable[Step]:
+    """See `eip.topology.Provisioner.provision`."""
+    match resource:
+        case Queue():
+            return [await _queue(aws, resource, apply=apply)]
+        case Topic():
+            return [await _topic(aws, resource, apply=apply)]
+        case Subscription():
+            return [await _subscription(aws, resource, apply=apply)]
+
+
+async def _queue(aws: AwsTransport, queue: Queue, *, apply: bool) -> Step:
+    wanted = {
+        "VisibilityTimeout": str(round(queue.visibility)),
+        "MessageRetentionPeriod": str(round(queue.retention.total_seconds())),
+        "RedrivePolicy": "",
+    }
+    if queue.dead_letter_name is not None:
+        policy = {
+            "deadLetterTargetArn": aws.arn("sqs", queue.dead_letter_name),
+            "maxReceiveCount": queue.max_receive_count,
+        }
+        wanted["RedrivePolicy"] = json.dumps(policy)
+    try:
+        url = (await aws.call("sqs", "GetQueueUrl", channel=queue.name, QueueName=queue.name))["QueueUrl"]
+    except ChannelNotFound:
+        if apply:
+            given = {name: value for name, value in {**wanted, **(_FIFO if queue.fifo else {})}.items() if value}
+            await aws.call("sqs", "CreateQueue", channel=queue.name, QueueName=queue.name, Attributes=given)
+        return Step("create", "queue", queue.name)
+    found = await aws.call("sqs", "GetQueueAttributes", QueueUrl=url, AttributeNames=["All"])
+    changes = _differences(wanted, found.get("Attributes", {}))
+    if not changes:
+        return Step("same", "queue", queue.name)
+    if apply:
+        changed = {name: wanted[name] for name in changes}
+        await aws.call("sqs", "SetQueueAttributes", channel=queue.name, QueueUrl=url, Attributes=changed)
+    return Step("change", "queue", queue.name, _said(changes))
+
+
+async def _topic(aws: AwsTransport, topic: Topic, *, apply: bool) -> Step:
+    try:
+        await aws.call("sns", "GetTopicAttributes", TopicArn=aws.arn("sns", topic.name))
+    except ChannelNotFound:
+        if apply:
+            fifo = {"FifoTopic": "true", "ContentBasedDeduplication": "false"} if topic.name.endswith(".fifo") else {}
+            await aws.call("sns", "CreateTopic", channel=topic.name, Name=topic.name, Attributes=fifo)
+        return Step("create", "topic", topic.name)
+    return Step("same", "topic", topic.name)
+
+
+async def _subscription(aws: AwsTransport, subscription: Subscription, *, apply: bool) -> Step:
+    topic, queue = aws.arn("sns", subscription.topic), aws.arn("sqs", subscription.target.name)
+    wanted = {"RawMessageDelivery": str(subscription.raw).lower(), "FilterPolicy": "", "RedrivePolicy": ""}
+    if subscription.filter is not None:
+        pushed = push_down(subscription.filter, "sns")
+        if pushed.pushed is not None:
+            wanted |= {"FilterPolicy": pushed.pushed, "FilterPolicyScope": pushed.scope or "MessageAttributes"}
+    receivers = [queue]
+    if subscription.undelivered_name is not None:
+        receivers.append(aws.arn("sqs", subscription.undelivered_name))
+        wanted["RedrivePolicy"] = json.dumps({"deadLetterTargetArn": receivers[1]})
+    name = f"{subscription.topic} > {subscription.name}"
+    existing = (await _subscriptions(aws, topic)).get(queue)
+    if apply:
+        for receiver in receivers:
+            await _let_send(aws, receiver, topic)
+    if existing is None:
+        if apply:
+            given = {key: value for key, value in wanted.items() if value}
+            await aws.call("sns", "Subscribe", TopicArn=topic, Protocol="sqs", Endpoint=queue, Attributes=given)
+        return Step("create", "subscription", name)
+    found = await aws.call("sns", "GetSubscriptionAttributes", SubscriptionArn=existing)
+    changes = _differences(wanted, found.get("Attributes", {}))
+    if not changes:
+        return Step("same", "subscription", name)
+    if apply:
+        await _change_subscription(aws, existing, {key: wanted[key] for key in changes})
+    return Step("change", "subscription", name, _said(changes))
+
+
+async def _change_subscription(aws: AwsTransport, arn: str, changed: Mapping[str, str]) -> None:
+    """Set the attributes; the scope before the policy that is written for it."""
+    for key in sorted(changed, key=lambda key: key != "FilterPolicyScope"):
+        value = changed[key] or ("{}" if key == "FilterPolicy" else "")
+        await aws.call("sns", "SetSubscriptionAttributes", SubscriptionArn=arn, AttributeName=key, AttributeValue=value)
+
+
+async def undeclared(aws: AwsTransport, topic: Topic, declared: frozenset[str], *, delete: bool) -> Iterable[Step]:
+    """See `eip.topology.Provisioner.undeclared`."""
+    try:
+        found = await _subscriptions(aws, aws.arn("sns", topic.name))
+    except ChannelNotFound:
+        return ()
+    steps = []
+    for endpoint, arn in found.items():
+        if endpoint.rpartition(":")[2] in declared:
+            continue
+        if delete:
+            await aws.call("sns", "Unsubscribe", SubscriptionArn=arn)
+        steps.append(Step("delete" if delete else "drift", "subscription", f"{topic.name} > {endpoint}"))
+    return steps
+
+
+async def _subscriptions(aws: AwsTransport, topic: str) -> dict[str, str]:
+    """By endpoint, the ARNs of a topic's confirmed subscriptions."""
+    found: dict[str, str] = {}
+    page: dict[str, str] = {}
+    while True:
+        try:
+            answer = await aws.call("sns", "ListSubscriptionsByTopic", TopicArn=topic, **page)
+        except ChannelNotFound:
+            return found
+        for each in answer.get("Subscriptions", []):
+            if each["SubscriptionArn"].startswith("arn:"):
+                found[each["Endpoint"]] = each["SubscriptionArn"]
+        if not answer.get("NextToken"):
+            return found
+        page = {"NextToken": answer["NextToken"]}
+
+
+async def _let_send(aws: AwsTransport, queue: str, topic: str) -> None:
+    """Have the queue's policy let exactly this topic send to it; what else the policy says stays."""
+    name = queue.rpartition(":")[2]
+    url = (await aws.call("sqs", "GetQueueUrl", QueueName=name))["QueueUrl"]
+    found = await aws.call("sqs", "GetQueueAttributes", QueueUrl=url, AttributeNames=["Policy"])
+    policy = json.loads(found.get("Attributes", {}).get("Policy") or '{"Version": "2012-10-17", "Statement": []}')
+    statement = {
+        "Sid": f"eip-{topic.rpartition(':')[2].replace('.', '-')}",
+        "Effect": "Allow",
+        "Principal": {"Service": "sns.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": queue,
+        "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
+    }
+    statements = policy["Statement"] if isinstance(policy["Statement"], list) else [policy["Statement"]]
+    if statement in statements:
+        return
+    policy["Statement"] = [*(each for each in statements if each.get("Sid") != statement["Sid"]), statement]
+    await aws.call("sqs", "SetQueueAttributes", QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
+
+
+def _differences(wanted: Mapping[str, str], found: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """By setting, what it is and what it is to be."""
+    pairs = {name: (found.get(name, ""), value) for name, value in wanted.items()}
+    return {name: pair for name, pair in pairs.items() if _plain(pair[0]) != _plain(pair[1])}
+
+
+def _plain(value: str) -> Any:
+    """JSON as its value, so that spacing and order do not count; none and an empty object are the same."""
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        return value
+    if isinstance(parsed, dict):
+        return {key: str(each) if not isinstance(each, (dict, list)) else each for key, each in parsed.items()} or ""
+    return str(parsed)
+
+
+def _said(changes: Mapping[str, tuple[str, str]]) -> str:
+    return ", ".join(f"{name}: {before or 'none'} -> {after or 'none'}" for name, (before, after) in changes.items())

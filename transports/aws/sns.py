@@ -1,0 +1,100 @@
+"""Amazon SNS: standard and FIFO topics. Receiving from a topic means an SQS queue that is subscribed to it.
+
+Source: Amazon SNS Developer Guide and API Reference, 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from eip import limits
+from eip.channels import Filter, Receiver, Source, Topic
+from eip.errors import InvalidMessage, MessageTooLarge
+from eip.matching import as_predicate
+from eip.message import Message
+from eip.topology import suffixed
+from eip.transports.aws._attributes import carried
+from eip.transports.aws._outbox import Entry, Outbox, Outcome
+from eip.transports.aws.sqs import SqsQueue, SqsReceiver, outcomes_of, units_of
+
+if TYPE_CHECKING:
+    from eip.transports.aws.transport import AwsTransport
+
+__all__ = ["SnsSubscription", "SnsTopic"]
+
+_NATIVE: Final = frozenset(("group", "dedup"))
+
+
+class SnsTopic(Topic):
+    """A topic; `AwsTransport.topic` makes it. It must exist: declare it with `eip.topology`."""
+
+    limits = limits.SNS
+
+    def __init__(self, transport: AwsTransport, address: str, *, linger: float = 0.0) -> None:
+        self._transport, self.address = transport, address
+        self.name = address.rpartition(":")[2]
+        self.fifo = self.name.endswith(".fifo")
+        self._outbox = Outbox(self._publish_batch, self.limits, linger=linger)
+
+    async def send(self, *messages: Message[Any]) -> None:
+        """Publish the messages; see `Sender.send`, and `SqsQueue.send` for FIFO topics."""
+        entries = [self._entry(message) for message in messages]
+        if entries:
+            await self._outbox.send(entries)
+
+    def subscription(self, name: str, *, filter: Filter | None = None) -> Source:  # noqa: A002 - the field's term
+        """The named subscription: a queue named ``topic-name``, declared as `eip.topology.Subscription`.
+
+        ``filter`` is evaluated here, also where the topology has the service evaluate it: the result is the same, and
+        what it does not let through is acknowledged.
+        """
+        queue = self._transport.queue(suffixed(self.name, name))
+        return SnsSubscription(queue, filter)
+
+    async def flush(self) -> None:
+        """Return when everything was published, or given up."""
+        await self._outbox.flush()
+
+    def _entry(self, message: Message[Any]) -> Entry:
+        if self.fifo and message.group_id is None:
+            raise InvalidMessage(f"{self.name} is FIFO: a message needs a group_id")
+        sent = carried(message, channel=self.name, native=_NATIVE if self.fifo else frozenset())
+        limit = self.limits.message_bytes or 0
+        if sent.size > limit:
+            raise MessageTooLarge(sent.size, limit, channel=self.name)
+        payload: dict[str, Any] = {"Message": sent.body, "MessageAttributes": sent.attributes}
+        if self.fifo:
+            payload["MessageGroupId"] = message.group_id
+            payload["MessageDeduplicationId"] = message.deduplication_id or message.id
+        return Entry(message, payload, sent.size, message.group_id if self.fifo else None)
+
+    async def _publish_batch(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
+        size = sum(entry.size for entry in entries)
+        answer = await self._transport.call(
+            "sns",
+            "PublishBatch",
+            channel=self.name,
+            TopicArn=self.address,
+            PublishBatchRequestEntries=[{"Id": str(index), **entry.payload} for index, entry in enumerate(entries)],
+            messages=len(entries),
+            size=size,
+            units=sum(units_of(entry.size) for entry in entries),
+            retry=False,
+        )
+        return outcomes_of(answer, len(entries))
+
+    def __repr__(self) -> str:
+        return f"<SnsTopic {self.name}>"
+
+
+class SnsSubscription(Source):
+    """A subscription's queue, and the filter that is evaluated here."""
+
+    def __init__(self, queue: SqsQueue, wanted: Filter | None) -> None:
+        self.name, self.queue = queue.name, queue
+        self._wanted = None if wanted is None else as_predicate(wanted)
+
+    def receiver(self, *, capacity: int = 10) -> Receiver:
+        """A receiver; any number may share the subscription."""
+        return SqsReceiver(self.queue, capacity=capacity, wanted=self._wanted)

@@ -1,0 +1,387 @@
+"""Amazon SQS: standard and FIFO queues.
+
+Delivery is at-least-once on both: FIFO queues drop what is *sent* twice within five minutes, but a lease that ends
+before the ack means another delivery. Sources: Amazon SQS Developer Guide and API Reference, 2026.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import contextlib
+import math
+from base64 import b64decode
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from eip import limits
+from eip._ids import new_id
+from eip.channels import Delivery, Queue, Receiver, Unsettled
+from eip.codec import load_json
+from eip.errors import ChannelNotFound, ConnectionLost, DecodeError, InvalidMessage, MessageTooLarge
+from eip.message import Message
+from eip.transports.aws._attributes import carried, from_carried
+from eip.transports.aws._calls import entry_error
+from eip.transports.aws._outbox import Entry, Outbox, Outcome
+from eip.transports.aws._tracing import to_traceparent, to_xray
+
+if TYPE_CHECKING:
+    from eip.transports.aws.transport import AwsTransport
+
+__all__ = ["SqsDelivery", "SqsQueue", "SqsReceiver", "Unwrap", "outcomes_of", "units_of"]
+
+_LONGEST_DELAY: Final = 900
+_LONGEST_LEASE: Final = 43_200
+_NATIVE: Final = frozenset(("group", "dedup"))
+_AFTER_CANCEL: Final = 1.0
+"""Seconds that a cancelled poll is still listened to: what it brings is released instead of waiting for its lease."""
+_RECEIVE_ATTEMPTS: Final = 3
+
+Unwrap = Callable[[Message[Any]], Message[Any]]
+"""Turns what a service wrapped around an event back into the event; raises `DecodeError`."""
+
+
+class SqsQueue(Queue):
+    """A queue; `AwsTransport.queue` makes it. It must exist: declare it with `eip.topology`.
+
+    Its attributes (visibility timeout, redrive policy) are read once, at the first use.
+    """
+
+    limits = limits.SQS
+
+    def __init__(self, transport: AwsTransport, address: str, *, linger: float = 0.0) -> None:
+        self._transport, self.address = transport, address
+        self.name = address.rpartition(":")[2]
+        self.fifo = self.name.endswith(".fifo")
+        self._outbox = Outbox(self._send_batch, self.limits, linger=linger)
+        self._url: str | None = None
+        self._attributes: Mapping[str, str] | None = None
+
+    async def send(self, *messages: Message[Any], delay: float = 0.0) -> None:
+        """See `Queue.send`; ``delay`` up to 15 minutes, none on a FIFO queue.
+
+        On a FIFO queue a message is deduplicated by its ``deduplication_id``, or else by its id. Where the service
+        refused a message for the moment but took later ones of its group in the same call, it is reported as failed
+        and not sent again: that would break the order.
+        """
+        if not 0 <= delay <= _LONGEST_DELAY:
+            raise InvalidMessage(f"{self.name} delays by 0 to {_LONGEST_DELAY} seconds, not {delay:g}")
+        if delay and self.fifo:
+            raise InvalidMessage(f"{self.name} is FIFO: it has no delay per message")
+        entries = [self._entry(message, math.ceil(delay)) for message in messages]
+        if entries:
+            await self._outbox.send(entries)
+
+    def receiver(self, *, capacity: int = 10) -> Receiver:
+        """A receiver; any number, in any process, may share the queue."""
+        return SqsReceiver(self, capacity=capacity)
+
+    async def flush(self) -> None:
+        """Return when everything was sent, or given up."""
+        await self._outbox.flush()
+
+    async def url(self) -> str:
+        """The queue's URL; raises `ChannelNotFound`."""
+        if self._url is None:
+            _, _, _, _, account, name = self.address.split(":")
+            try:
+                answer = await self._transport.call(
+                    "sqs", "GetQueueUrl", channel=self.name, QueueName=name, QueueOwnerAWSAccountId=account
+                )
+            except ChannelNotFound as error:
+                raise ChannelNotFound(f"no queue {self.name}; declare it with eip.topology") from error
+            self._url = answer["QueueUrl"]
+        return self._url
+
+    async def attributes(self) -> Mapping[str, str]:
+        """The queue's attributes, as the service tells them; read once."""
+        if self._attributes is None:
+            answer = await self._transport.call(
+                "sqs", "GetQueueAttributes", channel=self.name, QueueUrl=await self.url(), AttributeNames=["All"]
+            )
+            self._attributes = answer.get("Attributes", {})
+        return self._attributes
+
+    async def depth(self) -> dict[str, int]:
+        """About how many messages are ready, delayed and on lease; asks the service each time."""
+        wanted = {
+            "ApproximateNumberOfMessages": "ready",
+            "ApproximateNumberOfMessagesDelayed": "delayed",
+            "ApproximateNumberOfMessagesNotVisible": "leased",
+        }
+        answer = await self.call("GetQueueAttributes", AttributeNames=list(wanted))
+        return {name: int(answer["Attributes"].get(key, 0)) for key, name in wanted.items()}
+
+    async def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        """A call on this queue."""
+        return await self._transport.call("sqs", operation, channel=self.name, QueueUrl=await self.url(), **parameters)
+
+    def dead_letter_queue(self, address: str) -> SqsQueue:
+        """The queue of a redrive policy."""
+        return self._transport.queue(address)
+
+    @property
+    def long_poll(self) -> float:
+        """Seconds of a long poll at most."""
+        return self._transport.long_poll
+
+    def _entry(self, message: Message[Any], delay: int) -> Entry:
+        if self.fifo and message.group_id is None:
+            raise InvalidMessage(f"{self.name} is FIFO: a message needs a group_id")
+        sent = carried(message, channel=self.name, native=_NATIVE)
+        limit = self.limits.message_bytes or 0
+        if sent.size > limit:
+            raise MessageTooLarge(sent.size, limit, channel=self.name)
+        payload: dict[str, Any] = {"MessageBody": sent.body, "MessageAttributes": sent.attributes}
+        if message.group_id is not None:
+            payload["MessageGroupId"] = message.group_id
+        if self.fifo:
+            payload["MessageDeduplicationId"] = message.deduplication_id or message.id
+        elif delay:
+            payload["DelaySeconds"] = delay
+        if message.traceparent is not None and (xray := to_xray(message.traceparent)):
+            payload["MessageSystemAttributes"] = {"AWSTraceHeader": {"DataType": "String", "StringValue": xray}}
+        return Entry(message, payload, sent.size, message.group_id if self.fifo else None)
+
+    async def _send_batch(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
+        size = sum(entry.size for entry in entries)
+        answer = await self.call(
+            "SendMessageBatch",
+            Entries=[{"Id": str(index), **entry.payload} for index, entry in enumerate(entries)],
+            messages=len(entries),
+            size=size,
+            units=units_of(size),
+            retry=False,
+        )
+        return outcomes_of(answer, len(entries))
+
+    def __repr__(self) -> str:
+        return f"<SqsQueue {self.name}>"
+
+
+class SqsDelivery(Delivery):
+    """A message on lease, with its receipt handle."""
+
+    __slots__ = ("receipt",)
+
+    def __init__(self, receiver: Receiver, message: Message[Any], *, receipt: str, **state: Any) -> None:
+        super().__init__(receiver, message, **state)
+        self.receipt = receipt
+
+
+class SqsReceiver(Receiver):
+    """Leases a queue's messages by long polls.
+
+    Args:
+        queue: what it receives from.
+        capacity: most deliveries that its consumer holds.
+        unwrap: for messages that another service wrapped.
+        wanted: whether a message is for us; others are acknowledged unseen.
+    """
+
+    settle_batch = 10
+
+    def __init__(
+        self,
+        queue: SqsQueue,
+        *,
+        capacity: int,
+        unwrap: Unwrap | None = None,
+        wanted: Callable[[Message[Any]], bool] | None = None,
+    ) -> None:
+        self.name, self._queue, self._unwrap, self._wanted = queue.name, queue, unwrap, wanted
+        self.max_batch = max(1, min(10, capacity))
+        self.ordered = queue.fifo
+        self._polls: set[asyncio.Task[list[SqsDelivery]]] = set()
+
+    async def open(self) -> None:
+        """Read the queue's attributes; raises `ChannelNotFound`."""
+        attributes = await self._queue.attributes()
+        self.lease = float(attributes.get("VisibilityTimeout", 30))
+        policy = attributes.get("RedrivePolicy")
+        if policy:
+            parsed = load_json(policy)
+            self.max_receive_count = int(parsed["maxReceiveCount"])
+            if self.dead_letters is None:
+                self.dead_letters = self._queue.dead_letter_queue(parsed["deadLetterTargetArn"])
+
+    async def receive(self, limit: int, *, wait: float = 20.0) -> Sequence[Delivery]:
+        """See `Receiver.receive`."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait
+        while True:
+            poll = min(max(until - loop.time(), 0.0), self._queue.long_poll, 20.0)
+            taken = await self._poll(min(limit, self.max_batch), math.ceil(poll))
+            if self._wanted is not None and taken:
+                taken = await self._sift(taken, self._wanted)
+            if taken or loop.time() >= until:
+                return taken
+
+    async def _poll(self, limit: int, wait: int) -> list[SqsDelivery]:
+        """One long poll; cancelled, it is listened to a little longer, and what comes is released."""
+        poll = asyncio.create_task(self._receive(limit, wait), name=f"{self.name} long poll")
+        try:
+            return await asyncio.shield(poll)
+        except asyncio.CancelledError:
+            release = asyncio.create_task(self._release(poll), name=f"{self.name} release")
+            self._polls.add(release)
+            release.add_done_callback(self._polls.discard)
+            raise
+
+    async def _release(self, poll: asyncio.Task[list[SqsDelivery]]) -> list[SqsDelivery]:
+        try:
+            async with asyncio.timeout(_AFTER_CANCEL):
+                taken = await poll
+        except Exception:  # noqa: BLE001 - nothing came in time, or the poll failed: there is nothing to release
+            return []
+        with contextlib.suppress(Exception):  # their leases run out
+            await self.nack(taken[::-1])
+        return taken
+
+    async def _receive(self, limit: int, wait: int) -> list[SqsDelivery]:
+        parameters: dict[str, Any] = {
+            "MaxNumberOfMessages": limit,
+            "WaitTimeSeconds": wait,
+            "MessageAttributeNames": ["All"],
+            "AttributeNames": ["All"],
+        }
+        if self.ordered:
+            # After a lost answer the same id brings the same messages, whose group would be locked otherwise.
+            parameters["ReceiveRequestAttemptId"] = new_id()
+        attempt = 1
+        while True:
+            try:
+                answer = await self._queue.call("ReceiveMessage", retry=False, **parameters)
+            except ConnectionLost:
+                if not self.ordered or attempt == _RECEIVE_ATTEMPTS:
+                    raise
+                attempt += 1
+                await asyncio.sleep(0.1)
+            else:
+                break
+        lease = self.lease or 30.0
+        until = asyncio.get_running_loop().time() + lease - min(1.0, lease / 20)  # the answer took its time to come
+        return [self._delivery(each, until) for each in answer.get("Messages") or ()]
+
+    def _delivery(self, received: Mapping[str, Any], until: float) -> SqsDelivery:
+        system = received.get("Attributes") or {}
+        known: dict[str, Any] = {"id": received["MessageId"]}
+        if "MessageGroupId" in system:
+            known["group_id"] = system["MessageGroupId"]
+        if "MessageDeduplicationId" in system:
+            known["deduplication_id"] = system["MessageDeduplicationId"]
+        if "SentTimestamp" in system:
+            known["created_at"] = int(system["SentTimestamp"]) / 1000
+        if "AWSTraceHeader" in system and (traceparent := to_traceparent(system["AWSTraceHeader"])):
+            known["traceparent"] = traceparent
+        attributes = received.get("MessageAttributes") or {}
+        message, error = _read(received["Body"], attributes, known)
+        if self._unwrap is not None and error is None:
+            try:
+                message = self._unwrap(message)
+            except DecodeError as failure:
+                error = failure
+        return SqsDelivery(
+            self,
+            message,
+            receipt=received["ReceiptHandle"],
+            receive_count=int(system.get("ApproximateReceiveCount", 1)),
+            lease_until=until,
+            error=error,
+        )
+
+    async def _sift(self, taken: list[SqsDelivery], wanted: Callable[[Message[Any]], bool]) -> list[SqsDelivery]:
+        """Acknowledge what the subscription's filter does not let through."""
+        kept = [each for each in taken if each.error is not None or wanted(each.message)]
+        if len(kept) < len(taken):
+            await self.ack([each for each in taken if each not in kept])
+        return kept
+
+    async def _ack(self, deliveries: Sequence[Delivery]) -> Sequence[Unsettled]:
+        return await self._batches("DeleteMessageBatch", deliveries)
+
+    async def _nack(self, deliveries: Sequence[Delivery], delay: float) -> Sequence[Unsettled]:
+        return await self._change(deliveries, delay)
+
+    async def _extend(self, deliveries: Sequence[Delivery], seconds: float) -> Sequence[Unsettled]:
+        return await self._change(deliveries, seconds)
+
+    async def _change(self, deliveries: Sequence[Delivery], seconds: float) -> Sequence[Unsettled]:
+        visibility = min(math.ceil(seconds), _LONGEST_LEASE)
+        return await self._batches("ChangeMessageVisibilityBatch", deliveries, VisibilityTimeout=visibility)
+
+    async def _batches(self, operation: str, deliveries: Sequence[Delivery], **each: Any) -> list[Unsettled]:
+        """The operation on all, ten a call, one call after the other so that their order is kept."""
+        failed: list[Unsettled] = []
+        for start in range(0, len(deliveries), 10):
+            batch = deliveries[start : start + 10]
+            # Ids are indices: a message that was delivered twice into one batch must not make a double id.
+            entries = [
+                {"Id": str(index), "ReceiptHandle": delivery.receipt, **each}
+                for index, delivery in enumerate(batch)
+                if isinstance(delivery, SqsDelivery)
+            ]
+            try:
+                answer = await self._queue.call(operation, Entries=entries, messages=len(entries))
+            except Exception as error:  # noqa: BLE001 - reported for each
+                failed += [Unsettled(delivery, error) for delivery in batch]
+                continue
+            outcomes = outcomes_of(answer, len(batch))
+            failed += [
+                Unsettled(delivery, outcome)
+                for delivery, outcome in zip(batch, outcomes, strict=True)
+                if outcome is not None
+            ]
+        return failed
+
+    async def aclose(self) -> None:
+        """Wait, for a moment, for what cancelled polls still bring, and release it."""
+        if self._polls:
+            await asyncio.wait(self._polls)
+
+
+def _read(body: str, attributes: Mapping[str, Any], known: dict[str, Any]) -> tuple[Message[Any], Exception | None]:
+    """The message of a plain, a raw, or an SNS-wrapped delivery."""
+    if "eip" not in attributes and '"TopicArn"' in body and '"Notification"' in body:
+        try:
+            wrapped: Any = load_json(body)
+        except DecodeError:
+            wrapped = None
+        match wrapped:
+            case {"Type": "Notification", "TopicArn": str(), "Message": str(inner)}:
+                body = inner
+                attributes = {name: _unwrapped(each) for name, each in wrapped.get("MessageAttributes", {}).items()}
+                known = {**known, "id": str(wrapped.get("MessageId", known["id"]))}
+    return from_carried(body, attributes, **known)
+
+
+def _unwrapped(attribute: Any) -> dict[str, Any]:
+    """An attribute in a notification's JSON: Type and Value instead of DataType and StringValue."""
+    if not isinstance(attribute, Mapping):
+        return {}
+    kind, value = str(attribute.get("Type", "String")), attribute.get("Value", "")
+    if kind.startswith("Binary"):
+        return {"DataType": kind, "BinaryValue": _base64(str(value))}
+    return {"DataType": kind, "StringValue": str(value)}
+
+
+def _base64(text: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except binascii.Error:
+        return b""
+
+
+def outcomes_of(answer: Mapping[str, Any], count: int) -> list[Outcome]:
+    """Per entry; one that the answer does not mention was not done."""
+    outcomes: list[Outcome] = [ConnectionLost("the service's answer does not mention the entry")] * count
+    for entry in answer.get("Successful") or ():
+        outcomes[int(entry["Id"])] = None
+    for entry in answer.get("Failed") or ():
+        outcomes[int(entry["Id"])] = entry_error(entry)
+    return outcomes
+
+
+def units_of(size: int) -> int:
+    """Billed requests: one per 64 KiB begun."""
+    return max(1, -(-size // (limits.SQS.unit_bytes or 1)))

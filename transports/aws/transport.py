@@ -1,0 +1,151 @@
+"""The transport of Amazon's services."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+import aioboto3
+
+from eip.channels import Sender, Transport
+from eip.errors import AddressRefused, ConfigurationError
+from eip.metering import Meter
+from eip.topology import Resource, Step, Topic
+from eip.transports.aws._calls import Calls
+from eip.transports.aws._provision import provision, undeclared
+from eip.transports.aws.sns import SnsTopic
+from eip.transports.aws.sqs import SqsQueue
+
+__all__ = ["AwsTransport"]
+
+_ARN: Final = re.compile(r"arn:(aws[a-z-]*):(sqs|sns):([a-z0-9-]+):(\d{12}):([A-Za-z0-9_-]{1,251}(?:\.fifo)?)")
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,251}(?:\.fifo)?")
+_CLOSE: Final = 20.0
+"""Seconds that what was accepted for sending is given at the end."""
+
+
+class AwsTransport(Transport):
+    """Queues on SQS and topics on SNS; use it with ``async with``.
+
+    Credentials come from the SDK's ordinary chain. Channels must exist: declare them with `eip.topology`.
+
+    Args:
+        region: default: the session's, or AWS_REGION's.
+        endpoint_url: of all services, e.g. ``http://127.0.0.1:5000`` of a local moto.
+        session: an `aioboto3.Session` with credentials of its own.
+        account: the account's number; default: asked for once, of STS.
+        linger: seconds that a send may wait until its call is full; 0: only while another call is under way.
+        long_poll: seconds of a long poll, at most 20.
+        connections: of each service's pool; more than pollers and senders together.
+        meter: is told of every call, see `eip.metering`.
+    """
+
+    kinds = ("queue", "topic")
+
+    def __init__(
+        self,
+        region: str | None = None,
+        endpoint_url: str | None = None,
+        session: aioboto3.Session | None = None,
+        *,
+        account: str | None = None,
+        linger: float = 0.0,
+        long_poll: float = 20.0,
+        connections: int = 64,
+        meter: Meter | None = None,
+    ) -> None:
+        if not 0 <= linger <= 60 or not 0 < long_poll <= 20 or connections < 1:
+            raise ConfigurationError("linger is 0 to 60 seconds, long_poll at most 20, and there is a connection")
+        self._calls = Calls(
+            session=session, region=region, endpoint_url=endpoint_url, meter=meter, connections=connections
+        )
+        self.region = self._calls.region
+        self.long_poll = long_poll
+        self._account, self._linger = account, linger
+        self._queues: dict[str, SqsQueue] = {}
+        self._topics: dict[str, SnsTopic] = {}
+
+    @property
+    def account(self) -> str:
+        """The account's number; known once the transport is open."""
+        if self._account is None:
+            raise ConfigurationError("use the transport inside its `async with`: the account is not known before")
+        return self._account
+
+    @property
+    def partition(self) -> str:
+        """The first part of its ARNs: ``aws``, ``aws-cn`` or ``aws-us-gov``."""
+        for prefix, partition in (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov")):
+            if self.region.startswith(prefix):
+                return partition
+        return "aws"
+
+    async def open(self) -> None:
+        """Learn the account's number, where it was not given."""
+        if self._account is None:
+            self._account = (await self.call("sts", "GetCallerIdentity"))["Account"]
+
+    async def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        """A call of a service, by its API's own names; see `eip.transports.aws._calls.Calls.call`."""
+        return await self._calls.call(service, operation, **parameters)
+
+    async def client(self, service: str) -> Any:
+        """The SDK's own client of a service, with this transport's region, endpoint and credentials."""
+        return await self._calls.client(service)
+
+    def arn(self, service: str, name: str) -> str:
+        """The ARN of a name in this account and region; an ARN stays what it is."""
+        if name.startswith("arn:"):
+            return name
+        if not _NAME.fullmatch(name):
+            raise ConfigurationError(f"{name!r} is no name of a queue or topic: letters, digits, - and _, and .fifo")
+        return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{name}"
+
+    def queue(self, name: str) -> SqsQueue:
+        """The queue of that name or ARN; FIFO where its name ends in ``.fifo``."""
+        address = self.arn("sqs", name)
+        if address not in self._queues:
+            self._queues[address] = SqsQueue(self, address, linger=self._linger)
+        return self._queues[address]
+
+    def topic(self, name: str) -> SnsTopic:
+        """The topic of that name or ARN; FIFO where its name ends in ``.fifo``."""
+        address = self.arn("sns", name)
+        if address not in self._topics:
+            self._topics[address] = SnsTopic(self, address, linger=self._linger)
+        return self._topics[address]
+
+    def resolve(self, address: str) -> Sender:
+        """The queue or topic of an ARN in this partition and region."""
+        found = _ARN.fullmatch(address)
+        if found is None or (found[1], found[3]) != (self.partition, self.region):
+            raise AddressRefused(address, reason="no ARN of a queue or topic in this region")
+        return self.queue(address) if found[2] == "sqs" else self.topic(address)
+
+    def queue_addresses(self, prefix: str) -> str:
+        """See `Transport.queue_addresses`."""
+        return f"arn:{self.partition}:sqs:{self.region}:{self.account}:{prefix}*"
+
+    async def provision(self, resource: Resource, *, apply: bool) -> Iterable[Step]:
+        """See `eip.topology.Provisioner.provision`."""
+        return await provision(self, resource, apply=apply)
+
+    async def undeclared(self, topic: Topic, declared: frozenset[str], *, delete: bool) -> Iterable[Step]:
+        """See `eip.topology.Provisioner.undeclared`."""
+        return await undeclared(self, topic, declared, delete=delete)
+
+    async def aclose(self) -> None:
+        """Send what was accepted for sending, in at most 20 seconds, and disconnect."""
+        channels: list[SqsQueue | SnsTopic] = [*self._queues.values(), *self._topics.values()]
+        try:
+            async with asyncio.timeout(_CLOSE):
+                await asyncio.gather(*(channel.flush() for channel in channels))
+        except TimeoutError:
+            pass
+        finally:
+            await self._calls.aclose()
+
+    def __repr__(self) -> str:
+        return f"<AwsTransport {self.region}>"
