@@ -7,14 +7,13 @@ own, put a queue before it and let it be another consumer's handler.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable
-from functools import wraps
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from eip.errors import ConfigurationError
-from eip.handler import AnyHandler, Handler, Middleware, Result, handler_of, messages_of
+from eip.handler import Handler, Middleware, Result, messages_of
 from eip.message import Message
+from eip.patterns._functions import function_of
 from eip.patterns.describing import Description, describe, mermaid
 
 __all__ = ["Around", "Pipeline", "Step", "around", "pipeline"]
@@ -70,7 +69,7 @@ class Pipeline:
             told = describe(self._handler)
             self._told.insert(0, Description(name=told.name, channels=told.channels))
         else:
-            first = handler_of(_awaited(step))
+            first = function_of(step)
             self._handler = first if rest is None else _chain(first, rest)
             self._told.insert(0, describe(step))
 
@@ -92,20 +91,6 @@ def pipeline(*steps: Step | Around) -> Pipeline:
 
 async def _forward(message: Message[Any]) -> Message[Any]:
     return message
-
-
-def _awaited(step: Any) -> AnyHandler:
-    """The step as an async function, with its annotations."""
-    function = step if inspect.isroutine(step) or not callable(step) else step.__call__
-    if inspect.iscoroutinefunction(function) or not callable(function):
-        return cast("AnyHandler", step)  # what is no function is refused by `handler_of`
-
-    @wraps(function)
-    async def awaited(message: Any) -> Result:
-        result = function(message)
-        return cast("Result", await result if inspect.isawaitable(result) else result)
-
-    return awaited
 
 
 def _chain(step: Handler, rest: Handler) -> Handler:
