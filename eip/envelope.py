@@ -6,16 +6,19 @@ EventBridge detail, a header on STOMP) and leave out what the service carries na
 
 from __future__ import annotations
 
+import binascii
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import orjson
 
-from eip.codec import load_json
+from eip.codec import JSON, TextCodec, load_json
 from eip.errors import DecodeError
 from eip.message import Message, SequenceInfo
 
-__all__ = ["ENVELOPE_KEY", "dump_envelope", "envelope_fields", "parse_envelope"]
+__all__ = ["ENVELOPE_KEY", "dump_envelope", "dump_message", "envelope_fields", "load_message", "parse_envelope"]
 
 ENVELOPE_KEY = "eip"
 """The name of the attribute, header or reserved key that carries the envelope."""
@@ -85,3 +88,61 @@ def _sequence(value: Any) -> SequenceInfo:
         case [str(whole), int(position), (int() | None) as size] if position >= 0:
             return SequenceInfo(whole, position, size)
     raise DecodeError("envelope field 'seq' is not [id, position, size]")
+
+
+def dump_message(message: Message[Any]) -> bytes:
+    """The whole message, as stores hold it: a line of JSON with envelope and attributes, then the body's own bytes."""
+    fields = envelope_fields(message)
+    if message.attributes:
+        fields["attrs"] = {name: _to_wire(value) for name, value in message.attributes.items()}
+    if message.codec.content_type != JSON.content_type:
+        fields["ct"] = message.codec.content_type
+    return orjson.dumps(fields) + b"\n" + message.encode()
+
+
+def load_message(raw: bytes) -> Message[Any]:
+    """The message of `dump_message`; raises `DecodeError` for anything else."""
+    head, newline, body = raw.partition(b"\n")
+    fields = load_json(head)
+    if not newline or not isinstance(fields, Mapping):
+        raise DecodeError("not a whole message: it has no body")
+    envelope = parse_envelope(fields)
+    attributes = _checked("attrs", fields.get("attrs", {}), Mapping)
+    envelope["attributes"] = {name: _from_wire(value) for name, value in attributes.items()}
+    content_type = fields.get("ct", JSON.content_type)
+    if content_type == TextCodec.content_type:
+        return Message.received(body, codec=TextCodec(), **envelope)
+    if content_type != JSON.content_type:
+        raise DecodeError(f"body of content type {content_type!r} cannot be read")
+    return Message.received(body, **envelope)
+
+
+def _to_wire(value: Any) -> Any:
+    """Plain JSON where that keeps the type, otherwise an object that names it."""
+    match value:
+        case bytes():
+            return {"bytes": b64encode(value).decode()}
+        case Decimal():
+            return {"decimal": str(value)}
+        case list() | tuple():
+            return [_to_wire(each) for each in value]
+    return value
+
+
+def _from_wire(value: Any) -> Any:
+    match value:
+        case {"bytes": str(text)}:
+            try:
+                return b64decode(text, validate=True)
+            except binascii.Error as error:
+                raise DecodeError(f"attribute is not base64: {error}") from error
+        case {"decimal": str(text)}:
+            try:
+                return Decimal(text)
+            except InvalidOperation as error:
+                raise DecodeError("attribute is no decimal number") from error
+        case dict() | None:
+            raise DecodeError("attribute of an unknown type")
+        case list():
+            return [_from_wire(each) for each in value]
+    return value

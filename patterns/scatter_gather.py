@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol, Self, TypeAlias, cast
@@ -30,6 +30,10 @@ CompletedBy: TypeAlias = Literal["expected", "count", "predicate", "deadline"]
 
 _REMEMBERED: Final = 10_000
 """Completed requests whose late replies are still told from unknown ones."""
+
+
+_SPARE: Final = 1000
+"""Deadlines of requests that are over, kept until they are worth a sweep."""
 
 
 class ReplyChannel(Protocol):
@@ -73,7 +77,7 @@ class Gathering:
     """
 
     __slots__ = (
-        *("_count", "_ids", "_names", "_news", "_owner", "_sent", "_until"),
+        *("_count", "_ids", "_names", "_owner", "_sent", "_until", "_waiting"),
         *("replies", "request", "result", "to", "when"),
     )
 
@@ -101,7 +105,7 @@ class Gathering:
         self.result = Gathered(correlation_id=request.correlation_id or request.id, expected=number)
         self._ids: set[str] = set()
         self._sent = False
-        self._news: asyncio.Future[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []
 
     @property
     def done(self) -> bool:
@@ -144,8 +148,9 @@ class Gathering:
                 await self._owner._send(self)  # noqa: SLF001
 
     async def _wait(self) -> None:
-        self._news = asyncio.get_running_loop().create_future()
-        await self._news
+        news = asyncio.get_running_loop().create_future()
+        self._waiting.append(news)
+        await news
 
     def take(self, reply: Message[Any], *, failed: bool) -> None:
         """Note a reply, once, and see whether that completes the request."""
@@ -176,8 +181,10 @@ class Gathering:
         self._tell()
 
     def _tell(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
+        for news in self._waiting:
+            if not news.done():
+                news.set_result(None)
+        self._waiting.clear()
 
 
 def _is_error(reply: Message[Any]) -> bool:
@@ -313,6 +320,9 @@ class ScatterGather:
         await self._listen(gathering.replies)
         self._pending[key] = gathering
         heappush(self._deadlines, (gathering.when, next(self._serial), gathering))
+        if len(self._deadlines) > 2 * len(self._pending) + _SPARE:
+            self._deadlines = [each for each in self._deadlines if each[2].result.correlation_id in self._pending]
+            heapify(self._deadlines)
         self._schedule()
         try:
             await gathering.to.send(gathering.request)

@@ -57,6 +57,28 @@ async def test_complete_when_all_expected_have_answered():
         assert gather.in_flight == 0
 
 
+async def test_one_request_may_be_awaited_and_iterated_over_at_once():
+    async with MemoryTransport() as transport, responders(transport, {"a": 1, "b": 2}) as gather, gather:
+        request = gather.request("?", expected=2, deadline=60)
+
+        async def watch():
+            return names([reply async for reply in request])
+
+        async def wait():
+            return await request
+
+        seen, result, same = await asyncio.gather(watch(), wait(), wait())
+        assert seen == names(result.replies) == ["a", "b"]
+        assert result is same
+
+
+async def test_what_is_complete_is_not_kept_until_its_deadline():
+    async with MemoryTransport() as transport, responders(transport, {"a": 0}) as gather, gather:
+        for _ in range(3000):
+            await gather.request("?", expected=1, deadline=3600)
+        assert len(gather._deadlines) <= 1001
+
+
 async def test_the_deadline_ends_it_and_says_who_is_missing():
     async with MemoryTransport() as transport, responders(transport, {"a": 1, "b": 9, "c": None}) as gather, gather:
         result = await gather.request("?", expected=["a", "b", "c"], deadline=5)

@@ -1,0 +1,118 @@
+"""The conformance suite of stores: what every `eip.stores.Store` must do.
+
+    class TestMyStore(StoreConformance):
+        @pytest.fixture
+        async def store(self):
+            ...
+            yield store
+            await store.aclose()
+
+It needs pytest and pytest-asyncio; times are those of `eip.clock`, which the cases move by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from eip import clock
+from eip.stores.base import ABSENT, Store
+
+__all__ = ["StoreConformance"]
+
+
+class StoreConformance:
+    """All cases; subclass it and give it a fixture ``store``: empty, and open."""
+
+    pytestmark = pytest.mark.asyncio
+
+    async def test_what_was_put_is_got(self, store: Store) -> None:
+        """A record comes back as it was written, whatever its bytes; another key is not there."""
+        value = bytes(range(256))
+        version = await store.put("a/ä b\x1f", value)
+        assert version
+        assert await store.get("a/ä b\x1f") == (value, version)
+        assert await store.get("other") is None
+
+    async def test_a_write_needs_the_version_it_expects(self, store: Store) -> None:
+        """Of two writers who read the same record, the second is refused."""
+        first = await store.put("k", b"1", version=ABSENT)
+        assert first is not None
+        assert await store.put("k", b"x", version=ABSENT) is None
+        second = await store.put("k", b"2", version=first)
+        assert second not in (None, first)
+        assert await store.put("k", b"x", version=first) is None
+        assert await store.get("k") == (b"2", second)
+        assert await store.put("k", b"3") is not None
+
+    async def test_a_version_never_comes_back(self, store: Store) -> None:
+        """A record that was removed and made again is another one."""
+        first = await store.put("k", b"1")
+        assert await store.delete("k")
+        again = await store.put("k", b"1", version=ABSENT)
+        assert again not in (None, first)
+        assert await store.put("k", b"2", version=first) is None
+
+    async def test_one_of_many_writers_wins(self, store: Store) -> None:
+        """However many try at once, one creates and one replaces."""
+        created = await asyncio.gather(*(store.put("k", b"%d" % n, version=ABSENT) for n in range(20)))
+        (version,) = [each for each in created if each is not None]
+        replaced = await asyncio.gather(*(store.put("k", b"%d" % n, version=version) for n in range(20)))
+        assert sum(each is not None for each in replaced) == 1
+
+    async def test_removing_needs_the_version_it_expects(self, store: Store) -> None:
+        """A record changed since is not removed; one that is not there neither."""
+        first = await store.put("k", b"1")
+        await store.put("k", b"2")
+        assert not await store.delete("k", version=first)
+        assert await store.delete("k")
+        assert not await store.delete("k")
+
+    async def test_parts_belong_to_their_key(self, store: Store) -> None:
+        """Parts are written with or without their record, replaced, and removed with it."""
+        await store.put_part("k", "1", b"one")
+        await store.put_part("k", "2", b"two")
+        await store.put_part("kk", "1", b"other")
+        await store.put("k", b"head")
+        await store.put_part("k", "1", b"uno")
+        assert await store.parts("k") == {"1": b"uno", "2": b"two"}
+        assert await store.delete("k")
+        assert await store.parts("k") == {}
+        assert await store.parts("kk") == {"1": b"other"}
+        await store.put("kk", b"head")
+        await store.delete_parts("kk")
+        assert await store.parts("kk") == {}
+        assert await store.get("kk") is not None
+
+    async def test_what_is_due_is_listed_the_longest_first(self, store: Store) -> None:
+        """A due time lasts until the next write; without one a record is never listed."""
+        now = clock.now()
+        await store.put("late", b"", due=now - 1)
+        await store.put("early", b"", due=now - 5)
+        await store.put("future", b"", due=now + 60)
+        await store.put("never", b"")
+        assert await store.due(now) == ["early", "late"]
+        assert await store.due(now, limit=1) == ["early"]
+        assert await store.due(now + 60) == ["early", "late", "future"]
+        assert await store.next_due() == pytest.approx(now - 5, abs=0.001)
+        await store.put("early", b"")
+        await store.delete("late")
+        assert await store.next_due() == pytest.approx(now + 60, abs=0.001)
+        await store.delete("future")
+        assert await store.next_due() is None
+
+    async def test_what_has_expired_is_not_there(self, store: Store) -> None:
+        """An expired record can be created anew, and its parts do not show."""
+        now = clock.now()
+        first = await store.put("k", b"1", expires_at=now + 10)
+        await store.put_part("k", "p", b"", expires_at=now + 10)
+        with clock.use_clock(lambda: now + 9.9):
+            assert await store.put("k", b"x", version=ABSENT) is None
+            assert await store.parts("k") == {"p": b""}
+        with clock.use_clock(lambda: now + 10.1):
+            assert await store.get("k") is None
+            assert await store.parts("k") == {}
+            assert await store.put("k", b"2", version=first) is None
+            assert not await store.delete("k")
+            assert await store.put("k", b"2", version=ABSENT) is not None

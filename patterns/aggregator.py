@@ -1,0 +1,342 @@
+"""Aggregator (Hohpe & Woolf, chapter 7): gathers messages that belong together and sends one in their place.
+
+What is gathered is in a store: an input is acknowledged only once it is there, deadlines survive a restart, and of
+several processes on one store exactly one releases a group at a time. Delivery of the aggregate is at-least-once: it
+has the same id however often it is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+from weakref import WeakValueDictionary
+
+import structlog
+from pydantic import BaseModel
+
+from eip import clock
+from eip._ids import new_id
+from eip.channels import Sender
+from eip.clock import Duration, seconds
+from eip.envelope import dump_message, load_message
+from eip.errors import ConfigurationError, Reject, StoreError
+from eip.handler import Result
+from eip.message import Message
+from eip.retry import Backoff
+from eip.stores.base import ABSENT, Store
+
+__all__ = ["Aggregate", "Aggregator", "CompletedBy"]
+
+_log = structlog.get_logger("eip.aggregator")
+
+CompletedBy: TypeAlias = Literal["size", "sequence", "predicate", "inactivity", "deadline"]
+
+_MOST: Final = 10_000
+"""Inputs of one group, where no size is given: it is complete then, so that memory stays bounded."""
+_CLAIM: Final = 60.0
+"""Seconds after which another process takes over the release of a group."""
+_LOOK_AGAIN: Final = 5.0
+"""Seconds between looks for groups that other processes left behind."""
+_AGAIN: Final = Backoff(base=0.05, cap=5.0)
+_CONFLICTS: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aggregate:
+    """A complete group."""
+
+    key: str
+    messages: Sequence[Message[Any]]
+    """Each input once: by position where they are parts of a sequence, otherwise in the order of arrival."""
+    completed_by: CompletedBy
+    opened_at: float
+    """When its first input was stored, seconds since the epoch."""
+
+
+class _Group(BaseModel):
+    """What the store holds of a group; its inputs are the record's parts."""
+
+    opened_at: float
+    deadline: float | None
+    idle_at: float | None = None
+    size: int | None = None
+    """Parts of its sequence, once known."""
+    inputs: list[str] = []
+    """Ids, in the order of arrival."""
+    state: Literal["open", "claimed", "released"] = "open"
+    completed_by: CompletedBy | None = None
+    owner: str | None = None
+    again_at: float | None = None
+    """While claimed: when another may claim it."""
+    failures: int = 0
+
+    @property
+    def due(self) -> float | None:
+        if self.state == "open":
+            return min((each for each in (self.deadline, self.idle_at) if each is not None), default=None)
+        return self.again_at if self.state == "claimed" else None
+
+
+def _correlation(message: Message[Any]) -> str | None:
+    if message.sequence is not None:
+        return message.sequence.id
+    return message.correlation_id
+
+
+class Aggregator:
+    """A handler that stores its inputs, and a service (`run`, `stop`) that watches the deadlines.
+
+        quotes = Aggregator(store, output=aws.queue("best-quotes"), size=3, deadline=timedelta(minutes=5))
+        await run(Consumer(aws.queue("quotes"), quotes), quotes)
+
+    A group is complete at the first of its conditions, and its aggregate says which. A second input with the same id is
+    ignored; one that comes when its group is complete is late. Without ``run`` deadlines have no effect until another
+    process of the same store runs one.
+
+    Args:
+        store: of this aggregator alone.
+        output: where aggregates are sent.
+        correlation: the group of a message; default: its sequence's id, otherwise its correlation id. None: rejected.
+        size: complete with so many inputs.
+        sequence: complete when all parts of the sequence are there.
+        until: complete once it says so of the inputs so far.
+        inactivity: complete so long after the latest input.
+        deadline: complete so long after the first input, or at the time (seconds since the epoch) that a function of
+            the first input gives.
+        combine: the aggregate's message or body; default: the list of the inputs' bodies.
+        late: what becomes of a late input: ``"drop"``, ``"dead_letter"``, or it is sent to another channel.
+        remember: how long a released group is known, so that late inputs and duplicates are told from new groups.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        output: Sender,
+        correlation: Callable[[Message[Any]], str | None] = _correlation,
+        size: int | None = None,
+        sequence: bool = False,
+        until: Callable[[Sequence[Message[Any]]], bool] | None = None,
+        inactivity: Duration | None = None,
+        deadline: Duration | Callable[[Message[Any]], float] | None = None,
+        combine: Callable[[Aggregate], Any] | None = None,
+        late: Literal["drop", "dead_letter"] | Sender = "drop",
+        remember: Duration = 3600.0,
+    ) -> None:
+        if size is None and not sequence and until is None and inactivity is None and deadline is None:
+            raise ConfigurationError("an aggregator needs to know when a group is complete: size, sequence, until, ...")
+        if size is not None and not 1 <= size <= _MOST:
+            raise ConfigurationError(f"a size is from 1 to {_MOST:,}")
+        if isinstance(late, str) and late not in ("drop", "dead_letter"):
+            raise ConfigurationError(f"late is 'drop', 'dead_letter' or a channel, not {late!r}")
+        self._store, self._output, self._correlation = store, output, correlation
+        self._size, self._sequence, self._until = size, sequence, until
+        self._inactivity = None if inactivity is None else seconds(inactivity)
+        self._deadline = deadline if callable(deadline) or deadline is None else seconds(deadline)
+        self._combine, self._late_policy, self._remember = combine or _bodies, late, seconds(remember)
+        self._owner = new_id()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._earlier = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self.released: Counter[CompletedBy] = Counter()
+        """How many groups this process released, by what completed them."""
+        self.duplicates = 0
+        """Inputs that were there already."""
+        self.late = 0
+        """Inputs that came when their group was complete."""
+
+    async def __call__(self, message: Message[Any]) -> Result:
+        """Store the input; where it completes its group, send the aggregate. Raises `Reject` without correlation."""
+        key = self._correlation(message)
+        if key is None:
+            raise Reject("the message belongs to no group: it has neither a sequence nor a correlation id")
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        async with lock:  # spares handlers of this process the conflicts; other processes are told by the store
+            in_time = await self._add(key, message)
+        if not in_time:
+            await self._turn_away(key, message)
+        return None
+
+    # As a service.
+
+    async def run(self) -> None:
+        """Release groups when they are due, until `stop`."""
+        failures = 0
+        while not self._stopping.is_set():
+            self._earlier.clear()
+            try:
+                await self._sweep()
+                wait = await self._until_next()
+                failures = 0
+            except StoreError as error:
+                failures += 1
+                wait = _AGAIN.delay(failures)
+                _log.warning("store_failed", error=str(error), again_in=round(wait, 2))
+            await self._pause(wait)
+        self._stopping.clear()
+
+    async def stop(self) -> None:
+        """Let `run` return."""
+        self._stopping.set()
+        self._earlier.set()
+
+    async def _sweep(self) -> None:
+        while keys := await self._store.due(clock.now()):
+            await asyncio.gather(*(self._expire(key) for key in keys))
+            if self._stopping.is_set():
+                return
+
+    async def _until_next(self) -> float:
+        due = await self._store.next_due()
+        return _LOOK_AGAIN if due is None else min(max(due - clock.now(), 0.0), _LOOK_AGAIN)
+
+    async def _pause(self, wait: float) -> None:
+        try:
+            await asyncio.wait_for(self._earlier.wait(), wait)
+        except TimeoutError:
+            return
+
+    async def _expire(self, key: str) -> None:
+        """Release a group that is due: its time is over, or its last release failed."""
+        found = await self._store.get(key)
+        if found is None:
+            return
+        group, now = _Group.model_validate_json(found.value), clock.now()
+        if group.due is None or group.due > now:
+            return
+        if group.state == "open":
+            overdue = group.deadline is not None and group.deadline <= now
+            group.completed_by = "deadline" if overdue else "inactivity"
+        claimed = await self._claim(key, group, found.version)
+        if claimed is not None:
+            try:
+                await self._release(key, group, claimed)
+            except Exception as error:  # noqa: BLE001 - one group's failure must not keep the others waiting
+                _log.warning("release_failed", group=key, failures=group.failures + 1, error=repr(error))
+
+    # A group's life: open, claimed by one process, released.
+
+    async def _add(self, key: str, message: Message[Any]) -> bool:
+        """Store the input, unless it was before; False where it is late."""
+        stored = False
+        for attempt in range(1, _CONFLICTS):
+            found = await self._store.get(key)
+            now = clock.now()
+            group = self._new_group(message, now) if found is None else _Group.model_validate_json(found.value)
+            known = message.id in group.inputs
+            if group.state != "open" or (group.due is not None and group.due <= now):
+                if known:
+                    self.duplicates += 1
+                return known
+            if not known and not stored:
+                await self._store.put_part(key, message.id, dump_message(message), expires_at=self._horizon(group, now))
+                stored = True
+            if not known:
+                self._note(group, message, now)
+            version = ABSENT if found is None else found.version
+            group.completed_by = await self._completed(key, group)  # also for a duplicate: its sender may have died
+            if group.completed_by is not None:
+                claimed = await self._claim(key, group, version)
+                if claimed is not None:
+                    await self._release(key, group, claimed)
+                    return True
+            elif known:
+                self.duplicates += 1
+                return True
+            elif await self._write(key, group, version):
+                return True
+            await asyncio.sleep(_AGAIN.delay(min(attempt, 4)))
+        raise StoreError(f"group {key} changed {_CONFLICTS} times while an input was added")
+
+    def _new_group(self, message: Message[Any], now: float) -> _Group:
+        deadline = self._deadline(message) if callable(self._deadline) else self._deadline
+        if deadline is not None and not callable(self._deadline):
+            deadline += now
+        return _Group(opened_at=now, deadline=deadline)
+
+    def _note(self, group: _Group, message: Message[Any], now: float) -> None:
+        group.inputs.append(message.id)
+        if self._inactivity is not None:
+            group.idle_at = now + self._inactivity
+        if message.sequence is not None and message.sequence.size is not None:
+            group.size = message.sequence.size
+
+    async def _completed(self, key: str, group: _Group) -> CompletedBy | None:
+        """The condition that holds now, if any."""
+        if len(group.inputs) >= (self._size or _MOST):
+            return "size"
+        if self._sequence and group.size is not None and len(group.inputs) >= group.size:
+            positions = {each.sequence.position for each in await self._inputs(key, group) if each.sequence is not None}
+            if positions >= set(range(group.size)):
+                return "sequence"
+        if self._until is not None and self._until(await self._inputs(key, group)):
+            return "predicate"
+        return None
+
+    async def _inputs(self, key: str, group: _Group) -> list[Message[Any]]:
+        parts = await self._store.parts(key)
+        return [load_message(parts[each]) for each in group.inputs if each in parts]
+
+    async def _write(self, key: str, group: _Group, version: str) -> str | None:
+        expires_at = clock.now() + self._remember if group.state == "released" else None
+        written = await self._store.put(
+            key, group.model_dump_json().encode(), version=version, due=group.due, expires_at=expires_at
+        )
+        if written is not None and group.due is not None:
+            self._earlier.set()
+        return written
+
+    async def _claim(self, key: str, group: _Group, version: str) -> str | None:
+        """Close the group to inputs, and let this process alone release it for a while."""
+        group.state, group.owner, group.again_at = "claimed", self._owner, clock.now() + _CLAIM
+        return await self._write(key, group, version)
+
+    async def _release(self, key: str, group: _Group, version: str) -> None:
+        """Send the aggregate, then note that; raises what the sending raises, and the group is tried again later."""
+        try:
+            await self._output.send(await self._aggregate(key, group))
+        except BaseException:
+            group.failures += 1
+            group.again_at = clock.now() + _AGAIN.delay(group.failures)
+            await self._write(key, group, version)
+            raise
+        by = group.completed_by
+        group.state, group.again_at = "released", None
+        if await self._write(key, group, version) and by is not None:
+            self.released[by] += 1
+            await self._store.delete_parts(key)
+
+    async def _aggregate(self, key: str, group: _Group) -> Message[Any]:
+        inputs = await self._inputs(key, group)
+        if all(each.sequence is not None for each in inputs):
+            inputs.sort(key=lambda each: each.sequence.position if each.sequence is not None else 0)
+        by = group.completed_by or "deadline"
+        aggregate = Aggregate(key=key, messages=inputs, completed_by=by, opened_at=group.opened_at)
+        combined = self._combine(aggregate)
+        message = combined if isinstance(combined, Message) else Message(combined, correlation_id=key)
+        identity = hashlib.sha256(f"{key}\0{group.opened_at!r}".encode()).hexdigest()[:32]
+        headers = {**message.headers, "completed-by": by, "inputs": str(len(inputs))}
+        return message.replace(
+            id=identity, correlation_id=message.correlation_id or key, group_id=message.group_id or key, headers=headers
+        )
+
+    def _horizon(self, group: _Group, now: float) -> float | None:
+        """When an input that never made it into its group may go; a group without a deadline keeps its inputs."""
+        if group.deadline is None:
+            return None
+        return max(group.deadline, now) + self._remember + 24 * 3600
+
+    async def _turn_away(self, key: str, message: Message[Any]) -> None:
+        self.late += 1
+        if self._late_policy == "dead_letter":
+            raise Reject(f"too late: its group {key} is complete")
+        if isinstance(self._late_policy, Sender):
+            await self._late_policy.send(message)
+
+
+def _bodies(aggregate: Aggregate) -> list[Any]:
+    return [each.body for each in aggregate.messages]

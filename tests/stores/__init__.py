@@ -1,0 +1,1 @@
+"""Stores, each put through the same suite."""
