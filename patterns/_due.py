@@ -57,6 +57,11 @@ class DueLoop:
         self._stop.set()
         self._wake.set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it was stopped, and works off what it had begun."""
+        return self._stop.is_set()
+
     def wake(self) -> None:
         """Something may be due earlier than thought."""
         self._wake.set()
