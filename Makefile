@@ -9,22 +9,13 @@ READY  := $(VENV)/.ready
 PORT   ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help rfq rfq-aws rfq-activemq job-events test soak lint types bench build services clean
+.PHONY: help rfq test soak lint types bench build services clean
 
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 rfq: $(READY)  ## run the RFQ service on the embedded transport; prints its URL
 	$(BIN)/python -m examples.rfq --transport memory --port $(PORT)
-
-rfq-aws: $(READY)  ## run it on SNS and SQS, served by a local moto
-	$(BIN)/python scripts/with_moto.py $(BIN)/python -m examples.rfq --transport aws --port $(PORT) --endpoint-url
-
-rfq-activemq: $(READY) services  ## run it on ActiveMQ, with a broker of its own
-	$(BIN)/python scripts/with_activemq.py $(BIN)/python -m examples.rfq --transport activemq --port $(PORT) --endpoint-url
-
-job-events: $(READY)  ## run the recruiting agency's job events, embedded, with a live view
-	$(BIN)/python -m examples.job_events
 
 test: $(READY) services  ## run all tests, against real services where they need them
 	$(BIN)/python -m pytest

@@ -1,1 +1,1 @@
-"""Enterprise integration patterns, one module each, on the core's interfaces only."""
+"""The patterns, one module each, named as in the book; import them by module: `eip.patterns.scatter_gather`."""

@@ -77,7 +77,7 @@ class Gathering:
     """
 
     __slots__ = (
-        *("_count", "_ids", "_names", "_owner", "_sent", "_until", "_waiting"),
+        *("_count", "_ended", "_ids", "_names", "_owner", "_sent", "_until", "_watching"),
         *("replies", "request", "result", "to", "when"),
     )
 
@@ -105,7 +105,10 @@ class Gathering:
         self.result = Gathered(correlation_id=request.correlation_id or request.id, expected=number)
         self._ids: set[str] = set()
         self._sent = False
-        self._waiting: list[asyncio.Future[None]] = []
+        self._watching: list[asyncio.Future[None]] = []
+        """To be woken at each reply, by iterators, ..."""
+        self._ended: list[asyncio.Future[None]] = []
+        """... and at the end only, by those that await the result: a wake-up per reply costs more than the reply."""
 
     @property
     def done(self) -> bool:
@@ -126,7 +129,7 @@ class Gathering:
                     yield self.result.replies[given - 1]
                 if self.done:
                     return
-                await self._wait()
+                await _woken(self._watching)
         finally:
             self._owner._forget(self)  # noqa: SLF001 - a gathering is a part of its owner
 
@@ -134,7 +137,7 @@ class Gathering:
         await self._start()
         try:
             while not self.done:
-                await self._wait()
+                await _woken(self._ended)
         finally:
             self._owner._forget(self)  # noqa: SLF001
         return self.result
@@ -147,11 +150,6 @@ class Gathering:
             else:
                 await self._owner._send(self)  # noqa: SLF001
 
-    async def _wait(self) -> None:
-        news = asyncio.get_running_loop().create_future()
-        self._waiting.append(news)
-        await news
-
     def take(self, reply: Message[Any], *, failed: bool) -> None:
         """Note a reply, once, and see whether that completes the request."""
         if reply.id in self._ids:
@@ -163,8 +161,8 @@ class Gathering:
         completed = self._completed()
         if completed is not None:
             self.complete(completed)
-        elif not failed:
-            self._tell()
+        elif self._watching:
+            _wake(self._watching)
 
     def _completed(self) -> CompletedBy | None:
         result = self.result
@@ -178,13 +176,21 @@ class Gathering:
         """End the request."""
         self.result.completed_by = by
         self.result.missing = frozenset(self._names or ())
-        self._tell()
+        _wake(self._watching)
+        _wake(self._ended)
 
-    def _tell(self) -> None:
-        for news in self._waiting:
-            if not news.done():
-                news.set_result(None)
-        self._waiting.clear()
+
+async def _woken(waiting: list[asyncio.Future[None]]) -> None:
+    news = asyncio.get_running_loop().create_future()
+    waiting.append(news)
+    await news
+
+
+def _wake(waiting: list[asyncio.Future[None]]) -> None:
+    for news in waiting:
+        if not news.done():
+            news.set_result(None)
+    waiting.clear()
 
 
 def _is_error(reply: Message[Any]) -> bool:

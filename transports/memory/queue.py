@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, Final
 
 from eip import clock
-from eip.channels import Delivery, Queue, Receiver, dead_lettered
+from eip.channels import Delivery, Queue, Receiver, Sender, dead_lettered
 from eip.errors import ConfigurationError, InvalidMessage, MessageTooLarge
 from eip.limits import MIB, Limits
 from eip.message import Message
@@ -73,6 +73,19 @@ class MemoryQueue(Queue):
                 await self._wait_for_room()
             if not self.fifo or self._is_new(message):
                 self.store.put(message, delay=delay)
+
+    async def move_messages(self, to: Sender, *, limit: int | None = None) -> int:
+        """Send up to ``limit`` ready messages to another channel and forget them here; returns how many.
+
+        The redrive of a dead-letter queue (SQS's StartMessageMoveTask): each is sent before it is forgotten, in order.
+        """
+        moved = 0
+        async with self.receiver(capacity=1) as receiver:
+            while (limit is None or moved < limit) and (taken := receiver.receive_nowait(1)):
+                await to.send(taken[0].message)
+                await taken[0].ack()
+                moved += 1
+        return moved
 
     def receiver(self, *, capacity: int = 10) -> Receiver:
         """A receiver; any number may share the queue."""

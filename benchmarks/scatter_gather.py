@@ -1,0 +1,176 @@
+"""Scatter-gather in one process: requests in flight × responders, beside the bare future-per-request floor.
+
+    python -m benchmarks.scatter_gather [--quick]
+
+Each request goes to every responder; each answers at once; a request is complete with the last answer. The floor does
+the same work with nothing but asyncio: a dictionary from correlation id to future, a heap of deadlines, lists of
+replies. Both are given the same replies in the same order, in batches, so that only the gathering is compared; the
+whole path, through the embedded queue and its consumer, is measured besides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import heapq
+import statistics
+import time
+import tracemalloc
+from typing import Any
+
+from benchmarks._report import environment, save, table
+from eip import Message
+from eip.channels import Sender
+from eip.patterns.scatter_gather import ScatterGather
+from eip.transports.memory import MemoryTransport
+
+RESPONDERS = 10
+
+
+class _Swallow(Sender):
+    """Takes requests; whoever measures answers them."""
+
+    def __init__(self) -> None:
+        self.name = self.address = "requests"
+        self.requests: list[Message[Any]] = []
+
+    async def send(self, *messages: Message[Any]) -> None:
+        self.requests.extend(messages)
+
+
+async def _bare(in_flight: int) -> tuple[float, float, list[float]]:
+    """Seconds to issue the requests, seconds to answer them all, and seconds from the first answer to each end."""
+    pending: dict[str, tuple[asyncio.Future[list[Any]], list[Any]]] = {}
+    deadlines: list[tuple[float, str]] = []
+    loop = asyncio.get_running_loop()
+    ends: list[float] = []
+
+    async def one(key: str) -> None:
+        future: asyncio.Future[list[Any]] = loop.create_future()
+        pending[key] = (future, [])
+        heapq.heappush(deadlines, (loop.time() + 300, key))
+        assert len(await future) == RESPONDERS
+        ends.append(time.perf_counter())
+
+    keys = [f"{number:032x}" for number in range(in_flight)]
+    begun = time.perf_counter()
+    tasks = [asyncio.create_task(one(key)) for key in keys]
+    await asyncio.sleep(0)
+    issued = time.perf_counter()
+    for _ in range(RESPONDERS):
+        for number, key in enumerate(keys):
+            future, replies = pending[key]
+            replies.append(number)
+            if len(replies) == RESPONDERS:
+                del pending[key]
+                future.set_result(replies)
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+    return issued - begun, time.perf_counter() - issued, [each - issued for each in ends]
+
+
+async def _gathered(in_flight: int) -> tuple[float, float, list[float]]:
+    """The same with `ScatterGather`, its replies handed in where its consumer would."""
+    requests = _Swallow()
+    ends: list[float] = []
+
+    async def one(gather: ScatterGather, number: int) -> None:
+        result = await gather.request(number, expected=RESPONDERS, deadline=300)
+        assert len(result.replies) == RESPONDERS
+        ends.append(time.perf_counter())
+
+    async with MemoryTransport() as transport, ScatterGather(requests, transport.queue("replies")) as gather:
+        begun = time.perf_counter()
+        tasks = [asyncio.create_task(one(gather, number)) for number in range(in_flight)]
+        while len(requests.requests) < in_flight:
+            await asyncio.sleep(0)
+        issued = time.perf_counter()
+        replies = [[each.reply(1) for each in requests.requests] for _ in range(RESPONDERS)]
+        answering = time.perf_counter()
+        for batch in replies:
+            for number, reply in enumerate(batch):
+                await gather._on_reply(reply)
+                if number % 100 == 0:
+                    await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
+        return issued - begun, time.perf_counter() - answering, [each - answering for each in ends]
+
+
+async def _whole(in_flight: int) -> float:
+    """Requests per second through the embedded transport: sent, received, handled, answered, acknowledged."""
+    requests = _Swallow()
+    async with (
+        MemoryTransport(capacity=in_flight * RESPONDERS) as transport,
+        ScatterGather(requests, transport.queue("replies")) as gather,
+    ):
+        replies = transport.queue("replies")
+        begun = time.perf_counter()
+
+        async def one(number: int) -> None:
+            await gather.request(number, expected=RESPONDERS, deadline=300)
+
+        tasks = [asyncio.create_task(one(number)) for number in range(in_flight)]
+        while len(requests.requests) < in_flight:
+            await asyncio.sleep(0)
+        for _ in range(RESPONDERS):
+            await replies.send(*(each.reply(1) for each in requests.requests))
+        await asyncio.gather(*tasks)
+        return in_flight / (time.perf_counter() - begun)
+
+
+async def _bytes_per_request(in_flight: int) -> float:
+    async with MemoryTransport() as transport, ScatterGather(_Swallow(), transport.queue("replies")) as gather:
+        gc.collect()
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+
+        async def one(number: int) -> None:
+            await gather.request(number, expected=RESPONDERS, deadline=300)
+
+        tasks = [asyncio.create_task(one(number)) for number in range(in_flight)]
+        await asyncio.sleep(0.1)
+        used = tracemalloc.get_traced_memory()[0] - before
+        tracemalloc.stop()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return used / in_flight
+
+
+def _p99(ends: list[float]) -> float:
+    return statistics.quantiles(ends, n=100)[98] * 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="10,000 in flight only, once")
+    options = parser.parse_args()
+    sizes = [10_000] if options.quick else [1_000, 10_000, 30_000, 100_000]
+    rounds = 1 if options.quick else 3
+    rows = []
+    for size in sizes:
+        print(f"{size:,} in flight × {RESPONDERS} responders ...", flush=True)
+        ratios, ours, bare, p99s = [], [], [], []
+        for _ in range(rounds):
+            gc.collect()
+            floor = asyncio.run(_bare(size))
+            gc.collect()
+            full = asyncio.run(_gathered(size))
+            bare.append(size / (floor[0] + floor[1]))
+            ours.append(size / (full[0] + full[1]))
+            ratios.append(bare[-1] / ours[-1])
+            p99s.append(_p99(full[2]))
+        gc.collect()
+        whole = asyncio.run(_whole(size))
+        per_request = asyncio.run(_bytes_per_request(min(size, 10_000)))
+        rows.append((size, *(statistics.median(each) for each in (bare, ours, ratios, p99s)), whole, per_request))
+    columns = ("in flight", "bare/s", "gathered/s", "bare ÷ ours", "p99 ms", "whole path/s", "bytes per request")
+    print(table("Requests per second, each complete after 10 replies", columns, rows))
+    results = {"environment": environment(), "columns": columns, "rows": rows}
+    print(f"\nwritten to {save('scatter_gather', results)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""What only the embedded transport shows: its windows, bounds, streams, and what it keeps."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from eip import Consumer, Message, clock
+from eip.errors import AddressRefused, ConfigurationError, InvalidMessage
+from eip.matching import EventPattern, FilterPolicy
+from eip.transports.memory import MemoryTransport
+
+
+@pytest.fixture
+async def memory():
+    async with MemoryTransport(visibility=10) as transport:
+        yield transport
+
+
+async def drained(source, count: int = 10) -> list:
+    """What a receiver gets at once, acknowledged."""
+    got = []
+    async with source.receiver() as receiver:
+        while taken := receiver.receive_nowait(count):
+            got += [each.message.body for each in taken]
+            assert not await receiver.ack(taken)
+    return got
+
+
+async def test_the_deduplication_window_is_five_minutes(memory):
+    queue = memory.queue("q.fifo")
+    message = Message("once", group_id="g", deduplication_id="d")
+    await queue.send(message)
+    assert await drained(queue) == ["once"]
+    await asyncio.sleep(299)
+    await queue.send(message)
+    assert await drained(queue) == []
+    await asyncio.sleep(2)
+    await queue.send(message)
+    assert await drained(queue) == ["once"]
+
+
+async def test_the_window_forgets_what_is_over(memory):
+    queue = memory.queue("q.fifo")
+    await queue.send(*(Message(number, group_id="g") for number in range(100)))
+    await asyncio.sleep(301)
+    await queue.send(Message("last", group_id="g"))
+    assert len(queue._seen) == 1
+
+
+async def test_senders_wait_while_a_queue_is_full(memory):
+    queue = memory.queue("small", capacity=3)
+    sending = asyncio.create_task(queue.send(*(Message(number) for number in range(5))))
+    await asyncio.sleep(1)
+    assert not sending.done()
+    assert len(queue) == 3
+    assert await drained(queue, 2) == [0, 1, 2]
+    await sending
+    assert await drained(queue) == [3, 4]
+
+
+async def test_a_publisher_waits_for_its_slowest_subscription(memory):
+    topic = memory.topic("t")
+    slow = topic.subscription("slow", capacity=1)
+    fast = topic.subscription("fast")
+    publishing = asyncio.create_task(topic.send(Message(1), Message(2)))
+    await asyncio.sleep(1)
+    assert not publishing.done()
+    assert await drained(slow) == [1]
+    await publishing
+    assert await drained(fast) == [1, 2]
+
+
+async def test_a_consumer_holds_no_more_than_it_can_start(memory):
+    queue, block = memory.queue("q"), asyncio.Event()
+
+    async def handle(_: Message) -> None:
+        await block.wait()
+
+    consumer = Consumer(queue, handle, concurrency=3)
+    task = asyncio.create_task(consumer.run())
+    await queue.send(*(Message(number) for number in range(1000)))
+    await asyncio.sleep(5)
+    assert queue.store.leased == 3
+    block.set()
+    await asyncio.sleep(5)
+    assert len(queue) == 0
+    await consumer.stop()
+    await task
+
+
+async def test_redrive_sends_each_before_it_forgets_it(memory):
+    dead = memory.queue("dead.fifo")
+    queue = memory.queue("q.fifo", dead_letters=dead, max_receive_count=1)
+    await dead.send(*(Message(number, group_id="g", id=f"{number}") for number in range(5)))
+    assert await dead.move_messages(queue, limit=2) == 2
+    assert [each.body for each in queue.messages()] == [0, 1]
+
+    class Refuses:
+        async def send(self, *messages):
+            raise ConnectionError("down")
+
+    with pytest.raises(ConnectionError):
+        await dead.move_messages(Refuses())
+    assert [each.body for each in dead.messages()] == [2, 3, 4]
+    assert await dead.move_messages(queue) == 3
+    assert [each.body for each in queue.messages()] == [0, 1, 2, 3, 4]
+
+
+async def test_a_dead_letter_says_how_often_and_where_from(memory):
+    dead = memory.queue("dead")
+    queue = memory.queue("q", dead_letters=dead, max_receive_count=2)
+    await queue.send(Message("x", headers={"kept": "yes"}))
+    async with queue.receiver() as receiver:
+        for _ in range(3):
+            for delivery in receiver.receive_nowait(1):
+                await delivery.nack()
+    (found,) = dead.messages()
+    assert dict(found.headers) == {
+        "kept": "yes",
+        "dead-letter-reason": "received 2 times",
+        "dead-letter-source": "q",
+        "dead-letter-count": "2",
+    }
+
+
+async def test_subscriptions_filter_and_can_be_ended(memory):
+    topic = memory.topic("t")
+    some = topic.subscription("some", filter=FilterPolicy({"kind": ["a"]}))
+    every = topic.subscription("every", filter=lambda message: message.body > 0)
+    await topic.send(Message(1, attributes={"kind": "a"}), Message(2, attributes={"kind": "b"}), Message(0))
+    assert await drained(some) == [1]
+    assert await drained(every) == [1, 2]
+    topic.unsubscribe("some")
+    await topic.send(Message(3, attributes={"kind": "a"}))
+    assert await drained(some) == []
+    with pytest.raises(ConfigurationError, match="exists"):
+        topic.subscription("every", filter=FilterPolicy({"kind": ["b"]}))
+
+
+async def test_a_filter_that_raises_is_its_subscriptions_own_trouble(memory):
+    topic, dead = memory.topic("t"), memory.queue("dead")
+    topic.subscription("broken", filter=lambda message: message.body["x"] > 0, dead_letters=dead)
+    good = topic.subscription("good")
+    await topic.send(Message(1))
+    assert await drained(good) == [1]
+    assert await drained(dead) == [1]
+
+
+async def test_a_rule_matches_type_and_source(memory):
+    bus = memory.bus()
+    rule = bus.subscription("created", pattern=EventPattern({"source": ["jobs"], "detail-type": ["JobCreated"]}))
+    await bus.send(
+        Message({"n": 1}, type="JobCreated", source="jobs"),
+        Message({"n": 2}, type="JobDeleted", source="jobs"),
+        Message({"n": 3}, type="JobCreated", source="others"),
+    )
+    assert await drained(rule) == [{"n": 1}]
+
+
+async def test_a_fifo_queue_refuses_what_it_cannot_order(memory):
+    queue, topic = memory.queue("q.fifo"), memory.topic("t.fifo")
+    for refused in (queue.send(Message(1)), queue.send(Message(1, group_id="g"), delay=1), topic.send(Message(1))):
+        with pytest.raises(InvalidMessage, match="FIFO"):
+            await refused
+    assert len(queue) == 0
+
+
+async def test_a_stream_keeps_the_order_of_each_key_over_its_shards(memory):
+    stream = memory.stream("clicks", shards=4)
+    group = stream.group("g")
+    await stream.send(*(Message((key, number), group_id=key) for number in range(20) for key in "abcdef"))
+    seen: dict[str, list[int]] = {}
+    for key, number in await drained(group):
+        seen.setdefault(key, []).append(number)
+    assert seen == {key: list(range(20)) for key in "abcdef"}
+    assert len({stream.shard_of(key) for key in "abcdef"}) > 1
+
+
+async def test_groups_read_a_stream_on_their_own_and_again(memory):
+    stream = memory.stream("clicks", shards=1)
+    await stream.send(Message("before", group_id="k"))
+    first, second = stream.group("first"), stream.group("second", start="trim_horizon")
+    await asyncio.sleep(100)
+    at = clock.now()
+    await stream.send(Message("after", group_id="k"))
+    assert await drained(first) == ["after"]
+    assert await drained(second) == ["before", "after"]
+    first.seek("trim_horizon")
+    assert await drained(first) == ["before", "after"]
+    first.seek(at)
+    assert await drained(first) == ["after"]
+
+
+async def test_a_checkpoint_passes_nothing_that_is_not_done(memory):
+    stream = memory.stream("clicks", shards=1)
+    group = stream.group("g")
+    await stream.send(*(Message(number, group_id=f"k{number}") for number in range(3)))
+    async with group.receiver() as receiver:
+        taken = receiver.receive_nowait(3)
+        assert not await receiver.ack(taken[1:])
+        assert group.checkpoints == [0]
+        await asyncio.sleep(7)
+        assert group.iterator_age == pytest.approx(7)
+        assert not await receiver.ack(taken[:1])
+        assert group.checkpoints == [3]
+        assert group.iterator_age == 0
+
+
+async def test_a_stream_is_bounded_and_says_what_a_slow_group_missed(memory):
+    stream = memory.stream("clicks", shards=1, capacity=1500)
+    group = stream.group("g")
+    for batch in range(4):
+        await stream.send(*(Message(batch * 1000 + each, group_id=f"k{each}") for each in range(1000)))
+    got = await drained(group, 1000)
+    assert len(got) + group.skipped == 4000
+    assert got[:1000] == list(range(1000))
+    assert got[-1] == 3999
+
+
+async def test_channels_are_cheap_and_the_same_when_asked_for_again(memory):
+    assert memory.queue("q") is memory.queue("q")
+    memory.queue("sized", capacity=7)
+    with pytest.raises(ConfigurationError, match="capacity"):
+        memory.queue("sized", capacity=8)
+    with pytest.raises(ConfigurationError, match="go together"):
+        memory.queue("half", max_receive_count=3)
+    with pytest.raises(ConfigurationError, match="FIFO"):
+        memory.queue("mixed.fifo", dead_letters=memory.queue("q"), max_receive_count=3)
+    with pytest.raises(AddressRefused):
+        memory.resolve("memory:queue/never-made")
