@@ -49,3 +49,8 @@ def test_every_pattern_has_an_example():
     text = "\n".join(each.read_text() for each in EXAMPLES)
     modules = {each.stem for each in (ROOT / "patterns").glob("[a-z]*.py")} - NO_EXAMPLE
     assert sorted(each for each in modules if f"eip.patterns.{each} import" not in text) == []
+
+
+def test_every_example_is_in_the_index_of_the_docs():
+    index = (ROOT / "docs" / "patterns.md").read_text()
+    assert [each.name for each in EXAMPLES if f"(../examples/patterns/{each.name})" not in index] == []
