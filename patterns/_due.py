@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Any, Final
 
 import structlog
@@ -34,6 +35,8 @@ class DueLoop:
         self._store, self._work, self._concurrency = store, work, concurrency
         self._log: Any = structlog.get_logger(name)
         self._busy: set[str] = set()
+        self._next_look = inf
+        """When it looks again by itself; what is due before that has to wake it."""
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -43,11 +46,13 @@ class DueLoop:
             async with asyncio.TaskGroup() as tasks:
                 while not self._stop.is_set():
                     self._wake.clear()
+                    self._next_look = inf
                     try:
                         wait = await self._sweep(tasks)
                     except StoreError as error:
                         self._log.warning("store_failed", error=str(error))
                         wait = _FAILED
+                    self._next_look = clock.now() + wait
                     await _set_within(self._wake, wait)
         finally:
             self._stop.clear()
@@ -62,9 +67,10 @@ class DueLoop:
         """Whether it was stopped, and works off what it had begun."""
         return self._stop.is_set()
 
-    def wake(self) -> None:
-        """Something may be due earlier than thought."""
-        self._wake.set()
+    def wake(self, due: float) -> None:
+        """Something was written that is due then."""
+        if due < self._next_look:
+            self._wake.set()
 
     async def _sweep(self, tasks: asyncio.TaskGroup) -> float:
         """Begin what is due; the seconds until more may be."""

@@ -125,10 +125,10 @@ class Sequences:
     Args:
         store: of one resequencer alone.
         remember: seconds that a complete sequence is known.
-        on_due: called when something was written that is due at some time.
+        on_due: called when something was written, with the time at which it is due.
     """
 
-    def __init__(self, store: Store, *, remember: float, on_due: Callable[[], None]) -> None:
+    def __init__(self, store: Store, *, remember: float, on_due: Callable[[float], None]) -> None:
         self._store, self._remember, self._on_due = store, remember, on_due
         self._owner = new_id()
 
@@ -160,7 +160,7 @@ class Sequences:
             return False
         held.version = version
         if sequence.due is not None:
-            self._on_due()
+            self._on_due(sequence.due)
         return True
 
     async def update(self, key: str, held: Held, change: Callable[[Sequence], None]) -> None:

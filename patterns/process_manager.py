@@ -101,7 +101,7 @@ class ProcessManager:
             due=now,
         )
         if await self._write(instance, ABSENT):
-            self._loop.wake()
+            self._loop.wake(clock.now())
         return identity
 
     def starting(self, process: str) -> Handler:
@@ -132,7 +132,7 @@ class ProcessManager:
                 return None  # it looks for messages before it waits, and once more when that is written
             instance.due = clock.now()
             if await self._write(instance, version):
-                self._loop.wake()
+                self._loop.wake(clock.now())
                 return None
         raise StoreError(f"process {key} changed {_CONFLICTS} times while a message was brought to it")
 
@@ -166,7 +166,7 @@ class ProcessManager:
         instance, version = found
         instance.status, instance.attempt, instance.due = "compensating", 0, clock.now()
         written = await self._write(instance, version)
-        self._loop.wake()
+        self._loop.wake(clock.now())
         return written is not None
 
     # An instance, as far as it goes.

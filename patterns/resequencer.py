@@ -48,7 +48,8 @@ class Resequencer:
 
     A part that came before is ignored. Where a part is missing, those behind it wait, for ever or for ``gap_timeout``;
     then the missing ones are given up, the next message tells so in its header ``sequence-gap`` (``"3-5"``: positions 3
-    to 5), and what still comes of them is late. Without ``run``, no gap ends.
+    to 5), and what still comes of them is late. Without ``run``, no gap ends. A stored message that ``output`` refuses
+    for good holds its sequence up, which is logged.
 
     Args:
         store: of this resequencer alone.
