@@ -66,7 +66,7 @@ class Pipeline:
         rest = self._handler
         if isinstance(step, Around):
             self._handler = step.middleware(rest or _forward)
-            told = describe(self._handler)
+            told = describe(self._handler if hasattr(self._handler, "describe") else step.middleware)
             self._told.insert(0, Description(name=told.name, channels=told.channels))
         else:
             first = function_of(step)

@@ -1,4 +1,4 @@
-"""kill -9, for real: what the next process on the same file makes of what the killed one left."""
+"""Several real processes on one file: at the same time, and one after the other was killed with kill -9."""
 
 from __future__ import annotations
 
@@ -84,6 +84,35 @@ run(main())
 )
 
 
+RACE = (
+    PROLOGUE
+    + """
+import random
+from eip.patterns.resequencer import Resequencer
+
+class Log(Sender):
+    name = address = "log"
+
+    async def send(self, *messages):
+        for message in messages:
+            note(str(message.body))
+
+async def main():
+    inputs = list(range(int(killed_at), 60, 3)) + list(range(0, 60, 7))
+    random.Random(int(killed_at)).shuffle(inputs)
+    resequencer = Resequencer(SqliteStore(folder / "state.sqlite"), output=Log())
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(resequencer.run())
+        await asyncio.gather(*(resequencer(Message(each, sequence=SequenceInfo("s", each, 60))) for each in inputs))
+        while len((folder / "log").read_text().split() if (folder / "log").exists() else []) < 60:
+            await asyncio.sleep(0.05)
+        await resequencer.stop()
+
+asyncio.run(main())
+"""
+).replace("if what == killed_at:", "if False:")
+
+
 def execute(script: str, folder: Path, *, killed_at: str = "never") -> str:
     done = subprocess.run(
         [sys.executable, "-c", script, str(folder), killed_at], capture_output=True, text=True, check=False, timeout=60
@@ -106,3 +135,14 @@ def test_a_resequencer_that_was_killed_while_it_released_loses_nothing(tmp_path,
     execute(RESEQUENCER, tmp_path)
     log = (tmp_path / "log").read_text().split()
     assert list(dict.fromkeys(log)) == ["0", "1", "2", "3", "4"]
+
+
+def test_three_processes_at_once_release_every_part_once_and_in_order(tmp_path):
+    running = [subprocess.Popen([sys.executable, "-c", RACE, str(tmp_path), str(each)]) for each in range(3)]
+    try:
+        assert [each.wait(timeout=60) for each in running] == [0, 0, 0]
+    finally:
+        for each in running:
+            each.kill()
+            each.wait()
+    assert (tmp_path / "log").read_text().split() == [str(each) for each in range(60)]

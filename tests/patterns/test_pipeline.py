@@ -83,7 +83,9 @@ async def test_around_wraps_the_steps_that_follow():
 
         return handle
 
-    await pipeline(double, around(logged), double, double)(Message(1))
+    steps = pipeline(double, around(logged), double, double)
+    await steps(Message(1))
+    assert str(steps.describe()).splitlines() == ["pipeline", "  double", "  logged", "  double", "  double"]
     assert log == [("before", 2), ("after", [8])]
 
 
