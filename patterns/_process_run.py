@@ -62,7 +62,7 @@ class ProcessRun:
         if instance.step is None:
             return await self._end("completed")
         if instance.deadline is not None and instance.deadline <= clock.now():
-            return self._turn_back("DeadlineExceeded", effect=instance.attempt > 0)
+            return self._turn_back("DeadlineExceeded", effect=instance.attempt > 0 or instance.broken_off)
         step = self._definition.find(instance.step)
         try:
             wanted = step.when is None or step.when(self._state())
@@ -109,13 +109,15 @@ class ProcessRun:
         instance.error = _text(error)
         self._log.warning("step_failed", step=step.name, attempt=instance.attempt, error=instance.error)
         if isinstance(error, Reject) or instance.attempt >= step.attempts:
-            return self._turn_back(instance.error, effect=not isinstance(error, Reject))
+            earlier = instance.attempt > 1 or instance.broken_off
+            return self._turn_back(instance.error, effect=earlier or not isinstance(error, Reject))
         await self._later(step, error)
         return False
 
     def _to_next(self, step: Step) -> None:
         instance = self._instance
-        instance.step, instance.attempt, instance.waits_until = self._definition.after(step.name), 0, None
+        instance.step, instance.attempt = self._definition.after(step.name), 0
+        instance.waits_until, instance.broken_off = None, False
 
     # Messages.
 
@@ -203,8 +205,8 @@ class ProcessRun:
 
     async def _release(self) -> None:
         """The attempt was broken off, because this process ends: another may begin it at once."""
-        self._instance.attempt -= 1
-        self._instance.due = clock.now()
+        instance = self._instance
+        instance.attempt, instance.broken_off, instance.due = instance.attempt - 1, True, clock.now()
         await self._write()
 
     async def _later(self, step: Step, error: Exception) -> None:

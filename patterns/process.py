@@ -104,8 +104,8 @@ class Process:
         Args:
             action: an async function of the state.
             name: unique in the process; default: the function's.
-            compensate: undoes it, when a later step fails for good. Also called for the failed step itself, unless that
-                raised `Reject`: a timeout does not tell whether anything was done.
+            compensate: undoes it, when a later step fails for good. Also called for the failed step itself, unless it
+                raised `Reject` at its first attempt: a timeout does not tell whether anything was done.
             when: whether the step is made; default: always.
             timeout: seconds for an attempt. A process that died holds the instance up for that long, plus ten.
             attempts: after so many failures the process is compensated; at once where the step raises `Reject`.
@@ -216,6 +216,8 @@ class Instance(BaseModel):
     """The steps to compensate, the latest one last."""
     attempt: int = 0
     """Attempts begun at the step, or at its compensation."""
+    broken_off: bool = False
+    """Whether an attempt at the step, not counted, was broken off, and may have had an effect."""
     error: str | None = None
     """The latest failure: kind and reason."""
     started_at: float

@@ -215,7 +215,8 @@ async def test_another_process_goes_on_wherever_one_died(writes, rejected):
         ended = await manager.ended("t")
     assert ended.status == ("compensated" if rejected else "completed")
     log = world.log
-    assert list(dict.fromkeys(log)) == ["hotel", "train", "guide", *(["no hotel"] if rejected else [])]
+    unsure = ["no guide"] if log.count("guide") > 1 else []  # the first attempt may have had an effect
+    assert list(dict.fromkeys(log)) == ["hotel", "train", "guide", *([*unsure, "no hotel"] if rejected else [])]
     assert len(log) <= len(set(log)) + 1  # at most the step under way was repeated
     task.cancel()
     start.cancel()
