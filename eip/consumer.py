@@ -76,7 +76,7 @@ class Consumer:
         grace: Duration = 20.0,
         name: str | None = None,
     ) -> None:
-        self._source = source
+        self._source, self._handler = source, handler
         self._dead_letter = dead_letter
         self._settings = Settings(
             name=name or source.name,
@@ -107,6 +107,21 @@ class Consumer:
     def name(self) -> str:
         """What logs and errors call it."""
         return self._settings.name
+
+    @property
+    def source(self) -> Source:
+        """Where its messages come from."""
+        return self._source
+
+    @property
+    def handler(self) -> AnyHandler:
+        """What handles them, as given."""
+        return self._handler
+
+    @property
+    def output(self) -> Sender | None:
+        """Where what the handler returns is sent."""
+        return self._settings.output
 
     @property
     def parked(self) -> frozenset[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from eip.channels import Filter, Sender
@@ -10,6 +10,7 @@ from eip.errors import Reject
 from eip.handler import Result
 from eip.matching import as_predicate
 from eip.message import Message
+from eip.patterns.describing import Channel, Description, condition_text
 
 __all__ = ["ContentBasedRouter"]
 
@@ -26,17 +27,26 @@ class ContentBasedRouter:
     """
 
     def __init__(self, routes: Sequence[tuple[Filter, Sender]] = (), *, otherwise: Sender | None = None) -> None:
-        self._routes = [(as_predicate(condition), sender) for condition, sender in routes]
+        self._routes: list[tuple[Callable[[Message[Any]], bool], Sender]] = []
+        self._told: list[Channel] = []
         self._otherwise = otherwise
+        for condition, sender in routes:
+            self.when(condition, sender)
 
     def when(self, condition: Filter, sender: Sender) -> Self:
         """Add a route, behind those that are there."""
         self._routes.append((as_predicate(condition), sender))
+        self._told.append(Channel(sender.name, condition_text(condition)))
         return self
 
     def route(self, message: Message[Any]) -> Sender | None:
         """The channel of a message, or None."""
         return next((sender for meets, sender in self._routes if meets(message)), self._otherwise)
+
+    def describe(self) -> Description:
+        """The routes."""
+        otherwise = [] if self._otherwise is None else [Channel(self._otherwise.name, "otherwise")]
+        return Description(name="content_based_router", channels=(*self._told, *otherwise))
 
     async def __call__(self, message: Message[Any]) -> Result:
         """Send the message on; raises `Reject` where no route wants it."""

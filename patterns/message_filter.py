@@ -12,6 +12,7 @@ from eip.channels import Filter, Sender
 from eip.handler import AnyHandler, Handler, Result, handler_of
 from eip.matching import as_predicate
 from eip.message import Message
+from eip.patterns.describing import condition_text, described
 
 __all__ = ["message_filter"]
 
@@ -35,6 +36,7 @@ def message_filter(wanted: Filter, *, rejected: Sender | None = None) -> Callabl
                 await rejected.send(message)
             return None
 
-        return filtered
+        name = f"message_filter {condition_text(wanted)}"
+        return described(filtered, name, inside=handler, channels=[(rejected, "rejected")])
 
     return wrap

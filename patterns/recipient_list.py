@@ -9,6 +9,7 @@ from typing import Any
 from eip.channels import Sender
 from eip.handler import Result
 from eip.message import Message
+from eip.patterns.describing import Channel, Description, condition_text
 
 __all__ = ["RecipientList", "fan_out"]
 
@@ -25,6 +26,11 @@ class RecipientList:
 
     def __init__(self, recipients: Callable[[Message[Any]], Iterable[Sender]]) -> None:
         self._recipients = recipients
+        self._told = Description(name=f"recipient_list {condition_text(recipients)}")
+
+    def describe(self) -> Description:
+        """Its channels, where they are the same for all messages."""
+        return self._told
 
     async def __call__(self, message: Message[Any]) -> Result:
         """Send the message to its recipients, at the same time; raises an `ExceptionGroup` of what failed."""
@@ -38,4 +44,6 @@ class RecipientList:
 
 def fan_out(*senders: Sender) -> RecipientList:
     """A handler that sends each message to all the channels (a topic does so by itself where the service has one)."""
-    return RecipientList(lambda _: senders)
+    made = RecipientList(lambda _: senders)
+    made._told = Description(name="fan_out", channels=tuple(Channel(each.name) for each in senders))  # noqa: SLF001
+    return made

@@ -1,0 +1,1 @@
+"""One short runnable example per pattern; what each prints is in its docstring, and checked by a test."""

@@ -1,0 +1,202 @@
+"""What a resequencer knows of a sequence, and how that is kept in a store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count, islice, takewhile
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from eip import clock
+from eip._ids import new_id
+from eip.envelope import dump_message, load_message
+from eip.errors import StoreError
+from eip.message import Message
+from eip.stores.base import ABSENT, Store
+
+__all__ = ["CONFLICTS", "Held", "Sequence", "Sequences", "sequence_id"]
+
+CONFLICTS: Final = 100
+"""Changes by other processes that one of ours puts up with."""
+
+_CLAIM: Final = 60.0
+"""Seconds after which another process takes over the release of a sequence."""
+_IDLE: Final = 14 * 24 * 3600.0
+"""Seconds that a sequence of unknown size is known after its latest message: SQS's longest retention."""
+_PREFIX: Final = "s:"
+
+_MOST_GAPS = 100
+"""Skipped ranges of a sequence that are remembered, the latest ones."""
+
+
+class Sequence(BaseModel):
+    """A sequence: what comes next, what waits for it, and what was given up."""
+
+    next: int = 0
+    """The position to be released next."""
+    pending: list[int] = []
+    """Positions whose messages are stored, in the order of their arrival."""
+    skipped: list[tuple[int, int]] = []
+    """Positions given up, as first and last."""
+    size: int | None = None
+    """How many parts it has, once known."""
+    gap_ends: float | None = None
+    """When the position that others wait for is given up; None: nothing waits, or for ever."""
+    owner: str | None = None
+    """Who releases it now."""
+    owned_until: float = 0.0
+    """When another may release it."""
+
+    @property
+    def due(self) -> float | None:
+        """When something is to be done that no message brings about."""
+        if self.next in self.pending:
+            return self.owned_until
+        return None if not self.pending or self.gap_ends is None else max(self.gap_ends, self.owned_until)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it was released or given up."""
+        return self.size is not None and self.next >= self.size
+
+    def taken(self, owner: str, now: float) -> bool:
+        """Whether somebody else is releasing it."""
+        return self.owner not in (None, owner) and self.owned_until > now
+
+    def claim(self, owner: str, until: float) -> None:
+        """Let the owner release it."""
+        self.owner, self.owned_until = owner, until
+
+    def disclaim(self, again_at: float = 0.0) -> None:
+        """Let anybody release it, from ``again_at`` on."""
+        self.owner, self.owned_until = None, again_at
+
+    def was_skipped(self, position: int) -> bool:
+        """Whether the position was given up."""
+        return any(first <= position <= last for first, last in self.skipped)
+
+    def gap_before(self, position: int) -> tuple[int, int] | None:
+        """The range given up right before a position."""
+        return next((each for each in self.skipped if each[1] == position - 1), None)
+
+    def ready(self, most: int) -> list[int]:
+        """The positions that can be released now, in order."""
+        waiting = set(self.pending)
+        return list(islice(takewhile(waiting.__contains__, count(self.next)), most))
+
+    def advance(self, to: int, gap_ends: float | None) -> None:
+        """What lies before ``to`` was released; a gap that shows now ends at ``gap_ends``."""
+        moved = to > self.next
+        self.next = max(self.next, to)
+        self.pending = [each for each in self.pending if each >= self.next]
+        if moved:
+            self.gap_ends = None
+        self.note_gap(gap_ends)
+
+    def note_gap(self, gap_ends: float | None) -> None:
+        """Start the time of a gap, where there is one that was not there before."""
+        if not self.pending or self.next in self.pending:
+            self.gap_ends = None
+        elif self.gap_ends is None:
+            self.gap_ends = gap_ends
+
+    def skip(self) -> tuple[int, int]:
+        """Give up what the first of those that wait is waiting for."""
+        gap = (self.next, min(self.pending) - 1)
+        self.skipped = [*self.skipped, gap][-_MOST_GAPS:]
+        self.next, self.gap_ends = gap[1] + 1, None
+        return gap
+
+
+@dataclass(slots=True)
+class Held:
+    """A sequence as it was read, and the version of its record."""
+
+    sequence: Sequence
+    version: str = ABSENT
+
+
+class Sequences:
+    """The sequences of a store and their messages that wait, each in a record of its own.
+
+    Args:
+        store: of one resequencer alone.
+        remember: seconds that a complete sequence is known.
+        on_due: called when something was written, with the time at which it is due.
+    """
+
+    def __init__(self, store: Store, *, remember: float, on_due: Callable[[float], None]) -> None:
+        self._store, self._remember, self._on_due = store, remember, on_due
+        self._owner = new_id()
+
+    async def read(self, key: str) -> Held | None:
+        """The sequence, or None."""
+        found = await self._store.get(_PREFIX + key)
+        return None if found is None else Held(Sequence.model_validate_json(found.value), found.version)
+
+    def taken(self, held: Held) -> bool:
+        """Whether another process is releasing it."""
+        return held.sequence.taken(self._owner, clock.now())
+
+    def claim(self, held: Held) -> None:
+        """Let this process alone release it for a while, once it is written."""
+        held.sequence.claim(self._owner, clock.now() + _CLAIM)
+
+    async def write(self, key: str, held: Held) -> bool:
+        """Write the sequence, unless it was changed since it was read."""
+        sequence = held.sequence
+        known = clock.now() + (self._remember if sequence.complete else _IDLE)
+        version = await self._store.put(
+            _PREFIX + key,
+            sequence.model_dump_json().encode(),
+            version=held.version,
+            due=sequence.due,
+            expires_at=None if sequence.pending else known,
+        )
+        if version is None:
+            return False
+        held.version = version
+        if sequence.due is not None:
+            self._on_due(sequence.due)
+        return True
+
+    async def update(self, key: str, held: Held, change: Callable[[Sequence], None]) -> None:
+        """Change a sequence that this process has claimed, whatever others add to it meanwhile."""
+        for _ in range(CONFLICTS):
+            if held.sequence.owner != self._owner:
+                raise StoreError(f"sequence {key} was taken over by another process")
+            change(held.sequence)
+            if await self.write(key, held):
+                return
+            found = await self.read(key)
+            if found is None:
+                break
+            held.sequence, held.version = found.sequence, found.version
+        raise StoreError(f"sequence {key} cannot be changed")
+
+    async def keep(self, key: str, position: int, message: Message[Any]) -> None:
+        """Store a message that has to wait."""
+        await self._store.put(_message_key(key, position), dump_message(message))
+
+    async def kept(self, key: str, positions: list[int]) -> list[Message[Any]]:
+        """The messages at the positions; raises `StoreError` where one is gone."""
+        found = await asyncio.gather(*(self._store.get(_message_key(key, each)) for each in positions))
+        if None in found:
+            raise StoreError(f"a stored part of sequence {key} is gone")
+        return [load_message(each.value) for each in found if each is not None]
+
+    async def drop(self, key: str, positions: list[int]) -> None:
+        """Remove the messages at the positions."""
+        await asyncio.gather(*(self._store.delete(_message_key(key, each)) for each in positions))
+
+
+def sequence_id(key: str) -> str:
+    """The id of the sequence whose record is due."""
+    return key.removeprefix(_PREFIX)
+
+
+def _message_key(key: str, position: int) -> str:
+    return f"m{position}:{key}"

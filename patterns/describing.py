@@ -1,0 +1,147 @@
+"""What handlers say of themselves: their steps and channels, as text and as a Mermaid flowchart.
+
+A pattern tells its parts by a method ``describe()``; a plain function is told by its name.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from eip.channels import Filter, Sender
+from eip.consumer import Consumer
+from eip.handler import Handler
+from eip.matching import EventPattern, FilterPolicy
+
+__all__ = ["Channel", "Description", "condition_text", "describe", "described", "mermaid"]
+
+_LONGEST = 60
+"""Characters of a label that are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A channel that a step sends to, and when."""
+
+    name: str
+    when: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """A handler: its name, the handlers it consists of in their order, and the channels it sends to by itself."""
+
+    name: str
+    steps: tuple[Description, ...] = ()
+    channels: tuple[Channel, ...] = ()
+
+    def __str__(self) -> str:
+        """One line per step and channel, indented."""
+        sent = (f"  -> {each.name}" + (f" ({each.when})" if each.when else "") for each in self.channels)
+        lines = [self.name, *sent]
+        for step in self.steps:
+            lines += [f"  {line}" for line in str(step).splitlines()]
+        return "\n".join(lines)
+
+
+def describe(thing: Any) -> Description:
+    """What a handler or step says of itself; where it says nothing, its name."""
+    tell = getattr(thing, "describe", None)
+    told = tell() if callable(tell) and not isinstance(thing, type) else None
+    return told if isinstance(told, Description) else Description(name=_name(thing))
+
+
+def described(
+    handler: Handler, name: str, *, inside: Any = None, channels: Iterable[tuple[Sender | None, str]] = ()
+) -> Handler:
+    """The function, telling its name, the handler inside of it, and the channels it sends to with their conditions."""
+    told = Description(
+        name=name,
+        steps=() if inside is None else (describe(inside),),
+        channels=tuple(Channel(sender.name, when) for sender, when in channels if sender is not None),
+    )
+    handler.describe = lambda: told  # type: ignore[attr-defined]  # functions take attributes
+    return handler
+
+
+def condition_text(condition: Filter | Callable[..., Any]) -> str:
+    """A filter or predicate in a few words."""
+    text = condition.text if isinstance(condition, (FilterPolicy, EventPattern)) else _name(condition)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def mermaid(*things: Any) -> str:
+    """The flowchart of handlers, pipelines and consumers as Mermaid text; those of one service share their channels.
+
+    A consumer is shown between the channel it takes from and the one it sends to.
+    """
+    chart = _Chart()
+    for thing in things:
+        if isinstance(thing, Consumer):
+            first, last = chart.add(describe(thing.handler))
+            chart.link(chart.channel(thing.source.name), first)
+            if thing.output is not None:
+                chart.link(last, chart.channel(thing.output.name))
+        else:
+            chart.add(describe(thing))
+    return chart.text()
+
+
+class _Chart:
+    """Nodes and arrows; a channel is drawn once, however many send to it."""
+
+    def __init__(self) -> None:
+        self._channels: dict[str, str] = {}
+        self._nodes: list[str] = []
+        self._arrows: list[str] = []
+        self._count = 0
+
+    def channel(self, name: str) -> str:
+        """The node of a channel."""
+        return self._channels.setdefault(name, f"c{len(self._channels) + 1}")
+
+    def add(self, told: Description) -> tuple[str, str]:
+        """Draw a handler, its steps inside of a box; its first and its last node."""
+        self._count += 1
+        node = f"s{self._count}"
+        if not told.steps:
+            self._nodes.append(f'{node}["{_escaped(told.name)}"]')
+            self._send(node, told)
+            return node, node
+        self._nodes.append(f'subgraph {node}["{_escaped(told.name)}"]')
+        ends = [self.add(step) for step in told.steps]
+        self._nodes.append("end")
+        self._send(node, told)
+        for (_, last), (first, _) in pairwise(ends):
+            self.link(last, first)
+        return ends[0][0], ends[-1][1]
+
+    def link(self, start: str, end: str, when: str = "") -> None:
+        """Draw an arrow."""
+        self._arrows.append(f'{start} -- "{_escaped(when)}" --> {end}' if when else f"{start} --> {end}")
+
+    def text(self) -> str:
+        """The whole chart."""
+        channels = [f'{node}[("{_escaped(name)}")]' for name, node in self._channels.items()]
+        return "\n".join(["flowchart LR", *(f"  {line}" for line in (*channels, *self._nodes, *self._arrows))])
+
+    def _send(self, node: str, told: Description) -> None:
+        for channel in told.channels:
+            self.link(node, self.channel(channel.name), channel.when)
+
+
+def _name(thing: Any) -> str:
+    if isinstance(thing, functools.partial):
+        return _name(thing.func)
+    name = getattr(thing, "__name__", None)
+    return name if isinstance(name, str) else type(thing).__name__
+
+
+def _escaped(text: str) -> str:
+    """Text inside a quoted Mermaid label: entity codes for what would end it."""
+    for sign, code in (("#", "#35;"), ('"', "#quot;"), ("<", "#lt;"), (">", "#gt;"), ("\n", " ")):
+        text = text.replace(sign, code)
+    return text

@@ -1,0 +1,148 @@
+"""Dynamic Router (Hohpe & Woolf, chapter 7): recipients say themselves what they want, over a control channel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal
+
+import structlog
+from pydantic import BaseModel, Field
+
+from eip import clock
+from eip.channels import Sender
+from eip.errors import ConfigurationError, InvalidPattern, Reject, Retry
+from eip.handler import Handler, Result, handler_of
+from eip.matching import EventPattern, FilterPolicy, as_predicate
+from eip.message import Message
+from eip.patterns.describing import Channel, Description
+
+__all__ = ["Announcement", "DynamicRouter"]
+
+_log = structlog.get_logger("eip.dynamic_router")
+_LONGEST: Final = 7 * 24 * 3600.0
+
+_Name = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class Announcement(BaseModel):
+    """What a recipient sends to the control channel; sent again it replaces, and keeps alive, what was said before."""
+
+    recipient: _Name
+    """Its name, unique among the recipients."""
+    address: Annotated[str, Field(max_length=2048)] | None = None
+    """Where its messages go; None: it wants none any more."""
+    policy: dict[str, Any] | None = None
+    """A filter policy on the attributes of the messages that it wants; default: all."""
+    pattern: dict[str, Any] | None = None
+    """Or an event pattern on type, source and body."""
+    priority: int = 0
+    """Of the recipients that want a message, the highest gets it; of the same priority, the first by name."""
+    lasts: Annotated[float, Field(gt=0, le=_LONGEST)] = 3600.0
+    """Seconds until it is forgotten, unless announced again."""
+
+
+class _Rule:
+    def __init__(self, said: Announcement, sender: Sender) -> None:
+        if said.policy is not None and said.pattern is not None:
+            raise InvalidPattern("an announcement has either a policy or a pattern")
+        wanted = FilterPolicy(said.policy or {}) if said.pattern is None else EventPattern(said.pattern)
+        self.wants, self.sender = as_predicate(wanted), sender
+        self.order = (-said.priority, said.recipient)
+        self.until = clock.now() + said.lasts
+
+
+class DynamicRouter:
+    """A handler that sends each message to the recipients that announced that they want it.
+
+        router = DynamicRouter(resolve=ReturnAddresses(aws, prefix="workers-").resolve)
+        await run(Consumer(jobs, router), Consumer(announcements.subscription(instance), router.control))
+
+    What was announced lives in this process: announce on a topic that every router subscribes to, and again before an
+    announcement ends, so that a restarted router knows the recipients soon. A message that none wants yet is tried
+    again later.
+
+    Args:
+        resolve: turns an address into a sender. Announcements come from strangers: it must refuse what is not allowed,
+            as `ReturnAddresses.resolve` does.
+        to: ``"first"`` sends a message to one recipient, ``"all"`` to every one that wants it.
+        otherwise: where messages go that none wants.
+        unwanted: without ``otherwise``: ``"retry"`` tries them again later, ``"reject"`` dead-letters them.
+        capacity: recipients that may announce themselves; further ones are refused.
+    """
+
+    def __init__(
+        self,
+        resolve: Callable[[str], Sender],
+        *,
+        to: Literal["first", "all"] = "first",
+        otherwise: Sender | None = None,
+        unwanted: Literal["retry", "reject"] = "retry",
+        capacity: int = 1000,
+    ) -> None:
+        if to not in ("first", "all") or unwanted not in ("retry", "reject") or capacity < 1:
+            raise ConfigurationError("to is 'first' or 'all', unwanted is 'retry' or 'reject', capacity at least 1")
+        self._resolve, self._to, self._otherwise = resolve, to, otherwise
+        self._unwanted, self._capacity = unwanted, capacity
+        self._rules: dict[str, _Rule] = {}
+        self._in_order: list[_Rule] = []
+        self.control: Handler = handler_of(self._announced)
+        """The handler of the control channel: takes `Announcement`; refused ones are dead-lettered."""
+
+    @property
+    def recipients(self) -> dict[str, str]:
+        """The names of the recipients and their channels."""
+        self._forget()
+        return {name: rule.sender.name for name, rule in sorted(self._rules.items())}
+
+    def describe(self) -> Description:
+        """The recipients known now."""
+        channels = [Channel(rule.sender.name, name) for name, rule in sorted(self._rules.items())]
+        otherwise = [] if self._otherwise is None else [Channel(self._otherwise.name, "otherwise")]
+        return Description(name="dynamic_router", channels=(*channels, *otherwise))
+
+    def route(self, message: Message[Any]) -> list[Sender]:
+        """Where the message goes; nowhere, where none wants it and there is no other channel."""
+        self._forget()
+        wanting = [rule.sender for rule in self._in_order if rule.wants(message)]
+        if wanting:
+            return wanting if self._to == "all" else wanting[:1]
+        return [] if self._otherwise is None else [self._otherwise]
+
+    async def __call__(self, message: Message[Any]) -> Result:
+        """Send the message on; it is acknowledged once all recipients have accepted it.
+
+        Raises `Retry` or `Reject` where none wants it, and an `ExceptionGroup` of what failed.
+        """
+        senders = self.route(message)
+        if not senders:
+            raise (Retry if self._unwanted == "retry" else Reject)("no recipient wants this message")
+        outcomes = await asyncio.gather(*(sender.send(message) for sender in senders), return_exceptions=True)
+        errors = [each for each in outcomes if isinstance(each, Exception)]
+        if errors:
+            raise ExceptionGroup(f"{len(errors)} of {len(senders)} recipients failed", errors)
+        return None
+
+    async def _announced(self, said: Announcement) -> None:
+        self._forget()
+        if said.address is None:
+            self._rules.pop(said.recipient, None)
+        else:
+            if said.recipient not in self._rules and len(self._rules) >= self._capacity:
+                raise Reject(f"{self._capacity:,} recipients are known already")
+            try:
+                self._rules[said.recipient] = _Rule(said, self._resolve(said.address))
+            except InvalidPattern as error:
+                raise Reject(f"the announcement cannot be understood: {error}") from error
+        self._in_order = sorted(self._rules.values(), key=lambda rule: rule.order)
+        _log.info("recipient_announced", recipient=said.recipient, known=len(self._rules))
+
+    def _forget(self) -> None:
+        """Drop the recipients whose announcements have ended."""
+        now = clock.now()
+        ended = [name for name, rule in self._rules.items() if rule.until <= now]
+        for name in ended:
+            del self._rules[name]
+            _log.warning("recipient_forgotten", recipient=name)
+        if ended:
+            self._in_order = sorted(self._rules.values(), key=lambda rule: rule.order)

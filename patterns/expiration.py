@@ -1,0 +1,97 @@
+"""Message Expiration (Hohpe & Woolf, chapter 5): a message that comes too late is not worth handling.
+
+A consumer drops what has expired by itself (its ``on_expired``); here is what lies before and beyond that: giving
+messages an expiry, keeping those that came too late elsewhere, and ending the work on what expires meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import structlog
+
+from eip import clock
+from eip.channels import Sender
+from eip.clock import Duration, seconds
+from eip.errors import ConfigurationError
+from eip.handler import AnyHandler, Handler, Middleware, Result, handler_of
+from eip.message import Message
+from eip.patterns.describing import described
+
+__all__ = ["Expiring", "expiration"]
+
+_log = structlog.get_logger("eip.expiration")
+
+
+class Expiring(Sender):
+    """A sender that gives messages an expiry ``after`` seconds from when they are sent; one that they have stays."""
+
+    def __init__(self, sender: Sender, *, after: Duration) -> None:
+        self._sender, self._after = sender, seconds(after)
+        if self._after <= 0:
+            raise ConfigurationError("an expiry lies ahead")
+        self.name, self.address, self.limits = sender.name, sender.address, sender.limits
+
+    async def send(self, *messages: Message[Any]) -> None:
+        """See `Sender.send`."""
+        at = clock.now() + self._after
+        await self._sender.send(
+            *(each if each.expires_at is not None else each.replace(expires_at=at) for each in messages)
+        )
+
+
+def expiration(
+    *,
+    expired: Sender | None = None,
+    max_age: Duration | None = None,
+    margin: Duration = 0.0,
+    cancel: bool = False,
+) -> Middleware:
+    """Hand on only the messages that are in time; the others are acknowledged unhandled, and logged.
+
+    Args:
+        expired: where those that came too late are sent (let the consumer have ``on_expired="handle"``, or it drops
+            them before); default: nowhere.
+        max_age: seconds after its creation at which a message expires that has no expiry, or a later one.
+        margin: seconds that a message must have left for it to be worth handling.
+        cancel: end the handler when its message expires meanwhile; the message then is one that came too late.
+    """
+    oldest, left = None if max_age is None else seconds(max_age), seconds(margin)
+    if left < 0 or (oldest is not None and oldest <= 0):
+        raise ConfigurationError("max_age is more than 0, and margin is not negative")
+
+    def wrap(handler: AnyHandler) -> Handler:
+        handle = handler_of(handler)
+
+        async def timely(message: Message[Any]) -> Result:
+            remaining = _remaining(message, oldest)
+            if remaining is not None and remaining <= left:
+                await _turn_away(message, expired, "message_expired")
+                return None
+            limit = asyncio.timeout(remaining if cancel else None)
+            try:
+                async with limit:
+                    return await handle(message)
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+            await _turn_away(message, expired, "message_expired_while_handled")
+            return None
+
+        return described(timely, "expiration", inside=handler, channels=[(expired, "too late")])
+
+    return wrap
+
+
+def _remaining(message: Message[Any], oldest: float | None) -> float | None:
+    """Seconds until the message expires, of itself or by its age; None: it never does."""
+    by_age = None if oldest is None else message.created_at + oldest
+    end = min((each for each in (message.expires_at, by_age) if each is not None), default=None)
+    return None if end is None else end - clock.now()
+
+
+async def _turn_away(message: Message[Any], expired: Sender | None, why: str) -> None:
+    _log.info(why, message_id=message.id, age=round(clock.now() - message.created_at, 3))
+    if expired is not None:
+        await expired.send(message.replace(expires_at=None))

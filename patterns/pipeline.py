@@ -1,0 +1,103 @@
+"""Pipes and Filters (Hohpe & Woolf, chapter 3): a handler made of steps, each fed what the one before it returned.
+
+The steps run in this process, between one receive and one acknowledgement: where a step fails, the message fails, and
+all of its steps run again when it comes back, so they must bear a message twice. Where a step deserves retries of its
+own, put a queue before it and let it be another consumer's handler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+from eip.errors import ConfigurationError
+from eip.handler import Handler, Middleware, Result, messages_of
+from eip.message import Message
+from eip.patterns._functions import function_of
+from eip.patterns.describing import Description, describe, mermaid
+
+__all__ = ["Around", "Pipeline", "Step", "around", "pipeline"]
+
+Step: TypeAlias = "Callable[[Any], Awaitable[Result] | Result]"
+"""A handler, or a plain function of the same kind: takes a message, returns none, one, or several."""
+
+
+class Around:
+    """A middleware as a step: it has all steps behind it inside of it."""
+
+    def __init__(self, middleware: Middleware) -> None:
+        self.middleware = middleware
+
+
+def around(middleware: Middleware) -> Around:
+    """Let a middleware (a filter, a throttle, an idempotent receiver) wrap the steps that follow.
+
+    It sees them as its handler: a filter that turns a message away skips them all, an idempotent receiver notes a
+    message as done only once all of them have succeeded.
+    """
+    return Around(middleware)
+
+
+class Pipeline:
+    """A handler that runs each message through steps; see `pipeline`."""
+
+    def __init__(self, *steps: Step | Around) -> None:
+        if not steps:
+            raise ConfigurationError("a pipeline has at least one step")
+        self._handler: Handler | None = None
+        self._told: list[Description] = []
+        for step in reversed(steps):
+            self._prepend(step)
+
+    async def __call__(self, message: Message[Any]) -> Result:
+        """What the last step returns of the message."""
+        assert self._handler is not None
+        return await self._handler(message)
+
+    def describe(self) -> Description:
+        """The steps and the channels that they send to."""
+        return Description(name="pipeline", steps=tuple(self._told))
+
+    def mermaid(self) -> str:
+        """The flowchart of the steps, as Mermaid text."""
+        return mermaid(self)
+
+    def _prepend(self, step: Step | Around) -> None:
+        rest = self._handler
+        if isinstance(step, Around):
+            self._handler = step.middleware(rest or _forward)
+            told = describe(self._handler if hasattr(self._handler, "describe") else step.middleware)
+            self._told.insert(0, Description(name=told.name, channels=told.channels))
+        else:
+            first = function_of(step)
+            self._handler = first if rest is None else _chain(first, rest)
+            self._told.insert(0, describe(step))
+
+
+def pipeline(*steps: Step | Around) -> Pipeline:
+    """A handler that feeds each message to the first step, what that returns to the second, and so on.
+
+    A step takes a message (or a ``Message[T]``, or a body of type ``T``, see `eip.handler`) and returns none, one or
+    several; with none, that message goes no further. Messages of one step go through the next one at a time, in order.
+    Steps are handlers, so a router ends a pipeline, and a pipeline can be a step of another. Plain functions will do
+    where there is nothing to await.
+
+        Consumer(orders, pipeline(translator(Order.from_xml), around(message_filter(big)), split), output=lines)
+
+    Raises `ConfigurationError` for no steps, and for one that takes no single message.
+    """
+    return Pipeline(*steps)
+
+
+async def _forward(message: Message[Any]) -> Message[Any]:
+    return message
+
+
+def _chain(step: Handler, rest: Handler) -> Handler:
+    async def run(message: Message[Any]) -> Result:
+        results: list[Message[Any]] = []
+        for each in messages_of(await step(message)):
+            results += messages_of(await rest(each))
+        return results
+
+    return run

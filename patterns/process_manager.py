@@ -1,0 +1,206 @@
+"""Process Manager (Hohpe & Woolf, chapter 7): takes work through its steps, and undoes them where one fails for good.
+
+Each instance is a record in a store, written before a step begins and after it has ended, so a crash at any moment
+costs at most a repetition of the step under way. Any number of processes may share the store: each step is claimed by
+one of them for as long as it may take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, Final
+
+import structlog
+
+from eip import clock
+from eip._ids import new_id
+from eip.clock import Duration, seconds
+from eip.envelope import dump_message
+from eip.errors import ConfigurationError, Reject, StoreError
+from eip.handler import Handler, Result
+from eip.message import Message
+from eip.patterns._due import DueLoop
+from eip.patterns._process_run import ProcessRun
+from eip.patterns.describing import Description
+from eip.patterns.process import Context, Instance, Process
+from eip.stores.base import ABSENT, Store
+
+__all__ = ["Context", "Instance", "Process", "ProcessManager"]
+
+_log = structlog.get_logger("eip.process_manager")
+
+_UNKNOWN: Final = 30.0
+"""Seconds after which an instance of an unknown definition is looked at again."""
+_CONFLICTS: Final = 20
+_LONGEST_ID: Final = 800  # bytes; a store's key has 900
+
+
+class ProcessManager:
+    """Runs processes: a service (`run`, `stop`) with handlers that start processes and bring them messages.
+
+        manager = ProcessManager(SqliteStore("trips.sqlite"), [trip_v1, trip_v2])
+        await run(manager, Consumer(orders, manager.starting("trip")), Consumer(payments, manager.receive))
+
+    Steps are at-least-once: one that was under way in a crash is made again. Of several definitions of one name, new
+    instances take the highest version. A compensation that fails for good leaves its instance ``"failed"``, for someone
+    to look at; it is never removed, and `retry` goes on with it.
+
+    Args:
+        store: of this manager and its peers alone.
+        processes: the definitions, those of instances that still run included.
+        concurrency: instances worked on at once.
+        remember: how long an instance that has ended is known.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        processes: Iterable[Process],
+        *,
+        concurrency: int = 100,
+        remember: Duration = 7 * 24 * 3600.0,
+    ) -> None:
+        self._store, self._remember = store, seconds(remember)
+        self._known = {(each.name, each.version): each for each in processes}
+        if any(not each.steps for each in self._known.values()):
+            raise ConfigurationError("a process has at least one step")
+        self._loop = DueLoop(store, self._work, name="eip.process_manager", concurrency=concurrency)
+
+    async def run(self) -> None:
+        """Take instances through their steps, those that others left behind included, until `stop`."""
+        await self._loop.run()
+
+    async def stop(self) -> None:
+        """Let `run` return once the steps under way are done; what follows is for its peers, or the next `run`."""
+        self._loop.stop()
+
+    def describe(self) -> Description:
+        """The definitions."""
+        return Description(name="process_manager", steps=tuple(each.describe() for each in self._known.values()))
+
+    async def start(self, process: str, state: Any, *, id: str | None = None) -> str:  # noqa: A002 - it is one
+        """Begin a process of that name; its id. Where there is an instance of that ``id`` already, nothing happens.
+
+        Raises `ConfigurationError` for a process that is not known, and a state that is not of its type.
+        """
+        versions = [version for name, version in self._known if name == process]
+        if not versions:
+            raise ConfigurationError(f"there is no process {process!r}")
+        definition, identity, now = self._known[process, max(versions)], id or new_id(), clock.now()
+        if len(identity.encode()) > _LONGEST_ID:
+            raise ConfigurationError(f"the id of a process is at most {_LONGEST_ID} bytes")
+        instance = Instance(
+            id=identity,
+            process=process,
+            version=definition.version,
+            state=definition.dump(state),
+            step=definition.steps[0].name,
+            started_at=now,
+            deadline=None if definition.deadline is None else now + definition.deadline,
+            due=now,
+        )
+        if await self._write(instance, ABSENT):
+            self._loop.wake(clock.now())
+        return identity
+
+    def starting(self, process: str) -> Handler:
+        """A handler that begins a process for each message: its id is the message's, its state the body."""
+
+        async def start(message: Message[Any]) -> Result:
+            await self.start(process, message.body, id=message.id)
+            return None
+
+        return start
+
+    async def receive(self, message: Message[Any]) -> Result:
+        """Keep a message for the process that its correlation id names; a handler for the channel of replies.
+
+        Raises `Reject` where there is no such process. One that has ended ignores it.
+        """
+        key = message.correlation_id or ""
+        for _ in range(_CONFLICTS):
+            found = await self._read(key) if key else None
+            if found is None:
+                raise Reject("no process waits for this message")
+            instance, version = found
+            if instance.ended:
+                _log.info("message_ignored", process_id=key, message_id=message.id, status=instance.status)
+                return None
+            await self._store.put_part(key, message.id, dump_message(message))
+            if instance.status != "waiting":
+                return None  # it looks for messages before it waits, and once more when that is written
+            instance.due = clock.now()
+            if await self._write(instance, version):
+                self._loop.wake(clock.now())
+                return None
+        raise StoreError(f"process {key} changed {_CONFLICTS} times while a message was brought to it")
+
+    async def get(self, id: str) -> Instance | None:  # noqa: A002 - it is one
+        """The instance as it is now, or None."""
+        found = await self._read(id)
+        return None if found is None else found[0]
+
+    async def state(self, id: str) -> Any:  # noqa: A002 - it is one
+        """The state of an instance, in the type of its process; raises `LookupError` where that is not known."""
+        instance = await self.get(id)
+        if instance is None:
+            raise LookupError(id)
+        return self._known[instance.process, instance.version].load(instance.state)
+
+    async def ended(self, id: str) -> Instance:  # noqa: A002 - it is one
+        """Wait until the instance has ended; raises `LookupError` where there is none."""
+        while True:
+            instance = await self.get(id)
+            if instance is None:
+                raise LookupError(id)
+            if instance.ended:
+                return instance
+            await asyncio.sleep(0.25)
+
+    async def retry(self, id: str) -> bool:  # noqa: A002 - it is one
+        """Go on with the compensation of an instance that failed; False where it did not fail."""
+        found = await self._read(id)
+        if found is None or found[0].status != "failed":
+            return False
+        instance, version = found
+        instance.status, instance.attempt, instance.due = "compensating", 0, clock.now()
+        written = await self._write(instance, version)
+        self._loop.wake(clock.now())
+        return written is not None
+
+    # An instance, as far as it goes.
+
+    async def _work(self, key: str) -> None:
+        found = await self._read(key)
+        if found is None or found[0].due is None or found[0].due > clock.now():
+            return
+        instance, version = found
+        definition = self._known.get((instance.process, instance.version))
+        if definition is None or not definition.fits(instance):
+            _log.error("process_unknown", process=instance.process, version=instance.version, process_id=key)
+            instance.due = clock.now() + _UNKNOWN
+            await self._write(instance, version)
+            return
+
+        async def write() -> bool:
+            nonlocal version
+            written = await self._write(instance, version)
+            version = written or version
+            return written is not None
+
+        await ProcessRun(self._store, definition, instance, write, lambda: self._loop.stopping).go()
+
+    async def _read(self, key: str) -> tuple[Instance, str] | None:
+        found = await self._store.get(key)
+        return None if found is None else (Instance.model_validate_json(found.value), found.version)
+
+    async def _write(self, instance: Instance, version: str) -> str | None:
+        remembered = instance.ended and instance.status != "failed"
+        return await self._store.put(
+            instance.id,
+            instance.model_dump_json().encode(),
+            version=version,
+            due=instance.due,
+            expires_at=clock.now() + self._remember if remembered else None,
+        )

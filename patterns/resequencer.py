@@ -1,0 +1,225 @@
+"""Resequencer (Hohpe & Woolf, chapter 7): lets the messages of each sequence through in their order.
+
+Those that come too early are in a store: an input is acknowledged only once it was released or stored, so that a crash
+loses none, and processes that share a store release each sequence one at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, Literal
+from weakref import WeakValueDictionary
+
+import structlog
+
+from eip import clock
+from eip.channels import Sender
+from eip.clock import Duration, seconds
+from eip.errors import ConfigurationError, Reject, Retry, StoreError
+from eip.handler import Result
+from eip.message import Message, SequenceInfo
+from eip.patterns._due import DueLoop
+from eip.patterns._sequences import CONFLICTS, Held, Sequence, Sequences, sequence_id
+from eip.patterns.describing import Channel, Description
+from eip.retry import Backoff
+from eip.stores.base import Store
+
+__all__ = ["Resequencer"]
+
+_log = structlog.get_logger("eip.resequencer")
+
+_BATCH: Final = 100
+"""Stored messages that are read and sent at once."""
+_AGAIN: Final = Backoff(base=0.05, cap=5.0)
+_FAILED: Final = 2.0
+"""Seconds after which a failed release is tried again."""
+_LONGEST_ID: Final = 800  # bytes; a store's key has 900
+
+
+class Resequencer:
+    """A handler that sends the parts of sequences on in order, and a service (`run`, `stop`) that watches for gaps.
+
+        ordered = Resequencer(store, output=aws.queue("lines-in-order"), gap_timeout=timedelta(minutes=10))
+        await run(Consumer(aws.queue("lines"), ordered), ordered)
+
+    A message's place is its ``sequence``; a message without one is rejected. Delivery to ``output`` is at-least-once:
+    after a failure the last ones may be sent again, with the same ids. A released message without a group gets its
+    sequence's id as group id, so that FIFO channels keep the order.
+
+    A part that came before is ignored. Where a part is missing, those behind it wait, for ever or for ``gap_timeout``;
+    then the missing ones are given up, the next message tells so in its header ``sequence-gap`` (``"3-5"``: positions 3
+    to 5), and what still comes of them is late. Without ``run``, no gap ends. A stored message that ``output`` refuses
+    for good holds its sequence up, which is logged.
+
+    Args:
+        store: of this resequencer alone.
+        output: where messages are sent.
+        gap_timeout: seconds (or timedelta) from when a gap shows until it is given up; default: never.
+        capacity: messages of one sequence that may wait; those beyond stay in their channel and are tried again.
+        late: what becomes of a late part: ``"drop"``, ``"dead_letter"``, or it is sent to another channel.
+        remember: how long a complete sequence is known, so that duplicates are told; one of unknown size is known for
+            14 days after its latest message.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        output: Sender,
+        gap_timeout: Duration | None = None,
+        capacity: int = 1000,
+        late: Literal["drop", "dead_letter"] | Sender = "dead_letter",
+        remember: Duration = 3600.0,
+    ) -> None:
+        self._gap_timeout = None if gap_timeout is None else seconds(gap_timeout)
+        if capacity < 1 or (self._gap_timeout is not None and self._gap_timeout <= 0):
+            raise ConfigurationError("capacity is at least 1, and gap_timeout is more than 0")
+        if isinstance(late, str) and late not in ("drop", "dead_letter"):
+            raise ConfigurationError(f"late is 'drop', 'dead_letter' or a channel, not {late!r}")
+        self._output, self._capacity, self._late = output, capacity, late
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._loop = DueLoop(store, self._on_due, name="eip.resequencer")
+        self._sequences = Sequences(store, remember=seconds(remember), on_due=self._loop.wake)
+        self.released = 0
+        """Messages that this process sent on."""
+        self.duplicates = 0
+        """Parts that had come before."""
+        self.late = 0
+        """Parts that came when they had been given up."""
+        self.gaps = 0
+        """Positions that this process gave up."""
+
+    def describe(self) -> Description:
+        """Its channels."""
+        late = [Channel(self._late.name, "late")] if isinstance(self._late, Sender) else []
+        return Description(name="resequencer", channels=(Channel(self._output.name), *late))
+
+    async def run(self) -> None:
+        """End gaps when their time is over, and finish what other processes left behind, until `stop`."""
+        await self._loop.run()
+
+    async def stop(self) -> None:
+        """Let `run` return."""
+        self._loop.stop()
+
+    async def __call__(self, message: Message[Any]) -> Result:
+        """Send the message on, and those that waited for it, or store it.
+
+        Raises `Reject` for one that is no part of a sequence, and `Retry` where too many wait already.
+        """
+        place = message.sequence
+        if place is None or len(place.id.encode()) > _LONGEST_ID:
+            raise Reject("the message is no part of a sequence")
+        if place.position < 0 or (place.size is not None and place.position >= place.size):
+            raise Reject(f"position {place.position} lies outside of its sequence")
+        async with self._lock(place.id):
+            in_time = await self._take(message, place)
+        if not in_time:
+            await self._turn_away(message)
+        return None
+
+    async def _take(self, message: Message[Any], place: SequenceInfo) -> bool:
+        """Release the message, store it, or see that it came before; False where it is late."""
+        position, stored = place.position, False
+        for attempt in range(1, CONFLICTS):
+            held = await self._sequences.read(place.id) or Held(Sequence())
+            sequence = held.sequence
+            if place.size is not None:
+                sequence.size = place.size
+            if sequence.was_skipped(position):
+                return False
+            if position < sequence.next or position in sequence.pending:
+                self.duplicates += 1
+                return True
+            if position == sequence.next and not self._sequences.taken(held):
+                self._sequences.claim(held)
+                if await self._sequences.write(place.id, held):
+                    await self._release(place.id, held, head=message)
+                    return True
+            else:
+                if len(sequence.pending) >= self._capacity:
+                    raise Retry(f"{self._capacity:,} parts of the sequence wait for position {sequence.next}")
+                if not stored:
+                    await self._sequences.keep(place.id, position, message)
+                    stored = True
+                sequence.pending.append(position)
+                sequence.note_gap(self._gap_end())
+                if await self._sequences.write(place.id, held):
+                    return True
+            await asyncio.sleep(_AGAIN.delay(min(attempt, 4)))
+        raise StoreError(f"sequence {place.id} changed {CONFLICTS} times while a part was added")
+
+    async def _turn_away(self, message: Message[Any]) -> None:
+        self.late += 1
+        if self._late == "dead_letter":
+            raise Reject("too late: its position in the sequence was given up")
+        if isinstance(self._late, Sender):
+            await self._late.send(message)
+
+    # Releasing: by one process at a time, who claims the sequence.
+
+    async def _release(self, key: str, held: Held, *, head: Message[Any] | None = None) -> None:
+        """Send the head, then what waited for it; raises only what concerns the head."""
+        if head is not None:
+            try:
+                await self._send(key, held.sequence, [head])
+            except BaseException:
+                await self._sequences.update(key, held, Sequence.disclaim)
+                raise
+            await self._advance(key, held, held.sequence.next)
+        try:
+            while ready := held.sequence.ready(_BATCH):
+                await self._send(key, held.sequence, await self._sequences.kept(key, ready))
+                await self._advance(key, held, ready[-1])
+                await self._sequences.drop(key, ready)
+        except Exception as error:  # noqa: BLE001 - what is stored is due again soon
+            _log.warning("release_failed", sequence=key, error=repr(error), again_in=_FAILED)
+            await self._sequences.update(key, held, lambda sequence: sequence.disclaim(clock.now() + _FAILED))
+
+    async def _send(self, key: str, sequence: Sequence, messages: list[Message[Any]]) -> None:
+        await self._output.send(*(_prepared(each, key, sequence) for each in messages))
+        self.released += len(messages)
+
+    async def _advance(self, key: str, held: Held, released: int) -> None:
+        """Note what was released; the sequence stays claimed while there is more to release."""
+
+        def advance(sequence: Sequence) -> None:
+            sequence.advance(released + 1, self._gap_end())
+            if sequence.next in sequence.pending:
+                self._sequences.claim(held)
+            else:
+                sequence.disclaim()
+
+        await self._sequences.update(key, held, advance)
+
+    async def _on_due(self, due: str) -> None:
+        """Give a gap up whose time is over, or finish a release that failed."""
+        key = sequence_id(due)
+        async with self._lock(key):
+            held = await self._sequences.read(key)
+            if held is None or held.sequence.due is None or held.sequence.due > clock.now():
+                return
+            sequence = held.sequence
+            gap = sequence.skip() if sequence.next not in sequence.pending else None
+            self._sequences.claim(held)
+            if not await self._sequences.write(key, held):
+                return
+            if gap is not None:
+                self.gaps += gap[1] - gap[0] + 1
+                _log.warning("gap_given_up", sequence=key, first=gap[0], last=gap[1])
+            await self._release(key, held)
+
+    def _lock(self, key: str) -> asyncio.Lock:
+        """Spares the handlers of this process conflicts; other processes are told by the store."""
+        return self._locks.setdefault(key, asyncio.Lock())
+
+    def _gap_end(self) -> float | None:
+        return None if self._gap_timeout is None else clock.now() + self._gap_timeout
+
+
+def _prepared(message: Message[Any], key: str, sequence: Sequence) -> Message[Any]:
+    """The message as it is sent on: in the group of its sequence, saying what was given up before it."""
+    position = message.sequence.position if message.sequence is not None else 0
+    gap = sequence.gap_before(position)
+    headers = message.headers if gap is None else {**message.headers, "sequence-gap": f"{gap[0]}-{gap[1]}"}
+    return message.replace(group_id=message.group_id or key, headers=headers)

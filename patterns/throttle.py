@@ -1,0 +1,97 @@
+"""Throttle: a handler is called no more often than what it calls can bear.
+
+Messages that have to wait keep their handler slots, so the consumer fetches no more than it may handle, and their
+leases are kept meanwhile. The rate is that of this process: divide what the other side allows by the number of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
+
+from eip.clock import Duration, seconds
+from eip.errors import ConfigurationError, Retry
+from eip.handler import AnyHandler, Handler, Middleware, Result, handler_of
+from eip.message import Message
+from eip.patterns.describing import described
+
+__all__ = ["limited_by", "throttle"]
+
+_MOST_KEYS: Final = 10_000
+
+
+def throttle(
+    rate: float,
+    *,
+    per: Duration = 1.0,
+    burst: int = 1,
+    key: Callable[[Message[Any]], str | None] | None = None,
+    patience: Duration = 60.0,
+) -> Middleware:
+    """Let through ``rate`` messages ``per`` so many seconds (or timedelta), evenly spaced, in the order they came.
+
+    Args:
+        rate: messages in that time.
+        per: the time.
+        burst: so many may come at once after a pause.
+        key: what the rate is counted by, e.g. the customer; None: the message is not throttled. Default: all together.
+        patience: seconds that a message may wait for its turn; one that had to wait longer goes back to its channel
+            until then, which counts as a receive. Make it less than the consumer's ``max_processing``.
+    """
+    interval = seconds(per) / rate if rate > 0 else 0.0
+    longest = seconds(patience)
+    if interval <= 0 or burst < 1 or longest < 0:
+        raise ConfigurationError("rate and per are more than 0, burst is at least 1, and patience is not negative")
+    turns = _Turns(interval, burst)
+
+    def wrap(handler: AnyHandler) -> Handler:
+        handle = handler_of(handler)
+
+        async def throttled(message: Message[Any]) -> Result:
+            counted = "" if key is None else key(message)
+            wait = 0.0 if counted is None else turns.take(counted, longest)
+            if wait > longest:
+                raise Retry("throttled", delay=wait)
+            if wait > 0:
+                await asyncio.sleep(wait)
+            return await handle(message)
+
+        return described(throttled, f"throttle {rate:g} per {seconds(per):g} s", inside=handler)
+
+    return wrap
+
+
+def limited_by(limiter: AbstractAsyncContextManager[Any]) -> Middleware:
+    """Call the handler inside of ``limiter``: a semaphore, or another library's rate limiter (``aiolimiter``)."""
+
+    def wrap(handler: AnyHandler) -> Handler:
+        handle = handler_of(handler)
+
+        async def limited(message: Message[Any]) -> Result:
+            async with limiter:
+                return await handle(message)
+
+        return described(limited, f"limited_by {type(limiter).__name__}", inside=handler)
+
+    return wrap
+
+
+class _Turns:
+    """Whose turn is when: the generic cell rate algorithm (ITU-T I.371), which needs one number per key."""
+
+    def __init__(self, interval: float, burst: int) -> None:
+        self._interval, self._slack = interval, interval * (burst - 1)
+        self._next: dict[str, float] = {}
+
+    def take(self, key: str, longest: float) -> float:
+        """Seconds until the key's next turn, which is taken unless that is longer than ``longest``."""
+        now = asyncio.get_running_loop().time()
+        due = max(self._next.get(key, now), now)
+        wait = max(due - self._slack - now, 0.0)
+        if wait <= longest:
+            self._next[key] = due + self._interval
+            if len(self._next) > _MOST_KEYS:
+                self._next = {each: at for each, at in self._next.items() if at > now}
+        return wait

@@ -1,0 +1,56 @@
+"""The short examples: each runs as it is, prints what its docstring says, and there is one for each pattern."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples" / "patterns").glob("[0-9]*.py"))
+LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ")
+
+
+def documented_output(example: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(example.read_text()))
+    assert docstring is not None
+    _, marker, output = docstring.partition("Prints:\n\n")
+    assert marker, f"{example.name} does not say what it prints"
+    return dedent(output).rstrip()
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_prints_what_it_says(example):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+    done = subprocess.run(
+        [sys.executable, str(example)], capture_output=True, text=True, timeout=60, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    printed = "\n".join(line for line in done.stdout.splitlines() if not LOG_LINE.match(line))
+    assert printed == documented_output(example)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_short(example):
+    assert 25 <= len(example.read_text().splitlines()) <= 75
+
+
+NO_EXAMPLE = {"describing", "process"}
+"""Modules that are part of another pattern."""
+
+
+def test_every_pattern_has_an_example():
+    text = "\n".join(each.read_text() for each in EXAMPLES)
+    modules = {each.stem for each in (ROOT / "patterns").glob("[a-z]*.py")} - NO_EXAMPLE
+    assert sorted(each for each in modules if f"eip.patterns.{each} import" not in text) == []
+
+
+def test_every_example_is_in_the_index_of_the_docs():
+    index = (ROOT / "docs" / "patterns.md").read_text()
+    assert [each.name for each in EXAMPLES if f"(../examples/patterns/{each.name})" not in index] == []

@@ -1,0 +1,116 @@
+"""The loop that does what is due: in time, bounded, and whatever fails."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+from eip import clock
+from eip.errors import StoreError
+from eip.patterns._due import DueLoop
+from eip.stores import MemoryStore
+
+
+class Work:
+    """Does what is due by removing it, and notes when; takes a while, or fails at first."""
+
+    def __init__(self, *, takes: float = 0.0, failures: int = 0, concurrency: int = 100) -> None:
+        self.store = MemoryStore()
+        self.loop = DueLoop(self.store, self.do, name="test", concurrency=concurrency)
+        self.takes, self.failures = takes, failures
+        self.began = clock.now()
+        self.done: list[tuple[str, float]] = []
+        self.busy = self.most = 0
+
+    async def do(self, key: str) -> None:
+        self.busy += 1
+        self.most = max(self.most, self.busy)
+        try:
+            await asyncio.sleep(self.takes)
+            if self.failures:
+                self.failures -= 1
+                raise RuntimeError(key)
+            await self.store.delete(key)
+            self.done.append((key, round(clock.now() - self.began, 1)))
+        finally:
+            self.busy -= 1
+
+    async def put(self, key: str, *, after: float) -> None:
+        due = clock.now() + after
+        await self.store.put(key, b"", due=due)
+        self.loop.wake(due)
+
+    @asynccontextmanager
+    async def running(self):
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.loop.run())
+            yield
+            self.loop.stop()
+
+
+async def test_everything_is_done_when_it_is_due():
+    work = Work()
+    await work.put("before", after=1)
+    async with work.running():
+        await asyncio.sleep(2)
+        for key, after in (("late", 100), ("soon", 3), ("now", 0)):
+            await work.put(key, after=after)
+        await asyncio.sleep(200)
+    assert [key for key, _ in work.done] == ["before", "now", "soon", "late"]
+    assert all(abs(at - due) <= 0.1 for (_, at), due in zip(work.done, (1, 2, 5, 102), strict=True))
+
+
+async def test_what_others_wrote_is_found_within_seconds():
+    work = Work()
+    async with work.running():
+        await asyncio.sleep(1)
+        await work.store.put("theirs", b"", due=clock.now())
+        await asyncio.sleep(5)
+    assert len(work.done) == 1
+
+
+async def test_no_more_is_begun_than_may_run_and_the_slow_do_not_hold_up_the_rest():
+    work = Work(takes=10, concurrency=3)
+    for number in range(9):
+        await work.put(str(number), after=0)
+    async with work.running():
+        await asyncio.sleep(31)
+    assert (work.most, len(work.done)) == (3, 9)
+
+
+async def test_what_fails_is_done_again_a_moment_later():
+    work = Work(failures=3)
+    await work.put("a", after=0)
+    async with work.running():
+        await asyncio.sleep(10)
+    ((key, at),) = work.done
+    assert key == "a"
+    assert 6 <= at < 7
+
+
+async def test_stopping_lets_what_was_begun_finish_and_begins_nothing():
+    work = Work(takes=10)
+    await work.put("begun", after=0)
+    async with work.running():
+        await work.put("later", after=5)
+        await asyncio.sleep(1)
+    assert [key for key, _ in work.done] == ["begun"]
+    async with work.running():
+        await asyncio.sleep(20)
+    assert [key for key, _ in work.done] == ["begun", "later"]
+
+
+async def test_a_store_that_fails_is_asked_again():
+    work, failures = Work(), [StoreError("no answer")] * 3
+    due = work.store.due
+
+    async def failing(*args, **options) -> list[str]:
+        if failures:
+            raise failures.pop()
+        return await due(*args, **options)
+
+    work.store.due = failing
+    await work.put("a", after=0)
+    async with work.running():
+        await asyncio.sleep(10)
+    assert len(work.done) == 1
