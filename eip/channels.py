@@ -68,7 +68,7 @@ class Delivery:
     receipt.
     """
 
-    __slots__ = ("error", "lease_until", "message", "receive_count", "receiver", "settled")
+    __slots__ = ("error", "lease_until", "message", "on_acked", "receive_count", "receiver", "settled")
 
     def __init__(
         self,
@@ -88,6 +88,8 @@ class Delivery:
         self.error = error
         """Why the driver could not read the envelope; such a message is dead-lettered with its raw body."""
         self.settled = False
+        self.on_acked: list[Callable[[], None]] | None = None
+        """Called once the channel has forgotten the message because it was handled, not because it was moved."""
 
     async def ack(self) -> None:
         """The message is done: the channel forgets it. Raises `LeaseLost` where the lease ended before."""
@@ -132,6 +134,15 @@ def _raise_first(failed: Sequence[Unsettled]) -> None:
         raise failed[0].error
 
 
+def _tell_acked(deliveries: Sequence[Delivery], failed: Sequence[Unsettled]) -> None:
+    refused = {each.delivery for each in failed}
+    for delivery in deliveries:
+        if delivery not in refused:
+            told, delivery.on_acked = delivery.on_acked or (), None
+            for callback in told:
+                callback()
+
+
 class Receiver(ABC):
     """Leases messages from one channel to one consumer; an async context manager and iterator of deliveries.
 
@@ -172,7 +183,11 @@ class Receiver(ABC):
     async def ack(self, deliveries: Sequence[Delivery]) -> Sequence[Unsettled]:
         """Let the channel forget the messages; returns those that it did not."""
         live, lost = self._split(deliveries)
-        return [*lost, *(await self._ack(live) if live else ())]
+        failed = await self._ack(live) if live else ()
+        watched = [each for each in live if each.on_acked]
+        if watched:
+            _tell_acked(watched, failed)
+        return [*lost, *failed]
 
     async def nack(self, deliveries: Sequence[Delivery], *, delay: float = 0.0) -> Sequence[Unsettled]:
         """Give the messages back, to be delivered again after ``delay`` seconds; returns those not given back.
@@ -200,6 +215,7 @@ class Receiver(ABC):
         if self.dead_letters is None:
             raise ConfigurationError(f"{self.name} has no dead-letter channel; declare one, or give the consumer one")
         await self.dead_letters.send(dead_lettered(delivery, reason, source=self.name))
+        delivery.on_acked = None
         _raise_first(await self.ack((delivery,)))
 
     @abstractmethod

@@ -238,6 +238,10 @@ class Message(_Fields, Generic[T]):
         """The same message, same id, holding another body."""
         return cast("Message[U]", self._with(_body=body, _raw=None))
 
+    def with_encoded(self, raw: bytes) -> Message[Any]:
+        """The same message, same id and codec, whose body is that of other bytes."""
+        return self._with(_body=_UNDECODED, _raw=raw)
+
     def with_codec(self, codec: Codec) -> Message[T]:
         """The same message, same id, whose body another codec encodes."""
         return self._with(_body=self.body, _raw=None, _codec=codec)

@@ -89,7 +89,9 @@ class MemoryStore:
         """See `Store.aclose`."""
 
     def _dues(self) -> list[tuple[str, float]]:
-        return [(key, each.due) for key, each in self._entries.items() if each.due is not None]
+        return [
+            (key, each.due) for key, each in list(self._entries.items()) if each.due is not None and self._live(key)
+        ]
 
     def _live(self, key: str) -> _Entry | None:
         entry = self._entries.get(key)

@@ -94,13 +94,14 @@ class SqliteStore:
 
     async def due(self, now: float, *, limit: int = 100) -> list[str]:
         """See `Store.due`."""
-        sql = f'SELECT key FROM "{self._name}" WHERE due <= ? ORDER BY due LIMIT ?'  # noqa: S608
-        return [key for (key,) in await self._run(self._all, sql, (now, limit))]
+        live = "coalesce(expires_at > ?, 1)"
+        sql = f'SELECT key FROM "{self._name}" WHERE due <= ? AND {live} ORDER BY due LIMIT ?'  # noqa: S608
+        return [key for (key,) in await self._run(self._all, sql, (now, clock.now(), limit))]
 
     async def next_due(self) -> float | None:
         """See `Store.next_due`."""
-        sql = f'SELECT min(due) FROM "{self._name}" WHERE due IS NOT NULL'  # noqa: S608
-        ((first,),) = await self._run(self._all, sql, ())
+        sql = f'SELECT min(due) FROM "{self._name}" WHERE due IS NOT NULL AND coalesce(expires_at > ?, 1)'  # noqa: S608
+        ((first,),) = await self._run(self._all, sql, (clock.now(),))
         return None if first is None else float(first)
 
     async def aclose(self) -> None:
@@ -130,6 +131,9 @@ class SqliteStore:
             found = self._get(row[0], now)
             if version is not None and version != (ABSENT if found is None else found[1]):
                 return False
+            if found is None:  # parts without a record stay, those of an expired one go with it
+                expired = f'SELECT key FROM "{self._name}" WHERE key = ?'  # noqa: S608
+                self._db.execute(f'DELETE FROM "{self._name}_parts" WHERE key IN ({expired})', row[:1])  # noqa: S608
             self._db.execute(f'INSERT OR REPLACE INTO "{self._name}" VALUES (?, ?, ?, ?, ?)', row)  # noqa: S608
             return True
 

@@ -116,3 +116,40 @@ class StoreConformance:
             assert await store.put("k", b"2", version=first) is None
             assert not await store.delete("k")
             assert await store.put("k", b"2", version=ABSENT) is not None
+
+    async def test_what_has_expired_is_not_due_and_takes_its_parts_along(self, store: Store) -> None:
+        """A record made anew under the key of an expired one has none of its parts."""
+        now = clock.now()
+        await store.put("k", b"1", due=now, expires_at=now + 10)
+        await store.put_part("k", "p", b"")
+        await store.put("later", b"", due=now + 5)
+        with clock.use_clock(lambda: now + 10.1):
+            assert await store.due(now + 10.1) == ["later"]
+            assert await store.next_due() == pytest.approx(now + 5, abs=0.001)
+            assert await store.put("k", b"2", version=ABSENT) is not None
+            assert await store.parts("k") == {}
+            assert await store.due(now + 10.1) == ["later"]
+
+    async def test_large_values_and_many_parts(self, store: Store) -> None:
+        """A record of 100 KB, and a thousand parts of 1 KB."""
+        value = bytes(range(256)) * 400
+        await store.put("k", value)
+        await asyncio.gather(*(store.put_part("k", f"{number}", value[:1024]) for number in range(1000)))
+        found = await store.get("k")
+        assert found is not None
+        assert found.value == value
+        assert await store.parts("k") == {f"{number}": value[:1024] for number in range(1000)}
+        assert await store.delete("k")
+        assert await store.parts("k") == {}
+
+    async def test_more_is_due_than_is_asked_for(self, store: Store) -> None:
+        """Pages of what is due, in order, until nothing is left."""
+        now = clock.now()
+        keys = [f"{number:03}" for number in range(250)]
+        await asyncio.gather(*(store.put(key, b"", due=now - 1000 + int(key)) for key in keys))
+        seen: list[str] = []
+        while page := await store.due(now, limit=100):
+            assert len(page) <= 100
+            seen += page
+            await asyncio.gather(*(store.delete(key) for key in page))
+        assert seen == keys

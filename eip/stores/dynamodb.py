@@ -1,0 +1,243 @@
+"""A store in DynamoDB, shared by any number of processes (extra ``aws``).
+
+    async with aioboto3.Session().client("dynamodb") as client:
+        await create_table(client, "eip")  # or by your own tools, see `table_definition`
+        store = DynamoStore(client, "eip", "orders")
+
+Writes are conditional and reads of a key strongly consistent. What is due comes from a global secondary index, which
+DynamoDB cannot read consistently: for a moment, mostly less than a second, it may lack a record that was just written,
+or still list one that is no longer due; look at the record before acting on it. Expiry is checked here, as DynamoDB's
+own (attribute ``ttl``) takes up to 48 hours. It removes a record alone, so give parts an expiry where records have one.
+An item holds 400 KB: a larger value raises `MessageTooLarge`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from botocore.exceptions import ClientError
+
+from eip import clock
+from eip._ids import new_id
+from eip.errors import ConfigurationError, MessageTooLarge, StoreError
+from eip.limits import KIB
+from eip.retry import Backoff
+from eip.stores._dynamodb_table import DUE_INDEX, call, create_table, table_definition
+from eip.stores.base import ABSENT, Record
+
+__all__ = ["DynamoStore", "create_table", "table_definition"]
+
+_RECORD: Final = "r"
+_PART: Final = "p#"
+_LARGEST: Final = 400 * KIB - 4 * KIB
+"""Bytes of a value: an item's limit, less room for keys and names."""
+_GRACE: Final = 60.0
+_BATCH: Final = 25
+"""Items of one BatchWriteItem."""
+_AGAIN: Final = Backoff(base=0.05, cap=2.0)
+_LIVE: Final = "(attribute_not_exists(e) OR e > :now)"
+
+
+class DynamoStore:
+    """Records as items of a table that any number of collections share.
+
+    Args:
+        client: an open ``dynamodb`` client of aioboto3 or aiobotocore, which stays the caller's.
+        table: made as `table_definition` says.
+        name: of the collection. What is due is in one partition of the index by name, so that about 1,000 changes of
+            due times per second go into a collection; take several where that is too little.
+    """
+
+    def __init__(self, client: Any, table: str, name: str = "eip") -> None:
+        if not name or "#" in name:
+            raise ConfigurationError(f"a collection's name is not empty and has no #, not {name!r}")
+        self._client, self._table, self._name = client, table, name
+
+    async def get(self, key: str) -> Record | None:
+        """See `Store.get`."""
+        found = await self._do("get_item", Key=self._key(key, _RECORD), ConsistentRead=True)
+        item = found.get("Item")
+        return None if item is None or _expired(item) else Record(bytes(item["v"]["B"]), item["n"]["S"])
+
+    async def put(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        version: str | None = None,
+        due: float | None = None,
+        expires_at: float | None = None,
+    ) -> str | None:
+        """See `Store.put`."""
+        made = new_id()
+        item = {**self._item(key, _RECORD, value, expires_at), "n": {"S": made}}
+        if due is not None:
+            item |= {"g": {"S": self._name}, "d": _number(due)}
+        values: dict[str, Any] = {":now": _number(clock.now())}
+        first = (_LIVE, values)
+        if version == ABSENT:
+            first = ("attribute_not_exists(pk)", {})
+        elif version is not None:
+            first = (f"n = :version AND {_LIVE}", {**values, ":version": {"S": version}})
+        wanted = first
+        while True:
+            held = await self._put_if(item, *wanted)
+            if held is None or held.get("n") == item["n"]:  # the second: the SDK asked again, the answer was lost
+                return made
+            if version in (None, ABSENT) and _expired(held):
+                await self._drop_parts(key, upto=float(held["e"]["N"]))
+                wanted = ("n = :version OR attribute_not_exists(pk)", {":version": held["n"]})
+            elif version is None:
+                wanted = first
+            else:
+                return None
+
+    async def delete(self, key: str, *, version: str | None = None) -> bool:
+        """See `Store.delete`; where this process dies in it, parts without an expiry may stay."""
+        now = clock.now()
+        condition, values = f"attribute_exists(pk) AND {_LIVE}", {":now": _number(now)}
+        if version is not None:
+            condition, values = f"n = :version AND {_LIVE}", {**values, ":version": {"S": version}}
+        where = {"ConditionExpression": condition, "ExpressionAttributeValues": values}
+        try:
+            await self._do("delete_item", Key=self._key(key, _RECORD), **where)
+        except StoreError as error:
+            if _failed_condition(error) is None:
+                raise
+            return False
+        await self._drop_parts(key, upto=now)
+        return True
+
+    async def put_part(self, key: str, part: str, value: bytes, *, expires_at: float | None = None) -> None:
+        """See `Store.put_part`."""
+        item = self._item(key, f"{_PART}{part}", value, expires_at)
+        await self._do("put_item", Item={**item, "t": _number(clock.now())})
+
+    async def parts(self, key: str) -> dict[str, bytes]:
+        """See `Store.parts`."""
+        items = [item async for item in self._items(key)]
+        records = [each for each in items if each["sk"]["S"] == _RECORD and _expired(each)]
+        ended = float(records[0]["e"]["N"]) if records else -math.inf
+        return {
+            item["sk"]["S"].removeprefix(_PART): bytes(item["v"]["B"])
+            for item in items
+            if "t" in item and float(item["t"]["N"]) > ended and not _expired(item)
+        }
+
+    async def delete_parts(self, key: str) -> None:
+        """See `Store.delete_parts`."""
+        await self._drop_parts(key, upto=math.inf)
+
+    async def due(self, now: float, *, limit: int = 100) -> list[str]:
+        """See `Store.due`; a record written within the last second may be missing."""
+        return [key for key, _ in await self._dues(now, limit)]
+
+    async def next_due(self) -> float | None:
+        """See `Store.next_due`; a record written within the last second may be missing."""
+        first = await self._dues(None, 1)
+        return first[0][1] if first else None
+
+    async def aclose(self) -> None:
+        """Nothing: the client is the caller's."""
+
+    async def _put_if(self, item: dict[str, Any], condition: str, values: dict[str, Any]) -> dict[str, Any] | None:
+        """None where it was written, otherwise the item that is there."""
+        where: dict[str, Any] = {"ConditionExpression": condition}
+        if values:
+            where["ExpressionAttributeValues"] = values
+        try:
+            await self._do("put_item", Item=item, ReturnValuesOnConditionCheckFailure="ALL_OLD", **where)
+        except StoreError as error:
+            held = _failed_condition(error)
+            if held is None:
+                raise
+            return held
+        return None
+
+    async def _items(self, key: str, *, names: str | None = None) -> AsyncIterator[dict[str, Any]]:
+        asked: dict[str, Any] = {
+            "KeyConditionExpression": "pk = :pk",
+            "ExpressionAttributeValues": {":pk": self._key(key, _RECORD)["pk"]},
+            "ConsistentRead": True,
+        }
+        if names is not None:
+            asked["ProjectionExpression"] = names
+        async for item in self._pages(asked):
+            yield item
+
+    async def _dues(self, upto: float | None, limit: int) -> list[tuple[str, float]]:
+        values = {":g": {"S": self._name}, ":now": _number(clock.now())}
+        asked = {"IndexName": DUE_INDEX, "KeyConditionExpression": "g = :g", "FilterExpression": _LIVE, "Limit": limit}
+        if upto is not None:
+            values[":upto"] = _number(upto)
+            asked["KeyConditionExpression"] = "g = :g AND d <= :upto"
+        found: list[tuple[str, float]] = []
+        async for item in self._pages({**asked, "ExpressionAttributeValues": values}):
+            found.append((item["pk"]["S"].removeprefix(f"{self._name}#"), float(item["d"]["N"])))
+            if len(found) == limit:
+                break
+        return found
+
+    async def _pages(self, asked: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        while True:
+            page = await self._do("query", **asked)
+            for item in page["Items"]:
+                yield item
+            if not page.get("LastEvaluatedKey"):
+                return
+            asked = {**asked, "ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+    async def _drop_parts(self, key: str, *, upto: float) -> None:
+        """Remove the parts that were written until then."""
+        names = [
+            item["sk"]["S"]
+            async for item in self._items(key, names="sk, t")
+            if "t" in item and float(item["t"]["N"]) <= upto
+        ]
+        for start in range(0, len(names), _BATCH):
+            rest = {self._table: [_removal(self._key(key, each)) for each in names[start : start + _BATCH]]}
+            attempt = 0
+            while rest:
+                answer = await call(self._client, "batch_write_item", RequestItems=rest)
+                rest = answer.get("UnprocessedItems") or {}
+                if rest:
+                    attempt += 1
+                    await asyncio.sleep(_AGAIN.delay(attempt))
+
+    async def _do(self, operation: str, **arguments: Any) -> Any:
+        return await call(self._client, operation, TableName=self._table, **arguments)
+
+    def _key(self, key: str, sort: str) -> dict[str, Any]:
+        return {"pk": {"S": f"{self._name}#{key}"}, "sk": {"S": sort}}
+
+    def _item(self, key: str, sort: str, value: bytes, expires_at: float | None) -> dict[str, Any]:
+        if len(value) > _LARGEST:
+            raise MessageTooLarge(len(value), _LARGEST, channel=f"table {self._table}")
+        item = {**self._key(key, sort), "v": {"B": value}}
+        if expires_at is not None:
+            item |= {"e": _number(expires_at), "ttl": {"N": str(math.ceil(expires_at + _GRACE))}}
+        return item
+
+
+def _failed_condition(error: StoreError) -> dict[str, Any] | None:
+    """The item that did not meet the condition ({} where there is none); None for any other error."""
+    cause = error.__cause__
+    if isinstance(cause, ClientError) and cause.response["Error"]["Code"] == "ConditionalCheckFailedException":
+        held: dict[str, Any] = cause.response.get("Item") or {}
+        return held
+    return None
+
+
+def _number(value: float) -> dict[str, str]:
+    return {"N": repr(float(value))}
+
+
+def _removal(key: dict[str, Any]) -> dict[str, Any]:
+    return {"DeleteRequest": {"Key": key}}
+
+
+def _expired(item: dict[str, Any]) -> bool:
+    return "e" in item and float(item["e"]["N"]) <= clock.now()

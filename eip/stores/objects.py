@@ -1,0 +1,156 @@
+"""Where claim checks keep large bodies: a small protocol, in memory and in a folder; `eip.stores.s3` has it on S3."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Final, Protocol
+
+from eip import clock
+from eip.clock import Duration, seconds
+from eip.errors import ConfigurationError, MessageTooLarge, StoreError
+
+__all__ = ["FileObjects", "MemoryObjects", "ObjectStore"]
+
+_KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}){0,9}")
+"""What may name a file: no empty part, and none that begins with a dot."""
+
+
+class ObjectStore(Protocol):
+    """Bytes under a key in a bucket. All methods raise `StoreError` where the storage fails."""
+
+    bucket: str
+    """Where `put` writes."""
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Write the object; it can be read by all once this returns."""
+        ...
+
+    async def get(self, bucket: str, key: str, *, limit: int) -> bytes | None:
+        """The object, or None where there is none; raises `MessageTooLarge` above ``limit`` bytes, before reading."""
+        ...
+
+    async def delete(self, bucket: str, key: str) -> None:
+        """Remove the object, if it is there."""
+        ...
+
+
+class MemoryObjects:
+    """Objects in this process, for tests.
+
+    Args:
+        bucket: its name.
+    """
+
+    def __init__(self, bucket: str = "memory") -> None:
+        self.bucket = bucket
+        self.objects: dict[str, bytes] = {}
+
+    async def put(self, key: str, data: bytes) -> None:
+        """See `ObjectStore.put`."""
+        self.objects[key] = data
+
+    async def get(self, bucket: str, key: str, *, limit: int) -> bytes | None:
+        """See `ObjectStore.get`."""
+        data = self.objects.get(key) if bucket == self.bucket else None
+        if data is not None and len(data) > limit:
+            raise MessageTooLarge(len(data), limit, channel=f"claims in {bucket}")
+        return data
+
+    async def delete(self, bucket: str, key: str) -> None:
+        """See `ObjectStore.delete`."""
+        if bucket == self.bucket:
+            self.objects.pop(key, None)
+
+
+class FileObjects:
+    """Objects as files of a folder, shared by the processes of one machine or by a mount.
+
+    Keys are letters, digits and ``._-``, in up to ten parts of a path; others are never there. A file appears whole or
+    not at all, and is on the disk when `put` returns.
+
+    Args:
+        folder: made where it is missing.
+        bucket: the name that claims carry; default: the folder's.
+    """
+
+    def __init__(self, folder: Path | str, bucket: str | None = None) -> None:
+        self._folder = Path(folder)
+        self.bucket = bucket or self._folder.name
+
+    async def put(self, key: str, data: bytes) -> None:
+        """See `ObjectStore.put`; raises `ConfigurationError` for a key that names no file."""
+        path = self._path(self.bucket, key)
+        if path is None:
+            raise ConfigurationError(f"{key!r} names no file")
+        try:
+            await asyncio.to_thread(_write, path, data)
+        except OSError as error:
+            raise StoreError(f"file: {error}") from error
+
+    async def get(self, bucket: str, key: str, *, limit: int) -> bytes | None:
+        """See `ObjectStore.get`."""
+        path = self._path(bucket, key)
+        if path is None:
+            return None
+        try:
+            return await asyncio.to_thread(_read, path, limit)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise StoreError(f"file: {error}") from error
+
+    async def delete(self, bucket: str, key: str) -> None:
+        """See `ObjectStore.delete`."""
+        path = self._path(bucket, key)
+        if path is None:
+            return
+        try:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"file: {error}") from error
+
+    async def expire(self, older_than: Duration) -> int:
+        """Remove files older than that (seconds or timedelta), which nobody claimed; how many. S3 does so by itself."""
+        try:
+            return await asyncio.to_thread(_expire, self._folder, clock.now() - seconds(older_than))
+        except OSError as error:
+            raise StoreError(f"file: {error}") from error
+
+    def _path(self, bucket: str, key: str) -> Path | None:
+        """The file of a key; None for what a stranger may have made up to get elsewhere."""
+        return self._folder / key if bucket == self.bucket and _KEY.fullmatch(key) else None
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _read(path: Path, limit: int) -> bytes:
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise MessageTooLarge(size, limit, channel=f"claims in {path.parent.name}")
+        return file.read()
+
+
+def _expire(folder: Path, before: float) -> int:
+    removed = 0
+    for path in folder.rglob("*"):
+        if path.is_file() and path.stat().st_mtime < before:
+            path.unlink(missing_ok=True)
+            removed += 1
+    return removed

@@ -1,0 +1,190 @@
+"""A store in PostgreSQL 11 or newer, shared by any number of processes (extra ``postgres``)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Final
+
+import asyncpg
+
+from eip import clock
+from eip._ids import new_id
+from eip.errors import ConfigurationError, StoreError
+from eip.stores.base import ABSENT, Record
+
+__all__ = ["PostgresStore", "schema"]
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS "{name}" (
+    key text COLLATE "C" PRIMARY KEY, value bytea NOT NULL, version text NOT NULL,
+    due double precision, expires_at double precision
+);
+CREATE INDEX IF NOT EXISTS "{name}_due" ON "{name}" (due) WHERE due IS NOT NULL;
+CREATE INDEX IF NOT EXISTS "{name}_expires" ON "{name}" (expires_at) WHERE expires_at IS NOT NULL;
+CREATE TABLE IF NOT EXISTS "{name}_parts" (
+    key text COLLATE "C", part text COLLATE "C", value bytea NOT NULL, expires_at double precision,
+    PRIMARY KEY (key, part)
+);
+CREATE INDEX IF NOT EXISTS "{name}_parts_expire" ON "{name}_parts" (expires_at) WHERE expires_at IS NOT NULL;
+"""
+_SET: Final = "value = excluded.value, version = excluded.version, due = excluded.due, expires_at = excluded.expires_at"
+_INSERT: Final = """INSERT INTO "{name}" AS t VALUES ($1, $2, $3, $4, $5) ON CONFLICT (key) """
+_STATEMENTS: Final = {
+    "get": """SELECT value, version FROM "{name}" t WHERE key = $1 AND coalesce(t.expires_at > $2, true)""",
+    "create": _INSERT + "DO NOTHING RETURNING 1",
+    "write": _INSERT + f"DO UPDATE SET {_SET} WHERE coalesce(t.expires_at > $6, true) RETURNING 1",
+    "replace": """UPDATE "{name}" t SET value = $2, version = $3, due = $4, expires_at = $5
+        WHERE key = $1 AND version = $7 AND coalesce(t.expires_at > $6, true) RETURNING 1""",
+    # Whoever removes an expired record removes its parts; one who comes second finds neither.
+    "purge": """WITH gone AS (DELETE FROM "{name}" WHERE key = $1 AND expires_at <= $2 RETURNING key),
+        parts AS (DELETE FROM "{name}_parts" WHERE key IN (SELECT key FROM gone)) SELECT 1 FROM gone""",
+    "delete": """WITH gone AS (
+            DELETE FROM "{name}" t WHERE key = $1 AND coalesce(t.expires_at > $2, true)
+            AND coalesce(version = $3, true) RETURNING key
+        ), parts AS (DELETE FROM "{name}_parts" WHERE key IN (SELECT key FROM gone)) SELECT 1 FROM gone""",
+    "put_part": """INSERT INTO "{name}_parts" VALUES ($1, $2, $3, $4)
+        ON CONFLICT (key, part) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at""",
+    "parts": """SELECT part, value FROM "{name}_parts" t WHERE key = $1 AND coalesce(t.expires_at > $2, true)
+        AND NOT EXISTS (SELECT FROM "{name}" r WHERE r.key = t.key AND r.expires_at <= $2)""",
+    "delete_parts": """DELETE FROM "{name}_parts" WHERE key = $1""",
+    "due": """SELECT key FROM "{name}" t WHERE due <= $1 AND coalesce(t.expires_at > $2, true) ORDER BY due LIMIT $3""",
+    "next_due": """SELECT due FROM "{name}" t WHERE due IS NOT NULL AND coalesce(t.expires_at > $1, true)
+        ORDER BY due LIMIT 1""",
+    "tidy": """WITH old AS (SELECT key FROM "{name}" WHERE expires_at <= $1 LIMIT 1000 FOR UPDATE SKIP LOCKED),
+        gone AS (DELETE FROM "{name}" WHERE key IN (SELECT key FROM old) RETURNING key)
+        DELETE FROM "{name}_parts" WHERE key IN (SELECT key FROM gone)""",
+    "tidy_parts": """DELETE FROM "{name}_parts" WHERE (key, part) IN (
+        SELECT key, part FROM "{name}_parts" WHERE expires_at <= $1 LIMIT 1000 FOR UPDATE SKIP LOCKED)""",
+}
+_LONGEST_NAME: Final = 48
+_LOCK: Final = 0x6569705F73746F72
+"""Of those who create tables at once: CREATE TABLE IF NOT EXISTS alone may fail then."""
+_GRACE: Final = 60.0
+"""Seconds after which what has expired is removed: never before its readers, whose clocks may differ, agree."""
+_TIDY: Final = 200
+"""Writes between removals of what has expired."""
+_FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+
+def schema(name: str = "eip") -> str:
+    """The SQL that makes a collection's tables, for those whose migrations make them."""
+    if not name.isidentifier() or not name.isascii() or len(name) > _LONGEST_NAME:
+        raise ConfigurationError(f"a collection's name is up to {_LONGEST_NAME} letters, digits and _, not {name!r}")
+    return _SCHEMA.format(name=name)
+
+
+class PostgresStore:
+    """Records in a table; what was written is as durable as the database's ``synchronous_commit`` makes it.
+
+    Args:
+        pool: an `asyncpg.Pool`, which stays the caller's; or a DSN, for which it makes one of up to ten connections,
+            with statements limited to ten seconds, and closes it.
+        name: of the collection: a table, and one for parts; letters, digits and ``_``.
+        create: make the tables at the first call, where they are missing; otherwise `schema` tells how.
+    """
+
+    def __init__(self, pool: asyncpg.Pool | str, name: str = "eip", *, create: bool = True) -> None:
+        self._schema = schema(name)
+        self._sql = {key: text.format(name=name) for key, text in _STATEMENTS.items()}
+        self._dsn = pool if isinstance(pool, str) else None
+        self._pool: Any = None if isinstance(pool, str) else pool
+        self._create, self._closed, self._writes = create, False, 0
+        self._opening = asyncio.Lock()
+
+    async def get(self, key: str) -> Record | None:
+        """See `Store.get`."""
+        rows = await self._fetch("get", key, clock.now())
+        return Record(*rows[0]) if rows else None
+
+    async def put(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        version: str | None = None,
+        due: float | None = None,
+        expires_at: float | None = None,
+    ) -> str | None:
+        """See `Store.put`."""
+        now, made = clock.now(), new_id()
+        row = (key, value, made, due, expires_at)
+        await self._tidy(now)
+        if version not in (None, ABSENT):
+            return made if await self._fetch("replace", *row, now, version) else None
+        while True:
+            done = await (self._fetch("create", *row) if version == ABSENT else self._fetch("write", *row, now))
+            if done:
+                return made
+            if not await self._fetch("purge", key, now) and version == ABSENT:
+                return None
+
+    async def delete(self, key: str, *, version: str | None = None) -> bool:
+        """See `Store.delete`."""
+        return bool(await self._fetch("delete", key, clock.now(), version))
+
+    async def put_part(self, key: str, part: str, value: bytes, *, expires_at: float | None = None) -> None:
+        """See `Store.put_part`."""
+        await self._fetch("put_part", key, part, value, expires_at)
+
+    async def parts(self, key: str) -> dict[str, bytes]:
+        """See `Store.parts`."""
+        return {row[0]: row[1] for row in await self._fetch("parts", key, clock.now())}
+
+    async def delete_parts(self, key: str) -> None:
+        """See `Store.delete_parts`."""
+        await self._fetch("delete_parts", key)
+
+    async def due(self, now: float, *, limit: int = 100) -> list[str]:
+        """See `Store.due`."""
+        return [row[0] for row in await self._fetch("due", now, clock.now(), limit)]
+
+    async def next_due(self) -> float | None:
+        """See `Store.next_due`."""
+        rows = await self._fetch("next_due", clock.now())
+        return float(rows[0][0]) if rows else None
+
+    async def aclose(self) -> None:
+        """Close the pool, if this store made it. Idempotent."""
+        self._closed = True
+        if self._dsn is not None and self._pool is not None:
+            pool, self._pool = self._pool, None
+            with suppress(*_FAILURES):
+                await pool.close()
+
+    async def _fetch(self, statement: str, *arguments: Any) -> list[Any]:
+        return await _mapped(self._fetch_rows, self._sql[statement], *arguments)
+
+    async def _fetch_rows(self, sql: str, *arguments: Any) -> list[Any]:
+        if self._create or self._pool is None:
+            await self._open()
+        rows: list[Any] = await self._pool.fetch(sql, *arguments)
+        return rows
+
+    async def _open(self) -> None:
+        """Connect and make the tables, once."""
+        async with self._opening:
+            if self._closed:
+                raise asyncpg.InterfaceError("the store is closed")
+            if self._pool is None:
+                self._pool = await asyncpg.create_pool(self._dsn, min_size=0, max_size=10, command_timeout=10)
+            if self._create:
+                async with self._pool.acquire() as connection, connection.transaction():
+                    await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+                    await connection.execute(self._schema)
+                self._create = False
+
+    async def _tidy(self, now: float) -> None:
+        """Every so many writes, remove what has expired, with its parts."""
+        self._writes += 1
+        if self._writes % _TIDY == 0:
+            await self._fetch("tidy", now - _GRACE)
+            await self._fetch("tidy_parts", now - _GRACE)
+
+
+async def _mapped(call: Callable[..., Awaitable[list[Any]]], *arguments: Any) -> list[Any]:
+    try:
+        return await call(*arguments)
+    except _FAILURES as error:
+        raise StoreError(f"PostgreSQL: {type(error).__name__}: {error}") from error

@@ -1,0 +1,183 @@
+"""Idempotent Receiver (Hohpe & Woolf, chapter 10): a message that comes again is not handled again.
+
+A message is claimed before it is handled, for a lease that is renewed meanwhile, and noted as done afterwards:
+
+    nothing known  -> claimed, handled, done
+    claimed        -> deferred until the lease ends: `Retry`, neither handled nor lost
+    done           -> not handled; what the handler returned the first time is returned once more
+
+Delivery stays at-least-once. What is exact is the store's part: of two handlers at most one holds the claim, and only
+who holds it can note the message as done. A handler whose process dies, or stands still for longer than its lease, has
+its message handled again, so a crash never loses one as a "duplicate"; its effects up to then may show twice. While the
+store fails nothing is handled: the message is tried again. Clocks of processes on one store need to agree
+within seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from typing import Any, Final
+
+import anyio
+import structlog
+
+from eip import clock
+from eip.clock import Duration, seconds
+from eip.envelope import load_message
+from eip.errors import ConfigurationError, Reject, Retry, StoreError
+from eip.handler import AnyHandler, Handler, Result, handler_of, messages_of
+from eip.message import Message
+from eip.patterns._claims import AGAIN, Claim, ClaimLostError, State, part_name
+from eip.stores.base import Store
+
+__all__ = ["IdempotentReceiver", "idempotent"]
+
+_log = structlog.get_logger("eip.idempotent")
+
+_DAY: Final = 86_400.0
+_LONGEST_KEY: Final = 512
+"""Bytes; of a longer key its hash is taken."""
+_AFTER: Final = 0.25
+"""Seconds after the end of a lease, at which a deferred message comes again."""
+
+
+def idempotent(
+    store: Store,
+    *,
+    key: Callable[[Message[Any]], str | None] | None = None,
+    lease: Duration = 60.0,
+    window: Duration = 15 * _DAY,
+    scope: str = "",
+) -> IdempotentReceiver:
+    """Handle each message once, however often it is delivered; wraps a handler: ``idempotent(store)(handler)``.
+
+    Args:
+        store: what was handled, shared by all processes that handle it.
+        key: what makes two messages the same; default: the message's id. Where it gives None the message is rejected.
+        lease: seconds (or timedelta) after which the message of a process that died is handled by another; renewed
+            every third of it while the handler runs, so it need not be as long as the longest handling.
+        window: seconds (or timedelta) that a message is known after it was handled; default 15 days, a day more than
+            SQS keeps a message. Longer than the channel's retention, or what was kept that long is handled twice.
+        scope: sets handlers that share a store apart, e.g. two subscribers of one topic; default: none.
+
+    Raises:
+        ConfigurationError: a window that does not exceed the lease.
+    """
+    return IdempotentReceiver(store, key=key, lease=lease, window=window, scope=scope)
+
+
+class IdempotentReceiver:
+    """The middleware that `idempotent` gives; counts what it kept from being handled."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        key: Callable[[Message[Any]], str | None] | None,
+        lease: Duration,
+        window: Duration,
+        scope: str,
+    ) -> None:
+        self._store, self._key, self._scope = store, key, scope
+        self._lease, self._window = seconds(lease), seconds(window)
+        if not 0 < self._lease < self._window:
+            raise ConfigurationError("a lease is more than 0 seconds, and the window longer than the lease")
+        self.duplicates = 0
+        """Messages that were done already."""
+        self.deferred = 0
+        """Messages put off because another handler had them."""
+        self.taken_over = 0
+        """Handlings whose claim another took over: their lease had ended."""
+
+    def __call__(self, handler: AnyHandler) -> Handler:
+        """The handler, wrapped."""
+        handle = handler_of(handler)
+
+        async def once(message: Message[Any]) -> Result:
+            key = self._key_of(message)
+            claim = Claim(self._store, key, self._lease)
+            known = await claim.take()
+            if known is None:
+                try:
+                    return await self._handle(claim, handle, message)
+                except ClaimLostError:
+                    self.taken_over += 1
+                    _log.warning("claim_lost", message_id=message.id, owner=claim.owner)
+                known = await self._known(key)
+            return await self._known_already(key, known)
+
+        return once
+
+    def _key_of(self, message: Message[Any]) -> str:
+        key = message.id if self._key is None else self._key(message)
+        if key is None:
+            raise Reject("the message has no idempotency key")
+        key = f"{self._scope}:{key}" if self._scope else key
+        return key if len(key.encode()) <= _LONGEST_KEY else f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
+
+    async def _known(self, key: str) -> State:
+        found = await self._store.get(key)
+        if found is None:
+            raise Retry("its claim ended while it was handled")
+        return State.model_validate_json(found.value)
+
+    async def _known_already(self, key: str, state: State) -> list[Message[Any]]:
+        """What the handler returned for a message that is done; raises `Retry` for one that is being handled."""
+        if state.results is None:
+            self.deferred += 1
+            raise Retry("another handler has it", delay=max(state.until - clock.now(), 0.0) + _AFTER)
+        self.duplicates += 1
+        if state.results == 0:
+            return []
+        parts = await self._store.parts(key)
+        names = [part_name(state.owner, number) for number in range(state.results)]
+        if not parts.keys() >= set(names):
+            raise StoreError("the store lost what the handler returned")
+        return [load_message(parts[each]) for each in names]
+
+    async def _handle(self, claim: Claim, handle: Handler, message: Message[Any]) -> Result:
+        """Have a claimed message handled and note it as done; gives the claim back where that fails."""
+        try:
+            results = await self._while_renewed(claim, handle, message)
+            await claim.complete(results, self._window)
+        except ClaimLostError:
+            raise
+        except BaseException:
+            await claim.release()
+            raise
+        return results
+
+    async def _while_renewed(self, claim: Claim, handle: Handler, message: Message[Any]) -> list[Message[Any]]:
+        results: list[Message[Any]] = []
+        with anyio.CancelScope() as running:
+            renewing = asyncio.create_task(self._renew(claim, running), name=f"claim of {message.id}")
+            try:
+                results = messages_of(await handle(message))
+            finally:
+                renewing.cancel()
+                await asyncio.wait([renewing])
+        if running.cancelled_caught:
+            raise ClaimLostError
+        return results
+
+    async def _renew(self, claim: Claim, running: anyio.CancelScope) -> None:
+        """Renew the claim every third of its lease; stops the handler once the claim is lost, or cannot be renewed."""
+        failures, wait = 0, self._lease / 3
+        while True:
+            await asyncio.sleep(wait)
+            left = claim.until - clock.now()
+            try:
+                async with asyncio.timeout(max(left, 1.0)):
+                    await claim.renew()
+                failures, wait = 0, self._lease / 3
+            except ClaimLostError:
+                return running.cancel()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt tells until the lease ends
+                failures += 1
+                _log.warning("claim_not_renewed", owner=claim.owner, ends_in=round(left, 1), error=str(error))
+                left = claim.until - clock.now()
+                if left <= 0:
+                    return running.cancel()
+                wait = min(AGAIN.delay(failures), left)

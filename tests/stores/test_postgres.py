@@ -1,0 +1,115 @@
+"""PostgreSQL: the suite, processes that race, a server that is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+import asyncpg
+import pytest
+
+from eip import clock
+from eip.errors import ConfigurationError, StoreError
+from eip.stores.base import ABSENT
+from eip.stores.postgres import PostgresStore, schema
+from eip.testing.stores import StoreConformance
+from tests.stores.racing import COUNTS, PROCESSES, counted, race
+
+pytestmark = [pytest.mark.postgres, pytest.mark.asyncio]
+
+
+@pytest.fixture
+def name():
+    return f"t{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+async def store(postgres_server, name):
+    store = PostgresStore(postgres_server.dsn, name)
+    yield store
+    await store.aclose()
+
+
+@pytest.mark.postgres
+class TestPostgresStore(StoreConformance):
+    @pytest.fixture
+    async def store(self, postgres_server, name):
+        store = PostgresStore(postgres_server.dsn, name)
+        yield store
+        await store.aclose()
+
+
+async def test_of_several_processes_one_wins_each_write(postgres_server, store, name):
+    """They make the tables at once, too."""
+    codes = await race(
+        "from eip.stores.postgres import PostgresStore",
+        "PostgresStore(sys.argv[1], sys.argv[2])",
+        postgres_server.dsn,
+        name,
+    )
+    assert codes == [0] * PROCESSES
+    assert await counted(store) == PROCESSES * COUNTS
+
+
+async def test_a_killed_server_is_an_error_and_what_was_written_is_there_again(postgres_server, store):
+    version = await store.put("k", b"kept", due=5.0)
+    await store.put_part("k", "p", b"part")
+    postgres_server.kill()
+    try:
+        for call in (store.get("k"), store.put("k", b"x"), store.due(10.0), store.parts("k"), store.delete("k")):
+            with pytest.raises(StoreError, match="PostgreSQL"):
+                await call
+    finally:
+        postgres_server.start()
+    assert await store.get("k") == (b"kept", version)
+    assert await store.parts("k") == {"p": b"part"}
+    assert await store.due(10.0) == ["k"]
+    assert await store.put("k", b"next", version=version) is not None
+
+
+async def test_expired_records_made_anew_at_once_have_one_maker(store):
+    now = clock.now()
+    for number in range(20):
+        await store.put(f"{number}", b"", expires_at=now - 1)
+        made = await asyncio.gather(*(store.put(f"{number}", b"%d" % n, version=ABSENT) for n in range(8)))
+        assert sum(each is not None for each in made) == 1
+    written = await asyncio.gather(*(store.put("other", b"%d" % n, expires_at=now - 1) for n in range(8)))
+    assert None not in written
+
+
+async def test_it_removes_what_has_expired_a_minute_later(postgres_server, store, name):
+    now = clock.now()
+    for number in range(199):
+        await store.put(f"{number}", b"", expires_at=now - 61)
+        await store.put_part(f"{number}", "p", b"")
+    await store.put_part("alone", "p", b"", expires_at=now - 61)
+    await store.put("last", b"", expires_at=now - 10)
+    connection = await asyncpg.connect(postgres_server.dsn)
+    assert await connection.fetchval(f'SELECT count(*) FROM "{name}"') == 1
+    assert await connection.fetchval(f'SELECT count(*) FROM "{name}_parts"') == 0
+    await connection.close()
+
+
+async def test_with_a_pool_and_tables_of_the_callers(postgres_server, name):
+    async with asyncpg.create_pool(postgres_server.dsn, min_size=1, max_size=2) as pool:
+        store = PostgresStore(pool, name, create=False)
+        with pytest.raises(StoreError, match="UndefinedTable"):
+            await store.get("k")
+        await pool.execute(schema(name))
+        assert await store.put("k", b"1") is not None
+        await store.aclose()
+        assert await pool.fetchval("SELECT 1") == 1
+
+
+async def test_closed_it_is_an_error(store):
+    await store.put("k", b"1")
+    await store.aclose()
+    await store.aclose()
+    with pytest.raises(StoreError, match="closed"):
+        await store.get("k")
+
+
+async def test_it_says_what_is_wrong():
+    for name in ('x"; DROP TABLE y', "x" * 49, ""):
+        with pytest.raises(ConfigurationError, match="letters"):
+            PostgresStore("postgresql://nowhere", name)

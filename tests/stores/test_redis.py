@@ -1,0 +1,125 @@
+"""Redis: the suite, processes that race, a server that is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+import pytest
+import redis.asyncio
+
+from eip import clock
+from eip.errors import ConfigurationError, StoreError
+from eip.stores.base import ABSENT
+from eip.stores.redis import RedisStore
+from eip.testing.stores import StoreConformance
+from tests.stores.racing import COUNTS, PROCESSES, counted, race
+from tests.support.processes import free_port
+from tests.support.redis import RedisServer
+
+pytestmark = [pytest.mark.redis, pytest.mark.asyncio]
+
+
+@pytest.fixture
+def name():
+    return uuid.uuid4().hex
+
+
+@pytest.fixture
+async def store(redis_server, name):
+    store = RedisStore(redis_server.url, name)
+    yield store
+    await store.aclose()
+
+
+@pytest.mark.redis
+class TestRedisStore(StoreConformance):
+    @pytest.fixture
+    async def store(self, redis_server, name):
+        store = RedisStore(redis_server.url, name)
+        yield store
+        await store.aclose()
+
+
+async def test_of_several_processes_one_wins_each_write(redis_server, store, name):
+    codes = await race(
+        "from eip.stores.redis import RedisStore", "RedisStore(sys.argv[1], sys.argv[2])", redis_server.url, name
+    )
+    assert codes == [0] * PROCESSES
+    assert await counted(store) == PROCESSES * COUNTS
+
+
+async def test_a_killed_server_is_an_error_and_what_was_written_is_there_again(redis_server, store):
+    version = await store.put("k", b"kept", due=5.0)
+    await store.put_part("k", "p", b"part")
+    redis_server.kill()
+    try:
+        for call in (store.get("k"), store.put("k", b"x"), store.due(10.0), store.parts("k"), store.delete("k")):
+            with pytest.raises(StoreError, match="Redis"):
+                await call
+    finally:
+        redis_server.start()
+    assert await store.get("k") == (b"kept", version)
+    assert await store.parts("k") == {"p": b"part"}
+    assert await store.due(10.0) == ["k"]
+    assert await store.put("k", b"next", version=version) is not None
+
+
+async def test_a_put_that_is_sent_again_is_the_same_put(redis_server, store, monkeypatch):
+    """As the client does where the answer was lost."""
+    monkeypatch.setattr("eip.stores.redis.new_id", lambda: "made")
+    assert await store.put("k", b"1", version=ABSENT) == "made"
+    assert await store.put("k", b"1", version=ABSENT) == "made"
+
+
+async def test_redis_itself_removes_what_has_expired_a_minute_later(redis_server, store, name):
+    now = clock.now()
+    async with redis.asyncio.from_url(redis_server.url) as client:
+        await store.put_part("k", "p", b"", expires_at=now + 500)
+        await store.put("k", b"1", expires_at=now + 10)
+        assert 68 < await client.ttl(f"{{{name}}}:r:k") <= 70
+        assert 68 < await client.ttl(f"{{{name}}}:p:k") <= 70
+        await store.put_part("k", "q", b"")
+        assert 68 < await client.ttl(f"{{{name}}}:p:k") <= 70
+        await store.put("k", b"1")
+        assert await client.ttl(f"{{{name}}}:r:k") == -1
+        assert await client.ttl(f"{{{name}}}:p:k") == -1
+        await store.put("later", b"1", expires_at=now + 10)
+        await store.put_part("later", "p", b"")
+        assert 68 < await client.ttl(f"{{{name}}}:p:later") <= 70
+        await store.put_part("alone", "p", b"", expires_at=now + 10)
+        await store.put_part("alone", "q", b"", expires_at=now + 20)
+        await store.put_part("alone", "p", b"", expires_at=now + 10)
+        assert 78 < await client.ttl(f"{{{name}}}:p:alone") <= 80
+        await store.put_part("alone", "r", b"")
+        await store.put_part("alone", "q", b"", expires_at=now + 20)
+        assert await client.ttl(f"{{{name}}}:p:alone") == -1
+
+
+async def test_on_a_cluster_a_collection_is_on_one_shard(tmp_path):
+    class Cluster(RedisServer):
+        def command(self):
+            return [*super().command(), "--cluster-enabled", "yes", "--cluster-port", str(free_port())]
+
+    server = Cluster(tmp_path)
+    server.start()
+    async with redis.asyncio.from_url(server.url) as client:
+        await client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        while b"cluster_state:ok" not in await client.execute_command("CLUSTER", "INFO"):
+            await asyncio.sleep(0.05)
+    async with redis.asyncio.RedisCluster.from_url(server.url) as cluster:
+        store = RedisStore(cluster)
+        version = await store.put("k", b"1", version=ABSENT, due=5.0)
+        assert await store.get("k") == (b"1", version)
+        await store.put_part("k", "p", b"1")
+        assert await store.due(10.0) == ["k"]
+        await store.delete_parts("k")
+        assert await store.parts("k") == {}
+    server.stop()
+
+
+async def test_it_says_what_is_wrong(redis_server):
+    with pytest.raises(ConfigurationError, match="decode"):
+        RedisStore(redis.asyncio.from_url(redis_server.url, decode_responses=True))
+    with pytest.raises(ConfigurationError, match="braces"):
+        RedisStore(redis_server.url, "{x}")
