@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from asyncio import get_running_loop
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Self, TypeAlias
 
+from eip._ids import new_id
 from eip.errors import ConfigurationError, LeaseLost, UnsupportedChannel
 from eip.limits import UNLIMITED, Limits
 from eip.message import Message
@@ -31,6 +32,7 @@ __all__ = [
     "Transport",
     "Unsettled",
     "dead_lettered",
+    "revived",
 ]
 
 Filter: TypeAlias = "FilterPolicy | EventPattern | Callable[[Message[Any]], bool]"
@@ -269,7 +271,26 @@ def dead_lettered(delivery: Delivery, reason: str, *, source: str) -> Message[An
         "dead-letter-source": source,
         "dead-letter-count": str(delivery.receive_count),
     }
-    return message.replace(headers={**message.headers, **why}, expires_at=None)
+    return _anew(message, {**message.headers, **why}, expires_at=None)
+
+
+_FAILURE_HEADERS = frozenset(("dead-letter-reason", "dead-letter-source", "dead-letter-count", "attempts"))
+
+
+def revived(message: Message[Any]) -> Message[Any]:
+    """The message without the traces of its failure, to start anew: the inverse of `dead_lettered`."""
+    kept = {name: text for name, text in message.headers.items() if name not in _FAILURE_HEADERS}
+    return _anew(message, kept)
+
+
+def _anew(message: Message[Any], headers: Mapping[str, str], **envelope: Any) -> Message[Any]:
+    """The message with other headers, for a channel that may have seen it within its deduplication window.
+
+    Under its own deduplication id a FIFO queue would take it for a duplicate and drop it.
+    """
+    if message.group_id is not None:
+        envelope["deduplication_id"] = new_id()
+    return message.replace(headers=headers, **envelope)
 
 
 class Source(ABC):

@@ -16,9 +16,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from eip import limits
 from eip._ids import new_id
-from eip.channels import Delivery, Queue, Receiver, Unsettled
+from eip.channels import Delivery, Queue, Receiver, Sender, Unsettled
 from eip.codec import load_json
-from eip.errors import ChannelNotFound, ConnectionLost, DecodeError, InvalidMessage, MessageTooLarge
+from eip.errors import (
+    ChannelNotFound,
+    ConfigurationError,
+    ConnectionLost,
+    DecodeError,
+    InvalidMessage,
+    MessageTooLarge,
+    TransportError,
+)
 from eip.message import Message
 from eip.transports.aws._attributes import carried, from_carried
 from eip.transports.aws._calls import entry_error
@@ -36,6 +44,8 @@ _NATIVE: Final = frozenset(("group", "dedup"))
 _AFTER_CANCEL: Final = 1.0
 """Seconds that a cancelled poll is still listened to: what it brings is released instead of waiting for its lease."""
 _RECEIVE_ATTEMPTS: Final = 3
+_LOOK_AGAIN: Final = 1.0
+"""Seconds between looks at a task that the service works on."""
 
 Unwrap = Callable[[Message[Any]], Message[Any]]
 """Turns what a service wrapped around an event back into the event; raises `DecodeError`."""
@@ -111,6 +121,29 @@ class SqsQueue(Queue):
         }
         answer = await self.call("GetQueueAttributes", AttributeNames=list(wanted))
         return {name: int(answer["Attributes"].get(key, 0)) for key, name in wanted.items()}
+
+    async def move_messages(self, to: Sender, *, limit: int | None = None) -> int:
+        """Have the service move all messages of this dead-letter queue to another queue; returns about how many.
+
+        Waits until that is done; 500 messages a second. Raises `ConfigurationError` for what the service cannot do: a
+        ``limit``, a destination that is no queue, a queue that is no dead-letter queue.
+        """
+        if limit is not None or not isinstance(to, SqsQueue):
+            raise ConfigurationError("SQS moves all of a dead-letter queue to a queue, or nothing")
+        task = await self._transport.call(
+            "sqs", "StartMessageMoveTask", channel=self.name, SourceArn=self.address, DestinationArn=to.address
+        )
+        while True:
+            answer = await self._transport.call(
+                "sqs", "ListMessageMoveTasks", channel=self.name, SourceArn=self.address, MaxResults=10
+            )
+            found = next((each for each in answer["Results"] if each.get("TaskHandle") == task["TaskHandle"]), None)
+            found = found or next(iter(answer["Results"]), {"Status": "FAILED", "FailureReason": "not listed"})
+            if found["Status"] == "COMPLETED":
+                return int(found.get("ApproximateNumberOfMessagesMoved", 0))
+            if found["Status"] in ("FAILED", "CANCELLED"):
+                raise TransportError(f"moving ended: {found.get('FailureReason', found['Status'])}")
+            await asyncio.sleep(_LOOK_AGAIN)
 
     async def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
         """A call on this queue."""

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, Final
 
 from eip import clock
-from eip.channels import Delivery, Queue, Receiver, Sender, dead_lettered
+from eip.channels import Delivery, Queue, Receiver, Sender, dead_lettered, revived
 from eip.errors import ConfigurationError, InvalidMessage, MessageTooLarge
 from eip.limits import MIB, Limits
 from eip.message import Message
@@ -89,7 +89,7 @@ class MemoryQueue(Queue):
         moved = 0
         async with self.receiver(capacity=1) as receiver:
             while (limit is None or moved < limit) and (taken := receiver.receive_nowait(1)):
-                await to.send(taken[0].message)
+                await to.send(revived(taken[0].message))
                 await taken[0].ack()
                 moved += 1
         return moved

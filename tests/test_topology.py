@@ -1,0 +1,174 @@
+"""Topology: planned before it is made, made once, never deleted unless told; in memory and on moto."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from eip import Message
+from eip.errors import ConfigurationError
+from eip.matching import FilterPolicy
+from eip.topology import Queue, Subscription, Topic, Topology
+from eip.transports.aws import AwsTransport
+from eip.transports.memory import MemoryTransport
+
+
+@pytest.fixture(params=["memory", pytest.param("aws", marks=pytest.mark.aws)])
+async def transport(request):
+    if request.param == "memory":
+        async with MemoryTransport() as transport:
+            yield transport
+    else:
+        moto = request.getfixturevalue("moto_server")
+        async with AwsTransport(region=moto.region, endpoint_url=moto.url, long_poll=1.0) as transport:
+            yield transport
+
+
+@pytest.fixture
+def name():
+    return f"t{uuid4().hex[:10]}"
+
+
+def said(plan, action) -> list[str]:
+    return [step.name for step in plan[action]]
+
+
+async def test_a_plan_changes_nothing_and_applying_twice_finds_all_the_same(transport, name):
+    topology = Topology(Queue(f"{name}-q"), Topic(f"{name}-t"), Subscription(f"{name}-t", "s"))
+    expected = [f"{name}-q-dead", f"{name}-t-s-undelivered", f"{name}-t-s-dead", f"{name}-q", f"{name}-t-s"]
+    for _ in range(2):
+        plan = await topology.plan(transport)
+        assert sorted(said(plan, "create")) == sorted([*expected, f"{name}-t", f"{name}-t > s"])
+        assert not plan.in_force
+    made = await topology.apply(transport)
+    assert said(made, "create") == said(plan, "create")
+    again = await topology.apply(transport)
+    assert {step.action for step in again.steps} == {"same"}
+    assert again.in_force
+    assert str(again).count("\n") == len(again.steps) - 1
+
+
+async def test_what_is_published_arrives_filtered(transport, name):
+    topology = Topology(Topic(name), Subscription(name, "some", filter=FilterPolicy({"kind": ["a"]})))
+    await topology.apply(transport)
+    topic = transport.topic(name)
+    await topic.send(Message(1, attributes={"kind": "b"}), Message(2, attributes={"kind": "a"}))
+    async with topic.subscription("some").receiver() as receiver:
+        (found,) = await receiver.receive(10, wait=5)
+        assert found.message.body == 2
+        await found.ack()
+
+
+async def test_what_differs_is_changed_and_said(transport, name):
+    await Topology(Queue(name)).apply(transport)
+    changed = Topology(Queue(name, visibility=90, max_receive_count=9))
+    plan = await changed.plan(transport)
+    (step,) = plan["change"]
+    assert step.name == name
+    assert "isibility" in step.detail
+    await changed.apply(transport)
+    assert (await changed.plan(transport)).in_force
+    async with transport.queue(name).receiver() as receiver:
+        assert receiver.max_receive_count == 9
+
+
+async def test_what_is_not_declared_is_drift_and_deleted_only_when_told(transport, name):
+    await Topology(Topic(name), Subscription(name, "old"), Subscription(name, "kept")).apply(transport)
+    topology = Topology(Topic(name), Subscription(name, "kept"))
+    assert len((await topology.apply(transport))["drift"]) == 1
+    assert len((await topology.apply(transport, delete=True))["delete"]) == 1
+    assert not (await topology.plan(transport))["drift"]
+
+
+async def test_fifo_has_fifo_dead_letter_queues(transport, name):
+    topology = Topology(Topic(f"{name}.fifo"), Subscription(f"{name}.fifo", "s"))
+    await topology.apply(transport)
+    queues = {each.name for each in topology.resources if isinstance(each, Queue)}
+    assert queues == {f"{name}-s.fifo", f"{name}-s-dead.fifo", f"{name}-s-undelivered.fifo"}
+    topic = transport.topic(f"{name}.fifo")
+    await topic.send(*(Message(number, group_id="g") for number in range(3)))
+    async with topic.subscription("s").receiver() as receiver:
+        assert [each.message.body for each in await receiver.receive(10, wait=5)] == [0, 1, 2]
+
+
+@pytest.mark.aws
+async def test_only_that_topic_may_send_and_what_the_policy_says_else_stays(moto_server, name):
+    async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url) as aws:
+        await Topology(Queue(f"{name}-one-s")).apply(aws)
+        sqs = moto_server.client("sqs")
+        url = sqs.get_queue_url(QueueName=f"{name}-one-s")["QueueUrl"]
+        foreign = {"Sid": "mine", "Effect": "Allow", "Principal": "*", "Action": "sqs:GetQueueUrl", "Resource": "*"}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [foreign]})
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+        queue = Queue(f"{name}-one-s")
+        for _ in range(2):
+            await Topology(Topic(f"{name}-one"), Subscription(f"{name}-one", "s", queue=queue)).apply(aws)
+        found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        statements = json.loads(found["Policy"])["Statement"]
+        assert [each["Sid"] for each in statements] == ["mine", f"eip-{name}-one"]
+        assert statements[1]["Condition"] == {"ArnEquals": {"aws:SourceArn": aws.topic(f"{name}-one").address}}
+        assert statements[1]["Principal"] == {"Service": "sns.amazonaws.com"}
+        dead = json.loads(found["RedrivePolicy"])
+        assert dead["deadLetterTargetArn"].endswith(f"{name}-one-s-dead")
+        assert int(dead["maxReceiveCount"]) == 5
+        kept = await aws.queue(f"{name}-one-s-dead").attributes()
+        assert kept["MessageRetentionPeriod"] == str(14 * 24 * 3600)
+
+
+@pytest.mark.aws
+async def test_a_filter_that_changed_by_hand_is_put_right(moto_server, name):
+    async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url) as aws:
+        topology = Topology(Topic(name), Subscription(name, "s", filter=FilterPolicy({"kind": ["a", "b"]})))
+        await topology.apply(aws)
+        sns = moto_server.client("sns")
+        (there,) = sns.list_subscriptions_by_topic(TopicArn=aws.topic(name).address)["Subscriptions"]
+        arn = there["SubscriptionArn"]
+        sns.set_subscription_attributes(
+            SubscriptionArn=arn, AttributeName="FilterPolicy", AttributeValue='{"kind": ["c"]}'
+        )
+        sns.set_subscription_attributes(SubscriptionArn=arn, AttributeName="RawMessageDelivery", AttributeValue="false")
+        (step,) = (await topology.apply(aws))["change"]
+        assert "FilterPolicy" in step.detail
+        found = sns.get_subscription_attributes(SubscriptionArn=arn)["Attributes"]
+        assert json.loads(found["FilterPolicy"]) == {"kind": ["a", "b"]}
+        assert found["RawMessageDelivery"] == "true"
+        assert (await topology.plan(aws)).in_force
+
+
+@pytest.mark.parametrize(
+    ("resources", "complaint"),
+    [
+        ((Queue("q"), Queue("q")), "twice"),
+        ((Topic("t"), Topic("t")), "twice"),
+        ((Subscription("t", "s"),), "no topic t"),
+        ((Queue("q", dead_letters="other"),), "not declared"),
+        ((Topic("t"), Subscription("t", "s", queue=Queue("x")), Queue("x", visibility=5)), "differently"),
+        ((Topic("t"), Subscription("t", "s", queue=Queue("x.fifo"))), "standard"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_made(resources, complaint):
+    with pytest.raises(ConfigurationError, match=complaint):
+        Topology(*resources)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"visibility": 0},
+        {"visibility": 50_000},
+        {"retention": timedelta(days=15)},
+        {"max_receive_count": 0},
+        {"dead_letters": "dead.fifo"},
+    ],
+)
+def test_a_queue_no_service_would_take_is_refused(options):
+    with pytest.raises(ConfigurationError):
+        Queue("q", **options)
+
+
+async def test_a_transport_that_makes_no_channels_says_so():
+    with pytest.raises(ConfigurationError, match="makes no channels"):
+        await Topology(Queue("q")).plan(object())  # type: ignore[arg-type]
