@@ -64,6 +64,7 @@ class MemoryStore:
 
     async def put_part(self, key: str, part: str, value: bytes, *, expires_at: float | None = None) -> None:
         """See `Store.put_part`."""
+        self._live(key)
         self._parts.setdefault(key, {})[part] = (value, expires_at)
 
     async def parts(self, key: str) -> dict[str, bytes]:

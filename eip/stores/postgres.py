@@ -44,7 +44,9 @@ _STATEMENTS: Final = {
             DELETE FROM "{name}" t WHERE key = $1 AND coalesce(t.expires_at > $2, true)
             AND coalesce(version = $3, true) RETURNING key
         ), parts AS (DELETE FROM "{name}_parts" WHERE key IN (SELECT key FROM gone)) SELECT 1 FROM gone""",
-    "put_part": """INSERT INTO "{name}_parts" VALUES ($1, $2, $3, $4)
+    "put_part": """WITH gone AS (DELETE FROM "{name}" WHERE key = $1 AND expires_at <= $5 RETURNING key), parts AS (
+            DELETE FROM "{name}_parts" WHERE key IN (SELECT key FROM gone) AND part <> $2
+        ) INSERT INTO "{name}_parts" VALUES ($1, $2, $3, $4)
         ON CONFLICT (key, part) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at""",
     "parts": """SELECT part, value FROM "{name}_parts" t WHERE key = $1 AND coalesce(t.expires_at > $2, true)
         AND NOT EXISTS (SELECT FROM "{name}" r WHERE r.key = t.key AND r.expires_at <= $2)""",
@@ -126,7 +128,7 @@ class PostgresStore:
 
     async def put_part(self, key: str, part: str, value: bytes, *, expires_at: float | None = None) -> None:
         """See `Store.put_part`."""
-        await self._fetch("put_part", key, part, value, expires_at)
+        await self._fetch("put_part", key, part, value, expires_at, clock.now())
 
     async def parts(self, key: str) -> dict[str, bytes]:
         """See `Store.parts`."""

@@ -80,8 +80,7 @@ class SqliteStore:
 
     async def put_part(self, key: str, part: str, value: bytes, *, expires_at: float | None = None) -> None:
         """See `Store.put_part`."""
-        sql = f'INSERT OR REPLACE INTO "{self._name}_parts" VALUES (?, ?, ?, ?)'  # noqa: S608 - the name is checked
-        await self._run(self._db.execute, sql, (key, part, value, expires_at))
+        await self._run(self._put_part, (key, part, value, expires_at), clock.now())
 
     async def parts(self, key: str) -> dict[str, bytes]:
         """See `Store.parts`."""
@@ -131,11 +130,21 @@ class SqliteStore:
             found = self._get(row[0], now)
             if version is not None and version != (ABSENT if found is None else found[1]):
                 return False
-            if found is None:  # parts without a record stay, those of an expired one go with it
-                expired = f'SELECT key FROM "{self._name}" WHERE key = ?'  # noqa: S608
-                self._db.execute(f'DELETE FROM "{self._name}_parts" WHERE key IN ({expired})', row[:1])  # noqa: S608
+            if found is None:
+                self._bury(row[0], now)
             self._db.execute(f'INSERT OR REPLACE INTO "{self._name}" VALUES (?, ?, ?, ?, ?)', row)  # noqa: S608
             return True
+
+    def _put_part(self, row: tuple[Any, ...], now: float) -> None:
+        with _Transaction(self._db):
+            self._bury(row[0], now)
+            self._db.execute(f'INSERT OR REPLACE INTO "{self._name}_parts" VALUES (?, ?, ?, ?)', row)  # noqa: S608
+
+    def _bury(self, key: str, now: float) -> None:
+        """Remove an expired record with the parts that it had; parts without a record stay."""
+        expired = f'DELETE FROM "{self._name}" WHERE key = ? AND expires_at <= ?'  # noqa: S608 - the name is checked
+        if self._db.execute(expired, (key, now)).rowcount:
+            self._db.execute(f'DELETE FROM "{self._name}_parts" WHERE key = ?', (key,))  # noqa: S608
 
     def _delete(self, key: str, version: str | None, now: float) -> bool:
         with _Transaction(self._db):

@@ -130,6 +130,18 @@ class StoreConformance:
             assert await store.parts("k") == {}
             assert await store.due(now + 10.1) == ["later"]
 
+    async def test_parts_written_once_a_record_has_expired_are_not_its_own(self, store: Store) -> None:
+        """A pattern writes a part, then makes the record anew; the part stays."""
+        now = clock.now()
+        await store.put("k", b"1", expires_at=now + 10)
+        await store.put_part("k", "p", b"old")
+        await store.put_part("k", "q", b"old")
+        with clock.use_clock(lambda: now + 10.1):
+            await store.put_part("k", "p", b"new")
+            assert await store.parts("k") == {"p": b"new"}
+            assert await store.put("k", b"2", version=ABSENT) is not None
+            assert await store.parts("k") == {"p": b"new"}
+
     async def test_large_values_and_many_parts(self, store: Store) -> None:
         """A record of 100 KB, and a thousand parts of 1 KB."""
         value = bytes(range(256)) * 400

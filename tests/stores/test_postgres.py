@@ -80,8 +80,8 @@ async def test_expired_records_made_anew_at_once_have_one_maker(store):
 async def test_it_removes_what_has_expired_a_minute_later(postgres_server, store, name):
     now = clock.now()
     for number in range(199):
-        await store.put(f"{number}", b"", expires_at=now - 61)
         await store.put_part(f"{number}", "p", b"")
+        await store.put(f"{number}", b"", expires_at=now - 61)
     await store.put_part("alone", "p", b"", expires_at=now - 61)
     await store.put("last", b"", expires_at=now - 10)
     connection = await asyncpg.connect(postgres_server.dsn)

@@ -39,8 +39,8 @@ async def test_memory_forgets_what_has_expired_without_being_asked():
 async def test_sqlite_removes_what_has_expired(tmp_path):
     store, now = SqliteStore(tmp_path / "state.sqlite"), clock.now()
     for number in range(100):
-        await store.put(f"{number}", b"", expires_at=now - 1)
         await store.put_part(f"{number}", "p", b"")
+        await store.put(f"{number}", b"", expires_at=now - 1)
     await store.put("last", b"")
     with sqlite3.connect(tmp_path / "state.sqlite") as db:
         assert db.execute("SELECT count(*) FROM eip").fetchone()[0] < 5

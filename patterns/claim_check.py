@@ -1,0 +1,255 @@
+"""Claim Check (Hohpe & Woolf, chapter 8): a body too large for the channel waits elsewhere, its claim travels.
+
+    orders = ClaimCheckSender(aws.queue("orders"), objects)                  # large bodies go to the objects
+    consumer = Consumer(aws.queue("orders"), claim_checked(objects)(handle))  # and come back from there
+
+The wire format is that of AWS's extended client libraries for SQS and SNS, both ways: the message's body is
+``["software.amazon.payloadoffloading.PayloadS3Pointer", {"s3BucketName": …, "s3Key": …}]``, and its attribute
+``ExtendedPayloadSize`` the bytes that wait; older senders' names are understood. Envelope and attributes stay with the
+message, so filters on attributes work and filters on bodies do not. An event bus carries no such body.
+
+The object is written before its message is sent. Nothing is removed unless asked for, and then only once the message
+was acknowledged, so a claim that can be received can be fetched. What nobody removes is left to an expiry of the
+storage (`eip.stores.s3.lifecycle_rule`, `FileObjects.expire`), longer than the channel and its dead-letter channel
+keep a message: a message in a dead-letter channel still needs its object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from typing import Any, Final, Literal, NamedTuple
+
+import structlog
+
+from eip._ids import new_id
+from eip.channels import Sender
+from eip.codec import dump_json, load_json
+from eip.consumer import current_delivery
+from eip.envelope import dump_envelope
+from eip.errors import (
+    ConfigurationError,
+    DecodeError,
+    FailedEntry,
+    InvalidMessage,
+    PartialSendError,
+    Reject,
+    SendError,
+    StoreError,
+)
+from eip.handler import AnyHandler, Handler, Middleware, Result, handler_of
+from eip.limits import MIB
+from eip.message import Message
+from eip.packing import is_pack
+from eip.stores.objects import ObjectStore
+
+__all__ = ["SIZE_ATTRIBUTE", "ClaimCheckSender", "claim_checked"]
+
+_log = structlog.get_logger("eip.claim_check")
+
+SIZE_ATTRIBUTE: Final = "ExtendedPayloadSize"
+"""The attribute that tells a claim from other messages; its value is the size of the object in bytes."""
+_SIZE_ATTRIBUTES: Final = (SIZE_ATTRIBUTE, "SQSLargePayloadSize")
+_POINTER: Final = "software.amazon.payloadoffloading.PayloadS3Pointer"
+_POINTERS: Final = (_POINTER, "com.amazon.sqs.javamessaging.MessageS3Pointer")
+_AT_ONCE: Final = 10
+"""Objects of one `send` that are written at once."""
+
+
+class _Claim(NamedTuple):
+    bucket: str
+    key: str
+
+
+class ClaimCheckSender(Sender):
+    """Sends messages whose bodies are too large as claims, and all others as they are; a `Sender` itself.
+
+    Args:
+        sender: the destination: a queue, a topic or a stream.
+        objects: where large bodies wait.
+        threshold: bytes of body, envelope and attributes above which a body is checked in; default: the
+            destination's limit. 0: every body.
+        prefix: what the objects' keys begin with, e.g. ``"claims/"``; default: nothing.
+
+    Raises:
+        ConfigurationError: no threshold, for a destination without a limit; or one above the limit.
+    """
+
+    def __init__(self, sender: Sender, objects: ObjectStore, *, threshold: int | None = None, prefix: str = "") -> None:
+        limit = sender.limits.message_bytes
+        if threshold is None and limit is None:
+            raise ConfigurationError(f"{sender.name} has no limit; say from what threshold bodies are checked in")
+        if threshold is not None and (threshold < 0 or (limit is not None and threshold > limit)):
+            raise ConfigurationError(f"a threshold is from 0 to the limit of {sender.name}, {limit} bytes")
+        self.name, self.address = sender.name, sender.address
+        self.limits = dataclasses.replace(sender.limits, message_bytes=None)
+        self._sender, self._objects, self._prefix = sender, objects, prefix
+        self._threshold: int = threshold if threshold is not None else limit or 0
+
+    async def send(self, *messages: Message[Any], **options: Any) -> None:
+        """Write what is too large, then send; see `Sender.send`. ``options`` (a queue's ``delay``) are passed on.
+
+        Raises `SendError` where an object cannot be written: nothing of this call was sent then.
+        """
+        checked: dict[str, bytes] = {}
+        ready = [self._check_in(message, checked) for message in messages]
+        if checked:
+            await self._write(checked)
+        try:
+            await self._sender.send(*ready, **options)
+        except InvalidMessage:
+            await self._withdraw(checked)
+            raise
+        except PartialSendError as error:
+            given = {made.id: message for made, message in zip(ready, messages, strict=True)}
+            failed = [FailedEntry(given.get(each.message.id, each.message), each.error) for each in error.failed]
+            raise PartialSendError(failed, sent=error.sent) from error
+
+    def _check_in(self, message: Message[Any], checked: dict[str, bytes]) -> Message[Any]:
+        """The message as it is to be sent; what must be written for it goes into ``checked``."""
+        sealed = message.sealed()
+        body = sealed.encode()
+        if is_pack(message) or len(body) + _size_beside(message) <= self._threshold:
+            return sealed
+        if not message.attributes.keys().isdisjoint(_SIZE_ATTRIBUTES):
+            raise InvalidMessage(f"the attribute {SIZE_ATTRIBUTE} is reserved for claim checks")
+        key = f"{self._prefix}{new_id()}"
+        checked[key] = body
+        pointer = dump_json([_POINTER, {"s3BucketName": self._objects.bucket, "s3Key": key}])
+        return sealed.with_encoded(pointer).replace(attributes={**message.attributes, SIZE_ATTRIBUTE: len(body)})
+
+    async def _write(self, checked: dict[str, bytes]) -> None:
+        turn = asyncio.Semaphore(_AT_ONCE)
+
+        async def write(key: str, body: bytes) -> None:
+            async with turn:
+                await self._objects.put(key, body)
+
+        written = await asyncio.gather(*(write(*each) for each in checked.items()), return_exceptions=True)
+        for error in written:
+            if error is not None:
+                await self._withdraw(checked)
+                raise SendError(f"{self.name}: a large body could not be checked in: {error}") from error
+
+    async def _withdraw(self, keys: Collection[str]) -> None:
+        """Remove objects of messages that were not sent; what fails is left to expire."""
+        for key in keys:
+            with suppress(StoreError):
+                await self._objects.delete(self._objects.bucket, key)
+
+
+def claim_checked(
+    objects: ObjectStore,
+    *,
+    buckets: Collection[str] | None = None,
+    prefix: str = "",
+    max_bytes: int = 64 * MIB,
+    delete: bool = False,
+    missing: Literal["reject", "drop"] = "reject",
+) -> Middleware:
+    """Fetch the body of a claim before the handler gets the message; other messages pass as they are.
+
+    Claims may come from strangers: what they point to outside of ``buckets`` and ``prefix`` is rejected, unread.
+
+    Args:
+        objects: where bodies wait.
+        buckets: those that claims may point to; default: only the one that ``objects`` writes to.
+        prefix: what keys must begin with; default: nothing.
+        max_bytes: the largest body fetched; what is larger is never read, and goes to the dead-letter channel.
+        delete: remove the object once the message was handled and acknowledged. Only for a queue that is its only
+            receiver: with several subscriptions the first would take the object from the others.
+        missing: an object that is not there (expired, or removed after an earlier delivery): ``"reject"`` the message,
+            or ``"drop"`` it, acknowledged unhandled.
+    """
+    if missing not in ("reject", "drop"):
+        raise ConfigurationError(f"missing is 'reject' or 'drop', not {missing!r}")
+    allowed = frozenset((objects.bucket,) if buckets is None else buckets)
+    return _Redeemer(
+        objects, buckets=allowed, prefix=prefix, max_bytes=max_bytes, delete=delete, drop=missing == "drop"
+    )
+
+
+class _Redeemer:
+    def __init__(
+        self,
+        objects: ObjectStore,
+        *,
+        buckets: frozenset[str],
+        prefix: str,
+        max_bytes: int,
+        delete: bool,
+        drop: bool,
+    ) -> None:
+        self._objects, self._buckets, self._prefix = objects, buckets, prefix
+        self._max_bytes, self._delete, self._drop = max_bytes, delete, drop
+        self._removing: set[asyncio.Task[None]] = set()
+
+    def __call__(self, handler: AnyHandler) -> Handler:
+        handle = handler_of(handler)
+
+        async def redeemed(message: Message[Any]) -> Result:
+            claim = _claim_of(message)
+            if claim is None:
+                return await handle(message)
+            body = await self._fetch(claim)
+            if body is None:
+                _log.warning("claim_missing", message_id=message.id, bucket=claim.bucket, key=claim.key)
+                if self._drop:
+                    return None
+                raise Reject(f"the body it claims is gone: {claim.key} in {claim.bucket}")
+            rest = {name: value for name, value in message.attributes.items() if name not in _SIZE_ATTRIBUTES}
+            result = await handle(message.with_encoded(body).replace(attributes=rest))
+            if self._delete:
+                self._when_acked(lambda: self._start_removal(claim))
+            return result
+
+        return redeemed
+
+    async def _fetch(self, claim: _Claim) -> bytes | None:
+        if claim.bucket not in self._buckets or not claim.key.startswith(self._prefix):
+            raise Reject(f"claim refused: {claim.key!r} in {claim.bucket!r} is not in the allow-list")
+        return await self._objects.get(claim.bucket, claim.key, limit=self._max_bytes)
+
+    def _when_acked(self, callback: Callable[[], None]) -> None:
+        try:
+            delivery = current_delivery()
+        except LookupError:  # another host (AWS Lambda) acknowledges, and tells nobody: left to expire
+            return
+        delivery.on_acked = [*(delivery.on_acked or ()), callback]
+
+    def _start_removal(self, claim: _Claim) -> None:
+        task = asyncio.get_running_loop().create_task(self._remove(claim), name=f"removal of {claim.key}")
+        self._removing.add(task)
+        task.add_done_callback(self._removing.discard)
+
+    async def _remove(self, claim: _Claim) -> None:
+        try:
+            await self._objects.delete(claim.bucket, claim.key)
+        except StoreError as error:
+            _log.warning("claim_not_removed", bucket=claim.bucket, key=claim.key, error=str(error))
+
+
+def _claim_of(message: Message[Any]) -> _Claim | None:
+    """The claim that the message is; None for any other message."""
+    if message.attributes.keys().isdisjoint(_SIZE_ATTRIBUTES):
+        return None
+    try:
+        pointer = load_json(message.encode())
+    except (DecodeError, InvalidMessage):
+        return None
+    match pointer:
+        case [str(kind), {"s3BucketName": str(bucket), "s3Key": str(key)}] if kind in _POINTERS:
+            return _Claim(bucket, key)
+    return None
+
+
+def _size_beside(message: Message[Any]) -> int:
+    """Bytes that envelope and attributes take, rather more than less: names are counted with a note of their types."""
+    named = sum(2 * len(name.encode()) + _length(value) + 40 for name, value in message.attributes.items())
+    return len(dump_envelope(message)) + 64 + named
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, bytes) else len(str(value).encode())

@@ -1,0 +1,173 @@
+"""Objects on S3 (moto's server), and claim checks exchanged with AWS's own library."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import sys
+import uuid
+
+import aioboto3
+import pytest
+from aiobotocore.config import AioConfig
+
+from eip import Message
+from eip.errors import ConfigurationError, MessageTooLarge, Reject, StoreError
+from eip.patterns.claim_check import ClaimCheckSender, claim_checked
+from eip.stores.s3 import S3Objects, lifecycle_rule
+from tests.runtime.scripted import Outbox
+from tests.support.processes import free_port
+
+pytestmark = [pytest.mark.aws, pytest.mark.asyncio]
+
+CONFIG = AioConfig(retries={"total_max_attempts": 1}, connect_timeout=2)
+
+
+@pytest.fixture
+async def client(moto_server):
+    async with aioboto3.Session().client("s3", endpoint_url=moto_server.url, config=CONFIG) as client:
+        yield client
+
+
+@pytest.fixture
+async def bucket(client):
+    name = uuid.uuid4().hex
+    await client.create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture
+async def objects(client, bucket):
+    return S3Objects(client, bucket, StorageClass="STANDARD")
+
+
+@pytest.fixture
+def queue(moto_server):
+    sqs = moto_server.client("sqs")
+    url = sqs.create_queue(QueueName=uuid.uuid4().hex)["QueueUrl"]
+    yield url
+    sqs.delete_queue(QueueUrl=url)
+
+
+async def test_written_read_and_removed(objects, bucket):
+    data = bytes(range(256)) * 4000
+    await objects.put("a/ä b", data)
+    assert await objects.get(bucket, "a/ä b", limit=len(data)) == data
+    with pytest.raises(MessageTooLarge):
+        await objects.get(bucket, "a/ä b", limit=len(data) - 1)
+    await objects.delete(bucket, "a/ä b")
+    await objects.delete(bucket, "a/ä b")
+    assert await objects.get(bucket, "a/ä b", limit=10) is None
+
+
+async def test_what_fails_is_a_store_error(client):
+    missing = S3Objects(client, uuid.uuid4().hex)
+    for call in (missing.put("k", b""), missing.get(missing.bucket, "k", limit=1), missing.delete(missing.bucket, "k")):
+        with pytest.raises(StoreError, match="S3"):
+            await call
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    async with aioboto3.Session().client("s3", endpoint_url=nowhere, config=CONFIG) as unreachable:
+        with pytest.raises(StoreError):
+            await S3Objects(unreachable, "bucket").get("bucket", "k", limit=1)
+
+
+async def test_the_lifecycle_rule_is_one(client, bucket):
+    rules = {"Rules": [lifecycle_rule("claims/", days=20)]}
+    await client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=rules)
+    told = await client.get_bucket_lifecycle_configuration(Bucket=bucket)
+    assert told["Rules"][0]["Expiration"] == {"Days": 20}
+    with pytest.raises(ConfigurationError, match="a day"):
+        lifecycle_rule(days=0)
+
+
+def as_sqs(message: Message) -> dict:
+    """The message as the SQS driver writes it, its envelope aside."""
+    attributes = {
+        name: {"DataType": "Number" if isinstance(value, int) else "String", "StringValue": str(value)}
+        for name, value in message.attributes.items()
+    }
+    return {"MessageBody": message.encode().decode(), "MessageAttributes": attributes}
+
+
+def from_sqs(received: dict) -> Message:
+    """The message as the SQS driver reads it from a foreign producer."""
+    attributes = {
+        name: int(each["StringValue"]) if each["DataType"] == "Number" else each["StringValue"]
+        for name, each in received["MessageAttributes"].items()
+    }
+    return Message.received(received["Body"].encode(), attributes=attributes)
+
+
+EXTENDED = """
+import json, sys, sqs_extended_client
+sqs = sqs_extended_client.SQSExtendedClientSession().client("sqs")
+verb, sqs.large_payload_support, queue, sqs.use_legacy_attribute = *sys.argv[1:4], sys.argv[4] == "legacy"
+if verb == "send":
+    kind = {"DataType": "String", "StringValue": "invoice"}
+    sqs.send_message(QueueUrl=queue, MessageBody=sys.stdin.read(), MessageAttributes={"kind": kind})
+else:
+    print(json.dumps(sqs.receive_message(QueueUrl=queue, MessageAttributeNames=["All"])["Messages"]))
+"""
+
+
+@pytest.fixture
+def extended(moto_server, bucket, queue):
+    """AWS's own extended client, in a process of its own: importing it changes boto3 for all."""
+    if importlib.util.find_spec("sqs_extended_client") is None:
+        pytest.skip("amazon-sqs-extended-client is not installed")
+
+    async def run(verb: str, given: str = "", style: str = "") -> bytes:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", EXTENDED, verb, bucket, queue, style),
+            env={**os.environ, "AWS_ENDPOINT_URL": moto_server.url},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        said, _ = await process.communicate(given.encode())
+        assert process.returncode == 0
+        return said
+
+    return run
+
+
+async def test_what_we_send_the_extended_client_reads(moto_server, objects, queue, extended):
+    out = Outbox()
+    message = Message({"text": "ä" * 300_000}, attributes={"kind": "invoice"})
+    await ClaimCheckSender(out, objects, threshold=1000).send(message)
+    moto_server.client("sqs").send_message(QueueUrl=queue, **as_sqs(out.sent[0]))
+    (received,) = json.loads(await extended("receive"))
+    assert json.loads(received["Body"]) == message.body
+    assert received["MessageAttributes"].keys() == {"kind"}
+
+
+@pytest.mark.parametrize("style", ["", "legacy"])
+async def test_what_the_extended_client_sends_we_read(moto_server, objects, queue, extended, style):
+    body = {"text": "ä" * 300_000}
+    await extended("send", json.dumps(body), style)
+    (received,) = moto_server.client("sqs").receive_message(QueueUrl=queue, MessageAttributeNames=["All"])["Messages"]
+    assert len(received["Body"]) < 300
+    got: list[Message] = []
+
+    async def handle(message: Message) -> None:
+        got.append(message)
+
+    await claim_checked(objects)(handle)(from_sqs(received))
+    assert got[0].body == body
+    assert got[0].attributes == {"kind": "invoice"}
+    with pytest.raises(Reject, match="allow-list"):
+        await claim_checked(objects, buckets=["another"])(handle)(from_sqs(received))
+
+
+async def test_the_pointer_is_the_published_format(objects, bucket):
+    """As AWS documents it, so that it holds where their library is not installed."""
+    out = Outbox()
+    await ClaimCheckSender(out, objects, threshold=0, prefix="claims/").send(Message("ä"))
+    written = as_sqs(out.sent[0])
+    key = json.loads(written["MessageBody"])[1]["s3Key"]
+    assert json.loads(written["MessageBody"]) == [
+        "software.amazon.payloadoffloading.PayloadS3Pointer",
+        {"s3BucketName": bucket, "s3Key": key},
+    ]
+    assert written["MessageAttributes"] == {"ExtendedPayloadSize": {"DataType": "Number", "StringValue": "4"}}
