@@ -18,7 +18,7 @@ rfq: $(READY)  ## run the RFQ service on the embedded transport; prints its URL
 	$(BIN)/python -m examples.rfq --transport memory --port $(PORT)
 
 test: $(READY) services  ## run all tests, against real services where they need them
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 soak: $(READY) services  ## run the long tests
 	$(BIN)/python -m pytest -m soak --timeout 1800

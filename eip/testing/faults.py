@@ -39,7 +39,7 @@ class FaultPlan:
     """
 
     seed: int = 0
-    """The same seed makes the same faults, where the run is otherwise the same: in virtual time, with `random` seeded."""
+    """The same seed makes the same faults, where the run is otherwise the same: virtual time, and `random` seeded."""
     duplicates: float = 0.0
     """A message sent is there twice."""
     reordering: float = 0.0
