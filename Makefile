@@ -6,6 +6,7 @@ PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3; do \
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+PEERS  := $(VENV)/.peers
 PORT   ?= 8080
 
 .DEFAULT_GOAL := help
@@ -31,7 +32,7 @@ lint: $(READY)  ## check style and layers
 types: $(READY)  ## check types
 	$(BIN)/mypy
 
-bench: $(READY)  ## a short tour of the benchmarks
+bench: $(PEERS)  ## a short tour of the benchmarks
 	$(BIN)/python -m benchmarks.runtime --quick
 	$(BIN)/python -m benchmarks.scatter_gather --quick
 	$(BIN)/python -m benchmarks.matching --quick
@@ -50,6 +51,10 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		--editable ".[aws,activemq,http,cli,otel,redis,postgres,zstd]" --group dev
 	@touch $(READY)
+
+$(PEERS): $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group bench
+	@touch $(PEERS)
 
 clean:  ## remove what was built and set up
 	rm -rf $(VENV) .services build dist *.egg-info artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis
