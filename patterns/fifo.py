@@ -1,0 +1,172 @@
+"""FIFO on the sender's side: deduplication ids, and places in the order for channels that have no message groups.
+
+    once = DeduplicatingSender(aws.queue("orders.fifo"))          # the same content is sent once in five minutes
+    placed = SequencingSender(broker.queue("orders"), store)      # each group's messages are numbered
+    Consumer(broker.queue("orders"), Resequencer(others, output=ordered, gap_timeout=600))  # and put in order
+
+What a FIFO channel does with a deduplication id (it drops a second message within five minutes; Amazon SQS Developer
+Guide, "Exactly-once processing") an idempotent receiver does anywhere: ``idempotent(store, key=deduplication_key)``.
+Missing numbers are the resequencer's to notice: it counts them as ``gaps`` and tells the next message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from pydantic import BaseModel
+
+from eip import clock
+from eip._ids import new_id
+from eip.channels import Sender
+from eip.clock import Duration, seconds
+from eip.codec import dump_json
+from eip.errors import ConfigurationError, InvalidMessage, StoreError
+from eip.message import Message, SequenceInfo
+from eip.stores.base import ABSENT, Store
+
+__all__ = ["DeduplicatingSender", "SequencingSender", "content_hash", "deduplication_key"]
+
+_LONGEST_ID: Final = 128
+"""Characters of a deduplication id, on SQS and SNS."""
+_CONFLICTS: Final = 100
+"""Changes by other processes that one of ours puts up with."""
+
+
+def content_hash(message: Message[Any]) -> str:
+    """SHA-256 of what the message says: type, source, group, attributes, and the body's bytes.
+
+    SQS's own content-based deduplication looks at the body alone, so that two jobs' ``{"status": "closed"}`` would be
+    one message. The same body with its keys in another order is another message.
+    """
+    said = (message.type, message.source, message.group_id)
+    attributes = sorted((name, type(value).__name__, repr(value)) for name, value in message.attributes.items())
+    return hashlib.sha256(dump_json([said, attributes]) + b"\n" + message.encode()).hexdigest()
+
+
+def deduplication_key(message: Message[Any]) -> str:
+    """What makes two messages the same to a FIFO channel: the deduplication id, or the id where there is none."""
+    return message.deduplication_id or message.id
+
+
+class DeduplicatingSender(Sender):
+    """Sends messages with deduplication ids that follow from what they say; a `Sender` itself.
+
+    A message that has a deduplication id keeps it. On a channel that does not deduplicate the id travels along, for the
+    receiver (`deduplication_key`).
+
+    Args:
+        sender: the destination.
+        key: gives the deduplication id; default: `content_hash`. Of an id of more than 128 characters, or with others
+            than SQS takes, its hash is taken.
+    """
+
+    def __init__(self, sender: Sender, *, key: Callable[[Message[Any]], str | None] = content_hash) -> None:
+        self.name, self.address, self.limits = sender.name, sender.address, sender.limits
+        self._sender, self._key = sender, key
+
+    async def send(self, *messages: Message[Any], **options: Any) -> None:
+        """Send with deduplication ids; see `Sender.send`. ``options`` (a queue's ``delay``) are passed on.
+
+        Raises `InvalidMessage` where ``key`` gives no text: nothing of this call was sent then.
+        """
+        await self._sender.send(*(self._identified(each) for each in messages), **options)
+
+    def _identified(self, message: Message[Any]) -> Message[Any]:
+        if message.deduplication_id is not None:
+            return message
+        key = self._key(message)
+        if not key or not isinstance(key, str):
+            raise InvalidMessage(f"message {message.id}: its deduplication key is {key!r}, not a text")
+        if len(key) > _LONGEST_ID or not all("!" <= each <= "~" for each in key):
+            key = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+        return message.replace(deduplication_id=key)
+
+
+class _Group(BaseModel):
+    """What was numbered in a group."""
+
+    run: str
+    """Sets this numbering apart from earlier ones of the group, which were forgotten."""
+    next: int = 0
+    """The next position."""
+    latest: list[str] = []
+    """The ids of the last messages, up to position ``next - 1``."""
+
+    def position(self, message_id: str) -> int | None:
+        """The position that a message got."""
+        if message_id not in self.latest:
+            return None
+        return self.next - len(self.latest) + self.latest.index(message_id)
+
+
+class SequencingSender(Sender):
+    """Numbers the messages of each group, so that a `Resequencer` can put them in order; a `Sender` itself.
+
+    The numbers of a group are without gaps, whichever process gives them: a message that is sent again after a failure,
+    with the same id, gets the number it had. A gap shows where a message was numbered and then never sent: by a process
+    that died, or gave up. A group that was idle for long is numbered anew, as another sequence.
+
+    Args:
+        sender: the destination.
+        store: of the numbers, shared by all processes that send to the destination.
+        remember: the latest messages of a group that keep their numbers when they are sent again.
+        idle: seconds (or timedelta) after which a group is forgotten that nothing was sent to; default 7 days, half of
+            what a resequencer knows a sequence for.
+
+    Raises:
+        ConfigurationError: less than one message is remembered, or for no time.
+    """
+
+    def __init__(
+        self, sender: Sender, store: Store, *, remember: int = 100, idle: Duration = timedelta(days=7)
+    ) -> None:
+        self._idle = seconds(idle)
+        if remember < 1 or self._idle <= 0:
+            raise ConfigurationError("at least one message is remembered, and for more than no time")
+        self.name, self.address, self.limits = sender.name, sender.address, sender.limits
+        self._sender, self._store, self._remember = sender, store, remember
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def send(self, *messages: Message[Any], **options: Any) -> None:
+        """Number the messages, then send them; see `Sender.send`. ``options`` (a queue's ``delay``) are passed on.
+
+        Raises:
+            InvalidMessage: a message without a group, or one that is part of a sequence already; none was numbered.
+            StoreError: the numbers cannot be had; nothing was sent.
+        """
+        groups: dict[str, list[str]] = {}
+        for message in messages:
+            if message.group_id is None or message.sequence is not None:
+                raise InvalidMessage(f"message {message.id} needs a group_id, and no sequence of its own")
+            groups.setdefault(message.group_id, []).append(message.id)
+        places: dict[tuple[str | None, str], SequenceInfo] = {}
+        for group, ids in groups.items():
+            async with self._lock(group):
+                numbered = await self._number(group, ids)
+            for each in ids:
+                places[group, each] = SequenceInfo(f"{group}/{numbered.run}", numbered.position(each) or 0)
+        placed = (message.replace(sequence=places[message.group_id, message.id]) for message in messages)
+        await self._sender.send(*placed, **options)
+
+    async def _number(self, group: str, ids: list[str]) -> _Group:
+        """The group, with positions for these messages."""
+        for _ in range(_CONFLICTS):
+            found = await self._store.get(group)
+            known = _Group(run=new_id()) if found is None else _Group.model_validate_json(found.value)
+            fresh = [each for each in dict.fromkeys(ids) if known.position(each) is None]
+            known.latest = [*known.latest, *fresh][-max(self._remember, len(ids)) :]
+            known.next += len(fresh)
+            version = ABSENT if found is None else found.version
+            value, until = known.model_dump_json().encode(), clock.now() + self._idle
+            if not fresh or await self._store.put(group, value, version=version, expires_at=until) is not None:
+                return known
+        raise StoreError(f"the numbers of group {group} change too fast")
+
+    def _lock(self, group: str) -> asyncio.Lock:
+        """Spares the senders of this process conflicts."""
+        return self._locks.setdefault(group, asyncio.Lock())
