@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.support.aws",
     "tests.support.activemq",
     "tests.support.chromium",
+    "tests.support.fault_proxy",
     "tests.support.kinesis",
     "tests.support.postgres",
     "tests.support.redis",

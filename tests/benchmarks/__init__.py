@@ -1,0 +1,1 @@
+"""The benchmarks run, and what they measure against answers as it should."""

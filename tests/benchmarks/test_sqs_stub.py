@@ -1,0 +1,76 @@
+"""The stub of SQS and SNS is one, as far as a benchmark needs it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from benchmarks import sqs_stub
+from eip import Consumer, Message
+from eip.errors import ChannelNotFound, TransportError
+from eip.transports.aws import AwsTransport
+
+
+@pytest.fixture(scope="module")
+def url():
+    with sqs_stub.running() as url:
+        yield url
+
+
+@pytest.fixture
+async def aws(url):
+    async with AwsTransport(region=sqs_stub.REGION, endpoint_url=url) as aws:
+        assert aws.account == sqs_stub.ACCOUNT
+        yield aws
+
+
+async def test_what_is_sent_and_published_is_consumed_and_counted(aws, url):
+    await sqs_stub.make_queue(aws, "orders")
+    topic = (await aws.call("sns", "CreateTopic", Name="events"))["TopicArn"]
+    await aws.call("sns", "Subscribe", TopicArn=topic, Protocol="sqs", Endpoint=aws.queue("orders").address)
+    seen: list[int] = []
+    done = asyncio.Event()
+
+    async def handle(message: Message) -> None:
+        assert message.attributes == {"kind": "a", "raw": b"\x00\xff"}
+        seen.append(message.body)
+        if len(seen) == 100:
+            done.set()
+
+    consumer = Consumer(aws.queue("orders"), handle)
+    task = asyncio.create_task(consumer.run())
+    await consumer.started.wait()
+    for number in range(50):
+        message = Message(number, attributes={"kind": "a", "raw": b"\x00\xff"})
+        await aws.queue("orders").send(message)
+        await aws.topic("events").send(message.with_body(50 + number))
+    await done.wait()
+    await consumer.stop()
+    await task
+    assert sorted(seen) == list(range(100))
+    told = sqs_stub.told(url)
+    assert told["messages"]["SendMessageBatch"] == told["messages"]["PublishBatch"] == 50
+    assert told["messages"]["ReceiveMessage"] == told["messages"]["DeleteMessageBatch"] == 100
+    assert told["ready_and_held"]["orders"] == [0, 0]
+
+
+async def test_a_lease_can_be_given_back_and_ends(aws):
+    await sqs_stub.make_queue(aws, "leases", VisibilityTimeout="1")
+    queue = aws.queue("leases")
+    await queue.send(Message("x"))
+    async with queue.receiver() as receiver:
+        (first,) = await receiver.receive(1)
+        await first.nack()
+        (second,) = await receiver.receive(1)
+        assert second.receive_count == 2
+        (third,) = await receiver.receive(1, wait=20)
+        assert third.receive_count == 3
+        await third.ack()
+
+
+async def test_what_it_does_not_know_it_refuses(aws):
+    with pytest.raises(ChannelNotFound):
+        await aws.queue("nowhere").send(Message("x"))
+    with pytest.raises(TransportError, match="UnsupportedOperation"):
+        await aws.call("sqs", "ListQueueTags", QueueUrl="x")
