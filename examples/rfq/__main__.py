@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import socket
+import ssl
 import sys
 from pathlib import Path
 
 import uvicorn
 
 from eip import run
+from eip.errors import ConfigurationError
+from examples.rfq.access import RateLimit, Tokens
 from examples.rfq.api import app
 from examples.rfq.booking import RideBooking
 from examples.rfq.store import Store
@@ -45,22 +48,65 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--state", type=Path, default=Path("rfq.sqlite"), help="the SQLite file (default: rfq.sqlite)")
     parser.add_argument("--unicorns", type=int, default=60, help="how many are simulated here (default: 60)")
     parser.add_argument("--seed", type=int, help="of the simulation; default: another one each time")
+    guard = parser.add_argument_group("access", "By default anybody who can reach the port may ask, over plain HTTP.")
+    guard.add_argument("--tls-certificate", type=Path, metavar="PEM", help="serve HTTPS with this certificate")
+    guard.add_argument("--tls-key", type=Path, metavar="PEM", help="its key; default: in the same file")
+    guard.add_argument(
+        "--tls-client-ca", type=Path, metavar="PEM", help="let in only clients with a certificate of these (mutual TLS)"
+    )
+    guard.add_argument("--tokens", type=Path, metavar="FILE", help="ask for tokens; see python -m examples.rfq.access")
+    guard.add_argument("--rate-limit", type=float, metavar="N", help="calls a second of one customer, or one address")
+    guard.add_argument(
+        "--trusted-proxy", default="", metavar="ADDRESS", help="believe the X-Forwarded headers of this proxy"
+    )
     options = parser.parse_args()
+    if options.rate_limit is not None and not 0 < options.rate_limit <= 1_000_000:
+        parser.error("--rate-limit is more than 0")
+    if options.tls_certificate is None and (options.tls_key or options.tls_client_ca):
+        parser.error("--tls-key and --tls-client-ca need --tls-certificate")
     if not 0 < options.rfq_seconds <= 3600 or options.unicorns < 0 or not 0 <= options.port < 65536:
         parser.error("--rfq-seconds is more than 0 and at most 3600, --unicorns not negative, --port a port")
     return options
 
 
-async def _serve(options: argparse.Namespace, sock: socket.socket) -> None:
+class _Access:
+    """What the options say about who may call; raises `ConfigurationError` or `OSError` where a file is wrong."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.tls = _tls(options) if options.tls_certificate else None
+        self.tokens = Tokens.load(options.tokens) if options.tokens else None
+        self.limit = RateLimit(options.rate_limit) if options.rate_limit else None
+        self.proxy: str = options.trusted_proxy
+
+    def config(self, booking: RideBooking) -> uvicorn.Config:
+        """The server's configuration."""
+        tls = self.tls
+        return uvicorn.Config(
+            app(booking, tokens=self.tokens, limit=self.limit),
+            log_level="warning",
+            timeout_graceful_shutdown=5,
+            forwarded_allow_ips=self.proxy,
+            ssl_context_factory=None if tls is None else lambda *_: tls,
+        )
+
+
+def _tls(options: argparse.Namespace) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=options.tls_client_ca)
+    context.load_cert_chain(options.tls_certificate, options.tls_key)
+    if options.tls_client_ca:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+async def _serve(options: argparse.Namespace, access: _Access, sock: socket.socket) -> None:
     store = Store(options.state)
     try:
         async with connected(options.transport, options.endpoint_url) as channels:
             booking = RideBooking(channels, store, rfq_seconds=options.rfq_seconds)
             herd = Herd(channels, size=options.unicorns, seed=options.seed, patience=min(20.0, options.rfq_seconds))
-            config = uvicorn.Config(app(booking), log_level="warning", timeout_graceful_shutdown=5)
-            host, port = sock.getsockname()[:2]
-            print(f"Wild Rydes: http://{host}:{port}/  (state in {options.state}; Ctrl-C ends it)", flush=True)
-            await run(booking, herd, _Server(uvicorn.Server(config), sock))
+            scheme, (host, port) = "https" if access.tls else "http", sock.getsockname()[:2]
+            print(f"Wild Rydes: {scheme}://{host}:{port}/  (state in {options.state}; Ctrl-C ends it)", flush=True)
+            await run(booking, herd, _Server(uvicorn.Server(access.config(booking)), sock))
     finally:
         store.close()
 
@@ -68,6 +114,11 @@ async def _serve(options: argparse.Namespace, sock: socket.socket) -> None:
 def main() -> int:
     """Run it; the process's exit code."""
     options = _arguments()
+    try:
+        access = _Access(options)
+    except (ConfigurationError, OSError) as error:
+        print(f"Cannot start: {error}", file=sys.stderr)
+        return 1
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -76,7 +127,7 @@ def main() -> int:
         print(f"Port {options.port} is taken ({error.strerror}); choose another one: --port N", file=sys.stderr)
         return 1
     sock.listen(1024)
-    asyncio.run(_serve(options, sock))
+    asyncio.run(_serve(options, access, sock))
     return 0
 
 

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from eip import clock
+from examples.rfq.access import Guard, RateLimit, Tokens, caller
 from examples.rfq.booking import RideBooking
 from examples.rfq.model import RideRequest, as_json, located
 from examples.rfq.openapi import document
+from examples.rfq.problems import HANDLERS, Problem
 from examples.rfq.store import Rfq
 
 __all__ = ["app"]
 
 _LARGEST: Final = 16 * 1024
 """Bytes of a request's body."""
+_SLOWEST: Final = 10.0
+"""Seconds that a request's body may take."""
+_SILENCE: Final = 15.0
+"""Seconds after which a stream of events says that it is still there."""
+_ID: Final = re.compile(r"[\w-]{1,64}", re.ASCII)
 _PAGE: Final = Path(__file__).with_name("page.html")
 _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'",
@@ -33,18 +43,18 @@ _HEADERS: Final = {
 }
 
 
-class Problem(Exception):
-    """A problem document (RFC 9457)."""
-
-    def __init__(self, status: int, title: str, detail: str = "", **more: Any) -> None:
-        super().__init__(title)
-        self.status = status
-        self.document = {"type": "about:blank", "title": title, "status": status, "detail": detail or title, **more}
+_PUBLIC: Final = frozenset(("/", "/healthz", "/openapi.json"))
 
 
-def app(booking: RideBooking) -> Starlette:
-    """The application, on a booking service that runs beside it."""
-    api = _Api(booking)
+def app(booking: RideBooking, *, tokens: Tokens | None = None, limit: RateLimit | None = None) -> Starlette:
+    """The application, on a booking service that runs beside it.
+
+    Args:
+        booking: what it is the front of.
+        tokens: whose they are sees their own RFQs; None: everybody sees all.
+        limit: how often one may call; None: as often as they like.
+    """
+    api = _Api(booking, secured=tokens is not None)
     return Starlette(
         routes=[
             Route("/", api.page),
@@ -56,35 +66,21 @@ def app(booking: RideBooking) -> Starlette:
             Route("/rfqs/{rfq}/result", api.result),
             Route("/rfqs/{rfq}/events", api.events),
         ],
-        exception_handlers={Problem: _problem, HTTPException: _http_problem, Exception: _failure},
+        exception_handlers=HANDLERS,
+        middleware=[Middleware(Guard, public=_PUBLIC, tokens=tokens, limit=limit)],
     )
 
 
-async def _problem(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem)
-    return JSONResponse(error.document, error.status, media_type="application/problem+json")
-
-
-async def _http_problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    response = await _problem(request, Problem(error.status_code, error.detail, path=request.url.path))
-    response.headers.update(error.headers or {})
-    return response
-
-
-async def _failure(request: Request, _: Exception) -> Response:
-    return await _problem(request, Problem(500, "Internal error", "the request could not be served; try again"))
-
-
 class _Api:
-    def __init__(self, booking: RideBooking) -> None:
+    def __init__(self, booking: RideBooking, *, secured: bool) -> None:
         self._booking = booking
+        self._document = document(secured=secured)
 
     async def page(self, _: Request) -> Response:
         return HTMLResponse(_PAGE.read_text(encoding="utf-8"), headers=_HEADERS)
 
     async def openapi(self, _: Request) -> Response:
-        return JSONResponse(document())
+        return JSONResponse(self._document)
 
     async def health(self, _: Request) -> Response:
         return JSONResponse({"status": "ok", "unicorns": len(self._booking.unicorns)})
@@ -100,6 +96,9 @@ class _Api:
 
     async def create(self, request: Request) -> Response:
         ride = _ride(await _body(request))
+        who = caller(request)
+        if who is not None and not who.sees(ride.customer):
+            raise Problem(403, "Not allowed", "the token is not of this customer")
         rfq = await self._booking.request(ride)
         wait = max(1, round((rfq.eta - clock.now()) / 2))
         headers = {"Location": _url(request, rfq.id), "Retry-After": str(wait)}
@@ -122,10 +121,12 @@ class _Api:
         """Server-sent events: each quote once, and the completion."""
         rfq = self._found(request)
         return StreamingResponse(
-            self._events(request, rfq.id), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+            _kept_alive(self._events(request, rfq.id)),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
 
-    async def _events(self, request: Request, identity: str) -> AsyncIterator[str]:
+    async def _events(self, request: Request, identity: str) -> AsyncGenerator[str, None]:
         sent = 0
         async for rfq in self._booking.changes(identity):
             quotes = self._booking.quotes(identity)
@@ -151,14 +152,31 @@ class _Api:
         }
 
     def _found(self, request: Request) -> Rfq:
-        rfq = self._booking.get(request.path_params["rfq"])
-        if rfq is None:
+        """The RFQ, where it is there for this caller; what is another's is not told from what is not there."""
+        identity, who = request.path_params["rfq"], caller(request)
+        rfq = self._booking.get(identity) if _ID.fullmatch(identity) else None
+        if rfq is None or (who is not None and not who.sees(rfq.request.customer)):
             raise Problem(404, "No such RFQ", "its id is unknown here")
         return rfq
 
 
 def _event(kind: str, data: dict[str, Any]) -> str:
     return f"event: {kind}\ndata: {json.dumps(data)}\n\n"
+
+
+async def _kept_alive(events: AsyncGenerator[str, None]) -> AsyncIterator[str]:
+    """The events, and comments where there is none for long: proxies close what is silent."""
+    async with aclosing(events):
+        while True:
+            following = asyncio.ensure_future(anext(events, None))
+            try:
+                while not (await asyncio.wait((following,), timeout=_SILENCE))[0]:
+                    yield ": \n\n"
+            finally:
+                following.cancel()
+            if (event := following.result()) is None:
+                return
+            yield event
 
 
 def _url(request: Request, rfq: str, rest: str = "") -> str:
@@ -187,10 +205,14 @@ async def _body(request: Request) -> bytes:
     if kind != "application/json" and not kind.endswith("+json"):
         raise Problem(415, "Unsupported media type", "send application/json")
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _LARGEST:
-            raise Problem(413, "Body too large", f"at most {_LARGEST:,} bytes")
+    try:
+        async with asyncio.timeout(_SLOWEST):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > _LARGEST:
+                    raise Problem(413, "Body too large", f"at most {_LARGEST:,} bytes")
+    except TimeoutError:
+        raise Problem(408, "Body too slow", f"it may take {_SLOWEST:g} s") from None
     return bytes(body)
 
 

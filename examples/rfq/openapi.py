@@ -1,4 +1,4 @@
-"""The API's OpenAPI 3.1 document."""
+"""The API's OpenAPI 3.1 document: every route, every answer (a test compares them)."""
 
 from __future__ import annotations
 
@@ -8,109 +8,149 @@ from examples.rfq.model import Quote, RideRequest
 
 __all__ = ["document"]
 
-
-def _response(description: str, schema: dict[str, Any] | None = None, kind: str = "application/json") -> dict[str, Any]:
-    return {"description": description, **({"content": {kind: {"schema": schema}}} if schema else {})}
+_JSON = "application/json"
 
 
 def _ref(name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+def _object(*optional: str, **properties: Any) -> dict[str, Any]:
+    """A JSON object; all is required but what is said to be optional. ``_`` in names stands for ``-``."""
+    named = {name.strip("_").replace("_", "-"): schema for name, schema in properties.items()}
+    return {"type": "object", "required": [name for name in named if name not in optional], "properties": named}
+
+
+def _array(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+_TEXT = {"type": "string"}
+_COUNT = {"type": "integer", "minimum": 0}
+_NUMBER = {"type": "number"}
+_TIME = {"type": "string", "format": "date-time"}
+_LINKS = {"type": "object", "required": ["self"], "additionalProperties": _TEXT}
+
+_SCHEMAS = {
+    "RideRequest": RideRequest.model_json_schema(by_alias=True),
+    "Quote": Quote.model_json_schema(),
+    "Asked": _object(links=_LINKS, status={"const": "running"}, eta=_TIME),
+    "Running": _object(links=_LINKS, status={"const": "running"}, eta=_TIME, responses_received=_COUNT),
+    "Result": _object(
+        links=_LINKS,
+        status={"const": "complete"},
+        from_=_TEXT,
+        to=_TEXT,
+        customer=_TEXT,
+        responses_received=_COUNT,
+        expected={"type": ["integer", "null"]},
+        quotes=_array(_ref("Quote")),
+    ),
+    "Place": _object(place=_TEXT, x=_NUMBER, y=_NUMBER, unicorns=_COUNT),
+    "Health": _object(status={"const": "ok"}, unicorns=_COUNT),
+    "Event": _object(event={"enum": ["quote", "progress", "complete"]}, data=_TEXT),
+    "Problem": _object(type=_TEXT, title=_TEXT, status={"type": "integer"}, detail=_TEXT),
+}
+
+
+def _answer(description: str, schema: dict[str, Any] | None = None, kind: str = _JSON) -> dict[str, Any]:
+    return {"description": description, **({"content": {kind: {"schema": schema}}} if schema else {})}
+
+
 def _problem(description: str) -> dict[str, Any]:
-    return _response(description, _ref("Problem"), "application/problem+json")
+    return _answer(description, _ref("Problem"), "application/problem+json")
 
 
-def document() -> dict[str, Any]:
-    """The document."""
-    rfq = {"name": "rfq", "in": "path", "required": True, "schema": {"type": "string"}}
-    links = {"type": "object", "required": ["self"], "additionalProperties": {"type": "string"}}
-    running = {
-        "type": "object",
-        "required": ["links", "status", "eta"],
-        "properties": {
-            "links": links,
-            "status": {"const": "running"},
-            "eta": {"type": "string", "format": "date-time"},
-            "responses-received": {"type": "integer", "minimum": 0},
-        },
-    }
-    result = {
-        "type": "object",
-        "required": ["links", "from", "to", "customer", "quotes"],
-        "properties": {
-            "links": links,
-            "status": {"const": "complete"},
-            "from": {"type": "string"},
-            "to": {"type": "string"},
-            "customer": {"type": "string"},
-            "responses-received": {"type": "integer"},
-            "expected": {"type": ["integer", "null"]},
-            "quotes": {"type": "array", "items": _ref("Quote")},
-        },
-    }
-    problem = {
-        "type": "object",
-        "required": ["type", "title", "status", "detail"],
-        "properties": {
-            "type": {"type": "string"},
-            "title": {"type": "string"},
-            "status": {"type": "integer"},
-            "detail": {"type": "string"},
-        },
-    }
-    unknown = _problem("No such RFQ")
+def _found(what: str, name: str) -> dict[str, dict[str, Any]]:
+    return {"200": _answer(what, _ref(name))}
+
+
+_UNKNOWN = {"404": _problem("No such RFQ, or another customer's")}
+_GUARDED = {
+    "401": _problem("A valid token is needed (where the service asks for tokens)"),
+    "403": _problem("The token is not for this"),
+    "429": _problem("Too many requests; see Retry-After"),
+}
+_BODY = {
+    "400": _problem("The body is not JSON"),
+    "408": _problem("The body took too long"),
+    "413": _problem("The body is too large"),
+    "415": _problem("The body is of another media type"),
+    "422": _problem("The body is not valid"),
+}
+
+
+def _operation(summary: str, answers: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """An operation that needs a token where there are tokens."""
+    return {"summary": summary, "responses": {**answers, **_GUARDED}, **more}
+
+
+def _public(summary: str, answers: dict[str, Any]) -> dict[str, Any]:
+    return {"summary": summary, "responses": answers, "security": []}
+
+
+def _takes(schema: str) -> dict[str, Any]:
+    return {"required": True, "content": {_JSON: {"schema": _ref(schema)}}}
+
+
+def _parameter(name: str, where: str, **schema: Any) -> dict[str, Any]:
+    return {"name": name, "in": where, "required": True, "schema": {"type": "string", **schema}}
+
+
+_RFQ = [_parameter("rfq", "path")]
+_PATHS: dict[str, dict[str, Any]] = {
+    "/": {"get": _public("The page", {"200": _answer("A page for people", _TEXT, "text/html")})},
+    "/openapi.json": {"get": _public("This document", {"200": _answer("OpenAPI 3.1", {"type": "object"})})},
+    "/healthz": {"get": _public("Whether it runs", _found("It does", "Health"))},
+    "/city": {
+        "get": _operation(
+            "Where a place is",
+            {**_found("On the map, from 0 to 1", "Place"), "422": _problem("The place is not valid")},
+            parameters=[_parameter("place", "query", minLength=1, maxLength=200)],
+        )
+    },
+    "/rfqs": {
+        "post": _operation(
+            "Ask all unicorns near the start for quotes",
+            {"202": _answer("Quotes are being gathered", _ref("Asked")), **_BODY},
+            requestBody=_takes("RideRequest"),
+        )
+    },
+    "/rfqs/{rfq}": {
+        "get": _operation(
+            "How far the RFQ is",
+            {**_found("Quotes are being gathered", "Running"), "303": _answer("Complete: see the result"), **_UNKNOWN},
+            parameters=_RFQ,
+        )
+    },
+    "/rfqs/{rfq}/result": {
+        "get": _operation(
+            "The quotes of a complete RFQ", {**_found("The quotes", "Result"), **_UNKNOWN}, parameters=_RFQ
+        )
+    },
+    "/rfqs/{rfq}/events": {
+        "get": _operation(
+            "Progress as server-sent events: quote, progress, complete",
+            {"200": _answer("Events", _ref("Event"), "text/event-stream"), **_UNKNOWN},
+            parameters=_RFQ,
+        )
+    },
+}
+
+
+def document(*, secured: bool) -> dict[str, Any]:
+    """The document.
+
+    Args:
+        secured: whether the service asks for tokens.
+    """
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Wild Rydes requests for quotes", "version": "1.0.0"},
-        "paths": {
-            "/rfqs": {
-                "post": {
-                    "summary": "Ask all unicorns near the start for quotes",
-                    "requestBody": {
-                        "required": True,
-                        "content": {"application/json": {"schema": _ref("RideRequest")}},
-                    },
-                    "responses": {
-                        "202": _response("Quotes are being gathered", running),
-                        "400": _problem("The body is not JSON"),
-                        "413": _problem("The body is too large"),
-                        "415": _problem("The body is of another media type"),
-                        "422": _problem("The request is not valid"),
-                    },
-                }
-            },
-            "/rfqs/{rfq}": {
-                "get": {
-                    "summary": "How far the RFQ is",
-                    "parameters": [rfq],
-                    "responses": {
-                        "200": _response("Quotes are being gathered", running),
-                        "303": _response("Complete: see the result"),
-                        "404": unknown,
-                    },
-                }
-            },
-            "/rfqs/{rfq}/result": {
-                "get": {
-                    "summary": "The quotes of a complete RFQ",
-                    "parameters": [rfq],
-                    "responses": {"200": _response("The quotes", result), "404": unknown},
-                }
-            },
-            "/rfqs/{rfq}/events": {
-                "get": {
-                    "summary": "Progress as server-sent events: quote, progress, complete",
-                    "parameters": [rfq],
-                    "responses": {"200": _response("Events", {"type": "string"}, "text/event-stream"), "404": unknown},
-                }
-            },
-        },
+        "info": {"title": "Wild Rydes requests for quotes", "version": "1.1.0"},
+        "paths": _PATHS,
+        "security": [{"token": []}] if secured else [],
         "components": {
-            "schemas": {
-                "RideRequest": RideRequest.model_json_schema(by_alias=True),
-                "Quote": Quote.model_json_schema(),
-                "Problem": problem,
-            }
+            "schemas": _SCHEMAS,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }

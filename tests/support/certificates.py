@@ -1,4 +1,4 @@
-"""A self-signed certificate for loopback, as PEM for clients and PKCS#12 for a JVM."""
+"""Certificates for loopback: a self-signed one for a JVM, and an authority that issues them."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, pkcs12
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    pkcs12,
+)
 from cryptography.x509.oid import NameOID
 
 KEYSTORE_PASSWORD = "changeit"
 
 
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """Writes `server.pem` (the certificate) and `server.p12` (with its key) and returns both paths."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+def _builder(name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    """A certificate for loopback under the name, valid from an hour ago for two days."""
     now = datetime.now(UTC)
-    certificate = (
+    return (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(_named(name))
+        .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
@@ -32,6 +36,18 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
             x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
             critical=False,
         )
+    )
+
+
+def _named(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """Writes `server.pem` (the certificate) and `server.p12` (with its key) and returns both paths."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = (
+        _builder("localhost", _named("localhost"), key)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
@@ -40,3 +56,31 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
     secret = BestAvailableEncryption(KEYSTORE_PASSWORD.encode())
     keystore.write_bytes(pkcs12.serialize_key_and_certificates(b"server", key, certificate, None, secret))
     return pem, keystore
+
+
+class Authority:
+    """Issues certificates for servers and clients on loopback; `certificate` is what trusts them."""
+
+    def __init__(self, folder: Path, name: str = "authority") -> None:
+        self._folder, self._name = folder, _named(name)
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        signed = (
+            _builder(name, self._name, self._key)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+        self.certificate = folder / f"{name}.pem"
+        self.certificate.write_bytes(signed.public_bytes(Encoding.PEM))
+
+    def issue(self, name: str) -> Path:
+        """A PEM file with a certificate and its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        issued = (
+            _builder(name, self._name, key)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+        plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        pem = self._folder / f"{name}.pem"
+        pem.write_bytes(issued.public_bytes(Encoding.PEM) + plain)
+        return pem

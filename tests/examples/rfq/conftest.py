@@ -1,4 +1,4 @@
-"""The booking service is tested in virtual time; the process, by HTTP, is not."""
+"""The booking service and the API in this process are tested in virtual time; the service as a process is not."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from eip.testing import VirtualTimeLoop
 
 
 def pytest_asyncio_loop_factories(config, item):
-    virtual = item.module.__name__.endswith("test_booking")
+    virtual = item.module.__name__.endswith(("test_booking", "test_api"))
     return {"virtual": VirtualTimeLoop} if virtual else {"real": asyncio.SelectorEventLoop}

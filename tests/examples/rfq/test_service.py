@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,23 +18,8 @@ RIDE = {"from": "Alexanderplatz", "to": "Tempelhofer Feld", "customer": "Ada"}
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
     with running(tmp_path_factory.mktemp("rfq") / "rfq.sqlite", "--rfq-seconds", "2", "--unicorns", "120") as started:
-        _everyone_there(started, 120)
+        started.everyone_there(120)
         yield started
-
-
-def _everyone_there(service: Service, unicorns: int) -> None:
-    deadline = time.monotonic() + 20
-    while service.client.get("/healthz").json()["unicorns"] < unicorns:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def _follow(service: Service, link: str) -> Any:
-    """Poll until it is complete; the result."""
-    while (answer := service.client.get(link)).status_code == 200:
-        time.sleep(0.05)
-    assert answer.status_code == 303
-    return service.client.get(answer.headers["location"]).json()
 
 
 def test_a_customer_gets_quotes(service):
@@ -50,7 +34,7 @@ def test_a_customer_gets_quotes(service):
     assert status.status_code == 200
     assert set(status.json()) == {"links", "status", "responses-received", "eta"}
     assert service.client.get(told["links"]["result"]).status_code == 404
-    result = _follow(service, told["links"]["self"])
+    result = service.follow(told["links"]["self"])
     assert {name: result[name] for name in RIDE} == RIDE
     assert result["quotes"]
     assert {"unicorn", "name", "price", "minutes"} == set(result["quotes"][0])
@@ -60,7 +44,7 @@ def test_a_customer_gets_quotes(service):
 def test_the_duration_can_be_set_for_each_request(service):
     start = time.monotonic()
     asked = service.client.post("/rfqs", json={**RIDE, "duration": 1})
-    _follow(service, asked.json()["links"]["self"])
+    service.follow(asked.json()["links"]["self"])
     assert time.monotonic() - start < 1.9
 
 
@@ -84,7 +68,7 @@ def test_many_at_once(service):
     links = [
         service.client.post("/rfqs", json={**RIDE, "customer": f"c{n}"}).json()["links"]["self"] for n in range(50)
     ]
-    results = [_follow(service, link) for link in links]
+    results = [service.follow(link) for link in links]
     assert [result["customer"] for result in results] == [f"c{n}" for n in range(50)]
     assert all(result["quotes"] for result in results)
 
@@ -143,7 +127,7 @@ def test_killing_it_loses_neither_the_request_nor_the_quotes(tmp_path):
     state = tmp_path / "rfq.sqlite"
     options = ("--rfq-seconds", "5", "--unicorns", "120")
     with running(state, *options) as first:
-        _everyone_there(first, 120)
+        first.everyone_there(120)
         link = first.client.post("/rfqs", json=RIDE).json()["links"]["self"]
         path = link.split("/", 3)[3]
         while first.client.get(link).json()["responses-received"] < 2:
@@ -154,7 +138,7 @@ def test_killing_it_loses_neither_the_request_nor_the_quotes(tmp_path):
         status = second.client.get(f"/{path}")
         assert status.status_code == 200
         assert status.json()["responses-received"] >= 2
-        result = _follow(second, f"/{path}")
+        result = second.follow(f"/{path}")
         unicorns = [quote["unicorn"] for quote in result["quotes"]]
         assert unicorns[: len(before)] == before
         assert len(set(unicorns)) == len(unicorns)

@@ -1,0 +1,210 @@
+"""Who calls, and how often they may: bearer tokens, a rate limit, and no calls from other sites' pages.
+
+A token file holds digests only. ``python -m examples.rfq.access FILE NAME`` makes a token, prints it once and adds its
+digest to the file. A customer sees the RFQs of their own name; an operator sees the operations view and no RFQ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import hmac
+import math
+import secrets
+import sys
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from eip.errors import ConfigurationError
+from examples.rfq.model import Text
+from examples.rfq.problems import Problem
+
+__all__ = ["Caller", "Guard", "RateLimit", "Tokens", "caller"]
+
+_REMEMBERED: Final = 10_000
+"""Callers whose rate is known; the one who called longest ago is forgotten first."""
+_SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS"))
+_OPERATIONS: Final = "/operations/"
+"""Under it is what only operators may call."""
+_STATIC: Final = "/static/"
+
+Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who a token belongs to."""
+
+    name: str
+    operator: bool = False
+
+    def sees(self, customer: str) -> bool:
+        """Whether the customer's RFQs are theirs to see."""
+        return not self.operator and self.name == customer
+
+
+class Tokens(BaseModel):
+    """A token file: by name, the SHA-256 of each token. Tokens are random, so a plain digest cannot be turned back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    customers: dict[Text, Digest] = Field(default_factory=dict)
+    operators: dict[Text, Digest] = Field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: Path) -> Tokens:
+        """Read a token file; raises `ConfigurationError` where it is none."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error.errors(include_input=False)[0]["msg"]
+            raise ConfigurationError(f"{path} is no token file: {reason}") from None
+
+    def save(self, path: Path) -> None:
+        """Write the file, for its owner only, in one step."""
+        fresh = path.with_name(f"{path.name}.new")
+        fresh.touch(mode=0o600)
+        fresh.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        fresh.replace(path)
+
+    def grant(self, name: str, *, operator: bool = False) -> str:
+        """A new token for the name, in place of its former one."""
+        token = secrets.token_urlsafe(32)
+        (self.operators if operator else self.customers)[name] = _digest(token)
+        return token
+
+    def owner(self, token: str) -> Caller | None:
+        """Whose token it is, or None; takes the same time whoever it is."""
+        given, found = _digest(token), None
+        for operator, known in ((False, self.customers), (True, self.operators)):
+            for name, digest in known.items():
+                if hmac.compare_digest(digest, given):
+                    found = Caller(name=name, operator=operator)
+        return found
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+class RateLimit:
+    """A token bucket for each caller.
+
+    Args:
+        rate: calls a second, in the long run; after a rest, twice as many (at least one) may come at once.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate, self._burst = rate, max(1.0, 2 * rate)
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        """By caller, how much was left and when."""
+
+    def take(self, key: str) -> float:
+        """Note a call; the seconds after which it may be tried again, 0 where it may be made now."""
+        now = asyncio.get_running_loop().time()
+        left, then = self._buckets.pop(key, (self._burst, now))
+        left = min(self._burst, left + (now - then) * self._rate)
+        wait = max(0.0, (1 - left) / self._rate)
+        self._buckets[key] = (left if wait else left - 1, now)
+        if len(self._buckets) > _REMEMBERED:
+            self._buckets.popitem(last=False)
+        return wait
+
+
+def caller(request: Request) -> Caller | None:
+    """Who calls; None where no tokens are asked for."""
+    found: Caller | None = request.scope.get("caller")
+    return found
+
+
+class Guard:
+    """ASGI middleware: lets a request in, or answers it with a problem document.
+
+    Args:
+        app: what it guards.
+        public: paths that anybody may call at any rate, besides those of static files.
+        tokens: who may call what; None: anybody may call anything.
+        limit: how often a caller (without tokens: an address) may call; None: as often as they like.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, public: frozenset[str], tokens: Tokens | None = None, limit: RateLimit | None = None
+    ) -> None:
+        self._app, self._public, self._tokens, self._limit = app, public, tokens, limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] == "http":
+            try:
+                self._admit(Request(scope))
+            except Problem as problem:
+                await problem.response()(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _admit(self, request: Request) -> None:
+        _refuse_other_sites(request)
+        path: str = request.scope["path"]
+        if path in self._public or path.startswith(_STATIC):
+            return
+        known = self._known(request)
+        host = request.client.host if request.client else ""
+        wait = self._limit.take(f"caller {known.name}" if known else f"host {host}") if self._limit else 0.0
+        if wait:
+            seconds = math.ceil(wait)
+            retry = {"Retry-After": str(seconds)}
+            raise Problem(429, "Too many requests", f"try again in {seconds} s", headers=retry)
+        if self._tokens is None:
+            return
+        if known is None:
+            challenge = {"WWW-Authenticate": 'Bearer realm="rfq"'}
+            raise Problem(401, "Token required", "send a valid token: Authorization: Bearer …", headers=challenge)
+        if known.operator is not path.startswith(_OPERATIONS):
+            who = "operators" if path.startswith(_OPERATIONS) else "customers"
+            raise Problem(403, "Not allowed", f"this is for {who}")
+        request.scope["caller"] = known
+
+    def _known(self, request: Request) -> Caller | None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if self._tokens is None or scheme.lower() != "bearer":
+            return None
+        return self._tokens.owner(token.strip())
+
+
+def _refuse_other_sites(request: Request) -> None:
+    """A browser names the page that a write comes from; only our own may."""
+    origin = request.headers.get("origin")
+    if request.method in _SAFE or origin is None:
+        return
+    if urlsplit(origin).netloc != request.headers.get("host"):
+        raise Problem(403, "Cross-site request", "pages of other sites may not call this")
+
+
+def main() -> int:
+    """Make a token; the process's exit code."""
+    parser = argparse.ArgumentParser(prog="python -m examples.rfq.access", description="Make a token.")
+    parser.add_argument("file", type=Path, help="the token file; made where there is none")
+    parser.add_argument("name", help="the customer's name, as in their requests")
+    parser.add_argument("--operator", action="store_true", help="for the operations view instead")
+    options = parser.parse_args()
+    try:
+        tokens = Tokens.load(options.file) if options.file.exists() else Tokens()
+        token = tokens.grant(options.name.strip(), operator=options.operator)
+        tokens.model_validate(tokens.model_dump()).save(options.file)
+    except (ConfigurationError, ValidationError, OSError) as error:
+        print(f"no token made: {error}", file=sys.stderr)
+        return 1
+    print(token)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""Problem documents (RFC 9457): whatever is refused is refused in the same shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+__all__ = ["HANDLERS", "Problem"]
+
+
+class Problem(Exception):
+    """A refusal.
+
+    Args:
+        status: the HTTP status.
+        title: the same for every occurrence.
+        detail: what is wrong this time, for people.
+        headers: of the response.
+        more: members of the document besides.
+    """
+
+    def __init__(
+        self, status: int, title: str, detail: str = "", *, headers: Mapping[str, str] | None = None, **more: Any
+    ) -> None:
+        super().__init__(title)
+        self.status, self.headers = status, headers
+        self.document = {"type": "about:blank", "title": title, "status": status, "detail": detail or title, **more}
+
+    def response(self) -> Response:
+        """As it is sent."""
+        return JSONResponse(self.document, self.status, self.headers, media_type="application/problem+json")
+
+
+async def _problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return error.response()
+
+
+async def _http_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return Problem(error.status_code, error.detail, headers=error.headers, path=request.url.path).response()
+
+
+async def _failure(_: Request, __: Exception) -> Response:
+    return Problem(500, "Internal error", "the request could not be served; try again").response()
+
+
+HANDLERS = {Problem: _problem, HTTPException: _http_problem, Exception: _failure}
+"""For Starlette's ``exception_handlers``."""
