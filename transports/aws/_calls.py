@@ -7,7 +7,7 @@ leaner client can take the hot operations over later without the drivers noticin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -38,7 +38,7 @@ from eip.errors import (
 from eip.metering import Meter
 from eip.retry import Backoff
 
-__all__ = ["Calls", "entry_error", "error_of"]
+__all__ = ["Calls", "Measure", "entry_error", "error_of"]
 
 _RETRY: Final = Backoff(base=0.1, cap=5.0)
 _ATTEMPTS: Final = 8
@@ -65,6 +65,13 @@ _CODES: Final[dict[type[EipError], str]] = {
 _KINDS: Final = {code: kind for kind, codes in _CODES.items() for code in codes.split()}
 _OF_A_LEASE: Final = ("receipt handle", "visibilitytimeout", "visibility timeout")
 """Said by the service of a lease that has ended, under the code of an invalid parameter."""
+
+
+_BILLED_AS: Final = {"events": "eventbridge"}
+"""The SDK's name of a service, and the one on the bill."""
+
+Measure = Callable[[Mapping[str, Any]], tuple[int, int, int]]
+"""Reads messages, bytes and billed requests off an answer."""
 
 
 class _Unanswered(ConnectionLost):
@@ -136,13 +143,15 @@ class Calls:
         messages: int = 0,
         size: int = 0,
         units: int = 1,
+        heartbeats: int = 0,
+        measure: Measure | None = None,
         retry: bool = True,
         **parameters: Any,
     ) -> dict[str, Any]:
         """The answer of the service; raises an error of `eip.errors`.
 
-        Transient failures are tried again, save where ``retry`` is False. ``messages``, ``size`` (bytes) and ``units``
-        (billed requests) are for the meter.
+        Transient failures are tried again, save where ``retry`` is False. ``messages``, ``size`` (bytes), ``units``
+        (billed requests) and ``heartbeats`` are for the meter; ``measure`` reads the first three off the answer.
         """
         attempt = 0
         while True:
@@ -155,7 +164,17 @@ class Calls:
                 await asyncio.sleep(_RETRY.delay(attempt))
             else:
                 if self._meter is not None:
-                    self._meter.record(service, channel, operation, messages=messages, size=size, units=units)
+                    if measure is not None:
+                        messages, size, units = measure(answer)
+                    self._meter.record(
+                        _BILLED_AS.get(service, service),
+                        channel,
+                        operation,
+                        messages=messages,
+                        size=size,
+                        units=units,
+                        heartbeats=heartbeats,
+                    )
                 return answer
 
     async def _once(self, service: str, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:

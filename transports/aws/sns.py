@@ -79,7 +79,7 @@ class SnsTopic(Topic):
             PublishBatchRequestEntries=[{"Id": str(index), **entry.payload} for index, entry in enumerate(entries)],
             messages=len(entries),
             size=size,
-            units=sum(units_of(entry.size) for entry in entries),
+            units=units_of(size),
             retry=False,
         )
         return outcomes_of(answer, len(entries))

@@ -284,7 +284,7 @@ class SqsReceiver(Receiver):
         attempt = 1
         while True:
             try:
-                answer = await self._queue.call("ReceiveMessage", retry=False, **parameters)
+                answer = await self._queue.call("ReceiveMessage", retry=False, measure=_received, **parameters)
             except ConnectionLost:
                 if not self.ordered or attempt == _RECEIVE_ATTEMPTS:
                     raise
@@ -337,13 +337,19 @@ class SqsReceiver(Receiver):
         return await self._change(deliveries, delay)
 
     async def _extend(self, deliveries: Sequence[Delivery], seconds: float) -> Sequence[Unsettled]:
-        return await self._change(deliveries, seconds)
+        return await self._change(deliveries, seconds, heartbeat=True)
 
-    async def _change(self, deliveries: Sequence[Delivery], seconds: float) -> Sequence[Unsettled]:
+    async def _change(
+        self, deliveries: Sequence[Delivery], seconds: float, *, heartbeat: bool = False
+    ) -> Sequence[Unsettled]:
         visibility = min(math.ceil(seconds), _LONGEST_LEASE)
-        return await self._batches("ChangeMessageVisibilityBatch", deliveries, VisibilityTimeout=visibility)
+        return await self._batches(
+            "ChangeMessageVisibilityBatch", deliveries, heartbeat=heartbeat, VisibilityTimeout=visibility
+        )
 
-    async def _batches(self, operation: str, deliveries: Sequence[Delivery], **each: Any) -> list[Unsettled]:
+    async def _batches(
+        self, operation: str, deliveries: Sequence[Delivery], *, heartbeat: bool = False, **each: Any
+    ) -> list[Unsettled]:
         """The operation on all, ten a call, one call after the other so that their order is kept."""
         failed: list[Unsettled] = []
         for start in range(0, len(deliveries), 10):
@@ -355,7 +361,9 @@ class SqsReceiver(Receiver):
                 if isinstance(delivery, SqsDelivery)
             ]
             try:
-                answer = await self._queue.call(operation, Entries=entries, messages=len(entries))
+                answer = await self._queue.call(
+                    operation, Entries=entries, messages=len(entries), heartbeats=len(entries) if heartbeat else 0
+                )
             except Exception as error:  # noqa: BLE001 - reported for each
                 failed += [Unsettled(delivery, error) for delivery in batch]
                 continue
@@ -413,6 +421,20 @@ def outcomes_of(answer: Mapping[str, Any], count: int) -> list[Outcome]:
     for entry in answer.get("Failed") or ():
         outcomes[int(entry["Id"])] = entry_error(entry)
     return outcomes
+
+
+def _received(answer: Mapping[str, Any]) -> tuple[int, int, int]:
+    """The messages of an answer, their bytes with attributes, and what is billed for them."""
+    messages = answer.get("Messages") or ()
+    size = sum(len(each["Body"].encode()) + _size_of(each.get("MessageAttributes") or {}) for each in messages)
+    return len(messages), size, units_of(size)
+
+
+def _size_of(attributes: Mapping[str, Mapping[str, Any]]) -> int:
+    return sum(
+        len(name) + sum(len(part if isinstance(part, bytes) else str(part).encode()) for part in each.values())
+        for name, each in attributes.items()
+    )
 
 
 def units_of(size: int) -> int:

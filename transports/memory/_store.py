@@ -15,6 +15,7 @@ from typing import Any, Final
 from eip.channels import Delivery, Receiver, Sender, Unsettled
 from eip.errors import LeaseLost
 from eip.message import Message
+from eip.metering import Meter
 
 __all__ = ["Entry", "Store", "StoreReceiver"]
 
@@ -300,11 +301,12 @@ class StoreReceiver(Receiver):
         capacity: int,
         dead_letters: Sender | None,
         max_receive_count: int | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self.name, self.dead_letters, self.max_receive_count = name, dead_letters, max_receive_count
         self.lease, self.ordered = store.visibility, store.fifo
         self.max_batch = max(capacity, 1)
-        self._store = store
+        self._store, self._meter = store, meter
         self._closed = False
 
     async def receive(self, limit: int, *, wait: float = 20.0) -> Sequence[Delivery]:
@@ -316,20 +318,38 @@ class StoreReceiver(Receiver):
         while not taken and not self._closed and (rest := until - loop.time()) > 0:
             await self._store.wait(rest)
             taken = self._store.take(self, limit)
+        if self._meter is not None:
+            self._report("receive", taken)
         return taken
 
     def receive_nowait(self, limit: int) -> Sequence[Delivery]:
         """See `Receiver.receive_nowait`."""
-        return self._store.take(self, limit)
+        taken = self._store.take(self, limit)
+        if taken and self._meter is not None:
+            self._report("receive", taken)
+        return taken
 
     async def _ack(self, deliveries: Sequence[Delivery]) -> Sequence[Unsettled]:
+        if self._meter is not None:
+            self._report("ack", deliveries)
         return self._store.ack(deliveries)
 
     async def _nack(self, deliveries: Sequence[Delivery], delay: float) -> Sequence[Unsettled]:
+        if self._meter is not None:
+            self._report("nack", deliveries)
         return self._store.nack(deliveries, delay)
 
     async def _extend(self, deliveries: Sequence[Delivery], seconds: float) -> Sequence[Unsettled]:
+        if self._meter is not None:
+            self._report("extend", deliveries, heartbeats=len(deliveries))
         return self._store.extend(deliveries, seconds)
+
+    def _report(self, operation: str, deliveries: Sequence[Delivery], *, heartbeats: int = 0) -> None:
+        size = sum(len(each.message.raw or b"") for each in deliveries) if operation == "receive" else 0
+        if self._meter is not None:
+            self._meter.record(
+                "memory", self.name, operation, messages=len(deliveries), size=size, units=0, heartbeats=heartbeats
+            )
 
     async def aclose(self) -> None:
         """See `Receiver.aclose`."""

@@ -10,6 +10,7 @@ from eip.channels import Delivery, Queue, Receiver, Sender, dead_lettered, reviv
 from eip.errors import ConfigurationError, InvalidMessage, MessageTooLarge
 from eip.limits import MIB, Limits
 from eip.message import Message
+from eip.metering import Meter
 from eip.transports.memory._store import Entry, Store, StoreReceiver
 
 __all__ = ["DEDUPLICATION_WINDOW", "MemoryQueue"]
@@ -39,6 +40,7 @@ class MemoryQueue(Queue):
         capacity: int = 100_000,
         dead_letters: MemoryQueue | None = None,
         max_receive_count: int | None = None,
+        meter: Meter | None = None,
     ) -> None:
         if capacity < 1:
             raise ConfigurationError("a capacity is more than 0")
@@ -49,6 +51,7 @@ class MemoryQueue(Queue):
         self.configure(visibility=visibility, dead_letters=dead_letters, max_receive_count=max_receive_count)
         self.store.on_exhausted = self._dead_letter
         self.store.on_removed = self._make_room
+        self._meter = meter
         self._seen: dict[str, float] = {}
         self._room: asyncio.Event | None = None
 
@@ -80,6 +83,9 @@ class MemoryQueue(Queue):
                 await self._wait_for_room()
             if not self.fifo or self._is_new(message):
                 self.store.put(message, delay=delay)
+        if self._meter is not None:
+            size = sum(len(each.raw or b"") for each in sealed)
+            self._meter.record("memory", self.name, "send", messages=len(sealed), size=size, units=0)
 
     async def move_messages(self, to: Sender, *, limit: int | None = None) -> int:
         """Send up to ``limit`` ready messages to another channel and forget them here; returns how many.
@@ -102,6 +108,7 @@ class MemoryQueue(Queue):
             capacity=capacity,
             dead_letters=self.dead_letters,
             max_receive_count=self.max_receive_count,
+            meter=self._meter,
         )
 
     def _sealed(self, message: Message[Any], delay: float) -> Message[Any]:

@@ -15,6 +15,7 @@ from eip.channels import Receiver, Sender, Source, Stream
 from eip.errors import ConfigurationError, MessageTooLarge
 from eip.limits import MIB, Limits
 from eip.message import Message
+from eip.metering import Meter
 from eip.transports.memory._store import Entry, Store, StoreReceiver
 
 __all__ = ["MemoryGroup", "MemoryStream", "Record", "Start"]
@@ -73,12 +74,15 @@ class MemoryStream(Stream):
 
     limits = Limits(message_bytes=1 * MIB)
 
-    def __init__(self, name: str, *, address: str, shards: int = 4, capacity: int = 100_000) -> None:
+    def __init__(
+        self, name: str, *, address: str, shards: int = 4, capacity: int = 100_000, meter: Meter | None = None
+    ) -> None:
         if shards < 1 or capacity < 1:
             raise ConfigurationError("a stream has at least one shard, and a shard room for one record")
         self.name, self.address = name, address
         self._shards = [_Shard(capacity) for _ in range(shards)]
         self._sequence = 0
+        self.meter = meter
         self._groups: dict[str, MemoryGroup] = {}
 
     @property
@@ -102,6 +106,9 @@ class MemoryStream(Stream):
         for message in sealed:
             if len(message.encode()) > 1 * MIB:
                 raise MessageTooLarge(len(message.encode()), 1 * MIB, channel=self.name)
+        if self.meter is not None:
+            size = sum(len(message.raw or b"") for message in sealed)
+            self.meter.record("memory", self.name, "send", messages=len(sealed), size=size, units=0)
         now = clock.now()
         for message in sealed:
             self._sequence += 1
@@ -141,6 +148,7 @@ class MemoryGroup(Source):
         self.skipped = 0
         """Records that fell out of the stream before the group read them."""
         self._shards = stream._shards  # noqa: SLF001 - a group is a part of its stream
+        self._meter = stream.meter
         self._read = [_position(shard, start) for shard in self._shards]
         self._undone: list[dict[int, Record]] = [{} for _ in self._shards]
         """Per shard, by position: what was read and is not done yet."""
@@ -167,7 +175,9 @@ class MemoryGroup(Source):
 
     def receiver(self, *, capacity: int = 10) -> Receiver:
         """A receiver; any number may share the group."""
-        return StoreReceiver(self.name, self.store, capacity=capacity, dead_letters=self.dead_letters)
+        return StoreReceiver(
+            self.name, self.store, capacity=capacity, dead_letters=self.dead_letters, meter=self._meter
+        )
 
     def read_ahead(self) -> None:
         """Read on, as far as the window allows."""

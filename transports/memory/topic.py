@@ -11,6 +11,7 @@ from eip.channels import Bus, Filter, Sender, Topic
 from eip.errors import ConfigurationError, InvalidMessage
 from eip.matching import as_predicate
 from eip.message import Message
+from eip.metering import Meter
 from eip.topology import suffixed
 from eip.transports.memory.queue import MemoryQueue
 
@@ -36,8 +37,11 @@ class _Publisher(Sender):
 
     kind: str
 
-    def __init__(self, name: str, *, address: str, fifo: bool, make_queue: _MakeQueue) -> None:
+    def __init__(
+        self, name: str, *, address: str, fifo: bool, make_queue: _MakeQueue, meter: Meter | None = None
+    ) -> None:
         self.name, self.address, self.fifo = name, address, fifo
+        self._meter = meter
         self._make_queue = make_queue
         self._subscriptions: dict[str, _Subscription] = {}
 
@@ -47,6 +51,9 @@ class _Publisher(Sender):
             if self.fifo and message.group_id is None:
                 raise InvalidMessage(f"{self.name} is FIFO: a message needs a group_id")
             message.encode()  # what cannot be encoded reaches nobody
+        if self._meter is not None:
+            size = sum(len(message.encode()) for message in messages)
+            self._meter.record("memory", self.name, "send", messages=len(messages), size=size, units=0)
         for message in messages:
             for subscription in list(self._subscriptions.values()):
                 await self._deliver(subscription, message)

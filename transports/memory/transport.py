@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar, cast
 
 from eip.channels import Sender, Transport
 from eip.errors import AddressRefused, ConfigurationError
+from eip.metering import Meter
 from eip.topology import Resource, Step, Topic
 from eip.transports.memory._provision import provision, undeclared
 from eip.transports.memory.queue import MemoryQueue
@@ -28,12 +29,14 @@ class MemoryTransport(Transport):
     Args:
         visibility: seconds of a lease, where a queue says nothing else.
         capacity: messages that a queue holds before senders wait, where it says nothing else.
+        meter: is told of what is sent, received and settled, see `eip.metering`.
     """
 
     kinds = ("queue", "topic", "bus", "stream")
 
-    def __init__(self, *, visibility: float = 30.0, capacity: int = 100_000) -> None:
-        self._defaults = {"visibility": visibility, "capacity": capacity}
+    def __init__(self, *, visibility: float = 30.0, capacity: int = 100_000, meter: Meter | None = None) -> None:
+        self._defaults: dict[str, Any] = {"visibility": visibility, "capacity": capacity, "meter": meter}
+        self._meter = meter
         self._channels: dict[str, Sender] = {}
 
     def queue(self, name: str, **options: Any) -> MemoryQueue:
@@ -46,16 +49,18 @@ class MemoryTransport(Transport):
 
     def topic(self, name: str, **options: Any) -> MemoryTopic:
         """The topic of that name; ``fifo``: default: whether the name ends in ``.fifo``."""
-        defaults = {"fifo": name.endswith(".fifo"), "make_queue": self.queue}
+        defaults = {"fifo": name.endswith(".fifo"), "make_queue": self.queue, "meter": self._meter}
         return self._channel(MemoryTopic, "topic", name, options, defaults)
 
     def bus(self, name: str = "default", **options: Any) -> MemoryBus:
         """The event bus of that name."""
-        return self._channel(MemoryBus, "bus", name, options, {"fifo": False, "make_queue": self.queue})
+        return self._channel(
+            MemoryBus, "bus", name, options, {"fifo": False, "make_queue": self.queue, "meter": self._meter}
+        )
 
     def stream(self, name: str, **options: Any) -> MemoryStream:
         """The stream of that name; ``shards``: default 4; ``capacity``: records that a shard keeps."""
-        return self._channel(MemoryStream, "stream", name, options, {})
+        return self._channel(MemoryStream, "stream", name, options, {"meter": self._meter})
 
     def resolve(self, address: str) -> Sender:
         """The channel of an address such as ``memory:queue/replies``; only channels that were made are resolved."""
