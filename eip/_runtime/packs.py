@@ -55,6 +55,7 @@ class Packs:
             await self._in_order(delivery, messages)
         else:
             await self._in_parallel(delivery, messages)
+        self._stats.packs += 1
 
     def forget(self, delivery: Delivery) -> None:
         """The pack leaves this process."""
@@ -98,6 +99,7 @@ class Packs:
             self._stats.expired += 1
         else:
             await self._process(message)
+            self._stats.unpacked += 1
 
     async def _again(self, delivery: Delivery, failure: _Failure, channel: Queue | None) -> None:
         """Send what failed once more on its own, or to the dead-letter channel."""

@@ -40,7 +40,11 @@ class Stats:
     received: int = 0
     """Deliveries taken from the channel."""
     handled: int = 0
-    """Handled with success, their results sent."""
+    """Handled with success, their results sent; a pack is one."""
+    packs: int = 0
+    """Packs of which each message was handled, sent again or dead-lettered; they are in `handled`."""
+    unpacked: int = 0
+    """Messages that came in packs and were handled with success."""
     retried: int = 0
     """Failed, and tried again in this process or given back for later."""
     dead_lettered: int = 0
@@ -53,3 +57,8 @@ class Stats:
     """Leases that ended before the message was settled: another consumer gets the message."""
     in_flight: int = 0
     """Being handled now, or next in line for it."""
+
+    @property
+    def messages(self) -> int:
+        """Messages handled with success, those in packs one by one: what a bill is divided by."""
+        return self.handled - self.packs + self.unpacked
