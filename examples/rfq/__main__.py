@@ -13,10 +13,10 @@ import uvicorn
 
 from eip import run
 from eip.errors import ConfigurationError
+from eip.stores import SqliteStore
 from examples.rfq.access import RateLimit, Tokens
 from examples.rfq.api import app
 from examples.rfq.booking import RideBooking
-from examples.rfq.store import Store
 from examples.rfq.unicorns import Herd
 from examples.rfq.wiring import TRANSPORTS, connected
 
@@ -99,7 +99,7 @@ def _tls(options: argparse.Namespace) -> ssl.SSLContext:
 
 
 async def _serve(options: argparse.Namespace, access: _Access, sock: socket.socket) -> None:
-    store = Store(options.state)
+    store = SqliteStore(options.state, "rfq")
     try:
         async with connected(options.transport, options.endpoint_url) as channels:
             booking = RideBooking(channels, store, rfq_seconds=options.rfq_seconds)
@@ -108,7 +108,7 @@ async def _serve(options: argparse.Namespace, access: _Access, sock: socket.sock
             print(f"Wild Rydes: {scheme}://{host}:{port}/  (state in {options.state}; Ctrl-C ends it)", flush=True)
             await run(booking, herd, _Server(uvicorn.Server(access.config(booking)), sock))
     finally:
-        store.close()
+        await store.aclose()
 
 
 def main() -> int:

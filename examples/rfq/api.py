@@ -83,7 +83,7 @@ class _Api:
         return JSONResponse(self._document)
 
     async def health(self, _: Request) -> Response:
-        return JSONResponse({"status": "ok", "unicorns": len(self._booking.unicorns)})
+        return JSONResponse({"status": "ok", "unicorns": len(await self._booking.unicorns())})
 
     async def city(self, request: Request) -> Response:
         """Where a place is, for the page's map."""
@@ -91,8 +91,8 @@ class _Api:
         if not 0 < len(place) <= 200:
             raise Problem(422, "Invalid place", "place is 1 to 200 characters")
         position = located(place)
-        near = sum(zone == position.zone for zone in self._booking.unicorns.values())
-        return JSONResponse({"place": place, "x": position.x, "y": position.y, "unicorns": near})
+        near = await self._booking.near(position)
+        return JSONResponse({"place": place, "x": position.x, "y": position.y, "unicorns": len(near)})
 
     async def create(self, request: Request) -> Response:
         ride = _ride(await _body(request))
@@ -105,21 +105,21 @@ class _Api:
         return JSONResponse({**_head(request, rfq), "status": "running"}, 202, headers=headers)
 
     async def status(self, request: Request) -> Response:
-        rfq = self._found(request)
+        rfq = await self._found(request)
         if rfq.completed_at is not None:
             return RedirectResponse(_url(request, rfq.id, "/result"), 303)
         body = {**_head(request, rfq), "status": "running", "responses-received": rfq.responses}
         return JSONResponse(body, headers={"Retry-After": "1", "Cache-Control": "no-store"})
 
     async def result(self, request: Request) -> Response:
-        rfq = self._found(request)
+        rfq = await self._found(request)
         if rfq.completed_at is None:
             raise Problem(404, "Not complete yet", "quotes are still being gathered", links=_links(request, rfq.id))
         return JSONResponse(self._result(request, rfq))
 
     async def events(self, request: Request) -> Response:
         """Server-sent events: each quote once, and the completion."""
-        rfq = self._found(request)
+        rfq = await self._found(request)
         return StreamingResponse(
             _kept_alive(self._events(request, rfq.id)),
             media_type="text/event-stream",
@@ -127,12 +127,12 @@ class _Api:
         )
 
     async def _events(self, request: Request, identity: str) -> AsyncGenerator[str, None]:
-        sent = 0
+        sent: set[str] = set()
         async for rfq in self._booking.changes(identity):
-            quotes = self._booking.quotes(identity)
-            for quote in quotes[sent:]:
-                yield _event("quote", as_json(quote))
-            sent = len(quotes)
+            for quote in rfq.quotes:
+                if quote.unicorn not in sent:
+                    sent.add(quote.unicorn)
+                    yield _event("quote", as_json(quote))
             progress = {"responses-received": rfq.responses, "expected": rfq.expected, "eta": _time(rfq.eta)}
             yield _event("progress", progress)
             if rfq.completed_at is not None:
@@ -148,13 +148,13 @@ class _Api:
             "customer": asked.customer,
             "responses-received": rfq.responses,
             "expected": rfq.expected,
-            "quotes": [as_json(quote) for quote in self._booking.quotes(rfq.id)],
+            "quotes": [as_json(quote) for quote in rfq.quotes],
         }
 
-    def _found(self, request: Request) -> Rfq:
+    async def _found(self, request: Request) -> Rfq:
         """The RFQ, where it is there for this caller; what is another's is not told from what is not there."""
         identity, who = request.path_params["rfq"], caller(request)
-        rfq = self._booking.get(identity) if _ID.fullmatch(identity) else None
+        rfq = await self._booking.get(identity) if _ID.fullmatch(identity) else None
         if rfq is None or (who is not None and not who.sees(rfq.request.customer)):
             raise Problem(404, "No such RFQ", "its id is unknown here")
         return rfq

@@ -1,7 +1,7 @@
 """The ride booking service: a requester that asks, an aggregator that notes answers, a processor that completes.
 
-Everything it must remember is in the store, so a new process goes on where the last one ended: running RFQs are asked
-again (a unicorn's second answer is ignored), and end at the time they were promised for.
+Everything it must remember is in the store. So a new process goes on where the last one ended, and several share the
+work: any of them notes any answer, and completes any RFQ at the time it was promised for.
 """
 
 from __future__ import annotations
@@ -10,19 +10,31 @@ import asyncio
 import heapq
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Iterable
+from typing import Final
 
 import structlog
+from pydantic import ValidationError
 
 from eip import Consumer, Message, clock
-from eip.errors import Reject
+from eip.errors import EipError, Reject
+from eip.patterns.redrive import Progress
+from eip.stores import Store
 from examples.rfq.channels import Channels
-from examples.rfq.model import Presence, Quote, QuoteRequest, RideRequest, located
-from examples.rfq.store import Rfq, Store
+from examples.rfq.model import Position, Presence, Quote, QuoteRequest, RideRequest, located
+from examples.rfq.operations import DeadLetter, Desk, Operations, Rate
+from examples.rfq.store import Answer, Presences, Rfq, Rfqs
 
 __all__ = ["RideBooking"]
 
 _log = structlog.get_logger("examples.rfq")
+
+_LOOK_EVERY: Final = 1.0
+"""Seconds between looks for RFQs whose time is over and which no living process had on its mind."""
+_WATCH_EVERY: Final = 0.5
+"""Seconds between looks for what another process noted about an RFQ that is being watched here."""
+_AT_ONCE: Final = 50
+"""RFQs completed at once."""
 
 
 class RideBooking:
@@ -30,28 +42,26 @@ class RideBooking:
 
     Args:
         channels: the transport's channels for this application.
-        store: what survives the process.
+        store: what survives the process, shared by all processes of the service.
         rfq_seconds: how long quotes are gathered where a request does not say.
     """
 
     def __init__(self, channels: Channels, store: Store, *, rfq_seconds: float = 300.0) -> None:
-        self._channels, self._store, self._rfq_seconds = channels, store, rfq_seconds
-        self._zones: dict[str, str] = {}
-        """By unicorn, the zone it said it is in."""
+        self._channels, self._rfq_seconds = channels, rfq_seconds
+        self._rfqs, self._presences = Rfqs(store), Presences(store)
+        self._desk = Desk(channels)
         self._deadlines: list[tuple[float, str]] = []
         self._earlier = asyncio.Event()
         self._news: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._watchers: Counter[str] = Counter()
-        self._aggregator = Consumer(channels.replies, self._on_reply, concurrency=100, on_expired="handle")
-        self._presences = Consumer(channels.presence, self._on_presence, concurrency=1)
+        self._consumers = [
+            Consumer(queue, self._on_reply, concurrency=100, on_expired="handle") for queue in channels.replies
+        ]
+        self._consumers.append(Consumer(channels.presence, self._on_presence, concurrency=10))
         self._stopping = asyncio.Event()
+        self._responses = Rate()
         self.late = 0
         """Answers that came after their RFQ was complete, or twice."""
-
-    @property
-    def unicorns(self) -> dict[str, str]:
-        """By unicorn, the zone it is in."""
-        return dict(self._zones)
 
     # What the API asks for.
 
@@ -59,71 +69,105 @@ class RideBooking:
         """Ask the unicorns near the ride's start; returns as soon as that is certain to happen."""
         rfq = secrets.token_urlsafe(16)
         eta = clock.now() + (ride.duration or self._rfq_seconds)
-        self._store.create(rfq, ride, eta)
-        await self._ask(self._found(rfq))
-        return self._found(rfq)
+        await self._rfqs.create(rfq, ride, eta)
+        await self._ask(await self._found(rfq))
+        return await self._found(rfq)
 
-    def get(self, rfq: str) -> Rfq | None:
+    async def get(self, rfq: str) -> Rfq | None:
         """The RFQ, or None."""
-        return self._store.get(rfq)
-
-    def quotes(self, rfq: str) -> list[Quote]:
-        """Its quotes so far."""
-        return self._store.quotes(rfq)
+        return await self._rfqs.get(rfq)
 
     async def changes(self, rfq: str) -> AsyncIterator[Rfq]:
         """The RFQ now and after each change, until it is complete."""
         self._watchers[rfq] += 1
+        last: Rfq | None = None
         try:
             while True:
-                found = self._found(rfq)
                 news = self._news[rfq]
-                yield found
+                found = await self._found(rfq)
+                if found != last:
+                    yield found
                 if found.completed_at is not None:
                     return
-                await news.wait()
+                last = found
+                await _set_within(news, _WATCH_EVERY)
         finally:
             self._watchers[rfq] -= 1
             if not self._watchers[rfq]:
                 del self._watchers[rfq]
                 self._news.pop(rfq, None)
 
+    async def unicorns(self) -> dict[str, Presence]:
+        """By unicorn, where it is."""
+        return await self._presences.everywhere()
+
+    async def near(self, position: Position) -> list[Presence]:
+        """The unicorns that would be asked for a ride from there."""
+        return await self._presences.near(position.zone)
+
+    # What operations asks for.
+
+    async def operations(self) -> Operations:
+        """What is going on."""
+        return Operations(
+            in_flight=len(await self._rfqs.running()),
+            responses_per_second=self._responses.per_second,
+            late=self.late,
+            refused=self._channels.return_addresses.refused,
+            queues=await self._desk.depths(),
+        )
+
+    async def dead_letters(self, *, limit: int = 100) -> list[DeadLetter]:
+        """What could not be handled and why, up to ``limit`` of each queue."""
+        return await self._desk.dead_letters(limit=limit)
+
+    async def redrive(self, queue: str, *, only: Collection[str] | None = None) -> Progress:
+        """Have it handled anew: all that failed on that queue, or the messages with those ids; see `Desk.redrive`."""
+        return await self._desk.redrive(queue, only=only)
+
     # As a service.
 
     async def run(self) -> None:
         """Resume what was running, and work until `stop`."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._aggregator.run())
-            tasks.create_task(self._presences.run())
+            for consumer in self._consumers:
+                tasks.create_task(consumer.run())
+            await self._resume()
             processor = tasks.create_task(self._process())
-            for rfq in self._store.running():
-                _log.info("rfq_resumed", rfq=rfq.id, responses=rfq.responses)
-                await self._ask(rfq)
             await self._stopping.wait()
             processor.cancel()
-            await asyncio.gather(self._aggregator.stop(), self._presences.stop())
+            await asyncio.gather(*(consumer.stop() for consumer in self._consumers))
 
     async def stop(self) -> None:
         """Let `run` drain and return."""
         self._stopping.set()
 
+    async def _resume(self) -> None:
+        """Go on with what was running: `_process` sees to its end; questions that ended with a process are repeated."""
+        running = await self._rfqs.running()
+        if running:
+            _log.info("resuming", rfqs=len(running))
+        for rfq in () if self._channels.durable else running:
+            found = await self._rfqs.get(rfq)
+            if found is not None and found.completed_at is None:
+                await self._ask(found)
+
     # Requester.
 
     async def _ask(self, rfq: Rfq) -> None:
-        start, to = located(rfq.request.start), located(rfq.request.to)
         heapq.heappush(self._deadlines, (rfq.eta, rfq.id))
         self._earlier.set()
-        asked = sum(zone == start.zone for zone in self._zones.values())
-        if asked:
-            self._store.asked(rfq.id, asked)
+        start, to = located(rfq.request.start), located(rfq.request.to)
+        near = [presence.unicorn for presence in await self._presences.near(start.zone)]
         question = Message(
             QuoteRequest(rfq=rfq.id, start=start, to=to),
             type="QuoteRequest",
             correlation_id=rfq.id,
-            return_address=self._channels.replies.address,
+            return_address=self._channels.replies_to(rfq.request.customer).address,
             expires_at=rfq.eta,
         )
         await self._channels.zone(start.zone).send(question)
+        await self._rfqs.asked(rfq.id, near)
 
     # Aggregator: one item per response, as simple as that.
 
@@ -131,40 +175,70 @@ class RideBooking:
         rfq = reply.correlation_id
         if rfq is None or reply.source is None:
             raise Reject("an answer needs a correlation id and a source")
-        quote = Quote.model_validate(reply.body) if reply.type == "Quote" else None
-        if not self._store.answer(rfq, reply.source, quote):
+        try:
+            quote = Quote.model_validate(reply.body) if reply.type == "Quote" else None
+        except ValidationError as error:
+            raise Reject(f"no quote: {error.errors(include_url=False)[0]['msg']}") from error
+        answer = Answer(unicorn=reply.source, quote=quote, sent_at=reply.created_at)
+        found = await self._rfqs.answer(rfq, reply, answer)
+        if found is None:
             self.late += 1
             return
-        found = self._store.get(rfq)
-        if found is not None and found.expected is not None and found.responses >= found.expected:
-            self._complete(rfq)
+        self._responses.add()
+        if found.answered:
+            await self._complete(rfq)
         self._tell(rfq)
 
     async def _on_presence(self, message: Message[Presence]) -> None:
-        presence = message.body
-        if presence.zone is None:
-            self._zones.pop(presence.unicorn, None)
-        else:
-            self._zones[presence.unicorn] = presence.zone
+        await self._presences.note(message.body, message.created_at)
 
     # Processor.
 
     async def _process(self) -> None:
-        """Complete each RFQ at its time."""
+        """Complete each RFQ at its time, whichever process took it on."""
+        look = clock.now()
         while True:
             self._earlier.clear()
-            while self._deadlines and self._deadlines[0][0] <= clock.now():
-                _, rfq = heapq.heappop(self._deadlines)
-                self._complete(rfq)
-                self._tell(rfq)
-            wait = self._deadlines[0][0] - clock.now() if self._deadlines else None
+            now = clock.now()
+            over = set()
+            while self._deadlines and self._deadlines[0][0] <= now:
+                over.add(heapq.heappop(self._deadlines)[1])
             try:
-                await asyncio.wait_for(self._earlier.wait(), wait)
-            except TimeoutError:
-                continue
+                if now >= look:
+                    over.update(await self._rfqs.due(now))
+                    look = now + _LOOK_EVERY
+                await self._finish(over)
+            except* EipError as errors:  # what was not done is due at the next look as well
+                _log.warning("processing_failed", errors=[repr(error) for error in errors.exceptions])
+                look = now + _LOOK_EVERY
+            ahead = min([look, *(eta for eta, _ in self._deadlines[:1])])
+            await _set_within(self._earlier, ahead - clock.now())
 
-    def _complete(self, rfq: str) -> None:
-        if self._store.complete(rfq, clock.now()):
+    async def _finish(self, rfqs: Iterable[str]) -> None:
+        at_once = asyncio.Semaphore(_AT_ONCE)
+
+        async def finish(rfq: str) -> None:
+            async with at_once:
+                await self._look_after(rfq)
+
+        async with asyncio.TaskGroup() as tasks:
+            for rfq in rfqs:
+                tasks.create_task(finish(rfq))
+
+    async def _look_after(self, rfq: str) -> None:
+        """Do what is due about an RFQ: complete it, or ask what its process did not live to ask."""
+        found = await self._rfqs.get(rfq)
+        if found is None or found.completed_at is not None:
+            self._tell(rfq)
+        elif found.eta <= clock.now():
+            await self._complete(rfq)
+            self._tell(rfq)
+        elif found.addressed is None:
+            _log.info("rfq_asked_late", rfq=rfq)
+            await self._ask(found)
+
+    async def _complete(self, rfq: str) -> None:
+        if await self._rfqs.complete(rfq, clock.now()):
             _log.info("rfq_complete", rfq=rfq)
 
     def _tell(self, rfq: str) -> None:
@@ -173,8 +247,17 @@ class RideBooking:
         if news is not None:
             news.set()
 
-    def _found(self, rfq: str) -> Rfq:
-        found = self._store.get(rfq)
+    async def _found(self, rfq: str) -> Rfq:
+        found = await self._rfqs.get(rfq)
         if found is None:
             raise LookupError(rfq)
         return found
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    """Wait for the event, but not longer than that."""
+    try:
+        async with asyncio.timeout(max(0.0, seconds)):
+            await event.wait()
+    except TimeoutError:
+        return

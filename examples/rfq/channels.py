@@ -2,61 +2,106 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Final
 
 from eip import Queue, ReturnAddresses, Source, Topic, Transport
+from eip import topology as declared
 from eip.transports.memory import MemoryTransport
+from examples.rfq.model import all_zones
 
-__all__ = ["Channels", "MemoryChannels"]
+__all__ = ["PREFIX", "Channels", "MemoryChannels"]
 
-PREFIX = "rfq-"
+PREFIX: Final = "rfq-"
+"""What the names of all channels begin with; unicorns answer to queues of this name only."""
 
 
-class Channels(Protocol):
-    """What booking and unicorns talk through."""
+class Channels(ABC):
+    """What booking and unicorns talk through.
 
-    replies: Queue
-    """Where unicorns answer."""
-    presence: Queue
-    """Where unicorns say where they are."""
-    return_addresses: ReturnAddresses
-    """Which addresses unicorns may answer to."""
+    Args:
+        transport: what the channels are on.
+        customers: those that have a reply queue of their own; the others share one.
+    """
+
+    durable: bool
+    """Whether what was sent outlives the process."""
+
+    def __init__(self, transport: Transport, *, customers: Iterable[str] = ()) -> None:
+        self.transport = transport
+        self.return_addresses = ReturnAddresses(transport, prefix=PREFIX)
+        """Which addresses unicorns may answer to."""
+        self._own = {each: f"{PREFIX}replies-{_slug(each)}" for each in customers}
+
+    @property
+    def replies(self) -> list[Queue]:
+        """Where unicorns answer: the shared queue first."""
+        return [self.transport.queue(name) for name in (f"{PREFIX}replies", *self._own.values())]
+
+    @property
+    def presence(self) -> Queue:
+        """Where unicorns say where they are."""
+        return self.transport.queue(f"{PREFIX}presence")
+
+    @property
+    def kept(self) -> list[Queue]:
+        """The queues that booking reads; what it cannot handle is in a dead-letter queue, see `dead_letters`."""
+        return [*self.replies, self.presence]
+
+    def replies_to(self, customer: str) -> Queue:
+        """Where answers to the customer's RFQs go."""
+        return self.transport.queue(self._own.get(customer, f"{PREFIX}replies"))
+
+    def dead_letters(self, queue: Queue) -> Queue:
+        """The dead-letter queue of one of `kept`."""
+        return self.transport.queue(f"{queue.name}-dead")
 
     def zone(self, zone: str) -> Topic:
         """The topic of a zone: who is there is asked for quotes."""
-        ...
+        return self.transport.topic(f"{PREFIX}zone-{zone}")
 
+    async def prepare(self) -> None:
+        """Make what is missing of queues and topics."""
+        zones = [declared.Topic(self.zone(zone).name) for zone in all_zones()]
+        await declared.Topology(*(declared.Queue(queue.name) for queue in self.kept), *zones).apply(self.transport)
+
+    @abstractmethod
+    async def depth(self, queue: Queue) -> int | None:
+        """About how many messages the queue holds; None where that cannot be told."""
+
+    @abstractmethod
     async def enter(self, zone: str, unicorn: str) -> Source:
-        """Subscribe a unicorn to a zone."""
-        ...
+        """Subscribe a unicorn to a zone; where its questions come from. The same object: nothing changed about that."""
 
+    @abstractmethod
     async def leave(self, zone: str, unicorn: str) -> None:
         """End that subscription."""
-        ...
 
 
-class MemoryChannels:
+class MemoryChannels(Channels):
     """Everything in this process."""
 
-    def __init__(self, transport: MemoryTransport) -> None:
-        self._transport = transport
-        self.replies: Queue = transport.queue(f"{PREFIX}replies")
-        self.presence: Queue = transport.queue(f"{PREFIX}presence")
-        self.return_addresses = ReturnAddresses(transport, prefix=PREFIX)
+    durable = False
 
-    @property
-    def transport(self) -> Transport:
-        """The transport they are of."""
-        return self._transport
+    def __init__(self, transport: MemoryTransport, *, customers: Iterable[str] = ()) -> None:
+        super().__init__(transport, customers=customers)
+        self._memory = transport
 
-    def zone(self, zone: str) -> Topic:
-        """See `Channels.zone`."""
-        return self._transport.topic(f"{PREFIX}{zone}")
+    async def depth(self, queue: Queue) -> int | None:
+        """See `Channels.depth`."""
+        return len(self._memory.queue(queue.name))
 
     async def enter(self, zone: str, unicorn: str) -> Source:
         """See `Channels.enter`."""
-        return self._transport.topic(f"{PREFIX}{zone}").subscription(unicorn)
+        return self._memory.topic(self.zone(zone).name).subscription(unicorn)
 
     async def leave(self, zone: str, unicorn: str) -> None:
         """See `Channels.leave`."""
-        self._transport.topic(f"{PREFIX}{zone}").unsubscribe(unicorn)
+        self._memory.topic(self.zone(zone).name).unsubscribe(unicorn)
+
+
+def _slug(customer: str) -> str:
+    """A customer as a part of a queue's name."""
+    return sha256(customer.encode()).hexdigest()[:16]

@@ -13,6 +13,8 @@ ZONES = 3
 """The city is a square of so many zones a side; each has a topic."""
 SHORTEST, LONGEST = 1.0, 3600.0
 """Bounds of a request's own duration, in seconds."""
+PRESENT = 30.0
+"""Seconds that a unicorn counts as present after it said so."""
 
 
 class Position(BaseModel):
@@ -71,11 +73,18 @@ class Quote(BaseModel):
 
 
 class Presence(BaseModel):
-    """A unicorn says where it is, when it comes, moves to another zone, or leaves (zone None)."""
+    """A unicorn says where it is: when it comes, now and then while it is there, and when it goes (zone None)."""
 
     unicorn: str
     zone: str | None
+    left: str | None = None
+    """The zone that it was in before."""
     position: Position
+
+
+def all_zones() -> list[str]:
+    """The zones of the city."""
+    return [f"{x}-{y}" for x in range(ZONES) for y in range(ZONES)]
 
 
 def as_json(model: BaseModel) -> dict[str, Any]:

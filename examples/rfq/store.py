@@ -1,109 +1,232 @@
-"""The state of the booking service, in SQLite: what it knows survives the process.
+"""The state of the booking service, on any `eip.stores.Store`: what it knows survives the process, and is shared.
 
-Writes are committed before they return (WAL; a crash of the process loses nothing, one of the machine at most the last
-moments). They take some 50 microseconds, so they are made where they are called for, without a thread.
+An RFQ is a record; each answer is an item of its own beside it, so that processes that note answers never wait for one
+another. Only the record is written on condition: whoever completes an RFQ first settles which answers count.
 """
 
 from __future__ import annotations
 
-import json
-import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Final
 
-from examples.rfq.model import Quote, RideRequest
+from pydantic import BaseModel
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS rfqs (
-    id TEXT PRIMARY KEY,
-    request TEXT NOT NULL,
-    eta REAL NOT NULL,
-    expected INTEGER,
-    completed_at REAL
-) STRICT;
-CREATE INDEX IF NOT EXISTS running ON rfqs (eta) WHERE completed_at IS NULL;
-CREATE TABLE IF NOT EXISTS quotes (
-    rfq TEXT NOT NULL REFERENCES rfqs (id),
-    unicorn TEXT NOT NULL,
-    quote TEXT,
-    arrived INTEGER PRIMARY KEY AUTOINCREMENT,
-    UNIQUE (rfq, unicorn)
-) STRICT;
-"""
+from eip import Message, clock
+from eip.stores import ABSENT, Record, Store
+from examples.rfq.model import PRESENT, Presence, Quote, RideRequest, all_zones
+
+__all__ = ["Answer", "Presences", "Rfq", "Rfqs"]
+
+_ASKED_WITHIN: Final = 5.0
+"""Seconds after which an RFQ that was noted but not asked is asked by whichever process comes first."""
+_KEPT: Final = 7 * 86_400.0
+"""Seconds that an RFQ and its answers are kept after its end."""
+_MOST: Final = 10_000
+"""Keys of one look at what is due."""
 
 
-@dataclass(frozen=True, slots=True)
+class Answer(BaseModel):
+    """What a unicorn answered."""
+
+    unicorn: str
+    quote: Quote | None
+    """None: it declined."""
+    sent_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rfq:
     """A request for quotes and how far it is."""
 
     id: str
     request: RideRequest
+    created_at: float
     eta: float
     """When it ends at the latest, seconds since the epoch."""
-    expected: int | None
-    """How many unicorns were asked; None until that is known."""
+    addressed: tuple[str, ...] | None
+    """The unicorns near the start when they were asked; None: they were not asked yet."""
+    answers: tuple[Answer, ...]
+    """The first of each unicorn, in the order they were sent in; final once it is complete."""
     completed_at: float | None
-    responses: int
-    """How many have answered, those that declined included."""
+
+    @property
+    def expected(self) -> int | None:
+        """How many unicorns were asked; None where that is unknown, or nobody."""
+        return len(self.addressed or ()) or None
+
+    @property
+    def responses(self) -> int:
+        """How many have answered, those that declined included."""
+        return len(self.answers)
+
+    @property
+    def quotes(self) -> list[Quote]:
+        """The quotes, in the order they were sent in."""
+        return [answer.quote for answer in self.answers if answer.quote is not None]
+
+    @property
+    def answered(self) -> bool:
+        """Whether every unicorn that was asked has answered."""
+        return bool(self.addressed) and {answer.unicorn for answer in self.answers}.issuperset(self.addressed or ())
 
 
-class Store:
-    """The RFQs and their quotes."""
+class _State(BaseModel):
+    """The record of an RFQ."""
 
-    def __init__(self, path: Path | str = ":memory:") -> None:
-        self._db = sqlite3.connect(path, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.execute("PRAGMA busy_timeout=5000")
-        self._db.executescript(_SCHEMA)
+    request: RideRequest
+    created_at: float
+    eta: float
+    addressed: list[str] | None = None
+    closed_at: float | None = None
+    """From then on answers are late; which came before is settled next, by anyone who looks."""
+    counted: list[str] | None = None
+    """The answers that count; None until that is settled."""
 
-    def close(self) -> None:
-        """Close the database."""
-        self._db.close()
 
-    def create(self, rfq: str, request: RideRequest, eta: float) -> None:
-        """Note a new RFQ."""
-        text = request.model_dump_json(by_alias=True)
-        self._db.execute("INSERT INTO rfqs (id, request, eta) VALUES (?, ?, ?)", (rfq, text, eta))
+class Rfqs:
+    """The RFQs and their answers."""
 
-    def asked(self, rfq: str, expected: int) -> None:
-        """Note how many unicorns were asked."""
-        self._db.execute("UPDATE rfqs SET expected = ? WHERE id = ? AND expected IS NULL", (expected, rfq))
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
-    def answer(self, rfq: str, unicorn: str, quote: Quote | None) -> bool:
-        """Note an answer (None: it declined); False where it came before, or too late."""
-        text = None if quote is None else quote.model_dump_json()
-        done = self._db.execute(
-            "INSERT OR IGNORE INTO quotes (rfq, unicorn, quote)"
-            " SELECT id, ?, ? FROM rfqs WHERE id = ? AND completed_at IS NULL",
-            (unicorn, text, rfq),
-        )
-        return done.rowcount == 1
+    async def create(self, rfq: str, request: RideRequest, eta: float) -> None:
+        """Note a new RFQ, to be asked."""
+        state = _State(request=request, created_at=clock.now(), eta=eta)
+        await self._write(rfq, state, ABSENT)
 
-    def complete(self, rfq: str, at: float) -> bool:
+    async def asked(self, rfq: str, unicorns: list[str]) -> None:
+        """Note that the unicorns there were asked; where that is known, nothing changes."""
+        while True:
+            record = await self._store.get(_key(rfq))
+            state = None if record is None else _read(record)
+            if record is None or state is None or state.addressed is not None or state.closed_at is not None:
+                return
+            if await self._write(rfq, state.model_copy(update={"addressed": unicorns}), record.version):
+                return
+
+    async def answer(self, rfq: str, reply: Message, answer: Answer) -> Rfq | None:
+        """Note the answer that came as that reply; the RFQ with it.
+
+        None where the RFQ is unknown or complete, or has an earlier answer of that unicorn. Noted again, nothing
+        changes.
+        """
+        record = await self._store.get(_key(rfq))
+        if record is None or _read(record).closed_at is not None:
+            return None
+        until = _read(record).eta + _KEPT
+        await self._store.put_part(_key(rfq), reply.id, answer.model_dump_json().encode(), expires_at=until)
+        found = await self.get(rfq)
+        return found if found is not None and answer in found.answers else None
+
+    async def complete(self, rfq: str, at: float) -> bool:
         """Note that the RFQ is complete; False where it was."""
-        done = self._db.execute("UPDATE rfqs SET completed_at = ? WHERE id = ? AND completed_at IS NULL", (at, rfq))
-        return done.rowcount == 1
+        while True:
+            record = await self._store.get(_key(rfq))
+            state = None if record is None else _read(record)
+            if record is None or state is None or state.counted is not None:
+                return False
+            if state.closed_at is not None:
+                await self._settle(rfq, record)
+                return False
+            if await self._write(rfq, state.model_copy(update={"closed_at": at}), record.version):
+                await self.get(rfq)
+                return True
 
-    def get(self, rfq: str) -> Rfq | None:
+    async def get(self, rfq: str) -> Rfq | None:
         """The RFQ, or None."""
-        return next(self._select("WHERE id = ?", rfq), None)
+        while True:
+            # The answers first: what is seen of an RFQ that was not closed afterwards was there before it closed.
+            answers = await self._answers(rfq)
+            record = await self._store.get(_key(rfq))
+            if record is None:
+                return None
+            state = _read(record)
+            if state.closed_at is None or state.counted is not None:
+                return _rfq(rfq, state, answers)
+            await self._settle(rfq, record)
 
-    def running(self) -> list[Rfq]:
-        """The RFQs that are not complete, the next to end first."""
-        return list(self._select("WHERE completed_at IS NULL ORDER BY eta"))
+    async def due(self, now: float) -> list[str]:
+        """The RFQs that must be completed, or be asked, by now."""
+        return _rfqs(await self._store.due(now, limit=_MOST))
 
-    def quotes(self, rfq: str) -> list[Quote]:
-        """The quotes of an RFQ, in the order of their arrival."""
-        rows = self._db.execute("SELECT quote FROM quotes WHERE rfq = ? AND quote IS NOT NULL ORDER BY arrived", (rfq,))
-        return [Quote.model_validate_json(text) for (text,) in rows]
+    async def running(self) -> list[str]:
+        """The RFQs that are not complete, up to 10,000; the next to end first."""
+        return await self.due(clock.now() + 86_400.0)
 
-    def _select(self, where: str, *parameters: object) -> Iterator[Rfq]:
-        rows = self._db.execute(
-            "SELECT id, request, eta, expected, completed_at,"
-            f" (SELECT count(*) FROM quotes WHERE rfq = rfqs.id) FROM rfqs {where}",
-            parameters,
-        )
-        for identity, request, eta, expected, completed_at, responses in rows:
-            yield Rfq(identity, RideRequest(**json.loads(request)), eta, expected, completed_at, responses)
+    async def _settle(self, rfq: str, record: Record) -> None:
+        """Settle which answers of a closed RFQ count; of several that try, one does."""
+        counted = list(await self._answers(rfq))
+        await self._write(rfq, _read(record).model_copy(update={"counted": counted}), record.version)
+
+    async def _answers(self, rfq: str) -> dict[str, Answer]:
+        """By message, the first answer of each unicorn, in the order they were sent in."""
+        parts = await self._store.parts(_key(rfq))
+        found = [(Answer.model_validate_json(value), message) for message, value in parts.items()]
+        first: dict[str, str] = {}
+        for answer, message in sorted(found, key=lambda each: (each[0].sent_at, each[1])):
+            first.setdefault(answer.unicorn, message)
+        by_message = {message: answer for answer, message in found}
+        return {message: by_message[message] for message in first.values()}
+
+    async def _write(self, rfq: str, state: _State, version: str) -> bool:
+        due: float | None = state.eta
+        if state.addressed is None:
+            due = min(state.eta, clock.now() + _ASKED_WITHIN)
+        if state.counted is not None:
+            due = None
+        value = state.model_dump_json(by_alias=True).encode()
+        until = state.eta + _KEPT
+        return await self._store.put(_key(rfq), value, version=version, due=due, expires_at=until) is not None
+
+
+class Presences:
+    """Which unicorns are where: those that said so within the last half minute."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def note(self, presence: Presence, said_at: float) -> None:
+        """Note where a unicorn is, or that it left."""
+        value = presence.model_dump_json().encode()
+        if presence.left is not None and presence.left != presence.zone:
+            await self._store.put_part(_zone(presence.left), presence.unicorn, value, expires_at=said_at)
+        if presence.zone is not None:
+            await self._store.put_part(_zone(presence.zone), presence.unicorn, value, expires_at=said_at + PRESENT)
+
+    async def near(self, zone: str) -> list[Presence]:
+        """The unicorns of a zone."""
+        parts = await self._store.parts(_zone(zone))
+        return [Presence.model_validate_json(value) for _, value in sorted(parts.items())]
+
+    async def everywhere(self) -> dict[str, Presence]:
+        """All unicorns, by their id."""
+        return {each.unicorn: each for zone in all_zones() for each in await self.near(zone)}
+
+
+def _key(rfq: str) -> str:
+    return f"rfq {rfq}"
+
+
+def _zone(zone: str) -> str:
+    return f"zone {zone}"
+
+
+def _rfqs(keys: list[str]) -> list[str]:
+    return [key.removeprefix("rfq ") for key in keys]
+
+
+def _read(record: Record) -> _State:
+    return _State.model_validate_json(record.value)
+
+
+def _rfq(rfq: str, state: _State, answers: dict[str, Answer]) -> Rfq:
+    counted = answers if state.counted is None else {each: answers[each] for each in state.counted if each in answers}
+    return Rfq(
+        id=rfq,
+        request=state.request,
+        created_at=state.created_at,
+        eta=state.eta,
+        addressed=None if state.addressed is None else tuple(state.addressed),
+        answers=tuple(counted.values()),
+        completed_at=state.closed_at,
+    )

@@ -6,11 +6,16 @@ import asyncio
 import random
 from contextlib import AsyncExitStack
 
-from eip import Consumer, Message, clock
+import structlog
+
+from eip import Consumer, Message, Source, clock
+from eip.errors import EipError
 from examples.rfq.channels import Channels
-from examples.rfq.model import Position, Presence, Quote, QuoteRequest
+from examples.rfq.model import PRESENT, Position, Presence, Quote, QuoteRequest
 
 __all__ = ["Herd", "Unicorn"]
+
+_log = structlog.get_logger("examples.rfq.unicorns")
 
 _NAMES = (
     "Shadowfax",
@@ -26,48 +31,74 @@ _NAMES = (
 )
 _MOVES_EVERY = 5.0
 """Seconds."""
+_AGAIN = 2.0
+"""Seconds until one whose channels failed tries again."""
 
 
 class Unicorn:
     """One unicorn: subscribed to the topic of the zone it is in, wherever it goes."""
 
-    def __init__(self, number: int, channels: Channels, dice: random.Random, *, patience: float) -> None:
-        self.id = f"unicorn-{number}"
+    def __init__(self, number: int, channels: Channels, dice: random.Random, *, herd: str, patience: float) -> None:
+        self.id = f"{herd}-{number}"
         self.name = f"{_NAMES[number % len(_NAMES)]} {number // len(_NAMES) + 1}"
         self.position = Position(x=dice.random(), y=dice.random())
         self._channels, self._dice, self._patience = channels, dice, patience
         self._reliability = dice.uniform(0.7, 1.0)
-        self._consumer: Consumer | None = None
 
     async def run(self) -> None:
-        """Wander about until cancelled."""
-        try:
-            while True:
-                async with AsyncExitStack() as stay:
-                    zone = await self._enter(stay)
-                    while self.position.zone == zone:
-                        await asyncio.sleep(self._dice.uniform(0.5, 1.5) * _MOVES_EVERY)
-                        self._move()
-        finally:
-            await self._say(None)
+        """Wander about until cancelled; where its channels fail, it starts anew."""
+        while True:
+            try:
+                await self._wander()
+            except* EipError as errors:
+                _log.warning("unicorn_lost", unicorn=self.id, errors=[repr(error) for error in errors.exceptions])
+            await asyncio.sleep(_AGAIN)
 
-    async def _enter(self, stay: AsyncExitStack) -> str:
-        zone = self.position.zone
-        source = await self._channels.enter(zone, self.id)
-        stay.push_async_callback(self._channels.leave, zone, self.id)
-        self._consumer = Consumer(
+    async def _wander(self) -> None:
+        zone: str | None = None
+        source: Source | None = None
+        async with AsyncExitStack() as ears:
+            try:
+                while True:
+                    before, zone = zone, self.position.zone
+                    if (entered := await self._channels.enter(zone, self.id)) is not source:
+                        await ears.aclose()
+                        source = await self._listen(entered, ears)
+                    await self._say(zone, left=before)
+                    if before is not None:
+                        await self._channels.leave(before, self.id)
+                    await self._stay(zone)
+            finally:
+                if zone is not None:
+                    await self._say(None, left=zone)
+                    await self._channels.leave(zone, self.id)
+
+    async def _listen(self, source: Source, ears: AsyncExitStack) -> Source:
+        """Quote for what comes from there, until the stack is closed."""
+        consumer = Consumer(
             source, self.quote, replies=self._channels.return_addresses, concurrency=1000, grace=0.0, name=self.id
         )
-        tasks = await stay.enter_async_context(asyncio.TaskGroup())
-        stay.push_async_callback(self._consumer.stop)
-        tasks.create_task(self._consumer.run())
-        await self._consumer.started.wait()
-        await self._say(zone)
-        return zone
+        tasks = await ears.enter_async_context(asyncio.TaskGroup())
+        ears.push_async_callback(consumer.stop)
+        tasks.create_task(consumer.run())
+        await consumer.started.wait()
+        return source
 
-    async def _say(self, zone: str | None) -> None:
-        presence = Presence(unicorn=self.id, zone=zone, position=self.position)
-        await self._channels.presence.send(Message(presence, type="Presence", source=self.id))
+    async def _stay(self, zone: str) -> None:
+        """Move about in the zone, and say so now and then, until that leads out of it."""
+        while True:
+            await asyncio.sleep(self._dice.uniform(0.5, 1.5) * _MOVES_EVERY)
+            self._move()
+            if self.position.zone != zone:
+                return
+            await self._say(zone)
+
+    async def _say(self, zone: str | None, *, left: str | None = None) -> None:
+        presence = Presence(unicorn=self.id, zone=zone, left=left, position=self.position)
+        until = clock.now() + PRESENT
+        await self._channels.presence.send(
+            Message(presence, type="Presence", source=self.id, group_id=self.id, expires_at=until)
+        )
 
     def _move(self) -> None:
         def step(value: float) -> float:
@@ -102,12 +133,22 @@ class Herd:
         size: how many there are.
         seed: of their luck and their ways; None: another one each time.
         patience: seconds that an answer takes at most.
+        name: what its unicorns' ids begin with; each herd on the same channels needs another.
     """
 
-    def __init__(self, channels: Channels, *, size: int = 60, seed: int | None = None, patience: float = 20.0) -> None:
+    def __init__(
+        self,
+        channels: Channels,
+        *,
+        size: int = 60,
+        seed: int | None = None,
+        patience: float = 20.0,
+        name: str = "unicorn",
+    ) -> None:
         dice = random.Random(seed)
         self.unicorns = [
-            Unicorn(number, channels, random.Random(dice.random()), patience=patience) for number in range(size)
+            Unicorn(number, channels, random.Random(dice.random()), herd=name, patience=patience)
+            for number in range(size)
         ]
         self._stopping = asyncio.Event()
 

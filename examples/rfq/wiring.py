@@ -22,4 +22,6 @@ async def connected(transport: str, endpoint_url: str | None = None) -> AsyncIte
     if endpoint_url is not None:
         raise ValueError("the embedded transport has no endpoint")
     async with MemoryTransport() as memory:
-        yield MemoryChannels(memory)
+        channels = MemoryChannels(memory)
+        await channels.prepare()
+        yield channels

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from eip import Consumer, Message
+from eip.stores import SqliteStore
 from eip.transports.memory import MemoryTransport
 from examples.rfq.booking import RideBooking
 from examples.rfq.channels import MemoryChannels
 from examples.rfq.model import Position, Presence, Quote, RideRequest, located
-from examples.rfq.store import Rfq, Store
+from examples.rfq.store import Rfq
 from examples.rfq.unicorns import Herd
 from tests.runtime.scripted import until
 
@@ -24,7 +25,8 @@ RIDE = RideRequest.model_validate({"from": "A", "to": "B", "customer": "C"})
 async def booked(path: Path | str = ":memory:", *, seconds: float = 300.0):
     """A booking service and the channels to play unicorn on."""
     async with MemoryTransport() as transport:
-        channels, store = MemoryChannels(transport), Store(path)
+        channels, store = MemoryChannels(transport), SqliteStore(path)
+        await channels.prepare()
         booking = RideBooking(channels, store, rfq_seconds=seconds)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(booking.run())
@@ -32,25 +34,35 @@ async def booked(path: Path | str = ":memory:", *, seconds: float = 300.0):
                 yield booking, channels
             finally:
                 await booking.stop()
-        store.close()
+        await store.aclose()
 
 
 async def present(booking: RideBooking, channels: MemoryChannels, *unicorns: str) -> None:
     position = located("A")
     for unicorn in unicorns:
         await channels.presence.send(Message(Presence(unicorn=unicorn, zone=position.zone, position=position)))
-    await until(lambda: len(booking.unicorns) >= len(unicorns))
+    await there(booking, len(unicorns))
+
+
+async def there(booking: RideBooking, count: int) -> None:
+    """Returns once so many unicorns are known."""
+    while len(await booking.unicorns()) != count:
+        await asyncio.sleep(0.1)
+
+
+async def answered(booking: RideBooking, rfq: Rfq, responses: int) -> Rfq:
+    """The RFQ, once it has so many answers."""
+    async for changed in booking.changes(rfq.id):
+        if changed.responses == responses:
+            return changed
+    raise AssertionError(f"complete before it had {responses} responses")
 
 
 def quote(rfq: Rfq, unicorn: str, **envelope) -> Message:
     body = Quote(unicorn=unicorn, name=unicorn, price=1.0, minutes=1.0)
-    return Message(body, **{"type": "Quote", "source": unicorn, "correlation_id": rfq.id, **envelope})
-
-
-def known(booking: RideBooking, rfq: Rfq) -> Rfq:
-    found = booking.get(rfq.id)
-    assert found is not None
-    return found
+    return Message(
+        envelope.pop("body", body), **{"type": "Quote", "source": unicorn, "correlation_id": rfq.id, **envelope}
+    )
 
 
 async def complete(booking: RideBooking, rfq: Rfq) -> Rfq:
@@ -63,24 +75,26 @@ async def test_complete_once_every_addressed_unicorn_has_answered():
     async with booked() as (booking, channels):
         await present(booking, channels, "u1", "u2")
         rfq = await booking.request(RIDE)
-        await channels.replies.send(quote(rfq, "u1"), quote(rfq, "u2", type="Declined"))
+        await channels.replies[0].send(quote(rfq, "u1"), quote(rfq, "u2", type="Declined"))
         done = await complete(booking, rfq)
         assert (done.responses, done.expected) == (2, 2)
         assert done.completed_at is not None
         assert done.completed_at < done.eta
-        assert [each.unicorn for each in booking.quotes(rfq.id)] == ["u1"]
+        assert [each.unicorn for each in done.quotes] == ["u1"]
 
 
 async def test_complete_at_the_deadline_whatever_came():
     async with booked(seconds=60) as (booking, channels):
         await present(booking, channels, "u1", "u2")
         rfq = await booking.request(RIDE)
-        await channels.replies.send(quote(rfq, "u1"))
+        await channels.replies[0].send(quote(rfq, "u1"))
         done = await complete(booking, rfq)
         assert done.completed_at == pytest.approx(rfq.eta, abs=0.1)
-        await channels.replies.send(quote(rfq, "u2"))
+        await channels.replies[0].send(quote(rfq, "u2"))
         await until(lambda: booking.late == 1)
-        assert len(booking.quotes(rfq.id)) == 1
+        found = await booking.get(rfq.id)
+        assert found is not None
+        assert len(found.quotes) == 1
 
 
 async def test_with_nobody_there_it_ends_at_the_deadline():
@@ -94,8 +108,8 @@ async def test_answers_are_counted_once_and_strangers_do_no_harm():
         await present(booking, channels, "u1", "u2")
         rfq = await booking.request(RIDE)
         first = quote(rfq, "u1")
-        await channels.replies.send(first, first, quote(rfq, "x", correlation_id="unknown"))
-        await channels.replies.send(quote(rfq, "u2"))
+        await channels.replies[0].send(first, first, quote(rfq, "x", correlation_id="unknown"))
+        await channels.replies[0].send(quote(rfq, "u2"))
         assert (await complete(booking, rfq)).responses == 2
 
 
@@ -103,10 +117,10 @@ async def test_a_new_process_asks_again_and_keeps_what_came(tmp_path):
     state = tmp_path / "rfq.sqlite"
     async with booked(state) as (booking, channels):
         rfq = await booking.request(RIDE)
-        await channels.replies.send(quote(rfq, "u1"))
-        await until(lambda: known(booking, rfq).responses == 1)
+        await channels.replies[0].send(quote(rfq, "u1"))
+        await answered(booking, rfq, 1)
     async with MemoryTransport() as transport:
-        channels, store = MemoryChannels(transport), Store(state)
+        channels, store = MemoryChannels(transport), SqliteStore(state)
         asked = []
 
         async def hear(request: Message) -> None:
@@ -118,12 +132,11 @@ async def test_a_new_process_asks_again_and_keeps_what_came(tmp_path):
             tasks.create_task(listening.run())
             tasks.create_task(booking.run())
             await until(lambda: asked == [rfq.id])
-            await channels.replies.send(quote(rfq, "u1"), quote(rfq, "u2"))
-            await until(lambda: known(booking, rfq).responses == 2)
-            assert known(booking, rfq).eta == rfq.eta
+            await channels.replies[0].send(quote(rfq, "u1"), quote(rfq, "u2"))
+            assert (await answered(booking, rfq, 2)).eta == rfq.eta
             await booking.stop()
             await listening.stop()
-        store.close()
+        await store.aclose()
 
 
 async def test_a_herd_answers_and_moves_between_zones():
@@ -131,19 +144,43 @@ async def test_a_herd_answers_and_moves_between_zones():
         herd = Herd(channels, size=80, seed=1)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(herd.run())
-            await until(lambda: len(booking.unicorns) == 80)
-            before = booking.unicorns
+            await there(booking, 80)
+            before = await booking.unicorns()
             done = await complete(booking, await booking.request(RIDE))
             assert done.responses > 0
             await asyncio.sleep(600)
-            moved = sum(before[name] != zone for name, zone in booking.unicorns.items())
+            moved = sum(before[name].zone != now.zone for name, now in (await booking.unicorns()).items())
             assert moved > 5
             assert (await complete(booking, await booking.request(RIDE))).responses > 0
             await herd.stop()
-        await until(lambda: booking.unicorns == {})
+        await there(booking, 0)
 
 
 def test_places_have_a_position():
     assert located("A") == located("a")
     assert located("A") != located("B")
     assert Position(x=0.99, y=0).zone == "2-0"
+
+
+async def test_operations_show_what_is_going_on_and_start_what_failed_anew():
+    async with booked() as (booking, channels):
+        await present(booking, channels, "u1", "u2")
+        rfq = await booking.request(RIDE)
+        await channels.replies[0].send(quote(rfq, "u1"), quote(rfq, "u2", body={"price": "none"}, id="bad"))
+        await answered(booking, rfq, 1)
+        while not (letters := await booking.dead_letters()):
+            await asyncio.sleep(0.1)
+        told = await booking.operations()
+        assert (told.in_flight, told.responses_per_second) == (1, 0.1)
+        assert [(each.queue, each.messages, each.dead_letters) for each in told.queues] == [
+            ("rfq-replies", 0, 1),
+            ("rfq-presence", 0, 0),
+        ]
+        assert [(each.queue, each.id, each.correlation_id) for each in letters] == [("rfq-replies", "bad", rfq.id)]
+        assert "Field required" in letters[0].reason
+        assert (await booking.redrive("rfq-replies", only={"other"})).moved == 0
+        assert (await booking.redrive("rfq-replies", only={"bad"})).moved == 1
+        while not await booking.dead_letters():  # it fails again
+            await asyncio.sleep(0.1)
+        with pytest.raises(LookupError):
+            await booking.redrive("elsewhere")
