@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any, Final
 
 import asyncpg
 
 from eip import clock
 from eip._ids import new_id
-from eip.errors import ConfigurationError, StoreError
+from eip.errors import ConfigurationError
+from eip.stores._postgres_pool import PostgresPool
 from eip.stores.base import ABSENT, Record
 
 __all__ = ["PostgresStore", "schema"]
@@ -61,13 +59,10 @@ _STATEMENTS: Final = {
         SELECT key, part FROM "{name}_parts" WHERE expires_at <= $1 LIMIT 1000 FOR UPDATE SKIP LOCKED)""",
 }
 _LONGEST_NAME: Final = 48
-_LOCK: Final = 0x6569705F73746F72
-"""Of those who create tables at once: CREATE TABLE IF NOT EXISTS alone may fail then."""
 _GRACE: Final = 60.0
 """Seconds after which what has expired is removed: never before its readers, whose clocks may differ, agree."""
 _TIDY: Final = 200
 """Writes between removals of what has expired."""
-_FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 
 def schema(name: str = "eip") -> str:
@@ -88,12 +83,10 @@ class PostgresStore:
     """
 
     def __init__(self, pool: asyncpg.Pool | str, name: str = "eip", *, create: bool = True) -> None:
-        self._schema = schema(name)
+        tables = schema(name)
+        self._pool = PostgresPool(pool, tables if create else None)
         self._sql = {key: text.format(name=name) for key, text in _STATEMENTS.items()}
-        self._dsn = pool if isinstance(pool, str) else None
-        self._pool: Any = None if isinstance(pool, str) else pool
-        self._create, self._closed, self._writes = create, False, 0
-        self._opening = asyncio.Lock()
+        self._writes = 0
 
     async def get(self, key: str) -> Record | None:
         """See `Store.get`."""
@@ -149,33 +142,10 @@ class PostgresStore:
 
     async def aclose(self) -> None:
         """Close the pool, if this store made it. Idempotent."""
-        self._closed = True
-        if self._dsn is not None and self._pool is not None:
-            pool, self._pool = self._pool, None
-            with suppress(*_FAILURES):
-                await pool.close()
+        await self._pool.aclose()
 
     async def _fetch(self, statement: str, *arguments: Any) -> list[Any]:
-        return await _mapped(self._fetch_rows, self._sql[statement], *arguments)
-
-    async def _fetch_rows(self, sql: str, *arguments: Any) -> list[Any]:
-        if self._create or self._pool is None:
-            await self._open()
-        rows: list[Any] = await self._pool.fetch(sql, *arguments)
-        return rows
-
-    async def _open(self) -> None:
-        """Connect and make the tables, once."""
-        async with self._opening:
-            if self._closed:
-                raise asyncpg.InterfaceError("the store is closed")
-            if self._pool is None:
-                self._pool = await asyncpg.create_pool(self._dsn, min_size=0, max_size=10, command_timeout=10)
-            if self._create:
-                async with self._pool.acquire() as connection, connection.transaction():
-                    await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-                    await connection.execute(self._schema)
-                self._create = False
+        return await self._pool.fetch(self._sql[statement], *arguments)
 
     async def _tidy(self, now: float) -> None:
         """Every so many writes, remove what has expired, with its parts."""
@@ -183,10 +153,3 @@ class PostgresStore:
         if self._writes % _TIDY == 0:
             await self._fetch("tidy", now - _GRACE)
             await self._fetch("tidy_parts", now - _GRACE)
-
-
-async def _mapped(call: Callable[..., Awaitable[list[Any]]], *arguments: Any) -> list[Any]:
-    try:
-        return await call(*arguments)
-    except _FAILURES as error:
-        raise StoreError(f"PostgreSQL: {type(error).__name__}: {error}") from error

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from eip import clock
 from eip._ids import new_id
-from eip.errors import ConfigurationError, StoreError
+from eip.errors import ConfigurationError
+from eip.stores._sqlite_file import SqliteFile
 from eip.stores.base import ABSENT, Record
 
 __all__ = ["SqliteStore"]
-
-T = TypeVar("T")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS "{name}" (
@@ -45,14 +40,9 @@ class SqliteStore:
     def __init__(self, path: Path | str, name: str = "eip", *, synchronous: str = "NORMAL") -> None:
         if not name.isidentifier() or not name.isascii():
             raise ConfigurationError(f"a collection's name is letters, digits and _, not {name!r}")
-        if synchronous not in ("NORMAL", "FULL", "EXTRA"):
-            raise ConfigurationError("synchronous is NORMAL, FULL or EXTRA")
         self._name, self._writes = name, 0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"sqlite {name}")
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute(f"PRAGMA synchronous={synchronous}")
-        self._db.executescript(_SCHEMA.format(name=name))
+        self._file = SqliteFile(path, _SCHEMA.format(name=name), synchronous=synchronous)
+        self._db, self._run = self._file.connection, self._file.run
 
     async def get(self, key: str) -> Record | None:
         """See `Store.get`."""
@@ -85,7 +75,7 @@ class SqliteStore:
     async def parts(self, key: str) -> dict[str, bytes]:
         """See `Store.parts`."""
         sql = f'SELECT part, value FROM "{self._name}_parts" WHERE key = ? AND coalesce(expires_at > ?, 1)'  # noqa: S608
-        return dict(await self._run(self._all, sql, (key, clock.now())))
+        return dict(await self._run(self._file.rows, sql, (key, clock.now())))
 
     async def delete_parts(self, key: str) -> None:
         """See `Store.delete_parts`."""
@@ -95,29 +85,19 @@ class SqliteStore:
         """See `Store.due`."""
         live = "coalesce(expires_at > ?, 1)"
         sql = f'SELECT key FROM "{self._name}" WHERE due <= ? AND {live} ORDER BY due LIMIT ?'  # noqa: S608
-        return [key for (key,) in await self._run(self._all, sql, (now, clock.now(), limit))]
+        return [key for (key,) in await self._run(self._file.rows, sql, (now, clock.now(), limit))]
 
     async def next_due(self) -> float | None:
         """See `Store.next_due`."""
         sql = f'SELECT min(due) FROM "{self._name}" WHERE due IS NOT NULL AND coalesce(expires_at > ?, 1)'  # noqa: S608
-        ((first,),) = await self._run(self._all, sql, (clock.now(),))
+        ((first,),) = await self._run(self._file.rows, sql, (clock.now(),))
         return None if first is None else float(first)
 
     async def aclose(self) -> None:
         """See `Store.aclose`."""
-        self._thread.shutdown()
-        self._db.close()
-
-    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
-        except (sqlite3.Error, RuntimeError) as error:  # RuntimeError: closed
-            raise StoreError(f"SQLite: {error}") from error
+        self._file.close()
 
     # In the thread.
-
-    def _all(self, sql: str, parameters: tuple[Any, ...]) -> list[Any]:
-        return self._db.execute(sql, parameters).fetchall()
 
     def _get(self, key: str, now: float) -> tuple[bytes, str] | None:
         sql = f'SELECT value, version FROM "{self._name}" WHERE key = ? AND coalesce(expires_at > ?, 1)'  # noqa: S608
@@ -125,7 +105,7 @@ class SqliteStore:
         return found
 
     def _put(self, row: tuple[Any, ...], version: str | None, now: float) -> bool:
-        with _Transaction(self._db):
+        with self._file.transaction():
             self._tidy(now)
             found = self._get(row[0], now)
             if version is not None and version != (ABSENT if found is None else found[1]):
@@ -136,7 +116,7 @@ class SqliteStore:
             return True
 
     def _put_part(self, row: tuple[Any, ...], now: float) -> None:
-        with _Transaction(self._db):
+        with self._file.transaction():
             self._bury(row[0], now)
             self._db.execute(f'INSERT OR REPLACE INTO "{self._name}_parts" VALUES (?, ?, ?, ?)', row)  # noqa: S608
 
@@ -147,7 +127,7 @@ class SqliteStore:
             self._db.execute(f'DELETE FROM "{self._name}_parts" WHERE key = ?', (key,))  # noqa: S608
 
     def _delete(self, key: str, version: str | None, now: float) -> bool:
-        with _Transaction(self._db):
+        with self._file.transaction():
             found = self._get(key, now)
             if found is None or version not in (None, found[1]):
                 return False
@@ -163,16 +143,3 @@ class SqliteStore:
         expired = f'SELECT key FROM "{self._name}" WHERE expires_at <= ?'  # noqa: S608
         self._db.execute(f'DELETE FROM "{self._name}_parts" WHERE key IN ({expired}) OR expires_at <= ?', (now, now))  # noqa: S608
         self._db.execute(f'DELETE FROM "{self._name}" WHERE expires_at <= ?', (now,))  # noqa: S608
-
-
-class _Transaction:
-    """Takes the write lock at once, so that what was read is still true when it is written."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
