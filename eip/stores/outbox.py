@@ -1,0 +1,205 @@
+"""The table of a transactional outbox: messages that commit, or roll back, with the user's own rows.
+
+`SqliteOutbox` has it in an SQLite database; `eip.stores.postgres_outbox` in PostgreSQL. What was committed is sent by
+`eip.patterns.outbox.OutboxRelay`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
+
+from eip import clock
+from eip.envelope import dump_message
+from eip.errors import ConfigurationError
+from eip.message import Message
+from eip.stores._sqlite_file import SqliteFile
+
+__all__ = ["Outbox", "Refused", "SqliteOutbox", "Waiting", "outbox_row"]
+
+_LONGEST_NAME: Final = 48
+
+
+class Waiting(NamedTuple):
+    """A message of the outbox, not sent yet."""
+
+    number: int
+    """Its place in the order of writing."""
+    message: bytes
+    """As `eip.envelope.dump_message` wrote it."""
+
+
+class Refused(NamedTuple):
+    """A message that its channel can never carry."""
+
+    number: int
+    channel: str
+    group: str | None
+    reason: str
+    message: bytes
+
+
+class Outbox(Protocol):
+    """What a relay needs of an outbox's table. All methods raise `StoreError` where the database fails."""
+
+    async def lead(self, owner: str, until: float) -> bool:
+        """Become, or stay, the one relay that sends, until that time; False where another one is."""
+        ...
+
+    async def resign(self, owner: str) -> None:
+        """Let another relay lead."""
+        ...
+
+    async def waiting(self, channel: str, *, limit: int, skip_refused: bool) -> Sequence[Waiting]:
+        """The channel's first messages, in the order of writing, without those of groups that are held up.
+
+        A refused message holds up what was written after it in its group, unless ``skip_refused``.
+        """
+        ...
+
+    async def sent(self, numbers: Sequence[int]) -> None:
+        """Remove messages that were sent."""
+        ...
+
+    async def refuse(self, number: int, reason: str) -> None:
+        """Set a message aside that can never be sent."""
+        ...
+
+    async def refused(self, *, limit: int = 100) -> Sequence[Refused]:
+        """The messages that were set aside, in the order of writing."""
+        ...
+
+    async def retry(self, numbers: Sequence[int] | None = None) -> int:
+        """Let the refused messages (None: all of them) be sent after all; returns how many there were."""
+        ...
+
+    async def drop(self, numbers: Sequence[int]) -> int:
+        """Remove refused messages for good; returns how many there were."""
+        ...
+
+    async def unsent(self) -> dict[str, int]:
+        """By channel, how many messages were not sent yet."""
+        ...
+
+
+def checked_name(name: str) -> str:
+    """The name of an outbox, if it may be a table's."""
+    if not name.isidentifier() or not name.isascii() or len(name) > _LONGEST_NAME:
+        raise ConfigurationError(f"an outbox's name is up to {_LONGEST_NAME} letters, digits and _, not {name!r}")
+    return name
+
+
+def outbox_row(channel: str, message: Message[Any]) -> tuple[str, str | None, bytes, float]:
+    """A message as a row: channel, group, the whole message, time; raises `InvalidMessage`."""
+    return channel, message.group_id, dump_message(message), clock.now()
+
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS "{name}" (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    channel TEXT NOT NULL, group_id TEXT, message BLOB NOT NULL, written_at REAL NOT NULL, refused TEXT
+) STRICT;
+CREATE INDEX IF NOT EXISTS "{name}_order" ON "{name}" (channel, number);
+CREATE INDEX IF NOT EXISTS "{name}_refused" ON "{name}" (channel, group_id, number) WHERE refused IS NOT NULL;
+CREATE TABLE IF NOT EXISTS "{name}_relay" (one INTEGER PRIMARY KEY CHECK (one = 1), owner TEXT, until REAL) STRICT;
+"""
+
+
+class SqliteOutbox:
+    """An outbox in an SQLite database, beside the user's own tables.
+
+        outbox = SqliteOutbox("shop.sqlite")
+        with sqlite3.connect("shop.sqlite") as db:                     # the user's own connection and transaction
+            db.execute("INSERT INTO orders ...")
+            outbox.add(db, "orders", Message(order, group_id=order.id))
+
+    Args:
+        path: the database's file; the tables are made where they are missing.
+        name: of the outbox: its table, and one for its relays; letters, digits and ``_``.
+    """
+
+    def __init__(self, path: Path | str, name: str = "eip_outbox") -> None:
+        self._name = checked_name(name)
+        self._file = SqliteFile(path, _SCHEMA.format(name=name), synchronous="NORMAL")
+        self.insert: str = f'INSERT INTO "{name}" (channel, group_id, message, written_at) VALUES (?, ?, ?, ?)'  # noqa: S608
+        """The statement that writes an `outbox_row`, for clients that `add` does not know."""
+
+    def add(self, connection: sqlite3.Connection, channel: str, *messages: Message[Any]) -> None:
+        """Write the messages by the user's connection: they are sent if, and once, its transaction commits.
+
+        Args:
+            connection: the user's own, to the same database.
+            channel: the relay's name of where they go.
+            messages: with ids that stay theirs, however often they are sent.
+        """
+        rows = [outbox_row(channel, message) for message in messages]
+        connection.executemany(self.insert, rows)
+
+    async def lead(self, owner: str, until: float) -> bool:
+        """See `Outbox.lead`."""
+        return await self._file.run(self._lead, owner, until, clock.now())
+
+    def _lead(self, owner: str, until: float, now: float) -> bool:
+        done = self._file.connection.execute(
+            f'INSERT INTO "{self._name}_relay" VALUES (1, ?, ?) ON CONFLICT (one) DO UPDATE'  # noqa: S608
+            " SET owner = excluded.owner, until = excluded.until WHERE owner IS excluded.owner OR until <= ?",
+            (owner, until, now),
+        )
+        return done.rowcount == 1
+
+    async def resign(self, owner: str) -> None:
+        """See `Outbox.resign`."""
+        await self._execute(f'DELETE FROM "{self._name}_relay" WHERE owner = ?', (owner,))  # noqa: S608
+
+    async def waiting(self, channel: str, *, limit: int, skip_refused: bool) -> Sequence[Waiting]:
+        """See `Outbox.waiting`."""
+        held = f"""AND NOT EXISTS (SELECT 1 FROM "{self._name}" r WHERE r.channel = o.channel
+            AND r.group_id = o.group_id AND r.number < o.number AND r.refused IS NOT NULL)"""  # noqa: S608
+        sql = f"""SELECT number, message FROM "{self._name}" o WHERE channel = ? AND refused IS NULL
+            {"" if skip_refused else held} ORDER BY number LIMIT ?"""  # noqa: S608
+        return [Waiting(*row) for row in await self._file.run(self._file.rows, sql, (channel, limit))]
+
+    async def sent(self, numbers: Sequence[int]) -> None:
+        """See `Outbox.sent`."""
+        await self._execute_for(f'DELETE FROM "{self._name}" WHERE number', numbers)  # noqa: S608
+
+    async def refuse(self, number: int, reason: str) -> None:
+        """See `Outbox.refuse`."""
+        await self._execute(f'UPDATE "{self._name}" SET refused = ? WHERE number = ?', (reason, number))  # noqa: S608
+
+    async def refused(self, *, limit: int = 100) -> Sequence[Refused]:
+        """See `Outbox.refused`."""
+        sql = f"""SELECT number, channel, group_id, refused, message FROM "{self._name}"
+            WHERE refused IS NOT NULL ORDER BY number LIMIT ?"""  # noqa: S608
+        return [Refused(*row) for row in await self._file.run(self._file.rows, sql, (limit,))]
+
+    async def retry(self, numbers: Sequence[int] | None = None) -> int:
+        """See `Outbox.retry`."""
+        return await self._execute_for(
+            f'UPDATE "{self._name}" SET refused = NULL WHERE refused IS NOT NULL AND number',  # noqa: S608
+            numbers,
+        )
+
+    async def drop(self, numbers: Sequence[int]) -> int:
+        """See `Outbox.drop`."""
+        return await self._execute_for(f'DELETE FROM "{self._name}" WHERE refused IS NOT NULL AND number', numbers)  # noqa: S608
+
+    async def unsent(self) -> dict[str, int]:
+        """See `Outbox.unsent`."""
+        sql = f'SELECT channel, count(*) FROM "{self._name}" GROUP BY channel'  # noqa: S608
+        return dict(await self._file.run(self._file.rows, sql))
+
+    async def aclose(self) -> None:
+        """Let go of the database. Idempotent."""
+        self._file.close()
+
+    async def _execute_for(self, sql: str, numbers: Sequence[int] | None) -> int:
+        if numbers is None:
+            return await self._execute(f"{sql} IS NOT NULL")
+        return await self._execute(f"{sql} IN ({','.join(map(str, map(int, numbers)))})")
+
+    async def _execute(self, sql: str, parameters: tuple[Any, ...] = ()) -> int:
+        done = await self._file.run(self._file.connection.execute, sql, parameters)
+        return done.rowcount
