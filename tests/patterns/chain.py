@@ -28,7 +28,8 @@ _REMEMBER = 1e6
 
 
 def lines_of(message: Message) -> list[str]:
-    return message.body["lines"]
+    lines: list[str] = message.body["lines"]
+    return lines
 
 
 @dataclass

@@ -21,7 +21,13 @@ ORDERS = 6
 @pytest.mark.parametrize("seed", range(2))
 async def test_every_order_is_whole_at_the_end(moto_server, tmp_path, seed):
     stores = {name: SqliteStore(tmp_path / f"{name}.sqlite") for name in ("claims", "sequences", "groups", "results")}
-    chain = Chain(prefix=f"chain-{uuid4().hex[:8]}-", **stores)
+    chain = Chain(
+        prefix=f"chain-{uuid4().hex[:8]}-",
+        claims=stores["claims"],
+        sequences=stores["sequences"],
+        groups=stores["groups"],
+        results=stores["results"],
+    )
     faults = Faults(
         seed=seed, dropped_before=0.03, dropped_after=0.03, errors=0.03, throttled=0.03, slow=0.02, truncated=0.02
     )
