@@ -297,6 +297,8 @@ class Source(ABC):
     """What a `Consumer` can be given: something that opens receivers."""
 
     name: str
+    retry_queue: Queue | None = None
+    """Where a message can be sent again for this source's consumers alone; None: nowhere, or to the queue it is."""
 
     @abstractmethod
     def receiver(self, *, capacity: int = 10) -> Receiver:

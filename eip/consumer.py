@@ -36,6 +36,10 @@ class Consumer:
     its raw body; without such a channel it stays where it is and comes again. Nothing is acknowledged unhandled, save
     what has expired.
 
+    Packs (see `eip.patterns.batching`) are unpacked unasked, and their messages handled one by one: as many at once as
+    ``concurrency`` says, whatever the number of packs. A pack is one delivery: it is acknowledged when all of it is
+    done, and ``max_processing`` is for the whole of it.
+
     Args:
         source: a queue, a subscription or a stream's group.
         handler: ``async def handle(message)``; see `eip.handler` for the forms it may have.
@@ -142,7 +146,7 @@ class Consumer:
             async with self._source.receiver(capacity=self._settings.concurrency) as receiver:
                 if self._dead_letter is not None:
                     receiver.dead_letters = self._dead_letter
-                channel = self._source if isinstance(self._source, Queue) else None
+                channel = self._source if isinstance(self._source, Queue) else self._source.retry_queue
                 self._session = Session(self._settings, receiver, self.stats, channel=channel)
                 if self._stop_wanted:
                     self._session.stop()

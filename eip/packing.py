@@ -16,17 +16,18 @@ import binascii
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import orjson
 
-from eip.codec import JSON, Codec, TextCodec, dump_json, load_json
+from eip.cloudevents import dump_cloud_event, load_cloud_event
+from eip.codec import JSON, TextCodec, load_json
 from eip.envelope import envelope_fields, parse_envelope
 from eip.errors import ConfigurationError, DecodeError
 from eip.limits import KIB, MIB
 from eip.message import Message
 
-__all__ = ["PACK_HEADER", "Bounds", "Encoding", "Format", "entry_of", "is_pack", "pack", "unpack"]
+__all__ = ["PACK_HEADER", "Bounds", "Encoding", "Format", "check_encoding", "entry_of", "is_pack", "pack", "unpack"]
 
 PACK_HEADER: Final = "pack"
 """The header that tells a pack from other messages without a look into its body."""
@@ -43,8 +44,8 @@ _TEXT: Final = TextCodec()
 class Bounds:
     """What a pack may unpack to at most."""
 
-    size: int = 16 * MIB
-    """Bytes."""
+    size: int = 4 * MIB
+    """Bytes. As values they take up to twenty times as much."""
     ratio: float = 1000.0
     """Bytes unpacked per byte packed; well-packed JSON events reach a few dozen."""
     count: int = 10_000
@@ -52,6 +53,7 @@ class Bounds:
 
 
 _BOUNDS: Final = Bounds()
+_PREFIX: Final = b'{"eip-pack":'
 
 
 def is_pack(message: Message[Any]) -> bool:
@@ -59,15 +61,26 @@ def is_pack(message: Message[Any]) -> bool:
     if PACK_HEADER in message.headers:
         return True
     raw = message.raw
-    return raw is not None and raw[:1] == b"[" and b'"specversion"' in raw[: 2 * KIB]
+    if raw is None:
+        return False
+    start = raw[:12]
+    return start == _PREFIX or (start[:1] == b"[" and b'"specversion"' in raw[: 2 * KIB])
+
+
+def check_encoding(encoding: Encoding) -> None:
+    """Raise `ConfigurationError` where the encoding is not known, or its extra is not installed."""
+    if encoding not in get_args(Encoding):
+        raise ConfigurationError(f"encoding is one of {', '.join(map(repr, get_args(Encoding)))}, not {encoding!r}")
+    if encoding == "zstd":
+        _zstandard()
 
 
 def entry_of(message: Message[Any], *, format: Format = "eip") -> bytes:  # noqa: A002 - the field's term
     """The message as one element of a pack's array."""
     if format == "cloudevents":
-        return orjson.dumps(_to_cloud_event(message))
+        return dump_cloud_event(message)
     fields = envelope_fields(message)
-    if message.codec.content_type == "application/json":
+    if message.codec.content_type == JSON.content_type:
         fields["b"] = orjson.Fragment(message.encode())
     else:
         fields["b"], fields["ct"] = message.encode().decode(), message.codec.content_type
@@ -108,10 +121,12 @@ def unpack(message: Message[Any], *, bounds: Bounds = _BOUNDS) -> list[Message[A
     """
     body = message.body
     if isinstance(body, list):
-        elements, count = body, len(body)
-        read: Callable[[Any, Message[Any]], Message[Any]] = _from_cloud_event
+        elements: list[Any] = body
+        count = len(elements)
+        read: Callable[[Any, Message[Any]], Message[Any]] = _from_event
     else:
-        elements, count = _elements(body, bounds, len(message.encode()))
+        count = _count(body, bounds)
+        elements = _elements(body, bounds, len(message.raw or message.encode()))
         read = _from_entry
     if len(elements) != count:
         raise DecodeError(f"pack says it holds {count} messages, but holds {len(elements)}")
@@ -120,22 +135,28 @@ def unpack(message: Message[Any], *, bounds: Bounds = _BOUNDS) -> list[Message[A
     return [read(each, message) for each in elements]
 
 
-def _elements(body: Any, bounds: Bounds, packed_size: int) -> tuple[list[Any], int]:
+def _count(body: Any, bounds: Bounds) -> int:
+    """What the pack says it holds; refused before anything is decompressed where that is too much."""
     match body:
-        case {"eip-pack": {"version": 1, "encoding": str() as encoding, "count": int() as count}, **content}:
-            pass
+        case {"eip-pack": {"version": 1, "count": int() as count}}:
+            if 0 <= count <= bounds.count:
+                return count
+            raise DecodeError(f"pack of {count:,} messages exceeds the bound of {bounds.count:,}")
         case {"eip-pack": {"version": version}} if version != _VERSION:
             raise DecodeError(f"pack of version {version!r}; this library reads version {_VERSION}")
-        case _:
-            raise DecodeError("body is not a pack")
-    match encoding, content:
+    raise DecodeError("body is not a pack")
+
+
+def _elements(body: Mapping[str, Any], bounds: Bounds, packed_size: int) -> list[Any]:
+    encoding = body[_KEY].get("encoding")
+    match encoding, body:
         case "identity", {"messages": list() as elements}:
-            return elements, count
+            return elements
         case "gzip" | "zstd", {"data": str() as data}:
             limit = min(bounds.size, int(packed_size * bounds.ratio))
             elements = load_json(_inflated(data, encoding, limit))
             if isinstance(elements, list):
-                return elements, count
+                return elements
     raise DecodeError(f"pack of encoding {encoding!r} without its messages")
 
 
@@ -143,20 +164,23 @@ def _from_entry(entry: Any, outer: Message[Any]) -> Message[Any]:
     if not isinstance(entry, Mapping) or "b" not in entry:
         raise DecodeError("pack holds something that is no message")
     envelope = parse_envelope(entry)
-    codec: Codec = JSON
-    if "ct" in entry:
-        if entry["ct"] != _TEXT.content_type or not isinstance(entry["b"], str):
-            raise DecodeError(f"packed body of content type {entry['ct']!r} cannot be read")
-        codec = _TEXT
-    return _inner(entry["b"], envelope, outer, codec)
-
-
-def _inner(body: Any, envelope: dict[str, Any], outer: Message[Any], codec: Codec = JSON) -> Message[Any]:
-    if PACK_HEADER in envelope.get("headers", ()):
-        raise DecodeError("a pack inside a pack")
     envelope.setdefault("group_id", outer.group_id)
-    made: Message[Any] = Message(body, **{**envelope, "attributes": outer.attributes})
-    return made if codec is JSON else made.with_codec(codec)
+    made: Message[Any] = _not_a_pack(Message(entry["b"], **{**envelope, "attributes": outer.attributes}))
+    if "ct" not in entry:
+        return made
+    if entry["ct"] != _TEXT.content_type or not isinstance(entry["b"], str):
+        raise DecodeError(f"packed body of content type {entry['ct']!r} cannot be read")
+    return made.with_codec(_TEXT)
+
+
+def _from_event(event: Any, outer: Message[Any]) -> Message[Any]:
+    return _not_a_pack(load_cloud_event(event, like=outer))
+
+
+def _not_a_pack(message: Message[Any]) -> Message[Any]:
+    if PACK_HEADER in message.headers:
+        raise DecodeError("a pack inside a pack")
+    return message
 
 
 def _pressed(listed: bytes, encoding: Encoding) -> str:
@@ -207,51 +231,3 @@ def _zstandard() -> Any:
     except ImportError as error:
         raise ConfigurationError("zstd packs need the extra: pip install aioeip[zstd]") from error
     return zstandard
-
-
-# CloudEvents 1.0: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
-
-_EXTENSIONS: Final = {"correlationid": "cid", "groupid": "group", "dedupid": "dedup", "traceparent": "trace"}
-"""Extension attributes (lower case, as the specification wants) and the envelope's wire keys."""
-
-
-def _to_cloud_event(message: Message[Any]) -> dict[str, Any]:
-    fields = envelope_fields(message)
-    event = {
-        "specversion": "1.0",
-        "id": message.id,
-        "source": message.source or "/",
-        "type": message.type or "message",
-        "datacontenttype": message.codec.content_type,
-        **{name: fields[key] for name, key in _EXTENSIONS.items() if key in fields},
-    }
-    rest = {key: value for key, value in fields.items() if key in ("at", "exp", "seq", "reply", "headers")}
-    event["eipenvelope"] = dump_json(rest).decode()
-    data = message.encode()
-    event["data"] = orjson.Fragment(data) if message.codec is JSON else data.decode()
-    return event
-
-
-def _from_cloud_event(event: Any, outer: Message[Any]) -> Message[Any]:
-    match event:
-        case {"specversion": "1.0", "id": str() as identity, "source": str() as source, "type": str() as kind}:
-            pass
-        case _:
-            raise DecodeError("batch holds something that is no CloudEvent of version 1.0")
-    fields: dict[str, Any] = {}
-    if isinstance(event.get("eipenvelope"), str):
-        fields.update(parse_envelope(event["eipenvelope"]))
-    named = {key: event[name] for name, key in _EXTENSIONS.items() if event.get(name) is not None}
-    fields.update(parse_envelope(named), id=identity, source=source, type=kind)
-    body, codec = _cloud_event_body(event)
-    return _inner(body, fields, outer, codec)
-
-
-def _cloud_event_body(event: Mapping[str, Any]) -> tuple[Any, Codec]:
-    if "data_base64" in event:
-        try:
-            return load_json(base64.b64decode(event["data_base64"], validate=True)), JSON
-        except (binascii.Error, TypeError, ValueError) as error:
-            raise DecodeError(f"data_base64 of a CloudEvent cannot be read: {error}") from error
-    text = event.get("datacontenttype") == _TEXT.content_type and isinstance(event.get("data"), str)
-    return event.get("data"), _TEXT if text else JSON

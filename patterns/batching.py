@@ -8,22 +8,25 @@ can call, e.g. to write ten rows at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
 from eip.channels import Sender
 from eip.clock import Duration, seconds
+from eip.codec import dump_json
 from eip.errors import ConfigurationError, FailedEntry, InvalidMessage, MessageTooLarge, PartialSendError, SendError
 from eip.handler import Handler
 from eip.limits import KIB, MIB
 from eip.message import Message
-from eip.packing import Encoding, Format, entry_of, is_pack, pack
+from eip.packing import Bounds, Encoding, Format, check_encoding, entry_of, is_pack, pack
 
 __all__ = ["BatchFailure", "Packer", "batched"]
 
 _FRAME: Final = 512
 """Room kept for a pack's own envelope and frame, bytes; twice what they take."""
+_MOST_UNPACKED: Final = Bounds().size - _FRAME
+"""Bytes that go into one pack, however well they compress: consumers unpack no more."""
 
 
 class _Call:
@@ -71,6 +74,7 @@ class Packer(Sender):
     Args:
         sender: where the packs go.
         limit: bytes of one pack, its attributes included; default 64 KiB, the unit that SNS, SQS and EventBridge bill.
+            What is compressed into it is at most what consumers unpack, 4 MiB.
         count: messages of one pack at most.
         linger: seconds (or timedelta) that a pack waits for more; default 0.
         encoding: ``"identity"``, ``"gzip"`` or ``"zstd"`` (the extra ``zstd``); compressed packs are base64 text.
@@ -89,6 +93,7 @@ class Packer(Sender):
         format: Format = "eip",  # noqa: A002 - the field's term
         pending: int = 16 * MIB,
     ) -> None:
+        check_encoding(encoding)
         if format == "cloudevents" and encoding != "identity":
             raise ConfigurationError("a CloudEvents batch is not compressed")
         if limit <= 2 * _FRAME or count < 1:
@@ -153,11 +158,19 @@ class Packer(Sender):
             raise InvalidMessage("a pack cannot be packed")
         entry = entry_of(message, format=self._format)
         largest = self.limits.message_bytes
-        if largest is not None and len(entry) + _size_beside(message) > largest:
+        if largest is not None and len(entry) > self._limit and len(entry) + _size_beside(message) > largest:
             raise MessageTooLarge(len(entry) + _size_beside(message), largest, channel=self.name)
         return entry
 
     async def _run(self) -> None:
+        try:
+            await self._send_until_closed()
+        finally:
+            for items in self._open.values():
+                _fail(items, SendError("the packer was cancelled before sending"))
+            self._open, self._closing = {}, True
+
+    async def _send_until_closed(self) -> None:
         """Send what has gathered, again and again, until closed and empty."""
         while self._open or not self._closing:
             if not self._open:
@@ -169,7 +182,17 @@ class Packer(Sender):
             gathered, self._open = self._open, {}
             self._size = 0
             self._room.set()
-            await self._send_packs([made for items in gathered.values() for made in self._packs(items)])
+            await self._send_all([item for items in gathered.values() for item in items], gathered.values())
+
+    async def _send_all(self, items: Sequence[_Item], groups: Iterable[Sequence[_Item]]) -> None:
+        """Send the items of each group in packs; whatever happens, each caller is told."""
+        try:
+            await self._send_packs([made for group in groups for made in self._packs(group)])
+        except asyncio.CancelledError:
+            _fail(items, SendError("the packer was cancelled while sending"))
+            raise
+        except Exception as error:  # noqa: BLE001 - each caller gets it
+            _fail(items, error)
 
     async def _gather(self) -> None:
         """Wait until a pack's worth is there, or the linger has passed."""
@@ -186,7 +209,7 @@ class Packer(Sender):
         made: list[tuple[Message[Any], Sequence[_Item]]] = []
         start = 0
         while start < len(items):
-            end = self._take(items, start, int(room * self._ratio))
+            end = self._take(items, start, min(int(room * self._ratio), _MOST_UNPACKED))
             made.extend(self._pressed(items[start:end], room))
             start = end
         return made
@@ -219,11 +242,22 @@ class Packer(Sender):
             await self._sender.send(*(made for made, _ in packs))
         except PartialSendError as error:
             errors = {failed.message.id: failed.error for failed in error.failed}
+        except InvalidMessage as error:  # nothing was sent: the others must not suffer for the one
+            if len(packs) > 1:
+                for each in packs:
+                    await self._send_packs([each])
+                return
+            errors = {packs[0][0].id: error}
         except Exception as error:  # noqa: BLE001 - each caller gets it
             errors = {made.id: error for made, _ in packs}
         for made, items in packs:
             for item in items:
                 item.call.done(item.message, errors.get(made.id))
+
+
+def _fail(items: Iterable[_Item], error: Exception) -> None:
+    for item in items:
+        item.call.done(item.message, error)
 
 
 def _key(message: Message[Any]) -> object:
@@ -235,10 +269,17 @@ def _key(message: Message[Any]) -> object:
 
 
 def _size_beside(message: Message[Any]) -> int:
-    """Bytes that a pack's attributes and group take beside its body."""
-    named = sum(len(name.encode()) + len(str(value).encode()) + 16 for name, value in message.attributes.items())
+    """Bytes that a pack's attributes, type, source and group take beside its body, at most.
+
+    A name may be there twice, as drivers note the type of a number or a boolean in the envelope.
+    """
+    named = sum(2 * len(name.encode()) + _length(value) + 32 for name, value in message.attributes.items())
     texts = (message.type, message.source, message.group_id)
-    return named + sum(len(text.encode()) for text in texts if text is not None)
+    return named + sum(len(dump_json(text)) for text in texts if text is not None)
+
+
+def _length(value: object) -> int:
+    return len(value) if isinstance(value, bytes) else len(str(value).encode())
 
 
 class BatchFailure(Exception):

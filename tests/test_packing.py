@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import tracemalloc
 import zlib
 
 import pytest
@@ -52,7 +53,12 @@ def test_every_message_comes_back_whole(options):
     outer = packed(*MESSAGES, **options)
     assert is_pack(outer)
     assert (outer.type, outer.source, outer.group_id, outer.attributes) == ("T", "S", "g", MESSAGES[0].attributes)
-    assert unpack(outer) == MESSAGES
+    # An event's time is text, with microseconds; ours is a number.
+    at = [message.created_at for message in unpack(outer)]
+    assert at == pytest.approx([message.created_at for message in MESSAGES], abs=1e-6)
+    assert [message.replace(created_at=0) for message in unpack(outer)] == [
+        message.replace(created_at=0) for message in MESSAGES
+    ]
 
 
 def test_compression_makes_it_smaller():
@@ -80,7 +86,11 @@ def test_a_foreign_cloudevents_batch_is_read():
 
 def test_an_ordinary_message_is_no_pack():
     assert not is_pack(Message([1]).sealed())
-    assert not is_pack(Message({"eip-pack": 1}))
+    assert not is_pack(Message({"a": {"eip-pack": 1}}).sealed())
+
+
+def test_a_pack_is_known_by_its_body_alone():
+    assert is_pack(Message.received(packed(*MESSAGES).encode()))
 
 
 def data(text: bytes, *, encoding: str = "gzip", count: int = 1) -> dict:
@@ -133,9 +143,27 @@ def test_a_zstd_bomb_is_refused_before_it_takes_memory():
         unpack(Message(bomb), bounds=Bounds(size=1_000_000))
 
 
-def test_too_many_messages_are_refused():
+def test_too_many_messages_are_refused_before_anything_is_decompressed():
     with pytest.raises(DecodeError, match="exceeds"):
         unpack(packed(*MESSAGES), bounds=Bounds(count=19))
+    with pytest.raises(DecodeError, match="exceeds"):
+        unpack(Message(data(b"not even gzip", count=10_001)))
+    with pytest.raises(DecodeError, match="exceeds"):
+        unpack(Message.received(json.dumps([{"specversion": "1.0"}] * 20).encode()), bounds=Bounds(count=19))
+
+
+@pytest.mark.parametrize("text", ["[],", '{"a":[]},'], ids=["lists", "dicts"])
+def test_memory_stays_bounded_whatever_the_pack_unpacks_to(text):
+    bomb = zlib.compress(b"[" + text.encode() * (6_000_000 // len(text)) + b"0]", 9, wbits=31)
+    dense = zlib.compress(b"[" + text.encode() * (4_000_000 // len(text)) + b"0]", 9, wbits=31)
+    for pressed in (bomb, dense):
+        pack_ = Message(data(pressed, count=10_000))
+        tracemalloc.start()
+        with pytest.raises(DecodeError):
+            unpack(pack_)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert most < 150 * 1024 * 1024
 
 
 @given(st.recursive(st.none() | st.integers() | st.text(), lambda s: st.lists(s) | st.dictionaries(st.text(), s)))

@@ -22,7 +22,7 @@ from eip.retry import Backoff
 from .acks import Acks, cancelled
 from .lanes import Lanes
 from .leases import NO_MORE, Leases
-from .packs import Packs
+from .packs import Packs, own_cancellation
 from .settings import Settings, Stats
 from .verdicts import DeadLetter, Later, Local, ParkGroup, judge
 
@@ -239,7 +239,7 @@ class Session:
         except asyncio.CancelledError as error:
             if worker.stopped_for is None and worker.task.cancelling():
                 raise
-            failure = worker.stopped_for or _own_cancellation(error)
+            failure = worker.stopped_for or own_cancellation(error)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is judged, never propagated
             failure = error
         worker.delivery = None
@@ -325,7 +325,7 @@ class Session:
             await self._give_back([*self._leave_group(delivery), delivery])
             return
         message, settings = delivery.message, self._settings
-        tries = self._attempts.pop(delivery, 0)
+        tries = self._packs.tries(delivery, self._attempts.pop(delivery, 0))
         attempt = delivery.receive_count + tries
         grouped = message.group_id is not None and self._receiver.ordered
         verdict = judge(
@@ -523,10 +523,3 @@ class Session:
         if rest:
             await asyncio.wait(rest, timeout=_FLUSH)
             await cancelled(rest)
-
-
-def _own_cancellation(error: asyncio.CancelledError) -> Exception:
-    """A handler whose own call was cancelled has failed; the consumer has not been stopped."""
-    failure = RuntimeError("the handler was cancelled from within")
-    failure.__cause__ = error
-    return failure

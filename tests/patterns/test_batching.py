@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
@@ -140,6 +141,18 @@ async def test_a_partial_failure_names_the_messages_of_the_failed_pack():
     assert caught.value.sent == 1
 
 
+async def test_what_the_channel_cannot_carry_fails_alone():
+    async with MemoryTransport() as transport:
+        queue = transport.queue("q.fifo")
+        async with Packer(queue) as packer:
+            good = [packer.send(Message(number, group_id=f"g{number % 2}")) for number in range(10)]
+            bad = packer.send(Message("no group"), Message("none either"))
+            outcomes = await asyncio.gather(*good, bad, return_exceptions=True)
+        assert outcomes[:10] == [None] * 10
+        assert isinstance(outcomes[10], InvalidMessage)
+        assert len(queue) == 2
+
+
 async def test_senders_wait_when_too_much_is_pending():
     wire = Wire()
     gate = asyncio.Event()
@@ -176,9 +189,55 @@ async def test_what_cannot_be_packed_is_refused_before_anything_is_sent():
             with pytest.raises(InvalidMessage):
                 await packer.send(Message(1), wrong)
     assert wire.sent == []
-    for options in ({"limit": 100}, {"count": 0}, {"format": "cloudevents", "encoding": "gzip"}):
+    for options in ({"limit": 100}, {"count": 0}, {"format": "cloudevents", "encoding": "gzip"}, {"encoding": "rar"}):
         with pytest.raises(ConfigurationError):
             Packer(wire, **options)
+
+
+async def test_what_compresses_well_is_still_no_more_than_consumers_unpack():
+    wire = Wire()
+    async with Packer(wire, encoding="zstd", count=10_000) as packer:
+        for _ in range(5):  # it learns how well they compress
+            await packer.send(*(Message("x" * 10_000) for _ in range(1000)))
+    assert len(inner(wire.sent)) == 5000
+    assert len(wire.sent) < 100
+
+
+async def test_zstd_without_its_extra_is_refused_at_once(monkeypatch):
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(ConfigurationError, match=r"aioeip\[zstd\]"):
+        Packer(Wire(), encoding="zstd")
+
+
+async def test_a_pack_that_cannot_be_made_fails_its_senders_and_not_the_packer(monkeypatch):
+    wire = Wire()
+    async with Packer(wire) as packer:
+        with monkeypatch.context() as broken:
+            broken.setattr("eip.patterns.batching.pack", lambda *_, **__: 1 / 0)
+            with pytest.raises(SendError, match="division"):
+                await packer.send(Message(1), Message(2))
+        await packer.send(Message(3), Message(4))
+    assert [each.body for each in inner(wire.sent)] == [3, 4]
+
+
+async def test_senders_are_told_when_the_packer_is_cancelled():
+    wire = Wire()
+
+    async def stuck(*packs: Message[Any]) -> None:
+        await asyncio.sleep(1000)
+
+    wire.send = stuck
+    packer = Packer(wire)
+    await packer.__aenter__()
+    sending = [asyncio.create_task(packer.send(Message(1)))]
+    await asyncio.sleep(1)
+    sending.append(asyncio.create_task(packer.send(Message(2))))
+    await asyncio.sleep(1)
+    closing = asyncio.create_task(packer.aclose())
+    await asyncio.sleep(1)
+    closing.cancel()
+    outcomes = await asyncio.gather(*sending, return_exceptions=True)
+    assert [type(each) for each in outcomes] == [SendError, SendError]
 
 
 # The other side: any consumer unpacks.

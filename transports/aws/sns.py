@@ -92,7 +92,7 @@ class SnsSubscription(Source):
     """A subscription's queue, and the filter that is evaluated here."""
 
     def __init__(self, queue: SqsQueue, wanted: Filter | None) -> None:
-        self.name, self.queue = queue.name, queue
+        self.name, self.queue, self.retry_queue = queue.name, queue, queue
         self._wanted = None if wanted is None else as_predicate(wanted)
 
     def receiver(self, *, capacity: int = 10) -> Receiver:

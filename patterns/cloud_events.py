@@ -1,0 +1,52 @@
+"""CloudEvents 1.0 as the form in which messages travel, for channels whose other side speaks it.
+
+A structured event holds its envelope itself, so any program that knows CloudEvents reads it off any channel. For many
+events in one message, the specification's batch, see `eip.patterns.batching.Packer`; consumers unpack that unasked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eip.channels import Sender
+from eip.cloudevents import from_cloud_event, is_cloud_event, to_cloud_event
+from eip.errors import DecodeError
+from eip.handler import AnyHandler, Handler, Middleware, Result, handler_of
+from eip.message import Message
+from eip.patterns.describing import described
+
+__all__ = ["CloudEvents", "cloud_events"]
+
+
+class CloudEvents(Sender):
+    """A sender that writes each message as a structured CloudEvent."""
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+        self.name, self.address, self.limits = sender.name, sender.address, sender.limits
+
+    async def send(self, *messages: Message[Any]) -> None:
+        """See `Sender.send`."""
+        await self._sender.send(*map(to_cloud_event, messages))
+
+
+def cloud_events(*, strict: bool = False) -> Middleware:
+    """Hand on what a structured CloudEvent holds, as a message like any other.
+
+    Args:
+        strict: refuse what is no CloudEvent, which dead-letters it; default: it is handed on as it came.
+    """
+
+    def wrap(handler: AnyHandler) -> Handler:
+        handle = handler_of(handler)
+
+        async def read(message: Message[Any]) -> Result:
+            if is_cloud_event(message):
+                return await handle(from_cloud_event(message))
+            if strict:
+                raise DecodeError("not a CloudEvent of version 1.0")
+            return await handle(message)
+
+        return described(read, "cloud_events", inside=handler)
+
+    return wrap

@@ -1,0 +1,225 @@
+"""What becomes of a pack whose messages fail, each in its own way; and packs on real queues."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from eip import Backoff, Consumer, Message
+from eip.errors import Park, Reject, Retry
+from eip.packing import entry_of, pack
+from eip.patterns.batching import Packer, batched
+from eip.transports.memory import MemoryTransport
+from tests.runtime.scripted import Outbox, Scripted, running, until
+
+
+def packed(*messages: Message[Any], **envelope: Any) -> Message[Any]:
+    return pack([entry_of(each) for each in messages], messages[0]).replace(**envelope).sealed()
+
+
+def numbers(count: int, **envelope: Any) -> list[Message[Any]]:
+    return [Message(number, id=f"m{number}", **envelope) for number in range(count)]
+
+
+async def test_any_number_of_packs_is_handled_with_no_more_than_the_consumers_concurrency():
+    async with MemoryTransport() as transport:
+        queue = transport.queue("q")
+        running_now = most = handled = 0
+
+        async def handle(message: Message) -> None:
+            nonlocal running_now, most, handled
+            running_now += 1
+            most = max(most, running_now)
+            await asyncio.sleep(0.01)
+            running_now -= 1
+            handled += 1
+
+        await queue.send(*(packed(*numbers(30)) for _ in range(10)))
+        async with running(Consumer(queue, handle, concurrency=5)) as consumer:
+            await until(lambda: len(queue) == 0)
+        assert (handled, most) == (300, 5)
+        assert (consumer.stats.handled, consumer.stats.messages) == (10, 300)
+
+
+async def test_a_handler_whose_own_call_is_cancelled_has_failed_and_loses_nothing():
+    async with MemoryTransport() as transport:
+        queue = transport.queue("q")
+        seen: list[int] = []
+
+        async def handle(message: Message) -> None:
+            seen.append(message.body)
+            if seen.count(1) == 1 and message.body == 1:
+                raise asyncio.CancelledError
+
+        await queue.send(packed(*numbers(4)))
+        async with running(Consumer(queue, handle, concurrency=1, retry=Backoff(base=1))):
+            await until(lambda: len(queue) == 0)
+        assert seen == [0, 1, 2, 3, 1]
+
+
+async def test_where_all_fail_what_is_rejected_goes_alone_and_the_rest_comes_again():
+    async with MemoryTransport() as transport:
+        dead = transport.queue("dead")
+        queue = transport.queue("q", dead_letters=dead, max_receive_count=5)
+        tries: list[int] = []
+
+        async def handle(message: Message) -> None:
+            tries.append(message.body)
+            if message.body == 0:
+                raise Reject("never")
+            if message.body == 1:
+                raise Park("aside")
+            if tries.count(message.body) == 1:
+                raise ConnectionError("not now")
+
+        await queue.send(packed(*numbers(4)))
+        async with running(Consumer(queue, handle)):
+            await until(lambda: len(queue) == 0)
+        assert sorted(tries) == [0, 1, 2, 2, 3, 3]
+        assert sorted(each.id for each in dead.messages()) == ["m0", "m1"]
+
+
+async def test_what_is_sent_again_is_delayed_by_no_more_than_the_channel_knows():
+    async with MemoryTransport() as transport:
+        queue = transport.queue("q")
+        at: list[float] = []
+        again = asyncio.Event()
+
+        async def handle(message: Message) -> None:
+            if message.body == 1:
+                at.append(asyncio.get_running_loop().time())
+                if len(at) == 1:
+                    raise Retry(delay=7200)
+                again.set()
+
+        await queue.send(packed(*numbers(3)))
+        async with running(Consumer(queue, handle)):
+            await again.wait()
+        assert at[1] - at[0] == pytest.approx(900, abs=1)
+
+
+async def test_failures_are_sent_again_before_the_pack_is_acknowledged():
+    queue_like, source = Outbox(), Scripted(packed(*numbers(3), id="pack"))
+    source.retry_queue = queue_like  # type: ignore[assignment]
+    sent: list[Any] = []
+
+    async def send(*messages: Message, delay: float = 0.0) -> None:
+        sent.append((list(source.acked), [(each.id, each.headers["attempts"]) for each in messages]))
+        if len(sent) == 1:
+            raise ConnectionError("the channel is down")
+
+    queue_like.send = send
+
+    async def handle(message: Message) -> None:
+        if message.body == 1:
+            raise ValueError("no")
+
+    async with running(Consumer(source, handle, retry=Backoff(base=0.1))):
+        await until(lambda: source.acked)
+    # The first try to send it again failed, so the pack came again whole.
+    assert sent == [([], [("m1", "1")]), ([], [("m1", "1")])]
+    assert source.acked == [["pack"]]
+
+
+async def test_where_nothing_can_be_sent_to_the_pack_is_retried_whole_and_the_rejected_goes_alone():
+    source, dead = Scripted(packed(*numbers(3), id="pack")), Outbox("dead")
+    seen: list[int] = []
+
+    async def handle(message: Message) -> None:
+        seen.append(message.body)
+        if message.body == 0 and seen.count(0) == 1:
+            raise Reject("never")
+        if message.body == 1 and seen.count(1) == 1:
+            raise ValueError("not now")
+
+    async with running(Consumer(source, handle, dead_letter=dead, retry=Backoff(base=0.1))):
+        await until(lambda: source.acked)
+    assert sorted(seen) == [0, 0, 1, 1, 2, 2]
+    assert [each.id for each in dead.sent] == ["m0"]
+
+
+async def test_expired_messages_of_a_pack_go_where_the_consumer_says():
+    for on_expired, handled, kept in (("drop", [1], []), ("dead_letter", [1], ["m0"]), ("handle", [0, 1], [])):
+        source, dead = Scripted(packed(*numbers(1, expires_at=1.0), Message(1, id="m1"))), Outbox("dead")
+        seen: list[int] = []
+
+        async def handle(message: Message, seen: list[int] = seen) -> None:
+            seen.append(message.body)
+
+        consumer = Consumer(source, handle, dead_letter=dead, on_expired=on_expired)  # type: ignore[arg-type]
+        async with running(consumer):
+            await until(lambda source=source: source.acked)
+        assert (sorted(seen), [each.id for each in dead.sent]) == (handled, kept)
+
+
+async def test_each_message_of_a_groups_pack_has_its_own_retries():
+    async with MemoryTransport() as transport:
+        queue = transport.queue("q.fifo")
+        seen: list[int] = []
+
+        async def handle(message: Message) -> None:
+            seen.append(message.body)
+            if message.body in (1, 3) and seen.count(message.body) <= 3:
+                raise ValueError("not yet")
+
+        await queue.send(packed(*numbers(5, group_id="g"), group_id="g"))
+        async with running(Consumer(queue, handle, local_retries=3, retry=Backoff(base=1))) as consumer:
+            await until(lambda: len(queue) == 0)
+        assert seen == [0, 1, 1, 1, 1, 2, 3, 3, 3, 3, 4]
+        assert consumer.stats.received == 1  # it never went back to the queue
+
+
+async def test_a_groups_pack_goes_on_after_a_message_that_is_dead_lettered():
+    async with MemoryTransport() as transport:
+        dead, queue = transport.queue("dead.fifo"), transport.queue("q.fifo")
+        seen: list[int] = []
+
+        async def handle(message: Message) -> None:
+            seen.append(message.body)
+            if message.body == 1:
+                raise ValueError("never works")
+
+        await queue.send(packed(*numbers(3, group_id="g"), group_id="g"))
+        consumer = Consumer(
+            queue, handle, dead_letter=dead, on_group_failure="dead_letter_and_continue", local_retries=2
+        )
+        async with running(consumer):
+            await until(lambda: len(queue) == 0)
+        assert seen == [0, 1, 1, 1, 2]
+        assert [each.id for each in dead.messages()] == ["m1"]
+
+
+async def test_a_batch_handler_gets_the_messages_of_a_pack_together():
+    async with MemoryTransport() as transport:
+        queue = transport.queue("q")
+        sizes: list[int] = []
+
+        @batched(size=20, window=timedelta(seconds=1))
+        async def handle(messages: Any) -> None:
+            sizes.append(len(messages))
+
+        await queue.send(packed(*numbers(60)))
+        async with running(Consumer(queue, handle, concurrency=20)):
+            await until(lambda: len(queue) == 0)
+        assert sizes == [20, 20, 20]
+
+
+async def test_a_consumer_that_is_stopped_in_the_middle_of_a_pack_gives_it_back_whole():
+    async with MemoryTransport() as transport:
+        queue = transport.queue("q")
+        started = asyncio.Event()
+
+        async def handle(message: Message) -> None:
+            if message.body == 2:
+                started.set()
+                await asyncio.sleep(1000)
+
+        async with Packer(queue) as packer:
+            await packer.send(*numbers(4))
+        async with running(Consumer(queue, handle, concurrency=1, grace=1)):
+            await started.wait()
+        assert len(queue) == 1
+        assert queue.store.ready == 1
