@@ -43,6 +43,7 @@ from eip.handler import AnyHandler, Handler, Middleware, Result, handler_of
 from eip.limits import MIB
 from eip.message import Message
 from eip.packing import is_pack
+from eip.patterns.describing import described
 from eip.stores.objects import ObjectStore
 
 __all__ = ["SIZE_ATTRIBUTE", "ClaimCheckSender", "claim_checked"]
@@ -205,7 +206,7 @@ class _Redeemer:
                 self._when_acked(lambda: self._start_removal(claim))
             return result
 
-        return redeemed
+        return described(redeemed, "claim_check", inside=handler)
 
     async def _fetch(self, claim: _Claim) -> bytes | None:
         if claim.bucket not in self._buckets or not claim.key.startswith(self._prefix):

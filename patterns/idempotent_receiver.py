@@ -30,6 +30,7 @@ from eip.errors import ConfigurationError, Reject, Retry, StoreError
 from eip.handler import AnyHandler, Handler, Result, handler_of, messages_of
 from eip.message import Message
 from eip.patterns._claims import AGAIN, Claim, ClaimLostError, State, part_name
+from eip.patterns.describing import described
 from eip.stores.base import Store
 
 __all__ = ["IdempotentReceiver", "idempotent"]
@@ -108,7 +109,7 @@ class IdempotentReceiver:
                 known = await self._known(key)
             return await self._known_already(key, known)
 
-        return once
+        return described(once, "idempotent_receiver", inside=handler)
 
     def _key_of(self, message: Message[Any]) -> str:
         key = message.id if self._key is None else self._key(message)
