@@ -18,7 +18,16 @@ from eip.codec import JSON, TextCodec, load_json
 from eip.errors import DecodeError
 from eip.message import Message, SequenceInfo
 
-__all__ = ["ENVELOPE_KEY", "dump_envelope", "dump_message", "envelope_fields", "load_message", "parse_envelope"]
+__all__ = [
+    "ENVELOPE_KEY",
+    "dump_envelope",
+    "dump_message",
+    "envelope_fields",
+    "from_wire",
+    "load_message",
+    "parse_envelope",
+    "to_wire",
+]
 
 ENVELOPE_KEY = "eip"
 """The name of the attribute, header or reserved key that carries the envelope."""
@@ -94,7 +103,7 @@ def dump_message(message: Message[Any]) -> bytes:
     """The whole message, as stores hold it: a line of JSON with envelope and attributes, then the body's own bytes."""
     fields = envelope_fields(message)
     if message.attributes:
-        fields["attrs"] = {name: _to_wire(value) for name, value in message.attributes.items()}
+        fields["attrs"] = {name: to_wire(value) for name, value in message.attributes.items()}
     if message.codec.content_type != JSON.content_type:
         fields["ct"] = message.codec.content_type
     return orjson.dumps(fields) + b"\n" + message.encode()
@@ -108,7 +117,7 @@ def load_message(raw: bytes) -> Message[Any]:
         raise DecodeError("not a whole message: it has no body")
     envelope = parse_envelope(fields)
     attributes = _checked("attrs", fields.get("attrs", {}), Mapping)
-    envelope["attributes"] = {name: _from_wire(value) for name, value in attributes.items()}
+    envelope["attributes"] = {name: from_wire(value) for name, value in attributes.items()}
     content_type = fields.get("ct", JSON.content_type)
     if content_type == TextCodec.content_type:
         return Message.received(body, codec=TextCodec(), **envelope)
@@ -117,19 +126,20 @@ def load_message(raw: bytes) -> Message[Any]:
     return Message.received(body, **envelope)
 
 
-def _to_wire(value: Any) -> Any:
-    """Plain JSON where that keeps the type, otherwise an object that names it."""
+def to_wire(value: Any) -> Any:
+    """An attribute's value: plain JSON where that keeps the type, otherwise an object that names it."""
     match value:
         case bytes():
             return {"bytes": b64encode(value).decode()}
         case Decimal():
             return {"decimal": str(value)}
         case list() | tuple():
-            return [_to_wire(each) for each in value]
+            return [to_wire(each) for each in value]
     return value
 
 
-def _from_wire(value: Any) -> Any:
+def from_wire(value: Any) -> Any:
+    """The value of `to_wire`; raises `DecodeError`."""
     match value:
         case {"bytes": str(text)}:
             try:
@@ -144,5 +154,5 @@ def _from_wire(value: Any) -> Any:
         case dict() | None:
             raise DecodeError("attribute of an unknown type")
         case list():
-            return [_from_wire(each) for each in value]
+            return [from_wire(each) for each in value]
     return value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["KIB", "MIB", "SNS", "SQS", "UNLIMITED", "Limits"]
+__all__ = ["ACTIVEMQ", "KIB", "MIB", "SNS", "SQS", "UNLIMITED", "Limits"]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -34,3 +34,6 @@ UNLIMITED = Limits()
 
 SQS = Limits(message_bytes=MIB, batch_entries=10, batch_bytes=MIB, attributes=10, unit_bytes=64 * KIB)
 SNS = Limits(message_bytes=256 * KIB, batch_entries=10, batch_bytes=256 * KIB, attributes=10, unit_bytes=64 * KIB)
+
+ACTIVEMQ = Limits(message_bytes=100 * MIB, batch_entries=100, batch_bytes=4 * MIB)
+"""The broker's own limit of a STOMP frame, and what we put into one transaction."""

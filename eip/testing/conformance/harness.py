@@ -33,6 +33,8 @@ class Guarantees:
     """A queue without message groups keeps the order of sending, for one consumer."""
     groups: bool = False
     """It has FIFO queues: the messages of a group come in order, one holder at a time."""
+    sticky_groups: bool = False
+    """A group stays with the consumer that had it first, until that one closes."""
     deduplication: bool = False
     """FIFO queues drop a second message with the same deduplication id."""
     fifo_topics: bool = False

@@ -1,0 +1,23 @@
+"""ActiveMQ brokers, Amazon MQ's and others, over STOMP; see `ActiveMQTransport`."""
+
+from eip.transports.activemq._link import Health as Health
+from eip.transports.activemq._servers import Credentials as Credentials
+from eip.transports.activemq._servers import CredentialsSource as CredentialsSource
+from eip.transports.activemq._servers import environment as environment
+from eip.transports.activemq._servers import secret as secret
+from eip.transports.activemq.queue import ActiveMQQueue as ActiveMQQueue
+from eip.transports.activemq.temporary import TemporaryQueue as TemporaryQueue
+from eip.transports.activemq.topic import ActiveMQTopic as ActiveMQTopic
+from eip.transports.activemq.transport import ActiveMQTransport as ActiveMQTransport
+
+__all__ = [
+    "ActiveMQQueue",
+    "ActiveMQTopic",
+    "ActiveMQTransport",
+    "Credentials",
+    "CredentialsSource",
+    "Health",
+    "TemporaryQueue",
+    "environment",
+    "secret",
+]

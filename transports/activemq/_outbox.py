@@ -1,0 +1,206 @@
+"""Sends confirmed: what gathers while one transaction is under way leaves with the next, a hundred messages at a time.
+
+The broker writes to its disk once per transaction, and answers its commit: several times as fast as an answer to each
+message. One transaction at a time keeps the order of everything that is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from eip.errors import ConnectionLost, FailedEntry, PartialSendError, TransportError
+from eip.limits import ACTIVEMQ
+from eip.message import Message
+from eip.metering import Meter
+from eip.retry import Backoff
+from eip.transports.activemq._connection import Connection, RefusedByBroker
+from eip.transports.activemq._frames import dump
+from eip.transports.activemq._link import Link
+
+__all__ = ["Entry", "Outbox"]
+
+_MOST_PENDING: Final = 10_000
+"""Messages that wait for their transaction before senders have to wait."""
+_AGAIN: Final = Backoff(base=0.1, cap=5.0)
+_REFUSALS: Final = 2
+"""Times that a message may end the connection before it is held to be the reason."""
+
+
+class Entry:
+    """A message on its way: the frame's head without its end, and the body."""
+
+    __slots__ = ("body", "channel", "head", "message", "place", "size", "ticket")
+
+    def __init__(self, message: Message[Any], channel: str, head: bytes, body: bytes) -> None:
+        self.message, self.channel, self.head, self.body = message, channel, head, body
+        self.size = len(head) + len(body)
+        self.place = 0
+        self.ticket: _Ticket
+
+    def frame(self, header: str) -> bytes:
+        """The whole frame, with one more header."""
+        return b"".join((self.head, header.encode(), b"\n\n", self.body, b"\0"))
+
+
+class _Ticket:
+    """One `send`: resolved when the last of its entries is."""
+
+    __slots__ = ("done", "failed", "left")
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.failed: list[tuple[int, FailedEntry]] = []
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def settle(self, entry: Entry, error: Exception | None) -> None:
+        if error is not None:
+            self.failed.append((entry.place, FailedEntry(entry.message, error)))
+        self.left -= 1
+        if not self.left and not self.done.done():
+            self.done.set_result(None)
+
+
+class Outbox:
+    """Sends over one link, in the order given.
+
+    A connection that breaks before the answer came means that the transaction is sent again on the next one: what the
+    broker had committed already is then there twice.
+    """
+
+    def __init__(self, link: Link, meter: Meter | None) -> None:
+        self._link, self._meter = link, meter
+        self._pending: deque[Entry] = deque()
+        self._room = asyncio.Event()
+        self._pump: asyncio.Task[None] | None = None
+        self._numbers = 0
+
+    async def send(self, entries: Sequence[Entry]) -> None:
+        """Return when each was accepted; raises `PartialSendError`, or the error of all.
+
+        Cancelled, it takes back what has not begun to leave.
+        """
+        ticket = _Ticket(len(entries))
+        for place, entry in enumerate(entries):
+            while len(self._pending) >= _MOST_PENDING:
+                self._room.clear()
+                await self._room.wait()
+            entry.ticket, entry.place = ticket, place
+            self._pending.append(entry)
+            if self._pump is None:
+                self._pump = asyncio.create_task(self._send_all(), name=f"{self._link.name} outbox")
+        await ticket.done
+        if ticket.failed:
+            raise _error(ticket.failed, sent=len(entries) - len(ticket.failed))
+
+    async def flush(self) -> None:
+        """Return when everything was sent, or given up."""
+        while self._pump is not None:
+            await asyncio.wait((self._pump,))
+
+    async def aclose(self) -> None:
+        """Give up what is not sent."""
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.wait((self._pump,))
+
+    async def _send_all(self) -> None:
+        batch: list[Entry] = []
+        try:
+            while batch := self._batch():
+                await self._deliver(batch)
+        except BaseException as error:
+            reason = ConnectionLost(f"the transport was closed while sending ({type(error).__name__})")
+            for entry in (*batch, *self._pending):
+                if not entry.ticket.done.done():
+                    entry.ticket.settle(entry, reason)
+            self._pending.clear()
+            raise
+        finally:
+            self._pump = None
+            self._room.set()
+
+    def _batch(self) -> list[Entry]:
+        """What the next transaction holds; what nobody waits for any more is left out."""
+        batch: list[Entry] = []
+        room = ACTIVEMQ.batch_bytes or 0
+        while self._pending and len(batch) < (ACTIVEMQ.batch_entries or 1):
+            entry = self._pending[0]
+            if batch and entry.size > room:
+                break
+            self._pending.popleft()
+            if not entry.ticket.done.cancelled():
+                batch.append(entry)
+                room -= entry.size
+        self._room.set()
+        return batch
+
+    async def _deliver(self, batch: Sequence[Entry]) -> None:
+        """Send until it is confirmed, refused, or the link's patience is over."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._link.dialer.patience
+        attempt = refusals = 0
+        while True:
+            attempt += 1
+            try:
+                connection = await self._link.connection()
+                await self._transfer(connection, batch)
+            except TransportError as error:
+                refusals += isinstance(error, RefusedByBroker)
+                if (not error.transient or refusals) and len(batch) > 1:
+                    for entry in batch:  # one of them is the reason
+                        await self._deliver([entry])
+                    return
+                if not error.transient or refusals >= _REFUSALS or loop.time() >= until:
+                    self._settle(batch, error)
+                    return
+                if not isinstance(error, ConnectionLost):
+                    await asyncio.sleep(_AGAIN.delay(attempt))
+            else:
+                self._settle(batch, None)
+                return
+
+    def _settle(self, batch: Sequence[Entry], error: Exception | None) -> None:
+        for entry in batch:
+            entry.ticket.settle(entry, error)
+
+    async def _transfer(self, connection: Connection, batch: Sequence[Entry]) -> None:
+        """A message with a receipt of its own, or a transaction with one."""
+        await connection.drain()
+        timeout = self._link.dialer.answer_timeout
+        if len(batch) == 1:
+            await connection.confirmed(lambda receipt: batch[0].frame(f"receipt:{receipt}"), timeout=timeout)
+        else:
+            self._numbers += 1
+            name = f"t{self._numbers}"
+            await connection.confirmed(
+                lambda receipt: b"".join(_transaction(batch, name=name, receipt=receipt)), timeout=timeout
+            )
+        if self._meter is not None:
+            self._report(batch, self._meter)
+
+    def _report(self, batch: Sequence[Entry], meter: Meter) -> None:
+        messages = Counter(entry.channel for entry in batch)
+        for channel, count in messages.items():
+            size = sum(entry.size for entry in batch if entry.channel == channel)
+            meter.record("activemq", channel, "SEND", messages=count, size=size, units=count, calls=count)
+        if len(batch) > 1:
+            meter.record("activemq", batch[0].channel, "BEGIN")
+            meter.record("activemq", batch[0].channel, "COMMIT")
+
+
+def _transaction(batch: Sequence[Entry], *, name: str, receipt: str) -> Iterator[bytes]:
+    yield dump("BEGIN", {"transaction": name})
+    header = f"transaction:{name}"
+    for entry in batch:
+        yield entry.frame(header)
+    yield dump("COMMIT", {"transaction": name, "receipt": receipt})
+
+
+def _error(failed: list[tuple[int, FailedEntry]], *, sent: int) -> Exception:
+    entries = [entry for _, entry in sorted(failed, key=lambda each: each[0])]
+    if sent == 0 and all(type(each.error) is type(entries[0].error) for each in entries):
+        return entries[0].error
+    return PartialSendError(entries, sent=sent)

@@ -1,0 +1,357 @@
+"""Receives from a queue or a subscription over a connection of its own.
+
+The broker hands out as many messages as the consumer has slots (the prefetch), each acknowledged by itself. What is
+held belongs to one connection: when that breaks, the broker gives it to whoever is there, and acknowledging it later
+would be void.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import structlog
+
+from eip import clock
+from eip.channels import Delivery, Receiver, Sender, Unsettled, dead_lettered
+from eip.errors import DecodeError, LeaseLost, TransportError
+from eip.message import Message
+from eip.transports.activemq._connection import Connection
+from eip.transports.activemq._frames import Frame, escape
+from eip.transports.activemq._headers import from_frame
+from eip.transports.activemq._link import Health, Link
+
+if TYPE_CHECKING:
+    from eip.transports.activemq.transport import ActiveMQTransport
+
+__all__ = ["ActiveMQDelivery", "ActiveMQReceiver", "Again", "Subscription"]
+
+_log = structlog.get_logger("eip.activemq")
+_EARLY: Final = 0.05
+"""Seconds that a delayed message may come before its time: clocks differ, and the broker's scheduler rounds."""
+_SUBSCRIPTION: Final = "s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """What is subscribed to."""
+
+    destination: str
+    name: str
+    prefetch: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """More headers of SUBSCRIBE: a selector, the name of a durable subscription."""
+    client_id: str | None = None
+    """Who a durable subscription belongs to."""
+
+
+class Again(Protocol):
+    """Where a message goes that is to be tried again later."""
+
+    async def send_again(self, delivery: ActiveMQDelivery, *, delay: float) -> None:
+        """Send a copy to be received after ``delay`` seconds."""
+        ...
+
+
+class ActiveMQDelivery(Delivery):
+    """A message held over one connection, with the broker's own headers of it."""
+
+    __slots__ = ("ack_id", "connection", "headers")
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        message: Message[Any],
+        *,
+        connection: Connection,
+        headers: Mapping[str, str],
+        **state: Any,
+    ) -> None:
+        super().__init__(receiver, message, **state)
+        self.connection, self.headers = connection, headers
+        self.ack_id = headers.get("ack", "")
+
+
+class ActiveMQReceiver(Receiver):
+    """Leases messages for as long as its connection lasts.
+
+    A message that is given back at once stays here and is handed out again, first of all; one that is given back for
+    later is sent anew with a delay, then acknowledged. Messages of a group stay here in both cases, and those behind
+    wait: the broker keeps a group with one consumer, so that order holds. Of a group, one message is handed out at a
+    time.
+    """
+
+    settle_batch = 1
+
+    def __init__(
+        self,
+        transport: ActiveMQTransport,
+        subscription: Subscription,
+        *,
+        again: Again | None,
+        wanted: Callable[[Message[Any]], bool] | None = None,
+        dead_letters: Sender | None = None,
+        max_receive_count: int | None = None,
+    ) -> None:
+        self.name, self._subscription = subscription.name, subscription
+        self.max_batch = max(1, subscription.prefetch)
+        self.dead_letters, self.max_receive_count = dead_letters, max_receive_count
+        self.stale_acks = 0
+        """Acknowledgements that were dropped because their connection is over."""
+        self._transport, self._again, self._wanted = transport, again, wanted
+        headers = {} if subscription.client_id is None else {"client-id": subscription.client_id}
+        self._link = Link(
+            transport.dialer,
+            name=f"from {subscription.name}",
+            headers=headers,
+            restore=self._subscribe,
+            on_lost=self._lost_connection,
+        )
+        self._ready: deque[ActiveMQDelivery] = deque()
+        self._groups: dict[str, deque[ActiveMQDelivery]] = {}
+        """Groups with a message that is ready, handed out or put off; what came behind it waits here."""
+        self._out: dict[ActiveMQDelivery, None] = {}
+        """What is handed out and not settled."""
+        self._timers: dict[ActiveMQDelivery, asyncio.TimerHandle] = {}
+        """What is put off."""
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._closed = False
+
+    # Connecting.
+
+    async def open(self) -> None:
+        """Connect and subscribe; raises `AccessDenied`, `ConnectionLost`."""
+        self._transport.links.add(self._link)
+        try:
+            await self._link.connection()
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def _subscribe(self, connection: Connection) -> None:
+        subscription, dialer = self._subscription, self._link.dialer
+        connection.subscribe(_SUBSCRIPTION, lambda frame: self._take(connection, frame))
+        headers = {
+            "id": _SUBSCRIPTION,
+            "destination": subscription.destination,
+            "ack": "client-individual",
+            "activemq.prefetchSize": str(self.max_batch),
+            **subscription.headers,
+        }
+        await connection.request("SUBSCRIBE", headers, timeout=dialer.answer_timeout)
+        self._meter("SUBSCRIBE")
+
+    def _lost_connection(self, connection: Connection) -> None:
+        """What was held over it is the broker's again."""
+        mine = [each for each in self._out if each.connection is connection]
+        self._ready.clear()
+        self._groups.clear()
+        self._out.clear()
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        if mine and self.on_lost is not None and not self._closed:
+            self.on_lost(mine)
+
+    def health(self) -> Health:
+        """How its connection is doing."""
+        return self._link.health()
+
+    # Messages in.
+
+    def _take(self, connection: Connection, frame: Frame) -> None:
+        message, attempts, due, error = from_frame(frame)
+        if error is None and self._wanted is not None:
+            try:
+                wanted = self._wanted(message)
+            except Exception as failure:  # noqa: BLE001 - one message that the filter fails on must not stop the others
+                wanted, error = True, DecodeError(f"the subscription's filter fails on it: {type(failure).__name__}")
+            if not wanted:
+                self._write_ack(connection, frame.headers.get("ack", ""))
+                return
+        delivery = ActiveMQDelivery(
+            self,
+            message,
+            connection=connection,
+            headers=frame.headers,
+            receive_count=attempts + 1,
+            error=error,
+        )
+        self._meter("MESSAGE", messages=1, size=len(frame.body))
+        early = 0.0 if due is None else due - clock.now()
+        group = message.group_id
+        if group is not None and group in self._groups:
+            self._groups[group].append(delivery)
+            return
+        if group is not None:
+            self._groups[group] = deque()
+        if early > _EARLY:
+            _log.warning("delivered_early", channel=self.name, by=round(early, 1), hint="does the broker schedule?")
+            self._put_off(delivery, early)
+        else:
+            self._make_ready(delivery)
+
+    def _make_ready(self, delivery: ActiveMQDelivery, *, first: bool = False) -> None:
+        if first:
+            self._ready.appendleft(delivery)
+        else:
+            self._ready.append(delivery)
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_result(None)
+                break
+
+    def _put_off(self, delivery: ActiveMQDelivery, delay: float) -> None:
+        self._timers[delivery] = asyncio.get_running_loop().call_later(delay, self._due, delivery)
+
+    def _due(self, delivery: ActiveMQDelivery) -> None:
+        del self._timers[delivery]
+        self._make_ready(delivery)
+
+    async def receive(self, limit: int, *, wait: float = 20.0) -> Sequence[Delivery]:
+        """See `Receiver.receive`."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait
+        while not self._ready and (rest := until - loop.time()) > 0 and not self._closed:
+            waiting = loop.create_future()
+            self._waiting.append(waiting)
+            timer = loop.call_later(rest, _wake, waiting)
+            try:
+                await waiting
+            finally:
+                timer.cancel()
+                if waiting.cancelled() and self._ready:
+                    self._pass_on()
+        return self.receive_nowait(limit)
+
+    def _pass_on(self) -> None:
+        """Whoever was woken does not take it: wake another."""
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
+                return
+
+    def receive_nowait(self, limit: int) -> Sequence[Delivery]:
+        """See `Receiver.receive_nowait`."""
+        ready, out = self._ready, self._out
+        taken: list[Delivery] = []
+        while ready and len(taken) < limit:
+            delivery = ready.popleft()
+            out[delivery] = None
+            taken.append(delivery)
+        return taken
+
+    # Settling.
+
+    async def _ack(self, deliveries: Sequence[Delivery]) -> Sequence[Unsettled]:
+        failed: list[Unsettled] = []
+        last: Connection | None = None
+        for delivery in deliveries:
+            if not isinstance(delivery, ActiveMQDelivery) or delivery not in self._out or not delivery.connection.open:
+                self.stale_acks += 1
+                error = LeaseLost(f"the connection that {delivery.message.id} came over is gone")
+                failed.append(Unsettled(delivery, error))
+                continue
+            del self._out[delivery]
+            last = delivery.connection
+            self._write_ack(last, delivery.ack_id)
+            self._next_of_group(delivery)
+        if last is not None and any(each.on_acked for each in deliveries):
+            # What is told now may delete what a message that came again would need.
+            try:
+                await last.probe(timeout=self._link.dialer.answer_timeout)
+            except TransportError as error:
+                done = {each.delivery for each in failed}
+                failed += [Unsettled(each, LeaseLost(str(error))) for each in deliveries if each not in done]
+        return failed
+
+    def _write_ack(self, connection: Connection, ack_id: str) -> None:
+        connection.write(f"ACK\nid:{escape(ack_id)}\n\n\0".encode())
+        self._meter("ACK", messages=1)
+
+    def _next_of_group(self, delivery: ActiveMQDelivery) -> None:
+        group = delivery.message.group_id
+        if group is None:
+            return
+        followers = self._groups.get(group)
+        if followers:
+            self._make_ready(followers.popleft())
+        else:
+            self._groups.pop(group, None)
+
+    async def _nack(self, deliveries: Sequence[Delivery], delay: float) -> Sequence[Unsettled]:
+        failed: list[Unsettled] = []
+        for delivery in deliveries:
+            if not isinstance(delivery, ActiveMQDelivery) or delivery not in self._out:
+                self.stale_acks += 1
+                failed.append(Unsettled(delivery, LeaseLost("its connection is gone: the broker has it back")))
+                continue
+            failed += await self._give_back(delivery, delay)
+        return failed
+
+    async def _give_back(self, delivery: ActiveMQDelivery, delay: float) -> Sequence[Unsettled]:
+        if self._spent(delivery) and self.dead_letters is not None:
+            reason = f"received {delivery.receive_count} times"
+            try:
+                await self.dead_letters.send(dead_lettered(delivery, reason, source=self.name))
+            except TransportError as error:
+                _log.warning("dead_letter_failed", channel=self.name, error=str(error))
+            else:
+                return await self._ack((delivery,))
+        elif delay > 0 and self._again is not None and delivery.message.group_id is None:
+            try:
+                await self._again.send_again(delivery, delay=delay)
+            except TransportError as error:
+                _log.warning("retry_kept_here", channel=self.name, error=str(error))
+            else:
+                return await self._ack((delivery,))
+        return self._keep(delivery, delay)
+
+    def _spent(self, delivery: Delivery) -> bool:
+        return self.max_receive_count is not None and delivery.receive_count >= self.max_receive_count
+
+    def _keep(self, delivery: ActiveMQDelivery, delay: float) -> Sequence[Unsettled]:
+        """Hand it out again from here, as a delivery of its own."""
+        if self._out.pop(delivery, 0) == 0 or not delivery.connection.open:
+            return [Unsettled(delivery, LeaseLost("its connection is gone: the broker has it back"))]
+        again = ActiveMQDelivery(
+            self,
+            delivery.message.with_encoded(delivery.message.raw or b""),
+            connection=delivery.connection,
+            headers=delivery.headers,
+            receive_count=delivery.receive_count + 1,
+            error=delivery.error,
+        )
+        if delay > 0:
+            self._put_off(again, delay)
+        else:
+            self._make_ready(again, first=True)
+        return ()
+
+    async def _extend(self, deliveries: Sequence[Delivery], seconds: float) -> Sequence[Unsettled]:
+        """A lease lasts as long as the connection."""
+        del seconds
+        return [Unsettled(each, LeaseLost("its connection is gone")) for each in deliveries if each not in self._out]
+
+    def _meter(self, operation: str, *, messages: int = 0, size: int = 0) -> None:
+        meter = self._transport.meter
+        if meter is not None:
+            meter.record("activemq", self.name, operation, messages=messages, size=size)
+
+    async def aclose(self) -> None:
+        """Flush the acknowledgements and disconnect; what is held goes back to the broker, in its order."""
+        self._closed = True
+        for waiting in self._waiting:
+            _wake(waiting)
+        self._waiting.clear()
+        await self._link.aclose()
+        self._transport.links.discard(self._link)
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
