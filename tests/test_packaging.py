@@ -50,7 +50,7 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
     folders = {"eip": ROOT / "eip", **REAL}
-    expected = {"eip/py.typed", "eip/cost/prices.json"}
+    expected = {"eip/py.typed", "eip/cost/prices.json", "eip/cost/services.json"}
     for name, folder in folders.items():
         for module in folder.rglob("*.py"):
             expected.add("/".join([*name.split("."), *module.relative_to(folder).parts]))

@@ -1,10 +1,29 @@
-"""What messages cost: price lists, and the bill of metered calls."""
+"""What messages cost: price lists, the bill of metered calls, and advice before there are any."""
 
+from eip.cost.advisor import Advice as Advice
+from eip.cost.advisor import Alternative as Alternative
+from eip.cost.advisor import Item as Item
+from eip.cost.advisor import advise as advise
 from eip.cost.bill import Bill as Bill
 from eip.cost.bill import Line as Line
 from eip.cost.bill import bill as bill
 from eip.cost.prices import Prices as Prices
 from eip.cost.prices import price_lists as price_lists
 from eip.cost.prices import prices as prices
+from eip.cost.profile import Profile as Profile
+from eip.cost.services import facts as facts
 
-__all__ = ["Bill", "Line", "Prices", "bill", "price_lists", "prices"]
+__all__ = [
+    "Advice",
+    "Alternative",
+    "Bill",
+    "Item",
+    "Line",
+    "Prices",
+    "Profile",
+    "advise",
+    "bill",
+    "facts",
+    "price_lists",
+    "prices",
+]

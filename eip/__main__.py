@@ -1,0 +1,5 @@
+"""``python -m eip``: the command ``eip``."""
+
+from eip.cli import main
+
+main()

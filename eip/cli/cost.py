@@ -1,0 +1,133 @@
+"""``eip cost``: what a flow of messages costs a month, each way there is to carry it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from eip.cli._common import console, errors, print_json, said
+from eip.cost import Advice, Alternative, Profile, advise, facts, prices
+from eip.cost.prices import MILLION
+from eip.cost.profile import SECONDS
+
+__all__ = ["cost"]
+
+
+def cost(
+    rate: Annotated[float | None, typer.Option(help="Messages a second, the mean.")] = None,
+    per_month: Annotated[float | None, typer.Option(help="Messages a month, instead of --rate.")] = None,
+    size: Annotated[int, typer.Option(help="Bytes of a message, attributes included.")] = 1024,
+    share: Annotated[
+        list[float] | None, typer.Option(help="Once per consumer: the share of messages it wants, 0 to 1.")
+    ] = None,
+    peak: Annotated[float, typer.Option(help="The busiest second, as a multiple of the mean.")] = 1.0,
+    pollers: Annotated[int, typer.Option(help="Processes of each consumer that poll.")] = 1,
+    ordered: Annotated[bool, typer.Option(help="Messages of one key must stay in order.")] = False,
+    groups: Annotated[int, typer.Option(help="Keys, where they must.")] = 1000,
+    kinds: Annotated[int, typer.Option(help="Different values of what is filtered on.")] = 1,
+    retention_days: Annotated[float, typer.Option(help="How long a message must be kept.")] = 4.0,
+    replay: Annotated[bool, typer.Option(help="What was handled must be readable again.")] = False,
+    targets: Annotated[int | None, typer.Option(help="Endpoints that get messages; default: the consumers.")] = None,
+    batch: Annotated[float | None, typer.Option(help="Messages of a call on average; default: by the rate.")] = None,
+    linger: Annotated[float, typer.Option(help="Seconds that a message may wait for its pack.")] = 1.0,
+    compression: Annotated[float, typer.Option(help="How many times smaller zstd makes a pack.")] = 3.0,
+    region: Annotated[str, typer.Option(help="Region of the price list.")] = "us-east-1",
+    on: Annotated[str | None, typer.Option(help="Prices of a date, e.g. 2020-12-31; default: today's.")] = None,
+    price_file: Annotated[Path | None, typer.Option("--prices", help="A price list of your own.", exists=True)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw the comparison: .svg or .png (extra: plot).")] = None,
+    services: Annotated[bool, typer.Option(help="Show how the services differ, before money.")] = False,
+) -> None:
+    """Compare what a flow of messages costs a month, by the way it is carried."""
+    if services:
+        print_json(facts()) if as_json else console.print(_facts())
+        return
+    if (rate is None) == (per_month is None):
+        raise typer.BadParameter("give --rate (a second) or --per-month")
+    with errors():
+        profile = Profile(
+            rate=rate if rate is not None else (per_month or 0.0) / SECONDS,
+            size=size,
+            shares=tuple(share or (1.0,)),
+            peak=peak,
+            pollers=pollers,
+            ordered=ordered,
+            groups=groups,
+            kinds=kinds,
+            retention_days=retention_days,
+            replay=replay,
+            targets=targets,
+            batch=batch,
+            linger=linger,
+            compression=compression,
+        )
+        advice = advise(profile, prices(region, on=on, file=price_file))
+        if plot is not None:
+            _draw(advice, plot)
+    if as_json:
+        print_json(advice.as_dict())
+        return
+    remarks = _Remarks()
+    console.print(_table(advice, remarks))
+    for number, remark in enumerate(remarks.said, 1):
+        console.print(f"{number:>3}  {remark}", highlight=False)
+    for note in advice.notes:
+        console.print(note, highlight=False, style="bold")
+
+
+class _Remarks:
+    """Numbers what is said of several rows, so that it is said once."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def numbers(self, each: Alternative) -> str:
+        """The numbers of what is to be said of an alternative."""
+        remarks = [f"does not fit: {text}" for text in each.unfit]
+        remarks += [f"limit: {text}" for text in each.limits]
+        remarks += [f"without {text}" for text in each.lost]
+        self.said += [text for text in remarks if text not in self.said]
+        return " ".join(str(self.said.index(text) + 1) for text in remarks)
+
+
+def _table(advice: Advice, remarks: _Remarks) -> Table:
+    profile = advice.profile
+    table = Table(
+        title=f"{profile.messages:,.0f} messages of {profile.size:,} bytes a month; prices of {advice.prices}",
+        caption="List prices, without computing, data transfer, free tiers and taxes; dim: does not fit.",
+    )
+    table.add_column("carried by", overflow="fold")
+    table.add_column("$/month", justify="right", no_wrap=True)
+    table.add_column("$/million", justify="right", no_wrap=True)
+    table.add_column("received", justify="right", no_wrap=True)
+    table.add_column("remarks")
+    for each in advice.alternatives:
+        per_million = each.monthly * MILLION / profile.messages
+        numbers = (f"{each.monthly:,.2f}", f"{per_million:,.4f}", f"{each.received / MILLION:,.1f} M")
+        style = "bold green" if each is advice.best else None if each.fits else "dim"
+        table.add_row(each.name, *numbers, remarks.numbers(each), style=style)
+    return table
+
+
+def _facts() -> Table:
+    table = Table(title="How the services differ")
+    compared = facts()
+    table.add_column("")
+    for name in next(iter(compared.values())):
+        table.add_column(name)
+    for topic, answers in compared.items():
+        table.add_row(topic, *answers.values())
+    return table
+
+
+def _draw(advice: Advice, path: Path) -> None:
+    try:
+        from eip.cli._plot import draw  # noqa: PLC0415 - an extra
+    except ImportError:
+        said.print("a plot needs matplotlib: pip install aioeip\\[plot]")
+        raise typer.Exit(1) from None
+    draw(advice, path)
+    said.print(f"drawn: {path}", highlight=False)

@@ -1,0 +1,179 @@
+"""The command ``eip``: what it prints, its exit codes, and that it says which extra is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from asyncio.subprocess import PIPE
+
+import pytest
+from typer.testing import CliRunner
+
+from eip import Delivery, Message
+from eip.channels import dead_lettered
+from eip.cli import main
+from eip.cli.app import app
+from eip.cost import prices
+from eip.topology import Queue, Topology
+from eip.transports.aws import AwsTransport
+
+
+def ran(*arguments: str, stdin: str | None = None):
+    return CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, arguments, input=stdin)
+
+
+def test_without_typer_it_says_which_extra_to_install(monkeypatch, capsys):
+    monkeypatch.setattr("eip.cli.find_spec", lambda name: None if name == "typer" else object())
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "eip needs typer: pip install aioeip[cli]\n"
+
+
+def test_it_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "eip", "--help"], capture_output=True, text=True, check=True)
+    for verb in ("cost", "match", "redrive"):
+        assert verb in done.stdout
+
+
+# eip cost
+
+
+def test_cost_prints_a_table_with_each_remark_once():
+    result = ran("cost", "--per-month", "100e6", "--size", "1024", "--share", "1", "--share", "0.25", "--linger", "5")
+    assert result.exit_code == 0
+    assert "SNS + SQS, filtered, packed" in result.output
+    assert "prices of us-east-1" in result.output
+    assert result.output.count("without input transformation") == 1
+    assert "Packing pays here" in result.output
+
+
+def test_cost_for_programs_at_prices_of_a_date_and_of_ones_own(tmp_path):
+    plain = json.loads(ran("cost", "--rate", "10", "--on", "2021-01-01", "--json").stdout)
+    assert plain["prices"]["date"] == "2020-12-01"
+    mine = tmp_path / "mine.json"
+    rates = {**dict.fromkeys(_rates(), 0.0), "sqs.standard.million": 7.0}
+    mine.write_text(json.dumps({"region": "moon", "date": "2020-01-01", "rates": rates}))
+    plain = json.loads(ran("cost", "--rate", "10", "--region", "moon", "--prices", str(mine), "--json").stdout)
+    (sqs,) = (each for each in plain["alternatives"] if each["name"] == "SQS")
+    assert sqs["monthly"] == pytest.approx(7.0 * sum(item["quantity"] for item in sqs["items"]))
+
+
+def _rates():
+    return prices().rates
+
+
+@pytest.mark.parametrize("suffix", ["svg", "png"])
+def test_cost_draws(tmp_path, suffix):
+    path = tmp_path / f"plot.{suffix}"
+    assert ran("cost", "--rate", "10", "--plot", str(path)).exit_code == 0
+    assert path.stat().st_size > 1000
+
+
+def test_cost_says_which_extra_a_plot_needs(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "eip.cli._plot", None)
+    result = ran("cost", "--rate", "10", "--plot", str(tmp_path / "plot.svg"))
+    assert (result.exit_code, "pip install aioeip[plot]" in result.output) == (1, True)
+
+
+def test_cost_compares_the_services():
+    assert "input transformation" in ran("cost", "--services").output
+    assert json.loads(ran("cost", "--services", "--json").stdout)["ordering"]["EventBridge"] == "no"
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("--rate", "1", "--per-month", "1"), ("--rate", "0"), ("--rate", "1", "--on", "1999-01-01")]
+)
+def test_cost_refuses_what_makes_no_sense(arguments):
+    assert ran("cost", *arguments).exit_code == 2
+
+
+# eip match
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (['{"a": [1]}', '{"a": 1}'], 0, "matches"),
+        (['{"a": [1]}', '{"a": 2}'], 1, "does not match"),
+        (['{"a": [1]}'], 0, "valid"),
+        (['{"k": ["v"]}', '{"k": "v"}', "--as", "attributes"], 0, "matches"),
+        (['{"a": {"b": [{"prefix": "x"}]}}', '{"a": {"b": "xy"}}', "--as", "body"], 0, "matches"),
+        (['{"a": 1}', '{"a": 1}'], 2, "InvalidPattern"),
+        (['{"a": [1]}', "{"], 2, "DecodeError"),
+        (["no-such-file", "{}"], 2, "neither JSON nor a file"),
+    ],
+    ids=str,
+)
+def test_match(arguments, code, said):
+    result = ran("match", *arguments)
+    assert result.exit_code == code
+    assert said in result.output
+
+
+def test_match_reads_files_and_standard_input(tmp_path):
+    pattern = tmp_path / "pattern.json"
+    pattern.write_text('{"a": [1]}')
+    assert ran("match", str(pattern), "-", stdin='{"a": 1}').exit_code == 0
+
+
+def test_match_says_which_services_can_evaluate_it():
+    plain = json.loads(ran("match", '{"a": [1]}', "--where", "--json").stdout)
+    assert plain["matches"] is None
+    assert plain["where"]["eventbridge"].startswith("eventbridge: evaluated there")
+    assert "eventbridge: evaluated there" in ran("match", '{"a": [1]}', "--where").output
+
+
+# eip redrive
+
+
+@pytest.fixture
+async def dead_letters(moto_server):
+    """Four dead letters, two of each kind, and where they failed."""
+    async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url, long_poll=1.0) as aws:
+        await Topology(Queue("redriven")).apply(aws)
+        dead = aws.queue(Queue("redriven").dead_letter_name or "")
+        async with dead.receiver() as receiver:
+            for number in range(4):
+                message = Message({"n": number}, attributes={"kind": "ab"[number % 2]})
+                await dead.send(dead_lettered(Delivery(receiver, message), "ValueError: [odd]", source="redriven"))
+        yield dead, aws.queue("redriven")
+
+
+@pytest.mark.aws
+async def test_redrive_shows_moves_some_and_moves_the_rest(moto_server, dead_letters):
+    dead, queue = dead_letters
+    where = ("--region", moto_server.region, "--endpoint-url", moto_server.url)
+    known = {**os.environ, "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+
+    async def done(*options: str, source: str = dead.name) -> tuple[int | None, str, str]:
+        command = (sys.executable, "-m", "eip", "redrive", source, queue.name, *where, *options)
+        process = await asyncio.create_subprocess_exec(*command, env=known, stdout=PIPE, stderr=PIPE)
+        out, err = await process.communicate()
+        return process.returncode, out.decode(), err.decode()
+
+    code, out, _ = await done("--dry-run", "--filter", '{"kind": ["a"]}')
+    assert code == 0
+    assert "2 would be moved, 2 left, 0 failed" in out
+    assert "ValueError: [odd]" in out
+    assert (await queue.depth())["ready"] == 0
+    code, out, _ = await done("--body-filter", '{"n": [0, 2]}', "--rate", "100", "--limit", "3", "--json")
+    plain = json.loads(out)
+    assert plain == {"dry_run": False, "moved": 2, "left": 2, "failed": 0, "reasons": {"ValueError: [odd]": 4}}
+    assert (await queue.depth())["ready"] == 2
+    code, _, err = await done(source="nowhere")
+    assert (code, "ChannelNotFound" in err) == (2, True)
+
+
+def test_redrive_refuses_what_makes_no_sense():
+    assert ran("redrive", "a", "b", "--filter", "{}", "--body-filter", "{}").exit_code == 2
+    assert ran("redrive", "a", "b", "--filter", '{"kind": 1}').exit_code == 2
+
+
+def test_redrive_says_which_extra_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "eip.transports.aws", None)
+    result = ran("redrive", "a", "b")
+    assert (result.exit_code, "pip install aioeip[aws]" in result.output) == (1, True)
