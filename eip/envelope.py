@@ -20,10 +20,12 @@ from eip.message import Message, SequenceInfo
 
 __all__ = [
     "ENVELOPE_KEY",
+    "dump_attributes",
     "dump_envelope",
     "dump_message",
     "envelope_fields",
     "from_wire",
+    "load_attributes",
     "load_message",
     "parse_envelope",
     "to_wire",
@@ -103,7 +105,7 @@ def dump_message(message: Message[Any]) -> bytes:
     """The whole message, as stores hold it: a line of JSON with envelope and attributes, then the body's own bytes."""
     fields = envelope_fields(message)
     if message.attributes:
-        fields["attrs"] = {name: to_wire(value) for name, value in message.attributes.items()}
+        fields["attrs"] = dump_attributes(message.attributes)
     if message.codec.content_type != JSON.content_type:
         fields["ct"] = message.codec.content_type
     return orjson.dumps(fields) + b"\n" + message.encode()
@@ -116,14 +118,23 @@ def load_message(raw: bytes) -> Message[Any]:
     if not newline or not isinstance(fields, Mapping):
         raise DecodeError("not a whole message: it has no body")
     envelope = parse_envelope(fields)
-    attributes = _checked("attrs", fields.get("attrs", {}), Mapping)
-    envelope["attributes"] = {name: from_wire(value) for name, value in attributes.items()}
+    envelope["attributes"] = load_attributes(fields.get("attrs", {}))
     content_type = fields.get("ct", JSON.content_type)
     if content_type == TextCodec.content_type:
         return Message.received(body, codec=TextCodec(), **envelope)
     if content_type != JSON.content_type:
         raise DecodeError(f"body of content type {content_type!r} cannot be read")
     return Message.received(body, **envelope)
+
+
+def dump_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes as JSON can hold them, types kept."""
+    return {name: to_wire(value) for name, value in attributes.items()}
+
+
+def load_attributes(found: Any) -> dict[str, Any]:
+    """The attributes of `dump_attributes`; raises `DecodeError` for anything else."""
+    return {name: from_wire(value) for name, value in _checked("attrs", found, Mapping).items()}
 
 
 def to_wire(value: Any) -> Any:

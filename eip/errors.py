@@ -10,6 +10,7 @@
     │   ├── ConnectionLost                 (transient) no answer, or the connection broke
     │   ├── Throttled                      (transient) the service asks to slow down
     │   ├── ChannelNotFound
+    │   ├── Conflict                       it exists already, or is in no state for that
     │   ├── AccessDenied
     │   ├── LeaseLost                      the message may be with another consumer: it was not settled
     │   └── SendError                      not accepted by the service
@@ -39,6 +40,7 @@ __all__ = [
     "AddressRefused",
     "ChannelNotFound",
     "ConfigurationError",
+    "Conflict",
     "ConnectionLost",
     "DecodeError",
     "Disposition",
@@ -129,6 +131,10 @@ class Throttled(TransportError):
 
 class ChannelNotFound(TransportError):
     """The channel does not exist; declare it with ``eip.topology``."""
+
+
+class Conflict(TransportError):
+    """What was to be made exists already, or is in a state that does not allow the call."""
 
 
 class AccessDenied(TransportError):

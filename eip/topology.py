@@ -1,4 +1,4 @@
-"""Topology: queues, topics and subscriptions declared as values, compared with what there is, and made.
+"""Topology: queues, topics, buses and what connects them, declared as values, compared with what there is, and made.
 
     topology = Topology(
         Queue("orders"),                                        # with a dead-letter queue, orders-dead
@@ -8,25 +8,49 @@
     print(await topology.plan(transport))                       # create / change / same / drift
     await topology.apply(transport)                             # idempotent; deletes nothing unless told
 
-A subscription has a queue of its own. Where the service needs it, the queue's policy lets exactly that topic send.
+A subscription has a queue of its own. Where the service needs it, the queue's policy lets exactly that topic send. A
+rule of an event bus has a queue of its own too, or targets: `Target`, at most five.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
+from eip.archiving import Archives
 from eip.channels import Filter, Transport
-from eip.errors import ConfigurationError
+from eip.errors import ChannelNotFound, ConfigurationError
+from eip.limits import TARGETS_PER_RULE
+from eip.matching import EventPattern, push_down
+from eip.targets import Archive, Bus, Target
 
-__all__ = ["Action", "Plan", "Provisioner", "Queue", "Resource", "Step", "Subscription", "Topic", "Topology"]
+__all__ = [
+    "Action",
+    "Archive",
+    "Bus",
+    "Plan",
+    "Provisioner",
+    "Queue",
+    "Resource",
+    "Rule",
+    "Step",
+    "Subscription",
+    "Target",
+    "Topic",
+    "Topology",
+]
 
 Action: TypeAlias = Literal["create", "change", "same", "drift", "delete"]
 """Drift: there is something that is not declared; only ``apply(delete=True)`` removes it."""
 
 _FIFO = ".fifo"
+_LONGEST_PATTERN = 2048
+ALL_EVENTS = EventPattern({"source": [{"prefix": ""}]})
+"""What a rule without a pattern matches."""
 _TWO_WEEKS = timedelta(days=14)
 
 
@@ -109,7 +133,107 @@ class Subscription:
         return suffixed(self.topic, f"{self.name}-undelivered") if self.dead_letters else None
 
 
-Resource: TypeAlias = Queue | Topic | Subscription
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule of a bus: which events, and where to.
+
+    Without targets they go to a queue of the rule's own, as `eip.Bus.subscription` reads them.
+
+    Args:
+        bus: the bus's name, declared besides.
+        name: of the rule; its queue is called ``bus-name`` where ``queue`` says nothing else.
+        pattern: an `EventPattern` or what can be pushed down to one. A predicate is evaluated by the consumer, so it
+            is for rules without targets only. Default: all events.
+        targets: at most five; none: the rule's own queue.
+        queue: the own queue with its options, and another name if wished; default: `Queue`'s.
+        enabled: whether it delivers.
+        dead_letters: whether what cannot be delivered goes to the queue ``bus-name-undelivered``, where the target says
+            nothing else.
+    """
+
+    bus: str
+    name: str
+    pattern: Filter | None = field(default=None, compare=False)
+    targets: tuple[Target, ...] = ()
+    queue: Queue | None = None
+    enabled: bool = True
+    dead_letters: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what PutRule and PutTargets would refuse."""
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", self.name):
+            raise ConfigurationError(f"{self.name!r} is no name of a rule: at most 64 letters, digits, and ._-")
+        if self.targets and self.queue is not None:
+            raise ConfigurationError(f"rule {self.name}: name the queue as one of its targets")
+        if len(self.targets) > TARGETS_PER_RULE:
+            raise ConfigurationError(
+                f"rule {self.name} has {len(self.targets)} targets, and EventBridge delivers to {TARGETS_PER_RULE}: "
+                "let a topic be the target, Target(topic=...), and subscribe the others to it"
+            )
+        if len({each.id for each in self.targets}) < len(self.targets):
+            raise ConfigurationError(f"rule {self.name}: two targets have the same id")
+        if self.target is not None and self.target.fifo:
+            raise ConfigurationError(f"rule {self.name}: a bus delivers to standard queues")
+        if self.targets and self._pushed() is None:
+            raise ConfigurationError(
+                f"rule {self.name}: EventBridge cannot evaluate its pattern, and its targets would get every event"
+            )
+        if len(self.event_pattern.text) > _LONGEST_PATTERN:
+            raise ConfigurationError(f"rule {self.name}: a pattern has at most {_LONGEST_PATTERN} characters")
+
+    @property
+    def target(self) -> Queue | None:
+        """The rule's own queue."""
+        return None if self.targets else self.queue or Queue(own_queue(self.bus, self.name))
+
+    @property
+    def undelivered_name(self) -> str | None:
+        """The name of the rule's dead-letter queue."""
+        return own_queue(self.bus, f"{self.name}-undelivered") if self.dead_letters else None
+
+    @property
+    def event_pattern(self) -> EventPattern:
+        """What the service evaluates."""
+        return self._pushed() or ALL_EVENTS
+
+    def resolved_targets(self) -> tuple[Target, ...]:
+        """All targets, each with the dead-letter queue that counts."""
+        targets = self.targets if self.target is None else (Target(queue=self.target.name),)
+        return tuple(replace(each, dead_letters=each.dead_letters or self.undelivered_name) for each in targets)
+
+    def _pushed(self) -> EventPattern | None:
+        if self.pattern is None:
+            return ALL_EVENTS
+        pushed = push_down(self.pattern, "eventbridge")
+        return None if pushed.pushed is None else EventPattern(pushed.pushed)
+
+
+async def archive_step(archives: Archives, declared: Archive, *, apply: bool) -> Step:
+    """The step for an archive, on any transport that has archives."""
+    try:
+        found = await archives.describe(declared.name)
+    except ChannelNotFound:
+        if apply:
+            await archives.create(declared.name, pattern=declared.pattern, retention=declared.retention)
+        return Step("create", "archive", declared.name)
+    changes: dict[str, Any] = {}
+    wanted, there = declared.pattern or ALL_EVENTS, found.pattern or ALL_EVENTS
+    if json.loads(wanted.text) != json.loads(there.text):
+        changes["pattern"] = wanted
+    if found.retention != declared.retention:
+        changes["retention"] = declared.retention or timedelta()
+    if changes and apply:
+        await archives.update(declared.name, **changes)
+    return Step("change" if changes else "same", "archive", declared.name, ", ".join(changes))
+
+
+def own_queue(bus: str, rule: str) -> str:
+    """The name of a rule's own queue."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", f"{bus}-{rule}")
+
+
+Resource: TypeAlias = Queue | Topic | Subscription | Bus | Rule | Archive
+"""In the order in which they are made: each after what it refers to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +278,11 @@ class Provisioner(Protocol):
         """The steps for one resource, carried out where ``apply`` says so; what it refers to came before it."""
         ...
 
-    async def undeclared(self, topic: Topic, declared: frozenset[str], *, delete: bool) -> Iterable[Step]:
-        """A step for each subscription of the topic whose queue is not one of ``declared``; deleted if told."""
+    async def undeclared(self, channel: Topic | Bus, declared: frozenset[str], *, delete: bool) -> Iterable[Step]:
+        """A step for each subscription of the topic whose queue is not one of ``declared``; deleted if told.
+
+        Of a bus: for each rule whose name, and each target of a declared one whose ``rule > id`` is not declared.
+        """
         ...
 
 
@@ -181,8 +308,8 @@ class Topology:
     async def apply(self, transport: Transport, *, delete: bool = False) -> Plan:
         """Make what is missing and change what differs; returns what was done. Applied again, it finds all the same.
 
-        ``delete``: also end subscriptions of declared topics that are not declared. Queues and topics are never
-        deleted.
+        ``delete``: also end subscriptions of declared topics, and rules and targets of declared buses, that are not
+        declared. Queues, topics, buses and archives are never deleted.
         """
         return await self._provision(transport, apply=True, delete=delete)
 
@@ -192,15 +319,23 @@ class Topology:
         steps: list[Step] = []
         for resource in self._resources:
             steps += await transport.provision(resource, apply=apply)
-        for topic in self._resources:
-            if isinstance(topic, Topic):
-                steps += await transport.undeclared(topic, self._subscribed(topic), delete=delete)
+        for each in self._resources:
+            if isinstance(each, Topic):
+                steps += await transport.undeclared(each, self._subscribed(each), delete=delete)
+            elif isinstance(each, Bus):
+                steps += await transport.undeclared(each, self._ruled(each), delete=delete)
         return Plan(tuple(steps))
 
     def _subscribed(self, topic: Topic) -> frozenset[str]:
         """The queues of the topic's declared subscriptions."""
         declared = (each for each in self._resources if isinstance(each, Subscription) and each.topic == topic.name)
         return frozenset(each.target.name for each in declared)
+
+    def _ruled(self, bus: Bus) -> frozenset[str]:
+        """The bus's declared rules, and their targets as ``rule > id``."""
+        rules = [each for each in self._resources if isinstance(each, Rule) and each.bus == bus.name]
+        targets = (f"{rule.name} > {target.id}" for rule in rules for target in rule.resolved_targets())
+        return frozenset((*(rule.name for rule in rules), *targets))
 
 
 def suffixed(name: str, suffix: str) -> str:
@@ -210,26 +345,58 @@ def suffixed(name: str, suffix: str) -> str:
 
 
 def _in_order(resources: Iterable[Resource]) -> Iterator[Resource]:
-    """Dead-letter queues, queues, topics, subscriptions."""
-    queues: dict[str, Queue] = {}
-    topics: dict[str, Topic] = {}
-    subscriptions: dict[tuple[str, str], Subscription] = {}
+    """Dead-letter queues, queues, topics, subscriptions, buses, rules, archives."""
+    declared: dict[type, dict[Any, Any]] = {kind: {} for kind in get_args(Resource)}
     for each in resources:
-        if isinstance(each, Queue):
-            _once(queues, each.name, each)
-        elif isinstance(each, Topic):
-            _once(topics, each.name, each)
-        else:
-            _once(subscriptions, (each.topic, each.name), each)
-    for subscription in subscriptions.values():
-        if subscription.topic not in topics:
+        _once(declared[type(each)], _key(each), each)
+    queues: dict[str, Queue] = declared[Queue]
+    for subscription in declared[Subscription].values():
+        if subscription.topic not in declared[Topic]:
             raise ConfigurationError(f"subscription {subscription.name}: no topic {subscription.topic} is declared")
         _add_target(queues, subscription)
+    for part in (*declared[Rule].values(), *declared[Archive].values()):
+        if part.bus not in declared[Bus]:
+            raise ConfigurationError(f"{type(part).__name__.lower()} {part.name}: no bus {part.bus} is declared")
+    for rule in declared[Rule].values():
+        _add_queues_of(rule, queues)
+        _check_targets(rule, {"queue": queues, "topic": declared[Topic], "bus": declared[Bus]})
     for queue in list(queues.values()):
         _add_dead_letters(queues, queue)
     yield from sorted(queues.values(), key=lambda queue: queue.dead_letters is not False)
-    yield from topics.values()
-    yield from subscriptions.values()
+    for kind, found in declared.items():
+        if kind is not Queue:
+            yield from found.values()
+
+
+def _key(resource: Resource) -> object:
+    """What only one resource of its kind may have."""
+    match resource:
+        case Subscription(topic=topic, name=name):
+            return topic, name
+        case Rule(bus=bus, name=name):
+            return bus, name
+        case _:
+            return resource.name
+
+
+def _add_queues_of(rule: Rule, queues: dict[str, Queue]) -> None:
+    """A rule's own queue, and those for what cannot be delivered, where they are not declared besides."""
+    own = rule.target
+    if own is not None and queues.setdefault(own.name, own) != own:
+        raise ConfigurationError(f"queue {own.name} is declared twice, differently")
+    for target in rule.resolved_targets():
+        if target.dead_letters is not None:
+            _keep(queues, target.dead_letters)
+
+
+def _check_targets(rule: Rule, known: Mapping[str, Mapping[str, Any]]) -> None:
+    """Targets are declared, streams and what is elsewhere (an ARN) aside."""
+    for target in rule.targets:
+        if target.kind == "bus" and target.name == rule.bus:
+            raise ConfigurationError(f"rule {rule.name} of {rule.bus} would send its events round in a circle")
+        declared = known.get(target.kind)
+        if declared is not None and target.name not in declared and not target.name.startswith("arn:"):
+            raise ConfigurationError(f"rule {rule.name}: no {target.kind} {target.name} is declared")
 
 
 def _add_target(queues: dict[str, Queue], subscription: Subscription) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from eip.codec import load_json
 from eip.errors import ConfigurationError, DecodeError
 from eip.matching.event_pattern import EventPattern
 from eip.matching.filter_policy import FilterPolicy
@@ -30,15 +31,20 @@ def as_predicate(wanted: FilterPolicy | EventPattern | Predicate) -> Predicate:
 
 
 def as_event(message: Message[Any]) -> dict[str, Any]:
-    """The message as EventBridge shows it to patterns: its type, source and id, and the body as detail."""
+    """The message as EventBridge shows it to patterns: its type, source and id, and the body as detail.
+
+    Of one that came from a bus also what `eip.events` keeps in headers: account, region, time, resources.
+    """
+    headers = message.headers
     event: dict[str, Any] = {
-        "id": message.id,
+        "id": headers.get("event-id", message.id),
         "detail-type": message.type,
         "source": message.source,
+        **{name: headers.get(f"event-{name}") for name in ("account", "region", "time")},
+        "resources": load_json(headers["event-resources"]) if "event-resources" in headers else None,
+        "replay-name": message.replay_name,
         "detail": _plain(message),
     }
-    if message.replay_name is not None:
-        event["replay-name"] = message.replay_name
     return {name: value for name, value in event.items() if value is not None}
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+from eip.errors import UnsupportedChannel
 from eip.topology import Queue, Resource, Step, Subscription, Topic
 from eip.transports.activemq.topic import QueueSubscription
 
@@ -34,6 +35,8 @@ async def provision(activemq: ActiveMQTransport, resource: Resource, *, apply: b
         case Subscription():
             name, detail = f"{resource.topic} > {resource.name}", ""
             action = await _subscription(activemq, resource, apply=apply)
+        case _:
+            raise UnsupportedChannel(type(activemq).__name__, type(resource).__name__.lower(), activemq.kinds)
     kind = type(resource).__name__.lower()
     return [Step("same" if action == "same" else "create", kind, name, "" if action == "same" else detail)]
 

@@ -1,7 +1,8 @@
-"""Amazon's services: queues (SQS) and topics (SNS); see `AwsTransport`. Needs the extra ``aws``."""
+"""Amazon's services: queues (SQS), topics (SNS), buses (EventBridge); see `AwsTransport`. Needs the extra ``aws``."""
 
+from eip.transports.aws.eventbridge import EventBridgeBus as EventBridgeBus
 from eip.transports.aws.sns import SnsTopic as SnsTopic
 from eip.transports.aws.sqs import SqsQueue as SqsQueue
 from eip.transports.aws.transport import AwsTransport as AwsTransport
 
-__all__ = ["AwsTransport", "SnsTopic", "SqsQueue"]
+__all__ = ["AwsTransport", "EventBridgeBus", "SnsTopic", "SqsQueue"]

@@ -28,9 +28,11 @@ from eip.errors import (
     AccessDenied,
     ChannelNotFound,
     ConfigurationError,
+    Conflict,
     ConnectionLost,
     EipError,
     InvalidMessage,
+    InvalidPattern,
     LeaseLost,
     Throttled,
     TransportError,
@@ -47,10 +49,13 @@ _CODES: Final[dict[type[EipError], str]] = {
     Throttled: """
         Throttling ThrottlingException ThrottledException RequestThrottled RequestThrottledException SlowDown
         TooManyRequestsException ProvisionedThroughputExceededException RequestLimitExceeded LimitExceededException
-        KmsThrottled KMS.ThrottlingException OverLimit AWS.SimpleQueueService.OverLimit""",
+        KmsThrottled KMS.ThrottlingException OverLimit AWS.SimpleQueueService.OverLimit
+        ConcurrentModificationException""",
     ChannelNotFound: """
         AWS.SimpleQueueService.NonExistentQueue QueueDoesNotExist NonExistentQueue NotFound NotFoundException
         ResourceNotFoundException""",
+    Conflict: "ResourceAlreadyExistsException IllegalStatusException",
+    InvalidPattern: "InvalidEventPatternException",
     AccessDenied: """
         AccessDenied AccessDeniedException AuthorizationError AuthorizationErrorException UnauthorizedOperation
         InvalidClientTokenId UnrecognizedClientException SignatureDoesNotMatch ExpiredToken ExpiredTokenException

@@ -1,14 +1,16 @@
-"""Makes what a topology declares on SQS and SNS, and compares it with what there is."""
+"""Makes what a topology declares, and compares it with what there is: queues, topics and subscriptions here."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from eip.errors import ChannelNotFound
 from eip.matching.pushdown import push_down
-from eip.topology import Queue, Resource, Step, Subscription, Topic
+from eip.topology import Archive, Bus, Queue, Resource, Rule, Step, Subscription, Topic, archive_step
+from eip.transports.aws import _provision_events as events
+from eip.transports.aws._settings import differences, let_send, said
 
 if TYPE_CHECKING:
     from eip.transports.aws.transport import AwsTransport
@@ -27,6 +29,12 @@ async def provision(aws: AwsTransport, resource: Resource, *, apply: bool) -> It
             return [await _topic(aws, resource, apply=apply)]
         case Subscription():
             return [await _subscription(aws, resource, apply=apply)]
+        case Bus():
+            return [await events.bus(aws, resource, apply=apply)]
+        case Rule():
+            return await events.rule(aws, resource, apply=apply)
+        case Archive():
+            return [await archive_step(aws.bus(resource.bus).archives, resource, apply=apply)]
 
 
 async def _queue(aws: AwsTransport, queue: Queue, *, apply: bool) -> Step:
@@ -49,13 +57,13 @@ async def _queue(aws: AwsTransport, queue: Queue, *, apply: bool) -> Step:
             await aws.call("sqs", "CreateQueue", channel=queue.name, QueueName=queue.name, Attributes=given)
         return Step("create", "queue", queue.name)
     found = await aws.call("sqs", "GetQueueAttributes", QueueUrl=url, AttributeNames=["All"])
-    changes = _differences(wanted, found.get("Attributes", {}))
+    changes = differences(wanted, found.get("Attributes", {}))
     if not changes:
         return Step("same", "queue", queue.name)
     if apply:
         changed = {name: wanted[name] for name in changes}
         await aws.call("sqs", "SetQueueAttributes", channel=queue.name, QueueUrl=url, Attributes=changed)
-    return Step("change", "queue", queue.name, _said(changes))
+    return Step("change", "queue", queue.name, said(changes))
 
 
 async def _topic(aws: AwsTransport, topic: Topic, *, apply: bool) -> Step:
@@ -84,19 +92,19 @@ async def _subscription(aws: AwsTransport, subscription: Subscription, *, apply:
     existing = (await _subscriptions(aws, topic)).get(queue)
     if apply:
         for receiver in receivers:
-            await _let_send(aws, receiver, topic)
+            await let_send(aws, receiver, topic)
     if existing is None:
         if apply:
             given = {key: value for key, value in wanted.items() if value}
             await aws.call("sns", "Subscribe", TopicArn=topic, Protocol="sqs", Endpoint=queue, Attributes=given)
         return Step("create", "subscription", name)
     found = await aws.call("sns", "GetSubscriptionAttributes", SubscriptionArn=existing)
-    changes = _differences(wanted, found.get("Attributes", {}))
+    changes = differences(wanted, found.get("Attributes", {}))
     if not changes:
         return Step("same", "subscription", name)
     if apply:
         await _change_subscription(aws, existing, {key: wanted[key] for key in changes})
-    return Step("change", "subscription", name, _said(changes))
+    return Step("change", "subscription", name, said(changes))
 
 
 async def _change_subscription(aws: AwsTransport, arn: str, changed: Mapping[str, str]) -> None:
@@ -106,10 +114,14 @@ async def _change_subscription(aws: AwsTransport, arn: str, changed: Mapping[str
         await aws.call("sns", "SetSubscriptionAttributes", SubscriptionArn=arn, AttributeName=key, AttributeValue=value)
 
 
-async def undeclared(aws: AwsTransport, topic: Topic, declared: frozenset[str], *, delete: bool) -> Iterable[Step]:
+async def undeclared(
+    aws: AwsTransport, channel: Topic | Bus, declared: frozenset[str], *, delete: bool
+) -> Iterable[Step]:
     """See `eip.topology.Provisioner.undeclared`."""
+    if isinstance(channel, Bus):
+        return await events.undeclared(aws, channel, declared, delete=delete)
     try:
-        found = await _subscriptions(aws, aws.arn("sns", topic.name))
+        found = await _subscriptions(aws, aws.arn("sns", channel.name))
     except ChannelNotFound:
         return ()
     steps = []
@@ -118,7 +130,7 @@ async def undeclared(aws: AwsTransport, topic: Topic, declared: frozenset[str], 
             continue
         if delete:
             await aws.call("sns", "Unsubscribe", SubscriptionArn=arn)
-        steps.append(Step("delete" if delete else "drift", "subscription", f"{topic.name} > {endpoint}"))
+        steps.append(Step("delete" if delete else "drift", "subscription", f"{channel.name} > {endpoint}"))
     return steps
 
 
@@ -137,45 +149,3 @@ async def _subscriptions(aws: AwsTransport, topic: str) -> dict[str, str]:
         if not answer.get("NextToken"):
             return found
         page = {"NextToken": answer["NextToken"]}
-
-
-async def _let_send(aws: AwsTransport, queue: str, topic: str) -> None:
-    """Have the queue's policy let exactly this topic send to it; what else the policy says stays."""
-    name = queue.rpartition(":")[2]
-    url = (await aws.call("sqs", "GetQueueUrl", QueueName=name))["QueueUrl"]
-    found = await aws.call("sqs", "GetQueueAttributes", QueueUrl=url, AttributeNames=["Policy"])
-    policy = json.loads(found.get("Attributes", {}).get("Policy") or '{"Version": "2012-10-17", "Statement": []}')
-    statement = {
-        "Sid": f"eip-{topic.rpartition(':')[2].replace('.', '-')}",
-        "Effect": "Allow",
-        "Principal": {"Service": "sns.amazonaws.com"},
-        "Action": "sqs:SendMessage",
-        "Resource": queue,
-        "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
-    }
-    statements = policy["Statement"] if isinstance(policy["Statement"], list) else [policy["Statement"]]
-    if statement in statements:
-        return
-    policy["Statement"] = [*(each for each in statements if each.get("Sid") != statement["Sid"]), statement]
-    await aws.call("sqs", "SetQueueAttributes", QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
-
-
-def _differences(wanted: Mapping[str, str], found: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """By setting, what it is and what it is to be."""
-    pairs = {name: (found.get(name, ""), value) for name, value in wanted.items()}
-    return {name: pair for name, pair in pairs.items() if _plain(pair[0]) != _plain(pair[1])}
-
-
-def _plain(value: str) -> Any:
-    """JSON as its value, so that spacing and order do not count; none and an empty object are the same."""
-    try:
-        parsed = json.loads(value)
-    except ValueError:
-        return value
-    if isinstance(parsed, dict):
-        return {key: str(each) if not isinstance(each, (dict, list)) else each for key, each in parsed.items()} or ""
-    return str(parsed)
-
-
-def _said(changes: Mapping[str, tuple[str, str]]) -> str:
-    return ", ".join(f"{name}: {before or 'none'} -> {after or 'none'}" for name, (before, after) in changes.items())

@@ -27,6 +27,7 @@ from eip.errors import (
     MessageTooLarge,
     TransportError,
 )
+from eip.events import message_of, read_event, undelivered
 from eip.message import Message
 from eip.transports.aws._attributes import carried, from_carried
 from eip.transports.aws._calls import entry_error
@@ -382,7 +383,7 @@ class SqsReceiver(Receiver):
 
 
 def _read(body: str, attributes: Mapping[str, Any], known: dict[str, Any]) -> tuple[Message[Any], Exception | None]:
-    """The message of a plain, a raw, or an SNS-wrapped delivery."""
+    """The message of a plain, a raw, or an SNS-wrapped delivery, or of an EventBridge event in one of these."""
     if "eip" not in attributes and '"TopicArn"' in body and '"Notification"' in body:
         try:
             wrapped: Any = load_json(body)
@@ -393,7 +394,20 @@ def _read(body: str, attributes: Mapping[str, Any], known: dict[str, Any]) -> tu
                 body = inner
                 attributes = {name: _unwrapped(each) for name, each in wrapped.get("MessageAttributes", {}).items()}
                 known = {**known, "id": str(wrapped.get("MessageId", known["id"]))}
+    if "eip" not in attributes and '"detail-type"' in body and (event := read_event(body)) is not None:
+        message, error = message_of(event, **known)
+        return _undelivered(message, attributes), error
     return from_carried(body, attributes, **known)
+
+
+def _undelivered(message: Message[Any], attributes: Mapping[str, Any]) -> Message[Any]:
+    """What EventBridge says about an event in a rule's dead-letter queue, as headers."""
+    said = {name: str(attribute.get("StringValue", "")) for name, attribute in attributes.items()}
+    if "RULE_ARN" not in said:
+        return message
+    reason = f"{said.get('ERROR_CODE', '')}: {said.get('ERROR_MESSAGE', '')}"
+    rule = said["RULE_ARN"].rpartition("/")[2]
+    return undelivered(message, rule=rule, reason=reason, attempts=int(said.get("RETRY_ATTEMPTS") or 0))
 
 
 def _unwrapped(attribute: Any) -> dict[str, Any]:

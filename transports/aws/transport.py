@@ -12,22 +12,25 @@ import aioboto3
 from eip.channels import Sender, Transport
 from eip.errors import AddressRefused, ConfigurationError
 from eip.metering import Meter
-from eip.topology import Resource, Step, Topic
+from eip.topology import Bus, Resource, Step, Topic
 from eip.transports.aws._calls import Calls
 from eip.transports.aws._provision import provision, undeclared
+from eip.transports.aws.eventbridge import EventBridgeBus
 from eip.transports.aws.sns import SnsTopic
 from eip.transports.aws.sqs import SqsQueue
 
 __all__ = ["AwsTransport"]
 
 _ARN: Final = re.compile(r"arn:(aws[a-z-]*):(sqs|sns):([a-z0-9-]+):(\d{12}):([A-Za-z0-9_-]{1,251}(?:\.fifo)?)")
+_BUS_ARN: Final = re.compile(r"arn:(aws[a-z-]*):events:([a-z0-9-]+):(\d{12}):event-bus/([A-Za-z0-9._/-]{1,256})")
+_BUS_NAME: Final = re.compile(r"[A-Za-z0-9._/-]{1,256}")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,251}(?:\.fifo)?")
 _CLOSE: Final = 20.0
 """Seconds that what was accepted for sending is given at the end."""
 
 
 class AwsTransport(Transport):
-    """Queues on SQS and topics on SNS; use it with ``async with``.
+    """Queues on SQS, topics on SNS and buses on EventBridge; use it with ``async with``.
 
     Credentials come from the SDK's ordinary chain. Channels must exist: declare them with `eip.topology`.
 
@@ -42,7 +45,7 @@ class AwsTransport(Transport):
         meter: is told of every call, see `eip.metering`.
     """
 
-    kinds = ("queue", "topic")
+    kinds = ("queue", "topic", "bus")
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class AwsTransport(Transport):
         self._account, self._linger = account, linger
         self._queues: dict[str, SqsQueue] = {}
         self._topics: dict[str, SnsTopic] = {}
+        self._buses: dict[str, EventBridgeBus] = {}
 
     @property
     def account(self) -> str:
@@ -117,11 +121,31 @@ class AwsTransport(Transport):
             self._topics[address] = SnsTopic(self, address, linger=self._linger)
         return self._topics[address]
 
+    def bus(self, name: str = "default") -> EventBridgeBus:
+        """The event bus of that name or ARN."""
+        if not _BUS_ARN.fullmatch(name) and not _BUS_NAME.fullmatch(name):
+            raise ConfigurationError(f"{name!r} is no name of a bus: letters, digits, and ._-/")
+        address = name if name.startswith("arn:") else self.events_arn("event-bus", name)
+        if address not in self._buses:
+            self._buses[address] = EventBridgeBus(self, address, linger=self._linger)
+        return self._buses[address]
+
+    def events_arn(self, kind: str, name: str) -> str:
+        """The ARN of a bus (``event-bus``), an ``archive`` or a ``rule`` in this account and region."""
+        return f"arn:{self.partition}:events:{self.region}:{self.account}:{kind}/{name}"
+
+    def rule_arn(self, bus: str, name: str) -> str:
+        """The ARN of a rule."""
+        return self.events_arn("rule", name if bus == "default" else f"{bus}/{name}")
+
     def resolve(self, address: str) -> Sender:
-        """The queue or topic of an ARN in this partition and region."""
+        """The queue, topic or bus of an ARN in this partition and region."""
+        bus = _BUS_ARN.fullmatch(address)
+        if bus is not None and (bus[1], bus[2]) == (self.partition, self.region):
+            return self.bus(address)
         found = _ARN.fullmatch(address)
         if found is None or (found[1], found[3]) != (self.partition, self.region):
-            raise AddressRefused(address, reason="no ARN of a queue or topic in this region")
+            raise AddressRefused(address, reason="no ARN of a queue, topic or bus in this region")
         return self.queue(address) if found[2] == "sqs" else self.topic(address)
 
     def queue_addresses(self, prefix: str) -> str:
@@ -132,13 +156,17 @@ class AwsTransport(Transport):
         """See `eip.topology.Provisioner.provision`."""
         return await provision(self, resource, apply=apply)
 
-    async def undeclared(self, topic: Topic, declared: frozenset[str], *, delete: bool) -> Iterable[Step]:
+    async def undeclared(self, channel: Topic | Bus, declared: frozenset[str], *, delete: bool) -> Iterable[Step]:
         """See `eip.topology.Provisioner.undeclared`."""
-        return await undeclared(self, topic, declared, delete=delete)
+        return await undeclared(self, channel, declared, delete=delete)
 
     async def aclose(self) -> None:
         """Send what was accepted for sending, in at most 20 seconds, and disconnect."""
-        channels: list[SqsQueue | SnsTopic] = [*self._queues.values(), *self._topics.values()]
+        channels: list[SqsQueue | SnsTopic | EventBridgeBus] = [
+            *self._queues.values(),
+            *self._topics.values(),
+            *self._buses.values(),
+        ]
         try:
             async with asyncio.timeout(_CLOSE):
                 await asyncio.gather(*(channel.flush() for channel in channels))

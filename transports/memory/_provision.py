@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from eip.topology import Queue, Resource, Step, Subscription, Topic
+from eip.topology import Action, Archive, Bus, Queue, Resource, Rule, Step, Subscription, Topic, archive_step
 
 if TYPE_CHECKING:
     from eip.transports.memory.transport import MemoryTransport
@@ -13,18 +14,34 @@ if TYPE_CHECKING:
 __all__ = ["provision", "undeclared"]
 
 
-def provision(memory: MemoryTransport, resource: Resource, *, apply: bool) -> Iterable[Step]:
+async def provision(memory: MemoryTransport, resource: Resource, *, apply: bool) -> Iterable[Step]:
     """See `eip.topology.Provisioner.provision`."""
     match resource:
         case Queue():
             return [_queue(memory, resource, apply=apply)]
-        case Topic(name):
-            known = memory.knows("topic", name)
-            if apply:
-                memory.topic(name)
-            return [Step("same" if known else "create", "topic", name)]
+        case Topic() | Bus():
+            return [_channel(memory, resource, apply=apply)]
         case Subscription():
             return [_subscription(memory, resource, apply=apply)]
+        case Rule():
+            return _rule(memory, resource, apply=apply)
+        case Archive():
+            return [await _archive(memory, resource, apply=apply)]
+
+
+def _channel(memory: MemoryTransport, declared: Topic | Bus, *, apply: bool) -> Step:
+    kind = "topic" if isinstance(declared, Topic) else "bus"
+    known = memory.knows(kind, declared.name)
+    if apply:
+        make = memory.topic if isinstance(declared, Topic) else memory.bus
+        make(declared.name)
+    return Step("same" if known else "create", kind, declared.name)
+
+
+async def _archive(memory: MemoryTransport, declared: Archive, *, apply: bool) -> Step:
+    if not apply and not memory.knows("bus", declared.bus):
+        return Step("create", "archive", declared.name)
+    return await archive_step(memory.bus(declared.bus).archives, declared, apply=apply)
 
 
 def _queue(memory: MemoryTransport, declared: Queue, *, apply: bool) -> Step:
@@ -61,13 +78,63 @@ def _subscription(memory: MemoryTransport, declared: Subscription, *, apply: boo
     return Step("create", "subscription", name)
 
 
-def undeclared(memory: MemoryTransport, topic: Topic, declared: frozenset[str], *, delete: bool) -> Iterable[Step]:
+def _rule(memory: MemoryTransport, declared: Rule, *, apply: bool) -> Iterable[Step]:
+    bus = memory.bus(declared.bus) if memory.knows("bus", declared.bus) else None
+    known = bus.rules.get(declared.name) if bus else None
+    there = bus.targets(declared.name) if bus else {}
+    name = f"{declared.bus} > {declared.name}"
+    if known is None:
+        steps = [Step("create", "rule", name)]
+    else:
+        differs = {"EventPattern": _pattern_differs(known, declared), "State": known.enabled != declared.enabled}
+        changes = ", ".join(setting for setting, differ in differs.items() if differ)
+        steps = [Step("change" if changes else "same", "rule", name, changes)]
+    for target in declared.resolved_targets():
+        found = there.get(target.id)
+        action: Action = "create" if found is None else "same" if found == target else "change"
+        steps.append(Step(action, "target", f"{name} > {target.id}"))
+    if apply:
+        memory.bus(declared.bus).put_rule(declared)
+    return steps
+
+
+def _pattern_differs(known: Rule, declared: Rule) -> bool:
+    """Code is the same only if it is the same object."""
+    if callable(known.pattern) or callable(declared.pattern):
+        return known.pattern is not declared.pattern
+    return bool(json.loads(known.event_pattern.text) != json.loads(declared.event_pattern.text))
+
+
+def undeclared(
+    memory: MemoryTransport, channel: Topic | Bus, declared: frozenset[str], *, delete: bool
+) -> Iterable[Step]:
     """See `eip.topology.Provisioner.undeclared`."""
-    if not memory.knows("topic", topic.name):
+    if isinstance(channel, Bus):
+        yield from _undeclared_rules(memory, channel, declared, delete=delete)
+    elif memory.knows("topic", channel.name):
+        found = memory.topic(channel.name)
+        for name, queue in found.subscriptions.items():
+            if queue.name not in declared:
+                if delete:
+                    found.unsubscribe(name)
+                yield Step("delete" if delete else "drift", "subscription", f"{channel.name} > {name}")
+
+
+def _undeclared_rules(
+    memory: MemoryTransport, channel: Bus, declared: frozenset[str], *, delete: bool
+) -> Iterable[Step]:
+    if not memory.knows("bus", channel.name):
         return
-    found = memory.topic(topic.name)
-    for name, queue in found.subscriptions.items():
-        if queue.name not in declared:
+    bus = memory.bus(channel.name)
+    action: Action = "delete" if delete else "drift"
+    for name in bus.rules:
+        if name not in declared:
             if delete:
-                found.unsubscribe(name)
-            yield Step("delete" if delete else "drift", "subscription", f"{topic.name} > {name}")
+                bus.remove_rule(name)
+            yield Step(action, "rule", f"{channel.name} > {name}")
+            continue
+        for target in bus.targets(name):
+            if f"{name} > {target}" not in declared:
+                if delete:
+                    bus.remove_target(name, target)
+                yield Step(action, "target", f"{channel.name} > {name} > {target}")

@@ -1,4 +1,4 @@
-"""The embedded topic and event bus: every subscription gets a copy in a queue of its own."""
+"""The embedded topic: every subscription gets a copy in a queue of its own."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import Any
 
 import structlog
 
-from eip.channels import Bus, Filter, Sender, Topic
+from eip.channels import Filter, Topic
 from eip.errors import ConfigurationError, InvalidMessage
+from eip.events import message_of, read_event
 from eip.matching import as_predicate
 from eip.message import Message
 from eip.metering import Meter
 from eip.topology import suffixed
 from eip.transports.memory.queue import MemoryQueue
 
-__all__ = ["MemoryBus", "MemoryTopic"]
+__all__ = ["MemoryTopic"]
 
 _log = structlog.get_logger("eip.memory")
 _MakeQueue = Callable[..., MemoryQueue]
@@ -32,10 +33,8 @@ class _Subscription:
         return self._lets_through is None or self._lets_through(message)
 
 
-class _Publisher(Sender):
-    """What topics and buses share."""
-
-    kind: str
+class MemoryTopic(Topic):
+    """A topic in this process; FIFO where its name ends in ``.fifo``. Messages arrive as sent ("raw delivery")."""
 
     def __init__(
         self, name: str, *, address: str, fifo: bool, make_queue: _MakeQueue, meter: Meter | None = None
@@ -55,12 +54,21 @@ class _Publisher(Sender):
             size = sum(len(message.encode()) for message in messages)
             self._meter.record("memory", self.name, "send", messages=len(messages), size=size, units=0)
         for message in messages:
-            for subscription in list(self._subscriptions.values()):
-                await self._deliver(subscription, message)
+            await self._fan_out(message, message)
 
-    async def _deliver(self, subscription: _Subscription, message: Message[Any]) -> None:
+    async def publish_event(self, event: str) -> None:
+        """What a rule of a bus sends: filters see the event's text, without attributes, as on SNS."""
+        parsed = read_event(event)
+        seen = Message.received(event.encode())
+        await self._fan_out(seen, seen if parsed is None else message_of(parsed)[0])
+
+    async def _fan_out(self, seen: Message[Any], message: Message[Any]) -> None:
+        for subscription in list(self._subscriptions.values()):
+            await self._deliver(subscription, seen, message)
+
+    async def _deliver(self, subscription: _Subscription, seen: Message[Any], message: Message[Any]) -> None:
         try:
-            wanted = subscription.wants(message)
+            wanted = subscription.wants(seen)
         except Exception as error:  # noqa: BLE001 - one subscription's broken filter is not the publisher's concern
             _log.warning("filter_failed", channel=self.name, subscription=subscription.queue.name, error=str(error))
             if subscription.dead_letters is not None:
@@ -73,35 +81,6 @@ class _Publisher(Sender):
     def subscriptions(self) -> dict[str, MemoryQueue]:
         """By name, the queues of its subscriptions."""
         return {name: each.queue for name, each in self._subscriptions.items()}
-
-    def _subscribe(
-        self,
-        name: str,
-        wanted: Filter | None,
-        dead_letters: MemoryQueue | None,
-        options: dict[str, Any],
-        queue: MemoryQueue | None = None,
-    ) -> MemoryQueue:
-        known = self._subscriptions.get(name)
-        if known is None:
-            made = queue or self._make_queue(suffixed(self.name, name), fifo=self.fifo, **options)
-            known = self._subscriptions[name] = _Subscription(made, wanted, dead_letters)
-        elif wanted is not None or options:
-            raise ConfigurationError(f"subscription {name} of {self.name} exists; unsubscribe it to declare it anew")
-        return known.queue
-
-    def unsubscribe(self, name: str) -> None:
-        """End the subscription; what its queue holds is dropped."""
-        self._subscriptions.pop(name, None)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name} subscriptions={len(self._subscriptions)}>"
-
-
-class MemoryTopic(_Publisher, Topic):
-    """A topic in this process; FIFO where its name ends in ``.fifo``. Messages arrive as sent ("raw delivery")."""
-
-    kind = "topic"
 
     def subscription(
         self,
@@ -117,16 +96,17 @@ class MemoryTopic(_Publisher, Topic):
         ``dead_letters`` gets the messages that the filter fails on; ``queue`` is the subscription's, where it is not to
         be the one named ``topic-name``.
         """
-        return self._subscribe(name, filter, dead_letters, options, queue)
+        known = self._subscriptions.get(name)
+        if known is None:
+            made = queue or self._make_queue(suffixed(self.name, name), fifo=self.fifo, **options)
+            known = self._subscriptions[name] = _Subscription(made, filter, dead_letters)
+        elif filter is not None or options:
+            raise ConfigurationError(f"subscription {name} of {self.name} exists; unsubscribe it to declare it anew")
+        return known.queue
 
+    def unsubscribe(self, name: str) -> None:
+        """End the subscription; what its queue holds is dropped."""
+        self._subscriptions.pop(name, None)
 
-class MemoryBus(_Publisher, Bus):
-    """An event bus in this process; a subscription is a rule with a queue as its target."""
-
-    kind = "bus"
-
-    def subscription(
-        self, name: str, *, pattern: Filter | None = None, dead_letters: MemoryQueue | None = None, **options: Any
-    ) -> MemoryQueue:
-        """The named rule's queue: made at the first call, which may give it a pattern and the options of a queue."""
-        return self._subscribe(name, pattern, dead_letters, options)
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} subscriptions={len(self._subscriptions)}>"

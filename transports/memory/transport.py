@@ -8,11 +8,13 @@ from typing import Any, Final, TypeVar, cast
 from eip.channels import Sender, Transport
 from eip.errors import AddressRefused, ConfigurationError
 from eip.metering import Meter
-from eip.topology import Resource, Step, Topic
+from eip.topology import Bus, Resource, Step, Topic
 from eip.transports.memory._provision import provision, undeclared
+from eip.transports.memory.archives import Account
+from eip.transports.memory.bus import MemoryBus
 from eip.transports.memory.queue import MemoryQueue
 from eip.transports.memory.stream import MemoryStream
-from eip.transports.memory.topic import MemoryBus, MemoryTopic
+from eip.transports.memory.topic import MemoryTopic
 
 __all__ = ["MemoryTransport"]
 
@@ -38,6 +40,7 @@ class MemoryTransport(Transport):
         self._defaults: dict[str, Any] = {"visibility": visibility, "capacity": capacity, "meter": meter}
         self._meter = meter
         self._channels: dict[str, Sender] = {}
+        self._account = Account()
 
     def queue(self, name: str, **options: Any) -> MemoryQueue:
         """The queue of that name; made at the first call, which may give it options.
@@ -53,10 +56,9 @@ class MemoryTransport(Transport):
         return self._channel(MemoryTopic, "topic", name, options, defaults)
 
     def bus(self, name: str = "default", **options: Any) -> MemoryBus:
-        """The event bus of that name."""
-        return self._channel(
-            MemoryBus, "bus", name, options, {"fifo": False, "make_queue": self.queue, "meter": self._meter}
-        )
+        """The event bus of that name; ``replay_interval``: seconds between the minutes of a replay, default 0."""
+        defaults = {"account": self._account, "find": self._find, "make_queue": self.queue, "meter": self._meter}
+        return self._channel(MemoryBus, "bus", name, options, defaults)
 
     def stream(self, name: str, **options: Any) -> MemoryStream:
         """The stream of that name; ``shards``: default 4; ``capacity``: records that a shard keeps."""
@@ -86,17 +88,20 @@ class MemoryTransport(Transport):
                 raise ConfigurationError(f"{kind} {name} exists with another {option}")
         return cast("_Channel", known)
 
+    def _find(self, kind: str, name: str) -> Sender | None:
+        return self._channels.get(f"{kind}/{name}")
+
     def knows(self, kind: str, name: str) -> bool:
         """Whether there is such a channel; asking for it would make it."""
         return f"{kind}/{name}" in self._channels
 
     async def provision(self, resource: Resource, *, apply: bool) -> Iterable[Step]:
         """See `eip.topology.Provisioner.provision`."""
-        return provision(self, resource, apply=apply)
+        return await provision(self, resource, apply=apply)
 
-    async def undeclared(self, topic: Topic, declared: frozenset[str], *, delete: bool) -> Iterable[Step]:
+    async def undeclared(self, channel: Topic | Bus, declared: frozenset[str], *, delete: bool) -> Iterable[Step]:
         """See `eip.topology.Provisioner.undeclared`."""
-        return list(undeclared(self, topic, declared, delete=delete))
+        return list(undeclared(self, channel, declared, delete=delete))
 
     async def aclose(self) -> None:
         """Stop the timers; what the channels hold stays readable."""
@@ -105,3 +110,5 @@ class MemoryTransport(Transport):
                 channel.store.close()
             elif isinstance(channel, MemoryStream):
                 channel.close()
+            elif isinstance(channel, MemoryBus):
+                await channel.aclose()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eip.testing.conformance import Harness
-from eip.topology import Queue, Subscription, Topic, Topology
+from eip.topology import Bus, Queue, Rule, Subscription, Topic, Topology
 from eip.transports.aws import AwsTransport
 
 
@@ -43,6 +43,15 @@ class AwsHarness(Harness):
     async def subscription(self, topic, name, *, wanted=None):
         await Topology(Topic(topic.name), Subscription(topic.name, name, filter=wanted)).apply(self.transport)
         return topic.subscription(name)
+
+    async def bus(self):
+        name = self.fresh("bus")
+        await Topology(Bus(name)).apply(self.transport)
+        return self.transport.bus(name)
+
+    async def rule(self, bus, name, *, pattern=None):
+        await Topology(Bus(bus.name), Rule(bus.name, name, pattern)).apply(self.transport)
+        return bus.subscription(name)
 
     async def send_raw(self, queue, raw):
         sqs = self._moto.client("sqs")

@@ -1,4 +1,4 @@
-"""SQS and SNS, put through the conformance suite against moto's server."""
+"""SQS, SNS and EventBridge, put through the conformance suite against moto's server."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ pytestmark = pytest.mark.aws
 class TestAws(Conformance):
     guarantees = Guarantees(
         topic=True,
+        bus=True,
         groups=True,
         deduplication=True,
         fifo_topics=True,

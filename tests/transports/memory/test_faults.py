@@ -163,7 +163,7 @@ def test_topics_buses_and_streams_have_faults_too():
                 ("bus", transport.bus("b"), transport.bus("b").subscription("s")),
                 ("stream", transport.stream("x"), transport.stream("x").group("g")),
             ):
-                await channel.send(Message("m", group_id="g"))
+                await channel.send(Message({"n": 1}, group_id="g", type="Told", source="test"))
                 async with source.receiver() as receiver:
                     got[kind] = len(await receiver.receive(10))
             assert got == {"topic": 2, "bus": 2, "stream": 2}

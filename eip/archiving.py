@@ -1,0 +1,153 @@
+"""What a bus with archives does: keeps its events, and replays those of a window of time to its rules.
+
+Drivers implement `Archives`; `eip.patterns.replay` is what users call. The terms and the state machine are those of
+Amazon EventBridge ("Archiving and replaying events", user guide).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+from eip.errors import ConfigurationError
+from eip.matching import EventPattern
+
+__all__ = ["ArchiveStatus", "Archives", "HasArchives", "ReplayState", "ReplayStatus", "check_window"]
+
+
+class ReplayState(StrEnum):
+    """STARTING -> RUNNING -> COMPLETED or FAILED; cancelled from the first two: CANCELLING -> CANCELLED."""
+
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    CANCELLING = "CANCELLING"
+    COMPLETED = "COMPLETED"
+    CANCELLED = "CANCELLED"
+    FAILED = "FAILED"
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will happen."""
+        return self in (ReplayState.COMPLETED, ReplayState.CANCELLED, ReplayState.FAILED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveStatus:
+    """An archive as it is."""
+
+    name: str
+    state: str
+    """ENABLED, DISABLED, CREATING, UPDATING, CREATE_FAILED or UPDATE_FAILED."""
+    pattern: EventPattern | None
+    """Which events are kept; None: all."""
+    retention: timedelta | None
+    """None: for ever."""
+    events: int
+    """How many; EventBridge counts within a day."""
+    size: int
+    """Bytes."""
+    created_at: float
+    """Seconds since the epoch, as all times here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayStatus:
+    """A replay as it is."""
+
+    name: str
+    archive: str
+    state: ReplayState
+    start: float
+    """Of the window; the events' own time counts."""
+    end: float
+    rules: tuple[str, ...] = ()
+    """The rules that get the events; none: all."""
+    started_at: float | None = None
+    ended_at: float | None = None
+    last_replayed: float | None = None
+    """The time of the last event that was replayed; None: none so far."""
+    reason: str = ""
+    """Why it is in this state, where the service says so."""
+
+    @property
+    def progress(self) -> float:
+        """From 0 to 1: how much of the window is replayed."""
+        if self.state is ReplayState.COMPLETED:
+            return 1.0
+        if self.last_replayed is None:
+            return 0.0
+        return min(max((self.last_replayed - self.start) / (self.end - self.start), 0.0), 1.0)
+
+
+class Archives(ABC):
+    """A bus's archives and their replays.
+
+    Every verb raises `ChannelNotFound` for a bus, an archive or a replay that is not there, `ConfigurationError` for
+    what cannot be, and `TransportError` where the service fails.
+    """
+
+    @abstractmethod
+    async def create(
+        self, name: str, *, pattern: EventPattern | None = None, retention: timedelta | None = None
+    ) -> None:
+        """Keep the bus's events from now on; raises `Conflict` where there is an archive of that name.
+
+        ``pattern``: which; default: all. ``retention``: whole days; default: for ever. What a replay brings is never
+        kept again.
+        """
+
+    @abstractmethod
+    async def update(
+        self, name: str, *, pattern: EventPattern | None = None, retention: timedelta | None = None
+    ) -> None:
+        """Change what is given, for events that come; a retention of no time is for ever."""
+
+    @abstractmethod
+    async def delete(self, name: str) -> None:
+        """Remove the archive and what it keeps."""
+
+    @abstractmethod
+    async def describe(self, name: str) -> ArchiveStatus:
+        """The archive as it is."""
+
+    @abstractmethod
+    async def start_replay(
+        self, name: str, *, archive: str, start: float, end: float, rules: Collection[str] = ()
+    ) -> ReplayStatus:
+        """Begin to send the events of that window to the bus's rules, or only to some of them.
+
+        Minute by minute, the earliest first, in no order within a minute; each with the replay's name. Raises
+        `Conflict` for a name that was used in the last 90 days, `Throttled` while ten replays run.
+        """
+
+    @abstractmethod
+    async def describe_replay(self, name: str) -> ReplayStatus:
+        """The replay as it is."""
+
+    @abstractmethod
+    async def cancel_replay(self, name: str) -> ReplayStatus:
+        """End a replay that is starting or running; raises `Conflict` in any other state."""
+
+
+@runtime_checkable
+class HasArchives(Protocol):
+    """A bus that has archives."""
+
+    name: str
+
+    @property
+    def archives(self) -> Archives:
+        """Its archives."""
+        ...
+
+
+def check_window(start: float, end: float) -> None:
+    """Refuse a window that is none, in the service's words."""
+    if not start < end:
+        raise ConfigurationError(
+            "Parameter EventEndTime is not valid. Reason: EventStartTime must be before EventEndTime."
+        )

@@ -1,0 +1,110 @@
+"""Amazon EventBridge: event buses. Receiving from a bus means a rule with an SQS queue as its target.
+
+Delivery is at-least-once and in no order, to each target of a rule. Source: Amazon EventBridge User Guide and API
+Reference, 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from eip import limits
+from eip.channels import Bus, Filter, Source
+from eip.errors import InvalidMessage
+from eip.events import entry_of
+from eip.message import Message
+from eip.topology import own_queue
+from eip.transports.aws._archives import EventBridgeArchives
+from eip.transports.aws._calls import error_of
+from eip.transports.aws._outbox import Entry, Outbox, Outcome
+from eip.transports.aws._tracing import to_xray
+from eip.transports.aws.sns import SnsSubscription
+from eip.transports.aws.sqs import units_of
+
+if TYPE_CHECKING:
+    from eip.transports.aws.transport import AwsTransport
+
+__all__ = ["EventBridgeBus"]
+
+_THEIR_FAULT: Final = frozenset(("InternalFailure", "InternalException", "InternalError", "ServiceUnavailable"))
+_OURS: Final = frozenset(("InvalidArgument", "MalformedDetail", "NotAuthorizedForSourceException"))
+
+
+class EventBridgeBus(Bus):
+    """An event bus; `AwsTransport.bus` makes it. It must exist, its rules and queues too: declare them.
+
+    A message needs a type, a source, and a JSON object as its body (`eip.events`).
+    """
+
+    limits = limits.EVENTBRIDGE
+
+    def __init__(self, transport: AwsTransport, address: str, *, linger: float = 0.0) -> None:
+        self._transport, self.address = transport, address
+        self.name = address.partition(":event-bus/")[2]
+        self._outbox = Outbox(self._put_events, self.limits, linger=linger)
+
+    async def send(self, *messages: Message[Any]) -> None:
+        """Put the messages on the bus; see `Sender.send`. A bus keeps no order, message groups included."""
+        entries = [self._entry(message) for message in messages]
+        if entries:
+            await self._outbox.send(entries)
+
+    def subscription(self, name: str, *, pattern: Filter | None = None) -> Source:
+        """The named rule's events: its queue ``bus-name``, declared as `eip.topology.Rule`.
+
+        ``pattern`` is evaluated here, also where the topology has the service evaluate it: the result is the same, and
+        what it does not let through is acknowledged.
+        """
+        return SnsSubscription(self._transport.queue(own_queue(self.name, name)), pattern)
+
+    @property
+    def archives(self) -> EventBridgeArchives:
+        """The bus's archives, for `eip.patterns.replay`."""
+        return EventBridgeArchives(self._transport, self)
+
+    async def flush(self) -> None:
+        """Return when everything was sent, or given up."""
+        await self._outbox.flush()
+
+    def _entry(self, message: Message[Any]) -> Entry:
+        entry = entry_of(message, channel=self.name)
+        payload: dict[str, Any] = {
+            "Source": entry.source,
+            "DetailType": entry.detail_type,
+            "Detail": entry.detail.decode(),
+            "Time": entry.time,
+            "EventBusName": self.address,
+        }
+        if message.traceparent is not None and (xray := to_xray(message.traceparent)):
+            payload["TraceHeader"] = xray
+        return Entry(message, payload, entry.size, None)
+
+    async def _put_events(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
+        answer = await self._transport.call(
+            "events",
+            "PutEvents",
+            channel=self.name,
+            Entries=[entry.payload for entry in entries],
+            messages=len(entries),
+            size=sum(entry.size for entry in entries),
+            units=sum(units_of(entry.size) for entry in entries),
+            retry=False,
+        )
+        answered: Sequence[Mapping[str, Any]] = answer.get("Entries") or ()
+        if len(answered) != len(entries):
+            return [error_of("", "the answer does not mention each entry", status=500)] * len(entries)
+        return [_outcome(each) for each in answered]
+
+    def __repr__(self) -> str:
+        return f"<EventBridgeBus {self.name}>"
+
+
+def _outcome(answered: Mapping[str, Any]) -> Outcome:
+    """Of an entry: accepted with an EventId, or not, with a code."""
+    if answered.get("EventId"):
+        return None
+    code, text = str(answered.get("ErrorCode", "unknown")), str(answered.get("ErrorMessage", ""))
+    if code in _OURS:
+        return InvalidMessage(f"{code}: {text}")
+    return error_of(code, text, status=500 if code in _THEIR_FAULT else 400)

@@ -1,0 +1,305 @@
+"""The embedded event bus: EventBridge's rules, targets and archives in this process.
+
+Messages become events and messages again as on the wire (`eip.events`), so what EventBridge would refuse is refused
+here, and patterns see what they would see there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
+from uuid import uuid4
+
+import structlog
+
+from eip import clock, limits
+from eip.channels import Bus, Filter, Sender
+from eip.codec import dump_json
+from eip.errors import ChannelNotFound, ConfigurationError, EipError, TransportError
+from eip.events import entry_of, message_of, read_event, undelivered
+from eip.matching import EventPattern, InputTransformer, RuleSet, as_predicate
+from eip.message import Message
+from eip.metering import Meter
+from eip.retry import Backoff
+from eip.topology import Rule, Target, own_queue
+from eip.transports.memory.archives import Account, Archive, MemoryArchives
+from eip.transports.memory.queue import MemoryQueue
+from eip.transports.memory.topic import MemoryTopic
+
+__all__ = ["ACCOUNT", "REGION", "MemoryBus"]
+
+_log = structlog.get_logger("eip.memory")
+
+ACCOUNT: Final = "000000000000"
+REGION: Final = "memory"
+"""What events of this transport say about where they are from."""
+
+_RETRY: Final = Backoff(base=1.0, cap=300.0)
+_MOST_RETRYING: Final = 10_000
+"""Deliveries that wait to be tried again; beyond them they go to the dead-letter queue at once."""
+
+
+class _Rule:
+    """A rule with its targets; what is compiled of them is kept."""
+
+    __slots__ = ("declared", "targets", "transformers", "wants")
+
+    def __init__(self, declared: Rule, targets: Collection[Target]) -> None:
+        self.declared = declared
+        self.targets = {each.id: each for each in targets}
+        arn = f"arn:memory:events:{REGION}:{ACCOUNT}:rule/{declared.bus}/{declared.name}"
+        self.transformers: dict[str, InputTransformer | None] = {
+            each.id: each.transformer(rule_name=declared.name, rule_arn=arn) for each in targets
+        }
+        indexed = declared.pattern is None or isinstance(declared.pattern, EventPattern)
+        self.wants = None if indexed or declared.pattern is None else as_predicate(declared.pattern)
+        """What no index can tell: a predicate, or a policy on attributes."""
+
+
+class MemoryBus(Bus):
+    """A bus in this process; `MemoryTransport.bus` makes it.
+
+    Its rules are those of `eip.topology.Rule`, put by a topology or by `put_rule`; a subscription is a rule with a
+    queue of its own. Delivery to a target waits while its queue is full. A delivery that fails for the moment is tried
+    again as the target says; one that cannot succeed goes to the target's dead-letter queue, or is dropped and logged,
+    as on EventBridge.
+    """
+
+    limits = limits.EVENTBRIDGE
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        address: str,
+        account: Account,
+        find: Callable[[str, str], Sender | None],
+        make_queue: Callable[..., MemoryQueue],
+        meter: Meter | None = None,
+        replay_interval: float = 0.0,
+    ) -> None:
+        self.name, self.address = name, address
+        self.archives = MemoryArchives(self, account, interval=replay_interval)
+        self.replay_interval = replay_interval
+        self._find, self._make_queue, self._meter = find, make_queue, meter
+        self._rules: dict[str, _Rule] = {}
+        self._index = RuleSet()
+        self._archiving: dict[str, Archive] = {}
+        """By the names of their managed rules."""
+        self._retrying: set[asyncio.Task[None]] = set()
+
+    # Publishing.
+
+    async def send(self, *messages: Message[Any]) -> None:
+        """Put the messages on the bus; see `Sender.send`. Waits while a target's queue is full."""
+        entries = [entry_of(message, channel=self.name) for message in messages]
+        if self._meter is not None:
+            size = sum(entry.size for entry in entries)
+            self._meter.record("memory", self.name, "send", messages=len(entries), size=size, units=0)
+        for entry in entries:
+            await self.put_event(entry.event(id=str(uuid4()), account=ACCOUNT, region=REGION))
+
+    async def put_event(
+        self, event: Mapping[str, Any], *, rules: Collection[str] = (), passed: Collection[str] = ()
+    ) -> None:
+        """Route an event as it is, e.g. one of an AWS service; raises `ConfigurationError` for what is none.
+
+        Args:
+            event: with ``source``, ``detail-type`` and ``detail``.
+            rules: only these get it; none: all.
+            passed: buses that forwarded it.
+        """
+        text = dump_json(event)
+        if read_event(text) is None:
+            raise ConfigurationError("an event has a source, a detail-type, and an object as its detail")
+        matched = self._index.match(text)
+        for name, archive in self._archiving.items():
+            if name in matched:
+                archive.keep(event)
+        for name, rule in list(self._rules.items()):
+            if rule.declared.enabled and (not rules or name in rules):
+                await self._apply(rule, event, matched, (*passed, self.name))
+
+    async def _apply(self, rule: _Rule, event: Mapping[str, Any], matched: set[str], passed: Collection[str]) -> None:
+        if rule.wants is None:
+            wanted = rule.declared.name in matched
+        else:
+            try:
+                wanted = rule.wants(message_of(event)[0])
+            except Exception as error:  # noqa: BLE001 - a rule's broken predicate is not the publisher's concern
+                _log.warning("filter_failed", channel=self.name, rule=rule.declared.name, error=str(error))
+                for target in rule.targets.values():
+                    await self._give_up(rule, target, event, "FILTER_FAILED", error, attempts=0)
+                return
+        if wanted:
+            for target in list(rule.targets.values()):
+                await self._deliver(rule, target, event, passed)
+
+    # Delivering.
+
+    async def _deliver(self, rule: _Rule, target: Target, event: Mapping[str, Any], passed: Collection[str]) -> None:
+        try:
+            await self._send(rule, target, event, passed)
+        except TransportError as error:
+            if error.transient and len(self._retrying) < _MOST_RETRYING:
+                retry = asyncio.create_task(self._retry(rule, target, event, passed, error), name=f"{target.id} retry")
+                self._retrying.add(retry)
+                retry.add_done_callback(self._retrying.discard)
+            else:
+                await self._give_up(rule, target, event, _code(error), error, attempts=0)
+        except EipError as error:
+            await self._give_up(rule, target, event, "INVALID_PARAMETER", error, attempts=0)
+
+    async def _send(self, rule: _Rule, target: Target, event: Mapping[str, Any], passed: Collection[str]) -> None:
+        channel = self._find(target.kind, target.name)
+        if channel is None:
+            raise ChannelNotFound(f"there is no {target.kind} {target.name}")
+        transformer = rule.transformers[target.id]
+        text = dump_json(event).decode() if transformer is None else transformer.transform(event)
+        if text is None:
+            _log.warning("event_dropped", rule=rule.declared.name, target=target.id, reason="its input is no JSON")
+        elif isinstance(channel, MemoryBus):
+            if channel.name in passed:
+                _log.warning("event_dropped", rule=rule.declared.name, target=target.id, reason="it went in a circle")
+            else:
+                await channel.put_event(event, passed=passed)
+        elif isinstance(channel, MemoryTopic):
+            await channel.publish_event(text)
+        else:
+            await channel.send(_received(text, target, event))
+
+    async def _retry(
+        self, rule: _Rule, target: Target, event: Mapping[str, Any], passed: Collection[str], error: TransportError
+    ) -> None:
+        """Try again as often, and for as long, as the target says."""
+        until = clock.now() + target.max_age.total_seconds()
+        for attempt in range(1, target.max_attempts + 1):
+            delay = _RETRY.delay(attempt)
+            if clock.now() + delay > until:
+                break
+            await asyncio.sleep(delay)
+            try:
+                await self._send(rule, target, event, passed)
+            except TransportError as failure:
+                error = failure
+                if not error.transient:
+                    break
+            else:
+                return
+        await self._give_up(rule, target, event, _code(error), error, attempts=target.max_attempts)
+
+    async def _give_up(
+        self, rule: _Rule, target: Target, event: Mapping[str, Any], code: str, error: Exception, *, attempts: int
+    ) -> None:
+        """To the dead-letter queue with the reason; dropped where there is none."""
+        name = rule.declared.name
+        dead_letters = None if target.dead_letters is None else self._find("queue", target.dead_letters)
+        if dead_letters is None:
+            _log.error("event_not_delivered", channel=self.name, rule=name, target=target.id, error=str(error))
+            return
+        message = message_of(event)[0]
+        await dead_letters.send(undelivered(message, rule=name, reason=f"{code}: {error}", attempts=attempts))
+
+    # Rules.
+
+    @property
+    def rules(self) -> dict[str, Rule]:
+        """By name; the managed rules of archives are in `managed_rules`."""
+        return {name: each.declared for name, each in self._rules.items()}
+
+    @property
+    def managed_rules(self) -> dict[str, EventPattern]:
+        """Those of its archives, by name."""
+        return {name: each.managed_pattern for name, each in self._archiving.items()}
+
+    def targets(self, rule: str) -> dict[str, Target]:
+        """A rule's targets, by id."""
+        return dict(self._rules[rule].targets) if rule in self._rules else {}
+
+    def put_rule(self, declared: Rule) -> None:
+        """Make the rule, or change it; targets that it had besides stay. Its queues are the transport's."""
+        if declared.bus != self.name:
+            raise ConfigurationError(f"rule {declared.name} is one of the bus {declared.bus}, not of {self.name}")
+        known = self._rules.get(declared.name)
+        targets = {**(known.targets if known else {}), **{each.id: each for each in declared.resolved_targets()}}
+        self._put(_Rule(declared, targets.values()))
+
+    def _put(self, rule: _Rule) -> None:
+        name = rule.declared.name
+        self._rules[name] = rule
+        if rule.wants is None:
+            self._index.add(name, rule.declared.event_pattern.text)
+        else:
+            self._index.remove(name)
+
+    def remove_target(self, rule: str, target: str) -> None:
+        """Remove a target of a rule."""
+        known = self._rules[rule]
+        self._put(_Rule(known.declared, [each for each in known.targets.values() if each.id != target]))
+
+    def remove_rule(self, name: str) -> None:
+        """Remove the rule; what its queue holds stays there."""
+        self._rules.pop(name, None)
+        self._index.remove(name)
+
+    def subscription(
+        self, name: str, *, pattern: Filter | None = None, dead_letters: MemoryQueue | None = None, **options: Any
+    ) -> MemoryQueue:
+        """The named rule's queue: made at the first call, which may give it a pattern and the options of a queue.
+
+        ``dead_letters`` gets what cannot be delivered, or what the pattern, where it is a predicate, fails on.
+        """
+        known = self._rules.get(name)
+        if known is None:
+            declared = Rule(self.name, name, pattern=pattern, dead_letters=False)
+            queue = self._make_queue(own_queue(self.name, name), **options)
+            undeliverable = None if dead_letters is None else dead_letters.name
+            self._put(_Rule(declared, [Target(queue=queue.name, dead_letters=undeliverable)]))
+            return queue
+        if options or (pattern is not None and pattern != known.declared.pattern):
+            raise ConfigurationError(f"rule {name} of {self.name} exists; remove it to declare it anew")
+        if known.declared.target is None:
+            raise ConfigurationError(f"rule {name} of {self.name} has targets of its own; read from one of these")
+        return self._make_queue(known.declared.target.name)
+
+    def unsubscribe(self, name: str) -> None:
+        """End the subscription; what its queue holds stays there."""
+        self.remove_rule(name)
+
+    def keep(self, archive: Archive) -> None:
+        """Let an archive's managed rule feed it from now on."""
+        self._archiving[archive.rule] = archive
+        self._index.add(archive.rule, archive.managed_pattern.text)
+
+    def drop(self, archive: Archive) -> None:
+        """End an archive's managed rule."""
+        self._archiving.pop(archive.rule, None)
+        self._index.remove(archive.rule)
+
+    async def aclose(self) -> None:
+        """End what is retried or replayed."""
+        for task in self._retrying:
+            task.cancel()
+        if self._retrying:
+            await asyncio.wait(self._retrying)
+        await self.archives.aclose()
+
+    def __repr__(self) -> str:
+        return f"<MemoryBus {self.name} rules={len(self._rules)} archives={len(self._archiving)}>"
+
+
+def _received(text: str, target: Target, event: Mapping[str, Any]) -> Message[Any]:
+    """What a consumer of the target gets of that text: the event's message, or a foreign one."""
+    parsed = read_event(text)
+    message = Message.received(text.encode()) if parsed is None else message_of(parsed)[0]
+    if target.kind != "stream":
+        return message
+    if target.partition_key is None:
+        return message.replace(group_id=message.group_id or message.id)
+    found = InputTransformer(path=target.partition_key).transform(event)
+    return message.replace(group_id=(found or message.id).strip('"'))
+
+
+def _code(error: TransportError) -> str:
+    return "NO_RESOURCE" if isinstance(error, ChannelNotFound) else "ERROR_FROM_TARGET"
