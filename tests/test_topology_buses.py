@@ -25,7 +25,7 @@ def sold(number, **envelope):
 
 async def taken(source, count):
     async with source.receiver() as receiver:
-        found = []
+        found: list[Message] = []
         while len(found) < count:
             deliveries = await receiver.receive(10, wait=5)
             assert deliveries, f"{len(found)} of {count} came"
