@@ -10,13 +10,16 @@ PEERS  := $(VENV)/.peers
 PORT   ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help rfq test soak lint types bench build services clean
+.PHONY: help rfq rfq-aws test soak lint types bench build services clean
 
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 rfq: $(READY)  ## run the RFQ service on the embedded transport; prints its URL
 	$(BIN)/python -m examples.rfq --transport memory --port $(PORT)
+
+rfq-aws: $(READY)  ## the same on SQS, SNS and DynamoDB: against a local moto server that it starts and ends
+	$(BIN)/python scripts/rfq_local.py aws --port $(PORT)
 
 test: $(READY) services  ## run all tests, against real services where they need them
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import socket
 import ssl
 import sys
@@ -12,13 +13,12 @@ from pathlib import Path
 import uvicorn
 
 from eip import run
-from eip.errors import ConfigurationError
-from eip.stores import SqliteStore
+from eip.errors import ConfigurationError, EipError
 from examples.rfq.access import RateLimit, Tokens
 from examples.rfq.api import app
 from examples.rfq.booking import RideBooking
 from examples.rfq.unicorns import Herd
-from examples.rfq.wiring import TRANSPORTS, connected
+from examples.rfq.wiring import STATES, TRANSPORTS, connected, shown, stored
 
 
 class _Server:
@@ -45,8 +45,21 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=8080, help="the port; 0 takes a free one (default: 8080)")
     parser.add_argument("--rfq-seconds", type=float, default=300.0, metavar="S", help="how long quotes are gathered")
     parser.add_argument("--endpoint-url", metavar="U", help="of AWS (e.g. a local moto), or of the broker")
-    parser.add_argument("--state", type=Path, default=Path("rfq.sqlite"), help="the SQLite file (default: rfq.sqlite)")
+    parser.add_argument(
+        "--state",
+        metavar="URL",
+        help="where it is kept, shared by all processes: an SQLite file, dynamodb:TABLE, postgresql://... or redis://..."
+        " (default: rfq.sqlite; on AWS dynamodb:rfq)",
+    )
+    parser.add_argument(
+        "--own-replies",
+        action="append",
+        default=[],
+        metavar="CUSTOMER",
+        help="with a reply queue of its own; repeatable",
+    )
     parser.add_argument("--unicorns", type=int, default=60, help="how many are simulated here (default: 60)")
+    parser.add_argument("--herd", default="unicorn", metavar="NAME", help="of theirs; each process needs another")
     parser.add_argument("--seed", type=int, help="of the simulation; default: another one each time")
     guard = parser.add_argument_group("access", "By default anybody who can reach the port may ask, over plain HTTP.")
     guard.add_argument("--tls-certificate", type=Path, metavar="PEM", help="serve HTTPS with this certificate")
@@ -60,6 +73,9 @@ def _arguments() -> argparse.Namespace:
         "--trusted-proxy", default="", metavar="ADDRESS", help="believe the X-Forwarded headers of this proxy"
     )
     options = parser.parse_args()
+    options.state = options.state or STATES[options.transport]
+    if not re.fullmatch("[A-Za-z0-9_-]{1,40}", options.herd):
+        parser.error("--herd is up to 40 letters, digits, - and _")
     if options.rate_limit is not None and not 0 < options.rate_limit <= 1_000_000:
         parser.error("--rate-limit is more than 0")
     if options.tls_certificate is None and (options.tls_key or options.tls_client_ca):
@@ -99,16 +115,18 @@ def _tls(options: argparse.Namespace) -> ssl.SSLContext:
 
 
 async def _serve(options: argparse.Namespace, access: _Access, sock: socket.socket) -> None:
-    store = SqliteStore(options.state, "rfq")
-    try:
-        async with connected(options.transport, options.endpoint_url) as channels:
-            booking = RideBooking(channels, store, rfq_seconds=options.rfq_seconds)
-            herd = Herd(channels, size=options.unicorns, seed=options.seed, patience=min(20.0, options.rfq_seconds))
-            scheme, (host, port) = "https" if access.tls else "http", sock.getsockname()[:2]
-            print(f"Wild Rydes: {scheme}://{host}:{port}/  (state in {options.state}; Ctrl-C ends it)", flush=True)
-            await run(booking, herd, _Server(uvicorn.Server(access.config(booking)), sock))
-    finally:
-        await store.aclose()
+    url, size = options.endpoint_url, options.unicorns
+    own = dict.fromkeys(options.own_replies)
+    async with (
+        stored(options.state, url if options.transport == "aws" else None) as store,
+        connected(options.transport, url, customers=own, unicorns=size) as channels,
+    ):
+        booking = RideBooking(channels, store, rfq_seconds=options.rfq_seconds)
+        patience = min(20.0, options.rfq_seconds)
+        herd = Herd(channels, size=size, seed=options.seed, patience=patience, name=options.herd)
+        scheme, (host, port) = "https" if access.tls else "http", sock.getsockname()[:2]
+        print(f"Wild Rydes: {scheme}://{host}:{port}/  (state in {shown(options.state)}; Ctrl-C ends it)", flush=True)
+        await run(booking, herd, _Server(uvicorn.Server(access.config(booking)), sock))
 
 
 def main() -> int:
@@ -127,7 +145,11 @@ def main() -> int:
         print(f"Port {options.port} is taken ({error.strerror}); choose another one: --port N", file=sys.stderr)
         return 1
     sock.listen(1024)
-    asyncio.run(_serve(options, access, sock))
+    try:
+        asyncio.run(_serve(options, access, sock))
+    except EipError as error:
+        print(f"Cannot start: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

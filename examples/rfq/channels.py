@@ -12,10 +12,14 @@ from eip import topology as declared
 from eip.transports.memory import MemoryTransport
 from examples.rfq.model import all_zones
 
-__all__ = ["PREFIX", "Channels", "MemoryChannels"]
+__all__ = ["LEASE", "PREFIX", "REPLIES", "Channels", "MemoryChannels"]
 
 PREFIX: Final = "rfq-"
-"""What the names of all channels begin with; unicorns answer to queues of this name only."""
+"""What the names of all channels begin with."""
+REPLIES: Final = f"{PREFIX}replies"
+"""The shared reply queue, and what the names of all reply queues begin with: unicorns answer to those only."""
+LEASE: Final = 10.0
+"""Seconds after which another process takes over what a killed one was busy with; living ones extend it."""
 
 
 class Channels(ABC):
@@ -31,14 +35,14 @@ class Channels(ABC):
 
     def __init__(self, transport: Transport, *, customers: Iterable[str] = ()) -> None:
         self.transport = transport
-        self.return_addresses = ReturnAddresses(transport, prefix=PREFIX)
+        self.return_addresses = ReturnAddresses(transport, prefix=REPLIES)
         """Which addresses unicorns may answer to."""
-        self._own = {each: f"{PREFIX}replies-{_slug(each)}" for each in customers}
+        self._own = {each: f"{REPLIES}-{_slug(each)}" for each in customers}
 
     @property
     def replies(self) -> list[Queue]:
         """Where unicorns answer: the shared queue first."""
-        return [self.transport.queue(name) for name in (f"{PREFIX}replies", *self._own.values())]
+        return [self.transport.queue(name) for name in (REPLIES, *self._own.values())]
 
     @property
     def presence(self) -> Queue:
@@ -52,7 +56,7 @@ class Channels(ABC):
 
     def replies_to(self, customer: str) -> Queue:
         """Where answers to the customer's RFQs go."""
-        return self.transport.queue(self._own.get(customer, f"{PREFIX}replies"))
+        return self.transport.queue(self._own.get(customer, REPLIES))
 
     def dead_letters(self, queue: Queue) -> Queue:
         """The dead-letter queue of one of `kept`."""
@@ -64,8 +68,9 @@ class Channels(ABC):
 
     async def prepare(self) -> None:
         """Make what is missing of queues and topics."""
+        queues = [declared.Queue(queue.name, visibility=LEASE) for queue in self.kept]
         zones = [declared.Topic(self.zone(zone).name) for zone in all_zones()]
-        await declared.Topology(*(declared.Queue(queue.name) for queue in self.kept), *zones).apply(self.transport)
+        await declared.Topology(*queues, *zones).apply(self.transport)
 
     @abstractmethod
     async def depth(self, queue: Queue) -> int | None:

@@ -1,27 +1,108 @@
-"""From the name of a transport to the application's channels."""
+"""From the names of a transport and of a database to the application's channels and its state."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
+from eip.errors import ConfigurationError
+from eip.stores import SqliteStore, Store
 from eip.transports.memory import MemoryTransport
 from examples.rfq.channels import Channels, MemoryChannels
 
-__all__ = ["TRANSPORTS", "connected"]
+__all__ = ["STATES", "TRANSPORTS", "connected", "shown", "stored"]
 
-TRANSPORTS: Final = ("memory",)
+TRANSPORTS: Final = ("memory", "aws")
+STATES: Final = {"memory": "rfq.sqlite", "aws": "dynamodb:rfq"}
+"""By transport, where the state is kept if nothing else is said."""
+
+_LOCAL_POLL: Final = 2.0
+"""Seconds of a long poll on a local moto, which goes on with those of killed processes and hands messages to nobody."""
 
 
 @asynccontextmanager
-async def connected(transport: str, endpoint_url: str | None = None) -> AsyncIterator[Channels]:
-    """The application's channels on a transport, until the block ends."""
-    if transport != "memory":
-        raise ValueError(f"no transport {transport!r}; there are: {', '.join(TRANSPORTS)}")
-    if endpoint_url is not None:
-        raise ValueError("the embedded transport has no endpoint")
-    async with MemoryTransport() as memory:
-        channels = MemoryChannels(memory)
-        await channels.prepare()
-        yield channels
+async def connected(
+    transport: str, endpoint_url: str | None = None, *, customers: Collection[str] = (), unicorns: int = 0
+) -> AsyncIterator[Channels]:
+    """The application's channels on a transport, until the block ends; everything missing is made.
+
+    Args:
+        transport: one of `TRANSPORTS`.
+        endpoint_url: of the service or broker.
+        customers: those with a reply queue of their own.
+        unicorns: how many will listen.
+    """
+    match transport:
+        case "memory":
+            if endpoint_url is not None:
+                raise ConfigurationError("the embedded transport has no endpoint")
+            async with MemoryTransport() as memory:
+                yield await _prepared(MemoryChannels(memory, customers=customers))
+        case "aws":
+            from eip.transports.aws import AwsTransport  # noqa: PLC0415 - needs the extra aws
+            from examples.rfq.aws import AwsChannels  # noqa: PLC0415
+
+            poll = 20.0 if endpoint_url is None else _LOCAL_POLL
+            connections = 64 + 2 * unicorns
+            async with AwsTransport(endpoint_url=endpoint_url, long_poll=poll, connections=connections) as aws:
+                yield await _prepared(AwsChannels(aws, customers=customers))
+        case _:
+            raise ConfigurationError(f"no transport {transport!r}; there are: {', '.join(TRANSPORTS)}")
+
+
+async def _prepared(channels: Channels) -> Channels:
+    await channels.prepare()
+    return channels
+
+
+@asynccontextmanager
+async def stored(state: str, endpoint_url: str | None = None) -> AsyncIterator[Store]:
+    """The store of ``sqlite:FILE`` or a file's path, ``dynamodb:TABLE``, or the URL of a PostgreSQL or Redis.
+
+    Processes that share it share the work: those of one machine on SQLite, any on the others. ``endpoint_url``: of
+    DynamoDB.
+    """
+    scheme, _, rest = state.partition(":")
+    match scheme:
+        case "dynamodb":
+            async with _dynamodb(endpoint_url) as client:
+                from eip.stores.dynamodb import DynamoStore, create_table  # noqa: PLC0415 - needs the extra aws
+
+                await create_table(client, rest)
+                yield DynamoStore(client, rest, "rfq")
+        case "postgresql" | "postgres":
+            from eip.stores.postgres import PostgresStore  # noqa: PLC0415 - needs the extra postgres
+
+            async with _closing(PostgresStore(state, "rfq")) as store:
+                yield store
+        case "redis" | "rediss":
+            from eip.stores.redis import RedisStore  # noqa: PLC0415 - needs the extra redis
+
+            async with _closing(RedisStore(state, "rfq")) as store:
+                yield store
+        case _:
+            async with _closing(SqliteStore(rest if scheme == "sqlite" else state, "rfq")) as store:
+                yield store
+
+
+def shown(state: str) -> str:
+    """A state's URL without a password."""
+    return re.sub(r"(?<=://)[^/@]*@", "", state)
+
+
+@asynccontextmanager
+async def _closing(store: Store) -> AsyncIterator[Store]:
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+def _dynamodb(endpoint_url: str | None) -> Any:
+    import aioboto3  # noqa: PLC0415 - needs the extra aws
+    from botocore.config import Config  # noqa: PLC0415
+
+    config = Config(max_pool_connections=64, retries={"mode": "standard", "total_max_attempts": 5})
+    return aioboto3.Session().client("dynamodb", endpoint_url=endpoint_url, config=config)

@@ -15,7 +15,7 @@ from eip.transports.aws._settings import differences, let_send, said
 if TYPE_CHECKING:
     from eip.transports.aws.transport import AwsTransport
 
-__all__ = ["provision", "undeclared"]
+__all__ = ["provision", "subscriptions", "undeclared"]
 
 _FIFO: Final = {"FifoQueue": "true", "ContentBasedDeduplication": "false"}
 
@@ -89,7 +89,7 @@ async def _subscription(aws: AwsTransport, subscription: Subscription, *, apply:
         receivers.append(aws.arn("sqs", subscription.undelivered_name))
         wanted["RedrivePolicy"] = json.dumps({"deadLetterTargetArn": receivers[1]})
     name = f"{subscription.topic} > {subscription.name}"
-    existing = (await _subscriptions(aws, topic)).get(queue)
+    existing = (await subscriptions(aws, topic)).get(queue)
     if apply:
         for receiver in receivers:
             await let_send(aws, receiver, topic)
@@ -121,7 +121,7 @@ async def undeclared(
     if isinstance(channel, Bus):
         return await events.undeclared(aws, channel, declared, delete=delete)
     try:
-        found = await _subscriptions(aws, aws.arn("sns", channel.name))
+        found = await subscriptions(aws, aws.arn("sns", channel.name))
     except ChannelNotFound:
         return ()
     steps = []
@@ -134,7 +134,7 @@ async def undeclared(
     return steps
 
 
-async def _subscriptions(aws: AwsTransport, topic: str) -> dict[str, str]:
+async def subscriptions(aws: AwsTransport, topic: str) -> dict[str, str]:
     """By endpoint, the ARNs of a topic's confirmed subscriptions."""
     found: dict[str, str] = {}
     page: dict[str, str] = {}

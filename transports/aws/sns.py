@@ -16,6 +16,7 @@ from eip.message import Message
 from eip.topology import suffixed
 from eip.transports.aws._attributes import carried
 from eip.transports.aws._outbox import Entry, Outbox, Outcome
+from eip.transports.aws._provision import subscriptions
 from eip.transports.aws.sqs import SqsQueue, SqsReceiver, outcomes_of, units_of
 
 if TYPE_CHECKING:
@@ -51,6 +52,19 @@ class SnsTopic(Topic):
         """
         queue = self._transport.queue(suffixed(self.name, name))
         return SnsSubscription(queue, filter)
+
+    async def subscribers(self) -> frozenset[str]:
+        """The names of the queues that are subscribed; the service's list may be some seconds old."""
+        found = await subscriptions(self._transport, self.address)
+        return frozenset(endpoint.rpartition(":")[2] for endpoint in found if endpoint.startswith("arn:"))
+
+    async def unsubscribe(self, queue: SqsQueue) -> bool:
+        """End the queue's subscription; the queue stays, with what it holds. False where it was not subscribed."""
+        found = (await subscriptions(self._transport, self.address)).get(queue.address)
+        if found is None:
+            return False
+        await self._transport.call("sns", "Unsubscribe", channel=self.name, SubscriptionArn=found)
+        return True
 
     async def flush(self) -> None:
         """Return when everything was published, or given up."""

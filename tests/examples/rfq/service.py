@@ -52,7 +52,7 @@ class Service:
 
 
 @contextmanager
-def running(state: Path, *options: str, verify: ssl.SSLContext | None = None) -> Iterator[Service]:
+def running(state: Path | str, *options: str, verify: ssl.SSLContext | None = None) -> Iterator[Service]:
     """The service on a free port; `verify` is how a client greets it over TLS."""
     process = subprocess.Popen(
         [sys.executable, "-m", "examples.rfq", "--port", "0", "--state", str(state), "--seed", "3", *options],
