@@ -24,11 +24,12 @@ from examples.rfq.wiring import STATES, TRANSPORTS, connected, shown, stored
 class _Server:
     """The HTTP server as a service: `stop` ends it, signals are handled by `eip.run`."""
 
-    def __init__(self, server: uvicorn.Server, sock: socket.socket) -> None:
-        self._server, self._socket = server, sock
+    def __init__(self, server: uvicorn.Server, sock: socket.socket, greeting: str) -> None:
+        self._server, self._socket, self._greeting = server, sock, greeting
 
     async def run(self) -> None:
-        """Serve until `stop`."""
+        """Say where it is, and serve until `stop`."""
+        print(self._greeting, flush=True)
         await self._server._serve(sockets=[self._socket])  # noqa: SLF001 - serve() would take the signals
 
     async def stop(self) -> None:
@@ -125,8 +126,8 @@ async def _serve(options: argparse.Namespace, access: _Access, sock: socket.sock
         patience = min(20.0, options.rfq_seconds)
         herd = Herd(channels, size=size, seed=options.seed, patience=patience, name=options.herd)
         scheme, (host, port) = "https" if access.tls else "http", sock.getsockname()[:2]
-        print(f"Wild Rydes: {scheme}://{host}:{port}/  (state in {shown(options.state)}; Ctrl-C ends it)", flush=True)
-        await run(booking, herd, _Server(uvicorn.Server(access.config(booking)), sock))
+        greeting = f"Wild Rydes: {scheme}://{host}:{port}/  (state in {shown(options.state)}; Ctrl-C ends it)"
+        await run(_Server(uvicorn.Server(access.config(booking)), sock, greeting), booking, herd)
 
 
 def main() -> int:
@@ -150,6 +151,8 @@ def main() -> int:
     except EipError as error:
         print(f"Cannot start: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # before the services had begun, which drain
+        return 130
     return 0
 
 
