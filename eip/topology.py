@@ -65,6 +65,8 @@ class Queue:
         dead_letters: the name of its dead-letter queue, declared besides; True: ``name-dead``, declared with it, which
             keeps messages for 14 days; False: none.
         max_receive_count: receives after which a message goes there.
+        content_based_deduplication: of a FIFO queue: a message without a deduplication id is dropped where one with the
+            same body was sent within five minutes; otherwise where one with the same id was.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Queue:
     retention: timedelta = timedelta(days=4)
     dead_letters: str | bool = True
     max_receive_count: int = 5
+    content_based_deduplication: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no service takes."""
@@ -81,6 +84,7 @@ class Queue:
             raise ConfigurationError("max_receive_count is from 1 to 1,000")
         if isinstance(self.dead_letters, str) and self.dead_letters.endswith(_FIFO) != self.fifo:
             raise ConfigurationError("the dead-letter queue of a FIFO queue is FIFO, of a standard queue standard")
+        _check_deduplication(self.name, by_content=self.content_based_deduplication)
 
     @property
     def fifo(self) -> bool:
@@ -97,9 +101,14 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic, FIFO where its name ends in ``.fifo``."""
+    """A topic, FIFO where its name ends in ``.fifo``; ``content_based_deduplication`` as of a `Queue`."""
 
     name: str
+    content_based_deduplication: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no service takes."""
+        _check_deduplication(self.name, by_content=self.content_based_deduplication)
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +351,11 @@ def suffixed(name: str, suffix: str) -> str:
     """``name-suffix``, FIFO where the name is."""
     fifo = _FIFO if name.endswith(_FIFO) else ""
     return f"{name.removesuffix(_FIFO)}-{suffix}{fifo}"
+
+
+def _check_deduplication(name: str, *, by_content: bool) -> None:
+    if by_content and not name.endswith(_FIFO):
+        raise ConfigurationError(f"{name} deduplicates nothing: only FIFO queues and topics do")
 
 
 def _in_order(resources: Iterable[Resource]) -> Iterator[Resource]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["provision", "subscriptions", "undeclared"]
 
-_FIFO: Final = {"FifoQueue": "true", "ContentBasedDeduplication": "false"}
+_BY_CONTENT: Final = "ContentBasedDeduplication"
 
 
 async def provision(aws: AwsTransport, resource: Resource, *, apply: bool) -> Iterable[Step]:
@@ -49,11 +49,15 @@ async def _queue(aws: AwsTransport, queue: Queue, *, apply: bool) -> Step:
             "maxReceiveCount": queue.max_receive_count,
         }
         wanted["RedrivePolicy"] = json.dumps(policy)
+    if queue.fifo:
+        wanted[_BY_CONTENT] = str(queue.content_based_deduplication).lower()
     try:
         url = (await aws.call("sqs", "GetQueueUrl", channel=queue.name, QueueName=queue.name))["QueueUrl"]
     except ChannelNotFound:
         if apply:
-            given = {name: value for name, value in {**wanted, **(_FIFO if queue.fifo else {})}.items() if value}
+            given = {name: value for name, value in wanted.items() if value}
+            if queue.fifo:
+                given["FifoQueue"] = "true"
             await aws.call("sqs", "CreateQueue", channel=queue.name, QueueName=queue.name, Attributes=given)
         return Step("create", "queue", queue.name)
     found = await aws.call("sqs", "GetQueueAttributes", QueueUrl=url, AttributeNames=["All"])
@@ -63,18 +67,29 @@ async def _queue(aws: AwsTransport, queue: Queue, *, apply: bool) -> Step:
     if apply:
         changed = {name: wanted[name] for name in changes}
         await aws.call("sqs", "SetQueueAttributes", channel=queue.name, QueueUrl=url, Attributes=changed)
+        aws.queue(queue.name).changed()
     return Step("change", "queue", queue.name, said(changes))
 
 
 async def _topic(aws: AwsTransport, topic: Topic, *, apply: bool) -> Step:
+    arn, wanted = aws.arn("sns", topic.name), {}
+    if topic.name.endswith(".fifo"):
+        wanted[_BY_CONTENT] = str(topic.content_based_deduplication).lower()
     try:
-        await aws.call("sns", "GetTopicAttributes", TopicArn=aws.arn("sns", topic.name))
+        found = await aws.call("sns", "GetTopicAttributes", TopicArn=arn)
     except ChannelNotFound:
         if apply:
-            fifo = {"FifoTopic": "true", "ContentBasedDeduplication": "false"} if topic.name.endswith(".fifo") else {}
-            await aws.call("sns", "CreateTopic", channel=topic.name, Name=topic.name, Attributes=fifo)
+            given = {"FifoTopic": "true", **wanted} if wanted else {}
+            await aws.call("sns", "CreateTopic", channel=topic.name, Name=topic.name, Attributes=given)
         return Step("create", "topic", topic.name)
-    return Step("same", "topic", topic.name)
+    changes = differences(wanted, found.get("Attributes", {}))
+    if not changes:
+        return Step("same", "topic", topic.name)
+    if apply:
+        for name in changes:
+            await aws.call("sns", "SetTopicAttributes", TopicArn=arn, AttributeName=name, AttributeValue=wanted[name])
+        aws.topic(topic.name).changed()
+    return Step("change", "topic", topic.name, said(changes))
 
 
 async def _subscription(aws: AwsTransport, subscription: Subscription, *, apply: bool) -> Step:

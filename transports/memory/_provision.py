@@ -19,8 +19,10 @@ async def provision(memory: MemoryTransport, resource: Resource, *, apply: bool)
     match resource:
         case Queue():
             return [_queue(memory, resource, apply=apply)]
-        case Topic() | Bus():
-            return [_channel(memory, resource, apply=apply)]
+        case Topic():
+            return [_topic(memory, resource, apply=apply)]
+        case Bus():
+            return [_bus(memory, resource, apply=apply)]
         case Subscription():
             return [_subscription(memory, resource, apply=apply)]
         case Rule():
@@ -29,13 +31,11 @@ async def provision(memory: MemoryTransport, resource: Resource, *, apply: bool)
             return [await _archive(memory, resource, apply=apply)]
 
 
-def _channel(memory: MemoryTransport, declared: Topic | Bus, *, apply: bool) -> Step:
-    kind = "topic" if isinstance(declared, Topic) else "bus"
-    known = memory.knows(kind, declared.name)
+def _bus(memory: MemoryTransport, declared: Bus, *, apply: bool) -> Step:
+    known = memory.knows("bus", declared.name)
     if apply:
-        make = memory.topic if isinstance(declared, Topic) else memory.bus
-        make(declared.name)
-    return Step("same" if known else "create", kind, declared.name)
+        memory.bus(declared.name)
+    return Step("same" if known else "create", "bus", declared.name)
 
 
 async def _archive(memory: MemoryTransport, declared: Archive, *, apply: bool) -> Step:
@@ -45,7 +45,12 @@ async def _archive(memory: MemoryTransport, declared: Archive, *, apply: bool) -
 
 
 def _queue(memory: MemoryTransport, declared: Queue, *, apply: bool) -> Step:
-    wanted: dict[str, Any] = {"visibility": declared.visibility, "dead_letters": None, "max_receive_count": None}
+    wanted: dict[str, Any] = {
+        "visibility": declared.visibility,
+        "dead_letters": None,
+        "max_receive_count": None,
+        "content_based_deduplication": declared.content_based_deduplication,
+    }
     known = memory.knows("queue", declared.name)
     if declared.dead_letter_name is not None and (apply or memory.knows("queue", declared.dead_letter_name)):
         wanted["dead_letters"] = memory.queue(declared.dead_letter_name)
@@ -63,19 +68,38 @@ def _queue(memory: MemoryTransport, declared: Queue, *, apply: bool) -> Step:
     return Step("change", "queue", declared.name, ", ".join(changes))
 
 
+def _topic(memory: MemoryTransport, declared: Topic, *, apply: bool) -> Step:
+    wanted, name = declared.content_based_deduplication, declared.name
+    if not memory.knows("topic", name):
+        if apply:
+            memory.topic(name, content_based_deduplication=wanted)
+        return Step("create", "topic", name)
+    topic = memory.topic(name)
+    if topic.content_based_deduplication == wanted:
+        return Step("same", "topic", name)
+    if apply:
+        topic.content_based_deduplication = wanted
+    return Step("change", "topic", name, "content_based_deduplication")
+
+
 def _subscription(memory: MemoryTransport, declared: Subscription, *, apply: bool) -> Step:
     name = f"{declared.topic} > {declared.name}"
-    if memory.knows("topic", declared.topic) and declared.name in memory.topic(declared.topic).subscriptions:
-        return Step("same", "subscription", name)
-    if apply:
-        undelivered = declared.undelivered_name
-        memory.topic(declared.topic).subscription(
-            declared.name,
-            filter=declared.filter,
-            dead_letters=None if undelivered is None else memory.queue(undelivered),
-            queue=memory.queue(declared.target.name),
-        )
-    return Step("create", "subscription", name)
+    known = memory.knows("topic", declared.topic) and declared.name in memory.topic(declared.topic).subscriptions
+    if not known and not apply:
+        return Step("create", "subscription", name)
+    topic, undelivered = memory.topic(declared.topic), declared.undelivered_name
+    wanted: dict[str, Any] = {
+        "filter": declared.filter,
+        "queue": memory.queue(declared.target.name),
+        "dead_letters": None if undelivered is None else memory.queue(undelivered),
+    }
+    if not known:
+        topic.subscription(declared.name, **wanted)
+        return Step("create", "subscription", name)
+    changes = topic.differences(declared.name, **wanted)
+    if changes and apply:
+        topic.resubscribe(declared.name, **wanted)
+    return Step("change" if changes else "same", "subscription", name, ", ".join(changes))
 
 
 def _rule(memory: MemoryTransport, declared: Rule, *, apply: bool) -> Iterable[Step]:

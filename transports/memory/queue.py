@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from hashlib import sha256
 from typing import Any, Final
 
 from eip import clock
@@ -13,7 +14,7 @@ from eip.message import Message
 from eip.metering import Meter
 from eip.transports.memory._store import Entry, Store, StoreReceiver
 
-__all__ = ["DEDUPLICATION_WINDOW", "MemoryQueue"]
+__all__ = ["DEDUPLICATION_WINDOW", "MemoryQueue", "digest"]
 
 DEDUPLICATION_WINDOW: Final = 300.0
 """Seconds in which a FIFO queue drops a second message with the same deduplication id (SQS developer guide)."""
@@ -40,6 +41,7 @@ class MemoryQueue(Queue):
         capacity: int = 100_000,
         dead_letters: MemoryQueue | None = None,
         max_receive_count: int | None = None,
+        content_based_deduplication: bool = False,
         meter: Meter | None = None,
     ) -> None:
         if capacity < 1:
@@ -48,15 +50,27 @@ class MemoryQueue(Queue):
         self.fifo: bool = fifo
         self.capacity = capacity
         self.store = Store(fifo=fifo, visibility=visibility)
-        self.configure(visibility=visibility, dead_letters=dead_letters, max_receive_count=max_receive_count)
+        self.configure(
+            visibility=visibility,
+            dead_letters=dead_letters,
+            max_receive_count=max_receive_count,
+            content_based_deduplication=content_based_deduplication,
+        )
         self.store.on_exhausted = self._dead_letter
         self.store.on_removed = self._make_room
         self._meter = meter
         self._seen: dict[str, float] = {}
         self._room: asyncio.Event | None = None
 
-    def configure(self, *, visibility: float, dead_letters: MemoryQueue | None, max_receive_count: int | None) -> None:
-        """Change the lease's seconds and the redrive policy, for what is received from now on."""
+    def configure(
+        self,
+        *,
+        visibility: float,
+        dead_letters: MemoryQueue | None,
+        max_receive_count: int | None,
+        content_based_deduplication: bool,
+    ) -> None:
+        """Change the lease's seconds, the redrive policy and the deduplication, from now on."""
         if visibility <= 0:
             raise ConfigurationError("a visibility timeout is more than 0")
         if (dead_letters is None) != (max_receive_count is None):
@@ -66,6 +80,7 @@ class MemoryQueue(Queue):
         self.visibility = self.store.visibility = visibility
         self.dead_letters = dead_letters
         self.max_receive_count = self.store.max_receive_count = max_receive_count
+        self.content_based_deduplication = content_based_deduplication
 
     def __len__(self) -> int:
         """Messages in the queue: ready, delayed and on lease."""
@@ -125,11 +140,11 @@ class MemoryQueue(Queue):
         return sealed
 
     def _is_new(self, message: Message[Any]) -> bool:
-        """Whether its deduplication id (default: its id) was not seen within the window."""
+        """Whether its deduplication id (default: its id, or its body's digest) was not seen within the window."""
         now, seen = clock.now(), self._seen
         while seen and next(iter(seen.values())) <= now:
             del seen[next(iter(seen))]
-        key = message.deduplication_id or message.id
+        key = message.deduplication_id or (digest(message) if self.content_based_deduplication else message.id)
         if key in seen:
             return False
         seen[key] = now + DEDUPLICATION_WINDOW
@@ -153,3 +168,8 @@ class MemoryQueue(Queue):
 
     def __repr__(self) -> str:
         return f"<MemoryQueue {self.name} ready={self.store.ready} leased={self.store.leased}>"
+
+
+def digest(message: Message[Any]) -> str:
+    """What content-based deduplication tells bodies apart by."""
+    return sha256(message.encode()).hexdigest()

@@ -14,7 +14,7 @@ from eip.matching import as_predicate
 from eip.message import Message
 from eip.metering import Meter
 from eip.topology import suffixed
-from eip.transports.memory.queue import MemoryQueue
+from eip.transports.memory.queue import MemoryQueue, digest
 
 __all__ = ["MemoryTopic"]
 
@@ -26,7 +26,7 @@ class _Subscription:
     """A queue and what is let through to it."""
 
     def __init__(self, queue: MemoryQueue, wanted: Filter | None, dead_letters: MemoryQueue | None) -> None:
-        self.queue, self.dead_letters = queue, dead_letters
+        self.queue, self.filter, self.dead_letters = queue, wanted, dead_letters
         self._lets_through = None if wanted is None else as_predicate(wanted)
 
     def wants(self, message: Message[Any]) -> bool:
@@ -37,9 +37,17 @@ class MemoryTopic(Topic):
     """A topic in this process; FIFO where its name ends in ``.fifo``. Messages arrive as sent ("raw delivery")."""
 
     def __init__(
-        self, name: str, *, address: str, fifo: bool, make_queue: _MakeQueue, meter: Meter | None = None
+        self,
+        name: str,
+        *,
+        address: str,
+        fifo: bool,
+        make_queue: _MakeQueue,
+        content_based_deduplication: bool = False,
+        meter: Meter | None = None,
     ) -> None:
         self.name, self.address, self.fifo = name, address, fifo
+        self.content_based_deduplication = content_based_deduplication
         self._meter = meter
         self._make_queue = make_queue
         self._subscriptions: dict[str, _Subscription] = {}
@@ -54,6 +62,8 @@ class MemoryTopic(Topic):
             size = sum(len(message.encode()) for message in messages)
             self._meter.record("memory", self.name, "send", messages=len(messages), size=size, units=0)
         for message in messages:
+            if self.content_based_deduplication and message.deduplication_id is None:
+                message = message.replace(deduplication_id=digest(message))  # noqa: PLW2901 - the same, as it is sent
             await self._fan_out(message, message)
 
     async def publish_event(self, event: str) -> None:
@@ -103,6 +113,22 @@ class MemoryTopic(Topic):
         elif filter is not None or options:
             raise ConfigurationError(f"subscription {name} of {self.name} exists; unsubscribe it to declare it anew")
         return known.queue
+
+    def differences(self, name: str, **wanted: Any) -> list[str]:
+        """Which of a subscription's ``filter``, ``queue`` and ``dead_letters`` are not as wanted."""
+        known = self._subscriptions[name]
+        return [setting for setting, value in wanted.items() if getattr(known, setting) != value]
+
+    def resubscribe(
+        self,
+        name: str,
+        *,
+        filter: Filter | None,  # noqa: A002 - the field's term
+        queue: MemoryQueue,
+        dead_letters: MemoryQueue | None,
+    ) -> None:
+        """Change a subscription; what was published before stays where it went."""
+        self._subscriptions[name] = _Subscription(queue, filter, dead_letters)
 
     def unsubscribe(self, name: str) -> None:
         """End the subscription; what its queue holds is dropped."""

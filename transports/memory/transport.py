@@ -46,12 +46,16 @@ class MemoryTransport(Transport):
         """The queue of that name; made at the first call, which may give it options.
 
         ``fifo``: default: whether the name ends in ``.fifo``; ``visibility``: seconds of a lease; ``capacity``:
-        messages it holds before senders wait; ``dead_letters`` (a queue) and ``max_receive_count``: redrive policy.
+        messages it holds before senders wait; ``dead_letters`` (a queue) and ``max_receive_count``: redrive policy;
+        ``content_based_deduplication``: of a FIFO queue, by the body where a message has no deduplication id.
         """
         return self._channel(MemoryQueue, "queue", name, options, {"fifo": name.endswith(".fifo"), **self._defaults})
 
     def topic(self, name: str, **options: Any) -> MemoryTopic:
-        """The topic of that name; ``fifo``: default: whether the name ends in ``.fifo``."""
+        """The topic of that name; ``fifo``: default: whether the name ends in ``.fifo``.
+
+        ``content_based_deduplication``: see `queue`.
+        """
         defaults = {"fifo": name.endswith(".fifo"), "make_queue": self.queue, "meter": self._meter}
         return self._channel(MemoryTopic, "topic", name, options, defaults)
 
