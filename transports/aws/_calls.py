@@ -44,6 +44,10 @@ __all__ = ["Calls", "Measure", "entry_error", "error_of"]
 
 _RETRY: Final = Backoff(base=0.1, cap=5.0)
 _ATTEMPTS: Final = 8
+_DEADLINE: Final = 10.0
+"""Seconds until an answer counts as lost: one that hangs must not hold up a heartbeat until the lease has ended."""
+_POLL_DEADLINE: Final = 30.0
+"""The same of a long poll, which takes 20."""
 
 _CODES: Final[dict[type[EipError], str]] = {
     Throttled: """
@@ -130,7 +134,7 @@ class Calls:
             retries={"total_max_attempts": 1},  # retried here, where order and deduplication are known
             max_pool_connections=connections,
             connect_timeout=10,
-            read_timeout=70,  # a long poll takes 20
+            read_timeout=_POLL_DEADLINE,
             tcp_keepalive=True,
             user_agent="aioeip",  # otherwise built twice per call, a fifth of its time
             parameter_validation=False,
@@ -185,7 +189,9 @@ class Calls:
     async def _once(self, service: str, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         client = self._clients.get(service) or await self.client(service)
         try:
-            answer: dict[str, Any] = await client._make_api_call(operation, parameters)  # noqa: SLF001 - the generated methods add nothing
+            async with asyncio.timeout(_POLL_DEADLINE if operation == "ReceiveMessage" else _DEADLINE):
+                # The SDK's generated methods add nothing to this one but a look-up.
+                answer: dict[str, Any] = await client._make_api_call(operation, parameters)  # noqa: SLF001
         except ClientError as error:
             found = error.response.get("Error", {})
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)

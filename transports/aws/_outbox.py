@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, cast
 
-from eip.errors import FailedEntry, PartialSendError, SendError, TransportError
-from eip.limits import Limits
+from eip.errors import FailedEntry, InvalidMessage, PartialSendError, SendError, TransportError
+from eip.limits import MIB, Limits
 from eip.message import Message
 from eip.retry import Backoff
 
@@ -21,8 +21,11 @@ __all__ = ["Entry", "Outbox", "Outcome"]
 _AGAIN: Final = Backoff(base=0.1, cap=5.0)
 _ATTEMPTS: Final = 8
 _CALLS: Final = 16
+_PATIENCE: Final = 0.05
+"""Seconds that entries wait for a call under way, in whose time theirs may fill; it may be one that hangs."""
 _MOST_PENDING: Final = 10_000
-"""Entries that wait for their call before senders have to wait."""
+_MOST_BYTES: Final = 64 * MIB
+"""Entries, and their bytes, that wait for their call before senders have to wait."""
 
 Outcome = Exception | None
 """Of an entry: None where the service accepted it."""
@@ -75,16 +78,25 @@ class Outbox:
         self._lanes: dict[str | None, deque[Entry]] = {}
         self._open: deque[str | None] = deque()
         """Lanes with something to send and nothing of their group under way."""
-        self._pending = 0
+        self._busy: set[str] = set()
+        """Groups with a call under way; what they have besides waits for its end."""
+        self._pending = self._pending_bytes = self._sendable = 0
+        """Entries that wait, their bytes, and how many of them are in open lanes."""
         self._calls: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Handle | None = None
+        self._patience: asyncio.Handle | None = None
         self._room = asyncio.Event()
+        self._aborting = False
 
     async def send(self, entries: Sequence[Entry]) -> None:
-        """Return when each was accepted; raises `PartialSendError`, or the error of all."""
+        """Return when each was accepted; raises `PartialSendError`, or the error of all.
+
+        Cancelled, it does not say what became of them: they are sent nevertheless.
+        """
         ticket = _Ticket(len(entries))
         for place, entry in enumerate(entries):
-            while self._pending >= _MOST_PENDING:
+            while self._pending >= _MOST_PENDING or self._pending_bytes >= _MOST_BYTES:
+                self._pump()
                 self._room.clear()
                 await self._room.wait()
             entry.ticket, entry.place = ticket, place
@@ -97,11 +109,35 @@ class Outbox:
     async def flush(self) -> None:
         """Return when everything was sent, or given up."""
         while self._pending or self._calls:
-            self._pump(all_of_it=True)
+            self._pump(due=True)
+            if not self._calls:
+                return  # it is being closed
+            await asyncio.wait(self._calls)
+
+    async def aclose(self, *, limit: float) -> None:
+        """Flush in at most ``limit`` seconds; then what is left has failed."""
+        try:
+            async with asyncio.timeout(limit):
+                await self.flush()
+        except TimeoutError:
+            await self._abort()
+
+    async def _abort(self) -> None:
+        self._aborting = True
+        try:
+            for call in self._calls:
+                call.cancel()
             if self._calls:
                 await asyncio.wait(self._calls)
-            else:
-                await asyncio.sleep(0.01)
+            for lane in self._lanes.values():
+                for entry in lane:
+                    entry.ticket.settle(entry, SendError("the transport was closed before it was sent"))
+            self._lanes.clear()
+            self._open.clear()
+            self._pending = self._pending_bytes = self._sendable = 0
+            self._room.set()
+        finally:
+            self._aborting = False
 
     def _enqueue(self, entry: Entry) -> None:
         lane = self._lanes.get(entry.group)
@@ -110,61 +146,71 @@ class Outbox:
             self._open.append(entry.group)
         lane.append(entry)
         self._pending += 1
+        self._pending_bytes += entry.size
+        self._sendable += entry.group not in self._busy
 
     def _schedule(self) -> None:
         if self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._linger, self._due) if self._linger else loop.call_soon(self._due)
-        elif self._linger and self._pending >= self._entries:
+        if self._linger and self._full:
             self._pump()
 
     def _due(self) -> None:
         self._timer = None
-        self._pump(all_of_it=bool(self._linger))
+        self._pump(due=bool(self._linger))
 
-    def _pump(self, *, all_of_it: bool = False) -> None:
-        """Start calls: one where none is under way, more where they are full."""
-        while self._open and len(self._calls) < _CALLS:
-            if self._calls and self._pending < self._entries and not all_of_it:
+    def _impatient(self) -> None:
+        self._patience = None
+        self._pump(due=self._timer is None)
+
+    @property
+    def _full(self) -> bool:
+        """Whether what can be sent fills a call."""
+        return self._sendable >= self._entries or self._pending_bytes >= self._bytes
+
+    def _pump(self, *, due: bool = False) -> None:
+        """Start calls: such as are full, and where nothing is under way, nor to be waited for, one that is not."""
+        while self._open and len(self._calls) < _CALLS and not self._aborting:
+            if not (due or self._full or (not self._calls and self._timer is None)):
+                if self._timer is None and self._patience is None:
+                    self._patience = asyncio.get_running_loop().call_later(_PATIENCE, self._impatient)
                 return
             batch = self._batch()
-            if not batch:
-                return
-            task = asyncio.create_task(self._send(batch), name="outbox call")
-            self._calls.add(task)
+            self._calls.add(asyncio.create_task(self._send(batch), name="outbox call"))
 
     def _batch(self) -> list[Entry]:
         """As many entries as a call takes, of the open lanes; a group that gives some is closed until the call ends."""
         batch: list[Entry] = []
-        room, full = self._bytes, False
-        while self._open and not full:
+        size = 0
+        while self._open:
             group = self._open[0]
             lane = self._lanes[group]
-            before = len(batch)
-            while lane and not full:
-                if len(batch) == self._entries or (batch and lane[0].size > room):
-                    full = True
-                    break
+            while lane and len(batch) < self._entries and (not batch or size + lane[0].size <= self._bytes):
                 entry = lane.popleft()
                 batch.append(entry)
-                room -= entry.size
-            if group is None:
-                if not lane:
-                    self._open.popleft()
-                    del self._lanes[None]
-            elif len(batch) > before:
+                size += entry.size
+            if not batch or batch[-1].group != group:
+                break  # the call is full already
+            if group is not None:
                 self._open.popleft()
+                self._busy.add(group)
+                self._sendable -= len(lane)
+            elif not lane:
+                self._open.popleft()
+                del self._lanes[None]
+            if lane:
+                break
         self._pending -= len(batch)
+        self._pending_bytes -= size
+        self._sendable -= len(batch)
         self._room.set()
         return batch
 
     async def _send(self, batch: list[Entry]) -> None:
         again: list[Entry] = []
         try:
-            try:
-                outcomes = await self._call(batch)
-            except Exception as error:  # noqa: BLE001 - the outcome of every entry
-                outcomes = [error] * len(batch)
+            outcomes = await self._outcomes(batch)
             again = self._judge(batch, outcomes)
             if again:
                 await asyncio.sleep(_AGAIN.delay(max(entry.attempt for entry in again)))
@@ -175,6 +221,17 @@ class Outbox:
             raise
         finally:
             self._after(batch, again)
+
+    async def _outcomes(self, batch: Sequence[Entry]) -> Sequence[Outcome]:
+        try:
+            return await self._call(batch)
+        except InvalidMessage as error:
+            if len(batch) == 1:
+                return [error]
+        except Exception as error:  # noqa: BLE001 - the outcome of every entry
+            return [error] * len(batch)
+        # The service refused the whole call for one bad entry: the others, of other senders, must not pay for it.
+        return [outcome for entry in batch for outcome in await self._outcomes([entry])]
 
     def _judge(self, batch: list[Entry], outcomes: Sequence[Outcome]) -> list[Entry]:
         """Settle the entries that are done with; returns those to send again, in order."""
@@ -202,13 +259,18 @@ class Outbox:
             lane = self._lanes.get(entry.group)
             if lane is None:
                 lane = self._lanes[entry.group] = deque()
-                if entry.group is None:
-                    self._open.append(None)
+                self._open.append(entry.group)
             lane.appendleft(entry)
             self._pending += 1
-        for group in {entry.group for entry in batch} - {None}:
-            if self._lanes[group]:
+            self._pending_bytes += entry.size
+            self._sendable += entry.group not in self._busy
+        for group in {entry.group for entry in batch}:
+            if group is None or group not in self._lanes:
+                continue
+            self._busy.discard(group)
+            if lane := self._lanes[group]:
                 self._open.append(group)
+                self._sendable += len(lane)
             else:
                 del self._lanes[group]
         self._calls.discard(cast("asyncio.Task[None]", asyncio.current_task()))

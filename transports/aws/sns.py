@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from eip import limits
 from eip.channels import Filter, Receiver, Source, Topic
-from eip.errors import InvalidMessage, MessageTooLarge
+from eip.errors import AccessDenied, InvalidMessage, MessageTooLarge
 from eip.matching import as_predicate
 from eip.message import Message
 from eip.topology import suffixed
@@ -36,10 +36,13 @@ class SnsTopic(Topic):
         self._transport, self.address = transport, address
         self.name = address.rpartition(":")[2]
         self.fifo = self.name.endswith(".fifo")
+        self._by_content: bool | None = None if self.fifo else False
         self._outbox = Outbox(self._publish_batch, self.limits, linger=linger)
 
     async def send(self, *messages: Message[Any]) -> None:
         """Publish the messages; see `Sender.send`, and `SqsQueue.send` for FIFO topics."""
+        if self._by_content is None:
+            self._by_content = await self._deduplicates_by_content()
         entries = [self._entry(message) for message in messages]
         if entries:
             await self._outbox.send(entries)
@@ -70,6 +73,21 @@ class SnsTopic(Topic):
         """Return when everything was published, or given up."""
         await self._outbox.flush()
 
+    async def aclose(self, *, limit: float) -> None:
+        """Flush in at most ``limit`` seconds; `AwsTransport.aclose` does it."""
+        await self._outbox.aclose(limit=limit)
+
+    def changed(self) -> None:
+        """Its attributes were set: they are read again when next needed."""
+        self._by_content = None if self.fifo else False
+
+    async def _deduplicates_by_content(self) -> bool:
+        try:
+            answer = await self._transport.call("sns", "GetTopicAttributes", channel=self.name, TopicArn=self.address)
+        except AccessDenied:  # one that may only publish: then every message has an id, which is right for either
+            return False
+        return bool(answer["Attributes"].get("ContentBasedDeduplication") == "true")
+
     def _entry(self, message: Message[Any]) -> Entry:
         if self.fifo and message.group_id is None:
             raise InvalidMessage(f"{self.name} is FIFO: a message needs a group_id")
@@ -80,7 +98,8 @@ class SnsTopic(Topic):
         payload: dict[str, Any] = {"Message": sent.body, "MessageAttributes": sent.attributes}
         if self.fifo:
             payload["MessageGroupId"] = message.group_id
-            payload["MessageDeduplicationId"] = message.deduplication_id or message.id
+            if message.deduplication_id is not None or not self._by_content:
+                payload["MessageDeduplicationId"] = message.deduplication_id or message.id
         return Entry(message, payload, sent.size, message.group_id if self.fifo else None)
 
     async def _publish_batch(self, entries: Sequence[Entry]) -> Sequence[Outcome]:

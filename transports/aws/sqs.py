@@ -19,6 +19,7 @@ from eip._ids import new_id
 from eip.channels import Delivery, Queue, Receiver, Sender, Unsettled
 from eip.codec import load_json
 from eip.errors import (
+    AccessDenied,
     ChannelNotFound,
     ConfigurationError,
     ConnectionLost,
@@ -65,20 +66,25 @@ class SqsQueue(Queue):
         self.name = address.rpartition(":")[2]
         self.fifo = self.name.endswith(".fifo")
         self._outbox = Outbox(self._send_batch, self.limits, linger=linger)
+        self._asking = asyncio.Lock()
         self._url: str | None = None
         self._attributes: Mapping[str, str] | None = None
+        self._by_content: bool | None = None if self.fifo else False
 
     async def send(self, *messages: Message[Any], delay: float = 0.0) -> None:
         """See `Queue.send`; ``delay`` up to 15 minutes, none on a FIFO queue.
 
-        On a FIFO queue a message is deduplicated by its ``deduplication_id``, or else by its id. Where the service
-        refused a message for the moment but took later ones of its group in the same call, it is reported as failed
-        and not sent again: that would break the order.
+        On a FIFO queue a message is deduplicated by its ``deduplication_id``; without one by its id, or by its body
+        where the queue was declared with content-based deduplication. Where the service refused a message for the
+        moment but took later ones of its group in the same call, it is reported as failed and not sent again: that
+        would break the order.
         """
         if not 0 <= delay <= _LONGEST_DELAY:
             raise InvalidMessage(f"{self.name} delays by 0 to {_LONGEST_DELAY} seconds, not {delay:g}")
         if delay and self.fifo:
             raise InvalidMessage(f"{self.name} is FIFO: it has no delay per message")
+        if self._by_content is None:
+            self._by_content = await self._deduplicates_by_content()
         entries = [self._entry(message, math.ceil(delay)) for message in messages]
         if entries:
             await self._outbox.send(entries)
@@ -91,27 +97,35 @@ class SqsQueue(Queue):
         """Return when everything was sent, or given up."""
         await self._outbox.flush()
 
+    async def aclose(self, *, limit: float) -> None:
+        """Flush in at most ``limit`` seconds; `AwsTransport.aclose` does it."""
+        await self._outbox.aclose(limit=limit)
+
     async def url(self) -> str:
         """The queue's URL; raises `ChannelNotFound`."""
-        if self._url is None:
-            _, _, _, _, account, name = self.address.split(":")
-            try:
-                answer = await self._transport.call(
-                    "sqs", "GetQueueUrl", channel=self.name, QueueName=name, QueueOwnerAWSAccountId=account
-                )
-            except ChannelNotFound as error:
-                raise ChannelNotFound(f"no queue {self.name}; declare it with eip.topology") from error
-            self._url = answer["QueueUrl"]
-        return self._url
+        async with self._asking:
+            if self._url is None:
+                _, _, _, _, account, name = self.address.split(":")
+                try:
+                    answer = await self._transport.call(
+                        "sqs", "GetQueueUrl", channel=self.name, QueueName=name, QueueOwnerAWSAccountId=account
+                    )
+                except ChannelNotFound as error:
+                    raise ChannelNotFound(f"no queue {self.name}; declare it with eip.topology") from error
+                self._url = answer["QueueUrl"]
+            return self._url
 
     async def attributes(self) -> Mapping[str, str]:
         """The queue's attributes, as the service tells them; read once."""
         if self._attributes is None:
-            answer = await self._transport.call(
-                "sqs", "GetQueueAttributes", channel=self.name, QueueUrl=await self.url(), AttributeNames=["All"]
-            )
+            answer = await self.call("GetQueueAttributes", AttributeNames=["All"])
             self._attributes = answer.get("Attributes", {})
         return self._attributes
+
+    def changed(self) -> None:
+        """Its attributes were set: they are read again when next needed."""
+        self._attributes = None
+        self._by_content = None if self.fifo else False
 
     async def depth(self) -> dict[str, int]:
         """About how many messages are ready, delayed and on lease; asks the service each time."""
@@ -148,7 +162,8 @@ class SqsQueue(Queue):
 
     async def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
         """A call on this queue."""
-        return await self._transport.call("sqs", operation, channel=self.name, QueueUrl=await self.url(), **parameters)
+        url = self._url or await self.url()
+        return await self._transport.call("sqs", operation, channel=self.name, QueueUrl=url, **parameters)
 
     def dead_letter_queue(self, address: str) -> SqsQueue:
         """The queue of a redrive policy."""
@@ -158,6 +173,12 @@ class SqsQueue(Queue):
     def long_poll(self) -> float:
         """Seconds of a long poll at most."""
         return self._transport.long_poll
+
+    async def _deduplicates_by_content(self) -> bool:
+        try:
+            return (await self.attributes()).get("ContentBasedDeduplication") == "true"
+        except AccessDenied:  # one that may only send: then every message has an id, which is right for either
+            return False
 
     def _entry(self, message: Message[Any], delay: int) -> Entry:
         if self.fifo and message.group_id is None:
@@ -169,8 +190,10 @@ class SqsQueue(Queue):
         payload: dict[str, Any] = {"MessageBody": sent.body, "MessageAttributes": sent.attributes}
         if message.group_id is not None:
             payload["MessageGroupId"] = message.group_id
-        if self.fifo:
-            payload["MessageDeduplicationId"] = message.deduplication_id or message.id
+        if message.deduplication_id is not None and self.fifo:
+            payload["MessageDeduplicationId"] = message.deduplication_id
+        elif self.fifo and not self._by_content:
+            payload["MessageDeduplicationId"] = message.id
         elif delay:
             payload["DelaySeconds"] = delay
         if message.traceparent is not None and (xray := to_xray(message.traceparent)):

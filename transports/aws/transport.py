@@ -21,8 +21,8 @@ from eip.transports.aws.sqs import SqsQueue
 
 __all__ = ["AwsTransport"]
 
-_ARN: Final = re.compile(r"arn:(aws[a-z-]*):(sqs|sns):([a-z0-9-]+):(\d{12}):([A-Za-z0-9_-]{1,251}(?:\.fifo)?)")
-_BUS_ARN: Final = re.compile(r"arn:(aws[a-z-]*):events:([a-z0-9-]+):(\d{12}):event-bus/([A-Za-z0-9._/-]{1,256})")
+_ARN: Final = re.compile(r"arn:(aws[a-z-]*):(sqs|sns):([a-z0-9-]+):([0-9]{12}):([A-Za-z0-9_-]{1,251}(?:\.fifo)?)")
+_BUS_ARN: Final = re.compile(r"arn:(aws[a-z-]*):events:([a-z0-9-]+):([0-9]{12}):event-bus/([A-Za-z0-9._/-]{1,256})")
 _BUS_NAME: Final = re.compile(r"[A-Za-z0-9._/-]{1,256}")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,251}(?:\.fifo)?")
 _CLOSE: Final = 20.0
@@ -168,10 +168,7 @@ class AwsTransport(Transport):
             *self._buses.values(),
         ]
         try:
-            async with asyncio.timeout(_CLOSE):
-                await asyncio.gather(*(channel.flush() for channel in channels))
-        except TimeoutError:
-            pass
+            await asyncio.gather(*(channel.aclose(limit=_CLOSE) for channel in channels))
         finally:
             await self._calls.aclose()
 
