@@ -1,0 +1,7 @@
+"""These tests run in virtual time: timers are due as soon as nothing else is left to do."""
+
+from eip.testing import VirtualTimeLoop
+
+
+def pytest_asyncio_loop_factories(config, item):
+    return {"virtual": VirtualTimeLoop}
