@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -76,7 +77,7 @@ async def test_what_differs_is_changed_and_said(transport, name):
         assert receiver.max_receive_count == 9
 
 
-EVERY_CHANGE = {
+EVERY_CHANGE: dict[str, tuple[Any, Any]] = {
     "visibility": (Queue("q"), Queue("q", visibility=77)),
     "max_receive_count": (Queue("q"), Queue("q", max_receive_count=2)),
     "dead letters, none": (Queue("q"), Queue("q", dead_letters=False)),
@@ -92,13 +93,13 @@ EVERY_CHANGE = {
     "undelivered, none": (Subscription("t", "s"), Subscription("t", "s", dead_letters=False)),
     "undelivered": (Subscription("t", "s", dead_letters=False), Subscription("t", "s")),
 }
-ONLY_ON_AWS = {
+ONLY_ON_AWS: dict[str, tuple[Any, Any]] = {
     "retention": (Queue("q"), Queue("q", retention=timedelta(days=1))),
     "raw": (Subscription("t", "s"), Subscription("t", "s", raw=False)),
 }
 
 
-def named(resource, name: str):
+def named(resource, name: str) -> Any:
     """The resource under names that no other test has."""
     new = {"name": f"{name}-{resource.name}"}
     if isinstance(resource, Subscription):
@@ -113,7 +114,7 @@ async def test_whatever_changes_is_planned_and_said_and_changed_once(what, trans
     if what in ONLY_ON_AWS and isinstance(transport, MemoryTransport):
         pytest.skip(f"{what} means nothing in memory")
     before, after = (named(each, name) for each in (EVERY_CHANGE | ONLY_ON_AWS)[what])
-    beside = [Queue(f"{name}-other"), Topic(f"{name}-t")]
+    beside: list[Any] = [Queue(f"{name}-other"), Topic(f"{name}-t")]
     await Topology(*beside, before).apply(transport)
     assert (await Topology(*beside, before).plan(transport)).in_force
     changed = Topology(*beside, after)

@@ -97,7 +97,7 @@ class FaultProxy:
         await self._stack.aclose()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        body = await request.read()
+        body = await request.content.read()  # of any size
         operation = _operation(request, body)
         self.calls[operation] += 1
         fault = self._draw(operation)
@@ -110,7 +110,10 @@ class FaultProxy:
                 return _refusal(request, "ThrottlingException", 400)
             case "errors" if self.done[fault] % 2:
                 return _refusal(request, "InternalFailure", 500)
-        answer = await self._forward(request, body)
+        try:
+            answer = await self._forward(request, body)
+        except aiohttp.ClientError:  # the service has gone, or the proxy is going
+            return _broken(request)
         match fault:
             case "dropped_after":
                 return _broken(request)

@@ -42,6 +42,7 @@ __all__ = ["SqsDelivery", "SqsQueue", "SqsReceiver", "Unwrap", "outcomes_of", "u
 
 _LONGEST_DELAY: Final = 900
 _LONGEST_LEASE: Final = 43_200
+_CHANGE: Final = "ChangeMessageVisibilityBatch"
 _NATIVE: Final = frozenset(("group", "dedup"))
 _AFTER_CANCEL: Final = 1.0
 """Seconds that a cancelled poll is still listened to: what it brings is released instead of waiting for its lease."""
@@ -358,23 +359,28 @@ class SqsReceiver(Receiver):
         return await self._batches("DeleteMessageBatch", deliveries)
 
     async def _nack(self, deliveries: Sequence[Delivery], delay: float) -> Sequence[Unsettled]:
-        return await self._change(deliveries, delay)
+        return await self._batches(_CHANGE, deliveries, VisibilityTimeout=_visibility(delay))
 
     async def _extend(self, deliveries: Sequence[Delivery], seconds: float) -> Sequence[Unsettled]:
-        return await self._change(deliveries, seconds, heartbeat=True)
-
-    async def _change(
-        self, deliveries: Sequence[Delivery], seconds: float, *, heartbeat: bool = False
-    ) -> Sequence[Unsettled]:
-        visibility = min(math.ceil(seconds), _LONGEST_LEASE)
+        # Once: the next heartbeat is the next attempt, and comes in time only if this one does not hang.
+        patience = max(1.0, (self.lease or 30.0) / 6)
         return await self._batches(
-            "ChangeMessageVisibilityBatch", deliveries, heartbeat=heartbeat, VisibilityTimeout=visibility
+            _CHANGE, deliveries, heartbeat=True, patience=patience, VisibilityTimeout=_visibility(seconds)
         )
 
     async def _batches(
-        self, operation: str, deliveries: Sequence[Delivery], *, heartbeat: bool = False, **each: Any
+        self,
+        operation: str,
+        deliveries: Sequence[Delivery],
+        *,
+        heartbeat: bool = False,
+        patience: float = math.inf,
+        **each: Any,
     ) -> list[Unsettled]:
-        """The operation on all, ten a call, one call after the other so that their order is kept."""
+        """The operation on all, ten a call, one call after the other so that their order is kept.
+
+        Tried again for ``patience`` seconds at most, and not beyond a lease: an old receipt may be another's by then.
+        """
         failed: list[Unsettled] = []
         for start in range(0, len(deliveries), 10):
             batch = deliveries[start : start + 10]
@@ -384,9 +390,16 @@ class SqsReceiver(Receiver):
                 for index, delivery in enumerate(batch)
                 if isinstance(delivery, SqsDelivery)
             ]
+            until = min(each.lease_until or math.inf for each in batch)
+            until = min(until, asyncio.get_running_loop().time() + patience)
             try:
                 answer = await self._queue.call(
-                    operation, Entries=entries, messages=len(entries), heartbeats=len(entries) if heartbeat else 0
+                    operation,
+                    Entries=entries,
+                    messages=len(entries),
+                    heartbeats=len(entries) if heartbeat else 0,
+                    retry=not heartbeat,
+                    until=until,
                 )
             except Exception as error:  # noqa: BLE001 - reported for each
                 failed += [Unsettled(delivery, error) for delivery in batch]
@@ -403,6 +416,10 @@ class SqsReceiver(Receiver):
         """Wait, for a moment, for what cancelled polls still bring, and release it."""
         if self._polls:
             await asyncio.wait(self._polls)
+
+
+def _visibility(seconds: float) -> int:
+    return min(math.ceil(seconds), _LONGEST_LEASE)
 
 
 def _read(body: str, attributes: Mapping[str, Any], known: dict[str, Any]) -> tuple[Message[Any], Exception | None]:

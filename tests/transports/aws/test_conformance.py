@@ -6,7 +6,10 @@ import pytest
 
 from eip.testing.conformance import Conformance, Guarantees
 
-pytestmark = pytest.mark.aws
+pytestmark = [
+    pytest.mark.aws,
+    pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning"),  # the SDK does
+]
 
 
 class TestAws(Conformance):
@@ -23,5 +26,5 @@ class TestAws(Conformance):
         dead_letters=True,
         filters=True,
         foreign=True,
-        largest=250_000,  # moto still has the limit of 256 KiB that SQS raised to 1 MiB in 2025
+        largest=1_000_000,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
 import pytest
 
@@ -26,8 +27,8 @@ class Service:
     """Accepts everything after a round trip, save what `fate` says of an entry; raised errors are those of all."""
 
     def __init__(self, *, round_trip=0.01, fate=lambda body: None, **options):
-        self.calls: list[list[object]] = []
-        self.accepted: list[object] = []
+        self.calls: list[list[Any]] = []
+        self.accepted: list[Any] = []
         self.under_way = self.most = 0
         self._round_trip, self._fate = round_trip, fate
         self.outbox = Outbox(self._call, options.pop("limits", LIMITS), **options)
@@ -201,7 +202,7 @@ async def test_one_bad_entry_does_not_fail_the_others_of_its_call():
 @pytest.mark.parametrize("seed", range(20))
 async def test_the_order_of_a_group_survives_failures_and_what_would_break_it_is_reported(seed):
     dice = random.Random(seed)
-    accepted = {}
+    accepted: dict[Any, None] = {}
 
     async def call(batch):
         await asyncio.sleep(dice.random())
