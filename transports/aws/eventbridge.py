@@ -67,6 +67,10 @@ class EventBridgeBus(Bus):
         """Return when everything was sent, or given up."""
         await self._outbox.flush()
 
+    async def aclose(self, *, limit: float) -> None:
+        """Flush in at most ``limit`` seconds; `AwsTransport.aclose` does it."""
+        await self._outbox.aclose(limit=limit)
+
     def _entry(self, message: Message[Any]) -> Entry:
         entry = entry_of(message, channel=self.name)
         payload: dict[str, Any] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import aioboto3
 
@@ -25,8 +25,12 @@ _ARN: Final = re.compile(r"arn:(aws[a-z-]*):(sqs|sns):([a-z0-9-]+):([0-9]{12}):(
 _BUS_ARN: Final = re.compile(r"arn:(aws[a-z-]*):events:([a-z0-9-]+):([0-9]{12}):event-bus/([A-Za-z0-9._/-]{1,256})")
 _BUS_NAME: Final = re.compile(r"[A-Za-z0-9._/-]{1,256}")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,251}(?:\.fifo)?")
+_MOST_RESOLVED: Final = 1000
+"""Channels known only by addresses that strangers named."""
 _CLOSE: Final = 20.0
 """Seconds that what was accepted for sending is given at the end."""
+
+_Channel: TypeAlias = SqsQueue | SnsTopic | EventBridgeBus
 
 
 class AwsTransport(Transport):
@@ -70,6 +74,7 @@ class AwsTransport(Transport):
         self._queues: dict[str, SqsQueue] = {}
         self._topics: dict[str, SnsTopic] = {}
         self._buses: dict[str, EventBridgeBus] = {}
+        self._resolved: dict[str, _Channel] = {}
 
     @property
     def account(self) -> str:
@@ -140,13 +145,24 @@ class AwsTransport(Transport):
 
     def resolve(self, address: str) -> Sender:
         """The queue, topic or bus of an ARN in this partition and region."""
-        bus = _BUS_ARN.fullmatch(address)
-        if bus is not None and (bus[1], bus[2]) == (self.partition, self.region):
-            return self.bus(address)
+        known = self._queues.get(address) or self._topics.get(address) or self._buses.get(address)
+        if known is not None:
+            return known
+        known = self._resolved.pop(address, None) or self._made(address)
+        self._resolved[address] = known
+        if len(self._resolved) > _MOST_RESOLVED:
+            del self._resolved[next(iter(self._resolved))]
+        return known
+
+    def _made(self, address: str) -> _Channel:
+        found = _BUS_ARN.fullmatch(address)
+        if found is not None and (found[1], found[2]) == (self.partition, self.region):
+            return EventBridgeBus(self, address, linger=self._linger)
         found = _ARN.fullmatch(address)
         if found is None or (found[1], found[3]) != (self.partition, self.region):
             raise AddressRefused(address, reason="no ARN of a queue, topic or bus in this region")
-        return self.queue(address) if found[2] == "sqs" else self.topic(address)
+        made = SqsQueue if found[2] == "sqs" else SnsTopic
+        return made(self, address, linger=self._linger)
 
     def queue_addresses(self, prefix: str) -> str:
         """See `Transport.queue_addresses`."""
@@ -162,10 +178,11 @@ class AwsTransport(Transport):
 
     async def aclose(self) -> None:
         """Send what was accepted for sending, in at most 20 seconds, and disconnect."""
-        channels: list[SqsQueue | SnsTopic | EventBridgeBus] = [
+        channels: list[_Channel] = [
             *self._queues.values(),
             *self._topics.values(),
             *self._buses.values(),
+            *self._resolved.values(),
         ]
         try:
             await asyncio.gather(*(channel.aclose(limit=_CLOSE) for channel in channels))
