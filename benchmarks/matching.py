@@ -80,10 +80,12 @@ def _others(text: str) -> dict[str, Callable[[], object]]:
     except ImportError:
         progress("moto is not installed")
     try:
-        import event_ruler  # noqa: PLC0415 - not there for everyone
+        from event_ruler import event_ruler  # noqa: PLC0415 - not there for everyone
 
-        others["event-ruler (PyPI), event as text"] = lambda: event_ruler.matches_rule(text, json.dumps(PATTERN))
-    except (ImportError, AttributeError):
+        rule = json.dumps(PATTERN)
+        assert event_ruler.test_event_pattern(text, rule)
+        others["event-ruler (PyPI), event as text"] = lambda: event_ruler.test_event_pattern(text, rule)
+    except ImportError:
         progress("event-ruler (PyPI) is not installed")
     return others
 

@@ -3,9 +3,9 @@
     python -m benchmarks.scatter_gather [--quick]
 
 Each request goes to every responder; each answers at once; a request is complete with the last answer. The floor does
-the same work with nothing but asyncio: a dictionary from correlation id to future, a heap of deadlines, lists of
-replies. Both are given the same replies in the same order, in batches, so that only the gathering is compared; the
-whole path, through the embedded queue and its consumer, is measured besides.
+the same work with nothing but asyncio: an id and a dictionary per request, a dictionary from correlation id to future,
+a heap of deadlines, lists of replies. Both are given the same replies in the same order, in batches, so that only the
+gathering is compared; the whole path, through the embedded queue and its consumer, is measured besides.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import gc
 import heapq
+import os
 import statistics
 import time
 import tracemalloc
@@ -42,22 +43,25 @@ class _Swallow(Sender):
 async def _bare(in_flight: int) -> tuple[float, float, list[float]]:
     """Seconds to issue the requests, seconds to answer them all, and seconds from the first answer to each end."""
     pending: dict[str, tuple[asyncio.Future[list[Any]], list[Any]]] = {}
+    requests: list[dict[str, Any]] = []
     deadlines: list[tuple[float, str]] = []
     loop = asyncio.get_running_loop()
     ends: list[float] = []
 
-    async def one(key: str) -> None:
+    async def one(number: int) -> None:
         future: asyncio.Future[list[Any]] = loop.create_future()
+        key = os.urandom(16).hex()
         pending[key] = (future, [])
+        requests.append({"id": key, "body": number})
         heapq.heappush(deadlines, (loop.time() + 300, key))
         assert len(await future) == RESPONDERS
         ends.append(time.perf_counter())
 
-    keys = [f"{number:032x}" for number in range(in_flight)]
     begun = time.perf_counter()
-    tasks = [asyncio.create_task(one(key)) for key in keys]
+    tasks = [asyncio.create_task(one(number)) for number in range(in_flight)]
     await asyncio.sleep(0)
     issued = time.perf_counter()
+    keys = [each["id"] for each in requests]
     for _ in range(RESPONDERS):
         for number, key in enumerate(keys):
             future, replies = pending[key]

@@ -214,23 +214,9 @@ class Message(_Fields, Generic[T]):
 
         Raises `InvalidMessage` for a body that cannot be encoded.
         """
-        made = _new(_Fields)
+        made = self._copied()
         made._body = _UNDECODED  # noqa: SLF001 - a message in the making
         made._raw = self.encode()  # noqa: SLF001
-        made._codec = self._codec  # noqa: SLF001
-        made.id = self.id
-        made.type = self.type
-        made.source = self.source
-        made.correlation_id = self.correlation_id
-        made.return_address = self.return_address
-        made.group_id = self.group_id
-        made.deduplication_id = self.deduplication_id
-        made.sequence = self.sequence
-        made.created_at = self.created_at
-        made.expires_at = self.expires_at
-        made.traceparent = self.traceparent
-        made.attributes = self.attributes
-        made.headers = self.headers
         made.__class__ = Message
         return cast("Message[T]", made)
 
@@ -278,11 +264,32 @@ class Message(_Fields, Generic[T]):
         return self.derive(body, **envelope)
 
     def _with(self, **slots: Any) -> Message[Any]:
-        made = _new(_Fields)
-        for name in _Fields.__slots__:
-            setattr(made, name, slots[name] if name in slots else getattr(self, name))
+        made = self._copied()
+        for name, value in slots.items():
+            setattr(made, name, value)
         made.__class__ = type(self)
         return cast("Message[Any]", made)
+
+    def _copied(self) -> _Fields:
+        """The same fields, still writable; spelled out, since every hop of a message pays for it."""
+        made = _new(_Fields)
+        made._body = self._body  # noqa: SLF001 - a message in the making
+        made._raw = self._raw  # noqa: SLF001
+        made._codec = self._codec  # noqa: SLF001
+        made.id = self.id
+        made.type = self.type
+        made.source = self.source
+        made.correlation_id = self.correlation_id
+        made.return_address = self.return_address
+        made.group_id = self.group_id
+        made.deduplication_id = self.deduplication_id
+        made.sequence = self.sequence
+        made.created_at = self.created_at
+        made.expires_at = self.expires_at
+        made.traceparent = self.traceparent
+        made.attributes = self.attributes
+        made.headers = self.headers
+        return made
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a message is immutable; use derive() or replace({name}=...)")

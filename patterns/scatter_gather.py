@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, Protocol, Self, TypeAlias, cast
 
 from eip import clock
+from eip._ids import new_id
 from eip.channels import Receiver, Sender, Source
 from eip.clock import Duration, seconds
 from eip.consumer import Consumer
@@ -96,14 +97,17 @@ class Gathering:
         self._owner, self._count, self._until = owner, count, until
         self.request, self.to, self.replies = request, to, replies
         self._names: set[str] | None = None
-        number = expected if isinstance(expected, int) else None
-        if expected is not None and number is None:
-            self._names = set(expected)  # type: ignore[arg-type]  # not the int
+        number: int | None
+        if expected is None or isinstance(expected, int):
+            number = expected
+        else:
+            self._names = set(expected)
             number = len(self._names)
         self.when = when
         """When it ends, by the event loop's clock."""
         self.result = Gathered(correlation_id=request.correlation_id or request.id, expected=number)
-        self._ids: set[str] = set()
+        self._ids: dict[str, None] = {}
+        """Of the replies so far; half the size of a set."""
         self._sent = False
         self._watching: list[asyncio.Future[None]] = []
         """To be woken at each reply, by iterators, ..."""
@@ -120,7 +124,8 @@ class Gathering:
 
     async def __aiter__(self) -> AsyncIterator[Message[Any]]:
         """The replies as they arrive, until the request is complete; then `result` holds them all."""
-        await self._start()
+        if not self._sent:
+            await self._start()
         given = 0
         try:
             while True:
@@ -129,48 +134,48 @@ class Gathering:
                     yield self.result.replies[given - 1]
                 if self.done:
                     return
-                await _woken(self._watching)
+                await _news(self._watching)
         finally:
             self._owner._forget(self)  # noqa: SLF001 - a gathering is a part of its owner
 
     async def _gather(self) -> Gathered:
-        await self._start()
+        if not self._sent:
+            await self._start()
+        result = self.result
         try:
-            while not self.done:
-                await _woken(self._ended)
+            while result.completed_by is None:
+                await _news(self._ended)
         finally:
             self._owner._forget(self)  # noqa: SLF001
-        return self.result
+        return result
 
-    async def _start(self) -> None:
-        if not self._sent:
-            self._sent = True
-            if self.result.expected == 0:
-                self.complete("expected")
-            else:
-                await self._owner._send(self)  # noqa: SLF001
+    def _start(self) -> Awaitable[None]:
+        self._sent = True
+        return self._owner._send(self)  # noqa: SLF001
 
-    def take(self, reply: Message[Any], *, failed: bool) -> None:
-        """Note a reply, once, and see whether that completes the request."""
-        if reply.id in self._ids:
-            return
-        self._ids.add(reply.id)
-        (self.result.errors if failed else self.result.replies).append(reply)
-        if self._names is not None and reply.source is not None:
+    def take(self, reply: Message[Any], *, failed: bool) -> bool:
+        """Note a reply, once; whether it completes the request."""
+        ids, result, identity = self._ids, self.result, reply.id
+        if identity in ids:
+            return False
+        ids[identity] = None
+        (result.errors if failed else result.replies).append(reply)
+        completed: CompletedBy | None = None
+        if self._names is None:
+            if len(ids) == result.expected:
+                completed = "expected"
+        elif reply.source is not None:
             self._names.discard(reply.source)
-        completed = self._completed()
+            completed = None if self._names else "expected"
+        if completed is None and self._count is not None and len(result.replies) == self._count:
+            completed = "count"
+        if completed is None and self._until is not None and self._until(result.replies):
+            completed = "predicate"
         if completed is not None:
             self.complete(completed)
         elif self._watching:
             _wake(self._watching)
-
-    def _completed(self) -> CompletedBy | None:
-        result = self.result
-        if self._names == set() or (self._names is None and result.answered == result.expected):
-            return "expected"
-        if len(result.replies) == self._count:
-            return "count"
-        return "predicate" if self._until is not None and self._until(result.replies) else None
+        return completed is not None
 
     def complete(self, by: CompletedBy) -> None:
         """End the request."""
@@ -180,10 +185,10 @@ class Gathering:
         _wake(self._ended)
 
 
-async def _woken(waiting: list[asyncio.Future[None]]) -> None:
+def _news(waiting: list[asyncio.Future[None]]) -> asyncio.Future[None]:
     news = asyncio.get_running_loop().create_future()
     waiting.append(news)
-    await news
+    return news
 
 
 def _wake(waiting: list[asyncio.Future[None]]) -> None:
@@ -191,10 +196,6 @@ def _wake(waiting: list[asyncio.Future[None]]) -> None:
         if not news.done():
             news.set_result(None)
     waiting.clear()
-
-
-def _is_error(reply: Message[Any]) -> bool:
-    return reply.type == "error"
 
 
 class ScatterGather:
@@ -215,7 +216,7 @@ class ScatterGather:
         requests: Sender,
         replies: ReplyChannel,
         *,
-        is_error: Callable[[Message[Any]], bool] = _is_error,
+        is_error: Callable[[Message[Any]], bool] | None = None,
         concurrency: int = 100,
     ) -> None:
         self._requests, self._replies = requests, replies
@@ -284,13 +285,15 @@ class ScatterGather:
         wait = seconds(deadline)
         if wait <= 0:
             raise ConfigurationError("a deadline lies ahead")
-        message = body if isinstance(body, Message) else Message(body)
         channel = replies or self._replies
-        asked = message.replace(
-            correlation_id=message.correlation_id or message.id,
-            return_address=channel.address,
-            expires_at=clock.now() + wait,
-        )
+        if isinstance(body, Message):
+            key, address, until_then = body.correlation_id or body.id, channel.address, clock.now() + wait
+            asked = body.replace(correlation_id=key, return_address=address, expires_at=until_then)
+        else:
+            key = new_id()
+            asked = Message(
+                body, id=key, correlation_id=key, return_address=channel.address, expires_at=clock.now() + wait
+            )
         when = asyncio.get_running_loop().time() + wait
         return Gathering(
             self,
@@ -321,15 +324,20 @@ class ScatterGather:
 
     async def _send(self, gathering: Gathering) -> None:
         key = gathering.result.correlation_id
+        if gathering.result.expected == 0:
+            gathering.complete("expected")
+            return
         if key in self._pending:
             raise ConfigurationError(f"a request with correlation id {key} is under way")
-        await self._listen(gathering.replies)
+        if gathering.replies.address not in self._consumers:
+            await self._listen(gathering.replies)
         self._pending[key] = gathering
         heappush(self._deadlines, (gathering.when, next(self._serial), gathering))
         if len(self._deadlines) > 2 * len(self._pending) + _SPARE:
             self._deadlines = [each for each in self._deadlines if each[2].result.correlation_id in self._pending]
             heapify(self._deadlines)
-        self._schedule()
+        if self._timer is None or gathering.when < self._timer.when():
+            self._schedule()
         try:
             await gathering.to.send(gathering.request)
         except BaseException:
@@ -340,8 +348,8 @@ class ScatterGather:
         key = reply.correlation_id or ""
         gathering = self._pending.get(key)
         if gathering is not None:
-            gathering.take(reply, failed=self._is_error(reply))
-            if gathering.done:
+            failed = reply.type == "error" if self._is_error is None else self._is_error(reply)
+            if gathering.take(reply, failed=failed):
                 self._forget(gathering)
         elif key in self._completed:
             self._completed[key].late += 1
