@@ -53,6 +53,15 @@ async def test_a_plan_changes_nothing_and_applying_twice_finds_all_the_same(tran
     assert str(again).count("\n") == len(again.steps) - 1
 
 
+async def test_a_subscription_delivers_to_the_queue_that_it_names(transport, name):
+    await Topology(Topic(name), Subscription(name, "s", queue=Queue(f"{name}-mine"))).apply(transport)
+    await transport.topic(name).send(Message(1))
+    async with transport.queue(f"{name}-mine").receiver() as receiver:
+        (found,) = await receiver.receive(10, wait=5)
+        await found.ack()
+    assert found.message.body == 1
+
+
 async def test_what_is_published_arrives_filtered(transport, name):
     topology = Topology(Topic(name), Subscription(name, "some", filter=FilterPolicy({"kind": ["a"]})))
     await topology.apply(transport)

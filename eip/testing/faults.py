@@ -254,7 +254,7 @@ class _FaultyReceiver(Receiver):
     def __init__(self, owner: FaultyTransport, inner: Receiver) -> None:
         self.name, self.lease, self.max_batch, self.ordered = inner.name, inner.lease, inner.max_batch, inner.ordered
         self.max_receive_count = inner.max_receive_count
-        self.dead_letters = inner.dead_letters and _FaultySender(owner, inner.dead_letters)
+        self.dead_letters = None if inner.dead_letters is None else _FaultySender(owner, inner.dead_letters)
         self._owner, self._receiver = owner, inner
 
     async def receive(self, limit: int, *, wait: float = 20.0) -> Sequence[Delivery]:

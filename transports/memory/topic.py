@@ -108,8 +108,9 @@ class MemoryTopic(Topic):
         """
         known = self._subscriptions.get(name)
         if known is None:
-            made = queue or self._make_queue(suffixed(self.name, name), fifo=self.fifo, **options)
-            known = self._subscriptions[name] = _Subscription(made, filter, dead_letters)
+            if queue is None:
+                queue = self._make_queue(suffixed(self.name, name), fifo=self.fifo, **options)
+            known = self._subscriptions[name] = _Subscription(queue, filter, dead_letters)
         elif filter is not None or options:
             raise ConfigurationError(f"subscription {name} of {self.name} exists; unsubscribe it to declare it anew")
         return known.queue
