@@ -128,8 +128,9 @@ class World:
         handle = settings.handler
 
         async def watched(message):
-            if message.id not in seen[message.group_id]:
-                seen[message.group_id].append(message.id)
+            job = message.body["job_id"]
+            if message.id not in seen[job]:
+                seen[job].append(message.id)
             await handle(message)
 
         object.__setattr__(settings, "handler", watched)
