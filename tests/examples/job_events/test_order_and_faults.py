@@ -8,12 +8,14 @@ import random
 from collections import Counter, defaultdict
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from eip import Backoff
 from eip.errors import StoreError, TransportError
 from eip.patterns.redrive import redrive
+from eip.service import Service
 from eip.stores import MemoryStore
 from eip.stores.objects import MemoryObjects
 from eip.testing import FaultPlan, run
@@ -90,7 +92,7 @@ class World:
         self.objects, self.claims = MemoryObjects(), MemoryStore()
         self.events = {}
         self.duplicates = self.stale = 0
-        self.seen = {"analytics": defaultdict(list), "inventory": defaultdict(list)}
+        self.seen: dict[str, dict[int, list[str]]] = {"analytics": defaultdict(list), "inventory": defaultdict(list)}
         self.faults = 0
 
     @asynccontextmanager
@@ -100,7 +102,7 @@ class World:
         faulty._dice = self.dice
         channels = TransportChannels(faulty)
         retry = Backoff(base=0.5, cap=5.0)
-        options = {"retry": retry, "grace": 1}
+        options: dict[str, Any] = {"retry": retry, "grace": 1}
         lake = Lake(*(Flaky(each, faulty, self.dice) for each in (self.objects, self.claims)))
         analytics = Analytics(channels, lake, **options)
         table = SqliteInventory(self.inventory_path)
@@ -108,7 +110,7 @@ class World:
         self.watch("analytics", analytics.consumer)
         self.watch("inventory", inventory.consumer)
         capture = Watched(self.database_path, self.events)
-        services = [Publisher(capture, channels, batch=100, retry=retry), analytics, inventory]
+        services: list[Service] = [Publisher(capture, channels, batch=100, retry=retry), analytics, inventory]
         try:
             async with asyncio.TaskGroup() as tasks:
                 for each in services:
@@ -196,7 +198,7 @@ def check(world, changes, jobs, salaries, expected, dead, invalid):
     # Analytics holds every event exactly once, and in the end what the database says.
     lines = world.lines()
     assert Counter(each["id"] for each in lines) == dict.fromkeys(wanted, 1)
-    state = {}
+    state: dict[int, Decimal] = {}
     for each in sorted(lines, key=lambda line: line["position"]):
         if each["type"] == "JobDeleted":
             state.pop(each["job_id"], None)
