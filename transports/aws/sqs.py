@@ -7,10 +7,8 @@ before the ack means another delivery. Sources: Amazon SQS Developer Guide and A
 from __future__ import annotations
 
 import asyncio
-import binascii
 import contextlib
 import math
-from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,12 +26,12 @@ from eip.errors import (
     MessageTooLarge,
     TransportError,
 )
-from eip.events import message_of, read_event, undelivered
 from eip.message import Message
-from eip.transports.aws._attributes import carried, from_carried
+from eip.transports.aws._attributes import carried
 from eip.transports.aws._calls import entry_error
 from eip.transports.aws._outbox import Entry, Outbox, Outcome
-from eip.transports.aws._tracing import to_traceparent, to_xray
+from eip.transports.aws._reading import read_message
+from eip.transports.aws._tracing import to_xray
 
 if TYPE_CHECKING:
     from eip.transports.aws.transport import AwsTransport
@@ -323,17 +321,9 @@ class SqsReceiver(Receiver):
 
     def _delivery(self, received: Mapping[str, Any], until: float) -> SqsDelivery:
         system = received.get("Attributes") or {}
-        known: dict[str, Any] = {"id": received["MessageId"]}
-        if "MessageGroupId" in system:
-            known["group_id"] = system["MessageGroupId"]
-        if "MessageDeduplicationId" in system:
-            known["deduplication_id"] = system["MessageDeduplicationId"]
-        if "SentTimestamp" in system:
-            known["created_at"] = int(system["SentTimestamp"]) / 1000
-        if "AWSTraceHeader" in system and (traceparent := to_traceparent(system["AWSTraceHeader"])):
-            known["traceparent"] = traceparent
-        attributes = received.get("MessageAttributes") or {}
-        message, error = _read(received["Body"], attributes, known)
+        message, error = read_message(
+            received["MessageId"], received["Body"], system, received.get("MessageAttributes") or {}
+        )
         if self._unwrap is not None and error is None:
             try:
                 message = self._unwrap(message)
@@ -420,51 +410,6 @@ class SqsReceiver(Receiver):
 
 def _visibility(seconds: float) -> int:
     return min(math.ceil(seconds), _LONGEST_LEASE)
-
-
-def _read(body: str, attributes: Mapping[str, Any], known: dict[str, Any]) -> tuple[Message[Any], Exception | None]:
-    """The message of a plain, a raw, or an SNS-wrapped delivery, or of an EventBridge event in one of these."""
-    if "eip" not in attributes and '"TopicArn"' in body and '"Notification"' in body:
-        try:
-            wrapped: Any = load_json(body)
-        except DecodeError:
-            wrapped = None
-        match wrapped:
-            case {"Type": "Notification", "TopicArn": str(), "Message": str(inner)}:
-                body = inner
-                attributes = {name: _unwrapped(each) for name, each in wrapped.get("MessageAttributes", {}).items()}
-                known = {**known, "id": str(wrapped.get("MessageId", known["id"]))}
-    if "eip" not in attributes and '"detail-type"' in body and (event := read_event(body)) is not None:
-        message, error = message_of(event, **known)
-        return _undelivered(message, attributes), error
-    return from_carried(body, attributes, **known)
-
-
-def _undelivered(message: Message[Any], attributes: Mapping[str, Any]) -> Message[Any]:
-    """What EventBridge says about an event in a rule's dead-letter queue, as headers."""
-    said = {name: str(attribute.get("StringValue", "")) for name, attribute in attributes.items()}
-    if "RULE_ARN" not in said:
-        return message
-    reason = f"{said.get('ERROR_CODE', '')}: {said.get('ERROR_MESSAGE', '')}"
-    rule = said["RULE_ARN"].rpartition("/")[2]
-    return undelivered(message, rule=rule, reason=reason, attempts=int(said.get("RETRY_ATTEMPTS") or 0))
-
-
-def _unwrapped(attribute: Any) -> dict[str, Any]:
-    """An attribute in a notification's JSON: Type and Value instead of DataType and StringValue."""
-    if not isinstance(attribute, Mapping):
-        return {}
-    kind, value = str(attribute.get("Type", "String")), attribute.get("Value", "")
-    if kind.startswith("Binary"):
-        return {"DataType": kind, "BinaryValue": _base64(str(value))}
-    return {"DataType": kind, "StringValue": str(value)}
-
-
-def _base64(text: str) -> bytes:
-    try:
-        return b64decode(text, validate=True)
-    except binascii.Error:
-        return b""
 
 
 def outcomes_of(answer: Mapping[str, Any], count: int) -> list[Outcome]:
