@@ -79,7 +79,7 @@ def parse_envelope(raw: bytes | str | Mapping[str, Any]) -> dict[str, Any]:
         if key in _TEXT:
             parsed[_TEXT[key]] = _checked(key, value, str)
         elif key in _TIMES:
-            parsed[_TIMES[key]] = float(_checked(key, value, (int, float)))
+            parsed[_TIMES[key]] = _time(key, value)
         elif key == "seq":
             parsed["sequence"] = _sequence(value)
         elif key == "headers":
@@ -92,6 +92,13 @@ def _checked(key: str, value: Any, kind: type | tuple[type, ...]) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
         raise DecodeError(f"envelope field {key!r} has the wrong type {type(value).__name__}")
     return value
+
+
+def _time(key: str, value: Any) -> float:
+    try:
+        return float(_checked(key, value, (int, float)))
+    except OverflowError as error:
+        raise DecodeError(f"envelope field {key!r} is no time") from error
 
 
 def _sequence(value: Any) -> SequenceInfo:

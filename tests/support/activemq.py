@@ -17,7 +17,7 @@ HOME = Path("/usr/share/activemq")
 USER, PASSWORD = "eip", "eip-secret"
 
 # Persistent, with the scheduler (delayed and retried messages), and a user beside anonymous clients. The journal is not
-# synced to disk: what was written survives a kill of the process, which is what tests do.
+# synced to disk unless asked for: what was written survives a kill of the process, which is what tests do.
 CONFIGURATION = """\
 <beans xmlns="http://www.springframework.org/schema/beans"
        xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
@@ -31,7 +31,7 @@ CONFIGURATION = """\
       <policyEntry topic="&gt;" producerFlowControl="false"/>
     </policyEntries></policyMap></destinationPolicy>
     <persistenceAdapter>
-      <kahaDB directory={store} journalDiskSyncStrategy="never" journalMaxFileLength="8mb"
+      <kahaDB directory={store} journalDiskSyncStrategy={sync} journalMaxFileLength="8mb"
               checkForCorruptJournalFiles="true"/>
     </persistenceAdapter>
     <plugins>
@@ -73,7 +73,7 @@ class ActiveMQBroker(Service):
     password = PASSWORD
     log_name = "broker.log"
 
-    def __init__(self, folder: Path, *, name: str = "eip") -> None:
+    def __init__(self, folder: Path, *, name: str = "eip", sync: bool = False) -> None:
         super().__init__(folder)
         self.port = free_port()
         self.tls_port = free_port()
@@ -83,6 +83,7 @@ class ActiveMQBroker(Service):
         values = {
             "name": name,
             "data": str(folder / "data"),
+            "sync": "always" if sync else "never",
             "store": str(folder / "data" / "kahadb"),
             "user": USER,
             "password": PASSWORD,

@@ -18,8 +18,8 @@ __all__ = ["Connection", "RefusedByBroker", "again", "connect", "error_of"]
 
 _log = structlog.get_logger("eip.activemq")
 _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
-_GRACE: Final = 2.0
-"""Times the promised interval that the broker may be silent."""
+_GRACE: Final = 3.0
+"""Times the promised interval that the broker may be silent: ActiveMQ looks once per interval whether it was."""
 _CLOSING: Final = 5.0
 """Seconds that the broker has to confirm a disconnect."""
 
@@ -30,8 +30,12 @@ class RefusedByBroker(ConnectionLost):
 
 def error_of(frame: Frame) -> TransportError:
     """What an ERROR frame says; its body is a stack trace of the broker, which stays with it."""
-    said = frame.headers.get("message") or frame.body[:200].decode(errors="replace").partition("\n")[0]
-    text = (said + frame.body[:300].decode(errors="replace")).lower()
+    trace = frame.body[:300].decode(errors="replace").partition("\n")[0]
+    said = frame.headers.get("message") or trace
+    kind = trace.partition(":")[0].rpartition(".")[2]
+    if kind.endswith("Exception") and kind.isalnum() and kind not in said:
+        said = f"{kind}: {said}"
+    text = f"{said} {trace}".lower()
     if any(sign in text for sign in ("securityexception", "not authorized", "password", "authenticat")):
         return AccessDenied(said)
     if "invaliddestination" in text or "does not exist" in text:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from eip.errors import ConnectionLost
+from eip.errors import ConnectionLost, InvalidMessage
 from eip.limits import MIB
 
 __all__ = ["Frame", "Parser", "ProtocolError", "dump", "escape"]
@@ -46,7 +46,9 @@ def escape(text: str) -> str:
 
 
 def dump(command: str, headers: Mapping[str, str], body: bytes = b"") -> bytes:
-    """A frame as it is written; no header holds a NUL."""
+    """A frame as it is written; raises `InvalidMessage` for a NUL in a header, for which STOMP has no escape."""
+    if any("\0" in text for pair in headers.items() for text in pair):
+        raise InvalidMessage("a header of STOMP holds no NUL")
     if command in _VERBATIM:
         lines = [f"{name}:{value}\n" for name, value in headers.items()]
     else:
@@ -160,7 +162,7 @@ def _parsed(head: str) -> tuple[str, dict[str, str]]:
     if "\r" in head:
         lines = [line.removesuffix("\r") for line in lines]
     command = lines.pop(0)
-    if not command.isalpha() or len(command) > 20:
+    if not command.isalpha() or len(command) > 20 or "\0" in head:
         raise ProtocolError(f"no command of STOMP: {command[:40]!r}")
     escaped = "\\" in head and command not in _VERBATIM
     headers: dict[str, str] = {}

@@ -19,7 +19,7 @@ import orjson
 from eip import clock
 from eip.codec import JSON, TextCodec, dump_json, load_json
 from eip.envelope import ENVELOPE_KEY, envelope_fields, from_wire, parse_envelope, to_wire
-from eip.errors import DecodeError
+from eip.errors import DecodeError, InvalidMessage
 from eip.message import Message
 from eip.transports.activemq._addresses import to_address, to_destination
 from eip.transports.activemq._frames import Frame, escape
@@ -88,7 +88,10 @@ def head_of(
         headers |= more
     if message.attributes:
         _add_attributes(message.attributes, headers, fields)
-    envelope = orjson.dumps(fields).decode()
+    try:
+        envelope = orjson.dumps(fields).decode()
+    except TypeError as error:
+        raise InvalidMessage(f"the envelope cannot be written: {error}") from error
     headers[ENVELOPE_KEY] = envelope[:_LONGEST]
     for start in range(_LONGEST, len(envelope), _LONGEST):
         headers[f"{ENVELOPE_KEY}-{start // _LONGEST}"] = envelope[start : start + _LONGEST]
@@ -146,7 +149,10 @@ def delayed(delay: float) -> dict[str, str]:
 
 def _head(headers: Mapping[str, str]) -> bytes:
     lines = [f"{name}:{escape(value)}\n" for name, value in headers.items()]
-    return f"SEND\n{''.join(lines)}".encode()
+    try:
+        return f"SEND\n{''.join(lines)}".encode()
+    except UnicodeEncodeError as error:
+        raise InvalidMessage(f"a header is no text of Unicode: {error.reason}") from error
 
 
 def _add_attributes(attributes: Mapping[str, Any], headers: dict[str, str], fields: dict[str, Any]) -> None:
@@ -202,7 +208,7 @@ def from_frame(frame: Frame) -> Received:
         envelope["attributes"] = _attributes(headers, fields)
         message = Message.received(frame.body, codec=codec, **envelope)
         error: Exception | None = None
-    except DecodeError as failure:
+    except Exception as failure:  # noqa: BLE001 - whatever a stranger wrote there must not end the connection
         message = Message.received(frame.body, codec=codec, **known, attributes=_attributes(headers, {}))
         error = DecodeError(f"envelope cannot be read: {failure}")
     return Received(message, attempts, due / 1000 if due else None, error)

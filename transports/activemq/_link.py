@@ -137,7 +137,7 @@ class Link:
         while True:
             if self._closed:
                 raise ConnectionLost(f"{self.name} is closed")
-            if self._current is not None:
+            if self._current is not None and self._current.open:
                 return self._current
             if self._failure is not None and not self._failure.transient and not self.epoch:
                 raise again(self._failure)
@@ -176,6 +176,8 @@ class Link:
                 connection.abort(ConnectionLost("closed"))
                 if self._on_lost is not None:
                     self._on_lost(connection)
+            if self._closed:
+                return
             _log.warning("connection_lost", link=self.name, server=str(connection.server), error=str(reason))
             if asyncio.get_running_loop().time() - started < _STABLE:
                 failures += 1

@@ -185,10 +185,10 @@ class Outbox:
         messages = Counter(entry.channel for entry in batch)
         for channel, count in messages.items():
             size = sum(entry.size for entry in batch if entry.channel == channel)
-            meter.record("activemq", channel, "SEND", messages=count, size=size, units=count, calls=count)
+            meter.record("activemq", channel, "SEND", messages=count, size=size, units=0, calls=count)
         if len(batch) > 1:
-            meter.record("activemq", batch[0].channel, "BEGIN")
-            meter.record("activemq", batch[0].channel, "COMMIT")
+            meter.record("activemq", batch[0].channel, "BEGIN", units=0)
+            meter.record("activemq", batch[0].channel, "COMMIT", units=0)
 
 
 def _transaction(batch: Sequence[Entry], *, name: str, receipt: str) -> Iterator[bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,7 +14,6 @@ from eip.errors import AccessDenied, ConfigurationError, DecodeError
 __all__ = ["Credentials", "CredentialsSource", "Server", "environment", "parse_servers", "secret"]
 
 _PORTS: Final = {"stomp": 61613, "stomp+ssl": 61614}
-_SECRETS: Final = re.compile(r"//[^/@,]*@")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,19 +43,19 @@ class Server:
 def parse_servers(url: str) -> tuple[Sequence[Server], Credentials | None]:
     """The brokers of ``stomp+ssl://user:password@active:61614,stomp+ssl://standby:61614``, and the credentials in it.
 
-    Raises `ConfigurationError`, whose text holds no password.
+    Raises `ConfigurationError`, whose text holds nothing of the URL.
     """
     servers: list[Server] = []
     found: Credentials | None = None
-    for each in url.split(","):
-        shown = _SECRETS.sub("//", each.strip())
+    for number, each in enumerate(url.split(","), 1):
         try:
             parts = urlsplit(each.strip())
             port = parts.port
         except ValueError:
-            raise ConfigurationError(f"{shown!r} is no address of a broker") from None
+            parts, port = urlsplit(""), None
         if parts.scheme not in _PORTS or not parts.hostname or parts.path not in ("", "/") or parts.query:
-            raise ConfigurationError(f"{shown!r} is no address of a broker such as stomp+ssl://host:61614")
+            # Nothing of it is shown: wherever it is wrong, its password may be.
+            raise ConfigurationError(f"address {number} of the URL is none of a broker, such as stomp+ssl://host:61614")
         servers.append(Server(host=parts.hostname, port=port or _PORTS[parts.scheme], tls=parts.scheme.endswith("ssl")))
         if parts.username is not None and found is None:
             found = Credentials(user=unquote(parts.username), password=unquote(parts.password or ""))

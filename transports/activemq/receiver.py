@@ -117,7 +117,7 @@ class ActiveMQReceiver(Receiver):
         """What is handed out and not settled."""
         self._timers: dict[ActiveMQDelivery, asyncio.TimerHandle] = {}
         """What is put off."""
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: dict[asyncio.Future[None], None] = {}
         self._closed = False
 
     # Connecting.
@@ -199,11 +199,7 @@ class ActiveMQReceiver(Receiver):
             self._ready.appendleft(delivery)
         else:
             self._ready.append(delivery)
-        while self._waiting:
-            waiting = self._waiting.popleft()
-            if not waiting.done():
-                waiting.set_result(None)
-                break
+        self._wake_one()
 
     def _put_off(self, delivery: ActiveMQDelivery, delay: float) -> None:
         self._timers[delivery] = asyncio.get_running_loop().call_later(delay, self._due, delivery)
@@ -218,18 +214,20 @@ class ActiveMQReceiver(Receiver):
         until = loop.time() + wait
         while not self._ready and (rest := until - loop.time()) > 0 and not self._closed:
             waiting = loop.create_future()
-            self._waiting.append(waiting)
+            self._waiting[waiting] = None
             timer = loop.call_later(rest, _wake, waiting)
             try:
                 await waiting
+            except asyncio.CancelledError:
+                if self._ready:  # woken for a message that it does not take
+                    self._wake_one()
+                raise
             finally:
                 timer.cancel()
-                if waiting.cancelled() and self._ready:
-                    self._pass_on()
+                self._waiting.pop(waiting, None)
         return self.receive_nowait(limit)
 
-    def _pass_on(self) -> None:
-        """Whoever was woken does not take it: wake another."""
+    def _wake_one(self) -> None:
         for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_result(None)
@@ -340,14 +338,13 @@ class ActiveMQReceiver(Receiver):
     def _meter(self, operation: str, *, messages: int = 0, size: int = 0) -> None:
         meter = self._transport.meter
         if meter is not None:
-            meter.record("activemq", self.name, operation, messages=messages, size=size)
+            meter.record("activemq", self.name, operation, messages=messages, size=size, units=0)
 
     async def aclose(self) -> None:
         """Flush the acknowledgements and disconnect; what is held goes back to the broker, in its order."""
         self._closed = True
         for waiting in self._waiting:
             _wake(waiting)
-        self._waiting.clear()
         await self._link.aclose()
         self._transport.links.discard(self._link)
 

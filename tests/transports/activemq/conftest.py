@@ -20,7 +20,7 @@ class ActiveMQHarness(Harness):
     """Its channels are made by the broker, at their first use."""
 
     def __init__(self, transport, broker):
-        super().__init__(transport, quiet=0.4, patience=30.0)
+        super().__init__(transport, quiet=0.25, patience=30.0)
         self._broker = broker
 
     async def queue(self, *, fifo=False, dead_letters=None, max_receive_count=None):

@@ -1,0 +1,279 @@
+"""Topics, subscriptions, filters, addresses and reply queues on a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from eip import Consumer, Message, ReturnAddresses
+from eip.errors import AddressRefused, ConfigurationError, TransportError
+from eip.matching import FilterPolicy
+from eip.metering import UsageMeter
+from eip.patterns.request_reply import RequestReply
+from eip.patterns.scatter_gather import ScatterGather
+from eip.topology import Queue, Subscription, Topic, Topology
+from eip.transports.activemq import ActiveMQTransport
+from eip.transports.activemq.topic import DurableSubscription
+
+pytestmark = pytest.mark.activemq
+
+
+def fresh() -> str:
+    return f"channel-{uuid4().hex[:12]}"
+
+
+async def bodies(source, *, wait=0.5) -> list:
+    got = []
+    async with source.receiver() as receiver:
+        while taken := await receiver.receive(10, wait=wait):
+            got += [each.message.body for each in taken]
+            await receiver.ack(taken)
+    return got
+
+
+async def test_a_virtual_topics_subscription_is_a_queue(activemq):
+    """Every subscription has its own copies, keeps them while nobody is there, and its consumers share them."""
+    topic = activemq.topic(fresh())
+    await Topology(Topic(topic.name), *(Subscription(topic.name, each) for each in ("a", "b"))).apply(activemq)
+    await topic.send(*(Message(number) for number in range(20)))
+    queue = activemq.queue(f"Consumer.a.{topic.name}")
+    one, two = await asyncio.gather(bodies(topic.subscription("a")), bodies(queue))
+    assert sorted(one + two) == list(range(20))
+    assert await bodies(topic.subscription("b")) == list(range(20))
+
+
+async def test_a_durable_subscriber_gets_what_came_while_it_was_away(activemq):
+    topic = activemq.topic(fresh(), virtual=False)
+    subscription = topic.subscription("books")
+    await topic.send(Message("before"))
+    await subscription.make_known()
+    await topic.send(Message("while away"))
+    assert await bodies(subscription) == ["while away"]
+    await topic.send(Message("later"))
+    assert await bodies(subscription) == ["later"]
+
+
+async def test_a_durable_subscription_has_one_receiver_at_a_time(activemq, activemq_broker):
+    """The broker refuses the second, and says why."""
+    topic = activemq.topic(fresh(), virtual=False)
+    first = topic.subscription("books").receiver()
+    async with first, ActiveMQTransport(activemq_broker.url, patience=0.5) as other:
+        with pytest.raises(TransportError, match="already connected"):
+            await other.topic(topic.name, virtual=False).subscription("books").receiver().open()
+
+
+async def test_a_durable_subscribers_retry_is_its_own(activemq):
+    """A message that failed comes again to this subscription only, later and with its count."""
+    topic = activemq.topic(fresh(), virtual=False)
+    mine, other = topic.subscription("mine"), topic.subscription("other")
+    await mine.make_known()
+    await other.make_known()
+    async with mine.receiver() as receiver:
+        await topic.send(Message("again"))
+        (first,) = await receiver.receive(1)
+        await first.nack(delay=0.2)
+        (second,) = await receiver.receive(1)
+        assert (second.receive_count, second.message.id) == (2, first.message.id)
+        await second.ack()
+    assert await bodies(other) == ["again"]
+    assert not await bodies(mine, wait=0.3)
+
+
+async def test_a_durable_subscribers_filter_is_the_brokers_selector(activemq_broker):
+    """What the selector can tell does not even leave the broker; the rest is sorted out here, with the same result."""
+    meter = UsageMeter()
+    async with ActiveMQTransport(activemq_broker.url, meter=meter) as activemq:
+        topic = activemq.topic(fresh(), virtual=False)
+        wanted = topic.subscription("wanted", filter=FilterPolicy({"kind": ["a", {"prefix": "b-"}], "n": [3]}))
+        assert isinstance(wanted, DurableSubscription)
+        assert wanted.selector == "(kind = 'a' OR kind LIKE 'b-%' ESCAPE '\\' OR kind LIKE '[%') AND n IS NOT NULL"
+        await wanted.make_known()
+        await topic.send(
+            Message(1, attributes={"kind": "a", "n": 3}),
+            Message(2, attributes={"kind": "c", "n": 3}),
+            Message(3, attributes={"kind": "b-x", "n": 4}),
+            Message(4, attributes={"kind": ["z", "b-y"], "n": 3}),
+            Message(5, attributes={"kind": "a"}),
+        )
+        assert await bodies(wanted) == [1, 4]
+    assert meter.settled == 3  # 3 came too, and was acknowledged unseen; 2 and 5 stayed there
+
+
+async def test_a_filter_that_fails_on_a_message_stops_nobody(activemq):
+    """That message is dead-lettered; those behind it come."""
+    topic, dead = activemq.topic(fresh()), activemq.queue(fresh())
+    source = topic.subscription("some", filter=lambda message: message.body["n"] > 0)
+    await source.make_known()
+    await topic.send(Message([]), Message({"n": 0}), Message({"n": 1}))
+    done = asyncio.Event()
+
+    async def handle(message):
+        assert message.body == {"n": 1}
+        done.set()
+
+    consumer = Consumer(source, handle, dead_letter=dead)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(consumer.run())
+        async with asyncio.timeout(30):
+            await done.wait()
+        await consumer.stop()
+    assert await bodies(dead) == [[]]
+
+
+async def test_a_selective_consumer_leaves_the_rest_to_others(activemq):
+    queue = activemq.queue(fresh())
+    await queue.send(Message(1, attributes={"kind": "a"}), Message(2, attributes={"kind": "b"}))
+    async with queue.receiver(selector="kind = 'b'") as receiver:
+        (delivery,) = await receiver.receive(1)
+        assert delivery.message.body == 2
+        await delivery.ack()
+        assert not await receiver.receive(1, wait=0.3)
+    assert await bodies(queue) == [1]
+
+
+async def test_a_selector_that_is_none_is_refused_at_once(activemq):
+    with pytest.raises(TransportError, match=r"(?i)selector"):
+        await activemq.queue(fresh()).receiver(selector="kind = = 'b'").open()
+
+
+async def test_a_topology_is_planned_and_applied(activemq):
+    """The plan says what cannot be known; applied again it finds the same, and consumers keep the redrive policy."""
+    name = fresh()
+    topology = Topology(
+        Queue(name, max_receive_count=2),
+        Topic(f"{name}-t"),
+        Subscription(f"{name}-t", "some", filter=FilterPolicy({"kind": ["a"]}), dead_letters=False),
+    )
+    plan = await topology.plan(activemq)
+    assert {(step.kind, step.name) for step in plan["create"]} >= {
+        ("queue", name),
+        ("subscription", f"{name}-t > some"),
+    }
+    assert "first use" in str(plan)
+    await topology.apply(activemq)
+    assert (await topology.plan(activemq)).in_force
+    await activemq.topic(f"{name}-t").send(Message(1, attributes={"kind": "a"}), Message(2, attributes={"kind": "b"}))
+    assert await bodies(activemq.topic(f"{name}-t").subscription("some")) == [1]
+    queue, dead = activemq.queue(name), activemq.queue(f"{name}-dead")
+    await queue.send(Message("poison"))
+    async with queue.receiver() as receiver:
+        for _ in range(2):
+            (delivery,) = await receiver.receive(1)
+            await delivery.nack()
+    assert await bodies(dead) == ["poison"]
+
+
+async def responder(transport, source, answer, *, stop):
+    """Answers each request where it asks for it."""
+    replies = ReturnAddresses(transport, allow=["activemq:temp-queue/*"])
+    consumer = Consumer(source, answer, replies=replies)
+    task = asyncio.create_task(consumer.run())
+    await consumer.started.wait()
+    await stop.wait()
+    await consumer.stop()
+    await task
+
+
+async def test_request_and_reply_over_a_temporary_queue(activemq, activemq_broker):
+    """The requester's queue has a name of its own at the broker, which the responder's return address is."""
+    requests, stop, seen = activemq.queue(fresh()), asyncio.Event(), []
+
+    async def answer(message):
+        seen.append(message.return_address)
+        return message.reply(message.body * 2)
+
+    async with ActiveMQTransport(activemq_broker.url) as other, asyncio.TaskGroup() as tasks:
+        tasks.create_task(responder(other, other.queue(requests.name), answer, stop=stop))
+        replies = activemq.temporary_queue()
+        async with RequestReply(requests, replies) as client:
+            calls = (client.request(number, timeout=30) for number in range(50))
+            answers = await asyncio.gather(*calls)
+        assert sorted(each.body for each in answers) == [number * 2 for number in range(50)]
+        stop.set()
+    assert all(address.startswith("activemq:temp-queue/ID:") for address in seen)
+
+
+async def test_scatter_and_gather_over_a_topic_and_a_temporary_queue(activemq, activemq_broker):
+    topic, stop = activemq.topic(fresh()), asyncio.Event()
+    names = ("anna", "berta", "clara")
+    for name in names:
+        await topic.subscription(name).make_known()
+    async with ActiveMQTransport(activemq_broker.url) as other, asyncio.TaskGroup() as tasks:
+        for name in names:
+
+            async def quote(message, name=name):
+                return message.reply({"from": name, "price": len(name)})
+
+            source = other.topic(topic.name).subscription(name)
+            tasks.create_task(responder(other, source, quote, stop=stop))
+        async with ScatterGather(topic, activemq.temporary_queue()) as gather:
+            found = await gather.request({"to": "Berlin"}, expected=3, deadline=30)
+        stop.set()
+    assert {reply.body["from"] for reply in found.replies} == set(names)
+
+
+async def test_a_temporary_queue_comes_back_with_its_connection(activemq, activemq_broker):
+    """After a reconnect it is another one to the broker, and requests sent then are answered to that."""
+    requests, stop = activemq.queue(fresh()), asyncio.Event()
+
+    async def answer(message):
+        return message.reply("pong")
+
+    async with ActiveMQTransport(activemq_broker.url) as other, asyncio.TaskGroup() as tasks:
+        tasks.create_task(responder(other, other.queue(requests.name), answer, stop=stop))
+        replies = activemq.temporary_queue()
+        async with RequestReply(requests, replies) as client:
+            assert (await client.request("ping", timeout=30)).body == "pong"
+            for link in activemq.links:
+                link.current._transport.abort()
+            assert (await client.request("ping", timeout=30)).body == "pong"
+        stop.set()
+
+
+async def test_a_temporary_queue_wants_its_receiver(activemq):
+    """A request that nobody could be answered is refused before it is sent; so is a second receiver."""
+    replies = activemq.temporary_queue()
+    with pytest.raises(ConfigurationError, match="nobody receives"):
+        await activemq.queue(fresh()).send(Message(1, return_address=replies.address))
+    async with replies.receiver():
+        with pytest.raises(ConfigurationError, match="receiver already"):
+            await replies.receiver().open()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "activemq:queue/a,topic://b",
+        "activemq:queue/a>",
+        "activemq:queue/a?consumer.exclusive=true",
+        "activemq:queue/topic://b",
+        "activemq:queue/",
+        "activemq:bus/a",
+        "activemq:temp-queue/a",
+        "activemq:temp-queue/eip-" + "0" * 32,
+        "activemq:",
+        "memory:queue/a",
+        "arn:aws:sqs:eu-central-1:123456789012:a",
+    ],
+)
+async def test_an_address_that_is_more_than_a_name_is_refused(activemq, address):
+    """The broker would send to a list, a wildcard or with options what a stranger put there."""
+    with pytest.raises(AddressRefused):
+        activemq.resolve(address)
+
+
+async def test_addresses_of_topics_and_queues_lead_back(activemq):
+    for channel in (activemq.queue("a.b-c"), activemq.topic("t"), activemq.topic("t", virtual=False)):
+        assert activemq.resolve(channel.address) is channel
+    allowed = ReturnAddresses(activemq, prefix="rfq-")
+    assert allowed.resolve("activemq:queue/rfq-1").name == "rfq-1"
+    with pytest.raises(AddressRefused):
+        allowed.resolve("activemq:queue/rfq-1,other")
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "a>", "a b"])
+async def test_a_subscriptions_name_is_one_word(activemq, name):
+    with pytest.raises(ConfigurationError):
+        activemq.topic("t").subscription(name)

@@ -1,0 +1,323 @@
+"""Brokers that die, stall, fail over or lie: no message is lost, and no consumer or sender is stuck."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from uuid import uuid4
+
+import pytest
+
+from eip import Consumer, Message
+from eip.channels import Delivery
+from eip.errors import ConnectionLost, LeaseLost
+from eip.retry import Backoff
+from eip.transports.activemq import ActiveMQTransport
+from eip.transports.activemq.receiver import ActiveMQReceiver
+from tests.transports.activemq.proxy import Proxy
+
+pytestmark = pytest.mark.activemq
+
+
+def fresh() -> str:
+    return f"outage-{uuid4().hex[:12]}"
+
+
+def through(proxy: Proxy, **options) -> ActiveMQTransport:
+    return ActiveMQTransport(f"stomp://eip:eip-secret@127.0.0.1:{proxy.port}", **options)
+
+
+async def one(receiver):
+    (delivery,) = await receiver.receive(1, wait=60)
+    return delivery
+
+
+async def drained(queue) -> list:
+    got = []
+    async with queue.receiver(capacity=100) as receiver:
+        while taken := await receiver.receive(100, wait=1.0):
+            got += [each.message.body for each in taken]
+            await receiver.ack(taken)
+    return got
+
+
+async def test_a_broker_killed_and_restarted_in_the_middle_loses_nothing(start_activemq):
+    """kill -9 while messages are sent and handled: every one that was accepted is handled, and sends go on."""
+    broker = start_activemq()
+    handled, sent, half, everything = Counter[int](), 0, asyncio.Event(), asyncio.Event()
+
+    async def handle(message):
+        await asyncio.sleep(0.002)
+        handled[message.body] += 1
+        if len(handled) >= 150:
+            half.set()
+        if len(handled) == 600:
+            everything.set()
+
+    async with ActiveMQTransport(broker.url) as transport:
+        queue = transport.queue("flow")
+        consumer = Consumer(queue, handle, concurrency=10, retry=Backoff(base=0.1))
+
+        async def send() -> None:
+            nonlocal sent
+            for number in range(0, 600, 5):
+                await queue.send(*(Message(each) for each in range(number, number + 5)))
+                sent += 5
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(consumer.run())
+            tasks.create_task(send())
+            async with asyncio.timeout(60):
+                await half.wait()
+            await asyncio.to_thread(broker.restart, hard=True)
+            async with asyncio.timeout(60):
+                await everything.wait()
+            assert sent == 600
+            await consumer.stop()
+        assert not await drained(queue)
+    assert set(handled) == set(range(600))
+
+
+async def test_failover_goes_to_the_broker_that_answers_and_back(start_activemq):
+    """Active before standby: when the first dies its consumers and senders go on with the second."""
+    active, standby = start_activemq(), start_activemq()
+    standby.kill()
+    url = f"{active.url},{standby.url}"
+    seen: asyncio.Queue[str] = asyncio.Queue()
+
+    async def handle(message):
+        await seen.put(message.body)
+
+    async with ActiveMQTransport(url) as transport:
+        queue = transport.queue("flow")
+        consumer = Consumer(queue, handle)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(consumer.run())
+            await queue.send(Message("one"))
+            async with asyncio.timeout(60):
+                assert await seen.get() == "one"
+            assert {each.server for each in transport.health()} == {f"stomp://127.0.0.1:{active.port}"}
+            active.kill()
+            sending = asyncio.create_task(queue.send(Message("two")))
+            await asyncio.to_thread(standby.start)
+            async with asyncio.timeout(60):
+                await sending
+                assert await seen.get() == "two"
+            assert {each.server for each in transport.health()} == {f"stomp://127.0.0.1:{standby.port}"}
+            assert all(each.epoch == 2 for each in transport.health())
+            await consumer.stop()
+
+
+async def test_acks_of_an_old_connection_are_dropped_and_counted(activemq, activemq_broker):
+    """After a reconnect an old receipt settles nothing: the message comes again, and is settled by the new one."""
+    async with Proxy(activemq_broker.port) as proxy, through(proxy) as transport:
+        queue = transport.queue(fresh())
+        await activemq.queue(queue.name).send(Message("held"))
+        async with queue.receiver() as receiver:
+            lost: list[Delivery] = []
+            assert isinstance(receiver, ActiveMQReceiver)
+            receiver.on_lost = lost.extend
+            old = await one(receiver)
+            proxy.cut()
+            new = await one(receiver)
+            assert lost == [old]
+            assert new.message.id == old.message.id
+            with pytest.raises(LeaseLost):
+                await old.ack()
+            with pytest.raises(LeaseLost):
+                await old.nack()
+            assert receiver.stale_acks == 2
+            await new.ack()
+        assert not await drained(activemq.queue(queue.name))
+
+
+async def test_a_handler_is_cancelled_when_its_connection_is_gone(activemq, activemq_broker):
+    """Another consumer may have the message by then."""
+    started, cancelled, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def handle(_):
+        if started.is_set():
+            done.set()
+            return
+        started.set()
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async with Proxy(activemq_broker.port) as proxy, through(proxy) as transport:
+        queue = transport.queue(fresh())
+        await activemq.queue(queue.name).send(Message("held"))
+        consumer = Consumer(queue, handle)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(consumer.run())
+            async with asyncio.timeout(60):
+                await started.wait()
+                proxy.cut()
+                await cancelled.wait()
+                await done.wait()
+            await consumer.stop()
+        assert consumer.stats.lost == 1
+
+
+@pytest.mark.parametrize("count", [1, 150])
+async def test_a_send_whose_answer_is_lost_is_sent_again(activemq, activemq_broker, count):
+    """At-least-once: all arrive, in spite of the duplicate that a lost answer may mean, under the same ids."""
+    async with Proxy(activemq_broker.port) as proxy, through(proxy) as transport:
+        proxy.cut_before = b"RECEIPT"
+        queue = transport.queue(fresh())
+        await queue.send(*(Message(number) for number in range(count)))
+        assert proxy.accepted == 2
+        got = await drained(activemq.queue(queue.name))
+    assert set(got) == set(range(count))
+    assert len(got) <= count + 100
+
+
+async def test_a_transaction_that_was_cut_before_its_commit_is_not_there_twice(activemq, activemq_broker):
+    """What is not committed is rolled back by the broker, and sent again on the next connection."""
+    async with Proxy(activemq_broker.port) as proxy, through(proxy) as transport:
+        queue = transport.queue(fresh())
+        proxy.cut_after_sending = b"BEGIN"
+        big = "x" * 100_000  # the commit leaves long after the beginning
+        await queue.send(*(Message([number, big]) for number in range(20)))
+        assert proxy.accepted == 2
+        got = [number for number, _ in await drained(activemq.queue(queue.name))]
+    assert set(got) == set(range(20))
+
+
+async def test_a_send_gives_up_when_patience_is_over(activemq_broker):
+    """No broker comes back: the error says so, in bounded time, and the next send may succeed."""
+    async with Proxy(activemq_broker.port) as proxy, through(proxy, patience=0.5) as transport:
+        queue = transport.queue(fresh())
+        await queue.send(Message(0))
+        proxy._server.close()
+        proxy.cut()
+        with pytest.raises(ConnectionLost):
+            await queue.send(Message(1))
+
+
+async def test_a_stalled_broker_is_noticed_by_its_heartbeats(start_activemq):
+    """A broker that is stopped keeps its connections open; its silence ends them, and the consumer goes on later."""
+    broker = start_activemq()
+    async with ActiveMQTransport(broker.url, heartbeat=0.3) as transport:
+        queue = transport.queue("flow")
+        async with queue.receiver() as receiver:
+            await queue.send(Message("before"))
+            await (await one(receiver)).ack()
+            broker.pause()
+            async with asyncio.timeout(60):
+                while any(each.connected for each in transport.health()):
+                    await asyncio.sleep(0.05)
+            broker.resume()
+            await queue.send(Message("after"))
+            delivery = await one(receiver)
+            assert delivery.message.body == "after"
+            await delivery.ack()
+
+
+async def test_a_quiet_connection_is_kept_alive_by_our_heartbeats(activemq_broker):
+    """The broker would end it after one and a half intervals of silence."""
+    async with ActiveMQTransport(activemq_broker.url, heartbeat=0.2) as transport:
+        await asyncio.sleep(1.2)
+        (health,) = transport.health()
+        assert (health.connected, health.epoch) == (True, 1)
+
+
+async def test_heartbeats_are_no_progress(activemq, activemq_broker):
+    """A broker that beats its heart and delivers nothing is asked for a sign of progress, and replaced."""
+    async with (
+        Proxy(activemq_broker.port) as proxy,
+        through(proxy, heartbeat=0.2, probe=0.5, answer_timeout=1) as transport,
+    ):
+        queue = transport.queue(fresh())
+        async with queue.receiver() as receiver:
+            proxy.swallow = b"MESSAGE"
+            await activemq.queue(queue.name).send(Message("swallowed"))
+            async with asyncio.timeout(60):
+                while all(each.epoch == 1 for each in transport.health()):
+                    await asyncio.sleep(0.05)
+            proxy.swallow = None
+            delivery = await one(receiver)
+            assert delivery.message.body == "swallowed"
+            await delivery.ack()
+
+
+HOSTILE = {
+    "no STOMP": b"HTTP/1.1 200 OK\r\n\r\n",
+    "a frame that no broker sends": b"SEND\ndestination:/queue/x\n\nboo\0",
+    "a lie about the length": b"MESSAGE\ncontent-length:1\n\nabc\0",
+    "an endless header": b"MESSAGE\na:" + b"x" * 2_000_000,
+    "an endless body": b"MESSAGE\ncontent-length:5000000000\n\n",
+    "no text": b"MESSAGE\n\xff\xfe:\xfa\n\n\0",
+    "an error": b"ERROR\nmessage:go away\n\nstack\0",
+}
+
+
+@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE.keys())
+async def test_hostile_frames_end_the_connection_and_not_the_consumer(activemq, activemq_broker, hostile):
+    """Whatever comes instead of frames, the next connection goes on where this one ended."""
+    async with Proxy(activemq_broker.port) as proxy, through(proxy) as transport:
+        queue = transport.queue(fresh())
+        async with queue.receiver() as receiver:
+            for writer in proxy._writers:
+                writer.write(hostile)  # to both sides: the broker is not spared either
+            await activemq.queue(queue.name).send(Message("after"))
+            delivery = await one(receiver)
+            assert delivery.message.body == "after"
+            await delivery.ack()
+        assert proxy.accepted > 2
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        b"CONNECTED\nversion:1.0\n\n\0",
+        b"CONNECTED\nversion:1.2\nheart-beat:x\n\n\0",
+        b"CONNECTED\nversion:1.2\nheart-beat:-5,0\n\n\0",
+        b"",
+    ],
+)
+async def test_a_greeting_that_is_none_is_refused(greeting):
+    async def answer(reader, writer):
+        await reader.read(1 << 16)
+        writer.write(greeting)
+        if greeting:
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        url = f"stomp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(ConnectionLost):
+            async with ActiveMQTransport(url, patience=0.3):
+                pass
+
+
+async def test_unknown_messages_and_receipts_are_ignored(activemq, activemq_broker):
+    """A message of no subscription of ours, an answer to no question: nothing follows from them."""
+    async with Proxy(activemq_broker.port) as proxy, through(proxy) as transport:
+        queue = transport.queue(fresh())
+        async with queue.receiver() as receiver:
+            for link in transport.links:
+                for frame in (b"MESSAGE\nsubscription:zz\n\n\0", b"MESSAGE\n\n\0", b"RECEIPT\n\n\0", b"\n\r\n\n"):
+                    assert link.current is not None
+                    link.current.data_received(frame)
+            await queue.send(Message(1))
+            await (await one(receiver)).ack()
+            assert all(each.epoch == 1 for each in transport.health())
+
+
+async def test_closing_while_no_broker_is_there_ends(activemq_broker):
+    """Neither a transport nor a receiver waits for a broker in order to close."""
+    async with Proxy(activemq_broker.port) as proxy:
+        transport = through(proxy)
+        await transport.open()
+        receiver = transport.queue(fresh()).receiver()
+        await receiver.open()
+        proxy._server.close()
+        proxy.cut()
+        async with asyncio.timeout(10):
+            await receiver.aclose()
+            await transport.aclose()
+            await transport.aclose()
