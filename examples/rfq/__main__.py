@@ -14,6 +14,7 @@ import uvicorn
 
 from eip import run
 from eip.errors import ConfigurationError, EipError
+from eip.metering import UsageMeter
 from examples.rfq.access import RateLimit, Tokens
 from examples.rfq.api import app
 from examples.rfq.booking import RideBooking
@@ -95,11 +96,11 @@ class _Access:
         self.limit = RateLimit(options.rate_limit) if options.rate_limit else None
         self.proxy: str = options.trusted_proxy
 
-    def config(self, booking: RideBooking) -> uvicorn.Config:
+    def config(self, booking: RideBooking, meter: UsageMeter) -> uvicorn.Config:
         """The server's configuration."""
         tls = self.tls
         return uvicorn.Config(
-            app(booking, tokens=self.tokens, limit=self.limit),
+            app(booking, meter=meter, tokens=self.tokens, limit=self.limit),
             log_level="warning",
             timeout_graceful_shutdown=5,
             forwarded_allow_ips=self.proxy,
@@ -117,17 +118,17 @@ def _tls(options: argparse.Namespace) -> ssl.SSLContext:
 
 async def _serve(options: argparse.Namespace, access: _Access, sock: socket.socket) -> None:
     url, size = options.endpoint_url, options.unicorns
-    own = dict.fromkeys(options.own_replies)
+    own, meter = dict.fromkeys(options.own_replies), UsageMeter()
     async with (
         stored(options.state, url if options.transport == "aws" else None) as store,
-        connected(options.transport, url, customers=own, unicorns=size) as channels,
+        connected(options.transport, url, customers=own, unicorns=size, meter=meter) as channels,
     ):
         booking = RideBooking(channels, store, rfq_seconds=options.rfq_seconds)
         patience = min(20.0, options.rfq_seconds)
         herd = Herd(channels, size=size, seed=options.seed, patience=patience, name=options.herd)
         scheme, (host, port) = "https" if access.tls else "http", sock.getsockname()[:2]
         greeting = f"Wild Rydes: {scheme}://{host}:{port}/  (state in {shown(options.state)}; Ctrl-C ends it)"
-        await run(_Server(uvicorn.Server(access.config(booking)), sock, greeting), booking, herd)
+        await run(_Server(uvicorn.Server(access.config(booking, meter)), sock, greeting), booking, herd)
 
 
 def main() -> int:

@@ -8,66 +8,66 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from eip import clock
+from eip.metering import UsageMeter
 from examples.rfq.access import Guard, RateLimit, Tokens, caller
+from examples.rfq.bodies import read
 from examples.rfq.booking import RideBooking
-from examples.rfq.model import RideRequest, as_json, located
+from examples.rfq.model import ZONES, Choice, RideRequest, as_json, located
 from examples.rfq.openapi import document
+from examples.rfq.operations_api import operations_routes
+from examples.rfq.pages import PAGES, BrowserRules
 from examples.rfq.problems import HANDLERS, Problem
 from examples.rfq.store import Rfq
 
 __all__ = ["app"]
 
-_LARGEST: Final = 16 * 1024
-"""Bytes of a request's body."""
-_SLOWEST: Final = 10.0
-"""Seconds that a request's body may take."""
 _SILENCE: Final = 15.0
 """Seconds after which a stream of events says that it is still there."""
 _ID: Final = re.compile(r"[\w-]{1,64}", re.ASCII)
-_PAGE: Final = Path(__file__).with_name("page.html")
-_HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
+_PUBLIC: Final = frozenset(("/", "/operations", "/healthz", "/openapi.json"))
 
 
-_PUBLIC: Final = frozenset(("/", "/healthz", "/openapi.json"))
-
-
-def app(booking: RideBooking, *, tokens: Tokens | None = None, limit: RateLimit | None = None) -> Starlette:
+def app(
+    booking: RideBooking,
+    *,
+    meter: UsageMeter | None = None,
+    tokens: Tokens | None = None,
+    limit: RateLimit | None = None,
+) -> Starlette:
     """The application, on a booking service that runs beside it.
 
     Args:
         booking: what it is the front of.
+        meter: what that service's transport reports its calls to; None: the operations view shows no cost.
         tokens: whose they are sees their own RFQs; None: everybody sees all.
         limit: how often one may call; None: as often as they like.
     """
     api = _Api(booking, secured=tokens is not None)
     return Starlette(
         routes=[
-            Route("/", api.page),
+            *PAGES,
             Route("/openapi.json", api.openapi),
             Route("/healthz", api.health),
             Route("/city", api.city),
+            Route("/unicorns", api.unicorns),
             Route("/rfqs", api.create, methods=["POST"]),
             Route("/rfqs/{rfq}", api.status),
             Route("/rfqs/{rfq}/result", api.result),
+            Route("/rfqs/{rfq}/choice", api.choose, methods=["PUT"]),
             Route("/rfqs/{rfq}/events", api.events),
+            *operations_routes(booking, meter or UsageMeter()),
         ],
         exception_handlers=HANDLERS,
-        middleware=[Middleware(Guard, public=_PUBLIC, tokens=tokens, limit=limit)],
+        middleware=[Middleware(BrowserRules), Middleware(Guard, public=_PUBLIC, tokens=tokens, limit=limit)],
     )
 
 
@@ -76,9 +76,6 @@ class _Api:
         self._booking = booking
         self._document = document(secured=secured)
 
-    async def page(self, _: Request) -> Response:
-        return HTMLResponse(_PAGE.read_text(encoding="utf-8"), headers=_HEADERS)
-
     async def openapi(self, _: Request) -> Response:
         return JSONResponse(self._document)
 
@@ -86,16 +83,25 @@ class _Api:
         return JSONResponse({"status": "ok", "unicorns": len(await self._booking.unicorns())})
 
     async def city(self, request: Request) -> Response:
-        """Where a place is, for the page's map."""
+        """Where a place is, and how many unicorns are near it."""
         place = request.query_params.get("place", "").strip()
         if not 0 < len(place) <= 200:
             raise Problem(422, "Invalid place", "place is 1 to 200 characters")
         position = located(place)
         near = await self._booking.near(position)
-        return JSONResponse({"place": place, "x": position.x, "y": position.y, "unicorns": len(near)})
+        where = {"place": place, "x": position.x, "y": position.y, "zone": position.zone}
+        return JSONResponse({**where, "unicorns": len(near)})
+
+    async def unicorns(self, _: Request) -> Response:
+        """Where all unicorns are, for the map."""
+        herd = [
+            {"unicorn": each.unicorn, "name": each.name or each.unicorn, "x": each.position.x, "y": each.position.y}
+            for each in (await self._booking.unicorns()).values()
+        ]
+        return JSONResponse({"zones": ZONES, "unicorns": herd})
 
     async def create(self, request: Request) -> Response:
-        ride = _ride(await _body(request))
+        ride = await read(request, RideRequest)
         who = caller(request)
         if who is not None and not who.sees(ride.customer):
             raise Problem(403, "Not allowed", "the token is not of this customer")
@@ -115,10 +121,22 @@ class _Api:
         rfq = await self._found(request)
         if rfq.completed_at is None:
             raise Problem(404, "Not complete yet", "quotes are still being gathered", links=_links(request, rfq.id))
-        return JSONResponse(self._result(request, rfq))
+        return JSONResponse(_result(request, rfq))
+
+    async def choose(self, request: Request) -> Response:
+        """Take an offer, once; to say so again changes nothing."""
+        rfq = await self._found(request)
+        wanted = (await read(request, Choice)).unicorn
+        try:
+            chosen = (await self._booking.choose(rfq.id, wanted)).choice
+        except LookupError:
+            raise Problem(422, "No such offer", "that unicorn has made no offer, or not in time") from None
+        if chosen != wanted:
+            raise Problem(409, "Chosen already", "another offer was chosen before", choice=chosen)
+        return JSONResponse({"links": _links(request, rfq.id), "choice": chosen})
 
     async def events(self, request: Request) -> Response:
-        """Server-sent events: each quote once, and the completion."""
+        """Server-sent events: who was asked, each answer once, how far it is, and the completion."""
         rfq = await self._found(request)
         return StreamingResponse(
             _kept_alive(self._events(request, rfq.id)),
@@ -127,29 +145,20 @@ class _Api:
         )
 
     async def _events(self, request: Request, identity: str) -> AsyncGenerator[str, None]:
-        sent: set[str] = set()
+        told: set[str] = set()
+        asked = False
         async for rfq in self._booking.changes(identity):
-            for quote in rfq.quotes:
-                if quote.unicorn not in sent:
-                    sent.add(quote.unicorn)
-                    yield _event("quote", as_json(quote))
-            progress = {"responses-received": rfq.responses, "expected": rfq.expected, "eta": _time(rfq.eta)}
-            yield _event("progress", progress)
+            if not asked and rfq.addressed is not None:
+                asked = True
+                yield _event("asked", {**_ride(rfq), "unicorns": rfq.addressed})
+            for answer in rfq.answers:
+                if answer.unicorn not in told:
+                    told.add(answer.unicorn)
+                    said = {"unicorn": answer.unicorn} if answer.quote is None else as_json(answer.quote)
+                    yield _event("declined" if answer.quote is None else "quote", said)
+            yield _event("progress", _progress(rfq))
             if rfq.completed_at is not None:
-                yield _event("complete", self._result(request, rfq))
-
-    def _result(self, request: Request, rfq: Rfq) -> dict[str, Any]:
-        asked = rfq.request
-        return {
-            "links": _links(request, rfq.id),
-            "status": "complete",
-            "from": asked.start,
-            "to": asked.to,
-            "customer": asked.customer,
-            "responses-received": rfq.responses,
-            "expected": rfq.expected,
-            "quotes": [as_json(quote) for quote in rfq.quotes],
-        }
+                yield _event("complete", _result(request, rfq))
 
     async def _found(self, request: Request) -> Rfq:
         """The RFQ, where it is there for this caller; what is another's is not told from what is not there."""
@@ -179,16 +188,41 @@ async def _kept_alive(events: AsyncGenerator[str, None]) -> AsyncIterator[str]:
             yield event
 
 
+def _ride(rfq: Rfq) -> dict[str, Any]:
+    return {"from": rfq.request.start, "to": rfq.request.to, "customer": rfq.request.customer}
+
+
+def _progress(rfq: Rfq) -> dict[str, Any]:
+    return {
+        "responses-received": rfq.responses,
+        "expected": rfq.expected,
+        "eta": _time(rfq.eta),
+        "choice": rfq.choice,
+    }
+
+
+def _result(request: Request, rfq: Rfq) -> dict[str, Any]:
+    return {
+        "links": _links(request, rfq.id),
+        "status": "complete",
+        **_ride(rfq),
+        "responses-received": rfq.responses,
+        "expected": rfq.expected,
+        "quotes": [as_json(quote) for quote in rfq.quotes],
+        "declined": [answer.unicorn for answer in rfq.answers if answer.quote is None],
+        "unanswered": rfq.silent,
+        "late": [answer.unicorn for answer in rfq.late],
+        "choice": rfq.choice,
+    }
+
+
 def _url(request: Request, rfq: str, rest: str = "") -> str:
     return f"{request.base_url}rfqs/{rfq}{rest}"
 
 
 def _links(request: Request, rfq: str) -> dict[str, str]:
-    return {
-        "self": _url(request, rfq),
-        "result": _url(request, rfq, "/result"),
-        "events": _url(request, rfq, "/events"),
-    }
+    rests = {"self": "", "result": "/result", "events": "/events", "choice": "/choice"}
+    return {name: _url(request, rfq, rest) for name, rest in rests.items()}
 
 
 def _head(request: Request, rfq: Rfq) -> dict[str, Any]:
@@ -197,32 +231,3 @@ def _head(request: Request, rfq: Rfq) -> dict[str, Any]:
 
 def _time(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-async def _body(request: Request) -> bytes:
-    """The body, as far as it is not too large."""
-    kind = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
-    if kind != "application/json" and not kind.endswith("+json"):
-        raise Problem(415, "Unsupported media type", "send application/json")
-    body = bytearray()
-    try:
-        async with asyncio.timeout(_SLOWEST):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > _LARGEST:
-                    raise Problem(413, "Body too large", f"at most {_LARGEST:,} bytes")
-    except TimeoutError:
-        raise Problem(408, "Body too slow", f"it may take {_SLOWEST:g} s") from None
-    return bytes(body)
-
-
-def _ride(body: bytes) -> RideRequest:
-    try:
-        return RideRequest.model_validate_json(body)
-    except ValidationError as error:
-        wrong = error.errors(include_url=False, include_input=False, include_context=False)
-        if wrong[0]["type"] == "json_invalid":
-            raise Problem(400, "Body is not JSON", wrong[0]["msg"]) from None
-        errors = [{"field": ".".join(map(str, each["loc"])) or "body", "message": each["msg"]} for each in wrong]
-        details = "; ".join(f"{each['field']}: {each['message']}" for each in errors)
-        raise Problem(422, "Invalid request for quotes", details, errors=errors) from None

@@ -97,6 +97,18 @@ class RideBooking:
                 del self._watchers[rfq]
                 self._news.pop(rfq, None)
 
+    async def choose(self, rfq: str, unicorn: str) -> Rfq:
+        """Take a unicorn's offer; the RFQ with the choice, which is the first one if there was one.
+
+        Raises `LookupError` where there is no such RFQ, or no such offer.
+        """
+        found = await self._found(rfq)
+        if all(quote.unicorn != unicorn for quote in found.quotes):
+            raise LookupError(unicorn)
+        chosen = await self._rfqs.choose(rfq, unicorn)
+        self._tell(rfq)
+        return chosen or found
+
     async def unicorns(self) -> dict[str, Presence]:
         """By unicorn, where it is."""
         return await self._presences.everywhere()

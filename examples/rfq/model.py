@@ -53,6 +53,14 @@ class RideRequest(BaseModel):
     """Seconds that quotes are gathered for; default: the service's."""
 
 
+class Choice(BaseModel):
+    """Whose offer a customer takes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    unicorn: Text
+
+
 class QuoteRequest(BaseModel):
     """What unicorns are asked."""
 
@@ -76,6 +84,7 @@ class Presence(BaseModel):
     """A unicorn says where it is: when it comes, now and then while it is there, and when it goes (zone None)."""
 
     unicorn: str
+    name: str = ""
     zone: str | None
     left: str | None = None
     """The zone that it was in before."""

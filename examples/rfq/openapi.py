@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from examples.rfq.model import Quote, RideRequest
+from examples.rfq.model import Choice, Quote, RideRequest
+from examples.rfq.operations_api import Redrive
 
 __all__ = ["document"]
 
@@ -27,6 +28,8 @@ def _array(items: dict[str, Any]) -> dict[str, Any]:
 
 _TEXT = {"type": "string"}
 _COUNT = {"type": "integer", "minimum": 0}
+_MAYBE_TEXT = {"type": ["string", "null"]}
+_MAYBE_COUNT = {"type": ["integer", "null"], "minimum": 0}
 _NUMBER = {"type": "number"}
 _TIME = {"type": "string", "format": "date-time"}
 _LINKS = {"type": "object", "required": ["self"], "additionalProperties": _TEXT}
@@ -43,12 +46,51 @@ _SCHEMAS = {
         to=_TEXT,
         customer=_TEXT,
         responses_received=_COUNT,
-        expected={"type": ["integer", "null"]},
+        expected=_MAYBE_COUNT,
         quotes=_array(_ref("Quote")),
+        declined=_array(_TEXT),
+        unanswered=_array(_TEXT),
+        late=_array(_TEXT),
+        choice=_MAYBE_TEXT,
     ),
-    "Place": _object(place=_TEXT, x=_NUMBER, y=_NUMBER, unicorns=_COUNT),
+    "Choice": Choice.model_json_schema(),
+    "Chosen": _object(links=_LINKS, choice=_TEXT),
+    "Herd": _object(zones=_COUNT, unicorns=_array(_object(unicorn=_TEXT, name=_TEXT, x=_NUMBER, y=_NUMBER))),
+    "Operations": _object(
+        in_flight=_COUNT,
+        responses_per_second=_NUMBER,
+        late=_COUNT,
+        refused=_COUNT,
+        unicorns=_COUNT,
+        queues=_array(_object(queue=_TEXT, messages=_MAYBE_COUNT, dead_letters=_MAYBE_COUNT)),
+        cost=_object(
+            total=_NUMBER,
+            region=_TEXT,
+            date={"type": "string", "format": "date"},
+            calls=_COUNT,
+            messages=_COUNT,
+            channels=_array(_object(service=_TEXT, channel=_TEXT, messages=_COUNT, requests=_COUNT, dollars=_NUMBER)),
+        ),
+    ),
+    "DeadLetters": _object(
+        dead_letters=_array(
+            _object(
+                queue=_TEXT,
+                id=_TEXT,
+                type=_MAYBE_TEXT,
+                correlation_id=_MAYBE_TEXT,
+                reason=_TEXT,
+                attempts=_TEXT,
+                failed_on=_TEXT,
+                body={},
+            )
+        )
+    ),
+    "Redrive": Redrive.model_json_schema(),
+    "Redriven": _object(moved=_COUNT, left=_COUNT, failed=_COUNT),
+    "Place": _object(place=_TEXT, x=_NUMBER, y=_NUMBER, zone=_TEXT, unicorns=_COUNT),
     "Health": _object(status={"const": "ok"}, unicorns=_COUNT),
-    "Event": _object(event={"enum": ["quote", "progress", "complete"]}, data=_TEXT),
+    "Event": _object(event={"enum": ["asked", "quote", "declined", "progress", "complete"]}, data=_TEXT),
     "Problem": _object(type=_TEXT, title=_TEXT, status={"type": "integer"}, detail=_TEXT),
 }
 
@@ -100,6 +142,7 @@ def _parameter(name: str, where: str, **schema: Any) -> dict[str, Any]:
 _RFQ = [_parameter("rfq", "path")]
 _PATHS: dict[str, dict[str, Any]] = {
     "/": {"get": _public("The page", {"200": _answer("A page for people", _TEXT, "text/html")})},
+    "/operations": {"get": _public("The operations view", {"200": _answer("A page for people", _TEXT, "text/html")})},
     "/openapi.json": {"get": _public("This document", {"200": _answer("OpenAPI 3.1", {"type": "object"})})},
     "/healthz": {"get": _public("Whether it runs", _found("It does", "Health"))},
     "/city": {
@@ -107,6 +150,18 @@ _PATHS: dict[str, dict[str, Any]] = {
             "Where a place is",
             {**_found("On the map, from 0 to 1", "Place"), "422": _problem("The place is not valid")},
             parameters=[_parameter("place", "query", minLength=1, maxLength=200)],
+        )
+    },
+    "/unicorns": {"get": _operation("Where all unicorns are", _found("Their places on the map", "Herd"))},
+    "/operations/state": {"get": _operation("What goes on", _found("Counts and rates", "Operations"))},
+    "/operations/dead-letters": {
+        "get": _operation("What could not be handled, and why", _found("Up to 100 of each queue", "DeadLetters"))
+    },
+    "/operations/dead-letters/redrive": {
+        "post": _operation(
+            "Have dead letters handled anew",
+            {**_found("What was done", "Redriven"), **_BODY, "404": _problem("No such queue")},
+            requestBody=_takes("Redrive"),
         )
     },
     "/rfqs": {
@@ -128,9 +183,22 @@ _PATHS: dict[str, dict[str, Any]] = {
             "The quotes of a complete RFQ", {**_found("The quotes", "Result"), **_UNKNOWN}, parameters=_RFQ
         )
     },
+    "/rfqs/{rfq}/choice": {
+        "put": _operation(
+            "Take an offer; to say so again changes nothing",
+            {
+                **_found("It is taken", "Chosen"),
+                **_BODY,
+                **_UNKNOWN,
+                "409": _problem("Another offer was chosen before"),
+            },
+            parameters=_RFQ,
+            requestBody=_takes("Choice"),
+        )
+    },
     "/rfqs/{rfq}/events": {
         "get": _operation(
-            "Progress as server-sent events: quote, progress, complete",
+            "Progress as server-sent events: asked, quote, declined, progress, complete",
             {"200": _answer("Events", _ref("Event"), "text/event-stream"), **_UNKNOWN},
             parameters=_RFQ,
         )

@@ -47,7 +47,11 @@ class Rfq:
     """The unicorns near the start when they were asked; None: they were not asked yet."""
     answers: tuple[Answer, ...]
     """The first of each unicorn, in the order they were sent in; final once it is complete."""
+    late: tuple[Answer, ...]
+    """The first of each other unicorn that came after that."""
     completed_at: float | None
+    choice: str | None
+    """The unicorn whose offer the customer chose."""
 
     @property
     def expected(self) -> int | None:
@@ -63,6 +67,12 @@ class Rfq:
     def quotes(self) -> list[Quote]:
         """The quotes, in the order they were sent in."""
         return [answer.quote for answer in self.answers if answer.quote is not None]
+
+    @property
+    def silent(self) -> list[str]:
+        """The unicorns that were asked and have not answered, not even late."""
+        heard = {answer.unicorn for answer in (*self.answers, *self.late)}
+        return [unicorn for unicorn in self.addressed or () if unicorn not in heard]
 
     @property
     def answered(self) -> bool:
@@ -81,6 +91,7 @@ class _State(BaseModel):
     """From then on answers are late; which came before is settled next, by anyone who looks."""
     counted: list[str] | None = None
     """The answers that count; None until that is settled."""
+    choice: str | None = None
 
 
 class Rfqs:
@@ -107,12 +118,14 @@ class Rfqs:
     async def answer(self, rfq: str, reply: Message, answer: Answer) -> Rfq | None:
         """Note the answer that came as that reply; the RFQ with it.
 
-        None where the RFQ is unknown or complete, or has an earlier answer of that unicorn. Noted again, nothing
-        changes.
+        None where the RFQ is unknown or complete (then it is noted as late), or has an earlier answer of that unicorn.
+        Noted again, nothing changes.
         """
         record = await self._store.get(_key(rfq))
-        if record is None or _read(record).closed_at is not None:
+        if record is None:
             return None
+        if _read(record).closed_at is not None:
+            await self.get(rfq)  # settles which answers count, before there is another one
         until = _read(record).eta + _KEPT
         await self._store.put_part(_key(rfq), reply.id, answer.model_dump_json().encode(), expires_at=until)
         found = await self.get(rfq)
@@ -131,6 +144,17 @@ class Rfqs:
             if await self._write(rfq, state.model_copy(update={"closed_at": at}), record.version):
                 await self.get(rfq)
                 return True
+
+    async def choose(self, rfq: str, unicorn: str) -> Rfq | None:
+        """Note whose offer the customer chose; the RFQ with the choice, or the earlier one. None: no such RFQ."""
+        while True:
+            record = await self._store.get(_key(rfq))
+            if record is None:
+                return None
+            state = _read(record)
+            chosen = state.model_copy(update={"choice": unicorn})
+            if state.choice is not None or await self._write(rfq, chosen, record.version):
+                return await self.get(rfq)
 
     async def get(self, rfq: str) -> Rfq | None:
         """The RFQ, or None."""
@@ -155,18 +179,14 @@ class Rfqs:
 
     async def _settle(self, rfq: str, record: Record) -> None:
         """Settle which answers of a closed RFQ count; of several that try, one does."""
-        counted = list(await self._answers(rfq))
+        counted = list(_first(await self._answers(rfq)))
         await self._write(rfq, _read(record).model_copy(update={"counted": counted}), record.version)
 
     async def _answers(self, rfq: str) -> dict[str, Answer]:
-        """By message, the first answer of each unicorn, in the order they were sent in."""
+        """All answers by message, in the order they were sent in."""
         parts = await self._store.parts(_key(rfq))
-        found = [(Answer.model_validate_json(value), message) for message, value in parts.items()]
-        first: dict[str, str] = {}
-        for answer, message in sorted(found, key=lambda each: (each[0].sent_at, each[1])):
-            first.setdefault(answer.unicorn, message)
-        by_message = {message: answer for answer, message in found}
-        return {message: by_message[message] for message in first.values()}
+        found = {message: Answer.model_validate_json(value) for message, value in parts.items()}
+        return dict(sorted(found.items(), key=lambda each: (each[1].sent_at, each[0])))
 
     async def _write(self, rfq: str, state: _State, version: str) -> bool:
         due: float | None = state.eta
@@ -219,8 +239,22 @@ def _read(record: Record) -> _State:
     return _State.model_validate_json(record.value)
 
 
+def _first(answers: dict[str, Answer]) -> dict[str, Answer]:
+    """The first answer of each unicorn."""
+    first: dict[str, str] = {}
+    for message, answer in answers.items():
+        first.setdefault(answer.unicorn, message)
+    return {message: answers[message] for message in first.values()}
+
+
 def _rfq(rfq: str, state: _State, answers: dict[str, Answer]) -> Rfq:
-    counted = answers if state.counted is None else {each: answers[each] for each in state.counted if each in answers}
+    late: dict[str, Answer] = {}
+    if state.counted is None:
+        counted = _first(answers)
+    else:
+        counted = {each: answers[each] for each in state.counted if each in answers}
+        heard = {answer.unicorn for answer in counted.values()}
+        late = _first({message: answer for message, answer in answers.items() if answer.unicorn not in heard})
     return Rfq(
         id=rfq,
         request=state.request,
@@ -228,5 +262,7 @@ def _rfq(rfq: str, state: _State, answers: dict[str, Answer]) -> Rfq:
         eta=state.eta,
         addressed=None if state.addressed is None else tuple(state.addressed),
         answers=tuple(counted.values()),
+        late=tuple(late.values()),
         completed_at=state.closed_at,
+        choice=state.choice,
     )

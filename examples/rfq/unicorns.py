@@ -94,7 +94,7 @@ class Unicorn:
             await self._say(zone)
 
     async def _say(self, zone: str | None, *, left: str | None = None) -> None:
-        presence = Presence(unicorn=self.id, zone=zone, left=left, position=self.position)
+        presence = Presence(unicorn=self.id, name=self.name, zone=zone, left=left, position=self.position)
         until = clock.now() + PRESENT
         await self._channels.presence.send(
             Message(presence, type="Presence", source=self.id, group_id=self.id, expires_at=until)
@@ -107,7 +107,7 @@ class Unicorn:
         self.position = Position(x=step(self.position.x), y=step(self.position.y))
 
     async def quote(self, message: Message[QuoteRequest]) -> Message | None:
-        """Answer after a random time, decline, or forget about it."""
+        """Answer after a random time, decline, dawdle until it is too late, or forget about it."""
         request = message.body
         remaining = (message.expires_at or clock.now() + 60.0) - clock.now()
         await asyncio.sleep(self._dice.uniform(0.05, 0.7) * min(remaining, self._patience))
@@ -116,6 +116,9 @@ class Unicorn:
             return None
         if mood < 0.05:
             return message.reply({"reason": "too tired"}, type="Declined", source=self.id)
+        if mood < 0.09:
+            until_then = (message.expires_at or clock.now()) - clock.now()
+            await asyncio.sleep(max(0.0, until_then) + self._dice.uniform(0.5, 3.0))
         return message.reply(self._offer(request), type="Quote", source=self.id)
 
     def _offer(self, request: QuoteRequest) -> Quote:

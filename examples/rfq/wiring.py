@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from eip.errors import ConfigurationError
+from eip.metering import Meter
 from eip.stores import SqliteStore, Store
 from eip.transports.memory import MemoryTransport
 from examples.rfq.channels import Channels, MemoryChannels
@@ -24,7 +25,12 @@ _LOCAL_POLL: Final = 2.0
 
 @asynccontextmanager
 async def connected(
-    transport: str, endpoint_url: str | None = None, *, customers: Collection[str] = (), unicorns: int = 0
+    transport: str,
+    endpoint_url: str | None = None,
+    *,
+    customers: Collection[str] = (),
+    unicorns: int = 0,
+    meter: Meter | None = None,
 ) -> AsyncIterator[Channels]:
     """The application's channels on a transport, until the block ends; everything missing is made.
 
@@ -33,12 +39,13 @@ async def connected(
         endpoint_url: of the service or broker.
         customers: those with a reply queue of their own.
         unicorns: how many will listen.
+        meter: is told what the services are asked to do.
     """
     match transport:
         case "memory":
             if endpoint_url is not None:
                 raise ConfigurationError("the embedded transport has no endpoint")
-            async with MemoryTransport() as memory:
+            async with MemoryTransport(meter=meter) as memory:
                 yield await _prepared(MemoryChannels(memory, customers=customers))
         case "aws":
             from eip.transports.aws import AwsTransport  # noqa: PLC0415 - needs the extra aws
@@ -46,7 +53,9 @@ async def connected(
 
             poll = 20.0 if endpoint_url is None else _LOCAL_POLL
             connections = 64 + 2 * unicorns
-            async with AwsTransport(endpoint_url=endpoint_url, long_poll=poll, connections=connections) as aws:
+            async with AwsTransport(
+                endpoint_url=endpoint_url, long_poll=poll, connections=connections, meter=meter
+            ) as aws:
                 yield await _prepared(AwsChannels(aws, customers=customers))
         case _:
             raise ConfigurationError(f"no transport {transport!r}; there are: {', '.join(TRANSPORTS)}")

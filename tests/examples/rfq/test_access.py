@@ -61,8 +61,8 @@ def test_a_customer_sees_their_own_rfqs_only(guarded):
     links = asked.json()["links"]
     assert client.get(links["self"], headers=_bearer(made["Ada"])).status_code in (200, 303)
     unknown = client.get("/rfqs/unknown", headers=_bearer(made["Bert"]))
-    for link in links.values():
-        other = client.get(link, headers=_bearer(made["Bert"]))
+    choice = client.put(links.pop("choice"), json={"unicorn": "unicorn-1"}, headers=_bearer(made["Bert"]))
+    for other in (choice, *(client.get(link, headers=_bearer(made["Bert"])) for link in links.values())):
         assert other.status_code == 404
         assert other.json()["title"] == unknown.json()["title"]
         assert other.json()["detail"] == unknown.json()["detail"]
@@ -90,6 +90,17 @@ def test_nobody_asks_in_the_name_of_another_and_operators_do_not_ask(guarded):
     for name in ("Bert", "operator"):
         answer = service.client.post("/rfqs", json=RIDE, headers=_bearer(made[name]))
         assert answer.status_code == 403
+
+
+def test_operations_are_for_operators(guarded):
+    service, made = guarded
+    for path in ("/operations/state", "/operations/dead-letters"):
+        assert service.client.get(path, headers=_bearer(made["operator"])).status_code == 200
+        assert service.client.get(path, headers=_bearer(made["Ada"])).status_code == 403
+        assert service.client.get(path).status_code == 401
+    redrive = service.client.post("/operations/dead-letters/redrive", json={"queue": "x"}, headers=_bearer(made["Ada"]))
+    assert redrive.status_code == 403
+    assert service.client.get("/operations").status_code == 200
 
 
 def test_a_new_token_replaces_the_former_and_the_file_is_private(tmp_path):

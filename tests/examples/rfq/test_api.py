@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
 
 import httpx
 
+from eip import clock
 from examples.rfq.api import app
-from tests.examples.rfq.test_booking import booked, present
+from tests.examples.rfq.test_booking import booked, complete, present, quote
+from tests.runtime.scripted import until
 
 RIDE = {"from": "A", "to": "B", "customer": "C"}
 
@@ -37,7 +40,7 @@ async def test_a_body_that_does_not_come_is_given_up():
 async def test_a_failure_inside_is_a_problem_that_says_nothing_of_the_inside():
     async with api() as (client, booking, _):
 
-        def broken(_):
+        async def broken(_):
             raise RuntimeError("the secret of the store")
 
         booking.get = broken
@@ -55,3 +58,87 @@ async def test_a_quiet_stream_of_events_is_kept_alive():
         events = (await client.get(asked["links"]["events"])).text
         assert events.count(": \n\n") >= 300 / 15 - 2
         assert events.strip().split("\n")[-2] == "event: complete"
+
+
+async def test_an_offer_is_chosen_once():
+    async with api() as (client, booking, channels):
+        await present(booking, channels, "u1", "u2", "u3")
+        asked = (await client.post("/rfqs", json=RIDE)).json()
+        rfq = await booking.get(asked["links"]["self"].rsplit("/", 1)[1])
+        assert rfq is not None
+        choice = asked["links"]["choice"]
+        nothing_yet = await client.put(choice, json={"unicorn": "u1"})
+        assert (nothing_yet.status_code, nothing_yet.json()["title"]) == (422, "No such offer")
+        await channels.replies[0].send(quote(rfq, "u1"), quote(rfq, "u2"), quote(rfq, "u3", type="Declined"))
+        await complete(booking, rfq)
+        assert (await client.put(choice, json={"unicorn": "u3"})).status_code == 422
+        for _ in range(2):
+            chosen = await client.put(choice, json={"unicorn": "u2"})
+            assert (chosen.status_code, chosen.json()["choice"]) == (200, "u2")
+        again = await client.put(choice, json={"unicorn": "u1"})
+        assert (again.status_code, again.json()["choice"]) == (409, "u2")
+        result = (await client.get(asked["links"]["result"])).json()
+        assert (result["choice"], result["declined"], result["unanswered"]) == ("u2", ["u3"], [])
+
+
+async def test_of_customers_who_choose_at_once_one_choice_stands():
+    async with api() as (client, booking, channels):
+        names = [f"u{number}" for number in range(8)]
+        await present(booking, channels, *names)
+        asked = (await client.post("/rfqs", json=RIDE)).json()
+        rfq = await booking.get(asked["links"]["self"].rsplit("/", 1)[1])
+        assert rfq is not None
+        await channels.replies[0].send(*(quote(rfq, name) for name in names))
+        await complete(booking, rfq)
+        answers = await asyncio.gather(
+            *(client.put(asked["links"]["choice"], json={"unicorn": name}) for name in names)
+        )
+        assert sorted(each.status_code for each in answers) == [200, *[409] * 7]
+        assert len({each.json()["choice"] for each in answers}) == 1
+
+
+async def test_late_answers_are_told_and_change_nothing_else():
+    async with api() as (client, booking, channels):
+        await present(booking, channels, "u1", "u2", "u3")
+        asked = (await client.post("/rfqs", json={**RIDE, "duration": 5})).json()
+        rfq = await booking.get(asked["links"]["self"].rsplit("/", 1)[1])
+        assert rfq is not None
+        await channels.replies[0].send(quote(rfq, "u1"))
+        before = await complete(booking, rfq)
+        # The second of u1 was sent before the one that counts: it must not take its place.
+        await channels.replies[0].send(quote(rfq, "u2"), quote(rfq, "u1", created_at=rfq.created_at - 1))
+        await until(lambda: booking.late == 2)
+        result = (await client.get(asked["links"]["result"])).json()
+        assert [each["unicorn"] for each in result["quotes"]] == ["u1"]
+        assert (result["late"], result["unanswered"]) == (["u2"], ["u3"])
+        after = await booking.get(rfq.id)
+        assert after is not None
+        assert after.answers == before.answers
+        assert (await client.put(asked["links"]["choice"], json={"unicorn": "u2"})).status_code == 422
+
+
+async def test_events_tell_who_was_asked_and_who_declined():
+    async with api() as (client, booking, channels):
+        await present(booking, channels, "u1", "u2")
+        asked = (await client.post("/rfqs", json=RIDE)).json()
+        rfq = await booking.get(asked["links"]["self"].rsplit("/", 1)[1])
+        assert rfq is not None
+        await channels.replies[0].send(quote(rfq, "u1"))
+        await channels.replies[0].send(quote(rfq, "u2", type="Declined", created_at=clock.now() + 1))
+        blocks = (await client.get(asked["links"]["events"])).text.strip().split("\n\n")
+        events = [dict(line.split(": ", 1) for line in block.split("\n")) for block in blocks]
+        by_kind = {event["event"]: json.loads(event["data"]) for event in events}
+        assert list(by_kind) == ["asked", "quote", "declined", "progress", "complete"]
+        assert by_kind["asked"] == {**RIDE, "unicorns": ["u1", "u2"]}
+        assert by_kind["declined"] == {"unicorn": "u2"}
+
+
+async def test_operations_without_anything_to_redrive():
+    async with api() as (client, _, _):
+        state = (await client.get("/operations/state")).json()
+        assert (state["in-flight"], state["cost"]["total"]) == (0, 0)
+        assert (await client.get("/operations/dead-letters")).json() == {"dead-letters": []}
+        done = await client.post("/operations/dead-letters/redrive", json={"queue": "rfq-replies"})
+        assert done.json() == {"moved": 0, "left": 0, "failed": 0}
+        unknown = await client.post("/operations/dead-letters/redrive", json={"queue": "of-another-service"})
+        assert unknown.status_code == 404

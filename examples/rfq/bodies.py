@@ -1,0 +1,49 @@
+"""Bodies of requests: of a size, a media type and a shape, or refused."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from examples.rfq.problems import Problem
+
+__all__ = ["read"]
+
+_LARGEST: Final = 16 * 1024
+"""Bytes of a request's body."""
+_SLOWEST: Final = 10.0
+"""Seconds that a request's body may take."""
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+async def read(request: Request, model: type[_Model]) -> _Model:
+    """The request's JSON body; raises `Problem` where it is not what the model asks for."""
+    body = await _body(request)
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False, include_context=False)
+        if wrong[0]["type"] == "json_invalid":
+            raise Problem(400, "Body is not JSON", wrong[0]["msg"]) from None
+        errors = [{"field": ".".join(map(str, each["loc"])) or "body", "message": each["msg"]} for each in wrong]
+        details = "; ".join(f"{each['field']}: {each['message']}" for each in errors)
+        raise Problem(422, "Invalid body", details, errors=errors) from None
+
+
+async def _body(request: Request) -> bytes:
+    kind = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
+    if kind != "application/json" and not kind.endswith("+json"):
+        raise Problem(415, "Unsupported media type", "send application/json")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_SLOWEST):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > _LARGEST:
+                    raise Problem(413, "Body too large", f"at most {_LARGEST:,} bytes")
+    except TimeoutError:
+        raise Problem(408, "Body too slow", f"it may take {_SLOWEST:g} s") from None
+    return bytes(body)

@@ -1,0 +1,105 @@
+// What both pages share: calls with a token where one is asked for, events, and small helpers for the DOM.
+
+export const $ = id => document.getElementById(id);
+
+const kept = "rfq-token-" + (location.pathname === "/operations" ? "operator" : "customer");
+let asking = null;
+
+/** A refusal or failure, in words for people. */
+export class Refused extends Error {
+  constructor(detail, status, seconds = 0) {
+    super(detail);
+    this.status = status;
+    this.retry = seconds;
+  }
+}
+
+/** Calls the API; asks for a token and calls again where it wants one. Returns the response, which is ok. */
+export async function call(path, options = {}) {
+  const token = sessionStorage.getItem(kept);
+  const headers = {...options.headers, ...(token ? {Authorization: "Bearer " + token} : {})};
+  let answer;
+  try {
+    answer = await fetch(path, {...options, headers});
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused("The service cannot be reached. Is it running?", 0);
+  }
+  if (answer.status === 401) {
+    await login(token !== null);
+    return call(path, options);
+  }
+  if (answer.ok) return answer;
+  const problem = await answer.json().catch(() => ({}));
+  throw new Refused(problem.detail || answer.statusText, answer.status, Number(answer.headers.get("Retry-After")));
+}
+
+/** As `call`, with a JSON body. */
+export const send = (method, path, body) =>
+  call(path, {method, headers: {"Content-Type": "application/json"}, body: JSON.stringify(body)});
+
+function login(again) {
+  asking ??= new Promise(done => {
+    const dialog = $("login"), field = dialog.querySelector("input");
+    if (again) dialog.querySelector(".hint").textContent = "That token is not valid. Try another one.";
+    field.value = "";
+    dialog.addEventListener("cancel", event => event.preventDefault());
+    dialog.addEventListener("close", () => {
+      sessionStorage.setItem(kept, field.value.trim());
+      asking = null;
+      done();
+    }, {once: true});
+    dialog.showModal();
+  });
+  return asking;
+}
+
+/** Server-sent events as [kind, data], until the stream ends. (An EventSource cannot send a token.) */
+export async function* events(path, signal) {
+  const answer = await call(path, {signal});
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let buffered = "";
+  for (;;) {
+    const {done, value} = await reader.read();
+    if (done) return;
+    buffered += value;
+    const blocks = buffered.split("\n\n");
+    buffered = blocks.pop();
+    for (const block of blocks) {
+      const fields = Object.fromEntries(block.split("\n").map(line => line.split(/: (.*)/s, 2)));
+      if (fields.event) yield [fields.event, JSON.parse(fields.data)];
+    }
+  }
+}
+
+/** Waits, and no longer than until the signal. */
+export const pause = (seconds, signal) => new Promise(done => {
+  const timer = setTimeout(done, seconds * 1000);
+  signal?.addEventListener("abort", () => { clearTimeout(timer); done(); }, {once: true});
+});
+
+/** Calls `look` now and every so many seconds while the page is seen, one call at a time. */
+export async function every(seconds, look) {
+  for (;;) {
+    if (!document.hidden) await look();
+    await pause(seconds);
+  }
+}
+
+/** An element with attributes, properties (text, onclick) and children. */
+export function element(name, {text, onclick, ...attributes} = {}, ...children) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  if (onclick) made.addEventListener("click", onclick);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+/** The same for SVG. */
+export function drawn(name, attributes = {}, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
