@@ -51,6 +51,7 @@ def idempotent(
     lease: Duration = 60.0,
     window: Duration = 15 * _DAY,
     scope: str = "",
+    replays: bool = False,
 ) -> IdempotentReceiver:
     """Handle each message once, however often it is delivered; wraps a handler: ``idempotent(store)(handler)``.
 
@@ -62,11 +63,13 @@ def idempotent(
         window: seconds (or timedelta) that a message is known after it was handled; default 15 days, a day more than
             SQS keeps a message. Longer than the channel's retention, or what was kept that long is handled twice.
         scope: sets handlers that share a store apart, e.g. two subscribers of one topic; default: none.
+        replays: whether what a replay brings (`eip.patterns.replay`) is handled again, once per replay; otherwise it is
+            a duplicate like any other, for as long as the window.
 
     Raises:
         ConfigurationError: a window that does not exceed the lease.
     """
-    return IdempotentReceiver(store, key=key, lease=lease, window=window, scope=scope)
+    return IdempotentReceiver(store, key=key, lease=lease, window=window, scope=scope, replays=replays)
 
 
 class IdempotentReceiver:
@@ -80,8 +83,9 @@ class IdempotentReceiver:
         lease: Duration,
         window: Duration,
         scope: str,
+        replays: bool,
     ) -> None:
-        self._store, self._key, self._scope = store, key, scope
+        self._store, self._key, self._scope, self._replays = store, key, scope, replays
         self._lease, self._window = seconds(lease), seconds(window)
         if not 0 < self._lease < self._window:
             raise ConfigurationError("a lease is more than 0 seconds, and the window longer than the lease")
@@ -116,6 +120,8 @@ class IdempotentReceiver:
         if key is None:
             raise Reject("the message has no idempotency key")
         key = f"{self._scope}:{key}" if self._scope else key
+        if self._replays and message.replay_name is not None:
+            key = f"{key}@{message.replay_name}"
         return key if len(key.encode()) <= _LONGEST_KEY else f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 
     async def _known(self, key: str) -> State:

@@ -6,6 +6,9 @@ import asyncio
 import os
 import re
 import tempfile
+from collections.abc import Iterator, Sequence
+from heapq import nsmallest
+from itertools import islice
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -13,7 +16,7 @@ from eip import clock
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError, MessageTooLarge, StoreError
 
-__all__ = ["FileObjects", "MemoryObjects", "ObjectStore"]
+__all__ = ["FileObjects", "ListedObjects", "MemoryObjects", "ObjectStore"]
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}){0,9}")
 """What may name a file: no empty part, and none that begins with a dot."""
@@ -35,6 +38,14 @@ class ObjectStore(Protocol):
 
     async def delete(self, bucket: str, key: str) -> None:
         """Remove the object, if it is there."""
+        ...
+
+
+class ListedObjects(ObjectStore, Protocol):
+    """Objects whose keys can be listed."""
+
+    async def keys(self, prefix: str, *, after: str = "", limit: int = 1000) -> Sequence[str]:
+        """Up to ``limit`` keys of the bucket that begin so and come after ``after``, in the order of their bytes."""
         ...
 
 
@@ -64,6 +75,10 @@ class MemoryObjects:
         """See `ObjectStore.delete`."""
         if bucket == self.bucket:
             self.objects.pop(key, None)
+
+    async def keys(self, prefix: str, *, after: str = "", limit: int = 1000) -> Sequence[str]:
+        """See `ListedObjects.keys`."""
+        return nsmallest(limit, (key for key in self.objects if key.startswith(prefix) and key > after))
 
 
 class FileObjects:
@@ -113,6 +128,13 @@ class FileObjects:
         except OSError as error:
             raise StoreError(f"file: {error}") from error
 
+    async def keys(self, prefix: str, *, after: str = "", limit: int = 1000) -> Sequence[str]:
+        """See `ListedObjects.keys`."""
+        try:
+            return await asyncio.to_thread(_keys, self._folder, prefix, after, limit)
+        except OSError as error:
+            raise StoreError(f"file: {error}") from error
+
     async def expire(self, older_than: Duration) -> int:
         """Remove files older than that (seconds or timedelta), which nobody claimed; how many. S3 does so by itself."""
         try:
@@ -145,6 +167,23 @@ def _read(path: Path, limit: int) -> bytes:
         if size > limit:
             raise MessageTooLarge(size, limit, channel=f"claims in {path.parent.name}")
         return file.read()
+
+
+def _keys(folder: Path, prefix: str, after: str, limit: int) -> list[str]:
+    return list(islice(_walk(folder, "", prefix, after), limit)) if folder.is_dir() else []
+
+
+def _walk(folder: Path, at: str, prefix: str, after: str) -> Iterator[str]:
+    """The keys in their order; looks into no folder that holds none of them."""
+    with os.scandir(folder / at) as entries:
+        names = sorted(f"{each.name}/" if each.is_dir() else each.name for each in entries)
+    for name in names:
+        key = at + name
+        if name.endswith("/"):
+            if (key.startswith(prefix) or prefix.startswith(key)) and after[: len(key)] <= key:
+                yield from _walk(folder, key, prefix, after)
+        elif key.startswith(prefix) and key > after and _KEY.fullmatch(key):
+            yield key
 
 
 def _expire(folder: Path, before: float) -> int:

@@ -9,6 +9,7 @@ tell a missing object from a forbidden one, readers need ``s3:ListBucket`` as we
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -68,6 +69,16 @@ class S3Objects:
             await self._client.delete_object(Bucket=bucket, Key=key)
         except _FAILURES as error:
             raise StoreError(f"S3: {error}") from error
+
+    async def keys(self, prefix: str, *, after: str = "", limit: int = 1000) -> Sequence[str]:
+        """See `ListedObjects.keys`; at most 1,000 a call, as S3 has it."""
+        try:
+            found = await self._client.list_objects_v2(
+                Bucket=self.bucket, Prefix=prefix, StartAfter=after, MaxKeys=min(limit, 1000)
+            )
+        except _FAILURES as error:
+            raise StoreError(f"S3: {error}") from error
+        return [each["Key"] for each in found.get("Contents", ())]
 
 
 _FAILURES: Final = (ClientError, BotoCoreError, OSError, TimeoutError)

@@ -1,0 +1,118 @@
+"""Message Store (Hohpe & Woolf, chapter 11): messages are kept as they pass, to be looked at or sent once more.
+
+    store = MessageStore(FileObjects("audit"))                      # or S3Objects, MemoryObjects
+    handler = wire_tap(store, required=True)(handle)                # a store is a sender: tap, or list it as recipient
+    await replay_messages(store.messages(monday, tuesday), queue, name="fix-17")    # eip.patterns.replay
+
+Each message is an object of its own, whole, envelope and attributes included, under the minute in which it was created:
+``2026/11/24/1340/...``. The same message stored again is the same object, so at-least-once on the way here shows
+nowhere. How long objects are kept is the storage's business (`eip.stores.s3.lifecycle_rule`, `FileObjects.expire`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from eip.channels import Sender
+from eip.envelope import dump_message, load_message
+from eip.errors import ConfigurationError, FailedEntry, InvalidMessage, PartialSendError, SendError, StoreError
+from eip.limits import MIB
+from eip.message import Message
+from eip.patterns.replay import Instant, timestamp
+from eip.stores.objects import ListedObjects
+
+__all__ = ["MessageStore"]
+
+_AT_ONCE: Final = 10
+_PAGE: Final = 1000
+_PREFIX: Final = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]*/)*")
+_MINUTE: Final = 60
+_LAST_SECOND: Final = 253_402_300_799
+"""Of the year 9999."""
+
+
+class MessageStore(Sender):
+    """Keeps messages as objects; a `Sender`, whose messages nobody receives.
+
+    Args:
+        objects: where.
+        prefix: what keys begin with, ending in ``/``; default: nothing.
+        max_bytes: the largest message that is read back.
+    """
+
+    def __init__(self, objects: ListedObjects, *, prefix: str = "", max_bytes: int = 64 * MIB) -> None:
+        if not _PREFIX.fullmatch(prefix):
+            raise ConfigurationError(
+                f"{prefix!r} is no prefix: names of letters, digits and ._-, each with a / after it"
+            )
+        self.name = f"{objects.bucket}/{prefix}"
+        self.address = f"store:{self.name}"
+        self._objects, self._prefix, self._max_bytes = objects, prefix, max_bytes
+
+    async def send(self, *messages: Message[Any]) -> None:
+        """Write the messages; see `Sender.send`. Returns when all of them can be read by all."""
+        written = {self._key(message): dump_message(message) for message in messages}
+        turn = asyncio.Semaphore(_AT_ONCE)
+
+        async def write(key: str, data: bytes) -> StoreError | None:
+            async with turn:
+                try:
+                    await self._objects.put(key, data)
+                except StoreError as error:
+                    return error
+            return None
+
+        outcomes = dict(zip(written, await asyncio.gather(*(write(*each) for each in written.items())), strict=True))
+        failed = [FailedEntry(each, error) for each in messages if (error := outcomes[self._key(each)]) is not None]
+        if failed and len(failed) == len(messages):
+            raise SendError(f"{self.name}: nothing could be written: {failed[0].error}") from failed[0].error
+        if failed:
+            raise PartialSendError(failed, sent=len(messages) - len(failed))
+
+    async def messages(self, start: Instant, end: Instant) -> AsyncIterator[Message[Any]]:
+        """The messages created in that window, the earliest first; read a minute at a time.
+
+        Raises `DecodeError` for an object that is no message, and `StoreError` where the storage fails.
+        """
+        first, last = timestamp(start), timestamp(end)
+        if not first < last:
+            raise ConfigurationError("the end of a window is after its start")
+        minute = first // _MINUTE * _MINUTE
+        after = f"{self._prefix}{_minute(minute)}"
+        while keys := await self._objects.keys(self._prefix, after=after, limit=_PAGE):
+            for key in keys:
+                after = key
+                created = _created(key)
+                if created is None or created < first:
+                    continue
+                if created > last:
+                    return
+                data = await self._objects.get(self._objects.bucket, key, limit=self._max_bytes)
+                if data is not None:  # expired meanwhile
+                    yield load_message(data)
+
+    def _key(self, message: Message[Any]) -> str:
+        if not 0 <= message.created_at <= _LAST_SECOND:
+            raise InvalidMessage(f"{self.name}: created_at is no time that a key can tell")
+        unique = hashlib.sha256(message.id.encode()).hexdigest()[:32]
+        return f"{self._prefix}{_minute(message.created_at)}/{message.created_at:018.6f}-{unique}"
+
+    def __repr__(self) -> str:
+        return f"<MessageStore {self.name}>"
+
+
+def _minute(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y/%m/%d/%H%M")
+
+
+def _created(key: str) -> float | None:
+    """When the message of a key was created; None for an object that is not ours."""
+    try:
+        return float(key.rpartition("/")[2].partition("-")[0])
+    except ValueError:
+        return None
