@@ -55,7 +55,11 @@ class MessageStore(Sender):
         self._objects, self._prefix, self._max_bytes = objects, prefix, max_bytes
 
     async def send(self, *messages: Message[Any]) -> None:
-        """Write the messages; see `Sender.send`. Returns when all of them can be read by all."""
+        """Write the messages; see `Sender.send`. Returns when all of them can be read by all.
+
+        What a replay brings is not kept again.
+        """
+        messages = tuple(each for each in messages if each.replay_name is None)
         written = {self._key(message): dump_message(message) for message in messages}
         turn = asyncio.Semaphore(_AT_ONCE)
 

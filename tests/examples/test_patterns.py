@@ -25,8 +25,8 @@ def documented_output(example: Path) -> str:
     return dedent(output).rstrip()
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_prints_what_it_says(example):
+def check_output(example: Path) -> None:
+    """Run it, and compare what it prints with what its docstring says."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
     done = subprocess.run(
         [sys.executable, str(example)], capture_output=True, text=True, timeout=60, check=False, env=environment
@@ -34,6 +34,11 @@ def test_an_example_prints_what_it_says(example):
     assert done.returncode == 0, done.stderr
     printed = "\n".join(line for line in done.stdout.splitlines() if not LOG_LINE.match(line))
     assert printed == documented_output(example)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_prints_what_it_says(example):
+    check_output(example)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
@@ -51,6 +56,6 @@ def test_every_pattern_has_an_example():
     assert sorted(each for each in modules if f"eip.patterns.{each} import" not in text) == []
 
 
-def test_every_example_is_in_the_index_of_the_docs():
-    index = (ROOT / "docs" / "patterns.md").read_text()
+def test_every_example_is_in_the_docs():
+    index = "\n".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
     assert [each.name for each in EXAMPLES if f"(../examples/patterns/{each.name})" not in index] == []

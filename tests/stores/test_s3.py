@@ -171,3 +171,16 @@ async def test_the_pointer_is_the_published_format(objects, bucket):
         {"s3BucketName": bucket, "s3Key": key},
     ]
     assert written["MessageAttributes"] == {"ExtendedPayloadSize": {"DataType": "Number", "StringValue": "4"}}
+
+
+async def test_keys_are_listed_in_order_after_a_key(objects):
+    for key in ("a/2", "a/1", "b/1", "a/3"):
+        await objects.put(key, b"")
+    assert list(await objects.keys("a/")) == ["a/1", "a/2", "a/3"]
+    assert list(await objects.keys("a/", after="a/1", limit=1)) == ["a/2"]
+    assert list(await objects.keys("c/")) == []
+
+
+async def test_listing_a_bucket_that_is_not_there_is_told(client):
+    with pytest.raises(StoreError, match="S3"):
+        await S3Objects(client, "nowhere-" + uuid.uuid4().hex).keys("")

@@ -107,7 +107,12 @@ async def test_consumers_share_nothing(memory):
 async def test_what_is_no_event_reaches_nobody(memory):
     bus = memory.bus()
     queue = bus.subscription("all")
-    for wrong in (Message([1], type="T", source="s"), Message({}), Message({"eip": 1}, type="T", source="s")):
+    no_events: list[Message] = [
+        Message([1], type="T", source="s"),
+        Message({}),
+        Message({"eip": 1}, type="T", source="s"),
+    ]
+    for wrong in no_events:
         with pytest.raises(InvalidMessage):
             await bus.send(sold(1), wrong)
     with pytest.raises(MessageTooLarge):

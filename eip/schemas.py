@@ -1,0 +1,165 @@
+"""Schemas of messages: pydantic models to JSON Schema, drafts of schemas from samples, checks before anything is sent.
+
+catalog = Catalog({"JobCreated": JobCreated, "JobDeleted": JobDeleted})
+catalog.json_schema("JobCreated")                        # of the body: for documentation, or another language
+catalog.event_schema("JobCreated", source="com.example.jobs")    # of the whole event, as EventBridge's registry has it
+jobs = catalog.checked(bus)                              # a sender that refuses what is no valid event
+
+infer_schema([sample, ...])                              # a draft for what somebody else sends
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+from pydantic.errors import PydanticSchemaGenerationError
+
+from eip.channels import Sender
+from eip.codec import validate_json
+from eip.errors import ConfigurationError, DecodeError, InvalidMessage
+from eip.message import Message
+
+__all__ = ["Catalog", "CheckedSender", "infer_schema"]
+
+_DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
+_MOST_VALUES: Final = 5
+"""Different strings that are taken for the values of an enumeration, where each was seen several times."""
+_FEW_SAMPLES: Final = 20
+"""Fewer samples tell nothing about enumerations."""
+
+
+class Catalog:
+    """What bodies the message types have.
+
+    Args:
+        types: by message type (EventBridge's detail-type): a pydantic model, or whatever pydantic validates.
+
+    Raises:
+        ConfigurationError: a type that no validator can be made of.
+    """
+
+    def __init__(self, types: Mapping[str, Any]) -> None:
+        self._adapters: dict[str, TypeAdapter[Any]] = {}
+        for name, wanted in types.items():
+            try:
+                self._adapters[name] = TypeAdapter(wanted)
+            except PydanticSchemaGenerationError as error:
+                raise ConfigurationError(f"{name}: no schema for {wanted!r}: {error.message}") from error
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._adapters
+
+    def __iter__(self) -> Any:
+        return iter(self._adapters)
+
+    def json_schema(self, name: str) -> dict[str, Any]:
+        """The JSON Schema (2020-12) of a type's body as it is on the wire."""
+        return {"$schema": _DRAFT, **self._adapter(name).json_schema(mode="serialization", by_alias=True)}
+
+    def event_schema(self, name: str, *, source: str | None = None) -> dict[str, Any]:
+        """The JSON Schema of the whole event; ``source``: the only one it comes from."""
+        detail = self._adapter(name).json_schema(mode="serialization", by_alias=True)
+        definitions = detail.pop("$defs", None)
+        text = {"type": "string"}
+        properties: dict[str, Any] = {
+            "version": text,
+            "id": text,
+            "detail-type": {"const": name},
+            "source": text if source is None else {"const": source},
+            "account": text,
+            "time": {"type": "string", "format": "date-time"},
+            "region": text,
+            "resources": {"type": "array", "items": text},
+            "replay-name": text,
+            "detail": detail,
+        }
+        required = [each for each in properties if each != "replay-name"]
+        schema = {"$schema": _DRAFT, "title": name, "type": "object", "properties": properties, "required": required}
+        return schema if definitions is None else {**schema, "$defs": definitions}
+
+    def check(self, message: Message[Any]) -> None:
+        """Raise `InvalidMessage` for a type that is not in the catalog, or a body that is not what its type says."""
+        adapter = self._adapters.get(message.type or "")
+        if adapter is None:
+            raise InvalidMessage(f"type {message.type!r} is not in the catalog; it has: {', '.join(self._adapters)}")
+        try:
+            validate_json(adapter, message.encode())
+        except DecodeError as error:
+            raise InvalidMessage(f"{message.type}: {error}") from error
+
+    def checked(self, sender: Sender) -> CheckedSender:
+        """The sender, which now refuses what `check` does; of a call with one such message nothing is sent."""
+        return CheckedSender(sender, self)
+
+    def _adapter(self, name: str) -> TypeAdapter[Any]:
+        if name not in self._adapters:
+            raise ConfigurationError(f"type {name!r} is not in the catalog; it has: {', '.join(self._adapters)}")
+        return self._adapters[name]
+
+
+class CheckedSender(Sender):
+    """Checks messages against a catalog before it sends them."""
+
+    def __init__(self, sender: Sender, catalog: Catalog) -> None:
+        self.name, self.address, self.limits = sender.name, sender.address, sender.limits
+        self._sender, self._catalog = sender, catalog
+
+    async def send(self, *messages: Message[Any]) -> None:
+        """Check all, then send; see `Sender.send`."""
+        for message in messages:
+            self._catalog.check(message)
+        await self._sender.send(*messages)
+
+
+def infer_schema(samples: Iterable[Any]) -> dict[str, Any]:
+    """A draft of the JSON Schema that all samples (bodies, or whole events) fulfil.
+
+    Keys that every sample has are required; types are those that were seen; a few strings that came again and again
+    are an enumeration. A draft is for a person to look at: what no sample shows is not in it.
+    """
+    values = list(samples)
+    if not values:
+        raise ConfigurationError("a schema is inferred from at least one sample")
+    return {"$schema": _DRAFT, **_infer(values)}
+
+
+def _infer(values: Sequence[Any]) -> dict[str, Any]:
+    objects = [each for each in values if isinstance(each, Mapping)]
+    arrays = [each for each in values if isinstance(each, (list, tuple))]
+    kinds = sorted({_kind(each) for each in values})
+    if "integer" in kinds and "number" in kinds:
+        kinds.remove("integer")
+    schema: dict[str, Any] = {"type": kinds[0] if len(kinds) == 1 else kinds}
+    if objects:
+        schema |= _infer_object(objects)
+    if arrays and (items := [item for each in arrays for item in each]):
+        schema["items"] = _infer(items)
+    if kinds == ["string"] and (found := _enumeration(values)):
+        schema["enum"] = found
+    return schema
+
+
+def _infer_object(objects: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    seen: dict[str, list[Any]] = {}
+    for each in objects:
+        for key, value in each.items():
+            seen.setdefault(key, []).append(value)
+    required = [key for key, found in seen.items() if len(found) == len(objects)]
+    return {"properties": {key: _infer(found) for key, found in seen.items()}, "required": required}
+
+
+def _enumeration(texts: Sequence[str]) -> list[str]:
+    different = set(texts)
+    plenty = len(texts) >= _FEW_SAMPLES and len(different) <= _MOST_VALUES
+    return sorted(different) if plenty and all(texts.count(each) > 1 for each in different) else []
+
+
+_KINDS: Final = ((bool, "boolean"), (int, "integer"), (str, "string"), (Mapping, "object"), ((list, tuple), "array"))
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    return next((name for kind, name in _KINDS if isinstance(value, kind)), "number")
