@@ -1,8 +1,8 @@
 """Fix a consumer, replay the day: what its bug got wrong is put right, what it got right is left alone.
 
-Loyalty points were credited wrongly for orders in dollars. The fixed consumer is given the day once more: its rule only,
-so that nobody is shipped anything twice. Its idempotency key has the replay's name, so what the replay brings is handled,
-and once; a second replay under that name is refused. It runs in virtual time: the day takes milliseconds.
+Loyalty points were credited wrongly for orders in dollars. The fixed consumer is given the day once more: its rule
+only, so that nobody is shipped anything twice. Its idempotency key has the replay's name, so what the replay brings is
+handled, and once; a second replay under that name is refused. In virtual time the day takes milliseconds.
 
 Prints:
 
