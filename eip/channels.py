@@ -32,6 +32,7 @@ __all__ = [
     "Transport",
     "Unsettled",
     "dead_lettered",
+    "put_aside",
     "revived",
 ]
 
@@ -265,11 +266,15 @@ class Receiver(ABC):
 
 def dead_lettered(delivery: Delivery, reason: str, *, source: str) -> Message[Any]:
     """The message as it goes to a dead-letter channel: same id, body and attributes; the reason in its headers."""
-    message = delivery.message
+    return put_aside(delivery.message, reason, source=source, count=delivery.receive_count)
+
+
+def put_aside(message: Message[Any], reason: str, *, source: str, count: int) -> Message[Any]:
+    """What `dead_lettered` makes of a message that was tried ``count`` times."""
     why = {
         "dead-letter-reason": reason[:1000],
         "dead-letter-source": source,
-        "dead-letter-count": str(delivery.receive_count),
+        "dead-letter-count": str(count),
     }
     return _anew(message, {**message.headers, **why}, expires_at=None)
 

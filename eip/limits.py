@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ACTIVEMQ", "EVENTBRIDGE", "KIB", "MIB", "SNS", "SQS", "TARGETS_PER_RULE", "UNLIMITED", "Limits"]
+__all__ = ["ACTIVEMQ", "EVENTBRIDGE", "KIB", "KINESIS", "MIB", "SNS", "SQS", "TARGETS_PER_RULE", "UNLIMITED", "Limits"]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -31,6 +31,9 @@ class Limits:
 
 
 UNLIMITED = Limits()
+
+KINESIS = Limits(message_bytes=MIB, batch_entries=500, batch_bytes=5 * MIB, unit_bytes=25 * KIB)
+"""What every stream takes; since 2025 a stream can be told to take records, and calls, of up to 10 MiB."""
 
 SQS = Limits(message_bytes=MIB, batch_entries=10, batch_bytes=MIB, attributes=10, unit_bytes=64 * KIB)
 SNS = Limits(message_bytes=256 * KIB, batch_entries=10, batch_bytes=256 * KIB, attributes=10, unit_bytes=64 * KIB)

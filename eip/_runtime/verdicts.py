@@ -10,7 +10,7 @@ from eip.retry import Backoff
 
 from .settings import GroupFailure
 
-__all__ = ["DeadLetter", "Later", "Local", "ParkGroup", "Verdict", "judge"]
+__all__ = ["DeadLetter", "Later", "Local", "ParkGroup", "Verdict", "is_permanent", "judge"]
 
 _PERMANENT: Final = (Reject, DecodeError, InvalidMessage, AddressRefused)
 """Failures that another attempt would only repeat."""
@@ -43,6 +43,11 @@ class Local(NamedTuple):
 Verdict: TypeAlias = DeadLetter | ParkGroup | Later | Local
 
 
+def is_permanent(error: Exception) -> bool:
+    """Whether another attempt would only repeat it, or the handler asked for none."""
+    return isinstance(error, (*_PERMANENT, Park))
+
+
 def judge(
     delivery: Delivery,
     error: Exception,
@@ -65,7 +70,7 @@ def judge(
         attempt: how many attempts were made at this message, earlier receives included.
     """
     wait = error.delay if isinstance(error, Retry) and error.delay is not None else retry.delay(attempt)
-    transient = not isinstance(error, (*_PERMANENT, Park))
+    transient = not is_permanent(error)
     if transient and grouped and retries_left > 0:
         return Local(wait)
     if delivery.receiver.dead_letters is None:

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from itertools import islice, pairwise
+from typing import Any, Final, NamedTuple
 
-from eip import clock
-from eip.channels import Receiver, Sender, Source, Stream
+from eip import clock, limits
+from eip.channels import Sender, Stream
 from eip.errors import ConfigurationError, MessageTooLarge
-from eip.limits import MIB, Limits
 from eip.message import Message
 from eip.metering import Meter
-from eip.transports.memory._store import Entry, Store, StoreReceiver
+from eip.stores import MemoryStore
+from eip.stores.base import Store
+from eip.streams import Cursor, GroupOptions, Log, Page, Position, Shard, Start, StreamGroup
+from eip.streams import Record as LogRecord
 
-__all__ = ["MemoryGroup", "MemoryStream", "Record", "Start"]
+__all__ = ["MemoryStream", "Record"]
 
-Start: TypeAlias = Literal["latest", "trim_horizon"] | float
-"""Where a new group begins: with what comes, with the oldest there is, or at a time (seconds since the epoch)."""
-
-_WINDOW: Final = 1000
-"""Records that a group reads ahead of its checkpoint."""
+_HASHES: Final = 1 << 128
 
 
 class Record(NamedTuple):
@@ -41,14 +40,16 @@ class Record(NamedTuple):
 class _Shard:
     """A log; the oldest records fall out at its capacity."""
 
+    about: Shard
     capacity: int
     records: deque[Record] = field(default_factory=deque)
     trimmed: int = 0
-    """How many records fell out: the position of the oldest that is left."""
+    """How many records fell out: the place of the oldest that is left."""
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def end(self) -> int:
-        """The position after the newest record."""
+        """The place after the newest record."""
         return self.trimmed + len(self.records)
 
     def append(self, record: Record) -> None:
@@ -57,13 +58,17 @@ class _Shard:
             self.records.popleft()
             self.trimmed += 1
 
-    def read(self, position: int, limit: int) -> Iterator[Record]:
-        start = max(position - self.trimmed, 0)
-        return islice(self.records, start, start + limit)
+    def read(self, place: int, limit: int) -> list[Record]:
+        start = max(place - self.trimmed, 0)
+        return list(islice(self.records, start, start + limit))
 
-    def position_at(self, at: float) -> int:
-        """The position of the first record that arrived at a time or later."""
-        return self.trimmed + bisect_left(self.records, at, key=lambda record: record.at)
+    def place(self, position: Position) -> int:
+        """The place of the first record after a position."""
+        if position.sequence is not None:
+            return self.trimmed + bisect_right(self.records, int(position.sequence), key=lambda each: each.sequence)
+        if position.at is not None:
+            return self.trimmed + bisect_left(self.records, position.at, key=lambda each: each.at)
+        return self.trimmed
 
 
 class MemoryStream(Stream):
@@ -72,142 +77,167 @@ class MemoryStream(Stream):
     Records stay, read or not, until ``capacity`` newer ones of their shard push them out.
     """
 
-    limits = Limits(message_bytes=1 * MIB)
+    limits = limits.KINESIS
 
     def __init__(
         self, name: str, *, address: str, shards: int = 4, capacity: int = 100_000, meter: Meter | None = None
     ) -> None:
         if shards < 1 or capacity < 1:
             raise ConfigurationError("a stream has at least one shard, and a shard room for one record")
-        self.name, self.address = name, address
-        self._shards = [_Shard(capacity) for _ in range(shards)]
+        self.name, self.address, self.capacity = name, address, capacity
+        self._shards: dict[str, _Shard] = {}
+        edges = [_HASHES * number // shards for number in range(shards + 1)]
+        for first, after in pairwise(edges):
+            self._add(first, after - 1)
+        self._open = sorted(self._shards.values(), key=lambda shard: shard.about.first_hash)
         self._sequence = 0
         self.meter = meter
-        self._groups: dict[str, MemoryGroup] = {}
+        self._groups: dict[str, StreamGroup] = {}
+        self._leases = MemoryStore()
 
     @property
-    def shards(self) -> int:
-        """How many shards it has."""
-        return len(self._shards)
+    def shards(self) -> tuple[Shard, ...]:
+        """All its shards, the closed ones included, in the order they were made."""
+        return tuple(shard.about for shard in self._shards.values())
 
-    def shard_of(self, key: str) -> int:
-        """The shard of a key: its MD5 in equal ranges, as Kinesis does."""
-        digest = int.from_bytes(hashlib.md5(key.encode(), usedforsecurity=False).digest(), "big")
-        return digest * len(self._shards) >> 128
+    def shard_of(self, key: str) -> str:
+        """The id of the open shard of a key: by its MD5, as Kinesis does."""
+        return self._of(key).about.id
 
-    def records(self, shard: int, *, since: float = 0.0) -> list[Record]:
+    def records(self, shard: str, *, since: float = 0.0) -> list[Record]:
         """The shard's records that arrived at a time (seconds since the epoch) or later."""
         log = self._shards[shard]
-        return list(log.read(log.position_at(since), len(log.records)))
+        return log.read(log.place(Position(at=since)), len(log.records))
 
     async def send(self, *messages: Message[Any]) -> None:
         """Append the messages. See `Sender.send`."""
         sealed = [message.sealed() for message in messages]
+        limit = self.limits.message_bytes or 0
         for message in sealed:
-            if len(message.encode()) > 1 * MIB:
-                raise MessageTooLarge(len(message.encode()), 1 * MIB, channel=self.name)
+            if (size := len(message.encode())) > limit:
+                raise MessageTooLarge(size, limit, channel=self.name)
         if self.meter is not None:
-            size = sum(len(message.raw or b"") for message in sealed)
-            self.meter.record("memory", self.name, "send", messages=len(sealed), size=size, units=0)
+            total = sum(len(message.raw or b"") for message in sealed)
+            self.meter.record("memory", self.name, "send", messages=len(sealed), size=total, units=0)
         now = clock.now()
+        touched: dict[str, _Shard] = {}
         for message in sealed:
             self._sequence += 1
-            shard = self._shards[self.shard_of(message.group_id or message.id)]
+            shard = self._of(message.group_id or message.id)
             shard.append(Record(self._sequence, now, message))
-        for group in self._groups.values():
-            group.read_ahead()
+            touched[shard.about.id] = shard
+        for shard in touched.values():
+            shard.changed.set()
 
     def group(
-        self, name: str, *, start: Start = "latest", visibility: float = 30.0, dead_letters: Sender | None = None
-    ) -> MemoryGroup:
-        """The stream as read by the named group; ``start`` counts where the group is new.
+        self,
+        name: str,
+        *,
+        start: Start = "latest",
+        leases: Store | None = None,
+        options: GroupOptions | None = None,
+        dead_letters: Sender | None = None,
+    ) -> StreamGroup:
+        """The stream as read by the named group; made, with its options, at the first call.
 
-        ``visibility`` is the lease of a record in seconds, ``dead_letters`` where consumers send what they give up.
+        ``start`` counts where the group is new, and from this call on; for the others see `eip.streams.StreamGroup`.
         """
         if name not in self._groups:
-            self._groups[name] = MemoryGroup(self, name, start, visibility, dead_letters)
+            log = _MemoryLog(self)
+            begin = log.position(start)
+            self._groups[name] = StreamGroup(
+                log, name, leases=leases or self._leases, start=begin, options=options, dead_letters=dead_letters
+            )
         return self._groups[name]
 
-    def close(self) -> None:
-        """Stop the timers of its groups."""
-        for group in self._groups.values():
-            group.store.close()
+    def split(self, shard: str) -> tuple[str, str]:
+        """Close the shard and go on in two, each with half of its hash keys; returns their ids."""
+        log = self._opened(shard)
+        first, last = log.about.first_hash, log.about.last_hash
+        middle = (first + last) // 2
+        return tuple(self._reshard([log], [(first, middle), (middle + 1, last)]))  # type: ignore[return-value]
+
+    def merge(self, shard: str, adjacent: str) -> str:
+        """Close two shards whose hash keys adjoin and go on in one; returns its id."""
+        logs = sorted((self._opened(shard), self._opened(adjacent)), key=lambda log: log.about.first_hash)
+        if logs[0].about.last_hash + 1 != logs[1].about.first_hash:
+            raise ConfigurationError("only shards whose hash keys adjoin are merged")
+        (merged,) = self._reshard(logs, [(logs[0].about.first_hash, logs[1].about.last_hash)])
+        return merged
+
+    def _reshard(self, parents: Sequence[_Shard], ranges: Sequence[tuple[int, int]]) -> list[str]:
+        ids = tuple(log.about.id for log in parents)
+        made = [self._add(first, last, parents=ids) for first, last in ranges]
+        for log in parents:
+            log.about = log.about._replace(closed=True)
+            log.changed.set()
+        opened = [shard for shard in self._shards.values() if not shard.about.closed]
+        self._open = sorted(opened, key=lambda shard: shard.about.first_hash)
+        return [shard.about.id for shard in made]
+
+    def _add(self, first: int, last: int, *, parents: tuple[str, ...] = ()) -> _Shard:
+        about = Shard(f"shardId-{len(self._shards):012}", parents=parents, first_hash=first, last_hash=last)
+        shard = self._shards[about.id] = _Shard(about, self.capacity)
+        return shard
+
+    def _opened(self, shard: str) -> _Shard:
+        log = self._shards.get(shard)
+        if log is None or log.about.closed:
+            raise ConfigurationError(f"{self.name} has no open shard {shard}")
+        return log
+
+    def _of(self, key: str) -> _Shard:
+        digest = int.from_bytes(hashlib.md5(key.encode(), usedforsecurity=False).digest(), "big")
+        return self._open[bisect_right(self._open, digest, key=lambda shard: shard.about.first_hash) - 1]
 
     def __repr__(self) -> str:
-        return f"<MemoryStream {self.name} shards={self.shards} groups={len(self._groups)}>"
+        return f"<MemoryStream {self.name} shards={len(self._open)} groups={len(self._groups)}>"
 
 
-class MemoryGroup(Source):
-    """One group's progress: what it has read of each shard, and up to where all of that is done (its checkpoint)."""
+class _MemoryLog(Log):
+    """A stream as its groups read it."""
 
-    def __init__(
-        self, stream: MemoryStream, name: str, start: Start, visibility: float, dead_letters: Sender | None
-    ) -> None:
-        self.name = f"{stream.name}/{name}"
-        self.dead_letters = dead_letters
-        self.skipped = 0
-        """Records that fell out of the stream before the group read them."""
-        self._shards = stream._shards  # noqa: SLF001 - a group is a part of its stream
-        self._meter = stream.meter
-        self._read = [_position(shard, start) for shard in self._shards]
-        self._undone: list[dict[int, Record]] = [{} for _ in self._shards]
-        """Per shard, by position: what was read and is not done yet."""
-        self._places: dict[str, list[tuple[int, int]]] = {}
-        self.store = Store(fifo=True, visibility=visibility)
-        self.store.on_removed = self._done
-        self.read_ahead()
+    def __init__(self, stream: MemoryStream) -> None:
+        self.name, self._stream = stream.name, stream
 
-    @property
-    def checkpoints(self) -> list[int]:
-        """Per shard, the position up to which every record is done."""
-        return [min(undone, default=read) for undone, read in zip(self._undone, self._read, strict=True)]
+    async def shards(self) -> Sequence[Shard]:
+        return self._stream.shards
 
-    @property
-    def iterator_age(self) -> float:
-        """Seconds since the arrival of the oldest record that is not done; 0 where all are."""
-        oldest = [next(iter(undone.values())).at for undone in self._undone if undone]
-        return clock.now() - min(oldest) if oldest else 0.0
+    def latest(self) -> Position:
+        return Position(sequence=str(self._stream._sequence))  # noqa: SLF001 - a part of its stream
 
-    def seek(self, start: Start) -> None:
-        """Read again from a place; what is on lease then is handled besides."""
-        self._read = [_position(shard, start) for shard in self._shards]
-        self.read_ahead()
+    def cursor(self, shard: str, position: Position, *, group: str) -> Cursor:
+        stream = self._stream
+        return _MemoryCursor(stream._shards[shard], position, stream.meter, f"{stream.name}/{group}")  # noqa: SLF001
 
-    def receiver(self, *, capacity: int = 10) -> Receiver:
-        """A receiver; any number may share the group."""
-        return StoreReceiver(
-            self.name, self.store, capacity=capacity, dead_letters=self.dead_letters, meter=self._meter
-        )
-
-    def read_ahead(self) -> None:
-        """Read on, as far as the window allows."""
-        for number, shard in enumerate(self._shards):
-            if self._read[number] < shard.trimmed:
-                self.skipped += shard.trimmed - self._read[number]
-                self._read[number] = shard.trimmed
-            room = _WINDOW - self.store.size
-            for record in list(shard.read(self._read[number], max(room, 0))):
-                position = self._read[number]
-                self._read[number] += 1
-                self._undone[number][position] = record
-                self._places.setdefault(record.message.id, []).append((number, position))
-                self.store.put(_located(record, number))
-
-    def _done(self, entry: Entry) -> None:
-        places = self._places[entry.message.id]
-        number, position = places.pop(0)
-        if not places:
-            del self._places[entry.message.id]
-        self._undone[number].pop(position, None)
-        self.read_ahead()
+    def message(self, shard: str, record: LogRecord) -> tuple[Message[Any], Exception | None]:
+        where = {"shard": shard, "sequence-number": record.sequence}
+        message: Message[Any] = record.payload
+        return message.replace(headers={**message.headers, **where}), None
 
 
-def _position(shard: _Shard, start: Start) -> int:
-    if start == "latest":
-        return shard.end
-    return shard.trimmed if start == "trim_horizon" else shard.position_at(start)
+class _MemoryCursor(Cursor):
+    def __init__(self, shard: _Shard, position: Position, meter: Meter | None, channel: str) -> None:
+        self._shard, self._place = shard, shard.place(position)
+        self._meter, self._channel = meter, channel
+
+    async def read(self, limit: int) -> Page:
+        shard = self._shard
+        while not (found := shard.read(self._place, limit)) and not shard.about.closed:
+            shard.changed.clear()
+            await shard.changed.wait()
+        missed = max(shard.trimmed - self._place, 0)
+        self._place += missed + len(found)
+        behind = shard.records[-1].at - found[-1].at if found else 0.0
+        ended = shard.about.closed and self._place >= shard.end
+        records = [_logged(each) for each in found]
+        if self._meter is not None:
+            size = sum(each.size for each in records)
+            self._meter.record("memory", self._channel, "receive", messages=len(records), size=size, units=0)
+        return Page(records, behind, ended, missed)
 
 
-def _located(record: Record, shard: int) -> Message[Any]:
-    where = {"shard": str(shard), "sequence-number": str(record.sequence)}
-    return record.message.replace(headers={**record.message.headers, **where})
+def _logged(record: Record) -> LogRecord:
+    message = record.message
+    size = len(message.raw or b"")
+    return LogRecord(str(record.sequence), message.group_id or message.id, record.at, size, message)

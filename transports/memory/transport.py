@@ -112,7 +112,5 @@ class MemoryTransport(Transport):
         for channel in self._channels.values():
             if isinstance(channel, MemoryQueue):
                 channel.store.close()
-            elif isinstance(channel, MemoryStream):
-                channel.close()
             elif isinstance(channel, MemoryBus):
                 await channel.aclose()

@@ -10,6 +10,7 @@ import pytest
 from eip import Consumer, Message, clock
 from eip.errors import AddressRefused, ConfigurationError, InvalidMessage
 from eip.matching import EventPattern, FilterPolicy
+from eip.streams import GroupOptions
 from eip.transports.memory import MemoryTransport
 
 
@@ -23,7 +24,7 @@ async def drained(source, count: int = 10) -> list:
     """What a receiver gets at once, acknowledged."""
     got = []
     async with source.receiver() as receiver:
-        while taken := receiver.receive_nowait(count):
+        while taken := await receiver.receive(count, wait=0.001):
             got += [each.message.body for each in taken]
             assert not await receiver.ack(taken)
     return got
@@ -188,9 +189,9 @@ async def test_groups_read_a_stream_on_their_own_and_again(memory):
     await stream.send(Message("after", group_id="k"))
     assert await drained(first) == ["after"]
     assert await drained(second) == ["before", "after"]
-    first.seek("trim_horizon")
+    await first.seek("trim_horizon")
     assert await drained(first) == ["before", "after"]
-    first.seek(at)
+    await first.seek(at)
     assert await drained(first) == ["after"]
 
 
@@ -199,25 +200,37 @@ async def test_a_checkpoint_passes_nothing_that_is_not_done(memory):
     group = stream.group("g")
     await stream.send(*(Message(number, group_id=f"k{number}") for number in range(3)))
     async with group.receiver() as receiver:
-        taken = receiver.receive_nowait(3)
+        taken = await receiver.receive(3)
         assert not await receiver.ack(taken[1:])
-        assert group.checkpoints == [0]
+        (status,) = group.shards
+        assert (status.checkpoint.sequence, status.held) == ("0", 3)
         await asyncio.sleep(7)
         assert group.iterator_age == pytest.approx(7)
         assert not await receiver.ack(taken[:1])
-        assert group.checkpoints == [3]
+        (status,) = group.shards
+        assert (status.checkpoint.sequence, status.held) == ("3", 0)
         assert group.iterator_age == 0
+    assert [each.sequence for each in (await group.checkpoints()).values()] == ["3"]
 
 
 async def test_a_stream_is_bounded_and_says_what_a_slow_group_missed(memory):
     stream = memory.stream("clicks", shards=1, capacity=1500)
-    group = stream.group("g")
-    for batch in range(4):
-        await stream.send(*(Message(batch * 1000 + each, group_id=f"k{each}") for each in range(1000)))
-    got = await drained(group, 1000)
-    assert len(got) + group.skipped == 4000
-    assert got[:1000] == list(range(1000))
-    assert got[-1] == 3999
+    group = stream.group("g", options=GroupOptions(read_ahead=1000))
+    async with group.receiver(capacity=1000) as receiver:
+        got = []
+        for batch in range(4):
+            await stream.send(*(Message(batch * 1000 + each, group_id=f"k{each}") for each in range(1000)))
+            if batch == 0:
+                got += await receiver.receive(1000)
+        assert not await receiver.ack(got)
+        while taken := await receiver.receive(1000, wait=1.0):
+            got += taken
+            await receiver.ack(taken)
+        (status,) = group.shards
+        assert len(got) + status.missed == 4000
+        assert status.missed > 0
+        assert [each.message.body for each in got[:1000]] == list(range(1000))
+        assert got[-1].message.body == 3999
 
 
 async def test_channels_are_cheap_and_the_same_when_asked_for_again(memory):

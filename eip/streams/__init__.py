@@ -1,0 +1,38 @@
+"""Consuming partitioned logs as a group: leases, checkpoints, keyed order; the same for every log.
+
+A driver implements `Log` (what shards there are, and a cursor over each). Everything that makes workers a group is
+here: who reads which shard (`LeaseTable`, on any `eip.stores.Store`), how far its records are done (`Window`), handing
+over, resharding. A group is a `Source` for `eip.Consumer`, one message at a time, and for `BatchConsumer`.
+"""
+
+from eip.streams.batches import BatchConsumer as BatchConsumer
+from eip.streams.batches import BatchFailure as BatchFailure
+from eip.streams.group import StreamGroup as StreamGroup
+from eip.streams.group import ShardStatus as ShardStatus
+from eip.streams.leases import Lease as Lease
+from eip.streams.leases import LeaseTable as LeaseTable
+from eip.streams.log import Cursor as Cursor
+from eip.streams.log import Log as Log
+from eip.streams.log import Page as Page
+from eip.streams.log import Position as Position
+from eip.streams.log import Record as Record
+from eip.streams.log import Shard as Shard
+from eip.streams.log import Start as Start
+from eip.streams.options import GroupOptions as GroupOptions
+
+__all__ = [
+    "BatchConsumer",
+    "BatchFailure",
+    "Cursor",
+    "GroupOptions",
+    "Lease",
+    "LeaseTable",
+    "Log",
+    "Page",
+    "Position",
+    "Record",
+    "Shard",
+    "ShardStatus",
+    "Start",
+    "StreamGroup",
+]

@@ -1,0 +1,142 @@
+"""Leases: which worker of a group reads which shard, and how far the group is.
+
+A lease is a record of an `eip.stores.Store` under ``stream/group/shard``. Each write is conditional on the version read
+or written last, so a worker that lost a shard without knowing cannot move its checkpoint: the write is refused. No
+clocks are compared: a lease has expired when another worker saw it unchanged for the whole failover time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import orjson
+
+from eip import clock
+from eip.codec import load_json
+from eip.errors import StoreError
+from eip.stores.base import ABSENT, Store
+from eip.streams.log import HORIZON, Position, Shard
+
+__all__ = ["Beginning", "Lease", "LeaseTable"]
+
+_AT_ONCE: Final = 16
+"""Reads of the store under way at once."""
+_FORGET: Final = 400 * 86_400.0
+"""Seconds that the lease of an ended shard is kept: longer than any stream keeps its records."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A shard of a group: who reads it, and from where."""
+
+    shard: str
+    owner: str | None = None
+    position: Position = HORIZON
+    """Up to there every record is done."""
+    wanted_by: str | None = None
+    """The worker that asks its owner for it."""
+    epoch: int = 0
+    """How often it changed hands: a fencing token that only grows."""
+    ended: bool = False
+    """The shard was closed and all of it is done."""
+    version: str = ABSENT
+    """What the store calls the state that this is."""
+
+    def to_json(self) -> bytes:
+        """As it is stored."""
+        optional = {"owner": self.owner, "wanted_by": self.wanted_by, "ended": self.ended}
+        fields = {name: value for name, value in optional.items() if value}
+        return orjson.dumps({"position": self.position.to_json(), "epoch": self.epoch, **fields})
+
+    @staticmethod
+    def from_json(shard: str, raw: bytes, version: str) -> Lease:
+        """The inverse of `to_json`."""
+        fields = load_json(raw)
+        return Lease(
+            shard=shard,
+            owner=fields.get("owner"),
+            position=Position.from_json(fields["position"]),
+            wanted_by=fields.get("wanted_by"),
+            epoch=fields["epoch"],
+            ended=fields.get("ended", False),
+            version=version,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """What a group found when it was made: where it starts, and in which shards."""
+
+    position: Position
+    shards: frozenset[str]
+    """Those that there were; shards that come later are read from their oldest record."""
+    skipped: frozenset[str]
+    """Those that were closed already when a group began with the latest record."""
+
+    def of(self, shard: str) -> Position:
+        """Where the group begins in a shard."""
+        return self.position if shard in self.shards else HORIZON
+
+
+class LeaseTable:
+    """The leases of one group of one stream in a store."""
+
+    def __init__(self, store: Store, stream: str, group: str) -> None:
+        self._store = store
+        self._prefix = f"{stream}/{group}"
+
+    async def begin(self, position: Position, shards: Iterable[Shard], *, skip_closed: bool) -> Beginning:
+        """How the group begins: as the first of its workers found it, which is this one where there was none."""
+        known = list(shards)
+        skipped = [each.id for each in known if each.closed] if skip_closed else []
+        fields = {"position": position.to_json(), "shards": [each.id for each in known], "skipped": skipped}
+        await self._store.put(self._prefix, orjson.dumps(fields), version=ABSENT)
+        found = await self._store.get(self._prefix)
+        if found is None:
+            raise StoreError(f"the store lost the group {self._prefix}")
+        fields = load_json(found.value)
+        return Beginning(
+            position=Position.from_json(fields["position"]),
+            shards=frozenset(fields["shards"]),
+            skipped=frozenset(fields["skipped"]),
+        )
+
+    async def get(self, shard: str) -> Lease | None:
+        """The shard's lease, None where it was never taken."""
+        found = await self._store.get(self._key(shard))
+        return None if found is None else Lease.from_json(shard, found.value, found.version)
+
+    async def load(self, shards: Iterable[str]) -> dict[str, Lease]:
+        """The leases that there are of the shards."""
+        gate = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(shard: str) -> Lease | None:
+            async with gate:
+                return await self.get(shard)
+
+        found = await asyncio.gather(*map(one, shards))
+        return {each.shard: each for each in found if each is not None}
+
+    async def write(self, lease: Lease, **changes: Any) -> Lease | None:
+        """The lease changed and written; None where it is not any more what was read. Raises `StoreError`."""
+        changed = replace(lease, **changes)
+        forget = clock.now() + _FORGET if changed.ended else None
+        version = await self._store.put(
+            self._key(lease.shard), changed.to_json(), version=lease.version, expires_at=forget
+        )
+        return None if version is None else replace(changed, version=version)
+
+    async def reset(self, positions: Mapping[str, Position]) -> None:
+        """Put the shards to positions, whoever reads them: their owners lose them at their next write."""
+        for shard, position in positions.items():
+            while True:
+                lease = await self.get(shard) or Lease(shard=shard)
+                fresh = Lease(shard=shard, position=position, epoch=lease.epoch + 1, version=lease.version)
+                if await self.write(fresh) is not None:
+                    break
+
+    def _key(self, shard: str) -> str:
+        return f"{self._prefix}/{shard}"

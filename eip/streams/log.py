@@ -1,0 +1,151 @@
+"""What a driver implements for its stream to be read by groups: shards, and a cursor over each."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from eip.errors import ConfigurationError
+from eip.message import Message
+
+__all__ = ["HORIZON", "Cursor", "Log", "Page", "Position", "Record", "Shard", "Start", "place"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """A place in a shard, kept in leases; with nothing set the oldest record there is."""
+
+    sequence: str | None = None
+    """After the record of that sequence number,"""
+    part: int | None = None
+    """or, where that is an aggregate that is done in part, after that part of it."""
+    at: float | None = None
+    """At the first record that arrived at that time or later."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields that are set."""
+        fields = {"seq": self.sequence, "part": self.part, "at": self.at}
+        return {name: value for name, value in fields.items() if value is not None}
+
+    @staticmethod
+    def from_json(fields: Mapping[str, Any]) -> Position:
+        """The inverse of `to_json`."""
+        return Position(sequence=fields.get("seq"), part=fields.get("part"), at=fields.get("at"))
+
+
+HORIZON: Final = Position()
+"""The oldest record there is."""
+
+Start: TypeAlias = Literal["latest", "trim_horizon"] | float | datetime | Position
+"""Where a new group begins: with what comes, with the oldest there is, or at a time (seconds since the epoch).
+
+A position in a shard can be given where it means something in every shard, as in a stream that numbers all its records.
+"""
+
+
+def place(start: Start, latest: Callable[[], Position]) -> Position:
+    """The position of a start; raises `ConfigurationError` for anything else."""
+    match start:
+        case Position():
+            return start
+        case datetime() if start.tzinfo is not None:
+            return Position(at=start.timestamp())
+        case int() | float():
+            return Position(at=float(start))
+        case "trim_horizon":
+            return HORIZON
+        case "latest":
+            return latest()
+    raise ConfigurationError(f'a start is "latest", "trim_horizon" or a time with its zone, not {start!r}')
+
+
+class Shard(NamedTuple):
+    """A shard as its log describes it."""
+
+    id: str
+    parents: tuple[str, ...] = ()
+    """What it was split or merged from; they may be gone already."""
+    closed: bool = False
+    """Nothing is added to it any more, as it was split or merged."""
+    first_hash: int = 0
+    last_hash: int = (1 << 128) - 1
+    """Its range of hash keys: the records whose key's MD5 is in it."""
+
+
+class Record(NamedTuple):
+    """A record as read; its message is made when it is handed out."""
+
+    sequence: str
+    key: str
+    at: float
+    """When it arrived, seconds since the epoch."""
+    size: int
+    """Bytes of its data."""
+    payload: Any
+    """Whatever the log makes its message of."""
+    part: int = 0
+    """Its place in an aggregate."""
+    last: bool = True
+    """Whether it is the last of its sequence number: of an aggregate, or alone."""
+
+    @property
+    def position(self) -> Position:
+        """The position after it."""
+        return Position(sequence=self.sequence, part=None if self.last else self.part)
+
+
+class Page(NamedTuple):
+    """What one read brought."""
+
+    records: Sequence[Record]
+    behind: float = 0.0
+    """Seconds between the newest record of the shard and the end of this page."""
+    ended: bool = False
+    """Whether the shard is closed and this was its last page."""
+    missed: int = 0
+    """Records before it that fell out of the log unread, where that is known."""
+
+
+class Cursor(ABC):
+    """Reads one shard, from a position to its end."""
+
+    @abstractmethod
+    async def read(self, limit: int) -> Page:
+        """The next records, about ``limit`` at most; waits for as long as the service's rates ask for.
+
+        An empty page is no end. After an error the next call goes on where the last page ended. Cancelled, it loses
+        nothing that was not returned.
+        """
+
+    async def aclose(self) -> None:
+        """Let go of the connection, where there is one."""
+        return
+
+
+class Log(ABC):
+    """A partitioned log."""
+
+    name: str
+
+    @abstractmethod
+    async def shards(self) -> Sequence[Shard]:
+        """All shards that still have records or get them, closed ones included."""
+
+    @abstractmethod
+    def latest(self) -> Position:
+        """The place after which records come that are not there yet."""
+
+    def position(self, start: Start) -> Position:
+        """The place where a group begins that is made now."""
+        return place(start, self.latest)
+
+    @abstractmethod
+    def cursor(self, shard: str, position: Position, *, group: str) -> Cursor:
+        """A cursor of the group's over the shard, from a position on."""
+
+    @abstractmethod
+    def message(self, shard: str, record: Record) -> tuple[Message[Any], Exception | None]:
+        """The record as a message, and why it cannot be read where that is so."""
