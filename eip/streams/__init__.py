@@ -7,8 +7,8 @@ over, resharding. A group is a `Source` for `eip.Consumer`, one message at a tim
 
 from eip.streams.batches import BatchConsumer as BatchConsumer
 from eip.streams.batches import BatchFailure as BatchFailure
-from eip.streams.group import StreamGroup as StreamGroup
 from eip.streams.group import ShardStatus as ShardStatus
+from eip.streams.group import StreamGroup as StreamGroup
 from eip.streams.leases import Lease as Lease
 from eip.streams.leases import LeaseTable as LeaseTable
 from eip.streams.log import Cursor as Cursor

@@ -50,9 +50,9 @@ class BatchConsumer:
     """Runs a handler over the batches of a group's shards until stopped.
 
     Partition keys are spread over ``parallelization`` lanes of their shard; a lane has one batch at a time, so that the
-    order of each key is kept; with one lane, the shard's. A batch that fails is cut in halves, down to the record that fails;
-    what comes after it in its lane waits, until it succeeds or is put aside. Records are counted as done one by one, so
-    what was done is not done again.
+    order of each key is kept; with one lane, the shard's. A batch that fails is cut in halves, down to the record that
+    fails; what comes after it in its lane waits, until it succeeds or is put aside. Records are counted as done one by
+    one, so that what was done is not done again.
 
     Args:
         group: what is read.
