@@ -38,6 +38,7 @@ __all__ = [
     "Resource",
     "Rule",
     "Step",
+    "Stream",
     "Subscription",
     "Target",
     "Topic",
@@ -217,6 +218,28 @@ class Rule:
         return None if pushed.pushed is None else EventPattern(pushed.pushed)
 
 
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A stream.
+
+    Args:
+        name: of the stream.
+        shards: how many it has; None: as many as it needs, which the service decides ("on demand").
+        retention: how long records are kept, from 24 hours to 365 days, in whole hours.
+    """
+
+    name: str
+    shards: int | None = 1
+    retention: timedelta = timedelta(hours=24)
+
+    def __post_init__(self) -> None:
+        """Refuse what no service takes."""
+        if self.shards is not None and self.shards < 1:
+            raise ConfigurationError("a stream has at least one shard")
+        if not timedelta(hours=24) <= self.retention <= timedelta(days=365) or self.retention % timedelta(hours=1):
+            raise ConfigurationError("a stream's retention is 24 hours to 365 days, in whole hours")
+
+
 async def archive_step(archives: Archives, declared: Archive, *, apply: bool) -> Step:
     """The step for an archive, on any transport that has archives."""
     try:
@@ -241,7 +264,7 @@ def own_queue(bus: str, rule: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", f"{bus}-{rule}")
 
 
-Resource: TypeAlias = Queue | Topic | Subscription | Bus | Rule | Archive
+Resource: TypeAlias = Queue | Stream | Topic | Subscription | Bus | Rule | Archive
 """In the order in which they are made: each after what it refers to."""
 
 
@@ -359,7 +382,7 @@ def _check_deduplication(name: str, *, by_content: bool) -> None:
 
 
 def _in_order(resources: Iterable[Resource]) -> Iterator[Resource]:
-    """Dead-letter queues, queues, topics, subscriptions, buses, rules, archives."""
+    """Dead-letter queues, queues, streams, topics, subscriptions, buses, rules, archives."""
     declared: dict[type, dict[Any, Any]] = {kind: {} for kind in get_args(Resource)}
     for each in resources:
         _once(declared[type(each)], _key(each), each)

@@ -43,18 +43,21 @@ def dump_record(message: Message[Any]) -> bytes:
     return b"".join((_OPENING, orjson.dumps(fields), b',"body":', body, b"}"))
 
 
-def load_record(data: bytes, **known: Any) -> tuple[Message[Any], Exception | None]:
+def load_record(data: bytes, *, key: str, **known: Any) -> tuple[Message[Any], Exception | None]:
     """The message of a record's data, and why its envelope cannot be read where that is so.
 
-    ``known`` are the constructor's keywords that the record itself tells (id, group, time of arrival); the envelope's
-    take precedence.
+    Its partition key is the message's group, or its id where it was sent without one. ``known`` are the constructor's
+    keywords that the record itself tells (id, time of arrival); the envelope's take precedence.
     """
+    known["group_id"] = key
     if not data.startswith(_OPENING):
         return Message.received(data, **known), None
     try:
         text = data.decode()
         fields, end = _decode_at(text, len(_OPENING))
         envelope = parse_envelope(fields)
+        if envelope.get("id") == key:
+            envelope["group_id"] = None
         if "attrs" in fields:
             envelope["attributes"] = load_attributes(fields["attrs"])
         if "headers" in envelope:

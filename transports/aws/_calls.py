@@ -40,7 +40,7 @@ from eip.errors import (
 from eip.metering import Meter
 from eip.retry import Backoff
 
-__all__ = ["Calls", "Measure", "entry_error", "error_of"]
+__all__ = ["Calls", "IteratorExpired", "Measure", "entry_error", "error_of"]
 
 _RETRY: Final = Backoff(base=0.1, cap=5.0)
 _ATTEMPTS: Final = 8
@@ -49,7 +49,13 @@ _DEADLINE: Final = 20.0
 _POLL_DEADLINE: Final = 30.0
 """The same of a long poll, which takes 20."""
 
+
+class IteratorExpired(TransportError):
+    """The shard iterator is older than five minutes."""
+
+
 _CODES: Final[dict[type[EipError], str]] = {
+    IteratorExpired: "ExpiredIteratorException",
     Throttled: """
         Throttling ThrottlingException ThrottledException RequestThrottled RequestThrottledException SlowDown
         TooManyRequestsException ProvisionedThroughputExceededException RequestLimitExceeded LimitExceededException
@@ -129,7 +135,7 @@ class Calls:
         if not self.region:
             raise ConfigurationError("no region: give AwsTransport(region=...), or set AWS_REGION")
         self._endpoint_url = endpoint_url
-        self._meter = meter
+        self.meter = meter
         self._config = Config(
             retries={"total_max_attempts": 1},  # retried here, where order and deduplication are known
             max_pool_connections=connections,
@@ -178,10 +184,10 @@ class Calls:
                     raise
                 await asyncio.sleep(delay)
             else:
-                if self._meter is not None:
+                if self.meter is not None:
                     if measure is not None:
                         messages, size, units = measure(answer)
-                    self._meter.record(
+                    self.meter.record(
                         _BILLED_AS.get(service, service),
                         channel,
                         operation,

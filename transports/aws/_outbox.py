@@ -67,12 +67,21 @@ class Outbox:
         call: one call of the service, not retried.
         limits: entries and bytes of a call.
         linger: seconds that a call may wait until it is full; 0: none.
+        attempts: how often an entry is tried.
+        per_group: most entries of a group in one call; None: any number.
     """
 
     def __init__(
-        self, call: Callable[[Sequence[Entry]], Awaitable[Sequence[Outcome]]], limits: Limits, *, linger: float = 0.0
+        self,
+        call: Callable[[Sequence[Entry]], Awaitable[Sequence[Outcome]]],
+        limits: Limits,
+        *,
+        linger: float = 0.0,
+        attempts: int = _ATTEMPTS,
+        per_group: int | None = None,
     ) -> None:
-        self._call, self._linger = call, linger
+        self._call, self._linger, self._attempts = call, linger, attempts
+        self._per_group = per_group or _MOST_PENDING
         self._entries = limits.batch_entries or 1
         self._bytes = limits.batch_bytes or 1 << 62
         self._lanes: dict[str | None, deque[Entry]] = {}
@@ -186,7 +195,9 @@ class Outbox:
         while self._open:
             group = self._open[0]
             lane = self._lanes[group]
-            while lane and len(batch) < self._entries and (not batch or size + lane[0].size <= self._bytes):
+            share = len(batch) + (len(lane) if group is None else self._per_group)
+            most = min(self._entries, share)
+            while lane and len(batch) < most and (not batch or size + lane[0].size <= self._bytes):
                 entry = lane.popleft()
                 batch.append(entry)
                 size += entry.size
@@ -199,7 +210,7 @@ class Outbox:
             elif not lane:
                 self._open.popleft()
                 del self._lanes[None]
-            if lane:
+            if lane and len(batch) < share:
                 break
         self._pending -= len(batch)
         self._pending_bytes -= size
@@ -248,7 +259,7 @@ class Outbox:
                 error.__cause__ = outcome
                 entry.ticket.settle(entry, error)
                 continue
-            elif transient and entry.attempt < _ATTEMPTS:
+            elif transient and entry.attempt < self._attempts:
                 again.append(entry)
                 continue
             entry.ticket.settle(entry, outcome)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from eip.errors import ChannelNotFound
 from eip.matching.pushdown import push_down
-from eip.topology import Archive, Bus, Queue, Resource, Rule, Step, Subscription, Topic, archive_step
+from eip.topology import Archive, Bus, Queue, Resource, Rule, Step, Stream, Subscription, Topic, archive_step
 from eip.transports.aws import _provision_events as events
 from eip.transports.aws._settings import differences, let_send, said
+from eip.transports.aws.kinesis.provision import provision_stream
 
 if TYPE_CHECKING:
     from eip.transports.aws.transport import AwsTransport
@@ -29,6 +30,8 @@ async def provision(aws: AwsTransport, resource: Resource, *, apply: bool) -> It
             return [await _topic(aws, resource, apply=apply)]
         case Subscription():
             return [await _subscription(aws, resource, apply=apply)]
+        case Stream():
+            return [await provision_stream(aws, resource, apply=apply)]
         case Bus():
             return [await events.bus(aws, resource, apply=apply)]
         case Rule():

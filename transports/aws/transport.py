@@ -16,6 +16,8 @@ from eip.topology import Bus, Resource, Step, Topic
 from eip.transports.aws._calls import Calls
 from eip.transports.aws._provision import provision, undeclared
 from eip.transports.aws.eventbridge import EventBridgeBus
+from eip.transports.aws.kinesis.rates import ReadRate, ReadRates
+from eip.transports.aws.kinesis.stream import HashKey, KinesisStream
 from eip.transports.aws.sns import SnsTopic
 from eip.transports.aws.sqs import SqsQueue
 
@@ -23,18 +25,19 @@ __all__ = ["AwsTransport"]
 
 _ARN: Final = re.compile(r"arn:(aws[a-z-]*):(sqs|sns):([a-z0-9-]+):([0-9]{12}):([A-Za-z0-9_-]{1,251}(?:\.fifo)?)")
 _BUS_ARN: Final = re.compile(r"arn:(aws[a-z-]*):events:([a-z0-9-]+):([0-9]{12}):event-bus/([A-Za-z0-9._/-]{1,256})")
-_BUS_NAME: Final = re.compile(r"[A-Za-z0-9._/-]{1,256}")
+_BUS_STREAM_ARN: Final = re.compile(r"arn:(aws[a-z-]*):kinesis:([a-z0-9-]+):([0-9]{12}):stream/([A-Za-z0-9_.-]{1,128})")
+_NAME: Final = re.compile(r"[A-Za-z0-9._/-]{1,256}")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,251}(?:\.fifo)?")
 _MOST_RESOLVED: Final = 1000
 """Channels known only by addresses that strangers named."""
 _CLOSE: Final = 20.0
 """Seconds that what was accepted for sending is given at the end."""
 
-_Channel: TypeAlias = SqsQueue | SnsTopic | EventBridgeBus
+_Channel: TypeAlias = SqsQueue | SnsTopic | EventBridgeBus | KinesisStream
 
 
 class AwsTransport(Transport):
-    """Queues on SQS, topics on SNS and buses on EventBridge; use it with ``async with``.
+    """Queues on SQS, topics on SNS, buses on EventBridge, streams on Kinesis; use it with ``async with``.
 
     Credentials come from the SDK's ordinary chain. Channels must exist: declare them with `eip.topology`.
 
@@ -49,7 +52,7 @@ class AwsTransport(Transport):
         meter: is told of every call, see `eip.metering`.
     """
 
-    kinds = ("queue", "topic", "bus")
+    kinds = ("queue", "topic", "bus", "stream")
 
     def __init__(
         self,
@@ -74,6 +77,8 @@ class AwsTransport(Transport):
         self._queues: dict[str, SqsQueue] = {}
         self._topics: dict[str, SnsTopic] = {}
         self._buses: dict[str, EventBridgeBus] = {}
+        self._streams: dict[tuple[str, bool, HashKey | None], KinesisStream] = {}
+        self._reads: dict[str, ReadRates] = {}
         self._resolved: dict[str, _Channel] = {}
 
     @property
@@ -135,6 +140,44 @@ class AwsTransport(Transport):
             self._buses[address] = EventBridgeBus(self, address, linger=self._linger)
         return self._buses[address]
 
+    def stream(
+        self, name: str, *, aggregate: bool = False, hash_key: HashKey | None = None, reads: ReadRate | None = None
+    ) -> KinesisStream:
+        """The stream of that name or ARN.
+
+        Args:
+            name: or ARN.
+            aggregate: put many messages as one record, in the format of Amazon's producer library: cheaper and faster,
+                for consumers that take it apart, as ours do.
+            hash_key: chooses a message's explicit hash key, and so its shard.
+            reads: how fast its shards are polled, by all groups of this transport together; counts at the first call.
+        """
+        address = name if name.startswith("arn:") else self._own_streams + name
+        if not _STREAM_ARN.fullmatch(address):
+            raise ConfigurationError(f"{name!r} is no name of a stream: letters, digits, and ._-")
+        rates = self._reads.setdefault(address, ReadRates(reads or ReadRate()))
+        if reads is not None and reads != rates.rate:
+            raise ConfigurationError(f"stream {name} is read at another rate already")
+        key = (address, aggregate, hash_key)
+        if key not in self._streams:
+            self._streams[key] = self._stream(address, rates, aggregate=aggregate, hash_key=hash_key)
+        return self._streams[key]
+
+    def _stream(self, address: str, rates: ReadRates | None = None, **options: Any) -> KinesisStream:
+        own = address.startswith(self._own_streams)
+        return KinesisStream(
+            self, address, own=own, rates=rates or ReadRates(ReadRate()), linger=self._linger, **options
+        )
+
+    @property
+    def _own_streams(self) -> str:
+        return f"arn:{self.partition}:kinesis:{self.region}:{self.account}:stream/"
+
+    def report(self, service: str, channel: str, operation: str, *, messages: int, size: int) -> None:
+        """Tell the meter of messages that came without a call, as a service pushes them."""
+        if self._calls.meter is not None:
+            self._calls.meter.record(service, channel, operation, messages=messages, size=size, units=0, calls=0)
+
     def events_arn(self, kind: str, name: str) -> str:
         """The ARN of a bus (``event-bus``), an ``archive`` or a ``rule`` in this account and region."""
         return f"arn:{self.partition}:events:{self.region}:{self.account}:{kind}/{name}"
@@ -144,7 +187,7 @@ class AwsTransport(Transport):
         return self.events_arn("rule", name if bus == "default" else f"{bus}/{name}")
 
     def resolve(self, address: str) -> Sender:
-        """The queue, topic or bus of an ARN in this partition and region."""
+        """The queue, topic, bus or stream of an ARN in this partition and region."""
         known = self._queues.get(address) or self._topics.get(address) or self._buses.get(address)
         if known is not None:
             return known
@@ -158,9 +201,12 @@ class AwsTransport(Transport):
         found = _BUS_ARN.fullmatch(address)
         if found is not None and (found[1], found[2]) == (self.partition, self.region):
             return EventBridgeBus(self, address, linger=self._linger)
+        found = _STREAM_ARN.fullmatch(address)
+        if found is not None and (found[1], found[2]) == (self.partition, self.region):
+            return self._stream(address, aggregate=False, hash_key=None)
         found = _ARN.fullmatch(address)
         if found is None or (found[1], found[3]) != (self.partition, self.region):
-            raise AddressRefused(address, reason="no ARN of a queue, topic or bus in this region")
+            raise AddressRefused(address, reason="no ARN of a queue, topic, bus or stream in this region")
         made = SqsQueue if found[2] == "sqs" else SnsTopic
         return made(self, address, linger=self._linger)
 
@@ -182,6 +228,7 @@ class AwsTransport(Transport):
             *self._queues.values(),
             *self._topics.values(),
             *self._buses.values(),
+            *self._streams.values(),
             *self._resolved.values(),
         ]
         try:

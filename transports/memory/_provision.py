@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from eip.topology import Action, Archive, Bus, Queue, Resource, Rule, Step, Subscription, Topic, archive_step
+from eip.topology import Action, Archive, Bus, Queue, Resource, Rule, Step, Stream, Subscription, Topic, archive_step
 
 if TYPE_CHECKING:
     from eip.transports.memory.transport import MemoryTransport
@@ -21,6 +21,8 @@ async def provision(memory: MemoryTransport, resource: Resource, *, apply: bool)
             return [_queue(memory, resource, apply=apply)]
         case Topic():
             return [_topic(memory, resource, apply=apply)]
+        case Stream():
+            return [_stream(memory, resource, apply=apply)]
         case Bus():
             return [_bus(memory, resource, apply=apply)]
         case Subscription():
@@ -29,6 +31,21 @@ async def provision(memory: MemoryTransport, resource: Resource, *, apply: bool)
             return _rule(memory, resource, apply=apply)
         case Archive():
             return [await _archive(memory, resource, apply=apply)]
+
+
+def _stream(memory: MemoryTransport, declared: Stream, *, apply: bool) -> Step:
+    """Made with its shards; how long it keeps records is bounded by their number, so retention is not looked at."""
+    if not memory.knows("stream", declared.name):
+        if apply:
+            memory.stream(declared.name, **({} if declared.shards is None else {"shards": declared.shards}))
+        return Step("create", "stream", declared.name)
+    stream = memory.stream(declared.name)
+    before = stream.open_shards
+    if declared.shards in (None, before):
+        return Step("same", "stream", declared.name)
+    if apply:
+        stream.reshard(declared.shards)
+    return Step("change", "stream", declared.name, f"shards: {before} -> {declared.shards}")
 
 
 def _bus(memory: MemoryTransport, declared: Bus, *, apply: bool) -> Step:

@@ -100,6 +100,11 @@ class MemoryStream(Stream):
         """All its shards, the closed ones included, in the order they were made."""
         return tuple(shard.about for shard in self._shards.values())
 
+    @property
+    def open_shards(self) -> int:
+        """How many shards records go to."""
+        return len(self._open)
+
     def shard_of(self, key: str) -> str:
         """The id of the open shard of a key: by its MD5, as Kinesis does."""
         return self._of(key).about.id
@@ -146,7 +151,12 @@ class MemoryStream(Stream):
             log = _MemoryLog(self)
             begin = log.position(start)
             self._groups[name] = StreamGroup(
-                log, name, leases=leases or self._leases, start=begin, options=options, dead_letters=dead_letters
+                log,
+                name,
+                leases=self._leases if leases is None else leases,
+                start=begin,
+                options=options,
+                dead_letters=dead_letters,
             )
         return self._groups[name]
 
@@ -164,6 +174,14 @@ class MemoryStream(Stream):
             raise ConfigurationError("only shards whose hash keys adjoin are merged")
         (merged,) = self._reshard(logs, [(logs[0].about.first_hash, logs[1].about.last_hash)])
         return merged
+
+    def reshard(self, shards: int) -> None:
+        """Split the widest shards, or merge the narrowest neighbours, until so many are open."""
+        while len(self._open) < shards:
+            self.split(max(self._open, key=_width).about.id)
+        while len(self._open) > max(shards, 1):
+            left, right = min(pairwise(self._open), key=lambda pair: _width(pair[0]) + _width(pair[1]))
+            self.merge(left.about.id, right.about.id)
 
     def _reshard(self, parents: Sequence[_Shard], ranges: Sequence[tuple[int, int]]) -> list[str]:
         ids = tuple(log.about.id for log in parents)
@@ -192,6 +210,10 @@ class MemoryStream(Stream):
 
     def __repr__(self) -> str:
         return f"<MemoryStream {self.name} shards={len(self._open)} groups={len(self._groups)}>"
+
+
+def _width(shard: _Shard) -> int:
+    return shard.about.last_hash - shard.about.first_hash
 
 
 class _MemoryLog(Log):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from eip.message import Message
+import asyncio
+
+from eip.consumer import Consumer
+from eip.message import Message, SequenceInfo
 from eip.testing.conformance.harness import Cases, Harness, bodies
 
 __all__ = ["BusCases", "StreamCases", "TopicCases"]
@@ -89,3 +92,87 @@ class StreamCases(Cases):
                 for key, number in bodies(await harness.take_and_ack(receiver, 15)):
                     seen.setdefault(key, []).append(number)
             assert seen == {key: list(range(5)) for key in "abc"}
+
+    async def test_a_group_goes_on_where_it_was(self, harness: Harness) -> None:
+        """What was acknowledged does not come to the next worker of the group; what was not does."""
+        self.needs("stream")
+        stream = await harness.stream()
+        group = await harness.group(stream, "one")
+        await stream.send(*(Message(number, group_id="k") for number in range(4)))
+        async with group.receiver() as first:
+            await harness.take_and_ack(first, 2)
+            (left,) = await harness.take(first)
+            assert left.message.body == 2
+        await stream.send(Message(4, group_id="k"))
+        async with group.receiver() as second:
+            assert bodies(await harness.take_and_ack(second, 3)) == [2, 3, 4]
+            await harness.assert_quiet(second)
+
+    async def test_a_key_is_held_back_by_its_first_message_and_no_other(self, harness: Harness) -> None:
+        """While a message is out, nothing of its key comes; given back it is first, with its receive count raised."""
+        self.needs("stream")
+        stream = await harness.stream()
+        group = await harness.group(stream, "one")
+        await stream.send(Message("a1", group_id="a"), Message("a2", group_id="a"), Message("b1", group_id="b"))
+        async with group.receiver() as receiver:
+            taken = {each.message.body: each for each in await harness.take(receiver, 2)}
+            assert set(taken) == {"a1", "b1"}
+            await harness.assert_quiet(receiver)
+            await taken["a1"].nack(delay=0.1)
+            (again,) = await harness.take(receiver)
+            assert (again.message.body, again.receive_count) == ("a1", 2)
+            await again.ack()
+            assert bodies(await harness.take_and_ack(receiver)) == ["a2"]
+
+    async def test_the_whole_envelope_arrives(self, harness: Harness) -> None:
+        """Every field of the envelope, attributes with their types, and any JSON body."""
+        self.needs("stream")
+        stream = await harness.stream()
+        group = await harness.group(stream, "one")
+        sent = Message(
+            {"text": "ä", "eip": 1},
+            type="Said",
+            source="test",
+            correlation_id="c",
+            return_address="memory:queue/r",
+            group_id="k",
+            sequence=SequenceInfo("s", 0, 2),
+            expires_at=4e9,
+            attributes={"flag": True, "ratio": 0.5, "raw": b"\x00", "tags": ["x", 1]},
+            headers={"hop": "1"},
+        )
+        await stream.send(sent, Message([1, "two"], group_id="k"), Message("text", group_id="k"), Message({}))
+        async with group.receiver() as receiver:
+            got = await harness.take_and_ack(receiver, 4)
+        (first,) = [each for each in got if each.id == sent.id]
+        kept = {name: first.headers[name] for name in sent.headers}
+        assert first.replace(headers=kept) == sent
+        rest = [each for each in got if each.id != sent.id]
+        assert sorted(map(repr, bodies(rest))) == ["'text'", "[1, 'two']", "{}"]
+        assert [each.group_id for each in rest if each.body == {}] == [None]
+
+    async def test_workers_share_the_shards_of_a_group(self, harness: Harness) -> None:
+        """Several workers handle each message once between them, each key in order."""
+        self.needs("stream")
+        stream = await harness.stream()
+        group = await harness.group(stream, "one")
+        await stream.send(*(Message(number, group_id=f"k{number % 7}") for number in range(140)))
+        seen: list[tuple[str, int]] = []
+        done = asyncio.Event()
+
+        async def handle(message: Message) -> None:
+            seen.append((message.group_id or "", message.body))
+            if len(seen) == 140:
+                done.set()
+
+        consumers = [Consumer(group, handle) for _ in range(3)]
+        async with asyncio.TaskGroup() as tasks:
+            for consumer in consumers:
+                tasks.create_task(consumer.run())
+            async with asyncio.timeout(harness.patience):
+                await done.wait()
+            await asyncio.gather(*(consumer.stop() for consumer in consumers))
+        assert len(seen) == 140
+        for key in {key for key, _ in seen}:
+            numbers = [number for each, number in seen if each == key]
+            assert numbers == sorted(numbers)

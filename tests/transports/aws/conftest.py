@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eip.testing.conformance import Harness
-from eip.topology import Bus, Queue, Rule, Subscription, Topic, Topology
+from eip.topology import Bus, Queue, Rule, Stream, Subscription, Topic, Topology
 from eip.transports.aws import AwsTransport
 
 
@@ -52,6 +52,14 @@ class AwsHarness(Harness):
     async def rule(self, bus, name, *, pattern=None):
         await Topology(Bus(bus.name), Rule(bus.name, name, pattern)).apply(self.transport)
         return bus.subscription(name)
+
+    async def stream(self):
+        name = self.fresh("stream")
+        await Topology(Stream(name, shards=3)).apply(self.transport)
+        return self.transport.stream(name)
+
+    async def group(self, stream, name):
+        return stream.group(name, start="trim_horizon")  # its leases are in DynamoDB
 
     async def send_raw(self, queue, raw):
         sqs = self._moto.client("sqs")

@@ -1,4 +1,4 @@
-"""SQS, SNS and EventBridge, put through the conformance suite against moto's server."""
+"""SQS, SNS, EventBridge and Kinesis, put through the conformance suite against moto's server."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class TestAws(Conformance):
     guarantees = Guarantees(
         topic=True,
         bus=True,
+        stream=True,
         groups=True,
         deduplication=True,
         fifo_topics=True,

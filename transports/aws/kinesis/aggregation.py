@@ -1,0 +1,184 @@
+"""The record format of Amazon's Kinesis Producer Library: many user records in one, read and written without protobuf.
+
+    magic (4 bytes)  |  protobuf AggregatedRecord  |  MD5 of the protobuf (16 bytes)
+
+    message AggregatedRecord { repeated string partition_key_table = 1; repeated string explicit_hash_key_table = 2;
+                               repeated Record records = 3; }
+    message Record { required uint64 partition_key_index = 1; optional uint64 explicit_hash_key_index = 2;
+                     required bytes data = 3; repeated Tag tags = 4; }
+
+Source: aggregation-format.md of awslabs/amazon-kinesis-producer.
+"""
+
+from __future__ import annotations
+
+from hashlib import md5
+from typing import Final, NamedTuple
+
+__all__ = ["MAGIC", "Aggregate", "UserRecord", "deaggregate"]
+
+MAGIC: Final = b"\xf3\x89\x9a\xc2"
+_DIGEST: Final = 16
+_KEY, _HASH, _RECORD = 0x0A, 0x12, 0x1A  # fields 1 to 3, each with a length
+_KEY_INDEX, _HASH_INDEX, _DATA = 0x08, 0x10, 0x1A
+_LONGEST_VARINT: Final = 10
+
+
+class UserRecord(NamedTuple):
+    """A record inside an aggregate."""
+
+    key: str
+    hash_key: str | None
+    data: bytes
+
+
+def deaggregate(data: bytes) -> list[UserRecord] | None:
+    """The user records of an aggregate, in order; None for data that is none: without magic, damaged, or not so made.
+
+    What looks like an aggregate and is not one is an ordinary record, as for Amazon's own consumers.
+    """
+    if not data.startswith(MAGIC) or len(data) < len(MAGIC) + _DIGEST:
+        return None
+    body = data[len(MAGIC) : -_DIGEST]
+    if md5(body, usedforsecurity=False).digest() != data[-_DIGEST:]:
+        return None
+    try:
+        return _records(body)
+    except (IndexError, ValueError):
+        return None
+
+
+def _records(body: bytes) -> list[UserRecord]:
+    keys: list[str] = []
+    hashes: list[str] = []
+    found: list[UserRecord] = []
+    place, end = 0, len(body)
+    while place < end:
+        tag = body[place]
+        if tag not in (_KEY, _HASH, _RECORD):
+            place = _skip(body, place)
+            continue
+        size = body[place + 1]
+        place += 2
+        if size & 0x80:
+            size, place = _varint(body, place - 1)
+        stop = place + size
+        if stop > end:
+            raise ValueError("cut short")
+        if tag == _RECORD:
+            found.append(_record(body, place, stop, keys, hashes))
+        elif tag == _KEY:
+            keys.append(body[place:stop].decode())
+        else:
+            hashes.append(body[place:stop].decode())
+        place = stop
+    return found
+
+
+def _record(body: bytes, place: int, stop: int, keys: list[str], hashes: list[str]) -> UserRecord:
+    key: str | None = None
+    hash_key: str | None = None
+    data: bytes | None = None
+    while place < stop:
+        tag = body[place]
+        if tag not in (_KEY_INDEX, _HASH_INDEX, _DATA):
+            place = _skip(body, place)
+            continue
+        number = body[place + 1]
+        place += 2
+        if number & 0x80:
+            number, place = _varint(body, place - 1)
+        if tag == _DATA:
+            data = body[place : place + number]
+            place += number
+        elif tag == _KEY_INDEX:
+            key = keys[number]
+        else:
+            hash_key = hashes[number]
+    if key is None or data is None or place != stop:
+        raise ValueError("a user record lacks a field, or is cut short")
+    return UserRecord(key, hash_key, data)
+
+
+def _varint(body: bytes, place: int) -> tuple[int, int]:
+    """The number there, and the place after it."""
+    number = 0
+    for count in range(_LONGEST_VARINT):
+        byte = body[place + count]
+        number |= (byte & 0x7F) << 7 * count
+        if byte < 0x80:
+            return number, place + count + 1
+    raise ValueError("a number without end")
+
+
+def _skip(body: bytes, place: int) -> int:
+    """The place after a field that is not ours (tags, and what newer versions may have)."""
+    tag, place = _varint(body, place)
+    kind = tag & 0x07
+    if kind == 0:
+        return _varint(body, place)[1]
+    if kind == 2:
+        size, place = _varint(body, place)
+        return place + size
+    if kind in (1, 5):
+        return place + (8 if kind == 1 else 4)
+    raise ValueError("a field of an unknown kind")
+
+
+class Aggregate:
+    """User records on their way into one record, up to ``limit`` bytes of it, its partition key included."""
+
+    __slots__ = ("_hash_indices", "_key_indices", "_keys", "_limit", "_records", "count", "size")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._key_indices: dict[str, int] = {}
+        self._hash_indices: dict[str, int] = {}
+        self._keys: list[bytes] = []
+        self._records: list[bytes] = []
+        self.count = 0
+        self.size = len(MAGIC) + _DIGEST
+        """Bytes of what `encode` would give now."""
+
+    def add(self, key: str, hash_key: str | None, data: bytes) -> bool:
+        """Take the record in; False, and nothing is changed, where it would not fit."""
+        index = self._key_indices.get(key)
+        tables = [] if index is not None else [_field(_KEY, key.encode())]
+        inner = b"\x08" + _number(len(self._key_indices) if index is None else index)
+        if hash_key is not None:
+            place = self._hash_indices.get(hash_key)
+            if place is None:
+                tables.append(_field(_HASH, hash_key.encode()))
+            inner += b"\x10" + _number(len(self._hash_indices) if place is None else place)
+        record = _field(_RECORD, b"".join((inner, b"\x1a", _number(len(data)), data)))
+        size = len(record) + sum(map(len, tables))
+        if self.count and self.size + size > self._limit:
+            return False
+        self._key_indices.setdefault(key, len(self._key_indices))
+        if hash_key is not None:
+            self._hash_indices.setdefault(hash_key, len(self._hash_indices))
+        self._keys += tables
+        self._records.append(record)
+        self.count += 1
+        self.size += size
+        return True
+
+    def encode(self) -> bytes:
+        """The aggregate's data."""
+        body = b"".join((*self._keys, *self._records))
+        return MAGIC + body + md5(body, usedforsecurity=False).digest()
+
+
+def _field(tag: int, value: bytes) -> bytes:
+    return b"".join((bytes((tag,)), _number(len(value)), value))
+
+
+def _number(value: int) -> bytes:
+    if value < 0x80:
+        return bytes((value,))
+    parts = bytearray()
+    while value >= 0x80:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)

@@ -1,0 +1,142 @@
+"""A stream as its groups read it: shards, and polling by GetRecords."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from eip import clock
+from eip.errors import Throttled
+from eip.message import Message
+from eip.streams import Cursor, Log, Page, Position, Record, Shard
+from eip.streams.records import load_record
+from eip.transports.aws._calls import IteratorExpired
+from eip.transports.aws.kinesis.fan_out import FanOutCursor
+from eip.transports.aws.kinesis.reading import records_of, starting_at
+
+if TYPE_CHECKING:
+    from eip.transports.aws.kinesis.stream import KinesisStream
+
+__all__ = ["KinesisLog", "list_shards"]
+
+_MOST: Final = 10_000
+"""Records of a GetRecords."""
+
+
+class KinesisLog(Log):
+    """The log of a stream; ``fan_out``: each group is a registered consumer with its own throughput."""
+
+    def __init__(self, stream: KinesisStream, *, fan_out: bool) -> None:
+        self.name, self._stream, self._fan_out = stream.name, stream, fan_out
+
+    async def shards(self) -> Sequence[Shard]:
+        """See `Log.shards`."""
+        return await list_shards(self._stream)
+
+    def latest(self) -> Position:
+        """Now, by this machine's clock: so whoever reads on after a crash begins at the same record.
+
+        In whole milliseconds, as the service notes arrivals.
+        """
+        return Position(at=math.floor(clock.now() * 1000) / 1000)
+
+    def cursor(self, shard: str, position: Position, *, group: str) -> Cursor:
+        """See `Log.cursor`."""
+        if self._fan_out:
+            return FanOutCursor(self._stream, shard, position, group=group)
+        return PollingCursor(self._stream, shard, position, group=group)
+
+    def message(self, shard: str, record: Record) -> tuple[Message[Any], Exception | None]:
+        """See `Log.message`."""
+        alone = record.last and not record.part
+        where = {"shard": shard, "sequence-number": record.sequence}
+        if not alone:
+            where["sub-sequence-number"] = str(record.part)
+        return load_record(
+            record.payload,
+            key=record.key,
+            id=f"{shard}:{record.sequence}" if alone else f"{shard}:{record.sequence}:{record.part}",
+            created_at=record.at,
+            headers=where,
+        )
+
+
+class PollingCursor(Cursor):
+    """Polls a shard within its rates: at once while there is more, ever more slowly while nothing comes."""
+
+    def __init__(self, stream: KinesisStream, shard: str, position: Position, *, group: str) -> None:
+        self._stream, self._shard, self._position = stream, shard, position
+        self._channel = f"{stream.name}/{group}"
+        self._budget = stream.rates.of(shard)
+        self._iterator: str | None = None
+        self._pause = 0.0
+
+    async def read(self, limit: int) -> Page:
+        """See `Cursor.read`."""
+        if self._pause:
+            await asyncio.sleep(self._pause)
+        if self._iterator is None:
+            self._iterator = await self._locate()
+        await self._budget.wait()
+        try:
+            answer = await self._stream.call(
+                "GetRecords",
+                named=False,
+                channel=self._channel,
+                ShardIterator=self._iterator,
+                Limit=max(1, min(limit, _MOST)),
+                measure=_received,
+                retry=False,
+            )
+        except IteratorExpired:
+            self._iterator = None  # five minutes old, as nothing was read for so long; found again by the position
+            return Page(())
+        except Throttled:
+            self._budget.throttled()
+            return Page(())
+        return self._page(answer)
+
+    def _page(self, answer: Mapping[str, Any]) -> Page:
+        """What came, all noted in one step."""
+        received = answer["Records"]
+        self._budget.spend(sum(len(each["Data"]) for each in received))
+        records = list(records_of(received, self._position))
+        if received:
+            self._position = Position(sequence=received[-1]["SequenceNumber"])
+        self._iterator = answer.get("NextShardIterator")
+        behind = answer.get("MillisBehindLatest", 0) / 1000
+        rate = self._stream.rates.rate
+        self._pause = 0.0 if received or behind else min(max(2 * self._pause, 1 / rate.calls), rate.idle)
+        return Page(records, behind, ended=self._iterator is None)
+
+    async def _locate(self) -> str:
+        asked = starting_at(self._position)
+        if "SequenceNumber" in asked:
+            asked["StartingSequenceNumber"] = asked.pop("SequenceNumber")
+        asked["ShardIteratorType"] = asked.pop("Type")
+        answer = await self._stream.call("GetShardIterator", ShardId=self._shard, units=0, **asked)
+        iterator: str = answer["ShardIterator"]
+        return iterator
+
+
+async def list_shards(stream: KinesisStream) -> list[Shard]:
+    """All shards of the stream that still have records or get them."""
+    found: list[Shard] = []
+    answer = await stream.call("ListShards", units=0)
+    while True:
+        for each in answer.get("Shards", ()):
+            parents = tuple(each[name] for name in ("ParentShardId", "AdjacentParentShardId") if each.get(name))
+            hashes = each["HashKeyRange"]
+            closed = bool(each["SequenceNumberRange"].get("EndingSequenceNumber"))
+            first, last = int(hashes["StartingHashKey"]), int(hashes["EndingHashKey"])
+            found.append(Shard(each["ShardId"], parents, closed, first, last))
+        if not answer.get("NextToken"):
+            return found
+        answer = await stream.call("ListShards", named=False, NextToken=answer["NextToken"], units=0)
+
+
+def _received(answer: Mapping[str, Any]) -> tuple[int, int, int]:
+    records = answer.get("Records") or ()
+    return len(records), sum(len(each["Data"]) for each in records), 0

@@ -1,0 +1,45 @@
+"""What polling and enhanced fan-out share: where reading begins, and the records of what came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from eip.streams import Position, Record
+from eip.transports.aws.kinesis.aggregation import deaggregate
+
+__all__ = ["records_of", "starting_at"]
+
+
+def starting_at(position: Position) -> dict[str, Any]:
+    """A position as the service names it; of an aggregate that is done in part all of it is read again."""
+    if position.sequence is not None:
+        kind = "AFTER_SEQUENCE_NUMBER" if position.part is None else "AT_SEQUENCE_NUMBER"
+        return {"Type": kind, "SequenceNumber": position.sequence}
+    if position.at is not None:
+        return {"Type": "AT_TIMESTAMP", "Timestamp": datetime.fromtimestamp(position.at, UTC)}
+    return {"Type": "TRIM_HORIZON"}
+
+
+def records_of(received: Sequence[Mapping[str, Any]], after: Position) -> Iterator[Record]:
+    """User records of what was received, aggregates taken apart.
+
+    Left out is what the position is after and the service cannot know: the parts of an aggregate that are done, and
+    what arrived in the second of a start before it (the SDK sends whole seconds).
+    """
+    start = after.at or 0.0
+    for each in received:
+        data, sequence = each["Data"], each["SequenceNumber"]
+        at = each["ApproximateArrivalTimestamp"].timestamp()
+        if at < start:
+            continue
+        parts = deaggregate(data)
+        if parts is None:
+            yield Record(sequence, each["PartitionKey"], at, len(data), data)
+            continue
+        done = -1 if after.part is None or after.sequence != sequence else after.part
+        final = len(parts) - 1
+        for number, part in enumerate(parts):
+            if number > done:
+                yield Record(sequence, part.key, at, len(part.data), part.data, number, number == final)
