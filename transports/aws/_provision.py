@@ -23,21 +23,23 @@ _BY_CONTENT: Final = "ContentBasedDeduplication"
 
 async def provision(aws: AwsTransport, resource: Resource, *, apply: bool) -> Iterable[Step]:
     """See `eip.topology.Provisioner.provision`."""
+    steps: Iterable[Step]
     match resource:
         case Queue():
-            return [await _queue(aws, resource, apply=apply)]
+            steps = [await _queue(aws, resource, apply=apply)]
         case Topic():
-            return [await _topic(aws, resource, apply=apply)]
+            steps = [await _topic(aws, resource, apply=apply)]
         case Subscription():
-            return [await _subscription(aws, resource, apply=apply)]
+            steps = [await _subscription(aws, resource, apply=apply)]
         case Stream():
-            return [await provision_stream(aws, resource, apply=apply)]
+            steps = [await provision_stream(aws, resource, apply=apply)]
         case Bus():
-            return [await events.bus(aws, resource, apply=apply)]
+            steps = [await events.bus(aws, resource, apply=apply)]
         case Rule():
-            return await events.rule(aws, resource, apply=apply)
+            steps = await events.rule(aws, resource, apply=apply)
         case Archive():
-            return [await archive_step(aws.bus(resource.bus).archives, resource, apply=apply)]
+            steps = [await archive_step(aws.bus(resource.bus).archives, resource, apply=apply)]
+    return steps
 
 
 async def _queue(aws: AwsTransport, queue: Queue, *, apply: bool) -> Step:

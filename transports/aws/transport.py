@@ -25,8 +25,8 @@ __all__ = ["AwsTransport"]
 
 _ARN: Final = re.compile(r"arn:(aws[a-z-]*):(sqs|sns):([a-z0-9-]+):([0-9]{12}):([A-Za-z0-9_-]{1,251}(?:\.fifo)?)")
 _BUS_ARN: Final = re.compile(r"arn:(aws[a-z-]*):events:([a-z0-9-]+):([0-9]{12}):event-bus/([A-Za-z0-9._/-]{1,256})")
-_BUS_STREAM_ARN: Final = re.compile(r"arn:(aws[a-z-]*):kinesis:([a-z0-9-]+):([0-9]{12}):stream/([A-Za-z0-9_.-]{1,128})")
-_NAME: Final = re.compile(r"[A-Za-z0-9._/-]{1,256}")
+_BUS_NAME: Final = re.compile(r"[A-Za-z0-9._/-]{1,256}")
+_STREAM_ARN: Final = re.compile(r"arn:(aws[a-z-]*):kinesis:([a-z0-9-]+):([0-9]{12}):stream/([A-Za-z0-9_.-]{1,128})")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,251}(?:\.fifo)?")
 _MOST_RESOLVED: Final = 1000
 """Channels known only by addresses that strangers named."""
@@ -188,7 +188,7 @@ class AwsTransport(Transport):
 
     def resolve(self, address: str) -> Sender:
         """The queue, topic, bus or stream of an ARN in this partition and region."""
-        known = self._queues.get(address) or self._topics.get(address) or self._buses.get(address)
+        known: _Channel | None = self._queues.get(address) or self._topics.get(address) or self._buses.get(address)
         if known is not None:
             return known
         known = self._resolved.pop(address, None) or self._made(address)

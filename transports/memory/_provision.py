@@ -16,21 +16,23 @@ __all__ = ["provision", "undeclared"]
 
 async def provision(memory: MemoryTransport, resource: Resource, *, apply: bool) -> Iterable[Step]:
     """See `eip.topology.Provisioner.provision`."""
+    steps: Iterable[Step]
     match resource:
         case Queue():
-            return [_queue(memory, resource, apply=apply)]
+            steps = [_queue(memory, resource, apply=apply)]
         case Topic():
-            return [_topic(memory, resource, apply=apply)]
+            steps = [_topic(memory, resource, apply=apply)]
         case Stream():
-            return [_stream(memory, resource, apply=apply)]
+            steps = [_stream(memory, resource, apply=apply)]
         case Bus():
-            return [_bus(memory, resource, apply=apply)]
+            steps = [_bus(memory, resource, apply=apply)]
         case Subscription():
-            return [_subscription(memory, resource, apply=apply)]
+            steps = [_subscription(memory, resource, apply=apply)]
         case Rule():
-            return _rule(memory, resource, apply=apply)
+            steps = _rule(memory, resource, apply=apply)
         case Archive():
-            return [await _archive(memory, resource, apply=apply)]
+            steps = [await _archive(memory, resource, apply=apply)]
+    return steps
 
 
 def _stream(memory: MemoryTransport, declared: Stream, *, apply: bool) -> Step:
