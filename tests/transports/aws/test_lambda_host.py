@@ -1,0 +1,407 @@
+"""AWS Lambda as a host: each source's event is handled by the same runtime, and what failed comes again."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from base64 import b64encode
+from contextlib import asynccontextmanager
+
+import pytest
+from pydantic import BaseModel
+
+from eip import Message
+from eip.channels import Sender
+from eip.envelope import dump_envelope
+from eip.errors import ConfigurationError, ConnectionLost, Reject
+from eip.packing import entry_of, pack
+from eip.transports.aws import lambda_host
+from eip.transports.aws._attributes import carried
+from eip.transports.aws.lambda_host import InvocationFailed
+
+
+class Context:
+    """What Lambda gives, with so many seconds left."""
+
+    def __init__(self, seconds: float = 60.0) -> None:
+        self._seconds = seconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(self._seconds * 1000)
+
+
+class Recorder(Sender):
+    name = address = "recorder"
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.sent: list[Message] = []
+        self._error = error
+
+    async def send(self, *messages):
+        if self._error is not None:
+            raise self._error
+        self.sent += messages
+
+
+def sqs_record(message: Message | str, number: int, *, group: str | None = None, count: int = 1) -> dict:
+    body, attributes = message if isinstance(message, str) else "", {}
+    if isinstance(message, Message):
+        sent = carried(message, channel="q", native=frozenset(("group", "dedup")))
+        body, attributes = sent.body, sent.attributes
+    return {
+        "messageId": f"m{number}",
+        "receiptHandle": "r",
+        "body": body,
+        "attributes": {
+            "ApproximateReceiveCount": str(count),
+            "SentTimestamp": "1700000000000",
+            **({} if group is None else {"MessageGroupId": group, "MessageDeduplicationId": f"d{number}"}),
+        },
+        "messageAttributes": {
+            name: {
+                "dataType": each["DataType"],
+                **(
+                    {"binaryValue": b64encode(each["BinaryValue"]).decode()}
+                    if "BinaryValue" in each
+                    else {"stringValue": each["StringValue"]}
+                ),
+            }
+            for name, each in attributes.items()
+        },
+        "eventSource": "aws:sqs",
+        "eventSourceARN": f"arn:aws:sqs:eu-central-1:123456789012:orders{'' if group is None else '.fifo'}",
+        "awsRegion": "eu-central-1",
+    }
+
+
+def sqs(*records: dict) -> dict:
+    return {"Records": list(records)}
+
+
+@pytest.fixture
+def lambda_handler():
+    """Makes entry points, and closes their loops."""
+    made = []
+
+    def make(handler, **options):
+        made.append(lambda_host.lambda_handler(handler, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def failures(response: dict) -> list[str]:
+    return [each["itemIdentifier"] for each in response["batchItemFailures"]]
+
+
+def test_the_messages_of_a_queue_are_handled_and_only_the_failed_ones_come_again(lambda_handler):
+    seen = []
+
+    async def handle(message: Message) -> None:
+        seen.append((message.body, message.attributes))
+        if message.body == 2:
+            raise ValueError("no")
+
+    handler = lambda_handler(handle)
+    messages = [Message(n, attributes={"n": 1, "s": "x", "b": b"\x00\xff", "l": ("a", "b")}) for n in range(4)]
+    event = sqs(*(sqs_record(each, each.body) for each in messages))
+    assert failures(handler(event, Context())) == ["m2"]
+    assert sorted(body for body, _ in seen) == [0, 1, 2, 3]
+    assert seen[0][1] == {"n": 1, "s": "x", "b": b"\x00\xff", "l": ["a", "b"]}
+
+
+def test_an_envelope_comes_with_its_message_and_a_plain_message_without(lambda_handler):
+    seen: list[Message] = []
+
+    async def handle(message: Message) -> None:
+        seen.append(message)
+
+    sent = Message({"a": 1}, type="T", correlation_id="c", headers={"h": "x"})
+    lambda_handler(handle)(sqs(sqs_record(sent, 0), sqs_record('{"plain":1}', 1)), Context())
+    envelope, plain = sorted(seen, key=lambda message: message.type is None)
+    assert envelope == sent
+    assert (plain.id, plain.body, plain.created_at) == ("m1", {"plain": 1}, 1_700_000_000.0)
+
+
+def test_of_a_fifo_group_what_stands_behind_a_failure_comes_again_too_and_in_order(lambda_handler):
+    handled = []
+
+    async def handle(message: Message) -> None:
+        await asyncio.sleep(0)
+        if message.body == 1:
+            raise ValueError("no")
+        handled.append(message.body)
+
+    bodies = {0: "a", 1: "a", 2: "b", 3: "a", 4: "b"}
+    event = sqs(*(sqs_record(Message(number), number, group=group) for number, group in bodies.items()))
+    assert failures(lambda_handler(handle)(event, Context())) == ["m1", "m3"]
+    assert handled == [0, 2, 4]
+
+
+def test_results_are_sent_before_a_message_counts_as_done(lambda_handler):
+    async def handle(message: Message) -> Message:
+        return message.reply(message.body * 2)
+
+    output = Recorder()
+    assert failures(lambda_handler(handle, output=output)(sqs(sqs_record(Message(4), 0)), Context())) == []
+    assert [each.body for each in output.sent] == [8]
+    broken = lambda_handler(handle, output=Recorder(ConnectionLost("no answer")))
+    assert failures(broken(sqs(sqs_record(Message(4), 0)), Context())) == ["m0"]
+
+
+class Order(BaseModel):
+    number: int
+
+
+async def take_order(order: Order) -> None:
+    if order.number < 0:
+        raise Reject("no such order")
+
+
+def test_poison_goes_to_the_dead_letter_channel_with_its_reason_or_comes_again_without_one(lambda_handler):
+    event = sqs(sqs_record("no json", 0), sqs_record('{"number": -1}', 1), sqs_record('{"number": 1}', 2))
+    assert sorted(failures(lambda_handler(take_order)(event, Context()))) == ["m0", "m1"]
+    dead = Recorder()
+    assert failures(lambda_handler(take_order, dead_letter=dead)(event, Context())) == []
+    assert sorted(each.headers["dead-letter-reason"] for each in dead.sent)[1] == "Reject: no such order"
+    assert b"no json" in {each.encode() for each in dead.sent}
+
+
+def test_what_is_not_done_in_time_is_given_back_and_the_rest_counts(lambda_handler):
+    async def handle(message: Message) -> None:
+        if message.body == "slow":
+            await asyncio.Event().wait()
+
+    event = sqs(sqs_record(Message("slow"), 0), sqs_record(Message("fast"), 1))
+    assert failures(lambda_handler(handle, margin=0.1)(event, Context(0.5))) == ["m0"]
+    assert failures(lambda_handler(handle, margin=5)(event, Context(1))) == ["m0", "m1"]
+
+
+def test_no_more_messages_are_handled_at_once_than_the_concurrency_says(lambda_handler):
+    running, most = 0, 0
+
+    async def handle(message: Message) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.001)
+        running -= 1
+
+    event = sqs(*(sqs_record(Message(each), each) for each in range(10)))
+    assert failures(lambda_handler(handle, concurrency=3)(event, Context())) == []
+    assert most == 3
+
+
+def test_a_pack_is_unpacked(lambda_handler):
+    handled = []
+
+    async def handle(message: Message) -> None:
+        handled.append(message.body)
+
+    packed = pack([entry_of(Message(each)) for each in range(5)], Message(None))
+    assert failures(lambda_handler(handle)(sqs(sqs_record(packed, 0)), Context())) == []
+    assert sorted(handled) == [0, 1, 2, 3, 4]
+
+
+def test_failures_of_one_invocation_are_forgotten_in_the_next(lambda_handler):
+    wrong = [True]
+
+    async def handle(message: Message) -> None:
+        if wrong[0]:
+            raise ValueError("no")
+
+    handler = lambda_handler(handle, on_group_failure="park_group", dead_letter=None)
+    event = sqs(*(sqs_record(Message(number), number, group="g") for number in range(3)))
+    assert failures(handler(event, Context())) == ["m0", "m1", "m2"]
+    wrong[0] = False
+    assert failures(handler(event, Context())) == []
+
+
+def test_setup_is_entered_once_and_gives_options_in_the_loop_of_all_invocations(lambda_handler):
+    loops, output, entered = [], Recorder(), []
+
+    @asynccontextmanager
+    async def setup():
+        entered.append(asyncio.get_running_loop())
+        yield {"output": output}
+
+    async def handle(message: Message) -> Message:
+        loops.append(asyncio.get_running_loop())
+        return message.reply(1)
+
+    handler = lambda_handler(handle, setup=setup)
+    for number in range(3):
+        handler(sqs(sqs_record(Message(1), number)), Context())
+    assert len(entered) == 1
+    assert set(loops) == set(entered)
+    assert len(output.sent) == 3
+
+
+SNS = {
+    "EventVersion": "1.0",
+    "EventSubscriptionArn": "arn:aws:sns:eu-central-1:123456789012:rides:1",
+    "EventSource": "aws:sns",
+    "Sns": {
+        "Type": "Notification",
+        "MessageId": "s1",
+        "TopicArn": "arn:aws:sns:eu-central-1:123456789012:rides",
+        "Subject": None,
+        "Message": '{"from":"Berlin"}',
+        "Timestamp": "2026-01-01T00:00:00.000Z",
+        "MessageAttributes": {"kind": {"Type": "String", "Value": "ride"}},
+    },
+}
+
+
+def test_a_notification_of_a_topic_is_handled_or_the_invocation_fails(lambda_handler):
+    seen: list[Message] = []
+
+    async def handle(message: Message) -> None:
+        seen.append(message)
+        if len(seen) > 1:
+            raise ValueError("no")
+
+    handler = lambda_handler(handle)
+    assert handler({"Records": [SNS]}, Context()) == {"batchItemFailures": []}
+    assert (seen[0].id, seen[0].body, seen[0].attributes) == ("s1", {"from": "Berlin"}, {"kind": "ride"})
+    with pytest.raises(InvocationFailed, match="1 of 1 messages failed: s1"):
+        handler({"Records": [SNS]}, Context())
+
+
+def test_an_event_of_eventbridge_is_handled_with_its_type_and_source(lambda_handler):
+    seen: list[Message] = []
+
+    async def handle(message: Message) -> None:
+        seen.append(message)
+
+    event = {
+        "version": "0",
+        "id": "e1",
+        "detail-type": "JobCreated",
+        "source": "com.example.jobs",
+        "account": "123456789012",
+        "time": "2026-01-01T00:00:00Z",
+        "region": "eu-central-1",
+        "resources": [],
+        "detail": {"id": 7},
+        "replay-name": "again",
+    }
+    lambda_handler(handle)(event, Context())
+    (message,) = seen
+    assert (message.id, message.type, message.source, message.body) == (
+        "e1",
+        "JobCreated",
+        "com.example.jobs",
+        {"id": 7},
+    )
+    assert message.replay_name == "again"
+
+
+def mq_message(number: int, body: bytes, **properties: str) -> dict:
+    return {
+        "messageID": f"ID:b-{number}:1:1:1:1",
+        "messageType": "jms/text-message",
+        "deliveryMode": 1,
+        "replyTo": None,
+        "type": None,
+        "expiration": 0,
+        "priority": 4,
+        "correlationId": "c1",
+        "redelivered": False,
+        "destination": {"physicalName": "orders"},
+        "data": b64encode(body).decode(),
+        "timestamp": 1_700_000_000_000,
+        "properties": properties,
+    }
+
+
+def test_messages_of_amazon_mq_are_handled_with_their_envelopes_and_fail_together(lambda_handler):
+    seen: list[Message] = []
+
+    async def handle(message: Message) -> None:
+        seen.append(message)
+        if message.body == {"n": 2}:
+            raise ValueError("no")
+
+    ours = Message({"n": 1}, type="T", headers={"h": "x"})
+    event = {
+        "eventSource": "aws:mq",
+        "eventSourceArn": "arn:aws:mq:eu-central-1:123456789012:broker:b:b-1",
+        "messages": [
+            mq_message(1, ours.encode(), eip=dump_envelope(ours).decode()),
+            mq_message(2, b'{"n":2}'),
+        ],
+    }
+    with pytest.raises(InvocationFailed, match="ID:b-2"):
+        lambda_handler(handle)(event, Context())
+    first, second = sorted(seen, key=lambda message: message.body["n"])
+    assert (first.id, first.type, first.headers) == (ours.id, "T", {"h": "x"})
+    assert (second.correlation_id, second.created_at) == ("c1", 1_700_000_000.0)
+
+
+@pytest.mark.parametrize("event", [None, {}, {"Records": []}, {"Records": [{"eventSource": "aws:s3"}]}, [], "x"])
+def test_an_event_of_another_source_is_refused_by_name(event, lambda_handler):
+    async def handle(message: Message) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="aws:sqs"):
+        lambda_handler(handle)(event, Context())
+
+
+@pytest.mark.parametrize("options", [{"margin": -1}, {"concurrency": 0}, {"on_group_failure": "ignore"}])
+def test_options_that_cannot_be_are_refused_at_import(options, lambda_handler):
+    async def handle(message: Message) -> None: ...
+
+    with pytest.raises(ConfigurationError):
+        lambda_handler(handle, **options)
+
+
+@pytest.mark.aws
+def test_what_our_driver_sends_arrives_in_the_shape_that_lambda_gives_it(moto_server, lambda_handler):
+    """Received with plain boto3 and put into Lambda's words, as its event source mapping does."""
+    from eip.topology import Queue, Topology
+    from eip.transports.aws import AwsTransport
+
+    sent = Message({"n": 1}, type="T", group_id="g", attributes={"kind": "x", "raw": b"\x01"}, correlation_id="c")
+
+    async def send() -> None:
+        async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url) as aws:
+            await Topology(Queue("for-lambda.fifo")).apply(aws)
+            await aws.queue("for-lambda.fifo").send(sent)
+
+    asyncio.run(send())
+    client = moto_server.client("sqs")
+    url = client.get_queue_url(QueueName="for-lambda.fifo")["QueueUrl"]
+    (got,) = client.receive_message(QueueUrl=url, MessageAttributeNames=["All"], AttributeNames=["All"])["Messages"]
+    record = {
+        "messageId": got["MessageId"],
+        "receiptHandle": got["ReceiptHandle"],
+        "body": got["Body"],
+        "attributes": got["Attributes"],
+        "messageAttributes": {
+            name: {
+                "dataType": each["DataType"],
+                "stringValue": each.get("StringValue"),
+                "binaryValue": b64encode(each.get("BinaryValue", b"")).decode(),
+            }
+            for name, each in got["MessageAttributes"].items()
+        },
+        "eventSource": "aws:sqs",
+        "eventSourceARN": "arn:aws:sqs:eu-central-1:123456789012:for-lambda.fifo",
+    }
+    seen: list[Message] = []
+
+    async def handle(message: Message) -> None:
+        seen.append(message)
+
+    assert failures(lambda_handler(handle)(sqs(record), Context())) == []
+    assert seen == [sent.replace(deduplication_id=sent.id)]
+
+
+def test_a_function_that_only_handles_loads_no_sdk():
+    """Importing aioboto3 would be most of a cold start."""
+    code = "import sys; from eip.transports.aws.lambda_host import lambda_handler; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"aioboto3", "botocore", "aiohttp", "stompman"} & set(done.stdout.split())
