@@ -44,7 +44,7 @@ class Context:
         return 30_000
 
 
-def record(identity: str, body: str) -> dict:
+def record(identity: str, body: str) -> dict[str, str]:
     return {"messageId": identity, "body": body, "eventSource": "aws:sqs", "eventSourceARN": "arn:aws:sqs:::rides"}
 
 
