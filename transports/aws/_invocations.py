@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from eip.codec import dump_json
 from eip.errors import ConfigurationError
 from eip.events import is_event, message_of
 from eip.message import Message
+from eip.streams import Position
 from eip.transports.aws._reading import base64_of, read_message
+from eip.transports.aws.kinesis.reading import message_of as message_of_record
+from eip.transports.aws.kinesis.reading import records_of
 
 __all__ = ["Invocation", "Record", "invocation_of"]
 
@@ -104,6 +108,24 @@ def _sns_record(notification: Mapping[str, Any]) -> Record:
     return Record(message.id, message, error, 1)
 
 
+def _of_kinesis(event: Mapping[str, Any]) -> Invocation:
+    """The user records of a batch of one shard; keys are groups, so that each key's order is kept."""
+    found: list[Record] = []
+    for each in event["Records"]:
+        shard, record = str(each.get("eventID", "")).partition(":")[0], each["kinesis"]
+        received = {
+            "Data": base64_of(record["data"]),
+            "SequenceNumber": record["sequenceNumber"],
+            "PartitionKey": record["partitionKey"],
+            "ApproximateArrivalTimestamp": datetime.fromtimestamp(float(record["approximateArrivalTimestamp"]), UTC),
+        }
+        for part in records_of([received], Position()):
+            message, error = message_of_record(shard, part)
+            found.append(Record(record["sequenceNumber"], message, error, 1))
+    name = str(event["Records"][0].get("eventSourceARN", "kinesis")).rpartition("/")[2]
+    return Invocation(name=name, records=tuple(found), ordered=True, partial=True, first_only=True)
+
+
 def _of_mq(event: Mapping[str, Any]) -> Invocation:
     from eip.transports.activemq._frames import Frame  # noqa: PLC0415 - only where ActiveMQ is the source
     from eip.transports.activemq._headers import from_frame  # noqa: PLC0415
@@ -142,6 +164,7 @@ def _stomp_headers(message: Mapping[str, Any]) -> dict[str, str]:
 _READERS: Final[dict[str, Callable[[Mapping[str, Any]], Invocation]]] = {
     "aws:sqs": _of_sqs,
     "aws:sns": _of_sns,
+    "aws:kinesis": _of_kinesis,
     "aws:mq": _of_mq,
     "aws:amq": _of_mq,
 }

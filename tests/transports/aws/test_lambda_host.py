@@ -16,8 +16,10 @@ from eip.channels import Sender
 from eip.envelope import dump_envelope
 from eip.errors import ConfigurationError, ConnectionLost, Reject
 from eip.packing import entry_of, pack
+from eip.streams.records import dump_record
 from eip.transports.aws import lambda_host
 from eip.transports.aws._attributes import carried
+from eip.transports.aws.kinesis.aggregation import Aggregate
 from eip.transports.aws.lambda_host import InvocationFailed
 
 
@@ -298,6 +300,56 @@ def test_an_event_of_eventbridge_is_handled_with_its_type_and_source(lambda_hand
         {"id": 7},
     )
     assert message.replay_name == "again"
+
+
+def kinesis_record(data: bytes, number: int, key: str) -> dict:
+    return {
+        "kinesis": {
+            "kinesisSchemaVersion": "1.0",
+            "partitionKey": key,
+            "sequenceNumber": str(number),
+            "data": b64encode(data).decode(),
+            "approximateArrivalTimestamp": 1_700_000_000.5,
+        },
+        "eventSource": "aws:kinesis",
+        "eventID": f"shardId-000000000000:{number}",
+        "eventSourceARN": "arn:aws:kinesis:eu-central-1:123456789012:stream/clicks",
+    }
+
+
+def test_records_of_a_stream_are_handled_in_order_per_key_and_come_again_from_the_first_failure(lambda_handler):
+    handled = []
+
+    async def handle(message: Message) -> None:
+        await asyncio.sleep(0)
+        if message.body == 3:
+            raise ValueError("no")
+        handled.append(message.body)
+
+    records = [kinesis_record(str(number).encode(), 100 + number, f"k{number % 2}") for number in range(6)]
+    assert failures(lambda_handler(handle)({"Records": records}, Context())) == ["103"]
+    assert [each for each in handled if each % 2 == 0] == [0, 2, 4]
+    assert [each for each in handled if each % 2] == [1]
+
+
+def test_records_of_our_own_and_aggregates_are_read_and_fail_as_one_record(lambda_handler):
+    seen: list[Message] = []
+
+    async def handle(message: Message) -> None:
+        seen.append(message)
+        if message.body == {"n": 2}:
+            raise ValueError("no")
+
+    ours = Message({"n": 1}, id="i", type="T", attributes={"a": 1})
+    aggregate = Aggregate(1000)
+    for number in (2, 3):
+        aggregate.add(f"k{number}", None, b'{"n":%d}' % number)
+    records = [kinesis_record(dump_record(ours), 1, "k"), kinesis_record(aggregate.encode(), 2, "a")]
+    assert failures(lambda_handler(handle)({"Records": records}, Context())) == ["2"]
+    first, second, third = sorted(seen, key=lambda message: message.body["n"])
+    assert (first.id, first.type, first.attributes, first.group_id) == ("i", "T", {"a": 1}, "k")
+    assert (second.group_id, second.headers["sub-sequence-number"]) == ("k2", "0")
+    assert (third.body, third.created_at) == ({"n": 3}, 1_700_000_000.5)
 
 
 def mq_message(number: int, body: bytes, **properties: str) -> dict:

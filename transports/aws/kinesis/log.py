@@ -11,10 +11,9 @@ from eip import clock
 from eip.errors import Throttled
 from eip.message import Message
 from eip.streams import Cursor, Log, Page, Position, Record, Shard
-from eip.streams.records import load_record
 from eip.transports.aws._calls import IteratorExpired
 from eip.transports.aws.kinesis.fan_out import FanOutCursor
-from eip.transports.aws.kinesis.reading import records_of, starting_at
+from eip.transports.aws.kinesis.reading import message_of, records_of, starting_at
 
 if TYPE_CHECKING:
     from eip.transports.aws.kinesis.stream import KinesisStream
@@ -50,17 +49,7 @@ class KinesisLog(Log):
 
     def message(self, shard: str, record: Record) -> tuple[Message[Any], Exception | None]:
         """See `Log.message`."""
-        alone = record.last and not record.part
-        where = {"shard": shard, "sequence-number": record.sequence}
-        if not alone:
-            where["sub-sequence-number"] = str(record.part)
-        return load_record(
-            record.payload,
-            key=record.key,
-            id=f"{shard}:{record.sequence}" if alone else f"{shard}:{record.sequence}:{record.part}",
-            created_at=record.at,
-            headers=where,
-        )
+        return message_of(shard, record)
 
 
 class PollingCursor(Cursor):

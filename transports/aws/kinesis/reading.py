@@ -1,4 +1,4 @@
-"""What polling and enhanced fan-out share: where reading begins, and the records of what came."""
+"""What polling, enhanced fan-out and Lambda share: where reading begins, and the records and messages of what came."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from eip.message import Message
 from eip.streams import Position, Record
+from eip.streams.records import load_record
 from eip.transports.aws.kinesis.aggregation import deaggregate
 
-__all__ = ["records_of", "starting_at"]
+__all__ = ["message_of", "records_of", "starting_at"]
 
 
 def starting_at(position: Position) -> dict[str, Any]:
@@ -43,3 +45,18 @@ def records_of(received: Sequence[Mapping[str, Any]], after: Position) -> Iterat
         for number, part in enumerate(parts):
             if number > done:
                 yield Record(sequence, part.key, at, len(part.data), part.data, number, number == final)
+
+
+def message_of(shard: str, record: Record) -> tuple[Message[Any], Exception | None]:
+    """The message of a record, saying where the record is, and why its envelope cannot be read."""
+    alone = record.last and not record.part
+    where = {"shard": shard, "sequence-number": record.sequence}
+    if not alone:
+        where["sub-sequence-number"] = str(record.part)
+    return load_record(
+        record.payload,
+        key=record.key,
+        id=f"{shard}:{record.sequence}" if alone else f"{shard}:{record.sequence}:{record.part}",
+        created_at=record.at,
+        headers=where,
+    )
