@@ -12,20 +12,31 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 import orjson
 
+from eip.channels import Filter
 from eip.codec import JSON, dump_json, load_json
 from eip.envelope import ENVELOPE_KEY, dump_attributes, envelope_fields, load_attributes, parse_envelope
 from eip.errors import DecodeError, InvalidMessage, MessageTooLarge
 from eip.limits import EVENTBRIDGE
+from eip.matching import EventPattern, as_event, as_predicate
 from eip.message import Message
 
-__all__ = ["EventEntry", "entry_of", "event_time", "is_event", "message_of", "read_event", "undelivered"]
+__all__ = [
+    "EventEntry",
+    "as_bus_predicate",
+    "entry_of",
+    "event_time",
+    "is_event",
+    "message_of",
+    "read_event",
+    "undelivered",
+]
 
 _LONGEST_TYPE: Final = 128
 """Characters of a detail-type (PutEventsRequestEntry)."""
@@ -34,9 +45,10 @@ _TIME_BYTES: Final = 14
 _LAST_SECOND: Final = 253_402_300_799
 """Of the year 9999."""
 _TOLD: Final = ("account", "region", "time")
-_FLOAT_LOSES: Final = re.compile(rb"[\d.]{17,}|\d[eE][+-]?\d+[\s,}\]]")
+_FLOAT_LOSES: Final = re.compile(rb"[:\[,]\s*-?(?:\d[\d.]{16}|\d[\d.]*[eE])")
 """Text that may be a number with more digits, or another range, than a float has."""
 _NATIVE: Final = ("type", "source")
+"""Of the envelope's keys, those that an event has fields for."""
 
 
 class EventEntry(NamedTuple):
@@ -95,13 +107,33 @@ def _detail(message: Message[Any], channel: str) -> bytes:
         raise InvalidMessage(f"{channel}: an event's detail is a JSON object; put the body under a key")
     if message.raw is not None or b'"eip"' in raw:
         _check(raw, channel)
+    comma = b"" if raw[1:-1].strip() == b"" else b","
+    return raw[:-1] + comma + b'"eip":' + orjson.dumps(_fields(message)) + b"}"
+
+
+def _fields(message: Message[Any]) -> dict[str, Any]:
+    """The envelope under the reserved key."""
     fields = envelope_fields(message)
     for key in _NATIVE:
         fields.pop(key, None)
+    fields["at"] = round(message.created_at, 5)  # a digit more, and reading every event would take the exact way
     if message.attributes:
         fields["attrs"] = dump_attributes(message.attributes)
-    comma = b"" if raw[1:-1].strip() == b"" else b","
-    return raw[:-1] + comma + b'"eip":' + orjson.dumps(fields) + b"}"
+    return fields
+
+
+def as_bus_predicate(wanted: Filter) -> Callable[[Message[Any]], bool]:
+    """Whether a message that came from a bus passes; event patterns see what they saw there, the envelope included."""
+    if not isinstance(wanted, EventPattern):
+        return as_predicate(wanted)
+
+    def passes(message: Message[Any]) -> bool:
+        event = as_event(message)
+        if isinstance(event.get("detail"), Mapping):
+            event["detail"] = {**event["detail"], ENVELOPE_KEY: _fields(message)}
+        return wanted.matches(event)
+
+    return passes
 
 
 def _check(raw: bytes, channel: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Literal, TypeAlias
 
-from eip.errors import ConfigurationError
+from eip.errors import ConfigurationError, InvalidPattern
 from eip.matching import EventPattern, InputTransformer
 
 __all__ = ["Archive", "Bus", "Target", "TargetKind"]
@@ -19,6 +20,7 @@ TargetKind: TypeAlias = Literal["queue", "topic", "bus", "stream"]
 _NAME: Final = re.compile(r"[A-Za-z0-9._/-]{1,256}")
 _ARCHIVE_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,48}")
 _LONGEST_ID: Final = 64
+_LONGEST_INPUT: Final = 8192
 _KINDS: Final[tuple[TargetKind, ...]] = ("queue", "topic", "bus", "stream")
 _DAY: Final = timedelta(days=1)
 _ATTEMPTS: Final = 185
@@ -93,13 +95,20 @@ class Target:
             raise ConfigurationError(f"target {self.name}: a stream needs the role that EventBridge assumes to write")
         if self.partition_key is not None and self.stream is None:
             raise ConfigurationError(f"target {self.name}: only streams have a partition key")
+        self._check_input()
+        if not self.id:
+            object.__setattr__(self, "id", _id(f"{self.kind}-{self.name}"))
+        self.transformer()
+
+    def _check_input(self) -> None:
         if self.bus is not None and (self.input, self.input_path, self.template) != (None, None, None):
             raise ConfigurationError(f"target {self.name}: a bus gets events as they are")
         if self.input_paths and self.template is None:
             raise ConfigurationError(f"target {self.name}: input_paths are for a template")
-        if not self.id:
-            object.__setattr__(self, "id", _id(f"{self.kind}-{self.name}"))
-        self.transformer()
+        if self.input is not None and not _is_json(self.input):
+            raise InvalidPattern(f"JSON syntax error in input for target {self.name}.")
+        if any(len(each or "") > _LONGEST_INPUT for each in (self.input, self.template)):
+            raise ConfigurationError(f"target {self.name}: an input has at most {_LONGEST_INPUT:,} characters")
 
     @property
     def kind(self) -> TargetKind:
@@ -124,6 +133,14 @@ class Target:
             rule_name=rule_name,
             rule_arn=rule_arn,
         )
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _id(text: str) -> str:

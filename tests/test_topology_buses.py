@@ -131,6 +131,7 @@ async def test_a_filter_policy_and_a_predicate_narrow_a_rules_own_queue(transpor
         (lambda: Target(queue="q", partition_key="$.id"), "streams"),
         (lambda: Target(queue="q", input_paths={"a": "$.id"}), "template"),
         (lambda: Target(bus="b", input="{}"), "as they are"),
+        (lambda: Target(queue="q", input='"' + "x" * 8191 + '"'), "8,192"),
         (lambda: Rule("b", "r", None, tuple(Target(queue=f"q{n}") for n in range(6))), r"Target\(topic="),
         (lambda: Rule("b", "r", None, (Target(queue="q"), Target(queue="q"))), "same id"),
         (lambda: Rule("b", "r", None, (Target(queue="q"),), queue=Queue("q")), "one of its targets"),
@@ -161,6 +162,7 @@ def test_what_cannot_be_is_refused_before_anything_is_made(make, complaint):
     [
         {"input": "{}", "input_path": "$.detail"},
         {"template": "<unknown>"},
+        {"input": "{"},
         {"input_path": "detail"},
         {"template": '"<a>"', "input_paths": {"aws.a": "$.id"}},
     ],

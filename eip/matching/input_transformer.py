@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from eip.codec import dump_json
 from eip.errors import InvalidPattern
 
 __all__ = ["InputTransformer"]
@@ -153,7 +154,7 @@ def _quotes(text: str) -> int:
 
 
 def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return dump_json(value).decode()
 
 
 def _raw(value: Any) -> str:

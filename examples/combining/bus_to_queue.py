@@ -50,17 +50,20 @@ async def run(transport: Transport) -> None:
         await shop.send(Message(event, type="OrderPlaced", source="com.example.shop"))
     print("the consumer is away; 3 orders wait")
 
-    left = 3
+    left, done = 3, asyncio.Event()
 
     async def invoice(order: OrderPlaced) -> None:
         nonlocal left
         print(f"invoice for order {order.order}: {order.total}")
         left -= 1
         if not left:
-            await consumer.stop()
+            done.set()
 
     consumer = Consumer(transport.bus("shop").subscription("invoices"), invoice, concurrency=1)
-    await consumer.run()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(consumer.run())
+        await done.wait()
+        await consumer.stop()
 
 
 async def main() -> None:

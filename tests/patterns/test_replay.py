@@ -39,19 +39,20 @@ def sold(number, **envelope):
 
 async def handled(source, handler, count):
     """Let a consumer handle that many messages."""
-    seen = 0
+    seen, done = 0, asyncio.Event()
 
     async def counted(message):
         nonlocal seen
         seen += 1
-        try:
-            return await handler(message)
-        finally:
-            if seen == count:
-                await consumer.stop()
+        if seen == count:
+            done.set()
+        return await handler(message)
 
     consumer = Consumer(source, counted, concurrency=1)
-    await consumer.run()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(consumer.run())
+        await done.wait()
+        await consumer.stop()
 
 
 @pytest.mark.parametrize(("again", "expected"), [(False, ["m1", "m2"]), (True, ["m1", "m2", "m1", "m2", "m1", "m2"])])
@@ -110,7 +111,7 @@ async def test_a_failed_replay_raises_its_reason(bus, monkeypatch):
         raise RuntimeError("no room")
 
     await bus.send(sold(1, created_at=EPOCH))
-    monkeypatch.setattr(bus, "put_event", broken)
+    monkeypatch.setattr(bus, "route", broken)
     replay = await start_replay(bus, "orders", start=EPOCH, end=EPOCH + 60)
     with pytest.raises(TransportError, match="no room"):
         await replay.wait()

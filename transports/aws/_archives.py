@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from eip.archiving import Archives, ArchiveStatus, ReplayState, ReplayStatus, check_window
-from eip.errors import ConfigurationError, InvalidMessage
+from eip.errors import ChannelNotFound, ConfigurationError, ConnectionLost, InvalidMessage
 from eip.matching import EventPattern
 from eip.topology import Archive
 
@@ -74,15 +74,21 @@ class EventBridgeArchives(Archives):
         destination: dict[str, Any] = {"Arn": self._bus.address}
         if rules:
             destination["FilterArns"] = [self._transport.rule_arn(self._bus.name, each) for each in rules]
-        await self._call(
-            "StartReplay",
-            retry=False,  # begun, its answer lost, it would be told to exist
-            ReplayName=name,
-            EventSourceArn=self._transport.events_arn("archive", archive),
-            EventStartTime=math.floor(start),
-            EventEndTime=math.ceil(end),
-            Destination=destination,
-        )
+        try:
+            await self._call(
+                "StartReplay",
+                retry=False,  # begun, its answer lost, it would be told to exist
+                ReplayName=name,
+                EventSourceArn=self._transport.events_arn("archive", archive),
+                EventStartTime=math.floor(start),
+                EventEndTime=math.ceil(end),
+                Destination=destination,
+            )
+        except ConnectionLost as lost:
+            try:
+                return await self.describe_replay(name)  # it began, and only the answer was lost
+            except ChannelNotFound:
+                raise lost from None
         return await self.describe_replay(name)
 
     async def describe_replay(self, name: str) -> ReplayStatus:

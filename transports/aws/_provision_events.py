@@ -120,13 +120,14 @@ def _arn(aws: AwsTransport, target: Target) -> str:
 
 
 async def _let_rule_send(aws: AwsTransport, declared: Rule) -> None:
-    """Have the policies of its queues and topics let exactly this rule send."""
+    """Have the policies of its queues and topics let exactly this rule send; those of other accounts are theirs."""
     source = aws.rule_arn(declared.bus, declared.name)
     receivers = dict.fromkeys(_arn(aws, each) for each in declared.resolved_targets() if each.kind in _KINDS)
     dead = (each.dead_letters for each in declared.resolved_targets() if each.dead_letters is not None)
     receivers |= dict.fromkeys(aws.arn("sqs", each) for each in dead)
     for receiver in receivers:
-        await let_send(aws, receiver, source, service=_SERVICE)
+        if receiver.split(":")[4] == aws.account:
+            await let_send(aws, receiver, source, service=_SERVICE)
 
 
 async def undeclared(aws: AwsTransport, declared: Bus, names: frozenset[str], *, delete: bool) -> Iterable[Step]:

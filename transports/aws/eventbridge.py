@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from eip import limits
 from eip.channels import Bus, Filter, Source
 from eip.errors import InvalidMessage
-from eip.events import entry_of
+from eip.events import as_bus_predicate, entry_of
 from eip.message import Message
 from eip.topology import own_queue
 from eip.transports.aws._archives import EventBridgeArchives
@@ -56,7 +56,8 @@ class EventBridgeBus(Bus):
         ``pattern`` is evaluated here, also where the topology has the service evaluate it: the result is the same, and
         what it does not let through is acknowledged.
         """
-        return SnsSubscription(self._transport.queue(own_queue(self.name, name)), pattern)
+        wanted = None if pattern is None else as_bus_predicate(pattern)
+        return SnsSubscription(self._transport.queue(own_queue(self.name, name)), wanted)
 
     @property
     def archives(self) -> EventBridgeArchives:

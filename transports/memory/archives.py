@@ -145,7 +145,7 @@ class _Replay:
                 await asyncio.sleep(interval)
             dice.shuffle(events)
             for each in events:
-                await self.archive.bus.put_event(_renamed(each.event, self.name), rules=self.rules)
+                await self.archive.bus.route(_renamed(each.event, self.name), rules=self.rules)
             self.last_replayed = max(each.time for each in events)
 
     def ended(self, task: asyncio.Task[None]) -> None:

@@ -98,22 +98,26 @@ class MemoryBus(Bus):
             size = sum(entry.size for entry in entries)
             self._meter.record("memory", self.name, "send", messages=len(entries), size=size, units=0)
         for entry in entries:
-            await self.put_event(entry.event(id=str(uuid4()), account=ACCOUNT, region=REGION))
+            await self.route(entry.event(id=str(uuid4()), account=ACCOUNT, region=REGION))
 
-    async def put_event(
+    async def put_event(self, event: Mapping[str, Any]) -> None:
+        """Put an event on the bus as it is, e.g. one of an AWS service; `ConfigurationError` for what is none."""
+        own = read_event(dump_json(event))
+        if own is None:
+            raise ConfigurationError("an event has a source, a detail-type, and an object as its detail")
+        await self.route(own)
+
+    async def route(
         self, event: Mapping[str, Any], *, rules: Collection[str] = (), passed: Collection[str] = ()
     ) -> None:
-        """Route an event as it is, e.g. one of an AWS service; raises `ConfigurationError` for what is none.
+        """Let the rules have an event that nobody will change.
 
         Args:
-            event: with ``source``, ``detail-type`` and ``detail``.
+            event: has been checked.
             rules: only these get it; none: all.
             passed: buses that forwarded it.
         """
-        text = dump_json(event)
-        if read_event(text) is None:
-            raise ConfigurationError("an event has a source, a detail-type, and an object as its detail")
-        matched = self._index.match(text)
+        matched = self._index.match(event)
         for name, archive in self._archiving.items():
             if name in matched:
                 archive.keep(event)
@@ -155,17 +159,18 @@ class MemoryBus(Bus):
         channel = self._find(target.kind, target.name)
         if channel is None:
             raise ChannelNotFound(f"there is no {target.kind} {target.name}")
-        transformer = rule.transformers[target.id]
-        text = dump_json(event).decode() if transformer is None else transformer.transform(event)
-        if text is None:
-            _log.warning("event_dropped", rule=rule.declared.name, target=target.id, reason="its input is no JSON")
-        elif isinstance(channel, MemoryBus):
+        if isinstance(channel, MemoryBus):
             if channel.name in passed:
                 _log.warning("event_dropped", rule=rule.declared.name, target=target.id, reason="it went in a circle")
             else:
-                await channel.put_event(event, passed=passed)
+                await channel.route(event, passed=passed)
+            return
+        transformer = rule.transformers[target.id]
+        text = None if transformer is None else transformer.transform(event)
+        if transformer is not None and text is None:
+            _log.warning("event_dropped", rule=rule.declared.name, target=target.id, reason="its input is no JSON")
         elif isinstance(channel, MemoryTopic):
-            await channel.publish_event(text)
+            await channel.publish_event(text or dump_json(event).decode())
         else:
             await channel.send(_received(text, target, event))
 
@@ -289,10 +294,10 @@ class MemoryBus(Bus):
         return f"<MemoryBus {self.name} rules={len(self._rules)} archives={len(self._archiving)}>"
 
 
-def _received(text: str, target: Target, event: Mapping[str, Any]) -> Message[Any]:
-    """What a consumer of the target gets of that text: the event's message, or a foreign one."""
-    parsed = read_event(text)
-    message = Message.received(text.encode()) if parsed is None else message_of(parsed)[0]
+def _received(text: str | None, target: Target, event: Mapping[str, Any]) -> Message[Any]:
+    """What a consumer of the target gets: the event's message, or what the text is that was made of it."""
+    parsed = event if text is None else read_event(text)
+    message = Message.received((text or "").encode()) if parsed is None else message_of(parsed)[0]
     if target.kind != "stream":
         return message
     if target.partition_key is None:

@@ -27,6 +27,8 @@ class Guarantees:
     """It has topics."""
     bus: bool = False
     """It has event buses."""
+    archives: bool = False
+    """Buses have archives, and replay them."""
     stream: bool = False
     """It has streams."""
     order: bool = False

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import pytest
+
+from eip.archiving import HasArchives
 from eip.consumer import Consumer
+from eip.errors import ChannelNotFound, InvalidMessage
 from eip.message import Message, SequenceInfo
 from eip.testing.conformance.harness import Cases, Harness, bodies
 
@@ -75,6 +80,58 @@ class BusCases(Cases):
             (got,) = await harness.take_and_ack(receiver)
             assert (got.body, got.type, got.source) == ({"n": 1}, "Sold", "shop")
             await harness.assert_quiet(receiver)
+
+    async def test_every_rule_gets_every_event_it_matches(self, harness: Harness) -> None:
+        """Rules do not share; attributes, correlation and group arrive with each copy."""
+        self.needs("bus")
+        bus = await harness.bus()
+        rules = [await harness.rule(bus, name) for name in ("one", "two")]
+        message = Message(
+            {"n": 1}, type="Sold", source="shop", group_id="g", correlation_id="c", attributes={"kind": "a"}
+        )
+        await bus.send(message)
+        for rule in rules:
+            async with rule.receiver() as receiver:
+                (got,) = await harness.take_and_ack(receiver)
+                assert (got.id, got.correlation_id, got.group_id) == (message.id, "c", "g")
+                assert dict(got.attributes) == {"kind": "a"}
+                assert got.replay_name is None
+
+    async def test_what_is_no_event_is_refused_before_sending(self, harness: Harness) -> None:
+        """A body that is no object, no type, no source: refused, and with it the whole call."""
+        self.needs("bus")
+        bus = await harness.bus()
+        rule = await harness.rule(bus, "all")
+        fits: Message[Any] = Message({"n": 1}, type="Sold", source="shop")
+        wrong: list[Message[Any]] = [Message([1], type="Sold", source="shop"), Message({}, type="Sold"), Message({})]
+        for each in wrong:
+            with pytest.raises(InvalidMessage):
+                await bus.send(fits, each)
+        async with rule.receiver() as receiver:
+            await harness.assert_quiet(receiver)
+
+    async def test_a_replay_brings_archived_events_back(self, harness: Harness) -> None:
+        """Each with its id and the replay's name, and none of them is archived again."""
+        self.needs("bus", "archives")
+        bus = await harness.bus()
+        assert isinstance(bus, HasArchives)
+        rule, name = await harness.rule(bus, "all"), harness.fresh("archive")
+        await bus.archives.create(name)
+        sent: list[Message[Any]] = [Message({"n": n}, type="Sold", source="shop") for n in range(3)]
+        await bus.send(*sent)
+        first = min(message.created_at for message in sent)
+        async with rule.receiver() as receiver:
+            originals = await harness.take_and_ack(receiver, 3)
+            for replay in (harness.fresh("replay"), harness.fresh("replay")):
+                await bus.archives.start_replay(replay, archive=name, start=first - 60, end=first + 60)
+                replayed = await harness.take_and_ack(receiver, 3)
+                assert {each.replay_name for each in replayed} == {replay}
+                assert sorted(each.id for each in replayed) == sorted(message.id for message in sent)
+            await harness.assert_quiet(receiver)
+        assert {each.replay_name for each in originals} == {None}
+        await bus.archives.delete(name)
+        with pytest.raises(ChannelNotFound):
+            await bus.archives.describe(name)
 
 
 class StreamCases(Cases):

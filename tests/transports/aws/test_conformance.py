@@ -17,6 +17,7 @@ class TestAws(Conformance):
         topic=True,
         bus=True,
         stream=True,
+        archives=True,
         groups=True,
         deduplication=True,
         fifo_topics=True,

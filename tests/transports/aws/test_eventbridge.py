@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -141,15 +142,18 @@ async def bus(aws, harness):
 @pytest.mark.aws
 async def test_the_ordinary_consumer_handles_a_rules_events(aws, bus, harness):
     rule = await harness.rule(bus, "all")
-    got = []
+    got, done = [], asyncio.Event()
 
     async def handle(message: Message) -> None:
         got.append((message.body, message.type, message.source, message.id, dict(message.attributes)))
-        await consumer.stop()
+        done.set()
 
     consumer = Consumer(rule, handle)
     await bus.send(sold(1, attributes={"kind": "a", "n": 1.5}))
-    await consumer.run()
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(harness.patience):
+        tasks.create_task(consumer.run())
+        await done.wait()
+        await consumer.stop()
     assert got == [({"n": 1}, "Sold", "shop", "m1", {"kind": "a", "n": 1.5})]
 
 
@@ -254,6 +258,35 @@ async def test_a_replay_brings_events_back_with_its_name_and_none_is_archived_tw
     assert {each.replay_name for each in replayed} == {"again-" + archive}
     assert {each.id for each in replayed} == {"m1", "m2"}
     assert (await bus.archives.describe(archive)).events == 2
+
+
+@pytest.mark.aws
+async def test_a_replay_that_began_is_found_although_its_answer_was_lost(bus, fault_proxy, moto_server):
+    archive, proxy = f"a{bus.name[-12:]}", await fault_proxy()
+    await bus.archives.create(archive)
+    async with AwsTransport(region=moto_server.region, endpoint_url=proxy.url) as flaky:
+        archives = flaky.bus(bus.name).archives
+        proxy.once("dropped_after", "StartReplay")
+        status = await archives.start_replay("began-" + archive, archive=archive, start=1.0, end=2.0)
+        assert status.name == "began-" + archive
+        proxy.once("dropped_before", "StartReplay")
+        with pytest.raises(ConnectionLost):
+            await archives.start_replay("not-" + archive, archive=archive, start=1.0, end=2.0)
+    assert proxy.calls["StartReplay"] == 2, "nothing is begun twice"
+
+
+@pytest.mark.aws
+async def test_a_pattern_given_to_a_subscription_narrows_it_further(bus, harness):
+    """It sees what the rule's pattern sees, the attributes in the envelope included."""
+    await harness.rule(bus, "all")
+    pattern = EventPattern({"detail": {"n": [{"numeric": ["<", 3]}], "eip": {"attrs": {"kind": ["a"]}}}})
+    narrow = bus.subscription("all", pattern=pattern)
+    await bus.send(
+        sold(1, attributes={"kind": "b"}), sold(2, attributes={"kind": "a"}), sold(3, attributes={"kind": "a"})
+    )
+    async with narrow.receiver() as receiver:
+        assert [each.id for each in await harness.take_and_ack(receiver, 1)] == ["m2"]
+        await harness.assert_quiet(receiver)
 
 
 @pytest.mark.aws

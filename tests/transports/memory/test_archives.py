@@ -279,6 +279,6 @@ async def test_a_replay_that_fails_says_why(bus, monkeypatch):
         raise RuntimeError("no room")
 
     await bus.send(sold(1, EPOCH))
-    monkeypatch.setattr(bus, "put_event", broken)
+    monkeypatch.setattr(bus, "route", broken)
     status = await replayed(bus, "r")
     assert (status.state, status.reason) == (ReplayState.FAILED, "no room")

@@ -24,6 +24,7 @@ class TestMemory(Conformance):
     guarantees = Guarantees(
         topic=True,
         bus=True,
+        archives=True,
         stream=True,
         order=True,
         groups=True,
