@@ -11,9 +11,9 @@ or, from a benchmark, in a process of its own:
         print(sqs_stub.told(url))               # {"calls": {"SendMessageBatch": 100, ...}, "messages": {...}, ...}
 
 It speaks the JSON protocol of SQS (CreateQueue, GetQueueUrl, ListQueues, queue attributes, SendMessage, ReceiveMessage
-with long polls, DeleteMessage, ChangeMessageVisibility, each also as a batch, PurgeQueue) and the query protocol of SNS
-(CreateTopic, Subscribe, Publish, PublishBatch) and STS (GetCallerIdentity). A topic delivers to the queues subscribed
-to it, raw, and drops what has none.
+with long polls, DeleteMessage, ChangeMessageVisibility, each also as a batch, PurgeQueue, move tasks) and the query
+protocol of SNS (CreateTopic, Subscribe, Publish, PublishBatch) and STS (GetCallerIdentity). A topic delivers to the
+queues subscribed to it, raw, and drops what has none.
 
 What it leaves out, and no benchmark needs: signatures are not checked, FIFO queues are served as standard ones, filter
 policies, delays and dead-letter queues do nothing, and digests are not sent. Extend it by a method named as the
@@ -162,6 +162,7 @@ class Stub:
         self.messages: Counter[str] = Counter()
         self.queues: dict[str, Queue] = {}
         self.topics: dict[str, list[Queue]] = {}
+        self.moved = 0
         self._ids = itertools.count(1)
         self._respond: Respond = _nobody
 
@@ -244,6 +245,17 @@ class Stub:
         for each in entries:
             queue.change(each["ReceiptHandle"], float(each["VisibilityTimeout"]))
         return _done({"Id": each["Id"]} for each in entries)
+
+    def StartMessageMoveTask(self, given: Entry) -> Entry:  # noqa: N802
+        source, to = self._queue(given["SourceArn"]), self._queue(given["DestinationArn"])
+        self.moved = len(source.ready)
+        while source.ready:
+            to.put(source.ready.popleft())
+        return {"TaskHandle": "moving"}
+
+    def ListMessageMoveTasks(self, given: Entry) -> Entry:  # noqa: N802
+        task = {"Status": "COMPLETED", "SourceArn": given["SourceArn"], "ApproximateNumberOfMessagesMoved": self.moved}
+        return {"Results": [task]}
 
     # SNS and STS
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from asyncio import get_running_loop
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from hashlib import blake2b
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Self, TypeAlias
 
-from eip._ids import new_id
 from eip.errors import ConfigurationError, LeaseLost, UnsupportedChannel
 from eip.limits import UNLIMITED, Limits
 from eip.message import Message
@@ -291,10 +291,12 @@ def revived(message: Message[Any]) -> Message[Any]:
 def _anew(message: Message[Any], headers: Mapping[str, str], **envelope: Any) -> Message[Any]:
     """The message with other headers, for a channel that may have seen it within its deduplication window.
 
-    Under its own deduplication id a FIFO queue would take it for a duplicate and drop it.
+    Under its own deduplication id a FIFO queue would take it for a duplicate and drop it. The new one follows from the
+    old one, so that the same step done twice, after a crash in its middle, is known as such.
     """
     if message.group_id is not None:
-        envelope["deduplication_id"] = new_id()
+        known = (message.deduplication_id or message.id).encode()
+        envelope["deduplication_id"] = blake2b(known, digest_size=16).hexdigest()
     return message.replace(headers=headers, **envelope)
 
 

@@ -3,14 +3,15 @@
 Each message is sent before it is taken off the dead-letter queue, so a redrive that is killed half-way loses nothing
 and can simply be started again; the message it was busy with may then be there twice, with the same id. Within a
 message group the order is kept: a group of which a message could not be sent, or is left by the filter, stays as it is
-from there on. Where nothing is filtered, changed or paced, the service moves the messages itself if it can.
+from there on. Where nothing is filtered, changed or paced, the service moves the messages itself if it can; SQS does
+not change what it moves, so that the reason of the last failure stays in the headers until the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, runtime_checkable
@@ -19,7 +20,7 @@ import structlog
 
 from eip.channels import Delivery, Filter, Queue, Receiver, Sender, revived
 from eip.clock import Duration, seconds
-from eip.errors import ConfigurationError, EipError
+from eip.errors import ConfigurationError, EipError, PartialSendError
 from eip.matching import as_predicate
 from eip.message import Message
 
@@ -29,6 +30,9 @@ _log = structlog.get_logger("eip.redrive")
 
 _MOST_LEFT: Final = 10_000
 """Messages that a filter may leave on the queue while they are held, so that they are not read over and over."""
+
+_CALLS_A_SECOND: Final = 10
+"""Calls that a rate is spread over: messages are sent one by one where it is lower."""
 
 
 @runtime_checkable
@@ -91,10 +95,10 @@ async def redrive(
     if plain and on_progress is None and isinstance(dead_letters, Moves) and type(to) is type(dead_letters):
         with contextlib.suppress(EipError):  # then it is done here
             return Progress(moved=await dead_letters.move_messages(to))
-    run = _Run(to, wanted, transform, rate, limit, dry_run=dry_run)
     async with AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(dead_letters.receiver(capacity=10))
-        keeper = asyncio.create_task(run.keep_leases(receiver), name="redrive leases")
+        run = _Run(receiver, to, wanted=wanted, transform=transform, rate=rate, limit=limit, dry_run=dry_run)
+        keeper = asyncio.create_task(run.keep_leases(), name="redrive leases")
         stack.callback(keeper.cancel)
         async for batch in _batches(receiver, seconds(idle)):
             await run.batch(batch)
@@ -102,7 +106,7 @@ async def redrive(
                 on_progress(run.progress)
             if run.enough:
                 break
-        await run.give_back(receiver)
+        await run.give_back()
     _log.info("redriven", queue=dead_letters.name, to=to.name, moved=run.progress.moved, left=run.progress.left)
     return run.progress
 
@@ -117,18 +121,21 @@ class _Run:
 
     def __init__(
         self,
+        receiver: Receiver,
         to: Sender,
+        *,
         wanted: Filter | None,
         transform: Callable[[Message[Any]], Message[Any]] | None,
         rate: float | None,
         limit: int | None,
-        *,
         dry_run: bool,
     ) -> None:
         self.progress = Progress()
-        self._to, self._transform, self._rate, self._limit, self._dry_run = to, transform, rate, limit, dry_run
+        self._receiver, self._to, self._transform = receiver, to, transform
+        self._rate, self._limit, self._dry_run = rate, limit, dry_run
         self._wants = None if wanted is None else as_predicate(wanted)
-        self._held: list[Delivery] = []
+        self._held: dict[Delivery, None] = {}
+        """All that was received and not taken off, in that order."""
         self._stuck: set[str] = set()
         """Groups that have a message which stays: later ones must not overtake it."""
         self._next = 0.0
@@ -136,27 +143,40 @@ class _Run:
     @property
     def enough(self) -> bool:
         """Whether it is over before the queue is empty."""
-        moved = self._limit is not None and self.progress.moved >= self._limit
-        return moved or len(self._held) >= _MOST_LEFT
+        return self._room(self.progress.moved) <= 0 or len(self._held) >= _MOST_LEFT
+
+    def _room(self, moved: int) -> int:
+        return _MOST_LEFT if self._limit is None else self._limit - moved
 
     async def batch(self, deliveries: list[Delivery]) -> None:
-        """Move those of the batch that are to be moved, one after the other."""
+        """Move those of the batch that are to be moved."""
+        chosen: list[Delivery] = []
+        self._held.update(dict.fromkeys(deliveries))
         for delivery in deliveries:
             reason = delivery.message.headers.get("dead-letter-reason", "unknown")[:100]
             self.progress.reasons[reason] = self.progress.reasons.get(reason, 0) + 1
-            if self.enough or not self._moves(delivery):
+            if self._moves(delivery) and self._room(self.progress.moved + len(chosen)) > 0:
+                chosen.append(delivery)
+            else:
                 self._leave(delivery)
-                continue
-            if self._dry_run:
-                self.progress.moved += 1
-                self._held.append(delivery)
-                continue
-            await self._pace()
-            await self._move(delivery)
+        if self._dry_run:
+            self.progress.moved += len(chosen)
+            return
+        while chosen:
+            call, chosen = self._call(chosen)
+            await self._pace(len(call))
+            failed = {self._group(each) for each in await self._move(call)} - {None}
+            for overtaking in [each for each in chosen if self._group(each) in failed]:
+                chosen.remove(overtaking)
+                self._leave(overtaking)
+
+    def _group(self, delivery: Delivery) -> str | None:
+        """The message group, where it orders anything."""
+        return delivery.message.group_id if self._receiver.ordered else None
 
     def _moves(self, delivery: Delivery) -> bool:
         message = delivery.message
-        if delivery.error is not None or message.group_id in self._stuck:
+        if delivery.error is not None or self._group(delivery) in self._stuck:
             return False
         try:
             return self._wants is None or self._wants(message)
@@ -164,42 +184,90 @@ class _Run:
             _log.warning("redrive_filter_failed", message_id=message.id, error=repr(error))
             return False
 
-    async def _move(self, delivery: Delivery) -> None:
-        message = revived(delivery.message)
+    def _call(self, chosen: list[Delivery]) -> tuple[list[Delivery], list[Delivery]]:
+        """What is sent together, and the rest: of a group one, as a later one could be accepted without it."""
+        most = len(chosen) if self._rate is None else max(1, int(self._rate / _CALLS_A_SECOND))
+        call: list[Delivery] = []
+        rest: list[Delivery] = []
+        groups: set[str] = set()
+        for delivery in chosen:
+            group = self._group(delivery)
+            if group in groups or len(call) == most:
+                rest.append(delivery)
+            else:
+                call.append(delivery)
+            if group is not None:
+                groups.add(group)
+        return call, rest
+
+    async def _move(self, call: list[Delivery]) -> list[Delivery]:
+        """Send them and take them off; returns those that stay."""
+        messages: dict[Delivery, Message[Any]] = {}
+        failed: dict[Delivery, Exception] = {}
+        for delivery in call:
+            try:
+                message = revived(delivery.message)
+                messages[delivery] = message if self._transform is None else self._transform(message)
+            except Exception as error:  # noqa: BLE001 - it stays; one message's failure must not end the redrive
+                failed[delivery] = error
+        failed |= await self._send(messages)
+        sent = [delivery for delivery in messages if delivery not in failed]
+        if sent:
+            failed |= {each.delivery: each.error for each in await self._receiver.ack(sent)}
+        for delivery in call:
+            if delivery in failed:
+                self._fail(delivery, failed[delivery])
+            else:
+                del self._held[delivery]
+                self.progress.moved += 1
+        return list(failed)
+
+    async def _send(self, messages: Mapping[Delivery, Message[Any]]) -> dict[Delivery, Exception]:
+        """Send all of them; returns the failures."""
         try:
-            await self._to.send(message if self._transform is None else self._transform(message))
-            await delivery.ack()
-        except Exception as error:  # noqa: BLE001 - it stays; one message's failure must not end the redrive
-            _log.warning("redrive_failed", message_id=message.id, error=repr(error))
-            self.progress.failed += 1
-            self._leave(delivery, count=False)
-        else:
-            self.progress.moved += 1
+            if messages:
+                await self._to.send(*messages.values())
+        except PartialSendError as error:
+            errors = {id(each.message): each.error for each in error.failed}
+            return {each: errors[id(sent)] for each, sent in messages.items() if id(sent) in errors}
+        except Exception as error:  # noqa: BLE001 - they stay
+            if len(messages) == 1 or getattr(error, "transient", False):
+                return dict.fromkeys(messages, error)
+            # One of them is what cannot be sent: each by itself.
+            return {key: why for each in messages.items() for key, why in (await self._send(dict([each]))).items()}
+        return {}
+
+    def _fail(self, delivery: Delivery, error: Exception) -> None:
+        _log.warning("redrive_failed", message_id=delivery.message.id, error=repr(error))
+        self.progress.failed += 1
+        self._leave(delivery, count=False)
 
     def _leave(self, delivery: Delivery, *, count: bool = True) -> None:
         self.progress.left += count
-        self._held.append(delivery)
-        if delivery.message.group_id is not None:
-            self._stuck.add(delivery.message.group_id)
+        group = self._group(delivery)
+        if group is not None:
+            self._stuck.add(group)
 
-    async def _pace(self) -> None:
+    async def _pace(self, count: int) -> None:
         if self._rate is None:
             return
         now = asyncio.get_running_loop().time()
         if self._next > now:
             await asyncio.sleep(self._next - now)
-        self._next = max(self._next, now) + 1 / self._rate
+        self._next = max(self._next, now) + count / self._rate
 
-    async def keep_leases(self, receiver: Receiver) -> None:
-        """Extend the leases of what is left, until cancelled."""
-        if receiver.lease is None:
+    async def keep_leases(self) -> None:
+        """Extend the leases of what is held, until cancelled."""
+        lease = self._receiver.lease
+        if lease is None:
             return
         while True:
-            await asyncio.sleep(receiver.lease / 3)
-            for start in range(0, len(self._held), 10):
-                await receiver.extend(self._held[start : start + 10], receiver.lease)
+            await asyncio.sleep(lease / 3)
+            held = list(self._held)
+            for start in range(0, len(held), 10):
+                await self._receiver.extend(held[start : start + 10], lease)
 
-    async def give_back(self, receiver: Receiver) -> None:
+    async def give_back(self) -> None:
         """Give back what stays, the newest first."""
         if self._held:
-            await receiver.nack(self._held[::-1])
+            await self._receiver.nack(list(self._held)[::-1])

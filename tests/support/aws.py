@@ -27,7 +27,8 @@ class MotoServer(Service):
         self.url = f"http://127.0.0.1:{self.port}"
 
     def command(self) -> Sequence[str]:
-        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+        server = Path(__file__).with_name("moto_in_order.py")
+        return [sys.executable, str(server), "-H", "127.0.0.1", "-p", str(self.port)]
 
     def check(self) -> None:
         with urllib.request.urlopen(f"{self.url}/moto-api/data.json", timeout=5) as answer:
