@@ -85,6 +85,7 @@ async def test_a_filter_leaves_the_others_for_whoever_comes_next(aws):
 
 
 @pytest.mark.aws
+@pytest.mark.soak
 async def test_groups_keep_their_order_through_faults_of_the_service(aws, fault_proxy, moto_server):
     queue, dead = await made(aws, fifo=True, visibility=2)
     await dead.send(*(Message(number, group_id=f"g{number % 3}", headers=FAILED) for number in range(30)))
