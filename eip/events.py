@@ -178,23 +178,22 @@ def message_of(event: Mapping[str, Any], **known: Any) -> tuple[Message[Any], Ex
     ``known`` are fields that the channel which brought it told, used where the event says nothing.
     """
     detail = event["detail"]
-    native: dict[str, Any] = {**known, "type": event["detail-type"], "source": event["source"]}
+    headers = {**known.get("headers", {}), **_headers(event)}
+    native: dict[str, Any] = {**known, "type": event["detail-type"], "source": event["source"], "headers": headers}
     if isinstance(event.get("id"), str):
         native["id"] = event["id"]
     occurred = event_time(event)
     if occurred is not None:
         native["created_at"] = occurred
-    headers = _headers(event)
     fields = detail.get(ENVELOPE_KEY)
     if not (isinstance(fields, Mapping) and "id" in fields and "at" in fields):  # an elastic IP, or what else it is
-        return Message.received(dump_json(detail), headers=headers, **native), None
+        return Message.received(dump_json(detail), **native), None
     try:
         fields = load_json(dump_json(fields))  # numbers as they were sent: floats
         sent = parse_envelope(fields)
         attributes = load_attributes(fields.get("attrs", {}))
     except DecodeError as error:
-        raw = dump_json(detail)
-        return Message.received(raw, headers=headers, **native), DecodeError(f"envelope cannot be read: {error}")
+        return Message.received(dump_json(detail), **native), DecodeError(f"envelope cannot be read: {error}")
     native |= {name: value for name, value in sent.items() if name not in _NATIVE}
     native["headers"] = {**sent.get("headers", {}), **headers}
     body = {key: value for key, value in detail.items() if key != ENVELOPE_KEY}

@@ -396,7 +396,8 @@ def _in_order(resources: Iterable[Resource]) -> Iterator[Resource]:
             raise ConfigurationError(f"{type(part).__name__.lower()} {part.name}: no bus {part.bus} is declared")
     for rule in declared[Rule].values():
         _add_queues_of(rule, queues)
-        _check_targets(rule, {"queue": queues, "topic": declared[Topic], "bus": declared[Bus]})
+        known = {"queue": queues, "topic": declared[Topic], "bus": declared[Bus], "stream": declared[Stream]}
+        _check_targets(rule, known)
     for queue in list(queues.values()):
         _add_dead_letters(queues, queue)
     yield from sorted(queues.values(), key=lambda queue: queue.dead_letters is not False)
@@ -427,12 +428,11 @@ def _add_queues_of(rule: Rule, queues: dict[str, Queue]) -> None:
 
 
 def _check_targets(rule: Rule, known: Mapping[str, Mapping[str, Any]]) -> None:
-    """Targets are declared, streams and what is elsewhere (an ARN) aside."""
+    """Targets are declared; what is elsewhere has an ARN."""
     for target in rule.targets:
         if target.kind == "bus" and target.name == rule.bus:
             raise ConfigurationError(f"rule {rule.name} of {rule.bus} would send its events round in a circle")
-        declared = known.get(target.kind)
-        if declared is not None and target.name not in declared and not target.name.startswith("arn:"):
+        if target.name not in known[target.kind] and not target.name.startswith("arn:"):
             raise ConfigurationError(f"rule {rule.name}: no {target.kind} {target.name} is declared")
 
 

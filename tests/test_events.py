@@ -15,6 +15,7 @@ from eip.errors import DecodeError, InvalidMessage, MessageTooLarge
 from eip.events import EventEntry, entry_of, message_of, read_event
 from eip.limits import EVENTBRIDGE
 from eip.message import SequenceInfo
+from eip.streams.records import load_record
 
 PLACE = {"id": "e1", "account": "123456789012", "region": "eu-central-1"}
 
@@ -97,6 +98,20 @@ def test_an_event_of_a_service_is_a_message():
     assert message.headers["event-region"] == "ca-central-1"
     assert message.headers["event-time"] == "2026-11-12T00:00:00Z"
     assert json.loads(message.headers["event-resources"]) == ["arn:aws:s3:::bucket"]
+
+
+def test_an_event_in_a_record_of_a_stream_is_a_message():
+    """As a rule with a stream as its target writes it: the event's id is the partition key."""
+    where = {"shard": "shardId-000000000000", "sequence-number": "5"}
+    known = {"id": "shardId-000000000000:5", "created_at": 1.0, "headers": where}
+    message, error = load_record(OF_A_SERVICE.encode(), key="6a7e8feb", **known)
+    assert error is None
+    assert (message.id, message.type, message.group_id) == ("6a7e8feb", "Object Created", "6a7e8feb")
+    assert message.headers["event-region"] == "ca-central-1"
+    assert {name: message.headers[name] for name in where} == where
+    ours = entry_of(Message({"n": 1}, type="T", source="s", group_id="g"), channel="b").event(**PLACE)
+    message, error = load_record(json.dumps(ours).encode(), key="e1", **known)
+    assert (message.body, message.group_id) == ({"n": 1}, "g")
 
 
 def test_a_key_eip_that_is_no_envelope_is_the_users():

@@ -10,7 +10,7 @@ import pytest
 from eip import Message
 from eip.errors import ConfigurationError, InvalidPattern
 from eip.matching import EventPattern, FilterPolicy
-from eip.topology import Archive, Bus, Queue, Rule, Subscription, Target, Topic, Topology
+from eip.topology import Archive, Bus, Queue, Rule, Stream, Subscription, Target, Topic, Topology
 from eip.transports.aws import AwsTransport
 from tests.test_topology import name, said, transport
 
@@ -147,6 +147,7 @@ async def test_a_filter_policy_and_a_predicate_narrow_a_rules_own_queue(transpor
         (lambda: Topology(Archive("a", "b")), "no bus b"),
         (lambda: Topology(Bus("b"), Rule("b", "r", None, (Target(queue="q"),))), "no queue q"),
         (lambda: Topology(Bus("b"), Rule("b", "r", None, (Target(topic="t"),))), "no topic t"),
+        (lambda: Topology(Bus("b"), Rule("b", "r", None, (Target(stream="s", role="r"),))), "no stream s"),
         (lambda: Topology(Bus("b"), Rule("b", "r", None, (Target(bus="b"),))), "circle"),
         (lambda: Topology(Bus("b"), Rule("b", "r"), Rule("b", "r")), "twice"),
         (lambda: Topology(Bus("b"), Rule("b", "r"), Queue("b-r", visibility=5)), "differently"),
@@ -226,8 +227,9 @@ async def test_a_rule_and_its_targets_are_what_was_declared(moto_server, name):
             dead_letters=f"{name}-dead",
             id="one",
         )
-        stream = Target(stream="clicks", role="arn:aws:iam::123456789012:role/r", partition_key="$.detail.id")
-        topology = Topology(Bus(name), Queue(f"{name}-q"), Rule(name, "r", SOLD, (target, stream)))
+        stream = Target(stream=f"{name}-s", role="arn:aws:iam::123456789012:role/r", partition_key="$.detail.id")
+        declared = (Queue(f"{name}-q"), Stream(f"{name}-s"))
+        topology = Topology(Bus(name), *declared, Rule(name, "r", SOLD, (target, stream)))
         await topology.apply(aws)
         events = moto_server.client("events")
         one, two = events.list_targets_by_rule(Rule="r", EventBusName=name)["Targets"]
@@ -238,7 +240,7 @@ async def test_a_rule_and_its_targets_are_what_was_declared(moto_server, name):
             "DeadLetterConfig": {"Arn": aws.queue(f"{name}-dead").address},
             "InputTransformer": {"InputPathsMap": {"id": "$.id"}, "InputTemplate": '{"id": "<id>"}'},
         }
-        assert two["Arn"].endswith(":stream/clicks")
+        assert two["Arn"].endswith(f":stream/{name}-s")
         assert two["KinesisParameters"] == {"PartitionKeyPath": "$.detail.id"}
         assert two["RoleArn"] == "arn:aws:iam::123456789012:role/r"
         events.put_targets(Rule="r", EventBusName=name, Targets=[{"Id": "one", "Arn": one["Arn"]}])

@@ -4,7 +4,8 @@
     {"eip": {"id": "...", "in": "body", ...}, "body": [1, 2, 3]}                 any other body
 
 So a foreign consumer reads our records as plain JSON. Records without the key come from foreign producers: all of their
-data is the body, and their id says where they are in the stream, so that it is the same each time they are read.
+data is the body, and their id says where they are in the stream, so that it is the same each time they are read. Those
+that a rule of an event bus wrote are the events that they hold.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import orjson
 from eip.codec import JSON, TextCodec, load_json
 from eip.envelope import ENVELOPE_KEY, dump_attributes, envelope_fields, load_attributes, parse_envelope
 from eip.errors import DecodeError
+from eip.events import message_of, read_event
 from eip.message import Message
 
 __all__ = ["dump_record", "load_record"]
@@ -51,6 +53,8 @@ def load_record(data: bytes, *, key: str, **known: Any) -> tuple[Message[Any], E
     """
     known["group_id"] = key
     if not data.startswith(_OPENING):
+        if b'"detail-type"' in data and (event := read_event(data)) is not None:
+            return message_of(event, **known)
         return Message.received(data, **known), None
     try:
         text = data.decode()
