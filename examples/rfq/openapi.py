@@ -69,6 +69,7 @@ _SCHEMAS = {
             date={"type": "string", "format": "date"},
             calls=_COUNT,
             messages=_COUNT,
+            channels_used=_COUNT,
             channels=_array(_object(service=_TEXT, channel=_TEXT, messages=_COUNT, requests=_COUNT, dollars=_NUMBER)),
         ),
     ),

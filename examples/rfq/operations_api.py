@@ -20,7 +20,7 @@ from examples.rfq.problems import Problem
 
 __all__ = ["Redrive", "operations_routes"]
 
-_CHANNELS: Final = 12
+_CHANNELS: Final = 6
 """Channels whose usage is shown: the dearest, and then the busiest."""
 
 
@@ -110,6 +110,7 @@ def _cost(meter: UsageMeter) -> dict[str, Any]:
         "date": counted.prices.date.isoformat(),
         "calls": total.calls,
         "messages": total.messages,
+        "channels-used": len(channels),
         "channels": [
             {
                 "service": service,

@@ -89,8 +89,10 @@ export function markHerd(states, prices) {
     const wanted = "unicorn " + (states.get(unicorn) ?? "");
     if (mark.getAttribute("class") !== wanted) {
       mark.setAttribute("class", wanted);
-      if (states.has(unicorn)) $("herd").append(mark);
+      if (/quoted|waiting|late/.test(wanted)) $("herd").append(mark); else $("herd").prepend(mark);
     }
     mark.querySelector(".price").textContent = prices.has(unicorn) ? prices.get(unicorn).toFixed(2) : "";
   }
+  const first = $("herd").querySelector(".chosen") ?? $("herd").querySelector(".best");
+  if (first && first !== $("herd").lastChild) $("herd").append(first);
 }

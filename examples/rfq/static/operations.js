@@ -4,6 +4,8 @@ import {$, call, element, every, pause, Refused, send} from "./common.js";
 
 const HISTORY = 60;  // looks that the curve goes back
 const history = [];
+let counted = null;  // how many dead letters there were when they were read
+let looks = 0;
 let shown = null;  // the dead letters that the table shows, to tell whether it is to be made anew
 
 const number = value => value === null ? "?" : value.toLocaleString("en");
@@ -17,9 +19,9 @@ function problem(text) {
 
 async function look() {
   try {
-    show(await (await call("/operations/state")).json());
-    const letters = await (await call("/operations/dead-letters")).json();
-    showDead(letters["dead-letters"]);
+    const state = await (await call("/operations/state")).json();
+    show(state);
+    await lookAtDead(state.queues.map(each => each["dead-letters"]));
     problem("");
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
@@ -27,6 +29,16 @@ async function look() {
     if (error.status === 403) sessionStorage.removeItem("rfq-token-operator");
     if (error.retry) await pause(error.retry);
   }
+}
+
+/** Reads the dead letters where their number has changed, or some are there and it is time: it is a call that costs. */
+async function lookAtDead(counts) {
+  const now = counts.join(), some = counts.some(count => count !== 0);
+  looks += 1;
+  if (now === counted && (!some || looks % 5)) return;
+  const letters = some ? (await (await call("/operations/dead-letters")).json())["dead-letters"] : [];
+  counted = now;
+  showDead(letters);
 }
 
 function show(state) {
@@ -38,8 +50,8 @@ function show(state) {
   curve(state["responses-per-second"]);
   const cost = state.cost;
   $("cost").textContent = dollars(cost.total);
-  $("prices").textContent = `at ${cost.region} prices of ${cost.date}`;
-  $("usage-total").textContent = `${number(cost.messages)} messages in ${number(cost.calls)} calls`;
+  $("prices").textContent = `${cost.region} prices of ${cost.date}`;
+  $("usage-total").textContent = `${number(cost.messages)} messages in ${number(cost.calls)} calls on ${number(cost["channels-used"])} channels`;
   $("usage").replaceChildren(...cost.channels.map(each => element("tr", {},
     element("th", {scope: "row", text: each.channel}), cell(number(each.messages)), cell(number(each.requests)), cell(dollars(each.dollars)))));
   queues(state.queues);

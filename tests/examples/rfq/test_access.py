@@ -92,6 +92,11 @@ def test_nobody_asks_in_the_name_of_another_and_operators_do_not_ask(guarded):
         assert answer.status_code == 403
 
 
+def test_the_openapi_document_tells_whether_tokens_are_asked_for(guarded):
+    service, _ = guarded
+    assert service.client.get("/openapi.json").json()["security"] == [{"token": []}]
+
+
 def test_operations_are_for_operators(guarded):
     service, made = guarded
     for path in ("/operations/state", "/operations/dead-letters"):
