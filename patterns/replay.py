@@ -174,7 +174,7 @@ async def replay_stream(
     until: Instant | None = None,
     wanted: Filter | None = None,
     rate: float | None = None,
-    idle: Duration = 5.0,
+    idle: Duration = 30.0,
 ) -> int:
     """Send a stream's messages with the replay's name, each key in its order; returns how many were sent.
 
@@ -189,7 +189,8 @@ async def replay_stream(
         until: messages created later are left out; default: now.
         wanted: only those are sent.
         rate: messages a second at most.
-        idle: it is over when nothing from before ``until`` came for so long (seconds or timedelta).
+        idle: it is over when nothing from before ``until`` came for so long (seconds or timedelta); longer than a new
+            group takes to get hold of the stream's shards.
     """
     last = clock.now() if until is None else timestamp(until)
     loop, patience = asyncio.get_running_loop(), seconds(idle)

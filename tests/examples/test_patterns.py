@@ -25,12 +25,11 @@ def documented_output(example: Path) -> str:
     return dedent(output).rstrip()
 
 
-def check_output(example: Path) -> None:
+def check_output(example: Path, *arguments: str, **variables: str) -> None:
     """Run it, and compare what it prints with what its docstring says."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
-    done = subprocess.run(
-        [sys.executable, str(example)], capture_output=True, text=True, timeout=60, check=False, env=environment
-    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **variables}
+    command = [sys.executable, str(example), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     printed = "\n".join(line for line in done.stdout.splitlines() if not LOG_LINE.match(line))
     assert printed == documented_output(example)

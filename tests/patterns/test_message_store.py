@@ -51,8 +51,10 @@ async def test_a_window_is_read_in_order_page_by_page(objects, monkeypatch):
     store = MessageStore(objects)
     times = {number: EPOCH - 600 + number * 50.5 for number in range(60)}
     await store.send(*(made(number, at) for number, at in reversed(times.items())))
-    found = await kept(store, EPOCH, EPOCH + 1000)
-    assert [each.body for each in found] == [number for number, at in times.items() if EPOCH <= at <= EPOCH + 1000]
+    start, end = EPOCH + 25, EPOCH + 1000  # in the middle of a minute
+    assert any(EPOCH <= at < start for at in times.values())
+    found = await kept(store, start, end)
+    assert [each.body for each in found] == [number for number, at in times.items() if start <= at <= end]
     assert await kept(store, EPOCH + 90_000, EPOCH + 90_001) == []
 
 

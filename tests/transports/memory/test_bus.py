@@ -13,6 +13,7 @@ from eip import Message
 from eip.errors import ConfigurationError, ConnectionLost, InvalidMessage, MessageTooLarge
 from eip.matching import EventPattern, FilterPolicy
 from eip.metering import UsageMeter
+from eip.patterns.redrive import redrive
 from eip.testing import FaultPlan
 from eip.topology import Queue, Rule, Target
 from eip.transports.memory import MemoryTransport
@@ -209,6 +210,16 @@ async def test_a_target_that_is_not_there_goes_to_the_dead_letter_queue_at_once(
     assert (message.body, message.type) == ({"n": 1}, "Sold")
     assert message.headers["dead-letter-reason"] == "NO_RESOURCE: there is no topic gone"
     assert message.headers["dead-letter-source"] == "r"
+
+
+async def test_what_could_not_be_delivered_is_redriven(memory):
+    bus = with_targets(memory, Target(topic="gone", dead_letters="dead"))
+    await bus.send(sold(1, attributes={"kind": "a"}))
+    progress = await redrive(memory.queue("dead"), memory.queue("q"))
+    assert (progress.moved, len(memory.queue("dead"))) == (1, 0)
+    (message,) = memory.queue("q").messages()
+    assert (message.body, message.type, dict(message.attributes)) == ({"n": 1}, "Sold", {"kind": "a"})
+    assert "dead-letter-reason" not in message.headers
 
 
 async def test_without_a_dead_letter_queue_it_is_logged_and_the_others_get_theirs(memory):
