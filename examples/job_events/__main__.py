@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         "--state", type=Path, default=Path("job-events.state"), metavar="FOLDER", help="what is kept here"
     )
     shared.add_argument("--database", metavar="D", help="postgresql://..., or an SQLite file (default: in the folder)")
+    shared.add_argument("--slot", default="job_events", help="of PostgreSQL, unique within its server")
     shared.add_argument("--bucket", default="job-events", help="of S3")
     shared.add_argument("--visibility", type=float, default=30.0, metavar="S", help="seconds of a lease")
     shared.add_argument("--takeover", type=float, default=60.0, metavar="S", help="until others finish a dead batch")
@@ -80,6 +81,7 @@ def _options() -> tuple[argparse.Namespace, Setup]:
         endpoint_url=options.endpoint_url,
         region=options.region,
         database=options.database or str(options.state / "jobs.sqlite"),
+        slot=options.slot,
         state=options.state,
         bucket=options.bucket,
         visibility=options.visibility,

@@ -5,6 +5,7 @@ Source: PostgreSQL documentation, chapter "Frontend/Backend Protocol", section "
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,15 +35,17 @@ _Tuple: TypeAlias = dict[str, str | None]
 class Decoder:
     """Decodes one session's messages in their order: a table is described before its first change.
 
-    Values are the text that PostgreSQL prints for them. Positions count the changes of a transaction, since its log
-    positions do not tell rows apart that one COPY inserted; as the log never changes, neither do they.
+    The table's replica identity is FULL, so that old rows are whole; values are the text that PostgreSQL prints.
+    Positions count the changes of a transaction, since its log positions do not tell rows apart that one COPY inserted;
+    as the log never changes, neither do they.
 
     Args:
         key: the column by which a row is known; an update that changes it is a deletion and an insertion.
+        snapshot: messages in the log with this prefix are rows, as JSON, that were there before: insertions.
     """
 
-    def __init__(self, key: str) -> None:
-        self._key = key
+    def __init__(self, key: str, *, snapshot: str) -> None:
+        self._key, self._snapshot = key, snapshot
         self._columns: dict[int, tuple[str, ...]] = {}
         self._commit = self._place = 0
         self._committed_at = _EPOCH
@@ -67,21 +70,27 @@ class Decoder:
                 message.letter()
                 yield self._change(None, message.row(columns, {}))
             case "U":
-                columns = self._columns[message.unpack("!I")[0]]
-                old: _Tuple = {}
-                if message.letter() in "KO":
-                    old = message.row(columns, {})
-                    message.letter()
-                new = message.row(columns, old)
-                if old[self._key] == new[self._key]:
-                    yield self._change(old, new)
-                else:
-                    yield self._change(old, None)
-                    yield self._change(None, new)
+                yield from self._update(message)
             case "D":
                 columns = self._columns[message.unpack("!I")[0]]
                 message.letter()
                 yield self._change(message.row(columns, {}), None)
+            case "M":
+                message.unpack("!BQ")
+                if message.text() == self._snapshot:
+                    yield self._change(None, json.loads(message.sized()))
+
+    def _update(self, message: _Reader) -> Iterator[Change]:
+        columns = self._columns[message.unpack("!I")[0]]
+        message.letter()
+        old = message.row(columns, {})
+        message.letter()
+        new = message.row(columns, old)
+        if old[self._key] == new[self._key]:
+            yield self._change(old, new)
+        else:
+            yield self._change(old, None)
+            yield self._change(None, new)
 
     def _change(self, before: Row | None, after: Row | None) -> Change:
         position = Position(self._commit, self._place)
@@ -129,9 +138,12 @@ class _Reader:
                 case "u":
                     row[name] = before[name]
                 case _:
-                    (size,) = self.unpack("!I")
-                    row[name] = self._take(size).decode()
+                    row[name] = self.sized().decode()
         return row
+
+    def sized(self) -> bytes:
+        (size,) = self.unpack("!I")
+        return self._take(size)
 
     def _take(self, size: int) -> bytes:
         taken = self._data[self._at : self._at + size]

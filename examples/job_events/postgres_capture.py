@@ -4,6 +4,10 @@ The slot is read by SQL (pg_logical_slot_peek_binary_changes), which does not mo
 pg_replication_slot_advance once the changes were accepted. The server keeps its log for the slot, so nothing is missed
 while no publisher runs; drop the slot where none will run any more, or the log grows.
 
+Jobs that are older than their slot come first, as insertions: while writers wait for a moment, the slot is made and the
+rows are written into the log behind its beginning (pg_logical_emit_message). From there on they are like any change:
+read until confirmed.
+
 Needs ``wal_level = logical``, and a role that may replicate and owns the table.
 """
 
@@ -23,14 +27,23 @@ from examples.job_events.pgoutput import Committed, Decoder
 __all__ = ["PostgresCapture"]
 
 _PEEK: Final = """
-SELECT data FROM pg_logical_slot_peek_binary_changes($1, NULL, $2, 'proto_version', '1', 'publication_names', $3)
+SELECT data FROM pg_logical_slot_peek_binary_changes(
+    $1, NULL, $2, 'proto_version', '1', 'publication_names', $3, 'messages', 'true'
+)
 """
 _ROWS: Final = 10_000
 """Messages of one peek, after which it ends with the transaction; the server holds them, this process a batch."""
+_BEGUN: Final = "job_events_begun"
+"""The table of slots whose log has the jobs that were older."""
+_OWN_SLOT: Final = "FROM pg_replication_slots WHERE slot_name = $1 AND database = current_database()"
+_EMIT: Final = f"""
+SELECT pg_logical_emit_message(true, $1::text, to_json(job)::text) FROM {TABLE} AS job ORDER BY job_no
+"""
+_SLOT_TIMEOUT: Final = 10.0
 
 
 class PostgresCapture(ChangeCapture):
-    """The changes since the slot was made; jobs that are older than their slot are not read.
+    """The jobs that there were when the slot was made, and all changes since.
 
     Args:
         dsn: of the database, ``postgresql://...``.
@@ -44,30 +57,43 @@ class PostgresCapture(ChangeCapture):
 
     async def open(self) -> None:
         with _failures():
-            self._pool = await asyncpg.create_pool(self._dsn, min_size=2, max_size=3)
+            self._pool = await asyncpg.create_pool(self._dsn, min_size=2, max_size=4)
             async with self._pool.acquire() as connection:
                 await make_postgres_table(connection)
-                await self._make_slot(connection)
+                # One process at a time; the lock is the connection's, as no transaction may hold a slot's making up.
+                await connection.execute("SELECT pg_advisory_lock(hashtext($1))", self._slot)
+                try:
+                    await self._make_slot(connection)
+                finally:
+                    await connection.execute("SELECT pg_advisory_unlock(hashtext($1))", self._slot)
                 identifier = await connection.fetchval("SELECT system_identifier::text FROM pg_control_system()")
             self.origin = f"pg{identifier}"
 
     async def _make_slot(self, connection: Any) -> None:
-        """Publication and slot, in transactions of their own: a slot is not made where something was written."""
-        async with connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", self._slot)
-            if not await connection.fetchval("SELECT 1 FROM pg_publication WHERE pubname = $1", self._slot):
-                with_options = "WITH (publish = 'insert, update, delete')"
-                await connection.execute(f'CREATE PUBLICATION "{self._slot}" FOR TABLE {TABLE} {with_options}')
-        if not await connection.fetchval("SELECT 1 FROM pg_replication_slots WHERE slot_name = $1", self._slot):
-            try:
-                await connection.execute("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", self._slot)
-            except asyncpg.DuplicateObjectError:
-                return  # another publisher was faster
+        """Publication, slot and, in its log, the jobs that there are; does nothing where all of that was done."""
+        await connection.execute(f"CREATE TABLE IF NOT EXISTS {_BEGUN} (slot TEXT PRIMARY KEY)")
+        begun = await connection.fetchval(f"SELECT count(*) FROM {_BEGUN} WHERE slot = $1", self._slot)
+        slots = await connection.fetchval(f"SELECT count(*) {_OWN_SLOT}", self._slot)
+        if begun and slots:
+            return
+        if slots:  # made by a process that died before it came to the jobs: nothing was read from it
+            await connection.execute("SELECT pg_drop_replication_slot($1)", self._slot)
+        if not await connection.fetchval("SELECT 1 FROM pg_publication WHERE pubname = $1", self._slot):
+            with_options = "WITH (publish = 'insert, update, delete')"
+            await connection.execute(f'CREATE PUBLICATION "{self._slot}" FOR TABLE {TABLE} {with_options}')
+        # A slot is made once all transactions under way have ended, and one of them may wait for the lock taken here:
+        # the timeout ends that, and the publisher tries again.
+        async with self._connections.acquire() as writer, writer.transaction():
+            await writer.execute(f"LOCK TABLE {TABLE} IN SHARE MODE")
+            create = "SELECT pg_create_logical_replication_slot($1, 'pgoutput')"
+            await connection.execute(create, self._slot, timeout=_SLOT_TIMEOUT)
+            await writer.execute(_EMIT, self._slot)
+            await writer.execute(f"INSERT INTO {_BEGUN} VALUES ($1) ON CONFLICT DO NOTHING", self._slot)
 
     async def changes(self, most: int) -> AsyncGenerator[list[Change]]:
         self._ends.clear()
         batch: list[Change] = []
-        decoder = Decoder(key="job_no")
+        decoder = Decoder(key="job_no", snapshot=self._slot)
         empty = True
         with _failures():
             async with self._connections.acquire() as connection, connection.transaction():

@@ -37,7 +37,7 @@ class _JobRow(BaseModel):
 
     @property
     def salary(self) -> Salary:
-        return Salary(amount=Decimal(self.sal_minor) / 100, currency=self.sal_ccy)
+        return Salary(amount=Decimal(self.sal_minor).scaleb(-2), currency=self.sal_ccy)
 
 
 class _JobKey(BaseModel):

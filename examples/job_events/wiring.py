@@ -44,6 +44,8 @@ class Setup:
     region: str
     database: str
     """A PostgreSQL URL, or the path of an SQLite file."""
+    slot: str
+    """Of PostgreSQL; unique within its server."""
     state: Path
     """The folder of what is kept here."""
     bucket: str
@@ -164,7 +166,11 @@ async def inventory_table(setup: Setup) -> AsyncIterator[InventoryTable]:
 
 def capture(setup: Setup) -> ChangeCapture:
     """What reads the changes of the database."""
-    return PostgresCapture(setup.database) if is_postgres(setup.database) else SqliteCapture(setup.database)
+    return (
+        PostgresCapture(setup.database, slot=setup.slot)
+        if is_postgres(setup.database)
+        else SqliteCapture(setup.database)
+    )
 
 
 async def _make_bucket(client: Any, bucket: str, region: str) -> None:
