@@ -214,13 +214,23 @@ def connect_sqlite(path: Path | str) -> sqlite3.Connection:
 
 
 async def make_postgres_table(connection: Any) -> None:
-    """The table, its old rows in the log as well, and no TRUNCATE: that would remove jobs without naming them."""
+    """The table, its old rows in the log as well, and no TRUNCATE: that would remove jobs without naming them.
+
+    Does nothing where it is done: even an ALTER TABLE without effect would wait for whoever works with the table.
+    """
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", TABLE)  # IF NOT EXISTS races
+        if await connection.fetchval(_IS_MADE, TABLE):
+            return
         await connection.execute(POSTGRES_SCHEMA)
         await connection.execute(f"ALTER TABLE {TABLE} REPLICA IDENTITY FULL")
         await connection.execute(_NO_TRUNCATE)
 
+
+_IS_MADE: Final = """
+SELECT 1 FROM pg_class AS made JOIN pg_trigger ON tgrelid = made.oid AND tgname = 'no_truncate'
+WHERE made.oid = to_regclass($1) AND relreplident = 'f'
+"""
 
 _NO_TRUNCATE: Final = f"""
 CREATE OR REPLACE FUNCTION {TABLE}_no_truncate() RETURNS trigger LANGUAGE plpgsql AS $$

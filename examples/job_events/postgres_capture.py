@@ -157,4 +157,4 @@ def _failures() -> Iterator[None]:
     try:
         yield
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-        raise CaptureError(f"PostgreSQL: {error}") from error
+        raise CaptureError(f"PostgreSQL: {str(error) or repr(error)}") from error

@@ -334,9 +334,8 @@ async def test_a_transaction_that_waits_for_the_lock_while_the_slot_waits_for_it
         await database._connection.execute("INSERT INTO other VALUES (1)")  # under way, with a number
         opening = asyncio.create_task(make().open())
         watch = await asyncpg.connect(database._dsn)
-        while not await watch.fetchval(
-            "SELECT count(*) FROM pg_locks WHERE mode = 'ShareLock' AND relation IS NOT NULL"
-        ):
+        locked = "SELECT 1 FROM pg_locks WHERE mode = 'ShareLock' AND relation = 'tbl_job'::regclass AND granted"
+        while not await watch.fetchval(locked):
             await asyncio.sleep(0.01)
         await watch.close()
         await database._connection.execute(job(1).sql.replace("?", "NULL").replace("NULL", "1", 1))
