@@ -37,6 +37,7 @@ lint: $(READY)  ## check style and layers
 
 types: $(READY)  ## check types
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(PEERS)  ## a short tour of the benchmarks
 	$(BIN)/python -m benchmarks.runtime --quick

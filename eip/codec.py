@@ -25,11 +25,11 @@ class Codec(Protocol):
 
     content_type: str
 
-    def encode(self, body: Any) -> bytes:
+    def encode(self, body: Any, /) -> bytes:
         """The bytes of a body; raises `InvalidMessage` for one that cannot be encoded."""
         ...
 
-    def decode(self, raw: bytes) -> Any:
+    def decode(self, raw: bytes, /) -> Any:
         """The body of the bytes; raises `DecodeError`."""
         ...
 

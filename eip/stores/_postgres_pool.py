@@ -36,14 +36,15 @@ class PostgresPool:
     async def fetch(self, sql: str, *arguments: Any) -> list[Any]:
         """All rows of a statement; raises `StoreError` where the database fails."""
         try:
-            if self._schema is not None or self._pool is None:
-                await self._open()
-            rows: list[Any] = await self._pool.fetch(sql, *arguments)
+            pool = self._pool
+            if self._schema is not None or pool is None:
+                pool = await self._open()
+            rows: list[Any] = await pool.fetch(sql, *arguments)
         except _FAILURES as error:
             raise StoreError(f"PostgreSQL: {type(error).__name__}: {error}") from error
         return rows
 
-    async def _open(self) -> None:
+    async def _open(self) -> Any:
         """Connect and make the tables, once."""
         async with self._opening:
             if self._closed:
@@ -55,6 +56,7 @@ class PostgresPool:
                     await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
                     await connection.execute(self._schema)
                 self._schema = None
+            return self._pool
 
     async def aclose(self) -> None:
         """Close the pool, if it was made here. Idempotent."""

@@ -106,7 +106,8 @@ class Worker:
     ) -> None:
         self.id = new_id()
         self.held: dict[str, Held] = {}
-        self._log, self._table, self._group, self._start, self._options = log, table, group, start, options
+        self._log, self._table, self._group, self._options = log, table, group, options
+        self._start: Start = start
         self._lane_of, self._on_taken, self._on_lost, self._on_records = lane_of, on_taken, on_lost, on_records
         self._begun: Beginning
         self._shards: dict[str, Shard] = {}

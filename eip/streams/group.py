@@ -61,7 +61,8 @@ class StreamGroup(Source):
     ) -> None:
         log.position(start)  # refused here where it is none
         self.name = f"{log.name}/{name}"
-        self.group, self.log, self.start = name, log, start
+        self.group, self.log = name, log
+        self.start: Start = start
         self.options = options or GroupOptions()
         self.dead_letters = dead_letters
         self._leases = leases
