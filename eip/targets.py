@@ -49,7 +49,7 @@ class Target:
     Args:
         queue: a standard queue.
         topic: a standard topic: the way to more than five receivers.
-        bus: another bus of the account; events keep their source, time and replay name.
+        bus: another bus; events keep their source, time and replay name, and are not forwarded a second time.
         stream: records are events; needs a ``role``.
         input: JSON text that every event is replaced by (Input).
         input_path: a JSON path, e.g. ``"$.detail"`` (InputPath).
@@ -59,7 +59,8 @@ class Target:
         max_age: how long a delivery is retried, a minute to a day.
         dead_letters: the queue for what cannot be delivered; default: the rule's.
         partition_key: of a stream, a JSON path; default: the event's id.
-        role: ARN of the role that EventBridge assumes; streams need one, buses of other accounts too.
+        role: ARN of the role that EventBridge assumes: a stream needs one (kinesis:PutRecord), and AWS wants one for a
+            bus (events:PutEvents). Queues and topics have policies instead.
         id: unique within the rule; default: kind and name.
     """
 
@@ -93,6 +94,8 @@ class Target:
             raise ConfigurationError("max_attempts is from 0 to 185, and max_age from a minute to a day")
         if self.stream is not None and self.role is None:
             raise ConfigurationError(f"target {self.name}: a stream needs the role that EventBridge assumes to write")
+        if self.role is not None and self.kind in ("queue", "topic"):
+            raise ConfigurationError(f"target {self.name}: queues and topics let rules in by policy, not by role")
         if self.partition_key is not None and self.stream is None:
             raise ConfigurationError(f"target {self.name}: only streams have a partition key")
         self._check_input()

@@ -108,8 +108,8 @@ async def start_replay(
     Args:
         bus: the archive's own; another is refused.
         archive: its name.
-        start: of the window: the events' own time counts. A service may take some minutes to archive an event.
-        end: of the window, after its start.
+        start: of the window: the events' own time counts.
+        end: of the window, after its start. EventBridge asks to wait ten minutes until all events are archived.
         rules: those that get the events; none: all.
         name: unique among those of the last 90 days; default: the archive's with a random end.
 

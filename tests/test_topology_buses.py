@@ -128,6 +128,7 @@ async def test_a_filter_policy_and_a_predicate_narrow_a_rules_own_queue(transpor
         (lambda: Target(queue="q", max_attempts=186), "185"),
         (lambda: Target(queue="q", max_age=timedelta(days=2)), "day"),
         (lambda: Target(stream="s"), "role"),
+        (lambda: Target(queue="q", role="arn:aws:iam::1:role/r"), "by policy"),
         (lambda: Target(queue="q", partition_key="$.id"), "streams"),
         (lambda: Target(queue="q", input_paths={"a": "$.id"}), "template"),
         (lambda: Target(bus="b", input="{}"), "as they are"),

@@ -107,15 +107,13 @@ class MemoryBus(Bus):
             raise ConfigurationError("an event has a source, a detail-type, and an object as its detail")
         await self.route(own)
 
-    async def route(
-        self, event: Mapping[str, Any], *, rules: Collection[str] = (), passed: Collection[str] = ()
-    ) -> None:
+    async def route(self, event: Mapping[str, Any], *, rules: Collection[str] = (), forwarded: bool = False) -> None:
         """Let the rules have an event that nobody will change.
 
         Args:
             event: has been checked.
             rules: only these get it; none: all.
-            passed: buses that forwarded it.
+            forwarded: whether it came from another bus.
         """
         matched = self._index.match(event)
         for name, archive in self._archiving.items():
@@ -123,9 +121,9 @@ class MemoryBus(Bus):
                 archive.keep(event)
         for name, rule in list(self._rules.items()):
             if rule.declared.enabled and (not rules or name in rules):
-                await self._apply(rule, event, matched, (*passed, self.name))
+                await self._apply(rule, event, matched, forwarded=forwarded)
 
-    async def _apply(self, rule: _Rule, event: Mapping[str, Any], matched: set[str], passed: Collection[str]) -> None:
+    async def _apply(self, rule: _Rule, event: Mapping[str, Any], matched: set[str], *, forwarded: bool) -> None:
         if rule.wants is None:
             wanted = rule.declared.name in matched
         else:
@@ -138,16 +136,17 @@ class MemoryBus(Bus):
                 return
         if wanted:
             for target in list(rule.targets.values()):
-                await self._deliver(rule, target, event, passed)
+                await self._deliver(rule, target, event, forwarded=forwarded)
 
     # Delivering.
 
-    async def _deliver(self, rule: _Rule, target: Target, event: Mapping[str, Any], passed: Collection[str]) -> None:
+    async def _deliver(self, rule: _Rule, target: Target, event: Mapping[str, Any], *, forwarded: bool) -> None:
         try:
-            await self._send(rule, target, event, passed)
+            await self._send(rule, target, event, forwarded=forwarded)
         except TransportError as error:
             if error.transient and len(self._retrying) < _MOST_RETRYING:
-                retry = asyncio.create_task(self._retry(rule, target, event, passed, error), name=f"{target.id} retry")
+                again = self._retry(rule, target, event, error, forwarded=forwarded)
+                retry = asyncio.create_task(again, name=f"{target.id} retry")
                 self._retrying.add(retry)
                 retry.add_done_callback(self._retrying.discard)
             else:
@@ -155,15 +154,16 @@ class MemoryBus(Bus):
         except EipError as error:
             await self._give_up(rule, target, event, "INVALID_PARAMETER", error, attempts=0)
 
-    async def _send(self, rule: _Rule, target: Target, event: Mapping[str, Any], passed: Collection[str]) -> None:
+    async def _send(self, rule: _Rule, target: Target, event: Mapping[str, Any], *, forwarded: bool) -> None:
         channel = self._find(target.kind, target.name)
         if channel is None:
             raise ChannelNotFound(f"there is no {target.kind} {target.name}")
         if isinstance(channel, MemoryBus):
-            if channel.name in passed:
-                _log.warning("event_dropped", rule=rule.declared.name, target=target.id, reason="it went in a circle")
+            if forwarded:  # "cannot route events received from a sender event bus to a third" (user guide)
+                reason = "it came from another bus, and is not forwarded again"
+                _log.warning("event_dropped", rule=rule.declared.name, target=target.id, reason=reason)
             else:
-                await channel.route(event, passed=passed)
+                await channel.route(event, forwarded=True)
             return
         transformer = rule.transformers[target.id]
         text = None if transformer is None else transformer.transform(event)
@@ -175,7 +175,7 @@ class MemoryBus(Bus):
             await channel.send(_received(text, target, event))
 
     async def _retry(
-        self, rule: _Rule, target: Target, event: Mapping[str, Any], passed: Collection[str], error: TransportError
+        self, rule: _Rule, target: Target, event: Mapping[str, Any], error: TransportError, *, forwarded: bool
     ) -> None:
         """Try again as often, and for as long, as the target says."""
         until = clock.now() + target.max_age.total_seconds()
@@ -185,7 +185,7 @@ class MemoryBus(Bus):
                 break
             await asyncio.sleep(delay)
             try:
-                await self._send(rule, target, event, passed)
+                await self._send(rule, target, event, forwarded=forwarded)
             except TransportError as failure:
                 error = failure
                 if not error.transient:

@@ -189,18 +189,19 @@ async def test_a_stream_gets_events_by_partition_key(memory):
     assert {each.group_id for each in got} == {"a", "b"}
 
 
-async def test_a_forwarded_event_keeps_what_it_is_and_does_not_go_in_circles(memory):
-    one, two = memory.bus("one"), memory.bus("two")
+async def test_a_forwarded_event_keeps_what_it_is_and_is_not_forwarded_again(memory):
+    """To a third bus, or back: EventBridge routes no event on that another bus sent."""
+    one, two, three = memory.bus("one"), memory.bus("two"), memory.bus("three")
     one.put_rule(Rule("one", "out", None, (Target(bus="two"),)))
-    two.put_rule(Rule("two", "back", None, (Target(bus="one"),)))
-    got, first = two.subscription("got"), one.subscription("got")
+    two.put_rule(Rule("two", "on", None, (Target(bus="three"), Target(bus="one"))))
+    got, first, third = two.subscription("got"), one.subscription("got"), three.subscription("got")
     with capture_logs() as logs:
         await one.put_event({**OF_A_SERVICE, "replay-name": "again"})
     (message,) = got.messages()
     assert message.replay_name == "again"
     assert message.headers["event-time"] == OF_A_SERVICE["time"]
-    assert len(first) == 1
-    assert [each["reason"] for each in logs] == ["it went in a circle"]
+    assert (len(first), len(third)) == (1, 0)
+    assert [each["event"] for each in logs] == ["event_dropped"] * 2
 
 
 async def test_a_target_that_is_not_there_goes_to_the_dead_letter_queue_at_once(memory):
