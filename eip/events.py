@@ -129,7 +129,8 @@ def as_bus_predicate(wanted: Filter) -> Callable[[Message[Any]], bool]:
 
     def passes(message: Message[Any]) -> bool:
         event = as_event(message)
-        if isinstance(event.get("detail"), Mapping):
+        ours = message.headers.get("event-id") != message.id
+        if ours and isinstance(event.get("detail"), Mapping):
             event["detail"] = {**event["detail"], ENVELOPE_KEY: _fields(message)}
         return wanted.matches(event)
 

@@ -143,16 +143,14 @@ class MemoryBus(Bus):
     async def _deliver(self, rule: _Rule, target: Target, event: Mapping[str, Any], *, forwarded: bool) -> None:
         try:
             await self._send(rule, target, event, forwarded=forwarded)
-        except TransportError as error:
-            if error.transient and len(self._retrying) < _MOST_RETRYING:
-                again = self._retry(rule, target, event, error, forwarded=forwarded)
-                retry = asyncio.create_task(again, name=f"{target.id} retry")
-                self._retrying.add(retry)
-                retry.add_done_callback(self._retrying.discard)
-            else:
-                await self._give_up(rule, target, event, _code(error), error, attempts=0)
         except EipError as error:
-            await self._give_up(rule, target, event, "INVALID_PARAMETER", error, attempts=0)
+            if not getattr(error, "transient", False) or len(self._retrying) >= _MOST_RETRYING:
+                await self._give_up(rule, target, event, _code(error), error, attempts=0)
+                return
+            again = self._retry(rule, target, event, error, forwarded=forwarded)
+            retry = asyncio.create_task(again, name=f"{target.id} retry")
+            self._retrying.add(retry)
+            retry.add_done_callback(self._retrying.discard)
 
     async def _send(self, rule: _Rule, target: Target, event: Mapping[str, Any], *, forwarded: bool) -> None:
         channel = self._find(target.kind, target.name)
@@ -175,24 +173,22 @@ class MemoryBus(Bus):
             await channel.send(_received(text, target, event))
 
     async def _retry(
-        self, rule: _Rule, target: Target, event: Mapping[str, Any], error: TransportError, *, forwarded: bool
+        self, rule: _Rule, target: Target, event: Mapping[str, Any], error: Exception, *, forwarded: bool
     ) -> None:
         """Try again as often, and for as long, as the target says."""
-        until = clock.now() + target.max_age.total_seconds()
-        for attempt in range(1, target.max_attempts + 1):
-            delay = _RETRY.delay(attempt)
-            if clock.now() + delay > until:
-                break
+        until, attempts = clock.now() + target.max_age.total_seconds(), 0
+        while attempts < target.max_attempts and clock.now() + (delay := _RETRY.delay(attempts + 1)) <= until:
+            attempts += 1
             await asyncio.sleep(delay)
             try:
                 await self._send(rule, target, event, forwarded=forwarded)
-            except TransportError as failure:
+            except Exception as failure:  # noqa: BLE001 - whatever it is, the event is not lost silently
                 error = failure
-                if not error.transient:
+                if not getattr(failure, "transient", False):
                     break
             else:
                 return
-        await self._give_up(rule, target, event, _code(error), error, attempts=target.max_attempts)
+        await self._give_up(rule, target, event, _code(error), error, attempts=attempts)
 
     async def _give_up(
         self, rule: _Rule, target: Target, event: Mapping[str, Any], code: str, error: Exception, *, attempts: int
@@ -306,5 +302,8 @@ def _received(text: str | None, target: Target, event: Mapping[str, Any]) -> Mes
     return message.replace(group_id=(found or message.id).strip('"'))
 
 
-def _code(error: TransportError) -> str:
-    return "NO_RESOURCE" if isinstance(error, ChannelNotFound) else "ERROR_FROM_TARGET"
+def _code(error: Exception) -> str:
+    """As EventBridge tells it in a dead-letter queue."""
+    if isinstance(error, ChannelNotFound):
+        return "NO_RESOURCE"
+    return "ERROR_FROM_TARGET" if isinstance(error, TransportError) else "INVALID_PARAMETER"

@@ -249,7 +249,7 @@ class Shaky(MemoryTransport):
 
     def _find(self, kind, name):
         found = super()._find(kind, name)
-        return _ShakyQueue(self, found) if name == "shaky" else found
+        return _ShakyQueue(self, found) if found is not None and name == "shaky" else found
 
 
 class _ShakyQueue:
@@ -292,6 +292,17 @@ async def test_retries_end_by_number_and_by_age(shaky, limit):
     assert shaky.tried[-1] <= 60
     if "max_attempts" in limit:
         assert len(shaky.tried) == 3
+
+
+async def test_a_retry_that_finds_the_target_gone_gives_up(shaky):
+    bus = with_targets(shaky, Target(queue="shaky", dead_letters="dead"))
+    shaky.failures = 1
+    await bus.send(sold(1))
+    del shaky._channels["queue/shaky"]
+    async with shaky.queue("dead").receiver() as receiver:
+        (got,) = await receiver.receive(1, wait=120)
+    assert got.message.headers["dead-letter-reason"].startswith("NO_RESOURCE")
+    assert got.message.headers["dead-letter-count"] == "1"
 
 
 async def test_closing_ends_what_is_retried():
