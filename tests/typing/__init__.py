@@ -1,0 +1,1 @@
+"""Never run: what type checkers must see of the public interface (`make types`)."""

@@ -1,0 +1,81 @@
+"""The types that users get, for mypy and pyright."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import Any, assert_type
+
+from pydantic import BaseModel
+
+from eip import Consumer, Delivery, Message, Queue, Receiver, Sender, Source, Topic, Transport, run
+from eip.patterns.idempotent_receiver import idempotent
+from eip.patterns.pipeline import pipeline
+from eip.patterns.scatter_gather import Gathered, ScatterGather
+from eip.patterns.splitter import splitter
+from eip.stores import MemoryStore, SqliteStore
+from eip.stores.base import Store
+from eip.transports.memory import MemoryQueue, MemoryTransport
+
+
+class Order(BaseModel):
+    lines: list[str]
+
+
+async def takes_a_body(order: Order) -> None: ...
+
+
+async def takes_an_envelope(message: Message[Order]) -> Message[int]:
+    assert_type(message.body, Order)
+    assert_type(message.replay_name, str | None)
+    return message.reply(len(message.body.lines))
+
+
+async def returns_several(message: Message) -> list[Message[str]]:
+    return [message.derive("one"), message.derive("two")]
+
+
+def messages() -> None:
+    order = Message(Order(lines=[]), type="Order", attributes={"kind": "x", "prices": [1, 2.5]})
+    assert_type(order, Message[Order])
+    assert_type(order.body, Order)
+    assert_type(order.with_body(1), Message[int])
+    assert_type(order.replace(type="Other"), Message[Order])
+    assert_type(order.derive(b"x"), Message[bytes])
+
+
+async def channels(transport: Transport, memory: MemoryTransport) -> None:
+    assert_type(transport.queue("q"), Queue)
+    assert_type(memory.queue("q"), MemoryQueue)
+    assert_type(transport.topic("t"), Topic)
+    assert_type(transport.topic("t").subscription("s"), Source)
+    sender: Sender = transport.resolve("memory:queue/q")
+    await sender.send(Message(1), Message("two"))
+    async with transport.queue("q").receiver() as receiver:
+        assert_type(receiver, Receiver)
+        assert_type(await receiver.receive(10), Sequence[Delivery])
+        async for delivery in receiver:
+            assert_type(delivery.message, Message[Any])
+
+
+async def consumers(transport: Transport) -> None:
+    queue = transport.queue("q")
+    await run(
+        Consumer(queue, takes_a_body),
+        Consumer(queue, takes_an_envelope, output=transport.topic("t"), max_processing=timedelta(minutes=1)),
+        Consumer(queue, returns_several, output=queue),
+        Consumer(queue, idempotent(MemoryStore())(takes_a_body)),
+        Consumer(queue, pipeline(splitter(lambda order: order.body), takes_a_body)),
+    )
+
+
+async def scatter(transport: Transport) -> None:
+    async with ScatterGather(transport.topic("t"), transport.queue("r")) as gather:
+        assert_type(await gather.request(1, deadline=5, expected=3), Gathered)
+        replies: AsyncIterator[Message[Any]] = aiter(gather.request(1, deadline=5, until=lambda found: len(found) > 2))
+        async for reply in replies:
+            assert_type(reply, Message[Any])
+
+
+def stores() -> list[Store]:
+    return [MemoryStore(), SqliteStore("file.sqlite")]
