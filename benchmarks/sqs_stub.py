@@ -12,12 +12,12 @@ or, from a benchmark, in a process of its own:
 
 It speaks the JSON protocol of SQS (CreateQueue, GetQueueUrl, ListQueues, queue attributes, SendMessage, ReceiveMessage
 with long polls, DeleteMessage, ChangeMessageVisibility, each also as a batch, PurgeQueue, move tasks) and the query
-protocol of SNS (CreateTopic, Subscribe, Publish, PublishBatch) and STS (GetCallerIdentity). A topic delivers to the
-queues subscribed to it, raw, and drops what has none.
+protocol of SNS (CreateTopic, Subscribe, Publish, PublishBatch) and STS (GetCallerIdentity), and of EventBridge
+PutEvents, which goes nowhere. A topic delivers to the queues subscribed to it, raw, through their filter policies, and
+drops what has none.
 
-What it leaves out, and no benchmark needs: signatures are not checked, FIFO queues are served as standard ones, filter
-policies, delays and dead-letter queues do nothing, and digests are not sent. Extend it by a method named as the
-operation, see `Stub`.
+What it leaves out, and no benchmark needs: signatures are not checked, FIFO queues are served as standard ones, delays
+and dead-letter queues do nothing, and digests are not sent. Extend it by a method named as the operation, see `Stub`.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from eip.matching import FilterPolicy
+
 if TYPE_CHECKING:
     from eip.transports.aws import AwsTransport
 
@@ -49,7 +51,7 @@ _JSON_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\nx-
 _XML_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: "
 _BAD_HEAD = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: "
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
-_OPERATION = re.compile(rb"\r\nx-amz-target:\s*AmazonSQS\.(\w+)", re.IGNORECASE)
+_OPERATION = re.compile(rb"\r\nx-amz-target:\s*(?:AmazonSQS|AWSEvents)\.(\w+)", re.IGNORECASE)
 
 Entry = dict[str, Any]
 
@@ -162,6 +164,8 @@ class Stub:
         self.messages: Counter[str] = Counter()
         self.queues: dict[str, Queue] = {}
         self.topics: dict[str, list[Queue]] = {}
+        self.policies: dict[tuple[str, str], FilterPolicy] = {}
+        """By topic and queue."""
         self.moved = 0
         self._ids = itertools.count(1)
         self._respond: Respond = _nobody
@@ -272,6 +276,10 @@ class Stub:
         queue = self._queue(given["Endpoint"])
         if queue not in self._topic(given):
             self._topic(given).append(queue)
+        for number in range(1, MEMBERS + 1):
+            if given.get(f"Attributes.entry.{number}.key") == "FilterPolicy":
+                policy = FilterPolicy(given[f"Attributes.entry.{number}.value"])
+                self.policies[given["TopicArn"], queue.name] = policy
         return f"<SubscriptionArn>{given['TopicArn']}:{queue.name}</SubscriptionArn>"
 
     def Publish(self, given: Entry) -> str:  # noqa: N802
@@ -289,11 +297,21 @@ class Stub:
         self.messages["PublishBatch"] += len(done)
         return f"<Successful>{''.join(done)}</Successful><Failed/>"
 
+    # EventBridge
+
+    def PutEvents(self, given: Entry) -> Entry:  # noqa: N802
+        entries = _entries(given)
+        self.messages["PutEvents"] += len(entries)
+        return {"FailedEntryCount": 0, "Entries": [{"EventId": f"{next(self._ids):036}"} for _ in entries]}
+
     def _publish(self, topic: list[Queue], given: Entry, entry: str) -> str:
         name = f"{next(self._ids):036}"
         if topic:
             attributes = _form_attributes(given, f"{entry}MessageAttributes.entry.")
             for queue in topic:
+                policy = self.policies.get((given["TopicArn"], queue.name))
+                if policy is not None and not policy.matches(attributes=attributes):
+                    continue
                 sent = {"MessageBody": given[f"{entry}Message"], "MessageAttributes": attributes}
                 self._put(queue, sent, "delivered")
         return name
@@ -474,6 +492,25 @@ def told(url: str) -> Entry:
 async def make_queue(aws: AwsTransport, name: str, **attributes: str) -> None:
     """Make a queue through the transport."""
     await aws.call("sqs", "CreateQueue", QueueName=name, Attributes=attributes)
+
+
+async def make_topic(aws: AwsTransport, name: str) -> None:
+    """Make a topic through the transport."""
+    await aws.call("sns", "CreateTopic", Name=name)
+
+
+async def subscribe(aws: AwsTransport, topic: str, queue: str, *, policy: Entry | None = None) -> None:
+    """Make a queue, and subscribe it to the topic through a filter policy on the attributes."""
+    await make_queue(aws, queue)
+    attributes = {} if policy is None else {"FilterPolicy": orjson.dumps(policy).decode()}
+    await aws.call(
+        "sns",
+        "Subscribe",
+        TopicArn=aws.topic(topic).address,
+        Protocol="sqs",
+        Endpoint=aws.queue(queue).address,
+        Attributes=attributes,
+    )
 
 
 async def _main(port: int, delay: float, *, until_eof: bool) -> None:

@@ -28,6 +28,8 @@ class Limits:
     """Message attributes, the one that carries the envelope included."""
     unit_bytes: int | None = None
     """The billed unit of payload: a larger message is billed as several."""
+    beside_bytes: int = 0
+    """What the service counts for a message besides its body, attributes and envelope."""
 
 
 UNLIMITED = Limits()

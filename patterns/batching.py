@@ -23,8 +23,10 @@ from eip.packing import Bounds, Encoding, Format, check_encoding, entry_of, is_p
 
 __all__ = ["BatchFailure", "Packer", "batched"]
 
-_FRAME: Final = 512
-"""Room kept for a pack's own envelope and frame, bytes; twice what they take."""
+_BODY_FRAME: Final = 76
+"""Bytes of a pack's body beside its entries."""
+_FRAME: Final = _BODY_FRAME + 112
+"""That, and the pack's own envelope: id, time and header, with the name and the type of the attribute it is in."""
 _MOST_UNPACKED: Final = Bounds().size - _FRAME
 """Bytes that go into one pack, however well they compress: consumers unpack no more."""
 
@@ -96,12 +98,13 @@ class Packer(Sender):
         check_encoding(encoding)
         if format == "cloudevents" and encoding != "identity":
             raise ConfigurationError("a CloudEvents batch is not compressed")
-        if limit <= 2 * _FRAME or count < 1:
+        if limit < KIB or count < 1:
             raise ConfigurationError("a pack holds at least one message and 1 KiB")
         if sender.limits.message_bytes is not None and limit > sender.limits.message_bytes:
             raise ConfigurationError(f"{sender.name} carries at most {sender.limits.message_bytes:,} bytes")
         self.name, self.address, self.limits = sender.name, sender.address, sender.limits
         self._sender, self._limit, self._count, self._linger = sender, limit, count, seconds(linger)
+        self._frame = _FRAME + sender.limits.beside_bytes
         self._encoding: Encoding = encoding
         self._format: Format = format
         self._ratio = 1.0 if encoding == "identity" else 3.0
@@ -205,7 +208,7 @@ class Packer(Sender):
 
     def _packs(self, items: Sequence[_Item]) -> list[tuple[Message[Any], Sequence[_Item]]]:
         """The items as packs within the limit, in order."""
-        room = self._limit - _FRAME - _size_beside(items[0].message)
+        room = self._limit - self._frame - _size_beside(items[0].message)
         made: list[tuple[Message[Any], Sequence[_Item]]] = []
         start = 0
         while start < len(items):
@@ -231,7 +234,7 @@ class Packer(Sender):
         if self._encoding != "identity":
             ratio = sum(len(each.entry) for each in items) / size
             self._ratio = max(1.0, 0.5 * self._ratio + 0.48 * ratio)  # a little less than seen, so few are packed twice
-        if size <= room + _FRAME // 2:
+        if size <= room + _BODY_FRAME:
             return [(made, items)]
         half = len(items) // 2
         return self._pressed(items[:half], room) + self._pressed(items[half:], room)

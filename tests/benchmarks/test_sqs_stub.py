@@ -74,3 +74,18 @@ async def test_what_it_does_not_know_it_refuses(aws):
         await aws.queue("nowhere").send(Message("x"))
     with pytest.raises(TransportError, match="UnsupportedOperation"):
         await aws.call("sqs", "ListQueueTags", QueueUrl="x")
+
+
+async def test_a_subscriptions_filter_policy_is_applied(aws, url):
+    await sqs_stub.make_topic(aws, "filtered")
+    await sqs_stub.subscribe(aws, "filtered", "filtered-some", policy={"kind": ["a"]})
+    await sqs_stub.subscribe(aws, "filtered", "filtered-all")
+    await aws.topic("filtered").send(*(Message(number, attributes={"kind": "ab"[number % 2]}) for number in range(10)))
+    depth = sqs_stub.told(url)["ready_and_held"]
+    assert (depth["filtered-some"], depth["filtered-all"]) == ([5, 0], [10, 0])
+
+
+async def test_events_are_put(aws, url):
+    answer = await aws.call("events", "PutEvents", Entries=[{"Source": "s", "DetailType": "t", "Detail": "{}"}] * 3)
+    assert [bool(entry["EventId"]) for entry in answer["Entries"]] == [True] * 3
+    assert sqs_stub.told(url)["messages"]["PutEvents"] == 3
