@@ -7,13 +7,15 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+IMAGES = Path(__file__).parent.parent / "docs" / "images"
+"""What the pages show; written by ``--docs``."""
 
 
 def environment(*packages: str) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 def _text(cell: object) -> str:
     if isinstance(cell, float):
-        return f"{cell:,.0f}" if abs(cell) >= 100 else f"{cell:.2f}"
+        return f"{cell:,.0f}" if abs(cell) >= 100 else f"{cell:.2f}" if abs(cell) >= 0.1 or not cell else f"{cell:.3g}"
     return f"{cell:,}" if isinstance(cell, int) else str(cell)
 
 
@@ -63,6 +65,39 @@ def save(name: str, results: Any, *packages: str) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"environment": environment(*packages), "results": results}, indent=2) + "\n")
     return path
+
+
+def plot(name: str, draw: Callable[[Any], None], *, size: tuple[float, float] = (8, 4.5), docs: bool = False) -> None:
+    """Let ``draw`` fill a figure, and write it as SVG and PNG beside the results; with ``docs`` for the pages too.
+
+    Without matplotlib there is none; the table says the same.
+    """
+    try:
+        import matplotlib as mpl  # noqa: PLC0415 - not there for everyone
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError:
+        progress("no plots: pip install matplotlib")
+        return
+    RESULTS.mkdir(exist_ok=True)
+    # Text stays text and ids stay the same, so that files are small and their changes can be read.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9}):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
+        for folder in (RESULTS, IMAGES) if docs else (RESULTS,):
+            folder.mkdir(exist_ok=True)
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(RESULTS / f"{name}.png", dpi=110)
+
+
+def bars(axes: Any, names: Sequence[str], values: Sequence[float], *, unit: str, log: bool = True) -> None:
+    """Horizontal bars with their values, the first on top."""
+    drawn = axes.barh(list(names)[::-1], list(values)[::-1], color="tab:blue")
+    axes.bar_label(drawn, [_text(value) for value in list(values)[::-1]], padding=3, fontsize=8)
+    if log:
+        axes.set_xscale("log")
+    axes.set_xlabel(unit)
+    axes.margins(x=0.18)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def progress(text: str) -> None:

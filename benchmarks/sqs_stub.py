@@ -489,6 +489,16 @@ def told(url: str) -> Entry:
     return found
 
 
+def transport(url: str, **options: Any) -> AwsTransport:
+    """A transport to the stub, with credentials that it does not look at."""
+    import aioboto3  # noqa: PLC0415 - the stub's own process needs no SDK
+
+    from eip.transports.aws import AwsTransport  # noqa: PLC0415
+
+    session = aioboto3.Session(aws_access_key_id="stub", aws_secret_access_key="stub", region_name=REGION)
+    return AwsTransport(session=session, endpoint_url=url, account=ACCOUNT, **options)
+
+
 async def make_queue(aws: AwsTransport, name: str, **attributes: str) -> None:
     """Make a queue through the transport."""
     await aws.call("sqs", "CreateQueue", QueueName=name, Attributes=attributes)
