@@ -161,7 +161,7 @@ def _elements(body: Mapping[str, Any], bounds: Bounds, packed_size: int) -> list
 
 
 def _from_entry(entry: Any, outer: Message[Any]) -> Message[Any]:
-    if not isinstance(entry, Mapping) or "b" not in entry:
+    if not isinstance(entry, dict) or "b" not in entry:
         raise DecodeError("pack holds something that is no message")
     envelope = parse_envelope(entry)
     envelope.setdefault("group_id", outer.group_id)

@@ -121,9 +121,20 @@ class Packs:
     async def _in_parallel(self, delivery: Delivery, messages: Sequence[Message[Any]]) -> None:
         failures: list[_Failure] = []
         rest = iter(messages)
+        most = min(self._settings.concurrency, len(messages))
+        started, starting = 0, False
+
+        def start() -> None:
+            nonlocal started, starting
+            started, starting = started + 1, True
+            tasks.create_task(work())
 
         async def work() -> None:
+            nonlocal starting
+            starting = False
             for message in rest:
+                if not starting and started < most:
+                    start()  # it gets its turn where this handler waits; where none waits, two tasks do all
                 try:
                     async with self._slots:
                         await self._handle(delivery, message)
@@ -131,8 +142,7 @@ class Packs:
                     failures.append(_Failure(message, error))
 
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(min(self._settings.concurrency, len(messages))):
-                tasks.create_task(work())
+            start()
         if failures:
             await self._settle(delivery, failures, all_failed=len(failures) == len(messages))
 
