@@ -43,6 +43,9 @@ bench: $(PEERS)  ## a short tour of the benchmarks
 	$(BIN)/python -m benchmarks.runtime --quick
 	$(BIN)/python -m benchmarks.scatter_gather --quick
 	$(BIN)/python -m benchmarks.matching --quick
+	$(BIN)/python -m benchmarks.cost --quick
+	$(BIN)/python -m benchmarks.throughput --quick
+	$(BIN)/python -m benchmarks.latency --quick
 
 build: $(READY)  ## build the wheel and the source distribution into dist/
 	$(BIN)/python -m build

@@ -338,7 +338,7 @@ def main() -> None:
     parser.add_argument("--docs", action="store_true", help="renew the pages' plot")
     parser.add_argument("--activemq", metavar="URL", help="of a running broker, e.g. stomp://127.0.0.1:61613")
     options = parser.parse_args()
-    count, rounds = (1000, 1) if options.quick else (4000, 5)
+    count, rounds = (1000, 1) if options.quick else (3000, 5)
     found = asyncio.run(run(count, rounds, options.activemq))
     for title, rows in found.items():
         print(table(title, list(rows[0]), [list(row.values()) for row in rows]))
