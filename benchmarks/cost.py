@@ -227,7 +227,7 @@ def draw(figure: Any, published: list[dict[str, Any]], handled: list[dict[str, A
         before = [start + value for start, value in zip(before, values, strict=True)]
     right.set_xlabel("$ per million handled, today")
     right.set_title("topic, queue, one consumer", fontsize=9)
-    right.legend(fontsize=8)
+    right.legend(fontsize=8, loc="lower right")
     right.spines[["top", "right"]].set_visible(False)
 
 

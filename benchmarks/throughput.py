@@ -312,7 +312,9 @@ async def contest(title: str, entrants: dict[str, Run], rounds: int) -> list[dic
 
 def draw(figure: Any, found: dict[str, list[dict[str, Any]]]) -> None:
     """A panel per contest."""
-    for axes, (title, rows) in zip(figure.subplots(len(found), 1), found.items(), strict=True):
+    shapes = {"height_ratios": [len(rows) for rows in found.values()]}
+    panels = figure.subplots(len(found), 1, sharex=True, gridspec_kw=shapes)
+    for axes, (title, rows) in zip(panels, found.items(), strict=True):
         bars(
             axes,
             [row["how"] for row in rows],
@@ -320,6 +322,8 @@ def draw(figure: Any, found: dict[str, list[dict[str, Any]]]) -> None:
             unit="messages per CPU second",
         )
         axes.set_title(title, fontsize=9, loc="left")
+        axes.label_outer()
+    panels[0].set_xlim(left=500)
 
 
 async def run(count: int, rounds: int, activemq: str | None) -> dict[str, list[dict[str, Any]]]:
@@ -348,7 +352,7 @@ def main() -> None:
         f"\nPacked sending: {aim['× CPU']:.0f} times the messages per CPU second of one-by-one aioboto3 (aim: 10), "
         f"{aim['÷ billed']:.0f} times fewer billed requests (aim: 50)."
     )
-    plot("throughput", lambda figure: draw(figure, found), size=(8, 8.5), docs=options.docs)
+    plot("throughput", lambda figure: draw(figure, found), size=(8, 7), docs=options.docs)
     print(f"\nwritten to {save('throughput', found, 'aioboto3', 'aiobotocore', 'zstandard')}")
 
 

@@ -152,7 +152,10 @@ class UsageMeter:
 
     @property
     def settled(self) -> int:
-        """Messages that were acknowledged; a pack is one (see `eip.Consumer.stats` for the messages in it)."""
+        """Messages that were acknowledged; a pack is one (`eip.Consumer.stats.messages` counts those in it).
+
+        Those of streams are not in it: their readers keep checkpoints and acknowledge nothing.
+        """
         return sum(counts.messages for call, counts in self.usage().items() if call.operation in _SETTLES)
 
     def as_dict(self) -> dict[str, dict[str, dict[str, dict[str, int]]]]:

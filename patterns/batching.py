@@ -75,8 +75,8 @@ class Packer(Sender):
 
     Args:
         sender: where the packs go.
-        limit: bytes of one pack, its attributes included; default 64 KiB, the unit that SNS, SQS and EventBridge bill.
-            What is compressed into it is at most what consumers unpack, 4 MiB.
+        limit: bytes of one pack, its attributes included; default: the unit that the channel's service bills, 64 KiB on
+            SQS, SNS and EventBridge. What is compressed into it is at most what consumers unpack, 4 MiB.
         count: messages of one pack at most.
         linger: seconds (or timedelta) that a pack waits for more; default 0.
         encoding: ``"identity"``, ``"gzip"`` or ``"zstd"`` (the extra ``zstd``); compressed packs are base64 text.
@@ -88,7 +88,7 @@ class Packer(Sender):
         self,
         sender: Sender,
         *,
-        limit: int = 64 * KIB,
+        limit: int | None = None,
         count: int = 1000,
         linger: Duration = 0.0,
         encoding: Encoding = "identity",
@@ -98,6 +98,7 @@ class Packer(Sender):
         check_encoding(encoding)
         if format == "cloudevents" and encoding != "identity":
             raise ConfigurationError("a CloudEvents batch is not compressed")
+        limit = limit if limit is not None else sender.limits.unit_bytes or 64 * KIB
         if limit < KIB or count < 1:
             raise ConfigurationError("a pack holds at least one message and 1 KiB")
         if sender.limits.message_bytes is not None and limit > sender.limits.message_bytes:

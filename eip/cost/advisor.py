@@ -20,9 +20,10 @@ __all__ = ["Advice", "Alternative", "Item", "advise"]
 
 GB: Final = 10**9
 _LONG_POLL: Final = 20.0
-_ENTRY: Final = 90
-"""Bytes that a message's envelope takes in a pack (id, time, type), beside its body."""
-_FRAME: Final = 512
+_SPARED: Final = 3
+"""Bytes that a message takes less in a pack than alone: no name and type of an attribute, but a comma."""
+_FRAME: Final = 188
+"""Bytes of a pack's own, see `eip.patterns.batching`."""
 _DAY: Final = 86_400.0
 
 Packing: TypeAlias = Literal["", "packed", "packed, zstd"]
@@ -298,7 +299,7 @@ class _Way:
         if not packing:
             return _Carried(1.0, float(profile.size))
         ratio = profile.compression if packing.endswith("zstd") else 1.0
-        entry = (profile.size + _ENTRY) / ratio
+        entry = max(profile.size - _SPARED, 1) / ratio
         room = quota(service, "unit_bytes") - _FRAME
         lanes = profile.kinds * (profile.groups if fifo else 1)
         held = max(1.0, min(room // entry, 1000, profile.rate * profile.linger / lanes))

@@ -28,8 +28,7 @@ def test_the_headline_figures_of_2020():
     profile = Profile(rate=100_000_000 / SECONDS, size=1024, batch=1, linger=10)
     found = advise(profile, IN_2020)
     assert dollars(found.named("SNS + SQS, one by one"), "published") == pytest.approx(50.00)
-    # A pack of 64 KB holds 64 messages of 1 KB, less what their envelopes take: $0.78 is without those.
-    assert dollars(found.named("SNS + SQS, packed"), "published") == pytest.approx(0.86, abs=0.03)
+    assert dollars(found.named("SNS + SQS, packed"), "published") == pytest.approx(0.78125)
     assert dollars(found.named("EventBridge + SQS"), "events") == pytest.approx(100.00)
 
 
@@ -61,7 +60,7 @@ def test_only_messages_of_one_kind_and_group_share_a_pack():
     def held(**profile):
         return dollars(advice(rate=100.0, linger=1, **profile).named("SNS + SQS, packed"), "published")
 
-    assert held(kinds=10) == pytest.approx(held(kinds=1) * 58 / 10, rel=0.2)
+    assert held(kinds=10) == pytest.approx(held(kinds=1) * 65 / 10)  # 65 messages of 1,000 bytes fill a pack
 
 
 def test_what_cannot_carry_the_flow_comes_last_and_says_why():
