@@ -7,8 +7,12 @@ import json
 from contextlib import asynccontextmanager
 
 import httpx
+import pytest
 
 from eip import clock
+from eip.cost import prices
+from eip.metering import UsageMeter
+from examples.rfq.access import RateLimit, Tokens
 from examples.rfq.api import app
 from tests.examples.rfq.test_booking import booked, complete, present, quote
 from tests.runtime.scripted import until
@@ -142,3 +146,31 @@ async def test_operations_without_anything_to_redrive():
         assert done.json() == {"moved": 0, "left": 0, "failed": 0}
         unknown = await client.post("/operations/dead-letters/redrive", json={"queue": "of-another-service"})
         assert unknown.status_code == 404
+
+
+async def test_each_customer_has_a_rate_of_their_own_and_so_has_who_guesses_tokens():
+    tokens = Tokens()
+    ada, bert = ({"Authorization": f"Bearer {tokens.grant(name)}"} for name in ("Ada", "Bert"))
+    async with api(tokens=tokens, limit=RateLimit(1)) as (client, _, _):
+
+        async def statuses(headers: dict[str, str]) -> list[int]:
+            return [(await client.get("/unicorns", headers=headers)).status_code for _ in range(3)]
+
+        assert await statuses(ada) == [200, 200, 429]
+        assert await statuses({"Authorization": "Bearer guess"}) == [401, 401, 429]
+        assert await statuses(bert) == [200, 200, 429]
+        await asyncio.sleep(1)
+        assert await statuses(ada) == [200, 429, 429]
+
+
+async def test_operations_tells_what_the_metered_calls_cost():
+    meter = UsageMeter()
+    async with api(meter=meter) as (client, _, _):
+        for number in range(10):
+            meter.record("sqs", f"inbox-{number}", "SendMessage", messages=1, units=100_000 * number)
+        meter.record("memory", "busy", "send", messages=5, calls=1_000_000)
+        cost = (await client.get("/operations/state")).json()["cost"]
+        assert cost["total"] == pytest.approx(4.5 * prices()["sqs.standard.million"])
+        assert (cost["calls"], cost["messages"], cost["channels-used"]) == (1_000_010, 15, 11)
+        assert [each["channel"] for each in cost["channels"]] == [f"inbox-{number}" for number in (9, 8, 7, 6, 5, 4)]
+        assert cost["channels"][0]["requests"] == 900_000

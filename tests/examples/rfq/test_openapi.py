@@ -50,7 +50,7 @@ def test_whatever_is_sent_the_answer_is_one_of_those_described(service, path, ve
     known = [rfq["links"]["self"].rsplit("/", 1)[1] for rfq in rfqs]
 
     @hypothesis.given(hypothesis.strategies.data())
-    @hypothesis.settings(max_examples=40, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+    @hypothesis.settings(max_examples=30, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
     def attempt(data):
         case = data.draw(api[path][verb.upper()].as_strategy())
         if "rfq" in case.path_parameters and data.draw(hypothesis.strategies.booleans()):
