@@ -2,11 +2,11 @@
 
 import {$, call, element, every, pause, Refused, send} from "./common.js";
 
+const NOTHING = "None. What could not be handled would be here, with its reason.";
 const HISTORY = 60;  // looks that the curve goes back
 const history = [];
 let counted = null;  // how many dead letters there were when they were read
 let looks = 0;
-let shown = null;  // the dead letters that the table shows, to tell whether it is to be made anew
 
 const number = value => value === null ? "?" : value.toLocaleString("en");
 const dollars = value => "$" + value.toFixed(value >= 1 || value === 0 ? 2 : 6);
@@ -89,7 +89,9 @@ function redriving(queue, text, label, only) {
     try {
       const done = await (await send("POST", "/operations/dead-letters/redrive", only ? {queue, only} : {queue})).json();
       $("live").textContent = `${done.moved} redriven, ${done.left} left, ${done.failed} failed`;
-      $("dead-hint").textContent = $("live").textContent;
+      counted = null;
+      await look();
+      if (!event.target.isConnected) $("dead-title").focus();
     } catch (error) {
       problem(error.message);
       event.target.disabled = false;
@@ -98,18 +100,21 @@ function redriving(queue, text, label, only) {
   return element("button", {type: "button", text, "aria-label": label, onclick});
 }
 
+/** A row for each letter, kept as long as the letter is there: what has the focus, or is open, stays so. */
 function showDead(letters) {
-  const now = JSON.stringify(letters);
-  if (now === shown) return;
-  if (shown !== null || letters.length) $("dead-hint").textContent = letters.length ? number(letters.length) + " shown" : "";
-  shown = now;
+  const wanted = new Map(letters.map(each => [each.queue + " " + each.id, each]));
+  for (const row of [...$("dead").children]) if (!wanted.delete(row.dataset.letter)) row.remove();
+  $("dead").append(...[...wanted].map(([key, letter]) => deadRow(key, letter)));
   $("dead-table").hidden = !letters.length;
-  if (!letters.length) $("dead-hint").textContent = "None. What could not be handled would be here, with its reason.";
-  $("dead").replaceChildren(...letters.map(each => element("tr", {},
-    element("td", {}, element("details", {}, element("summary", {text: each.type ?? "untyped"}),
-      element("pre", {text: `id ${each.id}\ncorrelation ${each["correlation-id"] ?? "none"}\n${JSON.stringify(each.body, null, 2)}`}))),
-    cell(each.reason, "reason"), cell(each.queue, ""), cell(each.attempts),
-    element("td", {class: "number"}, redriving(each.queue, "Redrive", "Redrive this message of " + each.queue, [each.id])))));
+  $("dead-hint").textContent = letters.length ? number(letters.length) + " shown" : NOTHING;
+}
+
+function deadRow(key, letter) {
+  const inside = `id ${letter.id}\ncorrelation ${letter["correlation-id"] ?? "none"}\n${JSON.stringify(letter.body, null, 2)}`;
+  return element("tr", {"data-letter": key},
+    element("td", {}, element("details", {}, element("summary", {text: letter.type ?? "untyped"}), element("pre", {text: inside}))),
+    cell(letter.reason, "reason"), cell(letter.queue, ""), cell(letter.attempts),
+    element("td", {class: "number"}, redriving(letter.queue, "Redrive", "Redrive this message of " + letter.queue, [letter.id])));
 }
 
 every(2, look);

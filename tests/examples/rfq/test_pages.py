@@ -290,23 +290,29 @@ async def test_operations_shows_what_failed_and_has_it_handled_anew(browser, mon
             with monkeypatch.context() as broken:
                 broken.setattr(service.booking._rfqs, "answer", refuse)
                 await service.answer(rfq, "luna", 21.5)
+                await service.answer(rfq, "twinkle", 13.5)
                 await page.goto(f"{service.url}/operations")
-                await page.wait_for(says("#dead .reason", "price list of that day is missing"), timeout=40)
+                await page.wait_for(says("#dead-hint", "2 shown"), timeout=40)
+            assert "price list of that day is missing" in await text(page, "#dead .reason")
             for unicorn in ("binky", "pegasus"):
                 await service.answer(rfq, unicorn, 14.2)
             await page.wait_for("Number(document.querySelector('#responses').textContent) > 0", timeout=40)
             assert await text(page, "#in-flight") == "1"
             assert await text(page, "#cost") == "$0.00"
-            assert await text(page, "#queue-rfq-replies .bad") == "1"
+            assert await text(page, "#queue-rfq-replies .bad") == "2"
             await page.evaluate("document.querySelector('#dead details').open = true")
             await page.screenshot(ARTIFACTS / "operations.png")
             await page.evaluate("document.querySelector('#dead button').focus()")
             await page.press("Enter")
-            await page.wait_for(says("#live", "1 redriven, 0 left, 0 failed"), timeout=40)
+            await page.wait_for(says("#live", "1 redriven, 1 left, 0 failed"), timeout=40)
+            await page.wait_for(says("#dead-hint", "1 shown"), timeout=40)
+            assert await page.evaluate("document.activeElement.id") == "dead-title"
+            await page.evaluate("document.querySelector('#queue-rfq-replies button').focus()")
+            await page.press("Enter")
             await page.wait_for("document.querySelector('#dead-table').hidden", timeout=40)
             kept = await service.booking.get(rfq)
             assert kept is not None
-            assert {quote.unicorn for quote in kept.quotes} == {"luna", "binky", "pegasus"}
+            assert {quote.unicorn for quote in kept.quotes} == {"luna", "twinkle", "binky", "pegasus"}
             assert page.errors == []
 
 
