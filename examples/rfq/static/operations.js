@@ -53,7 +53,7 @@ function show(state) {
   $("prices").textContent = `${cost.region} prices of ${cost.date}`;
   $("usage-total").textContent = `${number(cost.messages)} messages in ${number(cost.calls)} calls on ${number(cost["channels-used"])} channels`;
   $("usage").replaceChildren(...cost.channels.map(each => element("tr", {},
-    element("th", {scope: "row", text: each.channel}), cell(number(each.messages)), cell(number(each.requests)), cell(dollars(each.dollars)))));
+    element("th", {scope: "row", text: each.service + " " + (each.channel || "(set-up)")}), cell(number(each.messages)), cell(number(each.requests)), cell(dollars(each.dollars)))));
   queues(state.queues);
 }
 
