@@ -1,4 +1,4 @@
-"""The command ``eip``: costs, filters and redrives from a shell. It needs the extra ``cli`` (typer and rich)."""
+"""The command ``eip``: costs, filters, redrives, replays. It needs the extra ``cli`` (typer and rich)."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import typer
 from eip.cli.cost import cost
 from eip.cli.match import match
 from eip.cli.redrive import redrive
+from eip.cli.replay import replay
 
 __all__ = ["app"]
 
@@ -20,3 +21,4 @@ app = typer.Typer(
 app.command()(cost)
 app.command()(match)
 app.command()(redrive)
+app.command()(replay)

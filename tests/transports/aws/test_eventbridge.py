@@ -253,6 +253,7 @@ async def test_a_replay_brings_events_back_with_its_name_and_none_is_archived_tw
             "again-" + archive, archive=archive, start=0.0, end=4e9, rules=["all"]
         )
         assert (started.archive, started.rules, started.progress) == (archive, ("all",), 1.0)
+        assert (await bus.archives.cancel_replay(started.name)).state.over, "on the service only while it runs"
         replayed = await harness.take_and_ack(receiver, 2)
     assert [each.replay_name for each in originals] == [None, None]
     assert {each.replay_name for each in replayed} == {"again-" + archive}
