@@ -95,7 +95,7 @@ class BatchConsumer:
         self.name = name or group.name
         self._group, self._handler = group, handler
         self._size, self._window, self._lanes = batch_size, seconds(batch_window), parallelization
-        self._output, self._on_failure = output, on_failure or group.dead_letters
+        self._output, self._on_failure = output, group.dead_letters if on_failure is None else on_failure
         self._bisect, self._retry = bisect, retry or Backoff()
         self._max_age = None if max_age is None else seconds(max_age)
         self._max_processing, self._grace = seconds(max_processing), seconds(grace)

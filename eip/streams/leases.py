@@ -42,12 +42,14 @@ class Lease:
     """How often it changed hands: a fencing token that only grows."""
     ended: bool = False
     """The shard was closed and all of it is done."""
+    ahead: tuple[str, ...] = ()
+    """Records beyond the position that were done when the shard was handed over, see `Window.done_ahead`."""
     version: str = ABSENT
     """What the store calls the state that this is."""
 
     def to_json(self) -> bytes:
         """As it is stored."""
-        optional = {"owner": self.owner, "wanted_by": self.wanted_by, "ended": self.ended}
+        optional = {"owner": self.owner, "wanted_by": self.wanted_by, "ended": self.ended, "ahead": self.ahead}
         fields = {name: value for name, value in optional.items() if value}
         return orjson.dumps({"position": self.position.to_json(), "epoch": self.epoch, **fields})
 
@@ -62,6 +64,7 @@ class Lease:
             wanted_by=fields.get("wanted_by"),
             epoch=fields["epoch"],
             ended=fields.get("ended", False),
+            ahead=tuple(fields.get("ahead", ())),
             version=version,
         )
 

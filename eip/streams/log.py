@@ -92,6 +92,11 @@ class Record(NamedTuple):
     """Whether it is the last of its sequence number: of an aggregate, or alone."""
 
     @property
+    def name(self) -> str:
+        """What it is called within its shard: its sequence number, and its place in the aggregate."""
+        return f"{self.sequence}:{self.part}"
+
+    @property
     def position(self) -> Position:
         """The position after it."""
         return Position(sequence=self.sequence, part=None if self.last else self.part)

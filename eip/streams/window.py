@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 from eip.streams.log import Position, Record
@@ -31,15 +32,18 @@ class Window:
     Args:
         position: the checkpoint to begin with.
         lane_of: the lane of a partition key.
+        ahead: what was done beyond that checkpoint, see `done_ahead`.
     """
 
-    def __init__(self, position: Position, lane_of: Callable[[str], Any]) -> None:
+    def __init__(self, position: Position, lane_of: Callable[[str], Any], ahead: Iterable[str] = ()) -> None:
         self.checkpoint = position
         """Up to there everything is done."""
         self.bytes = 0
         """Of the data of the records held."""
         self.out = 0
         """Records handed out, neither done nor given back."""
+        self.ahead = set(ahead)
+        """Names of records that were done before they were read."""
         self._lane_of = lane_of
         self._slots: deque[Slot] = deque()
         self._lanes: dict[Any, deque[Slot]] = {}
@@ -64,12 +68,22 @@ class Window:
             slot = Slot(record, lane)
             append(slot)
             self.bytes += record.size
+            if self.ahead and record.name in self.ahead:
+                self.ahead.discard(record.name)
+                slot.done = True
+                continue
             waiting = lanes.get(lane)
             if waiting is None:
                 lanes[lane] = deque((slot,))
                 opened[lane] = None
             else:
                 waiting.append(slot)
+        if self._slots and self._slots[0].done:
+            self._advance()
+
+    def done_ahead(self, most: int) -> list[str]:
+        """Names of up to ``most`` records that are done beyond the checkpoint, as an earlier one is not."""
+        return list(islice((slot.record.name for slot in self._slots if slot.done), most))
 
     def take(self) -> Slot | None:
         """The next record of the lane whose turn it is; None where every lane is busy or empty."""
@@ -102,13 +116,7 @@ class Window:
         for slot in slots:
             slot.done = True
         self.out -= len(slots)
-        held = self._slots
-        last: Slot | None = None
-        while held and held[0].done:
-            last = held.popleft()
-            self.bytes -= last.record.size
-        if last is not None:
-            self.checkpoint = last.record.position
+        self._advance()
         if not more:
             self._unlock(slots[0].lane)
 
@@ -124,6 +132,15 @@ class Window:
         lane = slots[0].lane
         self._lanes[lane].extendleft(reversed(slots))
         self._unlock(lane)
+
+    def _advance(self) -> None:
+        held = self._slots
+        last: Slot | None = None
+        while held and held[0].done:
+            last = held.popleft()
+            self.bytes -= last.record.size
+        if last is not None:
+            self.checkpoint = last.record.position
 
     def _unlock(self, lane: Any) -> None:
         if self._lanes[lane]:

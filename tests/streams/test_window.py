@@ -53,6 +53,22 @@ def test_within_an_aggregate_the_checkpoint_tells_the_part():
     assert window.checkpoint == Position(sequence="1")
 
 
+def test_what_is_done_ahead_of_the_checkpoint_is_not_done_again():
+    window = Window(HORIZON, lambda key: key)
+    records = [record(number, "abc"[number % 3]) for number in range(6)]
+    window.add(records)
+    _, b, c = (take(window) for _ in range(3))
+    window.done([b])
+    window.done([c])
+    assert (window.done_ahead(9), window.done_ahead(1)) == (["1:0", "2:0"], ["1:0"])
+    following = Window(window.checkpoint, lambda key: key, window.done_ahead(9))
+    following.add(records)
+    assert [take(following).record.sequence for _ in range(3)] == ["0", "4", "5"]
+    whole = Window(HORIZON, lambda key: key, ["0:0", "1:0"])
+    whole.add(records[:2])
+    assert (whole.checkpoint, len(whole), whole.ahead) == (Position(sequence="1"), 0, set())
+
+
 def test_a_lane_held_for_later_stays_busy_and_is_not_out():
     window = Window(HORIZON, lambda key: key)
     window.add([record(1), record(2)])
