@@ -13,9 +13,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-import orjson
-
-from eip.codec import JSON, TextCodec, load_json
+from eip.codec import JSON, TextCodec, dump_json, load_json
 from eip.envelope import ENVELOPE_KEY, dump_attributes, envelope_fields, load_attributes, parse_envelope
 from eip.errors import DecodeError
 from eip.events import message_of, read_event
@@ -37,12 +35,12 @@ def dump_record(message: Message[Any]) -> bytes:
     body = message.encode()
     if message.codec.content_type == TextCodec.content_type:
         fields["ct"] = TextCodec.content_type
-        body = orjson.dumps(body.decode())
+        body = dump_json(body.decode())
     elif body.startswith(b"{") and _RESERVED not in body:
         rest = b"}" if body == b"{}" else b"," + body[1:]
-        return _OPENING + orjson.dumps(fields) + rest
+        return _OPENING + dump_json(fields) + rest
     fields["in"] = "body"
-    return b"".join((_OPENING, orjson.dumps(fields), b',"body":', body, b"}"))
+    return b"".join((_OPENING, dump_json(fields), b',"body":', body, b"}"))
 
 
 def load_record(data: bytes, *, key: str, **known: Any) -> tuple[Message[Any], Exception | None]:
@@ -58,7 +56,10 @@ def load_record(data: bytes, *, key: str, **known: Any) -> tuple[Message[Any], E
         return Message.received(data, **known), None
     try:
         text = data.decode()
-        fields, end = _decode_at(text, len(_OPENING))
+        start = len(_OPENING)
+        while text[start] == " ":  # written anew by someone else
+            start += 1
+        fields, end = _decode_at(text, start)
         envelope = parse_envelope(fields)
         if envelope.get("id") == key:
             envelope["group_id"] = None
@@ -74,6 +75,6 @@ def load_record(data: bytes, *, key: str, **known: Any) -> tuple[Message[Any], E
         if fields.get("ct") == TextCodec.content_type:
             return Message.received(load_json(body).encode(), codec=TextCodec(), **{**known, **envelope}), None
         return Message.received(body.encode(), codec=JSON, **{**known, **envelope}), None
-    except (ValueError, AttributeError, TypeError, DecodeError) as error:
+    except (ValueError, AttributeError, TypeError, IndexError) as error:
         failure = error if isinstance(error, DecodeError) else DecodeError(f"envelope cannot be read: {error}")
         return Message.received(data, **known), failure

@@ -111,7 +111,8 @@ async def test_a_window_ends_when_no_more_may_be_held(memory):
 async def test_lanes_run_side_by_side_and_keep_the_order_of_each_key(memory, lanes):
     stream, messages = stream_of(memory, 400, keys=40)
     await stream.send(*messages)
-    seen, busy, most = [], 0, 0
+    seen: list = []
+    busy = most = 0
 
     async def handle(batch):
         nonlocal busy, most
@@ -136,7 +137,8 @@ async def test_a_poisonous_record_is_found_by_halves_and_put_aside(memory):
     stream, messages = stream_of(memory, 16, keys=4)
     dead = memory.queue("dead")
     await stream.send(*messages)
-    calls, done = [], []
+    calls: list = []
+    done: list = []
 
     async def handle(batch):
         calls.append([each.body for each in batch])
@@ -166,7 +168,7 @@ async def test_without_bisecting_all_of_a_batch_goes_aside_and_the_shard_goes_on
     stream, messages = stream_of(memory, 8)
     dead = memory.queue("dead")
     await stream.send(*messages)
-    done = []
+    done: list = []
 
     async def handle(batch):
         if batch[0].body == 0:
@@ -219,7 +221,8 @@ async def test_a_rejection_needs_no_more_attempts(memory):
 async def test_without_a_destination_a_batch_is_tried_until_it_succeeds(memory):
     stream, messages = stream_of(memory, 4)
     await stream.send(*messages)
-    failures, done = 0, []
+    failures = 0
+    done: list = []
 
     async def handle(batch):
         nonlocal failures
@@ -241,7 +244,7 @@ async def test_a_destination_that_fails_loses_nothing(memory):
     await stream.send(*messages)
     dead = Outbox("dead")
     dead.refuse.extend([ConnectionError("down")] * 3)
-    done = []
+    done: list = []
 
     async def handle(batch):
         if batch[0].body == 0:
@@ -307,7 +310,8 @@ async def test_a_handler_that_hangs_has_failed(memory):
 async def test_stopped_it_finishes_its_batches_and_the_next_goes_on(memory):
     stream, messages = stream_of(memory, 20)
     await stream.send(*messages)
-    done, started = [], asyncio.Event()
+    done: list = []
+    started = asyncio.Event()
 
     async def handle(batch):
         started.set()
@@ -325,7 +329,7 @@ async def test_stopped_it_finishes_its_batches_and_the_next_goes_on(memory):
 
 async def test_shards_are_shared_out_and_handed_over_without_duplicates(memory):
     stream, messages = stream_of(memory, 600, keys=30, shards=4)
-    done = []
+    done: list = []
 
     async def handle(batch):
         await asyncio.sleep(1)

@@ -117,7 +117,7 @@ async def test_what_takes_too_long_to_hand_over_is_cancelled_and_done_by_the_nex
             cancelled.append(message.body)
             raise
 
-    done = []
+    done: list = []
 
     async def handle(message):
         done.append(message.body)
@@ -139,7 +139,7 @@ async def test_a_worker_cut_off_from_its_leases_stops_before_another_begins(memo
     await stream.send(*(Message(number, group_id="k") for number in range(2)))
     async with groups[0].receiver() as first:
         (held,) = await first.receive(1)
-        lost = []
+        lost: list = []
         first.on_lost = lost.extend
         async with groups[1].receiver() as second:
             stores[0].broken = True
@@ -160,7 +160,7 @@ async def test_a_worker_cut_off_from_its_leases_stops_before_another_begins(memo
 async def test_a_stale_worker_cannot_move_the_checkpoint(memory):
     """It was paused, as by a stopped process, and does not know that its shard was taken."""
     stream = memory.stream("s", shards=1)
-    groups, stores = worker_groups(stream, 1)
+    groups, _ = worker_groups(stream, 1)
     await stream.send(Message(0, group_id="k"))
     async with groups[0].receiver() as receiver:
         (held,) = await receiver.receive(1)
@@ -197,7 +197,7 @@ async def test_children_are_read_after_their_parents(memory):
     await stream.send(*(Message(number, group_id=f"k{number % 5}") for number in range(50, 100)))
     stream.merge(left, right)
     await stream.send(*(Message(number, group_id=f"k{number % 5}") for number in range(100, 150)))
-    seen = []
+    seen: list = []
 
     async def handle(message):
         await asyncio.sleep(0.1)
@@ -221,7 +221,7 @@ async def test_a_group_that_begins_with_the_latest_skips_what_was_closed_before(
     await stream.send(Message("new", group_id="k"))
     stream.reshard(3)
     await stream.send(Message("newer", group_id="k"))
-    seen = []
+    seen: list = []
 
     async def handle(message):
         seen.append(message.body)
@@ -249,7 +249,7 @@ async def test_a_rejected_record_goes_aside_with_where_to_find_it(memory):
     stream, dead = memory.stream("s", shards=1), memory.queue("dead")
     group = stream.group("g", start="trim_horizon", dead_letters=dead)
     await stream.send(*(Message(number, group_id="k") for number in range(3)))
-    seen = []
+    seen: list = []
 
     async def handle(message):
         if message.body == 1:
@@ -269,7 +269,7 @@ async def test_one_key_that_fails_holds_no_other_back(memory):
     stream = memory.stream("s", shards=1)
     group = stream.group("g", start="trim_horizon")
     await stream.send(*(Message(number, group_id=f"k{number % 4}") for number in range(40)))
-    seen = []
+    seen: list = []
 
     async def handle(message):
         if message.group_id == "k0":

@@ -51,7 +51,7 @@ class Producer:
                     await self._hurry.wait()
 
 
-async def join_leave_and_kill(harness, fleet_of, count, *, within):
+async def join_leave_and_kill(harness, fleet_of, record_property, count, *, within):
     stream = await harness.stream(shards=6, aggregate=True)
     fleet = fleet_of(stream)
     producer = Producer(stream, count, keys=200)
@@ -64,17 +64,17 @@ async def join_leave_and_kill(harness, fleet_of, count, *, within):
     await producer.finish()
     await fleet.until(lambda: len(fleet.all) == count, within=within)
     duplicates = fleet.check(count, killed={"two"})
-    print(f"{count:,} records, {duplicates} duplicates, all of them the killed worker's")
+    record_property("duplicates of the killed worker", duplicates)
 
 
-async def test_three_workers_join_leave_and_are_killed(harness, fleet_of):
-    await join_leave_and_kill(harness, fleet_of, 10_000, within=60)
+async def test_three_workers_join_leave_and_are_killed(harness, fleet_of, record_property):
+    await join_leave_and_kill(harness, fleet_of, record_property, 10_000, within=60)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
-async def test_three_workers_join_leave_and_are_killed_while_100_000_records_flow(harness, fleet_of):
-    await join_leave_and_kill(harness, fleet_of, 100_000, within=300)
+async def test_three_workers_join_leave_and_are_killed_while_100_000_records_flow(harness, fleet_of, record_property):
+    await join_leave_and_kill(harness, fleet_of, record_property, 100_000, within=300)
 
 
 async def test_shards_are_split_and_merged_under_load(harness, fleet_of, kinesis_server):
