@@ -21,7 +21,7 @@ from eip.metering import UsageMeter
 from examples.rfq.access import Guard, RateLimit, Tokens, caller
 from examples.rfq.bodies import read
 from examples.rfq.booking import RideBooking
-from examples.rfq.model import ZONES, Choice, RideRequest, as_json, located
+from examples.rfq.model import ZONES, Choice, Presence, RideRequest, as_json, located
 from examples.rfq.openapi import document
 from examples.rfq.operations_api import operations_routes
 from examples.rfq.pages import PAGES, BrowserRules
@@ -74,6 +74,7 @@ def app(
 class _Api:
     def __init__(self, booking: RideBooking, *, secured: bool) -> None:
         self._booking = booking
+        self._herd = _Herd(booking)
         self._document = document(secured=secured)
 
     async def openapi(self, _: Request) -> Response:
@@ -96,7 +97,7 @@ class _Api:
         """Where all unicorns are, for the map."""
         herd = [
             {"unicorn": each.unicorn, "name": each.name or each.unicorn, "x": each.position.x, "y": each.position.y}
-            for each in (await self._booking.unicorns()).values()
+            for each in await self._herd.seen()
         ]
         return JSONResponse({"zones": ZONES, "unicorns": herd})
 
@@ -167,6 +168,25 @@ class _Api:
         if rfq is None or (who is not None and not who.sees(rfq.request.customer)):
             raise Problem(404, "No such RFQ", "its id is unknown here")
         return rfq
+
+
+class _Herd:
+    """Where the unicorns are, looked up at most once a second, however many maps are watched."""
+
+    def __init__(self, booking: RideBooking) -> None:
+        self._booking = booking
+        self._seen: list[Presence] = []
+        self._until = 0.0
+        self._looking = asyncio.Lock()
+
+    async def seen(self) -> list[Presence]:
+        """All unicorns, as they were a second ago or later."""
+        async with self._looking:
+            now = asyncio.get_running_loop().time()
+            if now >= self._until:
+                self._seen = list((await self._booking.unicorns()).values())
+                self._until = now + 1.0
+        return self._seen
 
 
 def _event(kind: str, data: dict[str, Any]) -> str:

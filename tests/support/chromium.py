@@ -33,7 +33,7 @@ class Page:
         self._loaded = asyncio.Event()
         self.errors: list[str] = []
 
-    async def goto(self, url: str, *, timeout: float = 20) -> None:
+    async def goto(self, url: str, *, timeout: float = 45) -> None:
         """Returns after the page's load event."""
         self._loaded.clear()
         answer = await self.command("Page.navigate", url=url)
@@ -50,7 +50,7 @@ class Page:
             raise PageError(details.get("exception", {}).get("description", details["text"]))
         return answer["result"].get("value")
 
-    async def wait_for(self, script: str, *, timeout: float = 20) -> Any:
+    async def wait_for(self, script: str, *, timeout: float = 45) -> Any:
         """Waits until the expression is true in the page, looking at every frame it draws; returns the value."""
         seconds = json.dumps(timeout)
         return await self.evaluate(

@@ -76,7 +76,7 @@ function show(self, eta) {
   rfq = {self, eta, start: Date.now() + clockAhead, quotes: new Map(), states: new Map(), best: null, choice: null, done: false};
   $("quotes").replaceChildren();
   $("rfq").hidden = false;
-  $("none").hidden = $("others").hidden = true;
+  $("none").hidden = $("others").hidden = $("taken").hidden = true;
   $("rfq").classList.remove("complete");
   $("main").classList.add("asking");
   $("state").textContent = "Asking …";
@@ -144,7 +144,6 @@ const ON = {
     $("none").hidden = count > 0;
     settle(result);
     tick();
-    $("go").disabled = false;
     say(count ? "Complete. " + offers(count) + "; the best is of " + best() : "Complete, no offers.");
   },
 };
@@ -163,10 +162,8 @@ function summary(result) {
   return parts.join(", ") || "everyone who was asked made an offer";
 }
 
-function best() {
-  const quote = rfq.quotes.get(rfq.best);
-  return quote.name + ", " + unicoins(quote.price) + ", there in " + quote.minutes + " minutes";
-}
+const offered = quote => quote.name + ", " + unicoins(quote.price) + ", there in " + quote.minutes + " minutes";
+const best = () => offered(rfq.quotes.get(rfq.best));
 
 /** A new offer, at its place in the list; the others stay where they are, and keep the focus. */
 function offer(quote) {
@@ -209,7 +206,7 @@ async function choose(unicorn) {
   try {
     await send("PUT", rfq.self + "/choice", {unicorn});
     chosen(unicorn);
-    say("You ride with " + nameOf(unicorn) + ".");
+    say($("taken").textContent);
   } catch (error) {
     problem(error.message);
     if (error.status === 409) settle(await (await call(rfq.self + "/result")).json());
@@ -218,6 +215,9 @@ async function choose(unicorn) {
 
 function chosen(unicorn) {
   rfq.choice = unicorn;
+  const quote = rfq.quotes.get(unicorn);
+  $("taken").textContent = quote ? "You ride with " + offered(quote) + "." : "";
+  $("taken").hidden = !quote;
   for (const row of $("quotes").children) {
     row.classList.toggle("chosen", row.dataset.unicorn === unicorn);
     const button = row.querySelector("button");
@@ -231,7 +231,6 @@ function gone(text) {
   rfq = null;
   $("rfq").hidden = true;
   $("main").classList.remove("asking");
-  $("go").disabled = false;
   history.replaceState(null, "", location.pathname);
   mark();
   problem(text);
@@ -263,8 +262,9 @@ $("ask").addEventListener("submit", async event => {
     await preview(ride.from, ride.to);
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    $("go").disabled = false;
     problem(error.message);
+  } finally {
+    $("go").disabled = false;
   }
 });
 for (const name of ["from", "to"]) $("ask").elements[name].addEventListener("change", previewForm);

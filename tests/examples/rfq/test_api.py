@@ -174,3 +174,22 @@ async def test_operations_tells_what_the_metered_calls_cost():
         assert (cost["calls"], cost["messages"], cost["channels-used"]) == (1_000_010, 15, 11)
         assert [each["channel"] for each in cost["channels"]] == [f"inbox-{number}" for number in (9, 8, 7, 6, 5, 4)]
         assert cost["channels"][0]["requests"] == 900_000
+
+
+async def test_many_maps_look_for_the_herd_once_a_second():
+    async with api() as (client, booking, channels):
+        await present(booking, channels, "u1")
+        looks, real = 0, booking.unicorns
+
+        async def counted():
+            nonlocal looks
+            looks += 1
+            return await real()
+
+        booking.unicorns = counted
+        answers = await asyncio.gather(*(client.get("/unicorns") for _ in range(20)))
+        assert {each.json()["unicorns"][0]["unicorn"] for each in answers} == {"u1"}
+        assert looks == 1
+        await asyncio.sleep(1)
+        await client.get("/unicorns")
+        assert looks == 2
