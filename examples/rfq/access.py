@@ -157,7 +157,7 @@ class Guard:
             return
         known = self._known(request)
         host = request.client.host if request.client else ""
-        wait = self._limit.take(f"caller {known.name}" if known else f"host {host}") if self._limit else 0.0
+        wait = self._limit.take(f"caller {known}" if known else f"host {host}") if self._limit else 0.0
         if wait:
             seconds = math.ceil(wait)
             retry = {"Retry-After": str(seconds)}
