@@ -19,6 +19,7 @@ TargetKind: TypeAlias = Literal["queue", "topic", "bus", "stream"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._/-]{1,256}")
 _ARCHIVE_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,48}")
+_FIFO: Final = ".fifo"
 _LONGEST_ID: Final = 64
 _LONGEST_INPUT: Final = 8192
 _KINDS: Final[tuple[TargetKind, ...]] = ("queue", "topic", "bus", "stream")
@@ -47,7 +48,7 @@ class Target:
     A message made by one of these has no envelope: the consumer gets the text as a foreign producer's.
 
     Args:
-        queue: a standard queue.
+        queue: standard, or FIFO with a ``group_id`` and content-based deduplication.
         topic: a standard topic: the way to more than five receivers.
         bus: another bus; events keep their source, time and replay name, and are not forwarded a second time.
         stream: records are events; needs a ``role``.
@@ -58,6 +59,7 @@ class Target:
         max_attempts: retries of a delivery that failed for the moment, 0 to 185.
         max_age: how long a delivery is retried, a minute to a day.
         dead_letters: the queue for what cannot be delivered; default: the rule's.
+        group_id: of a FIFO queue, the message group of all that the target gets.
         partition_key: of a stream, a JSON path; default: the event's id.
         role: ARN of the role that EventBridge assumes: a stream needs one (kinesis:PutRecord), and AWS wants one for a
             bus (events:PutEvents). Queues and topics have policies instead.
@@ -75,6 +77,7 @@ class Target:
     max_attempts: int = _ATTEMPTS
     max_age: timedelta = _DAY
     dead_letters: str | None = None
+    group_id: str | None = None
     partition_key: str | None = None
     role: str | None = None
     id: str = ""
@@ -84,12 +87,7 @@ class Target:
         named = [kind for kind in _KINDS if getattr(self, kind) is not None]
         if len(named) != 1:
             raise ConfigurationError(f"a target is exactly one of {', '.join(_KINDS)}, not {named or 'nothing'}")
-        for name in (self.queue, self.topic, self.dead_letters):
-            if name is not None and name.endswith(".fifo"):
-                raise ConfigurationError(
-                    f"{name}: a rule delivers to FIFO channels only where they deduplicate by content, which would "
-                    "drop equal events; deliver to a standard one"
-                )
+        self._check_fifo()
         if not 0 <= self.max_attempts <= _ATTEMPTS or not _AGE[0] <= self.max_age <= _AGE[1]:
             raise ConfigurationError("max_attempts is from 0 to 185, and max_age from a minute to a day")
         if self.stream is not None and self.role is None:
@@ -102,6 +100,15 @@ class Target:
         if not self.id:
             object.__setattr__(self, "id", _id(f"{self.kind}-{self.name}"))
         self.transformer()
+
+    def _check_fifo(self) -> None:
+        for name in (self.topic, self.dead_letters):
+            if name is not None and name.endswith(_FIFO):
+                raise ConfigurationError(
+                    f"{name}: EventBridge sends to no FIFO topic, and keeps nothing in a FIFO queue"
+                )
+        if (self.group_id is not None) != (self.queue or "").endswith(_FIFO):
+            raise ConfigurationError(f"target {self.name}: a FIFO queue needs a group_id, and nothing else has one")
 
     def _check_input(self) -> None:
         if self.bus is not None and (self.input, self.input_path, self.template) != (None, None, None):

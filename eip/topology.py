@@ -434,6 +434,12 @@ def _check_targets(rule: Rule, known: Mapping[str, Mapping[str, Any]]) -> None:
             raise ConfigurationError(f"rule {rule.name} of {rule.bus} would send its events round in a circle")
         if target.name not in known[target.kind] and not target.name.startswith("arn:"):
             raise ConfigurationError(f"rule {rule.name}: no {target.kind} {target.name} is declared")
+        queue = known["queue"].get(target.name) if target.group_id is not None else None
+        if queue is not None and not queue.content_based_deduplication:
+            raise ConfigurationError(
+                f"rule {rule.name}: EventBridge gives no deduplication ids; declare {target.name} with "
+                "content_based_deduplication=True"
+            )
 
 
 def _add_target(queues: dict[str, Queue], subscription: Subscription) -> None:

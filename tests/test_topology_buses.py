@@ -37,7 +37,7 @@ async def taken(source, count):
 
 async def nothing_comes(source):
     async with source.receiver() as receiver:
-        assert not await receiver.receive(1, wait=1)
+        assert not await receiver.receive(1, wait=0.2)
 
 
 async def test_a_plan_changes_nothing_and_applying_twice_finds_all_the_same(transport, name):
@@ -107,6 +107,17 @@ async def test_a_bus_feeds_queues_topics_and_other_buses(transport, name):
         await nothing_comes(source)
 
 
+async def test_a_fifo_queue_gets_events_in_one_group(transport, name):
+    queue = Queue(f"{name}.fifo", content_based_deduplication=True)
+    rule = Rule(name, "in-order", SOLD, (Target(queue=queue.name, group_id="sold"),))
+    for _ in range(2):
+        await Topology(Bus(name), queue, rule).apply(transport)
+    for number in range(3):
+        await transport.bus(name).send(sold(number, group_id="sender's"))
+    found = await taken(transport.queue(queue.name), 3)
+    assert [(each.body["n"], each.group_id) for each in found] == [(0, "sold"), (1, "sold"), (2, "sold")]
+
+
 async def test_a_filter_policy_and_a_predicate_narrow_a_rules_own_queue(transport, name):
     few = FilterPolicy({"n": [{"numeric": ["<", 2]}]}, scope="MessageBody")
     kind = FilterPolicy({"kind": ["a"]})
@@ -123,8 +134,14 @@ async def test_a_filter_policy_and_a_predicate_narrow_a_rules_own_queue(transpor
     [
         (Target, "exactly one"),
         (lambda: Target(queue="q", topic="t"), "exactly one"),
-        (lambda: Target(queue="q.fifo"), "FIFO"),
+        (lambda: Target(queue="q.fifo"), "group_id"),
+        (lambda: Target(queue="q", group_id="g"), "group_id"),
+        (lambda: Target(topic="t.fifo"), "FIFO"),
         (lambda: Target(queue="q", dead_letters="d.fifo"), "FIFO"),
+        (
+            lambda: Topology(Bus("b"), Queue("q.fifo"), Rule("b", "r", None, (Target(queue="q.fifo", group_id="g"),))),
+            "content_based_deduplication=True",
+        ),
         (lambda: Target(queue="q", max_attempts=186), "185"),
         (lambda: Target(queue="q", max_age=timedelta(days=2)), "day"),
         (lambda: Target(stream="s"), "role"),

@@ -98,6 +98,8 @@ def _parameters(aws: AwsTransport, target: Target) -> dict[str, Any]:
         made["DeadLetterConfig"] = {"Arn": aws.arn("sqs", target.dead_letters)}
     if target.role is not None:
         made["RoleArn"] = target.role
+    if target.group_id is not None:
+        made["SqsParameters"] = {"MessageGroupId": target.group_id}
     if target.partition_key is not None:
         made["KinesisParameters"] = {"PartitionKeyPath": target.partition_key}
     if target.input is not None:

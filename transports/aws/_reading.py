@@ -54,6 +54,8 @@ def _read(body: str, attributes: Mapping[str, Any], known: dict[str, Any]) -> tu
                 known = {**known, "id": str(wrapped.get("MessageId", known["id"]))}
     if "eip" not in attributes and '"detail-type"' in body and (event := read_event(body)) is not None:
         message, error = message_of(event, **known)
+        if "group_id" in known:  # the queue's own orders it, whatever the sender's was
+            message = message.replace(group_id=known["group_id"])
         return _undelivered(message, attributes), error
     return from_carried(body, attributes, **known)
 

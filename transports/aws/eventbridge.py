@@ -18,8 +18,8 @@ from eip.topology import own_queue
 from eip.transports.aws._archives import EventBridgeArchives
 from eip.transports.aws._calls import error_of
 from eip.transports.aws._outbox import Entry, Outbox, Outcome
+from eip.transports.aws._subscription import QueueSubscription
 from eip.transports.aws._tracing import to_xray
-from eip.transports.aws.sns import SnsSubscription
 from eip.transports.aws.sqs import units_of
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class EventBridgeBus(Bus):
         what it does not let through is acknowledged.
         """
         wanted = None if pattern is None else as_bus_predicate(pattern)
-        return SnsSubscription(self._transport.queue(own_queue(self.name, name)), wanted)
+        return QueueSubscription(self._transport.queue(own_queue(self.name, name)), wanted)
 
     @property
     def archives(self) -> EventBridgeArchives:

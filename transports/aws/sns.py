@@ -9,20 +9,20 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from eip import limits
-from eip.channels import Filter, Receiver, Source, Topic
+from eip.channels import Filter, Source, Topic
 from eip.errors import AccessDenied, InvalidMessage, MessageTooLarge
-from eip.matching import as_predicate
 from eip.message import Message
 from eip.topology import suffixed
 from eip.transports.aws._attributes import carried
 from eip.transports.aws._outbox import Entry, Outbox, Outcome
 from eip.transports.aws._provision import subscriptions
-from eip.transports.aws.sqs import SqsQueue, SqsReceiver, outcomes_of, units_of
+from eip.transports.aws._subscription import QueueSubscription
+from eip.transports.aws.sqs import SqsQueue, outcomes_of, units_of
 
 if TYPE_CHECKING:
     from eip.transports.aws.transport import AwsTransport
 
-__all__ = ["SnsSubscription", "SnsTopic"]
+__all__ = ["SnsTopic"]
 
 _NATIVE: Final = frozenset(("group", "dedup"))
 
@@ -54,7 +54,7 @@ class SnsTopic(Topic):
         what it does not let through is acknowledged.
         """
         queue = self._transport.queue(suffixed(self.name, name))
-        return SnsSubscription(queue, filter)
+        return QueueSubscription(queue, filter)
 
     async def subscribers(self) -> frozenset[str]:
         """The names of the queues that are subscribed; the service's list may be some seconds old."""
@@ -119,15 +119,3 @@ class SnsTopic(Topic):
 
     def __repr__(self) -> str:
         return f"<SnsTopic {self.name}>"
-
-
-class SnsSubscription(Source):
-    """A subscription's queue, and the filter that is evaluated here."""
-
-    def __init__(self, queue: SqsQueue, wanted: Filter | None) -> None:
-        self.name, self.queue, self.retry_queue = queue.name, queue, queue
-        self._wanted = None if wanted is None else as_predicate(wanted)
-
-    def receiver(self, *, capacity: int = 10) -> Receiver:
-        """A receiver; any number may share the subscription."""
-        return SqsReceiver(self.queue, capacity=capacity, wanted=self._wanted)

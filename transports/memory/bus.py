@@ -7,6 +7,7 @@ here, and patterns see what they would see there.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 from uuid import uuid4
@@ -294,6 +295,9 @@ def _received(text: str | None, target: Target, event: Mapping[str, Any]) -> Mes
     """What a consumer of the target gets: the event's message, or what the text is that was made of it."""
     parsed = event if text is None else read_event(text)
     message = Message.received((text or "").encode()) if parsed is None else message_of(parsed)[0]
+    if target.group_id is not None:  # the service deduplicates by what it sends, the event's id included
+        sent = dump_json(event) if text is None else text.encode()
+        return message.replace(group_id=target.group_id, deduplication_id=hashlib.sha256(sent).hexdigest())
     if target.kind != "stream":
         return message
     if target.partition_key is None:

@@ -174,6 +174,15 @@ async def test_a_topic_filters_the_events_text_and_has_no_attributes(memory):
     assert dict(every.messages()[0].attributes) == {"kind": "a"}
 
 
+async def test_a_fifo_queue_drops_only_what_is_the_same_to_the_letter(memory):
+    """Two events differ by their ids; two inputs that a template made alike do not."""
+    bus = with_targets(
+        memory, Target(queue="events.fifo", group_id="g"), Target(queue="inputs.fifo", group_id="g", input='{"n": 5}')
+    )
+    await bus.send(sold(1), sold(1))
+    assert (numbers(memory.queue("events.fifo")), numbers(memory.queue("inputs.fifo"))) == ([1, 1], [5])
+
+
 async def test_a_stream_gets_events_by_partition_key(memory):
     stream = memory.stream("clicks")
     group = stream.group("g")
