@@ -67,7 +67,7 @@ class Outbox:
         call: one call of the service, not retried.
         limits: entries and bytes of a call.
         linger: seconds that a call may wait until it is full; 0: none.
-        attempts: how often an entry is tried.
+        attempts: how often an entry is tried; default: 8 times.
         per_group: most entries of a group in one call; None: any number.
     """
 
@@ -77,10 +77,10 @@ class Outbox:
         limits: Limits,
         *,
         linger: float = 0.0,
-        attempts: int = _ATTEMPTS,
+        attempts: int | None = None,
         per_group: int | None = None,
     ) -> None:
-        self._call, self._linger, self._attempts = call, linger, attempts
+        self._call, self._linger, self._attempts = call, linger, attempts or _ATTEMPTS
         self._per_group = per_group or _MOST_PENDING
         self._entries = limits.batch_entries or 1
         self._bytes = limits.batch_bytes or 1 << 62
