@@ -7,6 +7,7 @@ factor, bisecting a batch that fails, attempts, age, and an on-failure destinati
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
@@ -23,6 +24,7 @@ from eip.clock import Duration, now, seconds
 from eip.errors import ConfigurationError, Disposition
 from eip.handler import Result, messages_of
 from eip.message import Message
+from eip.packing import is_pack, unpack
 from eip.retry import Backoff
 from eip.streams._worker import Held, Worker
 from eip.streams.group import StreamGroup
@@ -57,7 +59,7 @@ class BatchConsumer:
     Args:
         group: what is read.
         handler: ``async def handle(messages)``; see `BatchHandler`.
-        batch_size: most messages of a batch, up to 10,000.
+        batch_size: most records of a batch, up to 10,000; one that is a pack brings the handler all its messages.
         batch_window: how long a batch may wait until it is full, up to 5 minutes; it also goes when as much is held
             of its shard as may be.
         parallelization: lanes of a shard, 1 to 10.
@@ -233,8 +235,9 @@ class BatchConsumer:
 
     async def _attempt(self, held: Held, slots: Sequence[Slot]) -> Exception | None:
         """One call of the handler; returns what it raised."""
+        ends: list[int] = []
         try:
-            messages = self._messages(held, slots)
+            messages, ends = self._messages(held, slots)
             async with asyncio.timeout(self._max_processing):
                 result = messages_of(await self._handler(messages))
             if result:
@@ -249,6 +252,8 @@ class BatchConsumer:
                 messages=len(slots),
                 error=f"{type(error).__name__}: {error}",
             )
+            if isinstance(error, BatchFailure):
+                return BatchFailure(error.reason, handled=bisect_right(ends, error.handled))
             return error
         return None
 
@@ -257,14 +262,17 @@ class BatchConsumer:
             raise ConfigurationError(f"{self.name}: the handler returned messages; give it output=...")
         await self._output.send(*messages)
 
-    def _messages(self, held: Held, slots: Sequence[Slot]) -> list[Message[Any]]:
+    def _messages(self, held: Held, slots: Sequence[Slot]) -> tuple[list[Message[Any]], list[int]]:
+        """The messages, packs unpacked, and how many of them there are up to the end of each slot."""
         messages: list[Message[Any]] = []
+        ends: list[int] = []
         for slot in slots:
             message, error = self._group.message(held, slot)
             if error is not None:
                 raise error
-            messages.append(message)
-        return messages
+            messages += unpack(message) if is_pack(message) else [message]
+            ends.append(len(messages))
+        return messages, ends
 
     def _give_up(self, slots: Sequence[Slot], failure: Exception, attempt: int) -> bool:
         most = self._retry.max_attempts

@@ -12,6 +12,7 @@ from eip import Backoff, Consumer, Message
 from eip.errors import Park, Reject, Retry
 from eip.packing import entry_of, pack
 from eip.patterns.batching import Packer, batched
+from eip.streams import BatchConsumer, BatchFailure
 from eip.transports.memory import MemoryTransport
 from tests.runtime.scripted import Outbox, Scripted, running, until
 
@@ -223,3 +224,40 @@ async def test_a_consumer_that_is_stopped_in_the_middle_of_a_pack_gives_it_back_
             await started.wait()
         assert len(queue) == 1
         assert queue.store.ready == 1
+
+
+async def test_a_streams_batch_consumer_gets_the_messages_of_packs_and_goes_on_where_it_failed():
+    async with MemoryTransport() as transport:
+        stream = transport.stream("s", shards=1)
+        calls: list[list[int]] = []
+
+        async def handle(messages: Any) -> None:
+            calls.append([each.body for each in messages])
+            if len(calls) == 1:
+                raise BatchFailure("no", handled=4)  # within the second pack, which comes again whole
+
+        packs = [packed(*(Message(number) for number in range(start, start + 3)), group_id="g") for start in (0, 3, 6)]
+        await stream.send(*packs)
+        consumer = BatchConsumer(stream.group("g", start="trim_horizon"), handle, bisect=False, retry=Backoff(base=0))
+        async with running(consumer):  # type: ignore[arg-type]
+            await until(lambda: consumer.stats.handled == 3)
+        assert calls == [list(range(9)), list(range(3, 9))]
+
+
+async def test_a_hostile_pack_in_a_stream_is_put_aside_alone():
+    async with MemoryTransport() as transport:
+        stream, aside = transport.stream("s", shards=1), Outbox("aside")
+        seen: list[int] = []
+
+        async def handle(messages: Any) -> None:
+            seen.extend(each.body for each in messages)
+
+        await stream.send(
+            packed(Message(1), group_id="g"),
+            Message({"eip-pack": 7}, id="bad", group_id="g", headers={"pack": "1"}),
+            packed(Message(2), group_id="g"),
+        )
+        group = stream.group("g", start="trim_horizon")
+        async with running(BatchConsumer(group, handle, on_failure=aside)):  # type: ignore[arg-type]
+            await until(lambda: len(seen) == 2)
+        assert (seen, [each.id for each in aside.sent]) == ([1, 2], ["bad"])
