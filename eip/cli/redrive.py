@@ -1,14 +1,15 @@
-"""``eip redrive``: messages of a dead-letter queue back to where they failed, or elsewhere."""
+"""``eip redrive``: messages of a dead-letter queue back to where they failed, or elsewhere; SQS or ActiveMQ."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, NoReturn
 
 import typer
 from rich.status import Status
 
-from eip.channels import Filter
+from eip.channels import Filter, Transport
 from eip.cli._common import console, errors, given, print_json, said
 from eip.matching import FilterPolicy
 from eip.patterns.redrive import Progress
@@ -29,21 +30,24 @@ def redrive(
     dry_run: Annotated[bool, typer.Option(help="Move nothing; say what would be moved, and why they failed.")] = False,
     region: Annotated[str | None, typer.Option(help="Default: AWS_REGION.")] = None,
     endpoint_url: Annotated[str | None, typer.Option(help="Of an emulator.")] = None,
+    broker: Annotated[
+        str | None,
+        typer.Option(
+            help="stomp+ssl://host:61614 of an ActiveMQ broker, instead of SQS; ACTIVEMQ_USER, ACTIVEMQ_PASSWORD."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Move messages of an SQS dead-letter queue; each is sent before it is taken off, so nothing is lost."""
+    """Move messages of a dead-letter queue; each is sent before it is taken off, so nothing is lost."""
     with errors():
         if wanted is not None and body_filter is not None:
             raise typer.BadParameter("--filter or --body-filter, not both")
         filters: Filter | None = None if wanted is None else FilterPolicy(given(wanted))
         if body_filter is not None:
             filters = FilterPolicy(given(body_filter), scope="MessageBody")
+        transport = _aws(region, endpoint_url) if broker is None else _activemq(broker)
         with said.status("looking") as status:
-            progress = asyncio.run(
-                _run(
-                    source, to, filters, rate, limit, status, dry_run=dry_run, region=region, endpoint_url=endpoint_url
-                )
-            )
+            progress = asyncio.run(_run(transport, source, to, filters, rate, limit, status, dry_run=dry_run))
     if as_json:
         print_json({"dry_run": dry_run, **_plain(progress)})
     else:
@@ -53,7 +57,29 @@ def redrive(
     raise typer.Exit(1 if progress.failed else 0)
 
 
+def _aws(region: str | None, endpoint_url: str | None) -> Callable[[], Transport]:
+    try:
+        from eip.transports.aws import AwsTransport  # noqa: PLC0415 - an extra
+    except ImportError:
+        _missing("aioboto3", "aws")
+    return lambda: AwsTransport(region=region, endpoint_url=endpoint_url)
+
+
+def _activemq(url: str) -> Callable[[], Transport]:
+    try:
+        from eip.transports.activemq import ActiveMQTransport, environment  # noqa: PLC0415 - an extra
+    except ImportError:
+        _missing("stompman", "activemq")
+    return lambda: ActiveMQTransport(url, credentials=environment() if "@" not in url else None)
+
+
+def _missing(package: str, extra: str) -> NoReturn:
+    said.print(f"redrive needs {package}: pip install aioeip\\[{extra}]")
+    raise typer.Exit(1) from None
+
+
 async def _run(
+    make: Callable[[], Transport],
     source: str,
     to: str,
     wanted: Filter | None,
@@ -62,22 +88,14 @@ async def _run(
     status: Status,
     *,
     dry_run: bool,
-    region: str | None,
-    endpoint_url: str | None,
 ) -> Progress:
-    try:
-        from eip.transports.aws import AwsTransport  # noqa: PLC0415 - an extra
-    except ImportError:
-        said.print("redrive needs aioboto3: pip install aioeip\\[aws]")
-        raise typer.Exit(1) from None
-
     def show(progress: Progress) -> None:
         status.update(_summary(progress, dry_run=dry_run))
 
-    async with AwsTransport(region=region, endpoint_url=endpoint_url) as aws:
+    async with make() as transport:
         return await move(
-            aws.queue(source),
-            aws.queue(to),
+            transport.queue(source),
+            transport.queue(to),
             wanted=wanted,
             rate=rate,
             limit=limit,

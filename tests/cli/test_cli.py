@@ -18,6 +18,7 @@ from eip.cli import main
 from eip.cli.app import app
 from eip.cost import prices
 from eip.topology import Archive, Bus, Queue, Rule, Topology
+from eip.transports.activemq import ActiveMQTransport
 from eip.transports.aws import AwsTransport
 
 
@@ -144,13 +145,13 @@ async def dead_letters(moto_server):
 
 
 @pytest.mark.aws
-async def test_redrive_shows_moves_some_and_moves_the_rest(moto_server, dead_letters):
+async def test_redrive_shows_moves_some_and_moves_the_rest(moto_server, dead_letters, monkeypatch):
     dead, queue = dead_letters
     where = ("--region", moto_server.region, "--endpoint-url", moto_server.url)
     known = {**os.environ, "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
 
-    async def done(*options: str, source: str = dead.name) -> tuple[int | None, str, str]:
-        command = (sys.executable, "-m", "eip", "redrive", source, queue.name, *where, *options)
+    async def done(*options: str) -> tuple[int | None, str, str]:
+        command = (sys.executable, "-m", "eip", "redrive", dead.name, queue.name, *where, *options)
         process = await asyncio.create_subprocess_exec(*command, env=known, stdout=PIPE, stderr=PIPE)
         out, err = await process.communicate()
         return process.returncode, out.decode(), err.decode()
@@ -164,8 +165,31 @@ async def test_redrive_shows_moves_some_and_moves_the_rest(moto_server, dead_let
     plain = json.loads(out)
     assert plain == {"dry_run": False, "moved": 2, "left": 2, "failed": 0, "reasons": {"ValueError: [odd]": 4}}
     assert (await queue.depth())["ready"] == 2
-    code, _, err = await done(source="nowhere")
-    assert (code, "ChannelNotFound" in err) == (2, True)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    missing = await asyncio.to_thread(ran, "redrive", "nowhere", queue.name, *where)
+    assert (missing.exit_code, "ChannelNotFound" in missing.output) == (2, True)
+
+
+@pytest.mark.activemq
+async def test_redrive_on_a_broker(activemq_broker):
+    url = f"stomp://127.0.0.1:{activemq_broker.port}"
+    known = {**os.environ, "ACTIVEMQ_USER": activemq_broker.user, "ACTIVEMQ_PASSWORD": activemq_broker.password}
+    async with ActiveMQTransport(activemq_broker.url) as transport:
+        dead, queue = transport.queue("cli-dead"), transport.queue("cli-queue")
+        await dead.send(*(Message(number, attributes={"kind": "ab"[number % 2]}) for number in range(4)))
+        options = ("--broker", url, "--filter", '{"kind": ["a"]}', "--json")
+        command = (sys.executable, "-m", "eip", "redrive", dead.name, queue.name, *options)
+        process = await asyncio.create_subprocess_exec(*command, env=known, stdout=PIPE, stderr=PIPE)
+        out, err = await process.communicate()
+        assert process.returncode == 0, err
+        assert (json.loads(out)["moved"], json.loads(out)["left"]) == (2, 2)
+        async with queue.receiver() as receiver:
+            taken = list(await receiver.receive(10, wait=20))
+            while len(taken) < 2:
+                taken += await receiver.receive(10, wait=20)
+            await receiver.ack(taken)
+        assert sorted(each.message.body for each in taken) == [0, 2]
 
 
 def test_redrive_refuses_what_makes_no_sense():
@@ -175,8 +199,10 @@ def test_redrive_refuses_what_makes_no_sense():
 
 def test_redrive_says_which_extra_it_needs(monkeypatch):
     monkeypatch.setitem(sys.modules, "eip.transports.aws", None)
-    result = ran("redrive", "a", "b")
-    assert (result.exit_code, "pip install aioeip[aws]" in result.output) == (1, True)
+    monkeypatch.setitem(sys.modules, "eip.transports.activemq", None)
+    for options, extra in ((), "aws"), (("--broker", "stomp://127.0.0.1:1"), "activemq"):
+        result = ran("redrive", "a", "b", *options)
+        assert (result.exit_code, f"pip install aioeip[{extra}]" in result.output) == (1, True)
 
 
 # eip replay
