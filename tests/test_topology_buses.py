@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 
 from eip import Message
-from eip.errors import ConfigurationError, InvalidPattern
+from eip.errors import ConfigurationError, InvalidPattern, UnsupportedChannel
 from eip.matching import EventPattern, FilterPolicy
 from eip.topology import Archive, Bus, Queue, Rule, Stream, Subscription, Target, Topic, Topology
+from eip.transports.activemq import ActiveMQTransport
 from eip.transports.aws import AwsTransport
 from tests.test_topology import name, said, transport
 
@@ -105,6 +106,12 @@ async def test_a_bus_feeds_queues_topics_and_other_buses(transport, name):
         assert dict(message.attributes) == {"kind": "a"}
         assert message.replay_name is None
         await nothing_comes(source)
+
+
+@pytest.mark.parametrize("resource", [Rule("b", "r"), Archive("a", "b")])
+async def test_a_broker_without_buses_says_so(resource):
+    with pytest.raises(UnsupportedChannel, match="it has: queue, topic"):
+        await Topology(Bus("b"), resource).plan(ActiveMQTransport("stomp://127.0.0.1:1"))
 
 
 async def test_a_fifo_queue_gets_events_in_one_group(transport, name):

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
+from eip.archiving import Archives, HasArchives
 from eip.channels import Bus, Delivery, Filter, Queue, Receiver, Sender, Source, Stream, Topic, Transport, Unsettled
 from eip.errors import ConfigurationError, ConnectionLost, FailedEntry, PartialSendError
 from eip.message import Message
@@ -221,6 +222,13 @@ class _FaultyBus(_FaultySender, Bus):
     def subscription(self, name: str, *, pattern: Filter | None = None, **options: Any) -> Source:
         """The rule, with faults."""
         return _FaultySource(self._owner, self._bus.subscription(name, pattern=pattern, **options))
+
+    @property
+    def archives(self) -> Archives:
+        """The bus's own, without faults; `AttributeError` where it has none."""
+        if not isinstance(self._bus, HasArchives):
+            raise AttributeError(f"{self.name} has no archives")  # noqa: TRY004 - what `hasattr` and protocols ask for
+        return self._bus.archives
 
 
 class _FaultyStream(_FaultySender, Stream):
