@@ -42,6 +42,7 @@ types: $(READY)  ## check types
 bench: $(PEERS)  ## a short tour of the benchmarks
 	$(BIN)/python -m benchmarks.runtime --quick
 	$(BIN)/python -m benchmarks.scatter_gather --quick
+	$(BIN)/python -m benchmarks.rfq_load --quick
 	$(BIN)/python -m benchmarks.matching --quick
 	$(BIN)/python -m benchmarks.cost --quick
 	$(BIN)/python -m benchmarks.throughput --quick

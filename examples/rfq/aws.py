@@ -9,7 +9,7 @@ from typing import Final
 from eip import Queue, Source
 from eip import topology as declared
 from eip.transports.aws import AwsTransport
-from examples.rfq.channels import LEASE, PREFIX, Channels
+from examples.rfq.channels import PREFIX, Channels
 from examples.rfq.model import all_zones
 
 __all__ = ["AwsChannels"]
@@ -47,7 +47,7 @@ class AwsChannels(Channels):
     async def enter(self, zone: str, unicorn: str) -> Source:
         """See `Channels.enter`."""
         topic, inbox = self.zone(zone).name, self._inbox(unicorn)
-        target = declared.Queue(inbox, visibility=LEASE, dead_letters=_QUESTIONS_DEAD.name, max_receive_count=_RECEIVES)
+        target = declared.Queue(inbox, dead_letters=_QUESTIONS_DEAD.name, max_receive_count=_RECEIVES)
         # SNS delivers to SQS with retries for 23 days; a dead-letter queue for each subscription would be thrice many.
         subscription = declared.Subscription(topic, unicorn, queue=target, dead_letters=False)
         await declared.Topology(_QUESTIONS_DEAD, declared.Topic(topic), subscription).apply(self.transport)

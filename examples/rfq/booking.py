@@ -23,18 +23,20 @@ from eip.stores import Store
 from examples.rfq.channels import Channels
 from examples.rfq.model import Position, Presence, Quote, QuoteRequest, RideRequest, located
 from examples.rfq.operations import DeadLetter, Desk, Operations, Rate
-from examples.rfq.store import Answer, Presences, Rfq, Rfqs
+from examples.rfq.store import ASKED_WITHIN, Answer, Presences, Rfq, Rfqs
 
 __all__ = ["RideBooking"]
 
 _log = structlog.get_logger("examples.rfq")
 
-_LOOK_EVERY: Final = 1.0
+_SWEEP_EVERY: Final = 1.0
 """Seconds between looks for RFQs whose time is over and which no living process had on its mind."""
+_LOOK_AFTER: Final = 0.05
+"""Seconds from an answer to the look whether it was the last."""
 _WATCH_EVERY: Final = 0.5
 """Seconds between looks for what another process noted about an RFQ that is being watched here."""
 _AT_ONCE: Final = 50
-"""RFQs completed at once."""
+"""RFQs looked after at once."""
 
 
 class RideBooking:
@@ -50,7 +52,10 @@ class RideBooking:
         self._channels, self._rfq_seconds = channels, rfq_seconds
         self._rfqs, self._presences = Rfqs(store), Presences(store)
         self._desk = Desk(channels)
-        self._deadlines: list[tuple[float, str]] = []
+        self._looks: list[tuple[float, str]] = []
+        """When to look after which RFQ: a heap."""
+        self._touched: set[str] = set()
+        """RFQs with new answers, which are looked after soon."""
         self._earlier = asyncio.Event()
         self._news: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._watchers: Counter[str] = Counter()
@@ -61,7 +66,7 @@ class RideBooking:
         self._stopping = asyncio.Event()
         self._responses = Rate()
         self.late = 0
-        """Answers that came after their RFQ was complete, or twice."""
+        """Answers that came after their RFQ was complete, or belong to none."""
 
     # What the API asks for.
 
@@ -69,13 +74,17 @@ class RideBooking:
         """Ask the unicorns near the ride's start; returns as soon as that is certain to happen."""
         rfq = secrets.token_urlsafe(16)
         eta = clock.now() + (ride.duration or self._rfq_seconds)
-        await self._rfqs.create(rfq, ride, eta)
-        await self._ask(await self._found(rfq))
-        return await self._found(rfq)
+        created = await self._rfqs.create(rfq, ride, eta)
+        await self._ask(created)
+        return created
 
     async def get(self, rfq: str) -> Rfq | None:
         """The RFQ, or None."""
-        return await self._rfqs.get(rfq)
+        found = await self._rfqs.get(rfq)
+        if found is not None and found.answered and found.completed_at is None:  # a killed process may not have looked
+            await self._complete(rfq)
+            found = await self._rfqs.get(rfq)
+        return found
 
     async def changes(self, rfq: str) -> AsyncIterator[Rfq]:
         """The RFQ now and after each change, until it is complete."""
@@ -167,8 +176,7 @@ class RideBooking:
     # Requester.
 
     async def _ask(self, rfq: Rfq) -> None:
-        heapq.heappush(self._deadlines, (rfq.eta, rfq.id))
-        self._earlier.set()
+        self._look_at(rfq.eta, rfq.id)
         start, to = located(rfq.request.start), located(rfq.request.to)
         near = [presence.unicorn for presence in await self._presences.near(start.zone)]
         question = Message(
@@ -192,62 +200,68 @@ class RideBooking:
         except ValidationError as error:
             raise Reject(f"no quote: {error.errors(include_url=False)[0]['msg']}") from error
         answer = Answer(unicorn=reply.source, quote=quote, sent_at=reply.created_at)
-        found = await self._rfqs.answer(rfq, reply, answer)
-        if found is None:
+        if await self._rfqs.answer(rfq, reply, answer):
+            self._responses.add()
+            self._look_soon(rfq)
+        else:
             self.late += 1
-            return
-        self._responses.add()
-        if found.answered:
-            await self._complete(rfq)
-        self._tell(rfq)
 
     async def _on_presence(self, message: Message[Presence]) -> None:
         await self._presences.note(message.body, message.created_at)
 
     # Processor.
 
+    def _look_soon(self, rfq: str) -> None:
+        """Look whether all have answered: once for the answers that come close together."""
+        if rfq not in self._touched:
+            self._touched.add(rfq)
+            self._look_at(clock.now() + _LOOK_AFTER, rfq)
+
+    def _look_at(self, at: float, rfq: str) -> None:
+        heapq.heappush(self._looks, (at, rfq))
+        self._earlier.set()
+
     async def _process(self) -> None:
-        """Complete each RFQ at its time, whichever process took it on."""
-        look = clock.now()
+        """Look after each RFQ at its time, whichever process took it on."""
+        sweep = clock.now()
         while True:
             self._earlier.clear()
             now = clock.now()
-            over = set()
-            while self._deadlines and self._deadlines[0][0] <= now:
-                over.add(heapq.heappop(self._deadlines)[1])
+            due = set()
+            while self._looks and self._looks[0][0] <= now:
+                due.add(heapq.heappop(self._looks)[1])
+            self._touched -= due
             try:
-                if now >= look:
-                    over.update(await self._rfqs.due(now))
-                    look = now + _LOOK_EVERY
-                await self._finish(over)
-            except* EipError as errors:  # what was not done is due at the next look as well
+                if now >= sweep:
+                    sweep = now + _SWEEP_EVERY
+                    due.update(await self._rfqs.due(now))
+                await self._look_after_all(due)
+            except* EipError as errors:  # what was not done is due at the next sweep as well
                 _log.warning("processing_failed", errors=[repr(error) for error in errors.exceptions])
-                look = now + _LOOK_EVERY
-            ahead = min([look, *(eta for eta, _ in self._deadlines[:1])])
+            ahead = min([sweep, *(at for at, _ in self._looks[:1])])
             await _set_within(self._earlier, ahead - clock.now())
 
-    async def _finish(self, rfqs: Iterable[str]) -> None:
+    async def _look_after_all(self, rfqs: Iterable[str]) -> None:
         at_once = asyncio.Semaphore(_AT_ONCE)
 
-        async def finish(rfq: str) -> None:
+        async def look_after(rfq: str) -> None:
             async with at_once:
                 await self._look_after(rfq)
 
         async with asyncio.TaskGroup() as tasks:
             for rfq in rfqs:
-                tasks.create_task(finish(rfq))
+                tasks.create_task(look_after(rfq))
 
     async def _look_after(self, rfq: str) -> None:
         """Do what is due about an RFQ: complete it, or ask what its process did not live to ask."""
-        found = await self._rfqs.get(rfq)
-        if found is None or found.completed_at is not None:
-            self._tell(rfq)
-        elif found.eta <= clock.now():
-            await self._complete(rfq)
-            self._tell(rfq)
-        elif found.addressed is None:
-            _log.info("rfq_asked_late", rfq=rfq)
-            await self._ask(found)
+        found, now = await self._rfqs.get(rfq), clock.now()
+        if found is not None and found.completed_at is None:
+            if found.answered or found.eta <= now:
+                await self._complete(rfq)
+            elif found.addressed is None and found.created_at + ASKED_WITHIN <= now:
+                _log.info("rfq_asked_late", rfq=rfq)
+                await self._ask(found)
+        self._tell(rfq)
 
     async def _complete(self, rfq: str) -> None:
         if await self._rfqs.complete(rfq, clock.now()):

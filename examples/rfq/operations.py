@@ -53,7 +53,7 @@ class Operations:
     responses_per_second: float
     """Answers noted by this process, over the last ten seconds."""
     late: int
-    """Answers to this process that came too late, or twice."""
+    """Answers to this process that came too late, or belong to no RFQ."""
     refused: int
     """Return addresses that this process's unicorns did not answer to."""
     queues: tuple[Depth, ...]

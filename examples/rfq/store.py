@@ -15,14 +15,14 @@ from eip import Message, clock
 from eip.stores import ABSENT, Record, Store
 from examples.rfq.model import PRESENT, Presence, Quote, RideRequest, all_zones
 
-__all__ = ["Answer", "Presences", "Rfq", "Rfqs"]
+__all__ = ["ASKED_WITHIN", "Answer", "Presences", "Rfq", "Rfqs"]
 
-_ASKED_WITHIN: Final = 5.0
+ASKED_WITHIN: Final = 5.0
 """Seconds after which an RFQ that was noted but not asked is asked by whichever process comes first."""
 _KEPT: Final = 7 * 86_400.0
 """Seconds that an RFQ and its answers are kept after its end."""
 _MOST: Final = 10_000
-"""Keys of one look at what is due."""
+"""RFQs of one look at what is due, and RFQs kept in mind."""
 
 
 class Answer(BaseModel):
@@ -99,11 +99,14 @@ class Rfqs:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._open: dict[str, float] = {}
+        """The etas of some RFQs that were not complete when last seen."""
 
-    async def create(self, rfq: str, request: RideRequest, eta: float) -> None:
+    async def create(self, rfq: str, request: RideRequest, eta: float) -> Rfq:
         """Note a new RFQ, to be asked."""
         state = _State(request=request, created_at=clock.now(), eta=eta)
         await self._write(rfq, state, ABSENT)
+        return _rfq(rfq, self._learn(rfq, state), {})
 
     async def asked(self, rfq: str, unicorns: list[str]) -> None:
         """Note that the unicorns there were asked; where that is known, nothing changes."""
@@ -115,21 +118,22 @@ class Rfqs:
             if await self._write(rfq, state.model_copy(update={"addressed": unicorns}), record.version):
                 return
 
-    async def answer(self, rfq: str, reply: Message, answer: Answer) -> Rfq | None:
-        """Note the answer that came as that reply; the RFQ with it.
+    async def answer(self, rfq: str, reply: Message, answer: Answer) -> bool:
+        """Note the answer that came as that reply: one write. False where the RFQ is unknown or complete.
 
-        None where the RFQ is unknown or complete (then it is noted as late), or has an earlier answer of that unicorn.
-        Noted again, nothing changes.
+        Noted again, nothing changes. One that comes after the RFQ closed is noted as late, a unicorn's second does not
+        count.
         """
-        record = await self._store.get(_key(rfq))
-        if record is None:
-            return None
-        if _read(record).closed_at is not None:
-            await self.get(rfq)  # settles which answers count, before there is another one
-        until = _read(record).eta + _KEPT
-        await self._store.put_part(_key(rfq), reply.id, answer.model_dump_json().encode(), expires_at=until)
-        found = await self.get(rfq)
-        return found if found is not None and answer in found.answers else None
+        eta, taken = self._open.get(rfq), True
+        if eta is None:
+            record = await self._store.get(_key(rfq))
+            if record is None:
+                return False
+            state = self._learn(rfq, _read(record))
+            eta, taken = state.eta, state.closed_at is None
+        value = answer.model_dump_json().encode()
+        await self._store.put_part(_key(rfq), reply.id, value, expires_at=eta + _KEPT)
+        return taken
 
     async def complete(self, rfq: str, at: float) -> bool:
         """Note that the RFQ is complete; False where it was."""
@@ -164,7 +168,7 @@ class Rfqs:
             record = await self._store.get(_key(rfq))
             if record is None:
                 return None
-            state = _read(record)
+            state = self._learn(rfq, _read(record))
             if state.closed_at is None or state.counted is not None:
                 return _rfq(rfq, state, answers)
             await self._settle(rfq, record)
@@ -176,6 +180,15 @@ class Rfqs:
     async def running(self) -> list[str]:
         """The RFQs that are not complete, up to 10,000; the next to end first."""
         return await self.due(clock.now() + 86_400.0)
+
+    def _learn(self, rfq: str, state: _State) -> _State:
+        """Keep in mind whether the RFQ takes answers, of the last 10,000."""
+        self._open.pop(rfq, None)
+        if state.closed_at is None:
+            self._open[rfq] = state.eta
+            if len(self._open) > _MOST:
+                del self._open[next(iter(self._open))]
+        return state
 
     async def _settle(self, rfq: str, record: Record) -> None:
         """Settle which answers of a closed RFQ count; of several that try, one does."""
@@ -191,7 +204,7 @@ class Rfqs:
     async def _write(self, rfq: str, state: _State, version: str) -> bool:
         due: float | None = state.eta
         if state.addressed is None:
-            due = min(state.eta, clock.now() + _ASKED_WITHIN)
+            due = min(state.eta, clock.now() + ASKED_WITHIN)
         if state.counted is not None:
             due = None
         value = state.model_dump_json(by_alias=True).encode()

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
 
 from eip import Consumer, Message
-from eip.stores import SqliteStore
+from eip.errors import StoreError
+from eip.stores import MemoryStore, SqliteStore
 from eip.transports.memory import MemoryTransport
 from examples.rfq.booking import RideBooking
 from examples.rfq.channels import MemoryChannels
 from examples.rfq.model import Position, Presence, Quote, RideRequest, located
-from examples.rfq.store import Rfq
+from examples.rfq.store import Rfq, Rfqs
 from examples.rfq.unicorns import Herd
 from tests.runtime.scripted import until
 
 RIDE = RideRequest.model_validate({"from": "A", "to": "B", "customer": "C"})
+
+
+@asynccontextmanager
+async def two(*, seconds: float = 60.0):
+    """Two booking services on the same channels and state, not running yet."""
+    async with MemoryTransport() as transport:
+        channels, store = MemoryChannels(transport), MemoryStore()
+        await channels.prepare()
+        yield RideBooking(channels, store, rfq_seconds=seconds), RideBooking(channels, store), channels, store
 
 
 @asynccontextmanager
@@ -184,3 +195,81 @@ async def test_operations_show_what_is_going_on_and_start_what_failed_anew():
             await asyncio.sleep(0.1)
         with pytest.raises(LookupError):
             await booking.redrive("elsewhere")
+
+
+async def test_of_several_processes_each_knows_all_and_one_that_dies_is_replaced():
+    """On the embedded transport they are tasks; that questions end with a process is another test's matter."""
+    async with two() as (first, second, channels, _), asyncio.TaskGroup() as tasks:
+        dying, _ = tasks.create_task(first.run()), tasks.create_task(second.run())
+        await present(first, channels, "u1", "u2")
+        rfq = await first.request(RIDE)
+        await channels.replies[0].send(quote(rfq, "u1"))
+        assert (await answered(second, rfq, 1)).addressed == ("u1", "u2")
+        dying.cancel()
+        done = await complete(second, rfq)
+        assert done.completed_at == pytest.approx(rfq.eta, abs=1.1)
+        assert [each.unicorn for each in done.quotes] == ["u1"]
+        await second.stop()
+
+
+async def test_what_a_process_did_not_live_to_ask_is_asked_by_another(monkeypatch):
+    async with two() as (first, second, channels, store):
+        heard = channels.transport.topic(channels.zone(located("A").zone).name).subscription("u1")
+
+        async def dies(_):
+            raise RuntimeError("killed")
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(second.run())
+            monkeypatch.setattr(first, "_ask", dies)
+            with pytest.raises(RuntimeError):
+                await first.request(RIDE)
+            async with heard.receiver() as receiver:
+                (delivery,) = await receiver.receive(1, wait=20.0)
+                (rfq,) = await Rfqs(store).running()
+                assert delivery.message.correlation_id == rfq
+                assert await receiver.receive(1, wait=20.0) == []
+            await second.stop()
+
+
+async def test_a_store_that_fails_for_a_while_stops_nobody(monkeypatch):
+    async with booked(seconds=30) as (booking, channels):
+        await present(booking, channels, "u1", "u2")
+        rfq, other = await booking.request(RIDE), await booking.request(RIDE)
+        failing = True
+
+        async def call(store, *arguments, work, **options):
+            if failing:
+                raise StoreError("the database is down")
+            return await work(store, *arguments, **options)
+
+        for name in ("get", "put", "put_part", "parts", "due"):
+            monkeypatch.setattr(SqliteStore, name, partialmethod(call, work=getattr(SqliteStore, name)))
+        await channels.replies[0].send(quote(rfq, "u1"), quote(rfq, "u2"))
+        with pytest.raises(StoreError):
+            await booking.get(rfq.id)
+        await asyncio.sleep(3)
+        failing = False
+        assert (await complete(booking, rfq)).responses == 2
+        assert (await complete(booking, other)).completed_at == pytest.approx(other.eta, abs=1.1)
+
+
+async def test_a_customer_may_have_a_reply_queue_of_its_own():
+    async with MemoryTransport() as transport:
+        channels = MemoryChannels(transport, customers=["C"])
+        await channels.prepare()
+        booking = RideBooking(channels, MemoryStore())
+        asked = await channels.enter(located("A").zone, "u1")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(booking.run())
+            await present(booking, channels, "u1")
+            rfq = await booking.request(RIDE)
+            await booking.request(RIDE.model_copy(update={"customer": "D"}))
+            async with asked.receiver() as receiver:
+                own, shared = await receiver.receive(2)
+            assert own.message.return_address != shared.message.return_address
+            assert own.message.return_address is not None
+            await channels.return_addresses.resolve(own.message.return_address).send(quote(rfq, "u1"))
+            assert (await complete(booking, rfq)).responses == 1
+            assert [each.queue for each in (await booking.operations()).queues][1:2] == [channels.replies[1].name]
+            await booking.stop()
