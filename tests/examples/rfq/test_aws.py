@@ -53,7 +53,7 @@ async def booked(moto: MotoServer, *customers: str):
 
 
 def test_two_processes_share_rfqs_and_killing_one_loses_none(moto):
-    killing_one_loses_nothing("dynamodb:rfq", 8, "--transport", "aws", "--endpoint-url", moto.url)
+    killing_one_loses_nothing("dynamodb:rfq", 10, "--transport", "aws", "--endpoint-url", moto.url)
 
 
 async def test_the_return_address_is_the_arn_of_a_queue_which_may_be_the_customers_own(moto):
