@@ -20,7 +20,7 @@ class Proxy:
         self.cut_after_sending: bytes | None = None
         """Cut when the client has sent this, once, after it was passed on."""
         self.swallow: bytes | None = None
-        """From the broker's first data with this on, pass on nothing but ends of lines."""
+        """A connection on which the broker sends this passes on nothing but ends of lines from then on."""
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -60,7 +60,7 @@ class Proxy:
                     self.cut_before = None
                     self.cut()
                     return
-                if not upwards and self.swallow is not None and (swallowing or self.swallow in data):
+                if not upwards and (swallowing or (self.swallow is not None and self.swallow in data)):
                     swallowing, data = True, b"\n"
                 writer.write(data)
                 await writer.drain()
