@@ -171,9 +171,17 @@ def _parsed(head: str) -> tuple[str, dict[str, str]]:
         if not colon:
             raise ProtocolError("a header has no value")
         if escaped and "\\" in line:
-            name, value = _ESCAPED.sub(_meant, name), _ESCAPED.sub(_meant, value)
+            name, value = _unescape(name), _unescape(value)
         headers[name] = value
     return command, headers
+
+
+def _unescape(text: str) -> str:
+    if "\\\\" not in text:  # each backslash begins an escape of its own
+        plain = text.replace("\\c", ":").replace("\\n", "\n").replace("\\r", "\r")
+        if "\\" not in plain:
+            return plain
+    return _ESCAPED.sub(_meant, text)
 
 
 def _meant(found: re.Match[str]) -> str:

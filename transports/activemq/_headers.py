@@ -189,7 +189,7 @@ def _text_of(value: Any) -> tuple[str | None, str]:
 
 
 def _attribute_name(name: str) -> bool:
-    return bool(_NAME.fullmatch(name)) and name not in _RESERVED and not name.startswith(_RESERVED_PREFIXES)
+    return name not in _RESERVED and not name.startswith(_RESERVED_PREFIXES) and bool(_NAME.fullmatch(name))
 
 
 def _plain(text: str) -> bool:

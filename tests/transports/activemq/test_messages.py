@@ -16,6 +16,7 @@ from eip.errors import ChannelNotFound, InvalidMessage, Reject
 from eip.metering import UsageMeter
 from eip.retry import Backoff
 from eip.transports.activemq import ActiveMQTransport
+from eip.transports.activemq.receiver import ActiveMQReceiver
 
 pytestmark = pytest.mark.activemq
 
@@ -358,6 +359,23 @@ async def test_a_cancelled_send_takes_back_what_has_not_left(activemq):
             await receiver.ack(taken)
         assert got == list(range(250))
         assert not await receiver.receive(1, wait=0.3)
+
+
+async def test_a_backlog_is_drained_in_batches_and_no_more_is_held(activemq):
+    """Scenario S5, scaled down: however long the queue, a receiver holds at most what it was made for."""
+    queue, backlog, batch = activemq.queue(fresh()), 3_000, 100
+    for start in range(0, backlog, 500):
+        await queue.send(*(Message(number) for number in range(start, start + 500)))
+    drained: list[int] = []
+    async with queue.receiver(capacity=batch) as receiver:
+        assert isinstance(receiver, ActiveMQReceiver)
+        while len(drained) < backlog:
+            taken = await receiver.receive(batch, wait=30)
+            assert len(receiver._ready) + len(receiver._out) <= batch
+            drained += [each.message.body for each in taken]
+            assert not await receiver.ack(taken)
+        assert not await receiver.receive(1, wait=0.3)
+    assert drained == list(range(backlog))
 
 
 @pytest.mark.parametrize("priority", [-1, 10])
