@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
 import os
 import sys
@@ -74,6 +75,8 @@ def _options() -> tuple[argparse.Namespace, Setup]:
     options = parser.parse_args()
     if options.transport == "memory" and options.command not in _ALONE:
         parser.error(f"{options.command} needs channels between processes: --transport aws, or the command run")
+    if options.svg is not None and options.view == "off":
+        parser.error("--svg keeps what the view draws: not with --view off")
     if options.command in ("run", "generate") and (options.rate < 0 or options.jobs < 1):
         parser.error("--rate is not negative, and there is a job")
     return options, Setup(
@@ -120,8 +123,8 @@ async def _services(options: argparse.Namespace, setup: Setup) -> None:
         print(f"{options.command}: ready", file=sys.stderr, flush=True)
         await run(*services)
         if options.svg is not None:
-            picture = Console(record=True, width=120, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123, ASYNC230
-            picture.print(view.render())
+            picture = Console(record=True, width=118, file=io.StringIO())
+            picture.print(view.picture)
             picture.save_svg(str(options.svg), title="make job-events")
 
 

@@ -55,6 +55,10 @@ class _Rate:
         self.last = count
 
     @property
+    def now(self) -> float:
+        return self.past[-1] if self.past else 0.0
+
+    @property
     def curve(self) -> str:
         most = max(self.past, default=0.0) or 1.0
         return "".join(_BARS[round(each / most * (len(_BARS) - 1))] for each in self.past)
@@ -75,6 +79,8 @@ class View:
         self._stopping = asyncio.Event()
         self._depths: dict[str, int | None] = {}
         self._behind = ""
+        self.picture: RenderableType = ""
+        """The last one drawn while all was running."""
         self._rates: dict[str, _Rate] = {}
         if parts.generator is not None:
             generator = parts.generator
@@ -100,8 +106,11 @@ class View:
                 now = loop.time()
                 await self._sample(now - before)
                 before = now
+                drawn = self.render()
+                if not self._stopping.is_set():
+                    self.picture = drawn
                 if self._console.is_terminal:
-                    live.update(self.render(), refresh=True)
+                    live.update(drawn, refresh=True)
                 else:
                     self._console.print(self.line(), soft_wrap=True)
 
@@ -125,7 +134,7 @@ class View:
 
     def line(self) -> str:
         """The state in a line, for logs."""
-        rates = ", ".join(f"{name} {rate.last:,} ({rate.past[-1]:,.0f}/s)" for name, rate in self._rates.items())
+        rates = ", ".join(f"{name} {rate.last:,} ({rate.now:,.0f}/s)" for name, rate in self._rates.items())
         dead = sum(self._depths.get(name) or 0 for name in DEAD_LETTERS.values())
         behind = f", behind {self._behind}" if self._behind else ""
         return f"{rates}{behind}, dead letters {dead}"
@@ -143,7 +152,7 @@ class View:
         for column in table.columns[1:3]:
             column.justify = "right"
         for name, rate in self._rates.items():
-            table.add_row(name, f"{rate.last:,}", f"{rate.past[-1]:,.0f}", Text(rate.curve, "cyan"), self._lag(name))
+            table.add_row(name, f"{rate.last:,}", f"{rate.now:,.0f}", Text(rate.curve, "cyan"), self._lag(name))
         for name, value in self._counts().items():
             table.add_row(Text(f"  {name}", "dim"), f"{value:,}")
         return table
