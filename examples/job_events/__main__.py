@@ -7,6 +7,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -19,7 +20,6 @@ from eip import run
 from eip.service import Service
 from examples.job_events.agency import Generator
 from examples.job_events.analytics import Analytics
-from examples.job_events.channels import DEAD_LETTERS
 from examples.job_events.database import database
 from examples.job_events.inventory import Inventory
 from examples.job_events.publisher import Publisher
@@ -39,10 +39,14 @@ _ALONE = ("run", "generate", "jobs")
 """What makes sense in a process of its own where the channels are in the process."""
 
 
+_FONTS = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
+"""In a picture: it is drawn in the reader's own, and asks nobody for one."""
+
+
 def _parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--transport", choices=TRANSPORTS, default="memory", help="default: memory, in this process")
-    shared.add_argument("--endpoint-url", metavar="U", help="of AWS, e.g. a local moto")
+    shared.add_argument("--endpoint-url", metavar="U", help="of AWS, e.g. a local moto; or of the broker, stomp://...")
     shared.add_argument("--region", default=os.environ.get("AWS_REGION", "us-east-1"), help="of AWS")
     shared.add_argument(
         "--state", type=Path, default=Path("job-events.state"), metavar="FOLDER", help="what is kept here"
@@ -74,7 +78,9 @@ def _options() -> tuple[argparse.Namespace, Setup]:
     parser = _parser()
     options = parser.parse_args()
     if options.transport == "memory" and options.command not in _ALONE:
-        parser.error(f"{options.command} needs channels between processes: --transport aws, or the command run")
+        parser.error(
+            f"{options.command} needs channels between processes: --transport aws or activemq, or the command run"
+        )
     if options.svg is not None and options.view == "off":
         parser.error("--svg keeps what the view draws: not with --view off")
     if options.command in ("run", "generate") and (options.rate < 0 or options.jobs < 1):
@@ -125,7 +131,8 @@ async def _services(options: argparse.Namespace, setup: Setup) -> None:
         if options.svg is not None:
             picture = Console(record=True, width=118, file=io.StringIO())
             picture.print(view.picture)
-            picture.save_svg(str(options.svg), title="make job-events")
+            drawn = picture.export_svg(title="make job-events")
+            options.svg.write_text(_FONTS.sub("", drawn))
 
 
 def _title(options: argparse.Namespace, setup: Setup) -> str:
@@ -166,7 +173,7 @@ async def _jobs(options: argparse.Namespace, setup: Setup) -> None:
 
 async def _redrive(setup: Setup) -> None:
     async with connected(setup) as channels:
-        for label in DEAD_LETTERS:
+        for label in channels.dead_letters:
             print(f"{label}: {await channels.redrive(label)} sent back", flush=True)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -46,7 +45,7 @@ class _Rate:
     """A count, and how it grew each second."""
 
     counted: Callable[[], int]
-    past: deque[float] = field(default_factory=lambda: deque(maxlen=30))
+    past: deque[float] = field(default_factory=lambda: deque(maxlen=20))
     last: int = 0
 
     def sample(self, seconds: float) -> None:
@@ -141,14 +140,17 @@ class View:
 
     def render(self) -> RenderableType:
         """The state as a picture."""
-        tables = Columns([self._services(), Group(self._queues(), self._dead_letters())], padding=(0, 2))
+        tables = Table.grid(padding=(0, 4))
+        tables.add_row(self._services(), Group(self._queues(), "", self._dead_letters()))
         parts: list[RenderableType] = [tables]
         if self._parts.publisher is not None:
-            parts.append(self._latest(self._parts.publisher.recent))
+            parts += ["", self._latest(self._parts.publisher.recent)]
         return Panel(Group(*parts), title=self._title, title_align="left")
 
     def _services(self) -> Table:
-        table = Table("", "count", "per second", "", "lag", title="Services", title_justify="left", box=None)
+        table = Table(
+            "", "count", "per second", "", "lag", title="Services", title_justify="left", title_style="bold", box=None
+        )
         for column in table.columns[1:3]:
             column.justify = "right"
         for name, rate in self._rates.items():
@@ -171,22 +173,22 @@ class View:
             counts["publishing failed"] = self._parts.publisher.failures
         if self._parts.analytics is not None:
             counts["objects written"] = self._parts.analytics.lake.objects
-            counts["lines known already"] = self._parts.analytics.lake.duplicates
+            counts["lines known"] = self._parts.analytics.lake.duplicates
             counts["analytics retried"] = self._parts.analytics.consumer.stats.retried
         if self._parts.inventory is not None:
-            counts["events known already"] = self._parts.inventory.stale
+            counts["events known"] = self._parts.inventory.stale
             counts["inventory retried"] = self._parts.inventory.consumer.stats.retried
         return counts
 
     def _queues(self) -> Table:
-        table = Table("", "messages", title="Queues", title_justify="left", box=None)
+        table = Table("", "messages", title="Queues", title_justify="left", title_style="bold", box=None)
         table.columns[1].justify = "right"
         for name in (ANALYTICS, INVENTORY, INVALID):
             table.add_row(name, self._depth(name))
         return table
 
     def _dead_letters(self) -> Table:
-        table = Table("", "messages", title="Dead letters", title_justify="left", box=None)
+        table = Table("", "messages", title="Dead letters", title_justify="left", title_style="bold", box=None)
         table.columns[1].justify = "right"
         for label, name in DEAD_LETTERS.items():
             table.add_row(label, Text(self._depth(name), "bold red" if self._depths.get(name) else ""))
@@ -198,7 +200,9 @@ class View:
 
     @staticmethod
     def _latest(events: deque[JobEvent]) -> Table:
-        table = Table("", "", "", title="Latest events", title_justify="left", box=None, show_header=False)
+        table = Table(
+            "", "", "", title="Latest events", title_justify="left", title_style="bold", box=None, show_header=False
+        )
         for event in reversed(events):
             table.add_row(f"{event.occurred_at:%H:%M:%S}", Text(event.type, _STYLES[event.type]), event.subject)
         return table

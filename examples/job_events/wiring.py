@@ -18,6 +18,7 @@ from eip.stores import SqliteStore, Store
 from eip.stores.dynamodb import DynamoStore, create_table
 from eip.stores.objects import FileObjects, ObjectStore
 from eip.stores.s3 import S3Objects
+from eip.transports.activemq import ActiveMQTransport
 from eip.transports.aws import AwsTransport
 from eip.transports.memory import MemoryTransport
 from examples.job_events import channels as names
@@ -32,7 +33,8 @@ from examples.job_events.sqlite_capture import SqliteCapture
 
 __all__ = ["TRANSPORTS", "Setup", "TransportChannels", "capture", "connected", "inventory_table", "lake"]
 
-TRANSPORTS: Final = ("memory", "aws")
+TRANSPORTS: Final = ("memory", "aws", "activemq")
+_BROKER: Final = "stomp://127.0.0.1:61613"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +67,14 @@ class TransportChannels(Channels):
         self.transport = transport
         self.topic: Topic = transport.topic(names.TOPIC)
         self.invalid: Queue = transport.queue(names.INVALID)
-        self.analytics: Source = transport.queue(names.ANALYTICS)
-        self.inventory: Source = transport.queue(names.INVENTORY)
-        self.dead_letters = {label: transport.queue(name) for label, name in names.DEAD_LETTERS.items()}
+        queues = {"analytics": transport.queue(names.ANALYTICS), "inventory": transport.queue(names.INVENTORY)}
+        self.queues: Mapping[str, Queue] = queues
+        """By service, where its dead letters go back to."""
+        self.analytics: Source = queues["analytics"]
+        self.inventory: Source = queues["inventory"]
+        self.dead_letters: Mapping[str, Queue] = {
+            label: transport.queue(name) for label, name in names.DEAD_LETTERS.items()
+        }
 
     async def settled(self) -> None:
         """At once: what the topic accepted, the service keeps."""
@@ -79,8 +86,8 @@ class TransportChannels(Channels):
 
     async def redrive(self, label: str) -> int:
         """See `Channels.redrive`."""
-        to = names.ANALYTICS if label.startswith("analytics") else names.INVENTORY
-        return (await redrive(self.dead_letters[label], self.transport.queue(to))).moved
+        service = label.partition(",")[0]
+        return (await redrive(self.dead_letters[label], self.queues[service])).moved
 
 
 class _MemoryChannels(TransportChannels):
@@ -110,6 +117,23 @@ class _AwsChannels(TransportChannels):
         return sum(int(found.get("Attributes", {}).get(kind, 0)) for kind in kinds)
 
 
+class _ActiveMQChannels(TransportChannels):
+    """Each subscription of the virtual topic is a queue that the broker names; it delivers to them itself.
+
+    Order is that of JMSXGroupID: a job's messages go to one consumer at a time. The broker drops no duplicates, so it
+    is the services that do: the lake's claims, and the positions of the inventory.
+    """
+
+    def __init__(self, activemq: ActiveMQTransport) -> None:
+        super().__init__(activemq)
+        topic = activemq.topic(names.TOPIC)
+        self.topic = topic
+        self.analytics, self.inventory = topic.subscription("analytics"), topic.subscription("inventory")
+        queues = {"analytics": self.analytics.name, "inventory": self.inventory.name}
+        self.queues = {service: activemq.queue(name) for service, name in queues.items()}
+        self.dead_letters = {label: activemq.queue(names.DEAD_LETTERS[label]) for label in self.queues}
+
+
 @asynccontextmanager
 async def connected(setup: Setup) -> AsyncIterator[Channels]:
     """The channels, made where they are missing, until the block ends."""
@@ -118,6 +142,11 @@ async def connected(setup: Setup) -> AsyncIterator[Channels]:
         async with MemoryTransport() as memory:
             await declared.apply(memory)
             yield _MemoryChannels(memory)
+        return
+    if setup.transport == "activemq":
+        async with ActiveMQTransport(setup.endpoint_url or _BROKER) as activemq:
+            await declared.apply(activemq)
+            yield _ActiveMQChannels(activemq)
         return
     # An emulator goes on with a long poll whose client was killed, and hands messages to nobody: poll briefly there.
     long_poll = 20.0 if setup.endpoint_url is None else 1.0

@@ -51,35 +51,74 @@ def salaries(lines):
     return state
 
 
-def test_the_embedded_application_goes_on_where_it_was_killed(tmp_path):
-    """Though its channels are in the process: what was not handled is read again."""
+class Local:
+    """An application on SQLite whose state is in a folder."""
 
-    def lines():
-        found = (tmp_path / "app" / "lake").glob("events/*/*.jsonl")
+    def __init__(self, folder):
+        self.folder, self.database = folder, folder / "jobs.sqlite"
+
+    def lines(self):
+        found = (self.folder / "lake").glob("events/*/*.jsonl")
         return [json.loads(line) for each in found for line in each.read_text().splitlines()]
 
-    database = tmp_path / "app" / "jobs.sqlite"
-    options = ("--state", "app", "--takeover", "1")
-    with processes(tmp_path, *options) as app:
-        agency = ("--rate", "200", "--jobs", "100", "--seed", "3", "--view", "lines")
-        for kill in range(1, 3):
-            app.start("run", *agency)
-            wait_for(lambda: len(lines()) > 40 * kill, log=app.log)  # noqa: B023 - called in the loop
-            app.kill("run")
-        app.start("run", "--limit", "0", "--view", "off")  # the agency rests
+    def whole(self):
+        """Whether every change was confirmed, and the lake has come to what the database says."""
+        return _all_confirmed(self.database) and salaries(self.lines()) == _salaries(self.database)
 
-        def whole():
-            return _all_confirmed(database) and salaries(lines()) == _salaries(database)
-
-        wait_for(whole, log=app.log)
-        assert app.end() == {"run": 0}
-        assert Counter(Counter(each["id"] for each in lines()).values()).keys() == {1}
+    def check(self, app):
+        """What must be true in the end."""
+        assert Counter(Counter(each["id"] for each in self.lines()).values()).keys() == {1}
 
         async def jobs():
-            async with SqliteDatabase(database) as opened:
+            async with SqliteDatabase(self.database) as opened:
                 return await opened.jobs()
 
-        assert app.jobs() == asyncio.run(jobs())
+        expected = asyncio.run(jobs())
+        wait_for(lambda: app.jobs() == expected, log=app.log)
+
+
+ALL = ("publisher", "analytics", "inventory", "generate")
+AGENCY = ("--rate", "60", "--jobs", "100", "--seed", "3")
+
+
+def test_the_embedded_application_goes_on_where_it_was_killed(tmp_path):
+    """Though its channels are in the process: what was not handled is read again."""
+    local = Local(tmp_path / "app")
+    with processes(tmp_path, "--state", "app", "--takeover", "1") as app:
+        for kill in range(1, 3):
+            app.start("run", *AGENCY, "--view", "lines")
+            wait_for(lambda: len(local.lines()) > 20 * kill, log=app.log)  # noqa: B023 - called in the loop
+            app.kill("run")
+        app.start("run", "--limit", "0", "--view", "off")  # the agency rests
+        wait_for(local.whole, log=app.log)
+        assert app.end() == {"run": 0}
+        local.check(app)
+
+
+@pytest.mark.activemq
+@pytest.mark.parametrize(
+    "kills",
+    [pytest.param(1, id="once"), pytest.param(5, id="five times", marks=_SOAK)],
+)
+def test_on_activemq_whatever_is_killed_goes_on(tmp_path, activemq_broker, kills):
+    local = Local(tmp_path / "app")
+    options = ("--transport", "activemq", "--endpoint-url", activemq_broker.url, "--state", "app", "--takeover", "1")
+    with processes(tmp_path, *options, "--view", "off") as app:
+        for each in ALL:
+            app.start(each, *(AGENCY if each == "generate" else ()))
+        for _ in range(kills):
+            before = len(local.lines())
+            wait_for(lambda: len(local.lines()) > before + 20, log=app.log)  # noqa: B023 - called in the loop
+            for each in ALL:
+                app.kill(each)
+            for each in ALL:
+                app.start(each, *(AGENCY if each == "generate" else ()))
+        before = len(local.lines())
+        wait_for(lambda: len(local.lines()) > before + 20, log=app.log)
+        app.kill("generate")
+        wait_for(local.whole, log=app.log)
+        local.check(app)
+        assert set(app.end().values()) == {0}, app.log.read_text()[-3000:]
 
 
 def _all_confirmed(database):
@@ -99,9 +138,6 @@ def _sqlite(database):
         yield db
     finally:
         db.close()
-
-
-ALL = ("publisher", "analytics", "inventory", "generate")
 
 
 @pytest.mark.aws
