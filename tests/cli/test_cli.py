@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from asyncio.subprocess import PIPE
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -38,6 +39,12 @@ def test_it_runs_as_a_module():
     done = subprocess.run([sys.executable, "-m", "eip", "--help"], capture_output=True, text=True, check=True)
     for verb in ("cost", "match", "redrive", "replay"):
         assert verb in done.stdout
+
+
+def test_every_verb_is_documented():
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    verbs = {command.callback.__name__ for command in app.registered_commands if command.callback is not None}
+    assert {line.removeprefix("## eip ") for line in page.splitlines() if line.startswith("## ")} == verbs
 
 
 # eip cost
