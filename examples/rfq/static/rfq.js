@@ -4,6 +4,7 @@ import {$, call, element, events, every, pause, Refused, send} from "./common.js
 import {drawZones, markHerd, moveHerd, showRide, zoom} from "./map.js";
 
 const LATE_FOR = [2, 3, 5, 10, 20, 40];  // seconds between looks for answers after the end
+const FINAL = /^4(?!08|29)/;  // refusals that another try will not change
 const WORDS = {declined: "declined", unanswered: "no answer", late: "too late"};
 
 let names = new Map();
@@ -93,7 +94,7 @@ async function follow(signal) {
       if (!rfq.done) throw new TypeError("the stream ended");
     } catch (error) {
       if (signal.aborted) return;
-      if (error instanceof Refused && error.status >= 400 && error.status !== 429) return gone(error.message);
+      if (error instanceof Refused && FINAL.test(error.status)) return gone(error.message);
       $("state").textContent = "Connection lost, trying again …";
       await pause(error.retry || 2, signal);
     }
@@ -103,7 +104,7 @@ async function follow(signal) {
     await pause(seconds, signal);
     if (signal.aborted) return;
     const result = await call(rfq.self + "/result", {signal}).then(answer => answer.json()).catch(() => null);
-    if (result) settle(result);
+    if (result && !signal.aborted) settle(result);
   }
 }
 
@@ -248,6 +249,12 @@ function tick() {
   $("left").textContent = rfq.done ? "✓" : Math.floor(seconds / 60) + ":" + String(seconds % 60).padStart(2, "0");
 }
 
+/** Shows the RFQ that the address holds, if another one. */
+function linked() {
+  const self = location.hash.slice(1);
+  if (/^\/rfqs\/[\w-]+$/.test(self) && self !== rfq?.self) show(self, Date.now());
+}
+
 // The form.
 
 $("ask").addEventListener("submit", async event => {
@@ -272,4 +279,5 @@ for (const name of ["from", "to"]) $("ask").elements[name].addEventListener("cha
 setInterval(tick, 250);
 every(2.5, look);
 previewForm();
-if (location.hash.startsWith("#/rfqs/")) show(location.hash.slice(1), Date.now());
+addEventListener("hashchange", linked);
+linked();
