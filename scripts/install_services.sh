@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the tests start as real services: ActiveMQ, PostgreSQL, Redis, Chromium (Debian), kinesis-local (npm).
+# Installs what the tests start as real services: ActiveMQ, PostgreSQL, Redis, Chromium and curl (Debian), kinesis-local (npm).
 # Does nothing where they are there; says what is missing where it cannot install them, and the tests skip those.
 set -u
 
@@ -8,6 +8,7 @@ command -v activemq >/dev/null 2>&1 || missing="$missing activemq"
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
 command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
+command -v curl >/dev/null 2>&1 || missing="$missing curl"
 
 if [ -n "$missing" ]; then
     as_root=""
