@@ -36,6 +36,7 @@ class Acks:
         self._pending: list[Delivery] = []
         self._timer: asyncio.TimerHandle | None = None
         self._calls: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Event()
 
     async def ack(self, delivery: Delivery) -> None:
         """Acknowledge the delivery, now or with the next call; waits only where too many acks are pending."""
@@ -48,7 +49,8 @@ class Acks:
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_AGE, self._flush)
         while len(self._calls) >= _CALLS:
-            await asyncio.wait(self._calls, return_when=asyncio.FIRST_COMPLETED)
+            self._room.clear()
+            await self._room.wait()
 
     async def aclose(self, *, limit: float) -> None:
         """Settle what is pending, in at most ``limit`` seconds."""
@@ -71,7 +73,11 @@ class Acks:
             batch, self._pending = self._pending, []
             call = self._tasks.create_task(self._settle(batch), name=f"{self._receiver.name} ack")
             self._calls.add(call)
-            call.add_done_callback(self._calls.discard)
+            call.add_done_callback(self._ended)
+
+    def _ended(self, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        self._room.set()
 
     async def _settle(self, batch: Sequence[Delivery]) -> None:
         held = self._held

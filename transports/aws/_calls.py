@@ -1,17 +1,19 @@
 """The one narrow seam to the SDK: a call by service and operation, its errors as ours, its cost to the meter.
 
-aioboto3 keeps credentials, endpoints and signing. What every message goes through is `Calls.call` alone, so that a
-leaner client can take the hot operations over later without the drivers noticing.
+aioboto3 keeps credentials, endpoints and all calls that are rare; the hot ones go by `eip.transports.aws._lean` where
+nothing asks for the SDK's own way. The drivers notice no difference.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
 import aioboto3
+import aiohttp
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -39,6 +41,7 @@ from eip.errors import (
 )
 from eip.metering import Meter
 from eip.retry import Backoff
+from eip.transports.aws._lean import HOT, LeanClient, ServiceError, usable
 
 __all__ = ["Calls", "IteratorExpired", "Measure", "entry_error", "error_of"]
 
@@ -145,7 +148,10 @@ class Calls:
             user_agent="aioeip",  # otherwise built twice per call, a fifth of its time
             parameter_validation=False,
         )
+        self._connections = connections
         self._clients: dict[str, Any] = {}
+        self._lean: dict[str, LeanClient | None] = {}
+        """Clients for the hot calls; None for a service whose calls all go by the SDK."""
         self._making = asyncio.Lock()
         self._stack = AsyncExitStack()
 
@@ -201,12 +207,18 @@ class Calls:
     async def _once(
         self, service: str, operation: str, parameters: dict[str, Any], deadline: float, until: float | None
     ) -> dict[str, Any]:
-        client = self._clients.get(service) or await self.client(service)
         end = asyncio.get_running_loop().time() + deadline
         try:
             async with asyncio.timeout_at(end if until is None else min(end, until)):
+                if (service, operation) in HOT:
+                    lean = self._lean[service] if service in self._lean else await self._leaner(service)
+                    if lean is not None:
+                        return await lean.call(operation, parameters)
+                client = self._clients.get(service) or await self.client(service)
                 # The SDK's generated methods add nothing to this one but a look-up.
                 answer: dict[str, Any] = await client._make_api_call(operation, parameters)  # noqa: SLF001
+        except ServiceError as error:
+            raise error_of(error.code, error.text, status=error.status) from error
         except ClientError as error:
             found = error.response.get("Error", {})
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
@@ -215,7 +227,7 @@ class Calls:
             raise AccessDenied("no AWS credentials were found by the SDK's chain") from error
         except ParamValidationError as error:
             raise ConfigurationError(str(error)) from error
-        except (HTTPClientError, BotoConnectionError, OSError, TimeoutError) as error:
+        except (aiohttp.ClientError, HTTPClientError, BotoConnectionError, OSError, TimeoutError) as error:
             raise ConnectionLost(f"{service} {operation}: {type(error).__name__}") from error
         except BotoCoreError as error:
             raise _Unanswered(f"{service} {operation}: {error}") from error
@@ -233,8 +245,27 @@ class Calls:
                 self._clients[service] = await self._stack.enter_async_context(made)
         return self._clients[service]
 
+    async def _leaner(self, service: str) -> LeanClient | None:
+        client = await self.client(service)
+        credentials = await self._session.get_credentials()
+        async with self._making:
+            if service not in self._lean:
+                self._lean[service] = None
+                if usable(client, credentials):
+                    configured = self._session._session.get_config_variable("ca_bundle")  # noqa: SLF001 - has no other way
+                    lean = LeanClient(
+                        client,
+                        credentials,
+                        connections=self._connections,
+                        authorities=configured or os.environ.get("REQUESTS_CA_BUNDLE"),  # as the SDK does
+                    )
+                    self._stack.push_async_callback(lean.aclose)
+                    self._lean[service] = lean
+        return self._lean[service]
+
     async def aclose(self) -> None:
         """Close the clients."""
         stack, self._stack = self._stack, AsyncExitStack()
         self._clients.clear()
+        self._lean.clear()
         await stack.aclose()

@@ -6,10 +6,7 @@ import pytest
 
 from eip.testing.conformance import Conformance, Guarantees
 
-pytestmark = [
-    pytest.mark.aws,
-    pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning"),  # the SDK does
-]
+pytestmark = pytest.mark.aws
 
 
 class TestAws(Conformance):

@@ -70,7 +70,6 @@ def test_the_size_is_that_of_body_and_attributes_in_utf_8():
     assert sent.size == expected
 
 
-@pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")  # the SDK does
 async def test_a_message_of_exactly_the_limit_is_accepted_and_one_byte_more_is_refused_before_sending(aws, proxy):
     queue = await made(aws)
     room = MIB - carried(Message("", id="m", created_at=1.0), channel="q").size

@@ -1,0 +1,232 @@
+"""The hot calls without the SDK say to the service what the SDK would say, and understand what it would understand."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from types import SimpleNamespace
+from typing import Any, cast
+from urllib.parse import parse_qs
+from uuid import uuid4
+
+import boto3
+import orjson
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from botocore.parsers import create_parser
+from botocore.serialize import create_serializer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eip import Message
+from eip.errors import AccessDenied, ChannelNotFound, LeaseLost, PartialSendError
+from eip.topology import Queue, Topology
+from eip.transports.aws import AwsTransport, _lean
+from eip.transports.aws._calls import Calls
+from eip.transports.aws.sqs import SqsDelivery
+
+AT = "20261124T101112Z"
+
+
+def model(service: str) -> Any:
+    return boto3.client(service, region_name="us-east-1").meta.service_model
+
+
+@pytest.fixture
+async def lean(request):
+    """A lean client of a service, its credentials with or without a token."""
+    service, token = request.param
+    transport = AwsTransport(region="eu-central-1", account="1", endpoint_url="https://example.com:8443/under")
+    client = await transport.client(service)
+    frozen = SimpleNamespace(access_key="AKID", secret_key="sécret", token=token)
+    made = _lean.LeanClient(client, SimpleNamespace(), connections=1)
+    yield made, service, frozen
+    await made.aclose()
+    await transport.aclose()
+
+
+@pytest.mark.parametrize(
+    "lean", [("sqs", None), ("sqs", "a token"), ("sns", None), ("events", "t")], indirect=True, ids=str
+)
+@pytest.mark.parametrize("body", [b"{}", "ä🦄".encode() * 1000])
+async def test_the_signature_is_the_sdks(lean, body, monkeypatch):
+    client, service, frozen = lean
+    monkeypatch.setattr("time.strftime", lambda *_: AT)
+    ours = client._signed("AnOperation", body, frozen)
+    signed = {name: text for name, text in ours.items() if name not in ("authorization", "user-agent", "x-amz-date")}
+    request = AWSRequest("POST", "https://example.com:8443/under", headers=signed, data=body)
+    auth = SigV4Auth(Credentials(frozen.access_key, frozen.secret_key, frozen.token), service, "eu-central-1")
+    moment = dt.datetime.strptime(AT, "%Y%m%dT%H%M%SZ").replace(tzinfo=dt.UTC)
+    for module in ("botocore.auth.get_current_datetime", "botocore.compat.get_current_datetime"):
+        monkeypatch.setattr(module, lambda **_: moment, raising=False)
+    auth.add_auth(request)
+    assert ours["authorization"] == request.headers["Authorization"]
+
+
+TEXT = st.text(st.characters(codec="utf-8"), min_size=1)
+ATTRIBUTES = st.dictionaries(
+    st.from_regex(r"[A-Za-z0-9_.-]{1,10}", fullmatch=True),
+    st.one_of(
+        st.builds(lambda text: {"DataType": "String", "StringValue": text}, TEXT),
+        st.builds(lambda raw: {"DataType": "Binary", "BinaryValue": raw}, st.binary(min_size=1)),
+    ),
+    max_size=3,
+)
+SNS, SQS, EVENTS = (model(service) for service in ("sns", "sqs", "events"))
+
+
+@given(st.lists(st.tuples(TEXT, ATTRIBUTES, st.none() | TEXT), min_size=1, max_size=3))
+def test_a_batch_to_sns_is_written_as_the_sdk_writes_it(messages):
+    entries: list[dict[str, Any]] = [
+        {"Id": str(number), "Message": text, "MessageAttributes": attributes}
+        | ({"MessageGroupId": group} if group else {})
+        for number, (text, attributes, group) in enumerate(messages)
+    ]
+    parameters = {"TopicArn": "arn:aws:sns:x:1:t", "PublishBatchRequestEntries": entries}
+    body = _lean.form("PublishBatch", SNS.api_version, parameters)
+    theirs = create_serializer("query", include_validation=False).serialize_to_request(
+        parameters, SNS.operation_model("PublishBatch")
+    )["body"]
+    assert {name: values[0] for name, values in parse_qs(body.decode(), keep_blank_values=True).items()} == theirs
+
+
+@given(st.lists(st.tuples(TEXT, ATTRIBUTES), min_size=1, max_size=3))
+def test_a_batch_to_sqs_is_written_as_the_sdk_writes_it(messages):
+    entries = [
+        {"Id": str(number), "MessageBody": text, "MessageAttributes": attributes, "DelaySeconds": 1}
+        for number, (text, attributes) in enumerate(messages)
+    ]
+    parameters = {"QueueUrl": "https://q", "Entries": entries}
+    body = orjson.dumps(parameters, default=_lean._plain)
+    theirs = create_serializer("json", include_validation=False).serialize_to_request(
+        parameters, SQS.operation_model("SendMessageBatch")
+    )["body"]
+    assert json.loads(body) == json.loads(theirs)
+
+
+def test_times_are_written_as_the_sdk_writes_them():
+    at = dt.datetime(2026, 11, 24, 10, 11, 12, tzinfo=dt.UTC)
+    parameters = {"Entries": [{"Source": "s", "Time": at}]}
+    body = orjson.dumps(parameters, default=_lean._plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
+    theirs = create_serializer("json", include_validation=False).serialize_to_request(
+        parameters, EVENTS.operation_model("PutEvents")
+    )["body"]
+    assert json.loads(body) == json.loads(theirs)
+
+
+XML = b"""<PublishBatchResponse xmlns="http://sns.amazonaws.com/doc/2010-03-31/"><PublishBatchResult>
+<Failed><member><Id>1</Id><Code>InternalError</Code><Message>&amp;</Message><SenderFault>false</SenderFault></member>
+</Failed><Successful><member><MessageId>abc</MessageId><Id>0</Id></member></Successful></PublishBatchResult>
+<ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></PublishBatchResponse>"""
+
+
+def test_the_answer_of_sns_is_read_as_the_sdk_reads_it():
+    theirs = create_parser("query").parse(
+        {"body": XML, "headers": {}, "status_code": 200}, SNS.operation_model("PublishBatch").output_shape
+    )
+    ours = _lean._xml(XML, "PublishBatch")
+    assert ours["Successful"] == theirs["Successful"]
+    (failed,) = ours["Failed"]
+    assert failed | {"SenderFault": False} == theirs["Failed"][0]
+
+
+def test_the_answer_of_sqs_is_read_as_the_sdk_reads_it():
+    attributes = {"b": {"DataType": "Binary", "BinaryValue": "AP8="}, "s": {"DataType": "String", "StringValue": "x"}}
+    raw = json.dumps({"Messages": [{"Body": "1", "MessageAttributes": attributes}, {"Body": "2"}]}).encode()
+    theirs = create_parser("json").parse(
+        {"body": raw, "headers": {}, "status_code": 200}, SQS.operation_model("ReceiveMessage").output_shape
+    )
+    assert _lean._json(raw)["Messages"] == theirs["Messages"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "headers", "code"),
+    [
+        (b'{"__type": "com.amazonaws.sqs#QueueDoesNotExist", "message": "m"}', {}, "QueueDoesNotExist"),
+        (b'{"__type": "x#Y", "message": "m"}', {"x-amzn-query-error": "AWS.Z;Sender"}, "AWS.Z"),
+        (b"<ErrorResponse><Error><Code>NotFound</Code><Message>m</Message></Error></ErrorResponse>", {}, "NotFound"),
+        (b"<html>Bad gateway", {}, "502"),
+        (b"", {}, "502"),
+        (b"[]", {}, "502"),
+        (b"\xff\xfe", {}, "502"),
+    ],
+)  # fmt: skip
+def test_refusals_in_every_form_have_a_code(raw, headers, code):
+    assert _lean._refusal(raw, 502, headers).code == code
+
+
+@pytest.mark.parametrize("raw", [b"", b"<a>", b"<a/>", b"<PublishBatchResponse/>"])
+def test_an_answer_that_is_cut_short_is_no_answer(raw):
+    with pytest.raises(ValueError, match=r"\w"):
+        _lean._xml(raw, "PublishBatch")
+
+
+@pytest.mark.aws
+@pytest.mark.parametrize("way", ["lean", "sdk"])
+async def test_both_ways_do_and_raise_the_same(moto_server, monkeypatch, way):
+    if way == "sdk":
+        monkeypatch.setattr("eip.transports.aws._calls.usable", lambda *_: False)
+    name = f"l{uuid4().hex[:12]}"
+    async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url, long_poll=1.0) as aws:
+        await Topology(Queue(name)).apply(aws)
+        queue = aws.queue(name)
+        moto_server.client("sqs").set_queue_attributes(
+            QueueUrl=await queue.url(), Attributes={"MaximumMessageSize": "1024"}
+        )
+        sent = Message({"n": 1, "text": "Ünï🦄"}, attributes={"raw": b"\x00\xff", "kind": "a"})
+        await queue.send(sent)
+        with pytest.raises(PartialSendError):
+            await queue.send(Message("fits"), Message("x" * 2000))
+        async with queue.receiver() as receiver:
+            (first,) = await receiver.receive(1)
+            assert (first.message.body, dict(first.message.attributes)) == (sent.body, dict(sent.attributes))
+            await first.extend(60)
+            cast("SqsDelivery", first).receipt = "none"
+            with pytest.raises(LeaseLost):
+                await first.ack()
+        queue._url = f"{moto_server.url}/{moto_server.account}/nowhere"
+        with pytest.raises(ChannelNotFound):
+            await queue.send(Message("x"))
+        assert (aws._calls._lean["sqs"] is None) == (way == "sdk")
+
+
+async def test_who_has_a_proxy_or_no_credentials_goes_by_the_sdk(monkeypatch):
+    async def way(**environment: str) -> object:
+        with monkeypatch.context() as patch:
+            for name, text in environment.items():
+                patch.setenv(name, text)
+            calls = Calls(session=None, region="us-east-1", endpoint_url=None, meter=None, connections=1)
+            try:
+                return await calls._leaner("sqs")
+            finally:
+                await calls.aclose()
+
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert await way() is not None
+    assert await way(HTTPS_PROXY="http://proxy:3128") is None
+    assert await way(HTTPS_PROXY="http://proxy:3128", no_proxy="sqs.us-east-1.amazonaws.com") is not None
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    assert await way() is None
+    async with AwsTransport(region="us-east-1", endpoint_url="http://127.0.0.1:9", account="123456789012") as aws:
+        with pytest.raises(AccessDenied, match="no AWS credentials"):
+            await aws.call("sqs", "ReceiveMessage", QueueUrl="x")
+
+
+async def test_renewed_credentials_are_used_and_the_key_is_derived_anew():
+    transport = AwsTransport(region="eu-central-1", account="1")
+    client = _lean.LeanClient(await transport.client("sqs"), SimpleNamespace(), connections=1)
+    old = SimpleNamespace(access_key="A", secret_key="one", token="t1")
+    client._signed("X", b"", old)
+    key = client._key
+    client._signed("X", b"", old)
+    assert client._key is key
+    new = client._signed("X", b"", SimpleNamespace(access_key="B", secret_key="two", token="t2"))
+    assert client._key != key
+    assert "Credential=B/" in new["authorization"]
+    assert new["x-amz-security-token"] == "t2"
+    await client.aclose()
+    await transport.aclose()

@@ -1,0 +1,239 @@
+"""The hot calls without the SDK's machinery, which is most of what they cost (docs/benchmarks.md).
+
+The SDK keeps what is difficult: the chain of credentials and their renewal, endpoints, and every call that is not hot.
+What is left of a hot one is to write its parameters, sign them (Signature Version 4), POST them and read the answer.
+Whoever has a proxy or another signature goes by the SDK for all calls, see `usable`.
+
+Sources: "Create a signed AWS API request" (IAM User Guide); the protocols AWS JSON 1.0 and 1.1 and AWS Query (Smithy).
+"""
+
+from __future__ import annotations
+
+import hmac
+import ssl
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from hashlib import sha256
+from io import BytesIO
+from typing import Any, Final
+from urllib.parse import urlsplit
+from xml.etree import ElementTree as ET
+
+import aiohttp
+import orjson
+from botocore.httpsession import get_cert_path
+from botocore.utils import get_environ_proxies
+
+__all__ = ["HOT", "LeanClient", "ServiceError", "form", "signature", "usable"]
+
+HOT: Final = frozenset(
+    (
+        ("sqs", "SendMessageBatch"),
+        ("sqs", "ReceiveMessage"),
+        ("sqs", "DeleteMessageBatch"),
+        ("sqs", "ChangeMessageVisibilityBatch"),
+        ("sns", "PublishBatch"),
+        ("events", "PutEvents"),
+    )
+)
+"""Service and operation of the calls that every message goes through."""
+
+_LARGE: Final = 1 << 20
+"""Bytes from which aiohttp wants a body in parts, as sending it at once would hold the event loop up."""
+_FORM: Final = "application/x-www-form-urlencoded; charset=utf-8"
+_UNESCAPED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+
+
+class ServiceError(Exception):
+    """The service refused: its code, what it says, and the status of the answer."""
+
+    def __init__(self, code: str, text: str, status: int) -> None:
+        self.code, self.text, self.status = code, text, status
+        super().__init__(f"{code}: {text}")
+
+
+def usable(client: Any, credentials: Any) -> bool:
+    """Whether nothing of this client asks for the SDK's own way to the service."""
+    config, endpoint = client.meta.config, client.meta.endpoint_url
+    proxies = config.proxies or get_environ_proxies(endpoint)
+    return credentials is not None and config.signature_version == "v4" and urlsplit(endpoint).scheme not in proxies
+
+
+class LeanClient:
+    """The hot operations of one service; as many connections as the SDK's client may have.
+
+    Args:
+        client: the SDK's, whose endpoint and service model it goes by.
+        credentials: the SDK's, renewed by it.
+        connections: of its pool.
+        authorities: a file of certificate authorities; None: the SDK's own.
+    """
+
+    def __init__(self, client: Any, credentials: Any, *, connections: int, authorities: str | None = None) -> None:
+        model = client.meta.service_model
+        self._credentials = credentials
+        self._region, self._service = client.meta.region_name, model.signing_name
+        self._url = client.meta.endpoint_url
+        parts = urlsplit(self._url)
+        self._host, self._path = parts.netloc, parts.path or "/"
+        self._version = model.api_version
+        self._target = model.metadata.get("targetPrefix")
+        self._type = f"application/x-amz-json-{model.metadata['jsonVersion']}" if self._target else _FORM
+        self._key: tuple[str, str, bytes] = ("", "", b"")
+        trusted: ssl.SSLContext | bool = True
+        if parts.scheme == "https":
+            trusted = ssl.create_default_context(cafile=get_cert_path(authorities or True))
+        connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=12, ssl=trusted)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+            auto_decompress=False,
+            skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
+        )
+
+    async def call(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        """The answer; raises `ServiceError`, what aiohttp raises, and `ValueError` for an answer that is cut short."""
+        if self._target:
+            body = orjson.dumps(parameters, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
+        else:
+            body = form(operation, self._version, parameters)
+        credentials = await self._credentials.get_frozen_credentials()
+        headers = self._signed(operation, body, credentials)
+        data = body if len(body) < _LARGE else BytesIO(body)
+        async with self._session.post(self._url, data=data, headers=headers, allow_redirects=False) as answer:
+            raw = await answer.read()
+            if answer.status >= 300:
+                raise _refusal(raw, answer.status, answer.headers)
+        return _json(raw) if self._target else _xml(raw, operation)
+
+    def _signed(self, operation: str, body: bytes, credentials: Any) -> dict[str, str]:
+        at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        headers = {"content-type": self._type, "host": self._host, "x-amz-date": at}
+        if credentials.token:
+            headers["x-amz-security-token"] = credentials.token
+        if self._target:
+            headers["x-amz-target"] = f"{self._target}.{operation}"
+        scope = f"{at[:8]}/{self._region}/{self._service}/aws4_request"
+        names = ";".join(headers)
+        signed = signature(self._signing_key(credentials.secret_key, at[:8]), headers, body, self._path, scope)
+        headers["authorization"] = (
+            f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, SignedHeaders={names}, Signature={signed}"
+        )
+        headers["user-agent"] = "aioeip"
+        return headers
+
+    def _signing_key(self, secret: str, day: str) -> bytes:
+        """Derived once a day, and for each new secret."""
+        if self._key[:2] != (secret, day):
+            key = f"AWS4{secret}".encode()
+            for part in (day, self._region, self._service, "aws4_request"):
+                key = hmac.digest(key, part.encode(), "sha256")
+            self._key = (secret, day, key)
+        return self._key[2]
+
+    async def aclose(self) -> None:
+        """Close its connections."""
+        await self._session.close()
+
+
+def signature(key: bytes, headers: Mapping[str, str], body: bytes, path: str, scope: str) -> str:
+    """The signature of a POST without a query; ``headers`` are all signed, and in the order of their names."""
+    lines = "".join([f"{name}:{value}\n" for name, value in headers.items()])
+    request = f"POST\n{path}\n\n{lines}\n{';'.join(headers)}\n{sha256(body).hexdigest()}"
+    text = f"AWS4-HMAC-SHA256\n{headers['x-amz-date']}\n{scope}\n{sha256(request.encode()).hexdigest()}"
+    return hmac.digest(key, text.encode(), "sha256").hex()
+
+
+def _plain(value: Any) -> Any:
+    """What JSON does not have, as the protocol writes it: blobs in base64, timestamps in seconds."""
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    if isinstance(value, datetime):
+        return value.timestamp()
+    raise TypeError(f"no parameter of a call: {type(value).__name__}")
+
+
+def _json(raw: bytes) -> dict[str, Any]:
+    answer: dict[str, Any] = orjson.loads(raw)
+    if b'"BinaryValue"' in raw:
+        for message in answer.get("Messages", ()):
+            for attribute in message.get("MessageAttributes", {}).values():
+                if "BinaryValue" in attribute:
+                    attribute["BinaryValue"] = b64decode(attribute["BinaryValue"])
+    return answer
+
+
+def form(operation: str, version: str, parameters: Mapping[str, Any]) -> bytes:
+    """The parameters of a call in the query protocol."""
+    fields = [b"Action=", operation.encode(), b"&Version=", version.encode()]
+    for name, value in parameters.items():
+        for key, text in _fields(name, value):
+            fields += (b"&", key.encode(), b"=", _quoted(text))
+    return b"".join(fields)
+
+
+def _fields(name: str, value: Any) -> Iterator[tuple[str, bytes]]:
+    """Lists are numbered from one as members, and maps as entries with a name and a value."""
+    if isinstance(value, str):
+        yield name, value.encode()
+    elif isinstance(value, bytes):
+        yield name, b64encode(value)
+    elif isinstance(value, list):
+        for number, each in enumerate(value, 1):
+            yield from _fields(f"{name}.member.{number}", each)
+    elif name.endswith(".MessageAttributes"):
+        for number, (key, each) in enumerate(value.items(), 1):
+            yield f"{name}.entry.{number}.Name", key.encode()
+            yield from _fields(f"{name}.entry.{number}.Value", each)
+    else:
+        for key, each in value.items():
+            yield from _fields(f"{name}.{key}", each)
+
+
+def _quoted(text: bytes) -> bytes:
+    """Percent-encoded, in one pass of C for each of the few different bytes that need it, instead of a loop."""
+    escaped = set(text) - _UNESCAPED
+    if 0x25 in escaped:
+        text = text.replace(b"%", b"%25")
+        escaped.remove(0x25)
+    for byte in escaped:
+        text = text.replace(bytes((byte,)), b"%%%02X" % byte)
+    return text
+
+
+def _xml(raw: bytes, operation: str) -> dict[str, Any]:
+    """The result of a batch: its successful and its failed members."""
+    try:
+        root = ET.fromstring(raw)  # noqa: S314 - the service's own answer, over TLS
+    except ET.ParseError as error:
+        raise ValueError(str(error)) from error
+    result = next((each for each in root if _tag(each) == f"{operation}Result"), None)
+    if result is None:
+        raise ValueError("the answer has no result")
+    return {_tag(group): [{_tag(each): each.text or "" for each in member} for member in group] for group in result}
+
+
+def _tag(element: ET.Element) -> str:
+    """Without its namespace."""
+    return element.tag.rpartition("}")[2]
+
+
+def _refusal(raw: bytes, status: int, headers: Mapping[str, str]) -> ServiceError:
+    """The error of an answer, in either protocol, or of neither."""
+    code, text = "", ""
+    try:
+        if raw.lstrip()[:1] == b"<":
+            found = {_tag(each): each.text or "" for each in ET.fromstring(raw).iter()}  # noqa: S314 - as above
+            code, text = found.get("Code", ""), found.get("Message", "")
+        else:
+            said = orjson.loads(raw)
+            code = str(said.get("__type", "")).rpartition("#")[2]
+            text = str(said.get("message", said.get("Message", "")))
+    except (ValueError, AttributeError, ET.ParseError):
+        text = raw[:200].decode(errors="replace")
+    # Kept by SQS for clients that know its older protocol, and by botocore as the code.
+    queried = headers.get("x-amzn-query-error", "").partition(";")[0]
+    return ServiceError(queried or code or str(status), text, status)
