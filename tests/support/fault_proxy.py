@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, fields
+from io import BytesIO
 from typing import Any, Final, Self
 from urllib.parse import parse_qs
 
@@ -142,8 +143,13 @@ class FaultProxy:
 
     async def _forward(self, request: web.BaseRequest, body: bytes) -> web.Response:
         headers = [(name, text) for name, text in request.headers.items() if name.lower() not in _NOT_PASSED_ON]
+        data = BytesIO(body)  # a large one as bytes would hold the event loop up, and aiohttp says so
         async with self._session.request(
-            request.method, f"{self.upstream}{request.raw_path}", headers=headers, data=body, allow_redirects=False
+            request.method,
+            f"{self.upstream}{request.raw_path}",
+            headers=headers,
+            data=data,
+            allow_redirects=False,
         ) as answer:
             content = await answer.read()
             kept = [(name, text) for name, text in answer.headers.items() if name.lower() not in _NOT_PASSED_ON]

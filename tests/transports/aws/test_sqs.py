@@ -487,9 +487,9 @@ async def test_sent_again_after_a_lost_answer_it_is_there_once(aws, proxy):
     assert sum((await queue.depth()).values()) == 0
 
 
-async def test_throttling_is_waited_out_and_too_much_of_it_is_told(aws, proxy, monkeypatch):
-    monkeypatch.setattr("eip.transports.aws._outbox._ATTEMPTS", 3)
+async def test_throttling_is_waited_out_and_too_much_of_it_is_told(aws, proxy):
     queue = await made(aws)
+    queue._outbox._attempts = 3
     proxy.once("throttled", "SendMessageBatch", times=2)
     await queue.send(Message("x"))
     proxy.once("throttled", "SendMessageBatch", times=3)
