@@ -190,7 +190,8 @@ def message_of(event: Mapping[str, Any], **known: Any) -> tuple[Message[Any], Ex
     if not (isinstance(fields, Mapping) and "id" in fields and "at" in fields):  # an elastic IP, or what else it is
         return Message.received(dump_json(detail), **native), None
     try:
-        fields = load_json(dump_json(fields))  # numbers as they were sent: floats
+        if fields["at"].__class__ is not float:  # read the exact way: numbers are decimals, and were floats
+            fields = load_json(dump_json(fields))
         sent = parse_envelope(fields)
         attributes = load_attributes(fields.get("attrs", {}))
     except DecodeError as error:

@@ -86,6 +86,8 @@ class MemoryBus(Bus):
         self._find, self._make_queue, self._meter = find, make_queue, meter
         self._rules: dict[str, _Rule] = {}
         self._index = RuleSet()
+        self._by_code: dict[str, None] = {}
+        """Names of rules that are not in the index."""
         self._archiving: dict[str, Archive] = {}
         """By the names of their managed rules."""
         self._retrying: set[asyncio.Task[None]] = set()
@@ -120,21 +122,20 @@ class MemoryBus(Bus):
         for name, archive in self._archiving.items():
             if name in matched:
                 archive.keep(event)
-        for name, rule in list(self._rules.items()):
-            if rule.declared.enabled and (not rules or name in rules):
-                await self._apply(rule, event, matched, forwarded=forwarded)
+        for name in (*sorted(matched), *self._by_code):  # not all rules: there may be thousands
+            rule = self._rules.get(name)
+            if rule is not None and rule.declared.enabled and (not rules or name in rules):
+                await self._apply(rule, event, forwarded=forwarded)
 
-    async def _apply(self, rule: _Rule, event: Mapping[str, Any], matched: set[str], *, forwarded: bool) -> None:
-        if rule.wants is None:
-            wanted = rule.declared.name in matched
-        else:
-            try:
-                wanted = rule.wants(message_of(event)[0])
-            except Exception as error:  # noqa: BLE001 - a rule's broken predicate is not the publisher's concern
-                _log.warning("filter_failed", channel=self.name, rule=rule.declared.name, error=str(error))
-                for target in rule.targets.values():
-                    await self._give_up(rule, target, event, "FILTER_FAILED", error, attempts=0)
-                return
+    async def _apply(self, rule: _Rule, event: Mapping[str, Any], *, forwarded: bool) -> None:
+        """Deliver to the targets of a rule whose pattern matches, or whose code still has to say."""
+        try:
+            wanted = rule.wants is None or rule.wants(message_of(event)[0])
+        except Exception as error:  # noqa: BLE001 - a rule's broken predicate is not the publisher's concern
+            _log.warning("filter_failed", channel=self.name, rule=rule.declared.name, error=str(error))
+            for target in rule.targets.values():
+                await self._give_up(rule, target, event, "FILTER_FAILED", error, attempts=0)
+            return
         if wanted:
             for target in list(rule.targets.values()):
                 await self._deliver(rule, target, event, forwarded=forwarded)
@@ -229,11 +230,12 @@ class MemoryBus(Bus):
 
     def _put(self, rule: _Rule) -> None:
         name = rule.declared.name
+        self.remove_rule(name)
         self._rules[name] = rule
         if rule.wants is None:
             self._index.add(name, rule.declared.event_pattern.text)
         else:
-            self._index.remove(name)
+            self._by_code[name] = None
 
     def remove_target(self, rule: str, target: str) -> None:
         """Remove a target of a rule."""
@@ -242,8 +244,9 @@ class MemoryBus(Bus):
 
     def remove_rule(self, name: str) -> None:
         """Remove the rule; what its queue holds stays there."""
-        self._rules.pop(name, None)
-        self._index.remove(name)
+        if self._rules.pop(name, None) is not None:
+            self._index.remove(name)
+            self._by_code.pop(name, None)
 
     def subscription(
         self, name: str, *, pattern: Filter | None = None, dead_letters: MemoryQueue | None = None, **options: Any
