@@ -35,6 +35,7 @@ class Held:
     ) -> None:
         self.shard, self.lease, self.cursor, self.window = lease.shard, lease, cursor, window
         self._failover, self._look = failover, look
+        self._time = asyncio.get_running_loop().time
         self.renewed = now
         """When the last write of the lease that succeeded was begun, by the loop's clock."""
         self.behind = 0.0
@@ -57,7 +58,7 @@ class Held:
     @property
     def alive(self) -> bool:
         """Whether it is surely still held: another may take it once its lease was silent for long enough."""
-        return not self.gone and asyncio.get_running_loop().time() - self.renewed < self._failover
+        return not self.gone and self._time() - self.renewed < self._failover
 
     def done(self, slots: Sequence[Slot], *, more: bool = False) -> None:
         """Handled; all of one lane, see `Window.done`."""

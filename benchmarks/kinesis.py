@@ -1,0 +1,320 @@
+"""Kinesis: records a second, and CPU per record, beside hand-written aioboto3 and the async-kinesis package.
+
+    python -m benchmarks.kinesis [--quick]
+
+Producing: PutRecord for each record, PutRecords of 500 by hand, async-kinesis' `Producer`, and `stream.send` plain and
+aggregated; fifty callers, the same records. Consuming: a hand-written loop over GetRecords that decodes each record's
+JSON, async-kinesis' `Consumer`, `eip.Consumer` and `BatchConsumer`, of plain and of aggregated records. What ours does
+besides is part of its figure: envelopes, order per key, leases and checkpoints.
+
+All speak to the same stub in a process of its own, see `benchmarks.kinesis_stub`; CPU is this process's. Rates that
+the service asks of its readers are switched off on both sides. Figures are medians of runs that take turns: read the
+ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import itertools
+import json
+import logging
+import os
+import statistics
+import time
+from base64 import b64decode, b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import aioboto3
+import kinesis as async_kinesis
+import structlog
+from aiobotocore.session import AioSession
+from aws_kinesis_agg.deaggregator import deaggregate_records
+from botocore.config import Config
+
+from benchmarks import kinesis_stub
+from benchmarks._report import bars, plot, progress, save, table
+from eip import Consumer, Message
+from eip.stores import MemoryStore
+from eip.streams import BatchConsumer
+from eip.transports.aws import AwsTransport, ReadRate
+from eip.transports.aws.kinesis.aggregation import Aggregate, deaggregate
+
+REGION, ACCOUNT = "us-east-1", "000000000000"
+KEYS = 1000
+UNBOUNDED = ReadRate(calls=10_000, bytes=1 << 40, idle=0.01)
+_fresh = itertools.count()
+
+Runs = dict[str, tuple[int, Callable[[], Awaitable[None]]]]
+"""By name: how many records, and what handles them."""
+
+
+def records(count: int, size: int) -> list[dict[str, Any]]:
+    """Events of about ``size`` bytes of JSON."""
+    pad = "x" * max(size - 40, 1)
+    return [{"n": number, "user": number % KEYS, "note": pad} for number in range(count)]
+
+
+def key(event: dict[str, Any]) -> str:
+    return f"user-{event['user']}"
+
+
+@asynccontextmanager
+async def by_hand(url: str) -> AsyncIterator[Any]:
+    session = aioboto3.Session(aws_access_key_id="stub", aws_secret_access_key="stub", region_name=REGION)
+    async with session.client("kinesis", endpoint_url=url, config=Config(max_pool_connections=64)) as client:
+        yield client
+
+
+@asynccontextmanager
+async def ours(url: str) -> AsyncIterator[AwsTransport]:
+    session = aioboto3.Session(aws_access_key_id="stub", aws_secret_access_key="stub", region_name=REGION)
+    async with AwsTransport(session=session, endpoint_url=url, account=ACCOUNT) as aws:
+        yield aws
+
+
+async def fifty(send: Callable[[Any], Awaitable[Any]], items: Sequence[Any]) -> None:
+    rest = iter(items)
+
+    async def caller() -> None:
+        for item in rest:
+            await send(item)
+
+    await asyncio.gather(*(caller() for _ in range(50)))
+
+
+# Producing.
+
+
+async def put_record(url: str, events: list[dict[str, Any]]) -> None:
+    async with by_hand(url) as client:
+
+        async def send(event: dict[str, Any]) -> None:
+            await client.put_record(StreamName="sink", PartitionKey=key(event), Data=json.dumps(event).encode())
+
+        await fifty(send, events)
+
+
+async def put_records(url: str, events: list[dict[str, Any]]) -> None:
+    async with by_hand(url) as client:
+        for start in range(0, len(events), 500):
+            batch = [
+                {"PartitionKey": key(event), "Data": json.dumps(event).encode()}
+                for event in events[start : start + 500]
+            ]
+            answer = await client.put_records(StreamName="sink", Records=batch)
+            assert not answer["FailedRecordCount"]
+
+
+async def peer_put(url: str, events: list[dict[str, Any]]) -> None:
+    limits = {"put_rate_limit_per_shard": 10**9, "put_bandwidth_limit_per_shard": 10**9}
+    async with async_kinesis.Producer(
+        "sink", endpoint_url=url, region_name=REGION, session=AioSession(), buffer_time=0.1, **limits
+    ) as producer:
+        for event in events:
+            await producer.put(event, partition_key=key(event))
+        await producer.flush()
+
+
+async def our_put(url: str, events: list[dict[str, Any]], *, aggregate: bool) -> None:
+    async with ours(url) as aws:
+        stream = aws.stream("sink", aggregate=aggregate)
+        await stream.send(*(Message(event, group_id=key(event)) for event in events))
+
+
+# Consuming: the stream is filled before, and each run reads all of it.
+
+
+async def fill(url: str, name: str, events: list[dict[str, Any]], *, aggregate: bool) -> None:
+    async with ours(url) as aws:
+        await aws.stream(name, aggregate=aggregate).send(*(Message(event, group_id=key(event)) for event in events))
+
+
+async def loop_by_hand(url: str, name: str, count: int, *, aggregated: bool) -> None:
+    seen = 0
+    async with by_hand(url) as client:
+
+        async def read(shard: str) -> None:
+            nonlocal seen
+            found = await client.get_shard_iterator(StreamName=name, ShardId=shard, ShardIteratorType="TRIM_HORIZON")
+            iterator = found["ShardIterator"]
+            while seen < count:
+                answer = await client.get_records(ShardIterator=iterator, Limit=10_000)
+                iterator = answer["NextShardIterator"]
+                datas = [each["Data"] for each in answer["Records"]]
+                if aggregated:
+                    datas = [part for each in answer["Records"] for part in _package(each)]
+                for data in datas:
+                    assert json.loads(data)["note"]
+                    seen += 1
+                if not datas:
+                    await asyncio.sleep(0.01)
+
+        shards = (await client.list_shards(StreamName=name))["Shards"]
+        await asyncio.gather(*(read(each["ShardId"]) for each in shards))
+    assert seen == count
+
+
+def _package(record: dict[str, Any]) -> list[bytes]:
+    """Taken apart by the aws_kinesis_agg package, which takes Lambda's events."""
+    about = dict.fromkeys(("eventID", "eventSource", "eventName", "eventVersion", "invokeIdentityArn", "awsRegion"), "")
+    inner = {
+        "data": b64encode(record["Data"]).decode(),
+        "partitionKey": record["PartitionKey"],
+        "sequenceNumber": record["SequenceNumber"],
+        "approximateArrivalTimestamp": 0.0,
+        "kinesisSchemaVersion": "1.0",
+    }
+    parts = deaggregate_records({"kinesis": inner, "eventSourceARN": "", **about})
+    return [b64decode(part["kinesis"]["data"]) for part in parts]
+
+
+async def peer_loop(url: str, name: str, count: int) -> None:
+    seen = 0
+    async with async_kinesis.Consumer(
+        name,
+        endpoint_url=url,
+        region_name=REGION,
+        session=AioSession(),
+        shard_fetch_rate=10_000,
+        sleep_time_no_records=0.01,
+        max_queue_size=100_000,
+        processor=async_kinesis.StringProcessor(),
+    ) as consumer:
+        async for data in consumer:
+            assert json.loads(data)["note"]
+            seen += 1
+            if seen == count:
+                return
+
+
+async def our_loop(url: str, name: str, count: int, *, batches: bool) -> None:
+    seen, done = 0, asyncio.Event()
+
+    async def one(message: Message) -> None:
+        nonlocal seen
+        assert message.body["note"]
+        seen += 1
+        if seen == count:
+            done.set()
+
+    async def many(messages: Sequence[Message]) -> None:
+        for message in messages:
+            await one(message)
+
+    async with ours(url) as aws:
+        stream = aws.stream(name, reads=UNBOUNDED)
+        group = stream.group(f"g{next(_fresh)}", start="trim_horizon", leases=MemoryStore())
+        consumer = BatchConsumer(group, many, batch_size=1000) if batches else Consumer(group, one)
+        task = asyncio.create_task(consumer.run())
+        await done.wait()
+        await consumer.stop()
+        await task
+
+
+async def measured(run: Callable[[], Awaitable[None]], count: int) -> tuple[float, float]:
+    """Records a second, and microseconds of CPU per record."""
+    gc.collect()
+    cpu, wall = time.process_time(), time.perf_counter()
+    await run()
+    return count / (time.perf_counter() - wall), (time.process_time() - cpu) / count * 1e6
+
+
+async def in_turns(runs: Runs, rounds: int) -> list[tuple[Any, ...]]:
+    figures: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, (count, run) in runs.items():
+            progress(name)
+            figures[name].append(await measured(run, count))
+    rows = [
+        (name, statistics.median(rate for rate, _ in found), statistics.median(cpu for _, cpu in found))
+        for name, found in figures.items()
+    ]
+    first = rows[0][2]
+    return [(name, rate, cpu, first / cpu) for name, rate, cpu in rows]
+
+
+def codec(size: int) -> list[tuple[Any, ...]]:
+    """Microseconds per record to take an aggregate apart: ours, and the package."""
+    made = Aggregate(1 << 20)
+    count = 0
+    while made.add(f"key-{count % 50}", None, os.urandom(size)):
+        count += 1
+    data = made.encode()
+    record = {"Data": data, "PartitionKey": "a", "SequenceNumber": "1"}
+
+    def spent(take: Callable[[], Any]) -> float:
+        times = []
+        for _ in range(9):
+            begun = time.process_time()
+            assert len(take() or ()) == count
+            times.append((time.process_time() - begun) / count * 1e6)
+        return statistics.median(times)
+
+    mine, theirs = spent(lambda: deaggregate(data)), spent(lambda: _package(record))
+    return [(f"{size} B", count, mine, theirs, theirs / mine)]
+
+
+async def compare(*, quick: bool) -> dict[str, Any]:
+    rounds, many = (1, 5_000) if quick else (3, 20_000)
+    few = many // 20
+    columns = ("", "records/s", "CPU µs per record", "of the first")
+    results: dict[str, Any] = {"columns": columns}
+    with kinesis_stub.running() as url:
+        for size in (100, 1000):
+            events, some = records(many, size), records(few, size)
+            runs: Runs = {
+                "aioboto3 put_record": (few, partial(put_record, url, some)),
+                "aioboto3 put_records of 500": (many, partial(put_records, url, events)),
+                "async-kinesis Producer": (many, partial(peer_put, url, events)),
+                "eip send": (many, partial(our_put, url, events, aggregate=False)),
+                "eip send, aggregated": (many, partial(our_put, url, events, aggregate=True)),
+            }
+            results[f"produce {size} B"] = rows = await in_turns(runs, rounds)
+            print(table(f"Producing {many:,} records of {size} B", columns, rows))
+            plain, packed = f"plain-{size}", f"packed-{size}"
+            await fill(url, plain, events, aggregate=False)
+            await fill(url, packed, events, aggregate=True)
+            reads: Runs = {
+                "aioboto3 loop": (many, partial(loop_by_hand, url, plain, many, aggregated=False)),
+                "async-kinesis Consumer": (many, partial(peer_loop, url, plain, many)),
+                "eip Consumer": (many, partial(our_loop, url, plain, many, batches=False)),
+                "eip BatchConsumer": (many, partial(our_loop, url, plain, many, batches=True)),
+                "aioboto3 loop, aggregated": (many, partial(loop_by_hand, url, packed, many, aggregated=True)),
+                "eip Consumer, aggregated": (many, partial(our_loop, url, packed, many, batches=False)),
+                "eip BatchConsumer, aggregated": (many, partial(our_loop, url, packed, many, batches=True)),
+            }
+            results[f"consume {size} B"] = rows = await in_turns(reads, rounds)
+            print(table(f"Consuming {many:,} records of {size} B", columns, rows))
+    taken = [row for size in (100, 1000) for row in codec(size)]
+    results["deaggregate"] = taken
+    print(table("Taking aggregates apart", ("record", "in 1 MiB", "µs per record", "aws_kinesis_agg", "ratio"), taken))
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="5,000 records, once")
+    options = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    os.environ.update(AWS_ACCESS_KEY_ID="stub", AWS_SECRET_ACCESS_KEY="stub")
+    logging.getLogger("kinesis").setLevel(logging.ERROR)
+    results = asyncio.run(compare(quick=options.quick))
+
+    def draw(figure: Any) -> None:
+        left, right = figure.subplots(1, 2)
+        for axes, kind in ((left, "produce 1000 B"), (right, "consume 1000 B")):
+            rows = results[kind]
+            bars(axes, [row[0] for row in rows], [1e6 / row[2] for row in rows], unit="records per CPU second, 1 KB")
+            axes.set_title(kind.split()[0])
+
+    plot("kinesis", draw, size=(11, 4))
+    print(f"\nwritten to {save('kinesis', results, 'aioboto3', 'async-kinesis', 'aws-kinesis-agg')}")
+
+
+if __name__ == "__main__":
+    main()
