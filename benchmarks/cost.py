@@ -5,7 +5,7 @@
 Every figure comes from calls that were made: a run is scaled down, and as billed requests per message do not depend on
 how many there are, 100 million are its money times a factor, which is printed. Prices are data (`eip.cost`).
 
-1. Publishing 1 KB messages to a topic: one by one, in batches, packed to 64 KB, packed and compressed.
+1. Publishing 1 KB messages to a topic, and to an event bus: one by one, in batches, packed to 64 KB, and compressed.
 2. Carrying them to a consumer: publish, receive, delete, per million handled messages.
 3. A consumer that needs a quarter of the messages: filtered by itself, and by the service.
 4. The meter itself: what a report takes, and what it adds to the embedded transport.
@@ -86,31 +86,34 @@ def bill_of(meter: UsageMeter, *operations: str, on: Any = NOW) -> Bill:
     return bill({call: usage for call, usage in meter.usage().items() if call.operation in operations}, on)
 
 
-async def publishing(url: str, count: int) -> list[dict[str, Any]]:
-    """Money for 100 million messages of 1 KB, by the way they are published."""
+async def publishing(url: str, count: int, *, bus: bool = False) -> list[dict[str, Any]]:
+    """Money for 100 million messages of 1 KB, by the way they are published to a topic, or to an event bus."""
     rows = []
+    operation = "PutEvents" if bus else "PublishBatch"
     for mode in MODES:
-        progress(f"{count:,} messages of 1 KB to a topic, {mode}")
-        messages = events(count)
+        progress(f"{count:,} messages of 1 KB to {'a bus' if bus else 'a topic'}, {mode}")
+        messages = events(count, type="OrderPaid", source="shop") if bus else events(count)
         took = 0.0
 
         async def work(aws: AwsTransport, mode: str = mode, messages: Sequence[Message[Any]] = messages) -> None:
             nonlocal took
-            await sqs_stub.make_topic(aws, "events")
+            if not bus:
+                await sqs_stub.make_topic(aws, "events")
+            sender: Sender = aws.bus("default") if bus else aws.topic("events")
             begun = time.process_time()
-            await send(aws.topic("events"), mode, messages)
+            await send(sender, mode, messages)
             took = time.process_time() - begun
 
         meter = await metered(url, work)
-        units = sum(each.units for call, each in meter.usage().items() if call.operation == "PublishBatch")
+        units = sum(each.units for call, each in meter.usage().items() if call.operation == operation)
         rows.append(
             {
                 "mode": mode,
                 "billed requests": units,
                 "messages per request": count / units,
                 "requests for 100 M": round(units * MONTH / count),
-                "2020, $": bill_of(meter, "PublishBatch", on=THEN).per_million(count) * MONTH / 1e6,
-                "today, $": bill_of(meter, "PublishBatch").per_million(count) * MONTH / 1e6,
+                "2020, $": bill_of(meter, operation, on=THEN).per_million(count) * MONTH / 1e6,
+                "today, $": bill_of(meter, operation).per_million(count) * MONTH / 1e6,
                 "CPU, µs per message": took / count * 1e6,
             }
         )
@@ -239,6 +242,7 @@ def main() -> None:
     count = 640 if options.quick else 6_400
     with sqs_stub.running() as url:
         published = asyncio.run(publishing(url, count))
+        put = asyncio.run(publishing(url, count, bus=True))
         handled = asyncio.run(handling(url, count))
         filtered = asyncio.run(filtering(url, count, "batched", "packed"))
     took = asyncio.run(overhead(20_000 if options.quick else 200_000))
@@ -246,13 +250,15 @@ def main() -> None:
         "messages": count,
         "factor": MONTH / count,
         "publishing": published,
+        "to a bus": put,
         "handling": handled,
         "filtering": filtered,
         "meter": took,
         "prices": [str(THEN), str(NOW)],
     }
     for title, rows in (
-        (f"Publishing 100 M messages of 1 KB: {count:,} metered, times {MONTH / count:,.0f}", published),
+        (f"Publishing 100 M messages of 1 KB to SNS: {count:,} metered, times {MONTH / count:,.0f}", published),
+        ("The same to EventBridge, which bills each event of a call", put),
         (f"Topic, queue and one consumer: $ per million handled messages ({NOW})", handled),
         ("A consumer that wants a quarter of the messages", filtered),
         ("The meter", [took]),

@@ -122,6 +122,19 @@ async def sdk_publishes(url: str, messages: Sequence[Message[Any]]) -> Ran:
         return clock.ran(len(messages), len(messages))
 
 
+async def sdk_puts(url: str, messages: Sequence[Message[Any]]) -> Ran:
+    """put_events for each."""
+    async with sdk(url, "events") as client:
+        texts = bodies(messages)
+
+        async def put(text: str) -> None:
+            await client.put_events(Entries=[{"Source": "shop", "DetailType": "OrderPaid", "Detail": text}])
+
+        async with Clock() as clock:
+            await each_by_its_caller(put, texts)
+        return clock.ran(len(messages), len(messages))
+
+
 async def sdk_consumes(url: str, messages: Sequence[Message[Any]], *, batched: bool) -> Ran:
     """receive_message of ten, then delete_message for each, or delete_message_batch; ten pollers."""
     name = f"q{next(_names)}"
@@ -158,16 +171,20 @@ async def sdk_consumes(url: str, messages: Sequence[Message[Any]], *, batched: b
 # This library.
 
 
-async def ours_sends(url: str, messages: Sequence[Message[Any]], how: str, *, topic: bool = False) -> Ran:
+async def ours_sends(url: str, messages: Sequence[Message[Any]], how: str, *, to: str = "queue") -> Ran:
     """``each``: fifty callers; ``batches``: a hundred a call; ``packed``, ``packed + zstd``: by a Packer."""
     meter, name = UsageMeter(), f"c{next(_names)}"
     async with sqs_stub.transport(url, meter=meter) as aws:
-        if topic:
+        sender: Sender
+        if to == "topic":
             await sqs_stub.make_topic(aws, name)
+            sender = aws.topic(name)
+        elif to == "bus":
+            sender = aws.bus("default")
         else:
             await sqs_stub.make_queue(aws, name)
+            sender = aws.queue(name)
             await aws.queue(name).url()
-        sender: Sender = aws.topic(name) if topic else aws.queue(name)
         before = meter.total().units
         async with Clock() as clock:
             await sending(sender, messages, how)
@@ -259,9 +276,15 @@ def contests(
         },
         "publishing to SNS": {
             "aioboto3, one by one": lambda: sdk_publishes(url, few),
-            "eip, each by its caller": lambda: ours_sends(url, few, "each", topic=True),
-            "eip, packed": lambda: ours_sends(url, many, "packed", topic=True),
-            "eip, packed + zstd": lambda: ours_sends(url, many, "packed + zstd", topic=True),
+            "eip, each by its caller": lambda: ours_sends(url, few, "each", to="topic"),
+            "eip, packed": lambda: ours_sends(url, many, "packed", to="topic"),
+            "eip, packed + zstd": lambda: ours_sends(url, many, "packed + zstd", to="topic"),
+        },
+        "putting to EventBridge": {
+            "aioboto3, one by one": lambda: sdk_puts(url, few),
+            "eip, each by its caller": lambda: ours_sends(url, few, "each", to="bus"),
+            "eip, packed": lambda: ours_sends(url, many, "packed", to="bus"),
+            "eip, packed + zstd": lambda: ours_sends(url, many, "packed + zstd", to="bus"),
         },
         "consuming from SQS": {
             "aioboto3, delete one by one": lambda: sdk_consumes(url, few, batched=False),
@@ -327,7 +350,7 @@ def draw(figure: Any, found: dict[str, list[dict[str, Any]]]) -> None:
 
 
 async def run(count: int, rounds: int, activemq: str | None) -> dict[str, list[dict[str, Any]]]:
-    few, many = events(count), events(10 * count)
+    few, many = (events(each, type="OrderPaid", source="shop") for each in (count, 10 * count))
     with sqs_stub.running() as url:
         # A first run of each warms up, and is not counted.
         return {
@@ -352,7 +375,7 @@ def main() -> None:
         f"\nPacked sending: {aim['× CPU']:.0f} times the messages per CPU second of one-by-one aioboto3 (aim: 10), "
         f"{aim['÷ billed']:.0f} times fewer billed requests (aim: 50)."
     )
-    plot("throughput", lambda figure: draw(figure, found), size=(8, 7), docs=options.docs)
+    plot("throughput", lambda figure: draw(figure, found), size=(8, 8.5), docs=options.docs)
     print(f"\nwritten to {save('throughput', found, 'aioboto3', 'aiobotocore', 'zstandard')}")
 
 
