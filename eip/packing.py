@@ -5,6 +5,8 @@ A pack describes itself, so any consumer unpacks it without being told:
     {"eip-pack": {"version": 1, "encoding": "identity", "count": 2}, "messages": [{"id": …, "b": <body>}, …]}
     {"eip-pack": {"version": 1, "encoding": "zstd", "count": 181}, "data": "<the messages array, compressed, base64>"}
 
+``"all"`` beside the count may hold what all of them have in common: type, source and group.
+
 A CloudEvents batch (JSON array, CloudEvents 1.0, "JSON Batch Format") is the other format that is read and written.
 Everything in a pack comes from a stranger: what it unpacks to is bounded in bytes, ratio, count and nesting.
 """
@@ -16,6 +18,7 @@ import binascii
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 import orjson
@@ -27,7 +30,18 @@ from eip.errors import ConfigurationError, DecodeError
 from eip.limits import KIB, MIB
 from eip.message import Message
 
-__all__ = ["PACK_HEADER", "Bounds", "Encoding", "Format", "check_encoding", "entry_of", "is_pack", "pack", "unpack"]
+__all__ = [
+    "PACK_HEADER",
+    "Bounds",
+    "Encoding",
+    "Format",
+    "check_encoding",
+    "entry_of",
+    "is_pack",
+    "pack",
+    "shared_fields",
+    "unpack",
+]
 
 PACK_HEADER: Final = "pack"
 """The header that tells a pack from other messages without a look into its body."""
@@ -36,6 +50,8 @@ Encoding: TypeAlias = Literal["identity", "gzip", "zstd"]
 Format: TypeAlias = Literal["eip", "cloudevents"]
 
 _KEY: Final = "eip-pack"
+_SHARED: Final = ("type", "source", "group")
+"""Wire keys of the envelope that a pack may say once for all its messages."""
 _VERSION: Final = 1
 _TEXT: Final = TextCodec()
 
@@ -75,16 +91,25 @@ def check_encoding(encoding: Encoding) -> None:
         _zstandard()
 
 
-def entry_of(message: Message[Any], *, format: Format = "eip") -> bytes:  # noqa: A002 - the field's term
-    """The message as one element of a pack's array."""
+def entry_of(message: Message[Any], *, format: Format = "eip", shared: bool = False) -> bytes:  # noqa: A002 - the field's term
+    """The message as one element of a pack's array; ``shared``: without what the pack says for all, see `pack`."""
     if format == "cloudevents":
         return dump_cloud_event(message)
     fields = envelope_fields(message)
+    if shared:
+        for key in _SHARED:
+            fields.pop(key, None)
     if message.codec.content_type == JSON.content_type:
         fields["b"] = orjson.Fragment(message.encode())
     else:
         fields["b"], fields["ct"] = message.encode().decode(), message.codec.content_type
     return orjson.dumps(fields)
+
+
+def shared_fields(message: Message[Any]) -> dict[str, Any]:
+    """Of the message's envelope, what all messages of its pack have in common, under its wire keys."""
+    fields = envelope_fields(message)
+    return {key: fields[key] for key in _SHARED if key in fields}
 
 
 def pack(
@@ -93,13 +118,19 @@ def pack(
     *,
     encoding: Encoding = "identity",
     format: Format = "eip",  # noqa: A002 - the field's term
+    shared: bool = False,
 ) -> Message[Any]:
-    """One message that holds the entries; type, source, group and attributes are those of ``like``, which all share."""
+    """One message that holds the entries; type, source, group and attributes are those of ``like``, which all share.
+
+    ``shared``: it says type, source and group once, for entries that were made without.
+    """
     listed = b"[" + b",".join(entries) + b"]"
     if format == "cloudevents":
         body, how = listed, "cloudevents"
     else:
-        about = {"version": _VERSION, "encoding": encoding, "count": len(entries)}
+        about: dict[str, Any] = {"version": _VERSION, "encoding": encoding, "count": len(entries)}
+        if shared and (said := shared_fields(like)):
+            about["all"] = said
         content = (
             {"messages": orjson.Fragment(listed)} if encoding == "identity" else {"data": _pressed(listed, encoding)}
         )
@@ -127,7 +158,7 @@ def unpack(message: Message[Any], *, bounds: Bounds = _BOUNDS) -> list[Message[A
     else:
         count = _count(body, bounds)
         elements = _elements(body, bounds, len(message.raw or message.encode()))
-        read = _from_entry
+        read = partial(_from_entry, shared=parse_envelope(_mapping(body[_KEY].get("all", {}))))
     if len(elements) != count:
         raise DecodeError(f"pack says it holds {count} messages, but holds {len(elements)}")
     if count > bounds.count:
@@ -160,11 +191,16 @@ def _elements(body: Mapping[str, Any], bounds: Bounds, packed_size: int) -> list
     raise DecodeError(f"pack of encoding {encoding!r} without its messages")
 
 
-def _from_entry(entry: Any, outer: Message[Any]) -> Message[Any]:
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise DecodeError("what a pack says for all its messages is not an object")
+    return value
+
+
+def _from_entry(entry: Any, outer: Message[Any], *, shared: Mapping[str, Any]) -> Message[Any]:
     if not isinstance(entry, dict) or "b" not in entry:
         raise DecodeError("pack holds something that is no message")
-    envelope = parse_envelope(entry)
-    envelope.setdefault("group_id", outer.group_id)
+    envelope = {"group_id": outer.group_id, **shared, **parse_envelope(entry)}
     made: Message[Any] = _not_a_pack(Message(entry["b"], **{**envelope, "attributes": outer.attributes}))
     if "ct" not in entry:
         return made

@@ -19,7 +19,7 @@ from eip.errors import ConfigurationError, FailedEntry, InvalidMessage, MessageT
 from eip.handler import Handler
 from eip.limits import KIB, MIB
 from eip.message import Message
-from eip.packing import Bounds, Encoding, Format, check_encoding, entry_of, is_pack, pack
+from eip.packing import Bounds, Encoding, Format, check_encoding, entry_of, is_pack, pack, shared_fields
 
 __all__ = ["BatchFailure", "Packer", "batched"]
 
@@ -160,7 +160,7 @@ class Packer(Sender):
     def _entry(self, message: Message[Any]) -> bytes:
         if is_pack(message):
             raise InvalidMessage("a pack cannot be packed")
-        entry = entry_of(message, format=self._format)
+        entry = entry_of(message, format=self._format, shared=True)
         largest = self.limits.message_bytes
         if largest is not None and len(entry) > self._limit and len(entry) + _size_beside(message) > largest:
             raise MessageTooLarge(len(entry) + _size_beside(message), largest, channel=self.name)
@@ -209,14 +209,20 @@ class Packer(Sender):
 
     def _packs(self, items: Sequence[_Item]) -> list[tuple[Message[Any], Sequence[_Item]]]:
         """The items as packs within the limit, in order."""
-        room = self._limit - self._frame - _size_beside(items[0].message)
+        first = items[0].message
+        room = self._limit - self._frame - _size_beside(first) - self._said_once(first)
         made: list[tuple[Message[Any], Sequence[_Item]]] = []
         start = 0
         while start < len(items):
             end = self._take(items, start, min(int(room * self._ratio), _MOST_UNPACKED))
-            made.extend(self._pressed(items[start:end], room))
+            made.extend(self._pressed(items[start:end], room + self._said_once(first)))
             start = end
         return made
+
+    def _said_once(self, message: Message[Any]) -> int:
+        """Bytes that the pack's body takes to say what its messages share."""
+        said = shared_fields(message) if self._format == "eip" else {}
+        return len(dump_json(said)) + len(',"all":') if said else 0
 
     def _take(self, items: Sequence[_Item], start: int, room: int) -> int:
         """The end of the run from ``start`` that fits, at least one item."""
@@ -230,7 +236,7 @@ class Packer(Sender):
         first = items[0].message
         if len(items) == 1:
             return [(first, items)]
-        made = pack([each.entry for each in items], first, encoding=self._encoding, format=self._format)
+        made = pack([each.entry for each in items], first, encoding=self._encoding, format=self._format, shared=True)
         size = len(made.encode())
         if self._encoding != "identity":
             ratio = sum(len(each.entry) for each in items) / size

@@ -61,6 +61,14 @@ def test_every_message_comes_back_whole(options):
     ]
 
 
+def test_what_all_share_is_said_once_and_each_has_it():
+    made = received(pack([entry_of(each, shared=True) for each in MESSAGES], MESSAGES[0], shared=True))
+    assert unpack(made) == MESSAGES
+    assert made.encode().count(b'"T"') == 1
+    bare = Message.received(made.encode())  # as it is found where the envelope beside it was lost
+    assert [(each.type, each.source, each.group_id) for each in unpack(bare)] == [("T", "S", "g")] * 20
+
+
 def test_compression_makes_it_smaller():
     assert len(packed(*MESSAGES, encoding="zstd").encode()) < len(packed(*MESSAGES).encode()) / 3
 
@@ -104,6 +112,14 @@ HOSTILE = {
     "no count": {"eip-pack": {"version": 1, "encoding": "identity"}, "messages": []},
     "a wrong count": {
         "eip-pack": {"version": 1, "encoding": "identity", "count": 2},
+        "messages": [{"id": "a", "b": 1}],
+    },
+    "nothing sensible for all": {
+        "eip-pack": {"version": 1, "encoding": "identity", "count": 1, "all": 7},
+        "messages": [{"id": "a", "b": 1}],
+    },
+    "a bad type for all": {
+        "eip-pack": {"version": 1, "encoding": "identity", "count": 1, "all": {"type": 7}},
         "messages": [{"id": "a", "b": 1}],
     },
     "no messages": {"eip-pack": {"version": 1, "encoding": "identity", "count": 0}},
