@@ -182,6 +182,8 @@ class Archive:
         """Refuse what CreateArchive would refuse."""
         if not _ARCHIVE_NAME.fullmatch(self.name):
             raise ConfigurationError(f"{self.name!r} is no name of an archive: at most 48 letters, digits, and ._-")
+        if not isinstance(self.pattern, (EventPattern, type(None))):
+            raise ConfigurationError("an archive's pattern is an EventPattern")
         if self.retention is not None and (self.retention < _DAY or self.retention % _DAY):
             raise ConfigurationError("an archive keeps events for whole days, at least one, or for ever")
 

@@ -25,7 +25,7 @@ from eip.archiving import Archives
 from eip.channels import Filter, Transport
 from eip.errors import ChannelNotFound, ConfigurationError
 from eip.limits import TARGETS_PER_RULE
-from eip.matching import EventPattern, push_down
+from eip.matching import EventPattern, as_predicate, push_down
 from eip.targets import Archive, Bus, Target
 
 __all__ = [
@@ -184,6 +184,8 @@ class Rule:
             raise ConfigurationError(f"rule {self.name}: two targets have the same id")
         if self.target is not None and self.target.fifo:
             raise ConfigurationError(f"rule {self.name}: a bus delivers to standard queues")
+        if self.pattern is not None:
+            as_predicate(self.pattern)  # refuses what is no filter
         if self.targets and self._pushed() is None:
             raise ConfigurationError(
                 f"rule {self.name}: EventBridge cannot evaluate its pattern, and its targets would get every event"

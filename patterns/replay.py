@@ -28,7 +28,7 @@ import structlog
 from eip import clock
 from eip._ids import new_id
 from eip.archiving import Archives, HasArchives, ReplayState, ReplayStatus
-from eip.channels import Bus, Filter, Sender, Source
+from eip.channels import Bus, Delivery, Filter, Sender, Source
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError, TransportError
 from eip.matching import as_predicate
@@ -159,9 +159,12 @@ async def replay_messages(
     async for message in messages:
         batch.append(message)
         if len(batch) == _BATCH:
+            await pace.turn()
             await pace.send(batch)
             batch = []
-    await pace.send(batch)
+    if batch:
+        await pace.turn()
+        await pace.send(batch)
     _log.info("replayed", replay=name, to=to.name, messages=pace.sent)
     return pace.sent
 
@@ -193,20 +196,28 @@ async def replay_stream(
             group takes to get hold of the stream's shards.
     """
     last = clock.now() if until is None else timestamp(until)
-    loop, patience = asyncio.get_running_loop(), seconds(idle)
+    loop, patience, quiet = asyncio.get_running_loop(), seconds(idle), 0.0
     pace = _Pace(to, name, wanted, rate)
     async with group.receiver(capacity=_BATCH) as receiver:
-        over = loop.time() + patience
-        while (rest := over - loop.time()) > 0:
-            taken = await receiver.receive(_BATCH, wait=rest)
-            due = [each.message for each in taken if each.error is None and each.message.created_at <= last]
-            if due:
-                await pace.send(due)
-                over = loop.time() + patience
+        while quiet < patience:
+            await pace.turn()  # with nothing on lease
+            started = loop.time()
+            taken = await receiver.receive(_BATCH, wait=patience - quiet)
+            due = [message for message in map(_readable, taken) if message is not None and message.created_at <= last]
+            await pace.send(due)
+            quiet = 0.0 if due else quiet + loop.time() - started
             for failed in await receiver.ack(taken):
                 raise failed.error
     _log.info("replayed", replay=name, to=to.name, messages=pace.sent)
     return pace.sent
+
+
+def _readable(delivery: Delivery) -> Message[Any] | None:
+    """The message; None, and a line in the log, where it cannot be read: in the stream it stays."""
+    if delivery.error is None:
+        return delivery.message
+    _log.warning("not_replayed", message_id=delivery.message.id, error=str(delivery.error))
+    return None
 
 
 class _Pace:
@@ -222,15 +233,17 @@ class _Pace:
         self._wants = None if wanted is None else as_predicate(wanted)
         self._next = 0.0
 
+    async def turn(self) -> None:
+        """Wait until the rate allows the next messages."""
+        await asyncio.sleep(max(self._next - asyncio.get_running_loop().time(), 0.0))
+
     async def send(self, messages: Collection[Message[Any]]) -> None:
         wants = self._wants
         due = [_renamed(each, self._name) for each in messages if wants is None or wants(each)]
         if not due:
             return
         if self._rate is not None:
-            now = asyncio.get_running_loop().time()
-            await asyncio.sleep(max(self._next - now, 0.0))
-            self._next = max(self._next, now) + len(due) / self._rate
+            self._next = max(self._next, asyncio.get_running_loop().time()) + len(due) / self._rate
         await self._to.send(*due)
         self.sent += len(due)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from tests.test_topology import name, said, transport
 __all__ = ["name", "transport"]
 
 SOLD = EventPattern({"detail-type": ["Sold"]})
+NO_FILTER: Any = {"source": ["shop"]}
 
 
 def sold(number, **envelope):
@@ -164,6 +166,8 @@ async def test_a_filter_policy_and_a_predicate_narrow_a_rules_own_queue(transpor
         (lambda: Rule("b", "r", FilterPolicy({"kind": ["a"]}), (Target(queue="q"),)), "cannot evaluate"),
         (lambda: Rule("b", "r", queue=Queue("q.fifo")), "standard"),
         (lambda: Rule("b", "no good"), "name of a rule"),
+        (lambda: Rule("b", "r", NO_FILTER), "an EventPattern"),
+        (lambda: Archive("a", pattern=NO_FILTER), "an EventPattern"),
         (lambda: Rule("b", "r", EventPattern({"detail": {"n": ["x" * 2048]}})), "2048"),
         (lambda: Bus("no good"), "name of a bus"),
         (lambda: Archive("x" * 49), "48"),

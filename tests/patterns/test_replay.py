@@ -233,6 +233,14 @@ async def test_a_stream_is_replayed_from_a_time_to_a_time(memory):
     assert {each.replay_name for each in out.sent} == {"again"}
 
 
+async def test_a_slow_stream_replay_holds_nothing_while_it_waits(memory):
+    stream, out, loop = await clicked(memory), Outbox(), asyncio.get_running_loop()
+    started = loop.time()
+    group = stream.group("again", start="trim_horizon")
+    assert await replay_stream(group, out, name="again", rate=0.1, idle=5.0) == 30
+    assert loop.time() - started == pytest.approx(300, abs=10), "longer than a lease, and than it may be idle"
+
+
 async def test_it_ends_although_new_records_keep_coming(memory):
     stream, out = await clicked(memory, 5), Outbox()
 
