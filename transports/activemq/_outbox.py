@@ -32,12 +32,13 @@ _REFUSALS: Final = 2
 class Entry:
     """A message on its way: the frame's head without its end, and the body."""
 
-    __slots__ = ("body", "channel", "head", "message", "place", "size", "ticket")
+    __slots__ = ("body", "channel", "head", "message", "place", "settled", "size", "ticket")
 
     def __init__(self, message: Message[Any], channel: str, head: bytes, body: bytes) -> None:
         self.message, self.channel, self.head, self.body = message, channel, head, body
         self.size = len(head) + len(body)
         self.place = 0
+        self.settled = False
         self.ticket: _Ticket
 
     def frame(self, header: str) -> bytes:
@@ -56,6 +57,9 @@ class _Ticket:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def settle(self, entry: Entry, error: Exception | None) -> None:
+        if entry.settled:
+            return
+        entry.settled = True
         if error is not None:
             self.failed.append((entry.place, FailedEntry(entry.message, error)))
         self.left -= 1
@@ -114,8 +118,7 @@ class Outbox:
         except BaseException as error:
             reason = ConnectionLost(f"the transport was closed while sending ({type(error).__name__})")
             for entry in (*batch, *self._pending):
-                if not entry.ticket.done.done():
-                    entry.ticket.settle(entry, reason)
+                entry.ticket.settle(entry, reason)
             self._pending.clear()
             raise
         finally:
@@ -146,6 +149,10 @@ class Outbox:
             attempt += 1
             try:
                 connection = await self._link.connection()
+            except TransportError as error:  # it was waited for as long as patience goes
+                self._settle(batch, error)
+                return
+            try:
                 await self._transfer(connection, batch)
             except TransportError as error:
                 refusals += isinstance(error, RefusedByBroker)

@@ -32,6 +32,8 @@ __all__ = ["ActiveMQDelivery", "ActiveMQReceiver", "Again", "Subscription"]
 _log = structlog.get_logger("eip.activemq")
 _EARLY: Final = 0.05
 """Seconds that a delayed message may come before its time: clocks differ, and the broker's scheduler rounds."""
+_LATER: Final = 5.0
+"""Seconds until a message that cannot be dead-lettered is tried again."""
 _SUBSCRIPTION: Final = "s"
 
 
@@ -209,9 +211,16 @@ class ActiveMQReceiver(Receiver):
         self._make_ready(delivery)
 
     async def receive(self, limit: int, *, wait: float = 20.0) -> Sequence[Delivery]:
-        """See `Receiver.receive`."""
+        """See `Receiver.receive`; what was received too often before is dead-lettered here, and not handed out."""
+        until = asyncio.get_running_loop().time() + wait
+        while True:
+            await self._something_ready(until)
+            if not self._ready or not self._spent(self._ready[0]):
+                return self.receive_nowait(limit)
+            await self._bury(self._ready.popleft())
+
+    async def _something_ready(self, until: float) -> None:
         loop = asyncio.get_running_loop()
-        until = loop.time() + wait
         while not self._ready and (rest := until - loop.time()) > 0 and not self._closed:
             waiting = loop.create_future()
             self._waiting[waiting] = None
@@ -225,7 +234,6 @@ class ActiveMQReceiver(Receiver):
             finally:
                 timer.cancel()
                 self._waiting.pop(waiting, None)
-        return self.receive_nowait(limit)
 
     def _wake_one(self) -> None:
         for waiting in self._waiting:
@@ -237,11 +245,31 @@ class ActiveMQReceiver(Receiver):
         """See `Receiver.receive_nowait`."""
         ready, out = self._ready, self._out
         taken: list[Delivery] = []
-        while ready and len(taken) < limit:
+        while ready and len(taken) < limit and not self._spent(ready[0]):
             delivery = ready.popleft()
             out[delivery] = None
             taken.append(delivery)
         return taken
+
+    def _spent(self, delivery: Delivery, *, more: int = 0) -> bool:
+        """Whether it was received more often than the redrive policy lets it."""
+        limit = self.max_receive_count
+        return limit is not None and delivery.receive_count + more > limit and self.dead_letters is not None
+
+    async def _bury(self, delivery: ActiveMQDelivery) -> Sequence[Unsettled]:
+        """Dead-letter what was received too often; where that fails it is put off."""
+        self._out[delivery] = None
+        assert self.dead_letters is not None
+        received = min(delivery.receive_count, self.max_receive_count or 0)
+        try:
+            await self.dead_letters.send(dead_lettered(delivery, f"received {received} times", source=self.name))
+        except asyncio.CancelledError:
+            self._keep(delivery, 0.0)
+            raise
+        except Exception as error:  # noqa: BLE001 - a dead-letter channel that fails keeps the message where it is
+            _log.warning("dead_letter_failed", channel=self.name, error=str(error))
+            return self._keep(delivery, _LATER)
+        return await self._ack((delivery,))
 
     # Settling.
 
@@ -292,15 +320,9 @@ class ActiveMQReceiver(Receiver):
         return failed
 
     async def _give_back(self, delivery: ActiveMQDelivery, delay: float) -> Sequence[Unsettled]:
-        if self._spent(delivery) and self.dead_letters is not None:
-            reason = f"received {delivery.receive_count} times"
-            try:
-                await self.dead_letters.send(dead_lettered(delivery, reason, source=self.name))
-            except TransportError as error:
-                _log.warning("dead_letter_failed", channel=self.name, error=str(error))
-            else:
-                return await self._ack((delivery,))
-        elif delay > 0 and self._again is not None and delivery.message.group_id is None:
+        if delay > 0 and self._spent(delivery, more=1):
+            return await self._bury(delivery)
+        if delay > 0 and self._again is not None and delivery.message.group_id is None:
             try:
                 await self._again.send_again(delivery, delay=delay)
             except TransportError as error:
@@ -308,9 +330,6 @@ class ActiveMQReceiver(Receiver):
             else:
                 return await self._ack((delivery,))
         return self._keep(delivery, delay)
-
-    def _spent(self, delivery: Delivery) -> bool:
-        return self.max_receive_count is not None and delivery.receive_count >= self.max_receive_count
 
     def _keep(self, delivery: ActiveMQDelivery, delay: float) -> Sequence[Unsettled]:
         """Hand it out again from here, as a delivery of its own."""

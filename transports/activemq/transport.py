@@ -193,7 +193,7 @@ class ActiveMQTransport(Transport):
         return sorted((link.health() for link in self.links), key=lambda health: health.name)
 
     async def aclose(self) -> None:
-        """Send what was accepted for sending, in at most 20 seconds, and disconnect."""
+        """Send what was accepted for sending, in at most 20 seconds, and disconnect, receivers included."""
         try:
             async with asyncio.timeout(_CLOSE):
                 await self._outbox.flush()
@@ -201,8 +201,8 @@ class ActiveMQTransport(Transport):
             pass
         finally:
             await self._outbox.aclose()
-            await self._link.aclose()
-            self.links.discard(self._link)
+            await asyncio.gather(*(link.aclose() for link in self.links))
+            self.links.clear()
 
     def __repr__(self) -> str:
         return f"<ActiveMQTransport {', '.join(map(str, self.dialer.servers))}>"

@@ -162,6 +162,7 @@ async def test_a_topology_is_planned_and_applied(activemq):
         for _ in range(2):
             (delivery,) = await receiver.receive(1)
             await delivery.nack()
+        assert not await receiver.receive(1, wait=0.2)
     assert await bodies(dead) == ["poison"]
 
 

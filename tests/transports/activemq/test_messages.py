@@ -266,6 +266,41 @@ async def test_what_fails_too_often_is_dead_lettered_across_consumers(activemq, 
     assert (found.message.id, found.message.headers["dead-letter-reason"]) == ("p", "received 3 times")
 
 
+async def test_what_was_never_handled_keeps_its_count(activemq, activemq_broker):
+    """A consumer that stops gives back what it had not begun: that costs no attempt, not even the last."""
+    dead = activemq.queue(fresh())
+    queue = activemq.queue(fresh(), dead_letters=dead, max_receive_count=1)
+    await queue.send(*(Message(number) for number in range(5)))
+    for _ in range(3):
+        async with queue.receiver() as receiver:
+            taken = [await one(receiver) for _ in range(5)]
+            assert [each.receive_count for each in taken] == [1] * 5
+            assert not await receiver.nack(taken[::-1])
+    async with queue.receiver() as receiver:
+        for number in range(5):
+            delivery = await one(receiver)
+            assert delivery.message.body == number
+            await delivery.ack()
+    async with dead.receiver() as morgue:
+        assert not await morgue.receive(1, wait=0.2)
+
+
+async def test_a_dead_letter_queue_that_fails_loses_nothing(activemq, monkeypatch):
+    """The message stays with its consumer, and is dead-lettered when that works again."""
+    monkeypatch.setattr("eip.transports.activemq.receiver._LATER", 0.1)
+    dead = activemq.queue(fresh())
+    queue = activemq.queue(fresh(), dead_letters=activemq.resolve("activemq:temp-queue/ID:x-1:2"), max_receive_count=1)
+    await queue.send(Message("poison"))
+    async with queue.receiver() as receiver, dead.receiver() as morgue:
+        await (await one(receiver)).nack(delay=0.1)
+        assert not await receiver.receive(1, wait=0.5)
+        receiver.dead_letters = dead
+        assert not await receiver.receive(1, wait=0.5)
+        found = await one(morgue)
+        assert (found.message.body, found.message.headers["dead-letter-reason"]) == ("poison", "received 1 times")
+        await found.ack()
+
+
 async def test_an_expired_message_is_not_delivered(activemq):
     """The broker itself drops it, by the header that JMS has for that."""
     queue = activemq.queue(fresh())
