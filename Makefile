@@ -44,6 +44,7 @@ bench: $(PEERS)  ## a short tour of the benchmarks
 	$(BIN)/python -m benchmarks.scatter_gather --quick
 	$(BIN)/python -m benchmarks.rfq_load --quick
 	$(BIN)/python -m benchmarks.matching --quick
+	$(BIN)/python -m benchmarks.sqs --quick
 	$(BIN)/python -m benchmarks.cost --quick
 	$(BIN)/python -m benchmarks.throughput --quick
 	$(BIN)/python -m benchmarks.latency --quick
