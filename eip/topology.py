@@ -347,6 +347,12 @@ class Topology:
         """
         return await self._provision(transport, apply=True, delete=delete)
 
+    def cloudformation(self) -> dict[str, Any]:
+        """The same as a CloudFormation template, policies included; queues, streams and archives outlive the stack."""
+        from eip.cloudformation import template  # noqa: PLC0415 - it imports this module, and few need it
+
+        return template(self)
+
     async def _provision(self, transport: Transport, *, apply: bool, delete: bool) -> Plan:
         if not isinstance(transport, Provisioner):
             raise ConfigurationError(f"{type(transport).__name__} makes no channels by itself")

@@ -1,0 +1,204 @@
+"""A topology as a CloudFormation template, for those who deploy that way; see `Topology.cloudformation`.
+
+Sources: "AWS resource and property types reference" (CloudFormation User Guide), SQS, SNS, EventBridge and Kinesis.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any, Final, assert_never
+
+from eip.matching import push_down
+from eip.topology import Archive, Bus, Queue, Resource, Rule, Stream, Subscription, Target, Topic, Topology
+
+__all__ = ["template"]
+
+_VERSION: Final = "2010-09-09"
+_KEPT: Final = {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}
+"""As with `Topology.apply`: what holds messages is not deleted with the stack."""
+
+
+def template(topology: Topology) -> dict[str, Any]:
+    """The template, as values that `json.dumps` writes: all resources, under their names, and their policies."""
+    made = _Template()
+    for resource in topology.resources:
+        made.add(resource)
+    made.add_policies()
+    return {"AWSTemplateFormatVersion": _VERSION, "Resources": made.resources}
+
+
+class _Template:
+    """Resources by logical id; whom a queue or topic has to let in is gathered, as each has one policy."""
+
+    def __init__(self) -> None:
+        self.resources: dict[str, dict[str, Any]] = {}
+        self._ids: dict[tuple[str, str], str] = {}
+        self._senders: dict[tuple[str, str], list[tuple[str, Any]]] = {}
+        """By kind and name of the receiver: the services and ARNs that may send to it."""
+
+    def add(self, resource: Resource) -> None:
+        match resource:
+            case Queue():
+                self._queue(resource)
+            case Topic():
+                self._topic(resource)
+            case Subscription():
+                self._subscription(resource)
+            case Bus():
+                if resource.name != "default":
+                    self._put("Bus", resource.name, "AWS::Events::EventBus", {"Name": resource.name})
+            case Rule():
+                self._rule(resource)
+            case Archive():
+                self._archive(resource)
+            case Stream():
+                self._stream(resource)
+            case _:
+                assert_never(resource)
+
+    def _put(self, kind: str, name: str, of_type: str, properties: dict[str, Any], **more: Any) -> str:
+        made = self._id(kind, name)
+        self.resources[made] = {"Type": of_type, "Properties": properties, **more}
+        return made
+
+    def _id(self, kind: str, name: str) -> str:
+        """The logical id: letters and digits of the name, and a hash where two names have the same."""
+        known = self._ids.get((kind, name))
+        if known is None:
+            known = kind + "".join(part[:1].upper() + part[1:] for part in re.split(r"[^A-Za-z0-9]+", name))
+            if known in self._ids.values():
+                known += hashlib.sha256(name.encode()).hexdigest()[:8]
+            self._ids[kind, name] = known
+        return known
+
+    def _arn(self, kind: str, name: str) -> Any:
+        if name.startswith("arn:"):
+            return name
+        if kind == "Bus" and name == "default":
+            return {"Fn::Sub": "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/default"}
+        return {"Ref": self._id(kind, name)} if kind == "Topic" else {"Fn::GetAtt": [self._id(kind, name), "Arn"]}
+
+    def _let_in(self, kind: str, name: str, service: str, source: Any) -> None:
+        if not name.startswith("arn:"):
+            self._senders.setdefault((kind, name), []).append((service, source))
+
+    def _queue(self, queue: Queue) -> None:
+        properties: dict[str, Any] = {
+            "QueueName": queue.name,
+            "VisibilityTimeout": round(queue.visibility),
+            "MessageRetentionPeriod": round(queue.retention.total_seconds()),
+        }
+        if queue.dead_letter_name is not None:
+            properties["RedrivePolicy"] = {
+                "deadLetterTargetArn": self._arn("Queue", queue.dead_letter_name),
+                "maxReceiveCount": queue.max_receive_count,
+            }
+        if queue.fifo:
+            properties |= {"FifoQueue": True, "ContentBasedDeduplication": queue.content_based_deduplication}
+        self._put("Queue", queue.name, "AWS::SQS::Queue", properties, **_KEPT)
+
+    def _topic(self, topic: Topic) -> None:
+        properties: dict[str, Any] = {"TopicName": topic.name}
+        if topic.name.endswith(".fifo"):
+            properties |= {"FifoTopic": True, "ContentBasedDeduplication": topic.content_based_deduplication}
+        self._put("Topic", topic.name, "AWS::SNS::Topic", properties)
+
+    def _subscription(self, subscription: Subscription) -> None:
+        topic = self._arn("Topic", subscription.topic)
+        properties: dict[str, Any] = {
+            "TopicArn": topic,
+            "Protocol": "sqs",
+            "Endpoint": self._arn("Queue", subscription.target.name),
+            "RawMessageDelivery": subscription.raw,
+        }
+        pushed = None if subscription.filter is None else push_down(subscription.filter, "sns")
+        if pushed is not None and pushed.pushed is not None:
+            properties["FilterPolicy"] = json.loads(pushed.pushed)
+            properties["FilterPolicyScope"] = pushed.scope or "MessageAttributes"
+        self._let_in("Queue", subscription.target.name, "sns", topic)
+        if subscription.undelivered_name is not None:
+            properties["RedrivePolicy"] = {"deadLetterTargetArn": self._arn("Queue", subscription.undelivered_name)}
+            self._let_in("Queue", subscription.undelivered_name, "sns", topic)
+        name = f"{subscription.topic}-{subscription.name}"
+        self._put("Subscription", name, "AWS::SNS::Subscription", properties)
+
+    def _rule(self, rule: Rule) -> None:
+        name = f"{rule.bus}-{rule.name}"
+        source = self._arn("Rule", name)
+        properties = {
+            "Name": rule.name,
+            "EventBusName": "default" if rule.bus == "default" else {"Ref": self._id("Bus", rule.bus)},
+            "EventPattern": json.loads(rule.event_pattern.text),
+            "State": "ENABLED" if rule.enabled else "DISABLED",
+            "Targets": [self._target(target) for target in rule.resolved_targets()],
+        }
+        for target in rule.resolved_targets():
+            if target.kind in ("queue", "topic"):
+                self._let_in(target.kind.capitalize(), target.name, "events", source)
+            if target.dead_letters is not None:
+                self._let_in("Queue", target.dead_letters, "events", source)
+        self._put("Rule", name, "AWS::Events::Rule", properties)
+
+    def _target(self, target: Target) -> dict[str, Any]:
+        made: dict[str, Any] = {
+            "Id": target.id,
+            "Arn": self._arn(target.kind.capitalize(), target.name),
+            "RetryPolicy": {
+                "MaximumRetryAttempts": target.max_attempts,
+                "MaximumEventAgeInSeconds": round(target.max_age.total_seconds()),
+            },
+            "RoleArn": target.role,
+            "Input": target.input,
+            "InputPath": target.input_path,
+        }
+        if target.dead_letters is not None:
+            made["DeadLetterConfig"] = {"Arn": self._arn("Queue", target.dead_letters)}
+        if target.group_id is not None:
+            made["SqsParameters"] = {"MessageGroupId": target.group_id}
+        if target.partition_key is not None:
+            made["KinesisParameters"] = {"PartitionKeyPath": target.partition_key}
+        if target.template is not None:
+            made["InputTransformer"] = {"InputPathsMap": dict(target.input_paths), "InputTemplate": target.template}
+        return {name: value for name, value in made.items() if value is not None}
+
+    def _archive(self, archive: Archive) -> None:
+        properties: dict[str, Any] = {
+            "ArchiveName": archive.name,
+            "SourceArn": self._arn("Bus", archive.bus),
+            "RetentionDays": archive.retention_days,
+        }
+        if archive.pattern is not None:
+            properties["EventPattern"] = json.loads(archive.pattern.text)
+        self._put("Archive", archive.name, "AWS::Events::Archive", properties, **_KEPT)
+
+    def _stream(self, stream: Stream) -> None:
+        properties: dict[str, Any] = {
+            "Name": stream.name,
+            "RetentionPeriodHours": round(stream.retention.total_seconds() / 3600),
+            "StreamModeDetails": {"StreamMode": "ON_DEMAND" if stream.shards is None else "PROVISIONED"},
+        }
+        if stream.shards is not None:
+            properties["ShardCount"] = stream.shards
+        self._put("Stream", stream.name, "AWS::Kinesis::Stream", properties, **_KEPT)
+
+    def add_policies(self) -> None:
+        """One policy for each receiver: exactly its topics and rules may send to it."""
+        for (kind, name), senders in self._senders.items():
+            receiver = self._arn(kind, name)
+            statements = [
+                {
+                    "Effect": "Allow",
+                    "Principal": {"Service": f"{service}.amazonaws.com"},
+                    "Action": "sqs:SendMessage" if kind == "Queue" else "sns:Publish",
+                    "Resource": receiver,
+                    "Condition": {"ArnEquals": {"aws:SourceArn": source}},
+                }
+                for number, (service, source) in enumerate(senders)
+                if (service, source) not in senders[:number]
+            ]
+            listed = {"Queues" if kind == "Queue" else "Topics": [{"Ref": self._id(kind, name)}]}
+            document = {"Version": "2012-10-17", "Statement": statements}
+            of_type = "AWS::SQS::QueuePolicy" if kind == "Queue" else "AWS::SNS::TopicPolicy"
+            self._put(f"{kind}Policy", name, of_type, {"PolicyDocument": document, **listed})

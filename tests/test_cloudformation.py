@@ -1,0 +1,90 @@
+"""A topology as a CloudFormation template: sound by cfn-lint, and what it makes is what the topology plans."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from cfnlint.api import lint_all  # type: ignore[import-untyped]
+
+from eip.matching import EventPattern, FilterPolicy
+from eip.topology import Archive, Bus, Queue, Rule, Stream, Subscription, Target, Topic, Topology
+from eip.transports.aws import AwsTransport
+
+ROLE = "arn:aws:iam::123456789012:role/events"
+
+
+def everything(name: str) -> Topology:
+    return Topology(
+        Queue(f"{name}-plain", visibility=90, retention=timedelta(days=1), max_receive_count=3),
+        Queue(f"{name}-q.fifo", content_based_deduplication=True),
+        Queue(f"{name}-bare", dead_letters=False),
+        Topic(f"{name}-t"),
+        Topic(f"{name}-t.fifo", content_based_deduplication=True),
+        Subscription(f"{name}-t", "a", filter=FilterPolicy({"kind": ["a"]})),
+        Subscription(f"{name}-t", "b", filter=FilterPolicy({"kind": ["b"]}, scope="MessageBody"), raw=False),
+        Subscription(f"{name}-t", "c", filter=lambda message: bool(message.body), dead_letters=False),
+        Subscription(f"{name}-t.fifo", "s"),
+        Bus(f"{name}-bus"),
+        Bus(),
+        Rule(f"{name}-bus", "own", EventPattern({"detail-type": ["X"]})),
+        Rule(
+            f"{name}-bus",
+            "others",
+            targets=(
+                Target(queue=f"{name}-plain", template='{"at": "<at>"}', input_paths={"at": "$.time"}),
+                Target(queue=f"{name}-q.fifo", group_id="g"),
+                Target(topic=f"{name}-t", input_path="$.detail", max_attempts=3, max_age=timedelta(minutes=5)),
+                Target(stream=f"{name}-stream", role=ROLE, partition_key="$.source"),
+            ),
+            enabled=False,
+        ),
+        Archive(f"{name}-archive", f"{name}-bus", EventPattern({"source": ["s"]}), retention=timedelta(days=7)),
+        Stream(f"{name}-stream", shards=2, retention=timedelta(hours=48)),
+        Stream(f"{name}-demand", shards=None),
+    )
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
+def test_the_template_is_sound():
+    text = json.dumps(everything("x").cloudformation())
+    assert [str(each) for each in lint_all(text) if each.rule.severity != "informational"] == []
+
+
+def test_names_that_differ_by_signs_only_have_ids_of_their_own():
+    made = Topology(*(Queue(name, dead_letters=False) for name in ("a-b", "a_b", "A-b"))).cloudformation()
+    names = sorted(each["Properties"]["QueueName"] for each in made["Resources"].values())
+    assert names == ["A-b", "a-b", "a_b"]
+    assert all(each.isalnum() for each in made["Resources"])
+
+
+def test_what_holds_messages_outlives_the_stack_and_only_declared_senders_are_let_in():
+    resources = everything("x").cloudformation()["Resources"]
+    for each in resources.values():
+        keeps = each["Type"] in ("AWS::SQS::Queue", "AWS::Kinesis::Stream", "AWS::Events::Archive")
+        assert (each.get("DeletionPolicy") == "Retain") == keeps
+    (statement,) = resources["QueuePolicyXTA"]["Properties"]["PolicyDocument"]["Statement"]
+    assert statement["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Ref": "TopicXT"}}}
+    assert statement["Principal"] == {"Service": "sns.amazonaws.com"}
+    assert "QueuePolicyXBare" not in resources
+    assert "FilterPolicy" not in resources["SubscriptionXTC"]["Properties"]
+
+
+@pytest.mark.aws
+async def test_what_the_template_makes_is_what_the_topology_plans(moto_server):
+    name = f"c{uuid4().hex[:8]}"
+    topology = Topology(
+        Queue(f"{name}-plain", visibility=90, retention=timedelta(days=1), max_receive_count=3),
+        Queue(f"{name}-q.fifo", content_based_deduplication=True),
+        Topic(f"{name}-t"),
+        Subscription(f"{name}-t", "a", filter=FilterPolicy({"kind": ["a"]})),
+    )
+    stack = moto_server.client("cloudformation")
+    stack.create_stack(StackName=name, TemplateBody=json.dumps(topology.cloudformation()))
+    async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url, long_poll=1.0) as aws:
+        plan = await topology.plan(aws)
+        assert not plan["change"], str(plan)
+        assert {step.kind for step in plan["create"]} == {"subscription"}, str(plan)  # which moto's stacks do not have
+        assert len(plan["same"]) == 8
