@@ -152,8 +152,9 @@ class Rule:
     Args:
         bus: the bus's name, declared besides.
         name: of the rule; its queue is called ``bus-name`` where ``queue`` says nothing else.
-        pattern: an `EventPattern` or what can be pushed down to one. A predicate is evaluated by the consumer, so it
-            is for rules without targets only. Default: all events.
+        pattern: an `EventPattern` or what can be pushed down to one. What cannot, e.g. a predicate, is evaluated by the
+            consumer, who gives it to `eip.Bus.subscription`; so it is for rules without targets only. Default: all
+            events.
         targets: at most five; none: the rule's own queue.
         queue: the own queue with its options, and another name if wished; default: `Queue`'s.
         enabled: whether it delivers.
