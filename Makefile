@@ -48,6 +48,7 @@ bench: $(PEERS)  ## a short tour of the benchmarks
 	$(BIN)/python -m benchmarks.cost --quick
 	$(BIN)/python -m benchmarks.throughput --quick
 	$(BIN)/python -m benchmarks.latency --quick
+	$(BIN)/python -m benchmarks.activemq --quick
 
 build: $(READY)  ## build the wheel and the source distribution into dist/
 	$(BIN)/python -m build

@@ -25,7 +25,7 @@ from benchmarks import _stomp_peers as peers
 from benchmarks._report import progress, save, table
 from eip import Consumer, Message
 from eip.transports.activemq import ActiveMQTransport
-from tests.support.activemq import ActiveMQBroker
+from tests.support.activemq import HOME, ActiveMQBroker
 
 Case = Callable[[int], Awaitable[None]]
 
@@ -196,6 +196,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a fifth of the messages, one run each")
     options = parser.parse_args()
+    if not (HOME / "bin" / "activemq.jar").exists():
+        print("ActiveMQ is not installed here; `make services` installs it where it may")
+        return
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     with tempfile.TemporaryDirectory() as folder:
         broker = ActiveMQBroker(Path(folder), sync=True)

@@ -96,7 +96,8 @@ async def redrive(
         with contextlib.suppress(EipError):  # then it is done here
             return Progress(moved=await dead_letters.move_messages(to))
     async with AsyncExitStack() as stack:
-        receiver = await stack.enter_async_context(dead_letters.receiver(capacity=10))
+        held = _MOST_LEFT if wanted is not None or dry_run else 100
+        receiver = await stack.enter_async_context(dead_letters.receiver(capacity=held))
         run = _Run(receiver, to, wanted=wanted, transform=transform, rate=rate, limit=limit, dry_run=dry_run)
         keeper = asyncio.create_task(run.keep_leases(), name="redrive leases")
         stack.callback(keeper.cancel)

@@ -13,7 +13,9 @@ import stomp
 
 from eip import Consumer, Message, clock
 from eip.errors import ChannelNotFound, InvalidMessage, Reject
+from eip.matching import FilterPolicy
 from eip.metering import UsageMeter
+from eip.patterns.redrive import redrive
 from eip.retry import Backoff
 from eip.transports.activemq import ActiveMQTransport
 from eip.transports.activemq.receiver import ActiveMQReceiver
@@ -264,6 +266,20 @@ async def test_what_fails_too_often_is_dead_lettered_across_consumers(activemq, 
         found = await one(morgue)
         await found.ack()
     assert (found.message.id, found.message.headers["dead-letter-reason"]) == ("p", "received 3 times")
+
+
+async def test_a_redrive_sees_all_of_a_dead_letter_queue(activemq):
+    """What it leaves stays in its hands until the end, and is more than a receiver holds by default."""
+    dead, queue = activemq.queue(fresh()), activemq.queue(fresh())
+    await dead.send(*(Message(number, attributes={"kind": "ab"[number % 2]}) for number in range(40)))
+    progress = await redrive(dead, queue, wanted=FilterPolicy({"kind": ["b"]}), idle=0.5)
+    assert (progress.moved, progress.left) == (20, 20)
+    for channel, remainder in ((dead, 0), (queue, 1)):
+        async with channel.receiver(capacity=40) as receiver:
+            taken = [await one(receiver) for _ in range(20)]
+            assert [each.message.body for each in taken] == list(range(remainder, 40, 2))
+            assert {each.receive_count for each in taken} == {1}
+            assert not await receiver.ack(taken)
 
 
 async def test_what_was_never_handled_keeps_its_count(activemq, activemq_broker):
