@@ -10,7 +10,7 @@ PEERS  := $(VENV)/.peers
 PORT   ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help rfq rfq-aws job-events test soak lint types bench build services clean
+.PHONY: help rfq rfq-aws rfq-activemq job-events test soak lint types bench build services clean
 
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ rfq: $(READY)  ## run the RFQ service on the embedded transport; prints its URL
 
 rfq-aws: $(READY)  ## the same on SQS, SNS and DynamoDB: against a local moto server that it starts and ends
 	$(BIN)/python scripts/rfq_local.py aws --port $(PORT)
+
+rfq-activemq: $(READY) services  ## the same on queues and topics of a local ActiveMQ broker that it starts and ends
+	$(BIN)/python scripts/rfq_local.py activemq --port $(PORT)
 
 job-events: $(READY)  ## run the job events application, embedded, with a live view; ARGS="--rate 200"
 	$(BIN)/python -m examples.job_events run $(ARGS)

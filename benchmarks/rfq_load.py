@@ -1,6 +1,6 @@
 """The RFQ service under load: many RFQs at once, each answered by 12 unicorns, while customers ask how far they are.
 
-    python -m benchmarks.rfq_load [--quick] [--transport memory] [--transport aws]
+    python -m benchmarks.rfq_load [--quick] [--transport memory] [--transport aws] [--transport activemq]
 
 The service, with its unicorns, is one process: HTTP server, booking, transport and state, as `python -m examples.rfq`
 puts them together (state in SQLite; on AWS in DynamoDB). This process is its customers: it asks for all quotes at once,
@@ -41,6 +41,7 @@ from examples.rfq.booking import RideBooking
 from examples.rfq.channels import Channels
 from examples.rfq.model import Presence, Quote, QuoteRequest, located
 from examples.rfq.wiring import STATES, connected, stored
+from tests.support.activemq import ActiveMQBroker
 from tests.support.aws import MotoServer
 from tests.support.environment import ENVIRONMENT
 
@@ -50,12 +51,12 @@ FASTEST, SLOWEST = 1.0, 4.0
 PLACE = "Alexanderplatz"
 RIDE = {"from": PLACE, "to": "Tempelhofer Feld", "customer": "load", "duration": 1200}
 CONNECTIONS = 50
-SIZES = {"memory": (100, 1000), "aws": (10, 50)}
+SIZES = {"memory": (100, 1000), "aws": (10, 50), "activemq": (100, 1000)}
 """RFQs at once, with --quick and without."""
-POLLS = {"memory": 100.0, "aws": 10.0}
+POLLS = {"memory": 100.0, "aws": 10.0, "activemq": 100.0}
 """Status calls a second at most; one that must wait for an answer waits, so that calls do not pile up."""
 POLLERS = 5
-SERVERS = {"aws": MotoServer}
+SERVERS = {"aws": MotoServer, "activemq": ActiveMQBroker}
 
 
 # The service's process.

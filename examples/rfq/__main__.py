@@ -10,6 +10,7 @@ import ssl
 import sys
 from pathlib import Path
 
+import structlog
 import uvicorn
 
 from eip import run
@@ -134,6 +135,7 @@ async def _serve(options: argparse.Namespace, access: _Access, sock: socket.sock
 def main() -> int:
     """Run it; the process's exit code."""
     options = _arguments()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         access = _Access(options)
     except (ConfigurationError, OSError) as error:

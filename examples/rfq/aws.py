@@ -9,13 +9,11 @@ from typing import Final
 from eip import Queue, Source
 from eip import topology as declared
 from eip.transports.aws import AwsTransport
-from examples.rfq.channels import PREFIX, Channels
+from examples.rfq.channels import PREFIX, UNREADABLE, Channels
 from examples.rfq.model import all_zones
 
 __all__ = ["AwsChannels"]
 
-_QUESTIONS_DEAD: Final = declared.Queue(f"{PREFIX}questions-dead", dead_letters=False)
-"""Of all unicorns: what none of them could make sense of."""
 _RECEIVES: Final = 20
 """A question is received anew whenever its unicorn's process is; that alone must not make it a dead letter."""
 
@@ -47,10 +45,10 @@ class AwsChannels(Channels):
     async def enter(self, zone: str, unicorn: str) -> Source:
         """See `Channels.enter`."""
         topic, inbox = self.zone(zone).name, self._inbox(unicorn)
-        target = declared.Queue(inbox, dead_letters=_QUESTIONS_DEAD.name, max_receive_count=_RECEIVES)
+        target = declared.Queue(inbox, dead_letters=UNREADABLE.name, max_receive_count=_RECEIVES)
         # SNS delivers to SQS with retries for 23 days; a dead-letter queue for each subscription would be thrice many.
         subscription = declared.Subscription(topic, unicorn, queue=target, dead_letters=False)
-        await declared.Topology(_QUESTIONS_DEAD, declared.Topic(topic), subscription).apply(self.transport)
+        await declared.Topology(UNREADABLE, declared.Topic(topic), subscription).apply(self.transport)
         for left in self._before.pop(inbox, ()):
             if left != zone:
                 await self.leave(left, unicorn)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from datetime import timedelta
 from hashlib import sha256
 from typing import Final
 
@@ -12,12 +13,14 @@ from eip import topology as declared
 from eip.transports.memory import MemoryTransport
 from examples.rfq.model import all_zones
 
-__all__ = ["LEASE", "PREFIX", "REPLIES", "Channels", "MemoryChannels"]
+__all__ = ["PREFIX", "REPLIES", "UNREADABLE", "Channels", "MemoryChannels"]
 
 PREFIX: Final = "rfq-"
 """What the names of all channels begin with."""
 REPLIES: Final = f"{PREFIX}replies"
 """The shared reply queue, and what the names of all reply queues begin with: unicorns answer to those only."""
+UNREADABLE: Final = declared.Queue(f"{PREFIX}questions-dead", dead_letters=False, retention=timedelta(days=14))
+"""Of all unicorns: the questions that they can make nothing of."""
 LEASE: Final = 10.0
 """Seconds after which another process takes over what a killed one was busy with; living ones extend it."""
 
@@ -50,6 +53,11 @@ class Channels(ABC):
         return self.transport.queue(f"{PREFIX}presence")
 
     @property
+    def unreadable(self) -> Queue:
+        """Where unicorns put questions that they can make nothing of, or may not answer."""
+        return self.transport.queue(UNREADABLE.name)
+
+    @property
     def kept(self) -> list[Queue]:
         """The queues that booking reads; what it cannot handle is in a dead-letter queue, see `dead_letters`."""
         return [*self.replies, self.presence]
@@ -70,7 +78,7 @@ class Channels(ABC):
         """Make what is missing of queues and topics."""
         queues = [declared.Queue(queue.name, visibility=LEASE) for queue in self.kept]
         zones = [declared.Topic(self.zone(zone).name) for zone in all_zones()]
-        await declared.Topology(*queues, *zones).apply(self.transport)
+        await declared.Topology(*queues, UNREADABLE, *zones).apply(self.transport)
 
     @abstractmethod
     async def depth(self, queue: Queue) -> int | None:

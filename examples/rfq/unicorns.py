@@ -76,7 +76,13 @@ class Unicorn:
     async def _listen(self, source: Source, ears: AsyncExitStack) -> Source:
         """Quote for what comes from there, until the stack is closed."""
         consumer = Consumer(
-            source, self.quote, replies=self._channels.return_addresses, concurrency=1000, grace=0.0, name=self.id
+            source,
+            self.quote,
+            replies=self._channels.return_addresses,
+            dead_letter=self._channels.unreadable,
+            concurrency=1000,
+            grace=0.0,
+            name=self.id,
         )
         tasks = await ears.enter_async_context(asyncio.TaskGroup())
         ears.push_async_callback(consumer.stop)

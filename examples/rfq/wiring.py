@@ -15,8 +15,8 @@ from examples.rfq.channels import Channels, MemoryChannels
 
 __all__ = ["STATES", "TRANSPORTS", "connected", "shown", "stored"]
 
-TRANSPORTS: Final = ("memory", "aws")
-STATES: Final = {"memory": "rfq.sqlite", "aws": "dynamodb:rfq"}
+TRANSPORTS: Final = ("memory", "aws", "activemq")
+STATES: Final = {"memory": "rfq.sqlite", "aws": "dynamodb:rfq", "activemq": "rfq.sqlite"}
 """By transport, where the state is kept if nothing else is said."""
 
 _LOCAL_POLL: Final = 2.0
@@ -57,6 +57,14 @@ async def connected(
                 endpoint_url=endpoint_url, long_poll=poll, connections=connections, meter=meter
             ) as aws:
                 yield await _prepared(AwsChannels(aws, customers=customers))
+        case "activemq":
+            if endpoint_url is None:
+                raise ConfigurationError("name the broker: --endpoint-url stomp://user@host:61613")
+            from eip.transports.activemq import ActiveMQTransport  # noqa: PLC0415 - needs the extra activemq
+            from examples.rfq.activemq import ActiveMQChannels  # noqa: PLC0415
+
+            async with ActiveMQTransport(endpoint_url, meter=meter) as broker:
+                yield await _prepared(ActiveMQChannels(broker, customers=customers))
         case _:
             raise ConfigurationError(f"no transport {transport!r}; there are: {', '.join(TRANSPORTS)}")
 

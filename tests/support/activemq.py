@@ -25,9 +25,9 @@ CONFIGURATION = """\
          http://www.springframework.org/schema/beans/spring-beans-2.0.xsd
          http://activemq.apache.org/schema/core http://activemq.apache.org/schema/core/activemq-core.xsd">
   <broker xmlns="http://activemq.apache.org/schema/core" brokerName={name} dataDirectory={data} useJmx="false"
-          persistent="true" schedulerSupport="true" useShutdownHook="true" schedulePeriodForDestinationPurge="0">
+          persistent="true" schedulerSupport="true" useShutdownHook="true" schedulePeriodForDestinationPurge="{purge}">
     <destinationPolicy><policyMap><policyEntries>
-      <policyEntry queue="&gt;" producerFlowControl="false" queuePrefetch="1000"/>
+      {queue_policies}
       <policyEntry topic="&gt;" producerFlowControl="false"/>
     </policyEntries></policyMap></destinationPolicy>
     <persistenceAdapter>
@@ -72,6 +72,9 @@ class ActiveMQBroker(Service):
     user = USER
     password = PASSWORD
     log_name = "broker.log"
+    purge = 0
+    """Milliseconds between looks for queues that are used no more; 0: never."""
+    queue_policies = '<policyEntry queue="&gt;" producerFlowControl="false" queuePrefetch="1000"/>'
 
     def __init__(self, folder: Path, *, name: str = "eip", sync: bool = False) -> None:
         super().__init__(folder)
@@ -91,7 +94,8 @@ class ActiveMQBroker(Service):
             "keystore_password": KEYSTORE_PASSWORD,
         }
         quoted = {key: quoteattr(value) for key, value in values.items()}
-        (folder / "activemq.xml").write_text(CONFIGURATION.format(**quoted, port=self.port, tls_port=self.tls_port))
+        raw = {"port": self.port, "tls_port": self.tls_port, "purge": self.purge, "queue_policies": self.queue_policies}
+        (folder / "activemq.xml").write_text(CONFIGURATION.format(**quoted, **raw))
         (folder / "log4j2.properties").write_text(LOGGING)
 
     def command(self) -> Sequence[str]:

@@ -57,7 +57,6 @@ def running(state: Path | str, *options: str, verify: ssl.SSLContext | None = No
     process = subprocess.Popen(
         [sys.executable, "-m", "examples.rfq", "--port", "0", "--state", str(state), "--seed", "3", *options],
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
         text=True,
         cwd=ROOT,
     )

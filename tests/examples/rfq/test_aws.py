@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
 from contextlib import asynccontextmanager
 
 import pytest
@@ -19,7 +14,6 @@ from examples.rfq.booking import RideBooking
 from examples.rfq.model import Quote, QuoteRequest, RideRequest, located
 from examples.rfq.unicorns import Herd
 from examples.rfq.wiring import connected, stored
-from tests.examples.rfq.service import ROOT
 from tests.examples.rfq.sharing import killing_one_loses_nothing
 from tests.support.aws import MotoServer
 
@@ -146,25 +140,3 @@ async def test_questions_reach_a_unicorn_that_moved_on_and_its_new_zone(moto):
                 await asyncio.sleep(0.05)
             await consumer.stop()
     assert sorted(map(str, heard)) == ["asked before", "asked there"]
-
-
-def test_make_rfq_aws_starts_all_and_an_interrupt_ends_all():
-    script = subprocess.Popen(
-        [sys.executable, "scripts/rfq_local.py", "aws", "--port", "0", "--unicorns", "3"],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        start_new_session=True,
-    )
-    assert script.stdout is not None
-    try:
-        found = re.search(r"http://([\d.]+):(\d+)/ .*dynamodb:rfq", script.stdout.readline())
-        assert found is not None
-        os.killpg(script.pid, signal.SIGINT)  # as a terminal does
-        assert script.wait(timeout=60) == 0
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection((found[1], int(found[2])), timeout=5)
-    finally:
-        script.kill()
-        script.wait()
-        script.stdout.close()

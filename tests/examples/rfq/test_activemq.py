@@ -1,0 +1,72 @@
+"""The RFQ service on ActiveMQ: the broker's topics and queues, the state in an SQLite file that processes share."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from eip import Message
+from eip.errors import AddressRefused, ConfigurationError
+from eip.stores import MemoryStore
+from examples.rfq.booking import RideBooking
+from examples.rfq.model import QuoteRequest
+from examples.rfq.unicorns import Herd
+from examples.rfq.wiring import connected
+from tests.examples.rfq.sharing import killing_one_loses_nothing
+
+pytestmark = pytest.mark.activemq
+
+
+def test_two_processes_share_rfqs_and_killing_one_loses_none(start_activemq, tmp_path):
+    options = ("--transport", "activemq", "--endpoint-url", start_activemq().url)
+    killing_one_loses_nothing(str(tmp_path / "rfq.sqlite"), 6, *options)
+
+
+async def test_unicorns_answer_to_reply_queues_only_and_what_they_may_not_answer_is_kept(start_activemq):
+    async with connected("activemq", start_activemq().url, customers=["Ada"]) as channels:
+        herd = Herd(channels, size=1, seed=1, patience=0.1)
+        herd.unicorns[0]._reliability = 2.0
+        position = herd.unicorns[0].position
+        booking = RideBooking(channels, MemoryStore())
+        async with asyncio.TaskGroup() as tasks:
+            for service in (booking, herd):
+                tasks.create_task(service.run())
+            while not await booking.unicorns():
+                await asyncio.sleep(0.05)
+            question = QuoteRequest(rfq="r", start=position, to=position)
+            hostile, own = "activemq:queue/loot", channels.replies[1].address
+            await channels.zone(position.zone).send(
+                Message(question, correlation_id="hostile", return_address=hostile),
+                Message(question, correlation_id="r", return_address=own),
+            )
+            async with channels.unreadable.receiver() as receiver:
+                (refused,) = await receiver.receive(1, wait=30.0)
+                assert refused.message.correlation_id == "hostile"
+            while not booking.late:  # the answer to the other came, to no RFQ that is known
+                await asyncio.sleep(0.05)
+            assert channels.return_addresses.refused >= 1
+            depths = (await booking.operations()).queues
+            assert [(each.messages, each.dead_letters) for each in depths] == [(None, None)] * 3
+            await asyncio.gather(booking.stop(), herd.stop())
+        with pytest.raises(AddressRefused):
+            channels.return_addresses.resolve(channels.presence.address)
+
+
+async def test_dead_letters_are_shown_and_redriven_though_a_broker_does_not_tell_how_many(start_activemq):
+    async with connected("activemq", start_activemq().url) as channels:
+        booking = RideBooking(channels, MemoryStore())
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(booking.run())
+            await channels.replies[0].send(Message({"price": "none"}, type="Quote", source="u1", correlation_id="r"))
+            while not (letters := await booking.dead_letters()):
+                await asyncio.sleep(0.05)
+            assert "Field required" in letters[0].reason
+            assert (await booking.redrive("rfq-replies", only={letters[0].id})).moved == 1
+            await booking.stop()
+
+
+async def test_a_broker_must_be_named():
+    with pytest.raises(ConfigurationError, match="endpoint-url"):
+        async with connected("activemq"):
+            pass
