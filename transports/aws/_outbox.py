@@ -105,8 +105,8 @@ class Outbox:
         ticket = _Ticket(len(entries))
         for place, entry in enumerate(entries):
             while self._pending >= _MOST_PENDING or self._pending_bytes >= _MOST_BYTES:
+                self._room.clear()  # before the pump, which may make all the room that there will be
                 self._pump()
-                self._room.clear()
                 await self._room.wait()
             entry.ticket, entry.place = ticket, place
             self._enqueue(entry)

@@ -161,6 +161,15 @@ async def test_aggregates_are_one_record_of_each_shard(harness, calls):
         assert numbers_of(seen, f"k{key}") == list(range(key, 1000, 50))
 
 
+async def test_more_than_may_wait_is_sent_as_room_comes(harness, calls):
+    """The first call takes all that waits, and makes all the room that there is."""
+    stream = await harness.stream(shards=1, aggregate=True)
+    calls.swallow = True
+    async with asyncio.timeout(60):
+        await stream.send(*(Message(number, group_id=f"k{number % 100}") for number in range(25_000)))
+    assert sum(each["messages"] for each in calls.of("PutRecords")) == 25_000
+
+
 async def test_an_aggregating_sender_notices_that_the_stream_was_split(harness, kinesis_server):
     stream = await harness.stream(shards=1, aggregate=True, reads=FAST)
     await stream.send(*(Message(number, group_id=f"k{number}") for number in range(20)))
