@@ -3,9 +3,9 @@
     python -m benchmarks.throughput [--quick] [--docs] [--activemq URL]
 
 Sending: aioboto3 as most programs use it (one call per message), aioboto3 in batches by hand, and this library: each
-caller awaiting its own message, whole batches, packs, compressed packs; to a queue (SQS) and to a topic (SNS).
-Consuming: aioboto3 by hand, and a `Consumer` of plain messages and of packs. The embedded transport besides; a broker
-where its URL is given.
+caller awaiting its own message, whole batches, packs, compressed packs; to a queue (SQS), a topic (SNS) and an event
+bus (EventBridge). Consuming, each body decoded: aioboto3 by hand, and a `Consumer` of plain messages and of packs. The
+embedded transport besides; a broker where its URL is given.
 
 The stub runs in a process of its own; CPU is this process's. Figures are medians of runs that take turns, so that a
 busy machine hits all alike; read the ratios.
@@ -17,6 +17,7 @@ import argparse
 import asyncio
 import gc
 import itertools
+import json
 import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -152,6 +153,7 @@ async def sdk_consumes(url: str, messages: Sequence[Message[Any]], *, batched: b
                 got = answer.get("Messages", [])
                 left -= len(got)
                 calls += 1
+                assert all(json.loads(each["Body"])["order"] for each in got)
                 if batched and got:
                     entries = [
                         {"Id": str(place), "ReceiptHandle": each["ReceiptHandle"]} for place, each in enumerate(got)
@@ -210,8 +212,9 @@ async def consuming(source: Source, count: int, concurrency: int) -> None:
     left = count
     done = asyncio.Event()
 
-    async def handle(_: Message[Any]) -> None:
+    async def handle(message: Message[Any]) -> None:
         nonlocal left
+        assert message.body["order"]
         left -= 1
         if not left:
             done.set()
