@@ -86,6 +86,9 @@ class ActiveMQQueue(Publisher, Queue):
     """A queue; `ActiveMQTransport.queue` makes it, and the broker at its first use."""
 
     redrive: Redrive | None = None
+    """Kept by the consumers of this transport."""
+    ahead: int = 0
+    """Messages that each receiver may be handed beyond its capacity; see `ActiveMQTransport.queue`."""
 
     async def send(
         self,
@@ -131,7 +134,9 @@ class ActiveMQQueue(Publisher, Queue):
         headers = {} if selector is None else {"selector": selector}
         return ActiveMQReceiver(
             self._transport,
-            Subscription(destination=self.destination, name=self.name, prefetch=capacity, headers=headers),
+            Subscription(
+                destination=self.destination, name=self.name, capacity=capacity, ahead=self.ahead, headers=headers
+            ),
             again=self,
             wanted=wanted,
             dead_letters=self.redrive.dead_letters if self.redrive else None,

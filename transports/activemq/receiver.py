@@ -43,7 +43,10 @@ class Subscription:
 
     destination: str
     name: str
-    prefetch: int
+    capacity: int
+    """Most deliveries that its consumer holds."""
+    ahead: int = 0
+    """Messages that the broker may hand out besides: those that wait behind a held-up head of their group."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """More headers of SUBSCRIBE: a selector, the name of a durable subscription."""
     client_id: str | None = None
@@ -99,7 +102,7 @@ class ActiveMQReceiver(Receiver):
         max_receive_count: int | None = None,
     ) -> None:
         self.name, self._subscription = subscription.name, subscription
-        self.max_batch = max(1, subscription.prefetch)
+        self.max_batch = max(1, subscription.capacity)
         self.dead_letters, self.max_receive_count = dead_letters, max_receive_count
         self.stale_acks = 0
         """Acknowledgements that were dropped because their connection is over."""
@@ -140,7 +143,7 @@ class ActiveMQReceiver(Receiver):
             "id": _SUBSCRIPTION,
             "destination": subscription.destination,
             "ack": "client-individual",
-            "activemq.prefetchSize": str(self.max_batch),
+            "activemq.prefetchSize": str(self.max_batch + subscription.ahead),
             **subscription.headers,
         }
         await connection.request("SUBSCRIBE", headers, timeout=dialer.answer_timeout)

@@ -33,7 +33,7 @@ class TemporaryQueue(Source):
 
     def receiver(self, *, capacity: int = 10) -> Receiver:
         """Its only receiver."""
-        subscription = Subscription(destination=f"/temp-queue/{self.name}", name=self.name, prefetch=capacity)
+        subscription = Subscription(destination=f"/temp-queue/{self.name}", name=self.name, capacity=capacity)
         receiver = _TemporaryReceiver(self._transport, subscription, again=None)
         receiver.queue = self
         return receiver

@@ -103,7 +103,7 @@ class DurableSubscription(Source):
         subscription = Subscription(
             destination=self._destination,
             name=self.name,
-            prefetch=capacity,
+            capacity=capacity,
             headers=self._headers,
             client_id=self._client_id,
         )

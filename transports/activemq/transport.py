@@ -107,12 +107,19 @@ class ActiveMQTransport(Transport):
             raise
 
     def queue(
-        self, name: str, *, dead_letters: Sender | None = None, max_receive_count: int | None = None
+        self,
+        name: str,
+        *,
+        dead_letters: Sender | None = None,
+        max_receive_count: int | None = None,
+        ahead: int | None = None,
     ) -> ActiveMQQueue:
         """The queue of that name; the broker makes it at its first use.
 
         ``dead_letters`` and ``max_receive_count`` go together: consumers of this transport move there, with the
-        reason, what was received so often.
+        reason, what was received so often. ``ahead`` (default: 0) lets each receiver be handed so many messages more
+        than it can start: with message groups, what waits behind the failed head of one group takes slots, and the
+        other groups of that consumer would wait as well.
         """
         queue = self._channel("queue", name)
         assert isinstance(queue, ActiveMQQueue)
@@ -120,6 +127,10 @@ class ActiveMQTransport(Transport):
             raise ConfigurationError("dead_letters and max_receive_count go together")
         if dead_letters is not None and max_receive_count is not None:
             queue.redrive = Redrive(dead_letters=dead_letters, max_receive_count=max_receive_count)
+        if ahead is not None:
+            if ahead < 0:
+                raise ConfigurationError("ahead is not negative")
+            queue.ahead = ahead
         return queue
 
     def topic(self, name: str, *, virtual: bool = True) -> ActiveMQTopic:

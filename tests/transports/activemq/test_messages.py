@@ -355,6 +355,28 @@ async def test_groups_keep_their_order_through_failures_and_two_consumers(active
         assert [body for name, body in seen if name == f"g{group}"] == list(range(10))
 
 
+async def test_a_group_that_is_held_up_leaves_room_for_the_others(activemq):
+    """With messages handed out ahead, those behind a failed head do not take all slots of their consumer."""
+    queue, seen, done = activemq.queue(fresh(), ahead=20), [], asyncio.Event()
+
+    async def handle(message):
+        if message.group_id == "bad":
+            raise ConnectionError("not for a long time")
+        seen.append(message.body)
+        if len(seen) == 10:
+            done.set()
+
+    await queue.send(*(Message(number, group_id="bad") for number in range(10)))
+    await queue.send(*(Message(number, group_id=f"g{number}") for number in range(10)))
+    consumer = Consumer(queue, handle, concurrency=2, local_retries=0, retry=Backoff(base=3000, cap=3000))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(consumer.run())
+        async with asyncio.timeout(30):
+            await done.wait()
+        await consumer.stop()
+    assert sorted(seen) == list(range(10))
+
+
 async def test_a_delay_is_kept_where_the_broker_has_no_scheduler(activemq, foreign):
     """What comes before it is due is held by its consumer, and holds nobody else."""
     queue = activemq.queue(fresh())

@@ -237,7 +237,7 @@ async def test_a_send_gives_up_when_patience_is_over(activemq_broker):
 async def test_a_stalled_broker_is_noticed_by_its_heartbeats(activemq_broker):
     """A broker that is stopped keeps its connections open; its silence ends them, and the consumer goes on later."""
     broker = activemq_broker
-    async with ActiveMQTransport(broker.url, heartbeat=0.3) as transport:
+    async with ActiveMQTransport(broker.url, heartbeat=0.5) as transport:
         queue = transport.queue(fresh())
         async with queue.receiver() as receiver:
             await queue.send(Message("before"))
@@ -253,8 +253,8 @@ async def test_a_stalled_broker_is_noticed_by_its_heartbeats(activemq_broker):
 
 async def test_a_quiet_connection_is_kept_alive_by_our_heartbeats(activemq_broker):
     """The broker would end it after one and a half intervals of silence."""
-    async with ActiveMQTransport(activemq_broker.url, heartbeat=0.2) as transport:
-        await asyncio.sleep(1.2)
+    async with ActiveMQTransport(activemq_broker.url, heartbeat=0.8) as transport:
+        await asyncio.sleep(2.5)
         (health,) = transport.health()
         assert (health.connected, health.epoch) == (True, 1)
 
