@@ -83,7 +83,9 @@ async def test_what_the_template_makes_is_what_the_topology_plans(moto_server):
     )
     stack = moto_server.client("cloudformation")
     stack.create_stack(StackName=name, TemplateBody=json.dumps(topology.cloudformation()))
-    async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url, long_poll=1.0) as aws:
+    async with AwsTransport(
+        region=moto_server.region, session=moto_server.session, endpoint_url=moto_server.url, long_poll=1.0
+    ) as aws:
         plan = await topology.plan(aws)
         assert not plan["change"], str(plan)
         assert {step.kind for step in plan["create"]} == {"subscription"}, str(plan)  # which moto's stacks do not have

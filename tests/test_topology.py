@@ -25,7 +25,9 @@ async def transport(request):
             yield transport
     else:
         moto = request.getfixturevalue("moto_server")
-        async with AwsTransport(region=moto.region, endpoint_url=moto.url, long_poll=1.0) as transport:
+        async with AwsTransport(
+            region=moto.region, session=moto.session, endpoint_url=moto.url, long_poll=1.0
+        ) as transport:
             yield transport
 
 
@@ -191,7 +193,9 @@ async def test_fifo_has_fifo_dead_letter_queues(transport, name):
 
 @pytest.mark.aws
 async def test_only_that_topic_may_send_and_what_the_policy_says_else_stays(moto_server, name):
-    async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url) as aws:
+    async with AwsTransport(
+        region=moto_server.region, session=moto_server.session, endpoint_url=moto_server.url
+    ) as aws:
         await Topology(Queue(f"{name}-one-s")).apply(aws)
         sqs = moto_server.client("sqs")
         url = sqs.get_queue_url(QueueName=f"{name}-one-s")["QueueUrl"]
@@ -215,7 +219,9 @@ async def test_only_that_topic_may_send_and_what_the_policy_says_else_stays(moto
 
 @pytest.mark.aws
 async def test_a_filter_that_changed_by_hand_is_put_right(moto_server, name):
-    async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url) as aws:
+    async with AwsTransport(
+        region=moto_server.region, session=moto_server.session, endpoint_url=moto_server.url
+    ) as aws:
         topology = Topology(Topic(name), Subscription(name, "s", filter=FilterPolicy({"kind": ["a", "b"]})))
         await topology.apply(aws)
         sns = moto_server.client("sns")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from math import inf
@@ -24,9 +25,9 @@ NO_MORE: Final = inf
 class Leases:
     """The deliveries held, in the order received, and the one task that extends their leases in batches.
 
-    A lease is extended when half of it has passed, and that is tried every sixth of it, so two extensions may fail
-    before it is lost. ``on_lost`` is called with a delivery whose lease has ended, ``on_overdue`` with one held for
-    longer than ``max_processing``; neither is held any more by then.
+    A lease is extended when half of it has passed, and that is tried every sixth of it, or a little earlier, so two
+    extensions may fail before it is lost. ``on_lost`` is called with a delivery whose lease has ended, ``on_overdue``
+    with one held for longer than ``max_processing``; neither is held any more by then.
     """
 
     def __init__(
@@ -50,7 +51,8 @@ class Leases:
         beat = self._max_processing if lease is None else min(lease / 6, self._max_processing)
         while True:
             first = next(iter(self.held.values()), time() + beat)
-            await asyncio.sleep(max(min(first - time(), beat), 0.001))
+            # Jitter: the consumers of one deployment, started together, must not beat together.
+            await asyncio.sleep(max(min(first - time(), beat * random.uniform(0.8, 1.0)), 0.001))
             self._sweep(time())
             if lease is not None:
                 await self._extend(lease, time() + lease / 2)

@@ -25,6 +25,16 @@ class MotoServer(Service):
         super().__init__(folder)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self._session: Any = None
+
+    @property
+    def session(self) -> Any:
+        """An aioboto3 session for `AwsTransport(session=...)`: it reads the SDK's service models once for all tests."""
+        if self._session is None:
+            import aioboto3
+
+            self._session = aioboto3.Session(region_name=REGION)
+        return self._session
 
     def command(self) -> Sequence[str]:
         server = Path(__file__).with_name("moto_in_order.py")

@@ -12,7 +12,9 @@ from eip.transports.aws import AwsTransport
 @pytest.fixture
 async def aws(moto_server):
     # Short polls: moto goes on with a poll whose client has gone, and hands messages to nobody.
-    async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url, long_poll=1.0) as transport:
+    async with AwsTransport(
+        region=moto_server.region, session=moto_server.session, endpoint_url=moto_server.url, long_poll=1.0
+    ) as transport:
         yield transport
 
 

@@ -93,7 +93,9 @@ def test_addresses_that_strangers_make_up_take_no_more_memory_than_a_thousand():
 
 @pytest.mark.aws
 async def test_a_request_with_a_hostile_address_is_dead_lettered_and_the_next_is_answered(moto_server):
-    async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url, long_poll=1.0) as aws:
+    async with AwsTransport(
+        region=moto_server.region, session=moto_server.session, endpoint_url=moto_server.url, long_poll=1.0
+    ) as aws:
         name = f"a{uuid4().hex[:10]}"
         await Topology(Queue(f"{name}-requests"), Queue(f"{name}-replies"), Queue(f"{name[::-1]}-orders")).apply(aws)
         requests, replies, orders = (

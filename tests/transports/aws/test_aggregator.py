@@ -17,7 +17,7 @@ from eip.transports.aws import AwsTransport
 
 pytestmark = pytest.mark.aws
 
-GROUPS, INPUTS = 12, 4
+GROUPS, INPUTS = 8, 3
 
 PROCESS = """
 import asyncio, sys
@@ -41,7 +41,9 @@ asyncio.run(main())
 
 async def test_two_processes_that_sweep_the_same_deadlines_release_each_group_once(moto_server):
     name = f"a{uuid4().hex[:12]}"
-    async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url, long_poll=1.0) as aws:
+    async with AwsTransport(
+        region=moto_server.region, session=moto_server.session, endpoint_url=moto_server.url, long_poll=1.0
+    ) as aws:
         await Topology(Queue(name)).apply(aws)
         client = await aws.client("dynamodb")
         await create_table(client, name)
@@ -61,7 +63,7 @@ async def test_two_processes_that_sweep_the_same_deadlines_release_each_group_on
                     taken = await receiver.receive(10, wait=1)
                     await receiver.ack(taken)
                     released += [each.message for each in taken]
-                assert not await receiver.receive(1, wait=3)
+                assert not await receiver.receive(1, wait=1.5)
         finally:
             for each in running:
                 with contextlib.suppress(ProcessLookupError):

@@ -169,7 +169,9 @@ async def test_both_ways_do_and_raise_the_same(moto_server, monkeypatch, way):
     if way == "sdk":
         monkeypatch.setattr("eip.transports.aws._calls.usable", lambda *_: False)
     name = f"l{uuid4().hex[:12]}"
-    async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url, long_poll=1.0) as aws:
+    async with AwsTransport(
+        region=moto_server.region, session=moto_server.session, endpoint_url=moto_server.url, long_poll=1.0
+    ) as aws:
         await Topology(Queue(name)).apply(aws)
         queue = aws.queue(name)
         moto_server.client("sqs").set_queue_attributes(

@@ -24,7 +24,9 @@ FAILED = {"dead-letter-reason": "ValueError: broken", "dead-letter-source": "q",
 
 @pytest.fixture
 async def aws(moto_server):
-    async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url, long_poll=1.0) as transport:
+    async with AwsTransport(
+        region=moto_server.region, session=moto_server.session, endpoint_url=moto_server.url, long_poll=1.0
+    ) as transport:
         yield transport
 
 
@@ -90,7 +92,9 @@ async def test_groups_keep_their_order_through_faults_of_the_service(aws, fault_
     queue, dead = await made(aws, fifo=True, visibility=2)
     await dead.send(*(Message(number, group_id=f"g{number % 3}", headers=FAILED) for number in range(30)))
     proxy = await fault_proxy(seed=5, dropped_before=0.05, dropped_after=0.1, errors=0.05, truncated=0.05)
-    async with AwsTransport(region=moto_server.region, endpoint_url=proxy.url, account=aws.account, long_poll=1) as bad:
+    async with AwsTransport(
+        region=moto_server.region, session=moto_server.session, endpoint_url=proxy.url, account=aws.account, long_poll=1
+    ) as bad:
         for _ in range(20):
             if not sum((await dead.depth()).values()):
                 break

@@ -29,7 +29,9 @@ async def proxy(fault_proxy):
 
 @pytest.fixture
 async def aws(moto_server, proxy):
-    async with AwsTransport(region=moto_server.region, endpoint_url=proxy.url, long_poll=1.0) as transport:
+    async with AwsTransport(
+        region=moto_server.region, session=moto_server.session, endpoint_url=proxy.url, long_poll=1.0
+    ) as transport:
         yield transport
 
 

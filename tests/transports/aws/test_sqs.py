@@ -37,7 +37,9 @@ async def proxy(fault_proxy):
 
 @pytest.fixture
 async def aws(moto_server, proxy):
-    async with AwsTransport(region=moto_server.region, endpoint_url=proxy.url, long_poll=1.0) as transport:
+    async with AwsTransport(
+        region=moto_server.region, session=moto_server.session, endpoint_url=proxy.url, long_poll=1.0
+    ) as transport:
         yield transport
 
 
@@ -514,7 +516,9 @@ async def test_what_the_service_refuses_of_a_batch_is_told_by_message(aws, sqs):
 
 async def test_closing_sends_what_lingers(moto_server, aws):
     queue = await made(aws)
-    async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url, linger=60) as other:
+    async with AwsTransport(
+        region=moto_server.region, session=moto_server.session, endpoint_url=moto_server.url, linger=60
+    ) as other:
         send = asyncio.create_task(other.queue(queue.name).send(Message("x")))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
