@@ -47,6 +47,8 @@ bench: $(PEERS)  ## a short tour of the benchmarks
 	$(BIN)/python -m benchmarks.scatter_gather --quick
 	$(BIN)/python -m benchmarks.rfq_load --quick
 	$(BIN)/python -m benchmarks.matching --quick
+	$(BIN)/python -m benchmarks.kinesis --quick
+	$(BIN)/python -m benchmarks.iterator_age --quick
 	$(BIN)/python -m benchmarks.sqs --quick
 	$(BIN)/python -m benchmarks.cost --quick
 	$(BIN)/python -m benchmarks.throughput --quick

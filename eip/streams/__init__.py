@@ -18,6 +18,7 @@ from eip.streams.log import Position as Position
 from eip.streams.log import Record as Record
 from eip.streams.log import Shard as Shard
 from eip.streams.log import Start as Start
+from eip.streams.metrics import export_iterator_age as export_iterator_age
 from eip.streams.options import GroupOptions as GroupOptions
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "ShardStatus",
     "Start",
     "StreamGroup",
+    "export_iterator_age",
 ]

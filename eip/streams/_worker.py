@@ -133,8 +133,13 @@ class Worker:
         opened = asyncio.Event()
         self._main = asyncio.create_task(self._run(opened), name=f"{self._group} worker")
         waiting = asyncio.create_task(opened.wait())
-        await asyncio.wait((self._main, waiting), return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
+        try:
+            await asyncio.wait((self._main, waiting), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._main.cancel()
+            raise
+        finally:
+            waiting.cancel()
         if self._main.done():
             await self._main
 

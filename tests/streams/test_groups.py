@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from eip import Backoff, Consumer, Message
 from eip.errors import ConfigurationError, LeaseLost, Reject, StoreError
 from eip.stores import MemoryStore
-from eip.streams import GroupOptions, StreamGroup
+from eip.streams import GroupOptions, StreamGroup, export_iterator_age
 
 QUICK = GroupOptions(failover=9.0, checkpoint_every=1.0, hand_off=20.0)
 
@@ -318,6 +319,36 @@ async def test_the_iterator_age_is_logged(memory, monkeypatch):
         await held.ack()
     ages = [fields for event, fields in logged if event == "iterator_age"]
     assert [(each["seconds"], each["shards"], each["group"]) for each in ages] == [(10.0, 2, "g")]
+
+
+async def test_the_iterator_age_is_a_metric(memory):
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    reader = InMemoryMetricReader()
+    group = memory.stream("s", shards=1).group("g", start="trim_horizon")
+    export_iterator_age(group, MeterProvider([reader]).get_meter("test"))
+    await memory.stream("s").send(Message(1, group_id="k"))
+    async with group.receiver() as receiver:
+        await receiver.receive(1)
+        await asyncio.sleep(4)
+        found: Any = reader.get_metrics_data()
+    (metric,) = found.resource_metrics[0].scope_metrics[0].metrics
+    (point,) = metric.data.data_points
+    assert (metric.name, metric.unit, point.value) == ("eip.stream.iterator_age", "s", pytest.approx(4))
+    assert point.attributes == {"stream": "s", "group": "g", "shard": "shardId-000000000000"}
+
+
+async def test_a_worker_cancelled_while_it_joins_leaves_no_task(memory):
+    groups, _ = worker_groups(memory.stream("s"), 1)
+    joining = asyncio.create_task(groups[0].receiver().open())
+    before = asyncio.all_tasks()
+    for _ in range(4):
+        await asyncio.sleep(0)
+    joining.cancel()
+    await asyncio.gather(joining, return_exceptions=True)
+    await asyncio.sleep(1)
+    assert asyncio.all_tasks() <= before
 
 
 async def test_joining_says_what_fails(memory):
