@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from contextlib import ExitStack
 from typing import Any
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 from tests.examples.rfq.service import Service, running
 
 RIDE = {"from": "Alexanderplatz", "to": "Tempelhofer Feld", "customer": "Ada"}
-UNICORNS = 18
+UNICORNS = 12
 """Of each process."""
 
 
@@ -66,3 +67,22 @@ def killing_one_loses_nothing(state: str, seconds: float, *options: str) -> None
         ]
         assert third.end() == 0
         assert second.end() == 0
+
+
+def killing_again_and_again(state: str, rounds: int, *options: str) -> None:
+    """Two processes take RFQs and are killed in turn, at any moment; each RFQ has one result, and it never changes."""
+    options = ("--rfq-seconds", "8", "--unicorns", str(UNICORNS), *options)
+    dice = random.Random(7)
+    with ExitStack() as stack:
+        services = {herd: stack.enter_context(running(state, *options, "--herd", herd)) for herd in "ab"}
+        for number in range(rounds):
+            victim, survivor = ("a", "b") if number % 2 else ("b", "a")
+            paths = [ask(services[dice.choice("ab")]) for _ in range(10)]
+            time.sleep(dice.uniform(0, 7))
+            services[victim].kill()
+            services[victim] = stack.enter_context(running(state, *options, "--herd", victim))
+            for path in paths:
+                result = services[survivor].follow(path)
+                unicorns = [quote["unicorn"] for quote in result["quotes"]]
+                assert len(set(unicorns)) == len(unicorns)
+                assert services[victim].client.get(f"{path}/result").json()["quotes"] == result["quotes"]

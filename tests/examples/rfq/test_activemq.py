@@ -13,7 +13,7 @@ from examples.rfq.booking import RideBooking
 from examples.rfq.model import QuoteRequest
 from examples.rfq.unicorns import Herd
 from examples.rfq.wiring import connected
-from tests.examples.rfq.sharing import killing_one_loses_nothing
+from tests.examples.rfq.sharing import killing_again_and_again, killing_one_loses_nothing
 
 pytestmark = pytest.mark.activemq
 
@@ -21,6 +21,12 @@ pytestmark = pytest.mark.activemq
 def test_two_processes_share_rfqs_and_killing_one_loses_none(start_activemq, tmp_path):
     options = ("--transport", "activemq", "--endpoint-url", start_activemq().url)
     killing_one_loses_nothing(str(tmp_path / "rfq.sqlite"), 6, *options)
+
+
+@pytest.mark.soak
+def test_two_processes_killed_again_and_again(start_activemq, tmp_path):
+    options = ("--transport", "activemq", "--endpoint-url", start_activemq().url)
+    killing_again_and_again(str(tmp_path / "rfq.sqlite"), 10, *options)
 
 
 async def test_unicorns_answer_to_reply_queues_only_and_what_they_may_not_answer_is_kept(start_activemq):

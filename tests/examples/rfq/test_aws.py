@@ -14,7 +14,7 @@ from examples.rfq.booking import RideBooking
 from examples.rfq.model import Quote, QuoteRequest, RideRequest, located
 from examples.rfq.unicorns import Herd
 from examples.rfq.wiring import connected, stored
-from tests.examples.rfq.sharing import killing_one_loses_nothing
+from tests.examples.rfq.sharing import killing_again_and_again, killing_one_loses_nothing
 from tests.support.aws import MotoServer
 
 pytestmark = pytest.mark.aws
@@ -47,7 +47,12 @@ async def booked(moto: MotoServer, *customers: str):
 
 
 def test_two_processes_share_rfqs_and_killing_one_loses_none(moto):
-    killing_one_loses_nothing("dynamodb:rfq", 10, "--transport", "aws", "--endpoint-url", moto.url)
+    killing_one_loses_nothing("dynamodb:rfq", 7, "--transport", "aws", "--endpoint-url", moto.url)
+
+
+@pytest.mark.soak
+def test_two_processes_killed_again_and_again(moto):
+    killing_again_and_again("dynamodb:rfq", 10, "--transport", "aws", "--endpoint-url", moto.url)
 
 
 async def test_the_return_address_is_the_arn_of_a_queue_which_may_be_the_customers_own(moto):
