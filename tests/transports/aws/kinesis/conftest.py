@@ -13,6 +13,9 @@ from eip.transports.aws import AwsTransport, ReadRate
 #: Quick hand-overs, for tests that wait for them.
 BRISK = GroupOptions(failover=1.5, checkpoint_every=0.1, hand_off=10.0)
 
+#: Polls as fast as it likes: an emulator is nobody else's.
+FAST = ReadRate(calls=50, bytes=1 << 30, idle=0.1)
+
 
 @pytest.fixture
 async def kinesis(kinesis_server):
@@ -23,13 +26,13 @@ async def kinesis(kinesis_server):
 
 class KinesisHarness(Harness):
     def __init__(self, transport):
-        super().__init__(transport, quiet=1.5, patience=30.0)
+        super().__init__(transport, quiet=0.6, patience=30.0)
         self.leases = MemoryStore()
 
     async def stream(self, *, shards=3, **options):
         name = self.fresh("stream")
         await Topology(Stream(name, shards=shards)).apply(self.transport)
-        return self.transport.stream(name, **options)
+        return self.transport.stream(name, **{"reads": FAST, **options})
 
     async def group(self, stream, name):
         return stream.group(name, start="trim_horizon", leases=self.leases, options=BRISK)
@@ -38,7 +41,3 @@ class KinesisHarness(Harness):
 @pytest.fixture
 def harness(kinesis):
     return KinesisHarness(kinesis)
-
-
-#: Polls as fast as it likes: an emulator is nobody else's.
-FAST = ReadRate(calls=50, bytes=1 << 30, idle=0.1)

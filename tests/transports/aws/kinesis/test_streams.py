@@ -84,7 +84,7 @@ def numbers_of(seen, key):
 @pytest.mark.parametrize("aggregate", [False, True])
 async def test_refused_records_are_put_again_in_the_order_of_their_key(harness, calls, aggregate):
     dice = random.Random(7)
-    stream = await harness.stream(aggregate=aggregate, reads=FAST)
+    stream = await harness.stream(aggregate=aggregate)
     calls.refuse = lambda: dice.random() < 0.3
     await asyncio.gather(
         *(stream.send(*(Message(number, group_id=f"k{key}") for number in range(8))) for key in range(20))
@@ -96,7 +96,7 @@ async def test_refused_records_are_put_again_in_the_order_of_their_key(harness, 
 
 
 async def test_throttled_calls_hold_the_sender_back_and_lose_nothing(harness, calls):
-    stream = await harness.stream(shards=1, reads=FAST)
+    stream = await harness.stream(shards=1)
     calls.fail["PutRecords"] = [Throttled("slow down")] * 4
     await stream.send(Message(1, group_id="k"))
     assert len(calls.of("PutRecords")) == 5
@@ -141,7 +141,7 @@ async def test_what_no_stream_takes_is_refused_before_it_is_sent(harness, calls)
 @pytest.mark.parametrize("aggregate", [False, True])
 async def test_an_explicit_hash_key_chooses_the_shard_and_the_key_stays(harness, aggregate):
     third = (1 << 128) // 3
-    stream = await harness.stream(aggregate=aggregate, reads=FAST, hash_key=lambda message: third * message.body + 5)
+    stream = await harness.stream(aggregate=aggregate, hash_key=lambda message: third * message.body + 5)
     await stream.send(*(Message(number % 3, group_id=f"k{number}") for number in range(9)))
     seen = await read(harness, stream, 9)
     assert sorted({(body, shard) for _, body, shard in seen}) == [
@@ -151,7 +151,7 @@ async def test_an_explicit_hash_key_chooses_the_shard_and_the_key_stays(harness,
 
 
 async def test_aggregates_are_one_record_of_each_shard(harness, calls):
-    stream = await harness.stream(aggregate=True, reads=FAST)
+    stream = await harness.stream(aggregate=True)
     await stream.send(*(Message(number, group_id=f"k{number % 50}") for number in range(1000)))
     (call,) = calls.of("PutRecords")
     assert call["messages"] == 1000
@@ -171,7 +171,7 @@ async def test_more_than_may_wait_is_sent_as_room_comes(harness, calls):
 
 
 async def test_an_aggregating_sender_notices_that_the_stream_was_split(harness, kinesis_server):
-    stream = await harness.stream(shards=1, aggregate=True, reads=FAST)
+    stream = await harness.stream(shards=1, aggregate=True)
     await stream.send(*(Message(number, group_id=f"k{number}") for number in range(20)))
     client = kinesis_server.client("kinesis")
     half = {"ShardToSplit": "shardId-000000000000", "NewStartingHashKey": str(1 << 127)}
@@ -187,7 +187,7 @@ async def test_an_aggregating_sender_notices_that_the_stream_was_split(harness, 
 
 
 async def test_an_expired_iterator_is_found_again_by_its_position(harness, calls):
-    stream = await harness.stream(shards=1, reads=FAST)
+    stream = await harness.stream(shards=1)
     await stream.send(*(Message(number) for number in range(5)))
     calls.fail["GetRecords"] = [IteratorExpired("five minutes")]
     assert sorted(body for _, body, _ in await read(harness, stream, 5)) == list(range(5))
@@ -200,7 +200,7 @@ async def test_an_expired_iterator_is_found_again_by_its_position(harness, calls
 
 
 async def test_a_checkpoint_within_an_aggregate_is_kept(harness):
-    stream = await harness.stream(shards=1, aggregate=True, reads=FAST)
+    stream = await harness.stream(shards=1, aggregate=True)
     await stream.send(*(Message(number, group_id="k") for number in range(6)))
     group = await harness.group(stream, "one")
     async with group.receiver() as receiver:
@@ -211,7 +211,7 @@ async def test_a_checkpoint_within_an_aggregate_is_kept(harness):
 
 
 async def test_records_of_foreign_producers_are_read(harness, kinesis_server):
-    stream = await harness.stream(shards=1, reads=FAST)
+    stream = await harness.stream(shards=1)
     client = kinesis_server.client("kinesis")
     made = RecordAggregator()
     made.add_user_record("first", b'{"n": 1}')
@@ -229,7 +229,7 @@ async def test_records_of_foreign_producers_are_read(harness, kinesis_server):
 
 
 async def test_a_group_starts_at_a_time_to_the_millisecond(harness):
-    stream = await harness.stream(shards=1, reads=FAST)
+    stream = await harness.stream(shards=1)
     await stream.send(Message("before"))
     await asyncio.sleep(0.05)
     at = clock.now() - 0.02
