@@ -20,9 +20,10 @@ import structlog
 
 from eip.channels import Delivery, Filter, Queue, Receiver, Sender, revived
 from eip.clock import Duration, seconds
-from eip.errors import ConfigurationError, EipError, PartialSendError
+from eip.errors import ConfigurationError, EipError, PartialSendError, TransportError
 from eip.matching import as_predicate
 from eip.message import Message
+from eip.retry import Backoff
 
 __all__ = ["Moves", "Progress", "redrive"]
 
@@ -31,6 +32,9 @@ _log = structlog.get_logger("eip.redrive")
 _MOST_LEFT: Final = 10_000
 """Messages that a filter may leave on the queue while they are held, so that they are not read over and over."""
 
+_AGAIN: Final = Backoff(base=0.2, cap=5.0)
+_ATTEMPTS: Final = 8
+"""Receives that may fail for the moment, one after the other."""
 _CALLS_A_SECOND: Final = 10
 """Calls that a rate is spread over: messages are sent one by one where it is lower."""
 
@@ -101,19 +105,33 @@ async def redrive(
         run = _Run(receiver, to, wanted=wanted, transform=transform, rate=rate, limit=limit, dry_run=dry_run)
         keeper = asyncio.create_task(run.keep_leases(), name="redrive leases")
         stack.callback(keeper.cancel)
-        async for batch in _batches(receiver, seconds(idle)):
-            await run.batch(batch)
-            if on_progress is not None:
-                on_progress(run.progress)
-            if run.enough:
-                break
-        await run.give_back()
+        try:
+            async for batch in _batches(receiver, seconds(idle)):
+                await run.batch(batch)
+                if on_progress is not None:
+                    on_progress(run.progress)
+                if run.enough:
+                    break
+        finally:
+            await run.give_back()
     _log.info("redriven", queue=dead_letters.name, to=to.name, moved=run.progress.moved, left=run.progress.left)
     return run.progress
 
 
 async def _batches(receiver: Receiver, idle: float) -> AsyncIterator[list[Delivery]]:
-    while batch := await receiver.receive(10, wait=idle):
+    failures = 0
+    while True:
+        try:
+            batch = await receiver.receive(10, wait=idle)
+        except TransportError as error:
+            failures += 1
+            if not error.transient or failures == _ATTEMPTS:
+                raise
+            await asyncio.sleep(_AGAIN.delay(failures))
+            continue
+        if not batch:
+            return
+        failures = 0
         yield list(batch)
 
 

@@ -148,6 +148,18 @@ async def test_a_message_that_dies_twice_within_the_deduplication_window_is_not_
         assert [each.id for each in queue.messages()] == ["m"]
 
 
+async def test_a_queue_that_cannot_be_read_for_the_moment_is_read_again_and_otherwise_all_is_given_back(memory):
+    dead, queue = memory.queue("dead"), memory.queue("q")
+    await dead.send(*(Message(number) for number in range(30)))
+    shaky = FaultPlan(seed=3, receive_failures=0.4).wrap(memory)
+    assert (await redrive(shaky.queue("dead"), queue, rate=1000)).moved == 30
+    await dead.send(Message("left"))
+    away = FaultPlan(receive_failures=1.0).wrap(memory)
+    with pytest.raises(ConnectionLost):
+        await redrive(away.queue("dead"), queue, rate=1000)
+    assert dead.store.ready == 1
+
+
 async def test_options_that_cannot_be(memory):
     dead = memory.queue("dead")
     for wrong in (
