@@ -35,9 +35,11 @@ _STATEMENTS: Final = {
     "write": _INSERT + f"DO UPDATE SET {_SET} WHERE coalesce(t.expires_at > $6, true) RETURNING 1",
     "replace": """UPDATE "{name}" t SET value = $2, version = $3, due = $4, expires_at = $5
         WHERE key = $1 AND version = $7 AND coalesce(t.expires_at > $6, true) RETURNING 1""",
-    # Whoever removes an expired record removes its parts; one who comes second finds neither.
+    # Whoever removes an expired record removes its parts; one who comes second finds neither. Says whether a record is
+    # there that has not expired: where none is, another may have removed the expired one and made none in its place.
     "purge": """WITH gone AS (DELETE FROM "{name}" WHERE key = $1 AND expires_at <= $2 RETURNING key),
-        parts AS (DELETE FROM "{name}_parts" WHERE key IN (SELECT key FROM gone)) SELECT 1 FROM gone""",
+        parts AS (DELETE FROM "{name}_parts" WHERE key IN (SELECT key FROM gone))
+        SELECT EXISTS (SELECT FROM "{name}" t WHERE key = $1 AND coalesce(t.expires_at > $2, true))""",
     "delete": """WITH gone AS (
             DELETE FROM "{name}" t WHERE key = $1 AND coalesce(t.expires_at > $2, true)
             AND coalesce(version = $3, true) RETURNING key
@@ -112,7 +114,8 @@ class PostgresStore:
             done = await (self._fetch("create", *row) if version == ABSENT else self._fetch("write", *row, now))
             if done:
                 return made
-            if not await self._fetch("purge", key, now) and version == ABSENT:
+            ((live,),) = await self._fetch("purge", key, now)
+            if live and version == ABSENT:
                 return None
 
     async def delete(self, key: str, *, version: str | None = None) -> bool:

@@ -77,6 +77,22 @@ async def test_expired_records_made_anew_at_once_have_one_maker(store):
     assert None not in written
 
 
+async def test_a_record_that_another_process_removed_as_expired_can_be_made(postgres_server, store, name):
+    """Between the look that finds it expired and its removal here."""
+    await store.put("k", b"old", expires_at=clock.now() - 1)
+    other, fetch = PostgresStore(postgres_server.dsn, name), store._fetch
+
+    async def second(statement, *arguments):
+        if statement == "purge":
+            await other.put_part("k", "p", b"part of the next")
+        return await fetch(statement, *arguments)
+
+    store._fetch = second
+    assert await store.put("k", b"new", version=ABSENT) is not None
+    assert await store.parts("k") == {"p": b"part of the next"}
+    await other.aclose()
+
+
 async def test_it_removes_what_has_expired_a_minute_later(postgres_server, store, name):
     now = clock.now()
     for number in range(199):
