@@ -152,9 +152,18 @@ class PostgresCapture(ChangeCapture):
         return self._pool
 
 
+_ERRORS: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what a transaction ends with whose connection was cut in the middle of a fetch
+    OSError,
+    TimeoutError,
+)
+
+
 @contextmanager
 def _failures() -> Iterator[None]:
     try:
         yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except _ERRORS as error:
         raise CaptureError(f"PostgreSQL: {str(error) or repr(error)}") from error

@@ -362,13 +362,13 @@ async def test_a_publisher_whose_connections_are_cut_goes_on_and_misses_nothing(
         for number in range(60):
             await database.commit(job(number))
             if number in (20, 40):
-                while len(queue) < number // 2:
+                while len(queue) < number // 2 and not task.done():
                     await asyncio.sleep(0.01)
                 await database._connection.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
                 )
-        while len(queue) < 60:
+        while len(queue) < 60 and not task.done():
             await asyncio.sleep(0.01)
         await publisher.stop()
         await task
