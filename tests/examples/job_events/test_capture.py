@@ -9,15 +9,10 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from eip import Backoff
-from eip.transports.memory import MemoryTransport
 from examples.job_events.changes import CaptureError
-from examples.job_events.channels import ANALYTICS, topology
 from examples.job_events.database import Edit, PostgresDatabase, SqliteDatabase
 from examples.job_events.postgres_capture import PostgresCapture
-from examples.job_events.publisher import Publisher
 from examples.job_events.sqlite_capture import SqliteCapture
-from examples.job_events.wiring import TransportChannels
 
 
 def job(number, title="Cook"):
@@ -349,31 +344,6 @@ async def test_a_transaction_that_waits_for_the_lock_while_the_slot_waits_for_it
             await opening
         async with make() as capture:
             assert len(await changes(capture)) == 1
-
-
-@postgres
-async def test_a_publisher_whose_connections_are_cut_goes_on_and_misses_nothing(on_postgres):
-    database, make = on_postgres
-    async with database, MemoryTransport() as memory:
-        await topology().apply(memory)
-        queue = memory.queue(ANALYTICS)
-        publisher = Publisher(make(), TransportChannels(memory), batch=5, idle=0.01, retry=Backoff(base=0.05))
-        task = asyncio.create_task(publisher.run())
-        for number in range(60):
-            await database.commit(job(number))
-            if number in (20, 40):
-                while len(queue) < number // 2 and not task.done():
-                    await asyncio.sleep(0.01)
-                await database._connection.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-                )
-        while len(queue) < 60 and not task.done():
-            await asyncio.sleep(0.01)
-        await publisher.stop()
-        await task
-        assert [each.body["job_id"] for each in queue.messages()] == list(range(60))
-        assert publisher.failures > 0
 
 
 @postgres
