@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import json
+import ssl
 from types import SimpleNamespace
 from typing import Any, cast
 from urllib.parse import parse_qs
@@ -20,12 +22,14 @@ from botocore.serialize import create_serializer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import sqs_stub
 from eip import Message
-from eip.errors import AccessDenied, ChannelNotFound, LeaseLost, PartialSendError
+from eip.errors import AccessDenied, ChannelNotFound, ConnectionLost, LeaseLost, PartialSendError
 from eip.topology import Queue, Topology
 from eip.transports.aws import AwsTransport, _lean
 from eip.transports.aws._calls import Calls
 from eip.transports.aws.sqs import SqsDelivery
+from tests.support.certificates import Authority
 
 AT = "20261124T101112Z"
 
@@ -216,6 +220,32 @@ async def test_who_has_a_proxy_or_no_credentials_goes_by_the_sdk(monkeypatch):
     async with AwsTransport(region="us-east-1", endpoint_url="http://127.0.0.1:9", account="123456789012") as aws:
         with pytest.raises(AccessDenied, match="no AWS credentials"):
             await aws.call("sqs", "ReceiveMessage", QueueUrl="x")
+
+
+async def test_the_services_certificate_is_verified_by_the_authorities_the_sdk_would_use(tmp_path, monkeypatch):
+    authority = Authority(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(authority.issue("localhost"))
+    stub = sqs_stub.Stub()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: sqs_stub.Connection(stub, 0.0), "127.0.0.1", 0, ssl=context)
+    stub.CreateQueue({"QueueName": "q"})
+    url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        for bundle, trusted in ((authority.certificate, True), (None, False)):
+            for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+                monkeypatch.delenv(name, raising=False)
+            if bundle is not None:
+                monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+            async with AwsTransport(region="us-east-1", endpoint_url=url, account=sqs_stub.ACCOUNT) as aws:
+                parameters: dict[str, Any] = {"QueueUrl": "q", "Entries": [{"Id": "0", "MessageBody": "1"}]}
+                if trusted:
+                    answer = await aws.call("sqs", "SendMessageBatch", retry=False, **parameters)
+                    assert len(answer["Successful"]) == 1
+                else:
+                    with pytest.raises(ConnectionLost):
+                        await aws.call("sqs", "SendMessageBatch", retry=False, **parameters)
+    assert stub.messages["SendMessageBatch"] == 1
 
 
 async def test_renewed_credentials_are_used_and_the_key_is_derived_anew():
