@@ -114,7 +114,8 @@ async def serve(transport: str, endpoint: str | None, state: str) -> None:
 async def load(url: str, count: int, polls: float) -> dict[str, float]:
     """Ask for so many quotes at once, watch, and check the results."""
     waits: list[float] = []
-    connector = aiohttp.TCPConnector(limit=CONNECTIONS)
+    # Shorter than the server's five seconds, so that no call goes out on a connection that is just being closed.
+    connector = aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=2.0)
     async with aiohttp.ClientSession(url, connector=connector) as client:
         begun = time.perf_counter()
 
