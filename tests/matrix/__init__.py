@@ -1,0 +1,1 @@
+"""Every pattern over every transport: what the README's table claims."""
