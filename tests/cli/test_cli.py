@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from eip import Delivery, Message
 from eip.channels import dead_lettered
 from eip.cli import main
+from eip.cli._common import console, said
 from eip.cli.app import app
 from eip.cost import prices
 from eip.topology import Archive, Bus, Queue, Rule, Topology
@@ -23,8 +24,15 @@ from eip.transports.activemq import ActiveMQTransport
 from eip.transports.aws import AwsTransport
 
 
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch):
+    """Lines are not cut, however wide the terminal was when the consoles were made."""
+    for each in (console, said):
+        monkeypatch.setattr(each, "width", 200)
+
+
 def ran(*arguments: str, stdin: str | None = None):
-    return CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, arguments, input=stdin)
+    return CliRunner(env={"NO_COLOR": "1"}).invoke(app, arguments, input=stdin)
 
 
 def test_without_typer_it_says_which_extra_to_install(monkeypatch, capsys):
