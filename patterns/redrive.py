@@ -29,6 +29,8 @@ __all__ = ["Moves", "Progress", "redrive"]
 
 _log = structlog.get_logger("eip.redrive")
 
+_REMEMBERED: Final = 100_000
+"""Messages moved that are known again."""
 _MOST_LEFT: Final = 10_000
 """Messages that a filter may leave on the queue while they are held, so that they are not read over and over."""
 
@@ -153,6 +155,8 @@ class _Run:
         self._receiver, self._to, self._transform = receiver, to, transform
         self._rate, self._limit, self._dry_run = rate, limit, dry_run
         self._wants = None if wanted is None else as_predicate(wanted)
+        self._moved: dict[str, None] = {}
+        """Ids of what was moved: what comes back to the dead-letter queue meanwhile has failed again, and stays."""
         self._held: dict[Delivery, None] = {}
         """All that was received and not taken off, in that order."""
         self._stuck: set[str] = set()
@@ -195,7 +199,7 @@ class _Run:
 
     def _moves(self, delivery: Delivery) -> bool:
         message = delivery.message
-        if delivery.error is not None or self._group(delivery) in self._stuck:
+        if delivery.error is not None or self._group(delivery) in self._stuck or message.id in self._moved:
             return False
         try:
             return self._wants is None or self._wants(message)
@@ -239,7 +243,13 @@ class _Run:
             else:
                 del self._held[delivery]
                 self.progress.moved += 1
+                self._remember(delivery.message.id)
         return list(failed)
+
+    def _remember(self, moved: str) -> None:
+        self._moved[moved] = None
+        if len(self._moved) > _REMEMBERED:
+            del self._moved[next(iter(self._moved))]
 
     async def _send(self, messages: Mapping[Delivery, Message[Any]]) -> dict[Delivery, Exception]:
         """Send all of them; returns the failures."""

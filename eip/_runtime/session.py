@@ -334,9 +334,11 @@ class Session:
             retry=settings.retry,
             on_group_failure=settings.on_group_failure,
             grouped=grouped,
-            retries_left=0 if self._stopping else settings.local_retries - tries,
+            retries_left=settings.local_retries - tries,
             attempt=attempt,
         )
+        if isinstance(verdict, Local) and self._stopping:
+            verdict = Later(verdict.delay)  # its other attempts are for whoever gets it next
         _log.warning(
             "handling_failed",
             channel=self._receiver.name,

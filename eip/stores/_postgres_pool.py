@@ -24,10 +24,11 @@ class PostgresPool:
         pool: an `asyncpg.Pool`, which stays the caller's; or a DSN, for which it makes one of up to ten connections,
             with statements limited to ten seconds, and closes it.
         schema: SQL that makes the tables where they are missing; None: they are there.
+        last: the table that it makes last.
     """
 
-    def __init__(self, pool: asyncpg.Pool | str, schema: str | None) -> None:
-        self._schema = schema
+    def __init__(self, pool: asyncpg.Pool | str, schema: str | None, *, last: str) -> None:
+        self._schema, self._last = schema, last
         self._dsn = pool if isinstance(pool, str) else None
         self._pool: Any = None if isinstance(pool, str) else pool
         self._closed = False
@@ -54,7 +55,9 @@ class PostgresPool:
             if self._schema is not None:
                 async with self._pool.acquire() as connection, connection.transaction():
                     await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-                    await connection.execute(self._schema)
+                    # Making an index that is there already would wait for all who write.
+                    if await connection.fetchval("SELECT to_regclass(quote_ident($1)) IS NULL", self._last):
+                        await connection.execute(self._schema)
                 self._schema = None
             return self._pool
 

@@ -86,7 +86,7 @@ class PostgresStore:
 
     def __init__(self, pool: asyncpg.Pool | str, name: str = "eip", *, create: bool = True) -> None:
         tables = schema(name)
-        self._pool = PostgresPool(pool, tables if create else None)
+        self._pool = PostgresPool(pool, tables if create else None, last=f"{name}_parts")
         self._sql = {key: text.format(name=name) for key, text in _STATEMENTS.items()}
         self._writes = 0
 

@@ -68,7 +68,7 @@ class PostgresOutbox:
 
     def __init__(self, pool: asyncpg.Pool | str, name: str = "eip_outbox", *, create: bool = True) -> None:
         tables = schema(name)
-        self._pool = PostgresPool(pool, tables if create else None)
+        self._pool = PostgresPool(pool, tables if create else None, last=f"{name}_relay")
         self._sql = {key: text.format(name=name) for key, text in _STATEMENTS.items()}
         self.insert: str = f'INSERT INTO "{name}" (channel, group_id, message, written_at) VALUES ($1, $2, $3, $4)'  # noqa: S608
         """The statement that writes an `eip.stores.outbox.outbox_row`, for clients that `add` does not know."""

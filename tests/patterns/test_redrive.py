@@ -169,3 +169,23 @@ async def test_options_that_cannot_be(memory):
     ):
         with pytest.raises(ConfigurationError):
             await wrong
+
+
+@pytest.mark.parametrize("native", [True, False])
+async def test_what_fails_again_at_once_stays_dead_and_ends_the_redrive(memory, native):
+    """Its consumer rejects all of it as fast as it comes."""
+    dead = memory.queue("dead")
+    queue = memory.queue("q", dead_letters=dead, max_receive_count=5)
+
+    async def reject(message: Message) -> None:
+        raise Reject("still broken")
+
+    await dead.send(*(Message(number, headers=FAILED) for number in range(30)))
+    consumer = Consumer(queue, reject, concurrency=50)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(consumer.run())
+        progress = await redrive(dead, queue, rate=None if native else 1000)
+        await asyncio.sleep(60)
+        await consumer.stop()
+    assert progress.moved == 30
+    assert sorted(bodies(dead)) == list(range(30))

@@ -9,7 +9,7 @@ import pytest
 
 from eip import Consumer, Message
 
-from .scripted import Scripted, running, until
+from .scripted import Outbox, Scripted, running, until
 
 
 def messages(count: int, **envelope: Any) -> list[Message[Any]]:
@@ -71,16 +71,18 @@ async def test_handlers_that_outlast_the_grace_are_cancelled_and_their_messages_
     assert source.nacked == [(["m1"], 0.0)]
 
 
-async def test_a_head_that_fails_during_the_drain_is_not_retried_here():
-    source = Scripted(*messages(2, group_id="a"))
+@pytest.mark.parametrize("policy", ["block", "dead_letter_and_continue", "park_group"])
+async def test_a_head_that_fails_during_the_drain_has_its_other_attempts_elsewhere(policy):
+    source, dead = Scripted(*messages(2, group_id="a")), Outbox()
 
     async def handle(_: Message) -> None:
         await asyncio.sleep(1)
         raise ValueError("never")
 
-    async with running(Consumer(source, handle)) as consumer:
+    async with running(Consumer(source, handle, on_group_failure=policy, dead_letter=dead)) as consumer:
         await until(lambda: consumer.stats.in_flight == 1)
     assert [ids for ids, _ in source.nacked] == [["m1"], ["m0"]]
+    assert dead.sent == []
 
 
 async def test_cancelling_run_releases_what_is_held():

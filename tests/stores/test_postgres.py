@@ -51,6 +51,18 @@ async def test_of_several_processes_one_wins_each_write(postgres_server, store, 
     assert await counted(store) == PROCESSES * COUNTS
 
 
+async def test_a_second_process_does_not_wait_for_those_who_write(postgres_server, store, name):
+    """CREATE INDEX IF NOT EXISTS takes a lock that writers exclude, even where the index is there."""
+    await store.put("k", b"1")
+    writer = await asyncpg.connect(postgres_server.dsn)
+    async with writer.transaction():
+        await writer.execute(f'UPDATE "{name}" SET due = 1')
+        second = PostgresStore(postgres_server.dsn, name)
+        assert await asyncio.wait_for(second.get("k"), 5) is not None
+        await second.aclose()
+    await writer.close()
+
+
 async def test_a_killed_server_is_an_error_and_what_was_written_is_there_again(postgres_server, store):
     version = await store.put("k", b"kept", due=5.0)
     await store.put_part("k", "p", b"part")

@@ -86,6 +86,10 @@ class MemoryQueue(Queue):
         """Messages in the queue: ready, delayed and on lease."""
         return self.store.size
 
+    def __bool__(self) -> bool:
+        """An empty queue is a queue: ``queue or other`` means whether there is one."""
+        return True
+
     def messages(self) -> list[Message[Any]]:
         """All messages in the queue, ready, delayed or on lease, in the order of their arrival."""
         return self.store.messages()
@@ -107,9 +111,9 @@ class MemoryQueue(Queue):
 
         The redrive of a dead-letter queue (SQS's StartMessageMoveTask): each is sent before it is forgotten, in order.
         """
-        moved = 0
+        moved, most = 0, len(self) if limit is None else min(limit, len(self))  # what comes back meanwhile stays
         async with self.receiver(capacity=1) as receiver:
-            while (limit is None or moved < limit) and (taken := receiver.receive_nowait(1)):
+            while moved < most and (taken := receiver.receive_nowait(1)):
                 await to.send(revived(taken[0].message))
                 await taken[0].ack()
                 moved += 1

@@ -267,3 +267,9 @@ async def test_a_queued_message_takes_little_beside_its_body(memory):
     finally:
         tracemalloc.stop()
     assert size / 1000 < 700
+
+
+async def test_an_empty_queue_is_there(memory):
+    queue = memory.queue("q")
+    assert len(queue) == 0
+    assert bool(queue)
