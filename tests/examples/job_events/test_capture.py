@@ -9,10 +9,15 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from eip import Backoff
+from eip.transports.memory import MemoryTransport
 from examples.job_events.changes import CaptureError
+from examples.job_events.channels import ANALYTICS, topology
 from examples.job_events.database import Edit, PostgresDatabase, SqliteDatabase
 from examples.job_events.postgres_capture import PostgresCapture
+from examples.job_events.publisher import Publisher
 from examples.job_events.sqlite_capture import SqliteCapture
+from examples.job_events.wiring import TransportChannels
 
 
 def job(number, title="Cook"):
@@ -26,7 +31,9 @@ async def own_database(postgres_server):
     admin = await asyncpg.connect(postgres_server.dsn)
     await admin.execute(f"CREATE DATABASE {name}")
     dsn = postgres_server.dsn.rpartition("/")[0] + f"/{name}"
+    await admin.close()
     yield PostgresDatabase(dsn), lambda: PostgresCapture(dsn, slot=name)
+    admin = await asyncpg.connect(postgres_server.dsn)  # the server may be another process by now
     await admin.execute(
         "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1", name
     )
@@ -344,6 +351,55 @@ async def test_a_transaction_that_waits_for_the_lock_while_the_slot_waits_for_it
             await opening
         async with make() as capture:
             assert len(await changes(capture)) == 1
+
+
+@postgres
+async def test_a_publisher_whose_connections_are_cut_goes_on_and_misses_nothing(on_postgres):
+    database, make = on_postgres
+    async with database, MemoryTransport() as memory:
+        await topology().apply(memory)
+        queue = memory.queue(ANALYTICS)
+        publisher = Publisher(make(), TransportChannels(memory), batch=5, idle=0.01, retry=Backoff(base=0.05))
+        task, cut = asyncio.create_task(publisher.run()), 0
+        for number in range(60):
+            await database.commit(job(number))
+            if number in (20, 40):
+                while len(queue) < number // 2 and not task.done():
+                    await asyncio.sleep(0.01)
+                cut += await database._connection.fetchval(
+                    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+        while len(queue) < 60 and not task.done():
+            await asyncio.sleep(0.01)
+        await publisher.stop()
+        await task
+        assert [each.body["job_id"] for each in queue.messages()] == list(range(60))
+        assert cut >= 2  # idle ones are replaced without a failure of the publisher
+
+
+@postgres
+async def test_a_publisher_goes_on_after_the_server_was_killed_and_started_again(on_postgres, postgres_server):
+    database, make = on_postgres
+    async with MemoryTransport() as memory:
+        await topology().apply(memory)
+        queue = memory.queue(ANALYTICS)
+        publisher = Publisher(make(), TransportChannels(memory), batch=5, idle=0.01, retry=Backoff(base=0.05))
+        task = asyncio.create_task(publisher.run())
+        for start in (0, 20):
+            async with database:
+                for number in range(start, start + 20):
+                    await database.commit(job(number))
+                while len(queue) < start + 10 and not task.done():
+                    await asyncio.sleep(0.01)
+            if not start:
+                postgres_server.kill()
+                postgres_server.start()
+        while len(queue) < 40 and not task.done():
+            await asyncio.sleep(0.01)
+        await publisher.stop()
+        await task
+        assert [each.body["job_id"] for each in queue.messages()] == list(range(40))
 
 
 @postgres
