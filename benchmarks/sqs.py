@@ -22,7 +22,6 @@ from benchmarks import sqs_stub
 from benchmarks._report import progress, save, table
 from benchmarks._sqs_peers import EVENT, PEERS
 from eip import Consumer, Message
-from eip.transports.aws import AwsTransport
 
 Run = Callable[[str, str, int], Awaitable[float | None]]
 """With the stub's URL, a queue's name and a number of messages; what consumes returns when the last was handled."""
@@ -31,7 +30,7 @@ PRODUCERS = 200
 
 
 async def ours_send(url: str, name: str, count: int) -> None:
-    async with AwsTransport(region=sqs_stub.REGION, endpoint_url=url, account=sqs_stub.ACCOUNT) as aws:
+    async with sqs_stub.transport(url) as aws:
         queue, numbers = aws.queue(name), iter(range(count))
 
         async def produce() -> None:
@@ -42,14 +41,14 @@ async def ours_send(url: str, name: str, count: int) -> None:
 
 
 async def ours_send_many(url: str, name: str, count: int) -> None:
-    async with AwsTransport(region=sqs_stub.REGION, endpoint_url=url, account=sqs_stub.ACCOUNT) as aws:
+    async with sqs_stub.transport(url) as aws:
         queue = aws.queue(name)
         for start in range(0, count, 1000):
             await queue.send(*(Message(EVENT) for _ in range(min(1000, count - start))))
 
 
 async def ours_consume(url: str, name: str, count: int) -> float:
-    async with AwsTransport(region=sqs_stub.REGION, endpoint_url=url, account=sqs_stub.ACCOUNT, long_poll=1) as aws:
+    async with sqs_stub.transport(url, long_poll=1) as aws:
         done, handled = asyncio.Event(), counter(1)
 
         async def handle(message: Message) -> None:
@@ -100,7 +99,7 @@ def _measured(run: Run, url: str, name: str, count: int, figures: Figures) -> No
 
 
 async def _ready(url: str, name: str) -> None:
-    async with AwsTransport(region=sqs_stub.REGION, endpoint_url=url, account=sqs_stub.ACCOUNT) as aws:
+    async with sqs_stub.transport(url) as aws:
         await sqs_stub.make_queue(aws, name)
 
 

@@ -5,7 +5,7 @@
 or, from a benchmark, in a process of its own:
 
     with sqs_stub.running() as url:
-        async with AwsTransport(region="us-east-1", endpoint_url=url, account=sqs_stub.ACCOUNT) as aws:
+        async with sqs_stub.transport(url) as aws:
             await sqs_stub.make_queue(aws, "orders")
             ...
         print(sqs_stub.told(url))               # {"calls": {"SendMessageBatch": 100, ...}, "messages": {...}, ...}
