@@ -17,7 +17,8 @@ HOME = Path("/usr/share/activemq")
 USER, PASSWORD = "eip", "eip-secret"
 
 # Persistent, with the scheduler (delayed and retried messages), and a user beside anonymous clients. The journal is not
-# synced to disk unless asked for: what was written survives a kill of the process, which is what tests do.
+# synced to disk unless asked for. Then the broker confirms what it has not written yet, and a kill of it may lose that:
+# tests that kill a broker and count what it accepted ask for it.
 CONFIGURATION = """\
 <beans xmlns="http://www.springframework.org/schema/beans"
        xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
@@ -142,13 +143,13 @@ def activemq_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Active
 
 
 @pytest.fixture
-def start_activemq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], ActiveMQBroker]]:
-    """Starts brokers of the test's own, each with its data folder; they end with the test."""
+def start_activemq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., ActiveMQBroker]]:
+    """Starts brokers of the test's own, each with its data folder (``sync=True``: synced); they end with the test."""
     _require()
     brokers: list[ActiveMQBroker] = []
 
-    def start() -> ActiveMQBroker:
-        broker = ActiveMQBroker(tmp_path_factory.mktemp("activemq"), name=f"eip-{len(brokers)}")
+    def start(**options: bool) -> ActiveMQBroker:
+        broker = ActiveMQBroker(tmp_path_factory.mktemp("activemq"), name=f"eip-{len(brokers)}", **options)
         brokers.append(broker)
         broker.start()
         return broker

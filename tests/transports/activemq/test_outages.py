@@ -88,15 +88,15 @@ async def flow(broker, *, count: int, kills: int) -> None:
     assert set(handled) == set(range(count))
 
 
-async def test_a_broker_killed_and_restarted_in_the_middle_loses_nothing(activemq_broker):
+async def test_a_broker_killed_and_restarted_in_the_middle_loses_nothing(start_activemq):
     """Every message that was accepted is handled, and sends go on where they were."""
-    await flow(activemq_broker, count=600, kills=1)
+    await flow(start_activemq(sync=True), count=600, kills=1)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-async def test_a_broker_killed_again_and_again_loses_nothing(activemq_broker):
-    await flow(activemq_broker, count=20_000, kills=10)
+async def test_a_broker_killed_again_and_again_loses_nothing(start_activemq):
+    await flow(start_activemq(sync=True), count=20_000, kills=10)
 
 
 async def test_failover_goes_to_the_broker_that_answers(activemq_broker, start_activemq):
