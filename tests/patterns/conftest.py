@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import random
-
-import pytest
-
 from eip.testing import VirtualTimeLoop
+from tests.support.jitter import same_jitter
+
+__all__ = ["same_jitter"]
 
 
 def pytest_asyncio_loop_factories(config, item):
     return {"virtual": VirtualTimeLoop}
-
-
-@pytest.fixture(autouse=True)
-def _same_jitter():
-    """In virtual time the same jitter is the same run."""
-    random.seed(0)

@@ -11,11 +11,12 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from eip.errors import ConnectionLost, FailedEntry, PartialSendError, TransportError
+from eip.errors import ConnectionLost, TransportError
 from eip.limits import ACTIVEMQ
 from eip.message import Message
 from eip.metering import Meter
 from eip.retry import Backoff
+from eip.transports._ticket import Ticket
 from eip.transports.activemq._connection import Connection, RefusedByBroker
 from eip.transports.activemq._frames import dump
 from eip.transports.activemq._link import Link
@@ -32,39 +33,21 @@ _REFUSALS: Final = 2
 class Entry:
     """A message on its way: the frame's head without its end, and the body."""
 
-    __slots__ = ("body", "channel", "head", "message", "place", "settled", "size", "ticket")
+    __slots__ = ("body", "channel", "head", "message", "place", "size", "ticket")
 
     def __init__(self, message: Message[Any], channel: str, head: bytes, body: bytes) -> None:
         self.message, self.channel, self.head, self.body = message, channel, head, body
         self.size = len(head) + len(body)
         self.place = 0
-        self.settled = False
-        self.ticket: _Ticket
+        self.ticket: Ticket
+
+    def settle(self, error: Exception | None) -> None:
+        """Tell its send the outcome."""
+        self.ticket.settle(self.place, self.message, error)
 
     def frame(self, header: str) -> bytes:
         """The whole frame, with one more header."""
         return b"".join((self.head, header.encode(), b"\n\n", self.body, b"\0"))
-
-
-class _Ticket:
-    """One `send`: resolved when the last of its entries is."""
-
-    __slots__ = ("done", "failed", "left")
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-        self.failed: list[tuple[int, FailedEntry]] = []
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def settle(self, entry: Entry, error: Exception | None) -> None:
-        if entry.settled:
-            return
-        entry.settled = True
-        if error is not None:
-            self.failed.append((entry.place, FailedEntry(entry.message, error)))
-        self.left -= 1
-        if not self.left and not self.done.done():
-            self.done.set_result(None)
 
 
 class Outbox:
@@ -86,7 +69,7 @@ class Outbox:
 
         Cancelled, it takes back what has not begun to leave.
         """
-        ticket = _Ticket(len(entries))
+        ticket = Ticket(len(entries))
         for place, entry in enumerate(entries):
             while len(self._pending) >= _MOST_PENDING:
                 self._room.clear()
@@ -95,9 +78,7 @@ class Outbox:
             self._pending.append(entry)
             if self._pump is None:
                 self._pump = asyncio.create_task(self._send_all(), name=f"{self._link.name} outbox")
-        await ticket.done
-        if ticket.failed:
-            raise _error(ticket.failed, sent=len(entries) - len(ticket.failed))
+        await ticket.wait()
 
     async def flush(self) -> None:
         """Return when everything was sent, or given up."""
@@ -118,7 +99,7 @@ class Outbox:
         except BaseException as error:
             reason = ConnectionLost(f"the transport was closed while sending ({type(error).__name__})")
             for entry in (*batch, *self._pending):
-                entry.ticket.settle(entry, reason)
+                entry.settle(reason)
             self._pending.clear()
             raise
         finally:
@@ -171,7 +152,7 @@ class Outbox:
 
     def _settle(self, batch: Sequence[Entry], error: Exception | None) -> None:
         for entry in batch:
-            entry.ticket.settle(entry, error)
+            entry.settle(error)
 
     async def _transfer(self, connection: Connection, batch: Sequence[Entry]) -> None:
         """A message with a receipt of its own, or a transaction with one."""
@@ -204,10 +185,3 @@ def _transaction(batch: Sequence[Entry], *, name: str, receipt: str) -> Iterator
     for entry in batch:
         yield entry.frame(header)
     yield dump("COMMIT", {"transaction": name, "receipt": receipt})
-
-
-def _error(failed: list[tuple[int, FailedEntry]], *, sent: int) -> Exception:
-    entries = [entry for _, entry in sorted(failed, key=lambda each: each[0])]
-    if sent == 0 and all(type(each.error) is type(entries[0].error) for each in entries):
-        return entries[0].error
-    return PartialSendError(entries, sent=sent)

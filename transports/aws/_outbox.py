@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, cast
 
-from eip.errors import FailedEntry, InvalidMessage, PartialSendError, SendError, TransportError
+from eip.errors import InvalidMessage, SendError, TransportError
 from eip.limits import MIB, Limits
 from eip.message import Message
 from eip.retry import Backoff
+from eip.transports._ticket import Ticket
 
 __all__ = ["Entry", "Outbox", "Outcome"]
 
@@ -39,25 +40,11 @@ class Entry:
     def __init__(self, message: Message[Any], payload: dict[str, Any], size: int, group: str | None) -> None:
         self.message, self.payload, self.size, self.group = message, payload, size, group
         self.attempt = self.place = 0
-        self.ticket: _Ticket
+        self.ticket: Ticket
 
-
-class _Ticket:
-    """One `send`: resolved when the last of its entries is."""
-
-    __slots__ = ("done", "failed", "left")
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-        self.failed: list[tuple[int, FailedEntry]] = []
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def settle(self, entry: Entry, outcome: Outcome) -> None:
-        if outcome is not None:
-            self.failed.append((entry.place, FailedEntry(entry.message, outcome)))
-        self.left -= 1
-        if not self.left and not self.done.done():
-            self.done.set_result(None)
+    def settle(self, outcome: Outcome) -> None:
+        """Tell its send the outcome."""
+        self.ticket.settle(self.place, self.message, outcome)
 
 
 class Outbox:
@@ -102,7 +89,7 @@ class Outbox:
 
         Cancelled, it does not say what became of them: they are sent nevertheless.
         """
-        ticket = _Ticket(len(entries))
+        ticket = Ticket(len(entries))
         for place, entry in enumerate(entries):
             while self._pending >= _MOST_PENDING or self._pending_bytes >= _MOST_BYTES:
                 self._room.clear()  # before the pump, which may make all the room that there will be
@@ -111,9 +98,7 @@ class Outbox:
             entry.ticket, entry.place = ticket, place
             self._enqueue(entry)
         self._schedule()
-        await ticket.done
-        if ticket.failed:
-            raise _error(ticket.failed, sent=len(entries) - len(ticket.failed))
+        await ticket.wait()
 
     async def flush(self) -> None:
         """Return when everything was sent, or given up."""
@@ -140,7 +125,7 @@ class Outbox:
                 await asyncio.wait(self._calls)
             for lane in self._lanes.values():
                 for entry in lane:
-                    entry.ticket.settle(entry, SendError("the transport was closed before it was sent"))
+                    entry.settle(SendError("the transport was closed before it was sent"))
             self._lanes.clear()
             self._open.clear()
             self._pending = self._pending_bytes = self._sendable = 0
@@ -227,7 +212,7 @@ class Outbox:
                 await asyncio.sleep(_AGAIN.delay(max(entry.attempt for entry in again)))
         except asyncio.CancelledError:
             for entry in again or batch:
-                entry.ticket.settle(entry, SendError("the transport was closed while sending"))
+                entry.settle(SendError("the transport was closed while sending"))
             again = []
             raise
         finally:
@@ -257,12 +242,12 @@ class Outbox:
             elif transient and entry.group in accepted_after:
                 error = SendError(f"later messages of group {entry.group} were accepted; sent again, it would be late")
                 error.__cause__ = outcome
-                entry.ticket.settle(entry, error)
+                entry.settle(error)
                 continue
             elif transient and entry.attempt < self._attempts:
                 again.append(entry)
                 continue
-            entry.ticket.settle(entry, outcome)
+            entry.settle(outcome)
         return again[::-1]
 
     def _after(self, batch: list[Entry], again: list[Entry]) -> None:
@@ -286,10 +271,3 @@ class Outbox:
                 del self._lanes[group]
         self._calls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
         self._pump()
-
-
-def _error(failed: list[tuple[int, FailedEntry]], *, sent: int) -> Exception:
-    entries = [entry for _, entry in sorted(failed, key=lambda each: each[0])]
-    if sent == 0 and all(type(each.error) is type(entries[0].error) for each in entries):
-        return entries[0].error
-    return PartialSendError(entries, sent=sent)
