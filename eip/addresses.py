@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Final
 
-import structlog
-
+from eip._logging import get_logger
 from eip.channels import Sender, Transport
 from eip.errors import AddressRefused, ConfigurationError
 
 __all__ = ["ReturnAddresses"]
 
-_log = structlog.get_logger("eip.addresses")
+_log = get_logger("eip.addresses")
 _LONGEST: Final = 2048
 
 

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-import structlog
-
+from eip._logging import get_logger
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "Meter", "Usage", "UsageMeter", "export_metrics"]
 
-_log = structlog.get_logger("eip.metering")
+_log = get_logger("eip.metering")
 
 _RECEIVES: Final = frozenset(("ReceiveMessage", "GetRecords", "receive"))
 """Operations that ask for messages: one that brought none is an empty receive."""
@@ -166,7 +165,7 @@ class UsageMeter:
         return found
 
     def log(self) -> None:
-        """Write one structlog event per channel with what was counted since the last time."""
+        """Write one log event per channel with what was counted since the last time."""
         for (service, channel), counts in self._by_channel().items():
             news = counts - self._logged.get((service, channel), Usage())
             if news.calls:

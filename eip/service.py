@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, Protocol
 
-import structlog
+from eip._logging import get_logger
 
 __all__ = ["Service", "run"]
 
-_log = structlog.get_logger("eip.service")
+_log = get_logger("eip.service")
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 

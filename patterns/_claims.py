@@ -6,11 +6,11 @@ import asyncio
 from typing import Any, Final
 
 import anyio
-import structlog
 from pydantic import BaseModel
 
 from eip import clock
 from eip._ids import new_id
+from eip._logging import get_logger
 from eip.envelope import dump_message
 from eip.errors import StoreError
 from eip.message import Message
@@ -19,7 +19,7 @@ from eip.stores.base import ABSENT, Store
 
 __all__ = ["AGAIN", "Claim", "ClaimLostError", "State", "part_name"]
 
-_log = structlog.get_logger("eip.idempotent")
+_log = get_logger("eip.idempotent")
 
 AGAIN: Final = Backoff(base=0.2, cap=2.0)
 """Between attempts at a store that fails."""

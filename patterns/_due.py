@@ -7,9 +7,8 @@ from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Any, Final
 
-import structlog
-
 from eip import clock
+from eip._logging import get_logger
 from eip.errors import StoreError
 from eip.stores.base import Store
 
@@ -33,7 +32,7 @@ class DueLoop:
         self, store: Store, work: Callable[[str], Awaitable[None]], *, name: str, concurrency: int = 100
     ) -> None:
         self._store, self._work, self._concurrency = store, work, concurrency
-        self._log: Any = structlog.get_logger(name)
+        self._log: Any = get_logger(name)
         self._busy: set[str] = set()
         self._next_look = inf
         """When it looks again by itself; what is due before that has to wake it."""

@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import structlog
-
 from eip import clock
+from eip._logging import get_logger
 from eip.envelope import load_message
 from eip.errors import Reject, Retry
 from eip.message import Message
@@ -17,7 +16,7 @@ from eip.stores.base import Store
 
 __all__ = ["ProcessRun"]
 
-_log = structlog.get_logger("eip.process_manager")
+_log = get_logger("eip.process_manager")
 
 _MARGIN: Final = 10.0
 """Seconds beyond a step's timeout until another process takes it over."""

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 from weakref import WeakValueDictionary
 
-import structlog
 from pydantic import BaseModel
 
 from eip import clock
 from eip._ids import new_id
+from eip._logging import get_logger
 from eip.channels import Sender
 from eip.clock import Duration, seconds
 from eip.envelope import dump_message, load_message
@@ -31,7 +31,7 @@ from eip.stores.base import ABSENT, Store
 
 __all__ = ["Aggregate", "Aggregator", "CompletedBy"]
 
-_log = structlog.get_logger("eip.aggregator")
+_log = get_logger("eip.aggregator")
 
 CompletedBy: TypeAlias = Literal["size", "sequence", "predicate", "inactivity", "deadline"]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final, Literal, TypeAlias
 
-import structlog
-
+from eip._logging import get_logger
 from eip.clock import Duration, seconds
 from eip.errors import AddressRefused, ConfigurationError, DecodeError, Disposition, InvalidMessage, Retry
 from eip.handler import AnyHandler, Handler, Result, handler_of
@@ -15,7 +14,7 @@ from eip.patterns.describing import described
 
 __all__ = ["CircuitBreaker", "State"]
 
-_log = structlog.get_logger("eip.circuit_breaker")
+_log = get_logger("eip.circuit_breaker")
 
 State: TypeAlias = Literal["closed", "open", "half-open"]
 

@@ -22,9 +22,8 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any, Final, Literal, NamedTuple
 
-import structlog
-
 from eip._ids import new_id
+from eip._logging import get_logger
 from eip.channels import Sender
 from eip.codec import dump_json, load_json
 from eip.consumer import current_delivery
@@ -48,7 +47,7 @@ from eip.stores.objects import ObjectStore
 
 __all__ = ["SIZE_ATTRIBUTE", "ClaimCheckSender", "claim_checked"]
 
-_log = structlog.get_logger("eip.claim_check")
+_log = get_logger("eip.claim_check")
 
 SIZE_ATTRIBUTE: Final = "ExtendedPayloadSize"
 """The attribute that tells a claim from other messages; its value is the size of the object in bytes."""

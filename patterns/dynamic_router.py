@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal
 
-import structlog
 from pydantic import BaseModel, Field
 
 from eip import clock
+from eip._logging import get_logger
 from eip.channels import Sender
 from eip.errors import ConfigurationError, InvalidPattern, Reject, Retry
 from eip.handler import Handler, Result, handler_of
@@ -19,7 +19,7 @@ from eip.patterns.describing import Channel, Description
 
 __all__ = ["Announcement", "DynamicRouter"]
 
-_log = structlog.get_logger("eip.dynamic_router")
+_log = get_logger("eip.dynamic_router")
 _LONGEST: Final = 7 * 24 * 3600.0
 
 _Name = Annotated[str, Field(min_length=1, max_length=256)]

@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import structlog
-
 from eip import clock
+from eip._logging import get_logger
 from eip.channels import Sender
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError
@@ -21,7 +20,7 @@ from eip.patterns.describing import described
 
 __all__ = ["Expiring", "expiration"]
 
-_log = structlog.get_logger("eip.expiration")
+_log = get_logger("eip.expiration")
 
 
 class Expiring(Sender):

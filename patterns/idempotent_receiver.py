@@ -21,9 +21,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import anyio
-import structlog
 
 from eip import clock
+from eip._logging import get_logger
 from eip.clock import Duration, seconds
 from eip.envelope import load_message
 from eip.errors import ConfigurationError, Reject, Retry, StoreError
@@ -35,7 +35,7 @@ from eip.stores.base import Store
 
 __all__ = ["IdempotentReceiver", "idempotent"]
 
-_log = structlog.get_logger("eip.idempotent")
+_log = get_logger("eip.idempotent")
 
 _DAY: Final = 86_400.0
 _LONGEST_KEY: Final = 512

@@ -17,10 +17,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, Literal
 
-import structlog
-
 from eip import clock
 from eip._ids import new_id
+from eip._logging import get_logger
 from eip.channels import Sender
 from eip.clock import Duration, seconds
 from eip.envelope import load_message
@@ -31,7 +30,7 @@ from eip.stores.outbox import Outbox, Waiting
 
 __all__ = ["OutboxRelay"]
 
-_log = structlog.get_logger("eip.outbox")
+_log = get_logger("eip.outbox")
 
 _WINDOW: Final = 200
 """Messages that are read at once."""

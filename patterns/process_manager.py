@@ -11,10 +11,9 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Final
 
-import structlog
-
 from eip import clock
 from eip._ids import new_id
+from eip._logging import get_logger
 from eip.clock import Duration, seconds
 from eip.envelope import dump_message
 from eip.errors import ConfigurationError, Reject, StoreError
@@ -28,7 +27,7 @@ from eip.stores.base import ABSENT, Store
 
 __all__ = ["Context", "Instance", "Process", "ProcessManager"]
 
-_log = structlog.get_logger("eip.process_manager")
+_log = get_logger("eip.process_manager")
 
 _UNKNOWN: Final = 30.0
 """Seconds after which an instance of an unknown definition is looked at again."""

@@ -16,8 +16,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, runtime_checkable
 
-import structlog
-
+from eip._logging import get_logger
 from eip.channels import Delivery, Filter, Queue, Receiver, Sender, revived
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError, EipError, PartialSendError, TransportError
@@ -27,7 +26,7 @@ from eip.retry import Backoff
 
 __all__ = ["Moves", "Progress", "redrive"]
 
-_log = structlog.get_logger("eip.redrive")
+_log = get_logger("eip.redrive")
 
 _REMEMBERED: Final = 100_000
 """Messages moved that are known again."""

@@ -23,10 +23,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Collection
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
-import structlog
-
 from eip import clock
 from eip._ids import new_id
+from eip._logging import get_logger
 from eip.archiving import Archives, HasArchives, ReplayState, ReplayStatus
 from eip.channels import Bus, Delivery, Filter, Sender, Source
 from eip.clock import Duration, seconds
@@ -36,7 +35,7 @@ from eip.message import Message
 
 __all__ = ["Instant", "Replay", "replay_messages", "replay_stream", "start_replay", "timestamp"]
 
-_log = structlog.get_logger("eip.replay")
+_log = get_logger("eip.replay")
 
 Instant: TypeAlias = float | datetime
 """Seconds since the epoch, or a datetime with a time zone."""

@@ -10,9 +10,8 @@ import asyncio
 from typing import Any, Final, Literal
 from weakref import WeakValueDictionary
 
-import structlog
-
 from eip import clock
+from eip._logging import get_logger
 from eip.channels import Sender
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError, Reject, Retry, StoreError
@@ -26,7 +25,7 @@ from eip.stores.base import Store
 
 __all__ = ["Resequencer"]
 
-_log = structlog.get_logger("eip.resequencer")
+_log = get_logger("eip.resequencer")
 
 _BATCH: Final = 100
 """Stored messages that are read and sent at once."""

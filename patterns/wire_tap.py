@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import structlog
-
+from eip._logging import get_logger
 from eip.channels import Sender
 from eip.clock import Duration, seconds
 from eip.handler import AnyHandler, Handler, Middleware, Result, handler_of
@@ -16,7 +15,7 @@ from eip.patterns.describing import described
 
 __all__ = ["wire_tap"]
 
-_log = structlog.get_logger("eip.wire_tap")
+_log = get_logger("eip.wire_tap")
 
 
 def _without_return_address(message: Message[Any]) -> Message[Any]:

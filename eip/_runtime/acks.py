@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-import structlog
-
+from eip._logging import get_logger
 from eip.channels import Delivery, Receiver, Unsettled
 from eip.errors import LeaseLost, TransportError
 from eip.retry import Backoff
@@ -16,7 +15,7 @@ from .settings import Stats
 
 __all__ = ["Acks", "cancelled"]
 
-_log = structlog.get_logger("eip.consumer")
+_log = get_logger("eip.consumer")
 _AGE: Final = 0.05
 """How long an ack may wait for company, in seconds."""
 _CALLS: Final = 10

@@ -9,14 +9,13 @@ from itertools import islice
 from math import inf
 from typing import Final
 
-import structlog
-
+from eip._logging import get_logger
 from eip.channels import Delivery, Receiver
 from eip.errors import LeaseLost
 
 __all__ = ["NO_MORE", "Leases"]
 
-_log = structlog.get_logger("eip.consumer")
+_log = get_logger("eip.consumer")
 
 NO_MORE: Final = inf
 """In `Leases.held`: held for too long already, so that its lease is let go."""

@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-import structlog
-
+from eip._logging import get_logger
 from eip.channels import Delivery, Queue, dead_lettered
 from eip.message import Message
 from eip.packing import unpack
@@ -17,7 +16,7 @@ from .verdicts import DeadLetter, Later, ParkGroup, Verdict, judge
 
 __all__ = ["ATTEMPTS_HEADER", "Packs", "own_cancellation"]
 
-_log = structlog.get_logger("eip.consumer")
+_log = get_logger("eip.consumer")
 
 ATTEMPTS_HEADER: Final = "attempts"
 """Counts the attempts at a message that failed in a pack and was sent again on its own."""

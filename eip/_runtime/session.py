@@ -10,8 +10,8 @@ from traceback import format_exception
 from typing import Any, Final, cast
 
 import anyio
-import structlog
 
+from eip._logging import get_logger
 from eip.channels import Delivery, Queue, Receiver, Sender, Unsettled
 from eip.errors import ConfigurationError, LeaseLost
 from eip.handler import messages_of
@@ -28,7 +28,7 @@ from .verdicts import DeadLetter, Later, Local, ParkGroup, judge
 
 __all__ = ["Session", "current"]
 
-_log = structlog.get_logger("eip.consumer")
+_log = get_logger("eip.consumer")
 
 current: ContextVar[Delivery] = ContextVar("eip_current_delivery")
 """The delivery that the running handler was called for."""

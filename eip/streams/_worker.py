@@ -7,10 +7,9 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-import structlog
-
 from eip import clock
 from eip._ids import new_id
+from eip._logging import get_logger
 from eip.errors import StoreError
 from eip.retry import Backoff
 from eip.streams.balance import Seen, balance
@@ -21,7 +20,7 @@ from eip.streams.window import Slot, Window
 
 __all__ = ["Held", "Worker"]
 
-_log = structlog.get_logger("eip.streams")
+_log = get_logger("eip.streams")
 _MOST_AHEAD: Final = 4000
 """Records done beyond the checkpoint that a lease tells its next owner: 250 KB, where DynamoDB takes 400."""
 _READ_AGAIN: Final = Backoff(base=0.2, cap=5.0)

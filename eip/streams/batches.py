@@ -14,8 +14,8 @@ from typing import Any, Final, TypeAlias
 from zlib import crc32
 
 import anyio
-import structlog
 
+from eip._logging import get_logger
 from eip._runtime.acks import cancelled
 from eip._runtime.settings import Stats
 from eip._runtime.verdicts import is_permanent
@@ -32,7 +32,7 @@ from eip.streams.window import Slot
 
 __all__ = ["BatchConsumer", "BatchFailure", "BatchHandler"]
 
-_log = structlog.get_logger("eip.streams")
+_log = get_logger("eip.streams")
 _LARGEST: Final = 10_000
 _LONGEST: Final = 300.0
 

@@ -8,15 +8,14 @@ import ssl
 from collections.abc import Callable, Mapping
 from typing import Final, cast
 
-import structlog
-
+from eip._logging import get_logger
 from eip.errors import AccessDenied, ChannelNotFound, ConnectionLost, Throttled, TransportError
 from eip.transports.activemq._frames import Frame, Parser, ProtocolError, dump
 from eip.transports.activemq._servers import Credentials, Server
 
 __all__ = ["Connection", "RefusedByBroker", "again", "connect", "error_of"]
 
-_log = structlog.get_logger("eip.activemq")
+_log = get_logger("eip.activemq")
 _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
 _GRACE: Final = 3.0
 """Times the promised interval that the broker may be silent: ActiveMQ looks once per interval whether it was."""

@@ -8,8 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import structlog
-
+from eip._logging import get_logger
 from eip.errors import AccessDenied, ConnectionLost, TransportError
 from eip.retry import Backoff
 from eip.transports.activemq._connection import Connection, again, connect
@@ -17,7 +16,7 @@ from eip.transports.activemq._servers import CredentialsSource, Server
 
 __all__ = ["Dialer", "Health", "Link"]
 
-_log = structlog.get_logger("eip.activemq")
+_log = get_logger("eip.activemq")
 _AGAIN: Final = Backoff(base=0.2, cap=10.0)
 _STABLE: Final = 5.0
 """Seconds after which a connection counts as one that works: one that breaks sooner is not replaced at once."""

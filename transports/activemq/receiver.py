@@ -13,9 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import structlog
-
 from eip import clock
+from eip._logging import get_logger
 from eip.channels import Delivery, Receiver, Sender, Unsettled, dead_lettered
 from eip.errors import DecodeError, LeaseLost, TransportError
 from eip.message import Message
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ActiveMQDelivery", "ActiveMQReceiver", "Again", "Subscription"]
 
-_log = structlog.get_logger("eip.activemq")
+_log = get_logger("eip.activemq")
 _EARLY: Final = 0.05
 """Seconds that a delayed message may come before its time: clocks differ, and the broker's scheduler rounds."""
 _LATER: Final = 5.0

@@ -21,8 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Final, Protocol, TypeAlias
 
-import structlog
-
+from eip._logging import get_logger
 from eip.channels import Delivery, Receiver, Source, Unsettled
 from eip.consumer import Consumer
 from eip.errors import ConfigurationError, EipError
@@ -31,7 +30,7 @@ from eip.transports.aws._invocations import Invocation, invocation_of
 
 __all__ = ["InvocationFailed", "LambdaContext", "LambdaHandler", "lambda_handler"]
 
-_log = structlog.get_logger("eip.lambda")
+_log = get_logger("eip.lambda")
 
 _LONGEST: Final = 900.0
 """Seconds that a function runs at most."""

@@ -10,9 +10,8 @@ from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import structlog
-
 from eip import clock
+from eip._logging import get_logger
 from eip.archiving import Archives, ArchiveStatus, ReplayState, ReplayStatus, check_window
 from eip.codec import dump_json
 from eip.errors import ChannelNotFound, ConfigurationError, Conflict, Throttled
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Account", "Archive", "MemoryArchives"]
 
-_log = structlog.get_logger("eip.memory")
+_log = get_logger("eip.memory")
 
 _MINUTE: Final = 60.0
 _MOST_REPLAYS: Final = 10

@@ -12,9 +12,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 from uuid import uuid4
 
-import structlog
-
 from eip import clock, limits
+from eip._logging import get_logger
 from eip.channels import Bus, Filter, Sender
 from eip.codec import dump_json
 from eip.errors import ChannelNotFound, ConfigurationError, EipError, TransportError
@@ -30,7 +29,7 @@ from eip.transports.memory.topic import MemoryTopic
 
 __all__ = ["ACCOUNT", "REGION", "MemoryBus"]
 
-_log = structlog.get_logger("eip.memory")
+_log = get_logger("eip.memory")
 
 ACCOUNT: Final = "000000000000"
 REGION: Final = "memory"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import structlog
-
+from eip._logging import get_logger
 from eip.channels import Filter, Topic
 from eip.errors import ConfigurationError, InvalidMessage
 from eip.events import message_of, read_event
@@ -18,7 +17,7 @@ from eip.transports.memory.queue import MemoryQueue, digest
 
 __all__ = ["MemoryTopic"]
 
-_log = structlog.get_logger("eip.memory")
+_log = get_logger("eip.memory")
 _MakeQueue = Callable[..., MemoryQueue]
 
 
