@@ -12,7 +12,8 @@ from hashlib import blake2b
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Self, TypeAlias
 
-from eip.errors import ConfigurationError, LeaseLost, UnsupportedChannel
+from eip.errors import ConfigurationError, LeaseLost, TransportError, UnsupportedChannel
+from eip.health import Health
 from eip.limits import UNLIMITED, Limits
 from eip.message import Message
 
@@ -213,6 +214,17 @@ class Receiver(ABC):
                 delivery.lease_until = until
         return [*lost, *failed]
 
+    def extend_blocking(self, deliveries: Sequence[Delivery], seconds: float) -> Sequence[Unsettled]:
+        """Let the leases end ``seconds`` from now, while a handler blocks the event loop; returns those not extended.
+
+        Called from the watchdog's thread. An implementation must be thread-safe, must not touch the loop or wait for
+        it, and must return within a few seconds. The caller sets ``lease_until`` of those that were extended. The
+        default extends none.
+        """
+        del seconds
+        error = TransportError(f"{self.name} cannot extend leases while the event loop is blocked")
+        return [Unsettled(each, error) for each in deliveries]
+
     async def dead_letter(self, delivery: Delivery, reason: str) -> None:
         """Send the message to `dead_letters` with the reason, then ack it; raises `ConfigurationError` without one."""
         if self.dead_letters is None:
@@ -383,6 +395,10 @@ class Transport(ABC):
     @abstractmethod
     def queue_addresses(self, prefix: str) -> str:
         """The addresses, as a pattern with ``*``, of this account's or broker's queues whose names begin so."""
+
+    def health(self) -> Health:
+        """Whether the service answered the last calls; the default knows of no failure."""
+        return Health(ok=True)
 
     async def open(self) -> None:
         """Connect; called by ``async with``."""

@@ -30,6 +30,8 @@ class Limits:
     """The billed unit of payload: a larger message is billed as several."""
     beside_bytes: int = 0
     """What the service counts for a message besides its body, attributes and envelope."""
+    max_delay: float | None = None
+    """Longest delay of one message, in seconds."""
 
 
 UNLIMITED = Limits()
@@ -37,7 +39,7 @@ UNLIMITED = Limits()
 KINESIS = Limits(message_bytes=MIB, batch_entries=500, batch_bytes=5 * MIB, unit_bytes=25 * KIB)
 """What every stream takes; since 2025 a stream can be told to take records, and calls, of up to 10 MiB."""
 
-SQS = Limits(message_bytes=MIB, batch_entries=10, batch_bytes=MIB, attributes=10, unit_bytes=64 * KIB)
+SQS = Limits(message_bytes=MIB, batch_entries=10, batch_bytes=MIB, attributes=10, unit_bytes=64 * KIB, max_delay=900.0)
 SNS = Limits(message_bytes=256 * KIB, batch_entries=10, batch_bytes=256 * KIB, attributes=10, unit_bytes=64 * KIB)
 EVENTBRIDGE = Limits(message_bytes=MIB - KIB, batch_entries=10, batch_bytes=MIB, unit_bytes=64 * KIB, beside_bytes=14)
 """An entry may have 1 MiB since January 2026; a KiB is left for the event around it, or no queue could take that."""

@@ -20,8 +20,6 @@ _log = get_logger("eip.consumer")
 
 ATTEMPTS_HEADER: Final = "attempts"
 """Counts the attempts at a message that failed in a pack and was sent again on its own."""
-_LONGEST_DELAY: Final = 900.0
-"""Seconds that a message sent again may be delayed: 15 minutes, the longest that SQS knows."""
 
 
 class _Failure(NamedTuple):
@@ -184,7 +182,9 @@ class Packs:
             self._stats.retried += 1
             message = failure.message
             retried = message.replace(headers={**message.headers, ATTEMPTS_HEADER: str(alone.receive_count)})
-            await self._channel.send(retried, delay=min(verdict.delay, _LONGEST_DELAY))
+            longest = self._channel.limits.max_delay
+            delay = verdict.delay if longest is None else min(verdict.delay, longest)
+            await self._channel.send(retried, delay=delay)
 
     # One message.
 

@@ -329,6 +329,11 @@ class StoreReceiver(Receiver):
             self._report("receive", taken)
         return taken
 
+    def extend_blocking(self, deliveries: Sequence[Delivery], seconds: float) -> Sequence[Unsettled]:
+        """Nothing to do: the store ends leases by ``lease_until``, which the caller sets."""
+        del deliveries, seconds
+        return ()
+
     async def _ack(self, deliveries: Sequence[Delivery]) -> Sequence[Unsettled]:
         if self._meter is not None:
             self._report("ack", deliveries)

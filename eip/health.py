@@ -1,0 +1,69 @@
+"""Health of what runs: a small value to ask a consumer or a transport for, and what keeps it.
+
+`eip.Consumer.health` and `eip.channels.Transport.health` return it; a readiness probe answers with its ``ok``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from eip import clock
+
+__all__ = ["Health", "HealthTracker"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Whether the service answers; times in seconds since the epoch (UTC)."""
+
+    ok: bool
+    """Whether the last call to the service succeeded and work goes on."""
+    last_poll: float | None = None
+    """When the service last answered a receive, with or without messages; None: never."""
+    last_settle: float | None = None
+    """When a message was last acknowledged or given back; None: never."""
+    failing_since: float | None = None
+    """When the first of the calls failed that have failed since without a success; None: the last one succeeded."""
+    reason: str | None = None
+    """Why it is not ok: the last error, or the state."""
+
+
+class HealthTracker:
+    """Keeps a `Health`: report each outcome, ask `health` whenever."""
+
+    __slots__ = ("_failing_since", "_reason", "last_poll", "last_settle")
+
+    def __init__(self) -> None:
+        self.last_poll: float | None = None
+        self.last_settle: float | None = None
+        self._failing_since: float | None = None
+        self._reason: str | None = None
+
+    def polled(self) -> None:
+        """Report a receive that the service answered."""
+        self.last_poll = clock.now()
+        self._failing_since = self._reason = None
+
+    def settled(self) -> None:
+        """Report messages that were acknowledged or given back."""
+        self.last_settle = clock.now()
+
+    def succeeded(self) -> None:
+        """Report any other call that the service answered."""
+        self._failing_since = self._reason = None
+
+    def failed(self, error: BaseException | str) -> None:
+        """Report a call that failed, with its error."""
+        if self._failing_since is None:
+            self._failing_since = clock.now()
+        self._reason = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else error
+
+    def health(self) -> Health:
+        """The health as of now."""
+        return Health(
+            ok=self._failing_since is None,
+            last_poll=self.last_poll,
+            last_settle=self.last_settle,
+            failing_since=self._failing_since,
+            reason=self._reason,
+        )
