@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 from weakref import WeakValueDictionary
 
+from eip import health
 from eip.channels import Sender, Transport
 from eip.errors import AddressRefused, ConfigurationError
 from eip.limits import ACTIVEMQ, KIB, Limits
@@ -199,9 +200,14 @@ class ActiveMQTransport(Transport):
         del channel, declared, delete
         return ()
 
-    def health(self) -> list[Health]:
+    def health(self) -> health.Health:
+        """Whether each connection is up; `connections` has the details."""
+        down = [each.name for each in self.connections() if not each.connected]
+        return health.Health(ok=not down, reason=f"not connected: {', '.join(down)}" if down else None)
+
+    def connections(self) -> list[Health]:
         """How each connection is doing: when the broker last made progress, and whether it owes answers."""
-        return sorted((link.health() for link in self.links), key=lambda health: health.name)
+        return sorted((link.health() for link in self.links), key=lambda each: each.name)
 
     async def aclose(self) -> None:
         """Send what was accepted for sending, in at most 20 seconds, and disconnect, receivers included."""

@@ -33,7 +33,7 @@ async def test_a_wrong_password_is_refused_at_once_and_told_nowhere(activemq_bro
     with structlog.testing.capture_logs() as logs, pytest.raises(AccessDenied) as refused:
         await transport.open()
     told = "".join(traceback.format_exception(refused.value)) + repr(logs) + repr(transport) + repr(transport.dialer)
-    told += repr(transport.health())
+    told += repr(transport.connections())
     assert SECRET not in told
     assert "s3cret" not in told
 

@@ -34,7 +34,7 @@ async def one(receiver):
 
 async def disconnected(transport) -> None:
     async with asyncio.timeout(60):
-        while any(each.connected for each in transport.health()):
+        while any(each.connected for each in transport.connections()):
             await asyncio.sleep(0.02)
 
 
@@ -115,14 +115,14 @@ async def test_failover_goes_to_the_broker_that_answers(activemq_broker, start_a
             await queue.send(Message("one"))
             async with asyncio.timeout(60):
                 assert await seen.get() == "one"
-            assert {each.server for each in transport.health()} == {f"stomp://127.0.0.1:{active.port}"}
+            assert {each.server for each in transport.connections()} == {f"stomp://127.0.0.1:{active.port}"}
             active.kill()
             try:
                 async with asyncio.timeout(60):
                     await queue.send(Message("two"))
                     assert await seen.get() == "two"
-                assert {each.server for each in transport.health()} == {f"stomp://127.0.0.1:{standby.port}"}
-                assert all(each.epoch == 2 for each in transport.health())
+                assert {each.server for each in transport.connections()} == {f"stomp://127.0.0.1:{standby.port}"}
+                assert all(each.epoch == 2 for each in transport.connections())
                 await consumer.stop()
             finally:
                 active.start()
@@ -256,7 +256,7 @@ async def test_a_quiet_connection_is_kept_alive_by_our_heartbeats(activemq_broke
     """The broker would end it after one and a half intervals of silence."""
     async with ActiveMQTransport(activemq_broker.url, heartbeat=0.8) as transport:
         await asyncio.sleep(2.5)
-        (health,) = transport.health()
+        (health,) = transport.connections()
         assert (health.connected, health.epoch) == (True, 1)
 
 
@@ -271,7 +271,7 @@ async def test_heartbeats_are_no_progress(activemq, activemq_broker):
             proxy.swallow = b"MESSAGE"
             await activemq.queue(queue.name).send(Message("swallowed"))
             async with asyncio.timeout(60):
-                while all(each.epoch == 1 for each in transport.health()):
+                while all(each.epoch == 1 for each in transport.connections()):
                     await asyncio.sleep(0.05)
             proxy.swallow = None
             delivery = await one(receiver)
@@ -341,7 +341,7 @@ async def test_unknown_messages_and_receipts_are_ignored(activemq, activemq_brok
                     link.current.data_received(frame)
             await queue.send(Message(1))
             await (await one(receiver)).ack()
-            assert all(each.epoch == 1 for each in transport.health())
+            assert all(each.epoch == 1 for each in transport.connections())
 
 
 async def test_closing_while_no_broker_is_there_ends(activemq_broker):
