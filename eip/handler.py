@@ -23,7 +23,7 @@ from eip.codec import validate_json, validate_value
 from eip.errors import ConfigurationError
 from eip.message import Message
 
-__all__ = ["AnyHandler", "Handler", "Middleware", "Result", "handler_of", "messages_of"]
+__all__ = ["AnyHandler", "Handler", "Middleware", "Result", "body_type", "handler_of", "messages_of"]
 
 Result: TypeAlias = Message[Any] | Iterable[Message[Any]] | None
 """What a handler returns: messages to send, or None."""
@@ -51,6 +51,14 @@ def handler_of(function: AnyHandler) -> Handler:
         (body,) = get_args(wanted)
         return function if body is Any else _with_validated_message(function, _adapter(function, body))
     return _with_validated_body(function, _adapter(function, wanted))
+
+
+def body_type(function: AnyHandler) -> Any:
+    """The type that a handler's annotation asks the body to be; `Any` where it asks for nothing."""
+    wanted = _annotation(function)
+    if get_origin(wanted) is Message:
+        return get_args(wanted)[0]
+    return Any if wanted is Message else wanted
 
 
 def _with_validated_message(function: AnyHandler, adapter: TypeAdapter[Any]) -> Handler:
