@@ -7,10 +7,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PEERS  := $(VENV)/.peers
+DOCS   := $(VENV)/.docs
 PORT   ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help rfq rfq-aws rfq-activemq job-events test soak lint types bench build services clean
+.PHONY: help rfq rfq-aws rfq-activemq job-events test soak lint types bench docs build services clean
 
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +56,10 @@ bench: $(PEERS)  ## a short tour of the benchmarks
 	$(BIN)/python -m benchmarks.latency --quick
 	$(BIN)/python -m benchmarks.activemq --quick
 
+docs: $(DOCS)  ## build the documentation site into build/site, strictly
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
 build: $(READY)  ## build the wheel and the source distribution into dist/
 	$(BIN)/python -m build
 
@@ -73,6 +78,10 @@ $(READY): pyproject.toml constraints.txt
 $(PEERS): $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group bench
 	@touch $(PEERS)
+
+$(DOCS): $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group docs
+	@touch $(DOCS)
 
 clean:  ## remove what was built and set up
 	rm -rf $(VENV) .services build dist *.egg-info artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis

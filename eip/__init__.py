@@ -21,6 +21,8 @@ from eip.message import SequenceInfo as SequenceInfo
 from eip.retry import Backoff as Backoff
 from eip.service import run as run
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Backoff",
     "Bus",
@@ -37,6 +39,7 @@ __all__ = [
     "Stream",
     "Topic",
     "Transport",
+    "__version__",
     "current_delivery",
     "run",
 ]

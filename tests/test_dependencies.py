@@ -1,0 +1,52 @@
+"""What the library imports is what it declares, and the other way round."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+IMPORTED_AS = {"opentelemetry-api": "opentelemetry"}
+COMES_WITH = {
+    "aioboto3": {"aiobotocore", "aiohttp", "boto3", "botocore", "multidict", "yarl"},
+    "typer": {"click"},
+    "pydantic": {"pydantic_core"},
+}
+FOR_THE_EXAMPLES = {"starlette", "uvicorn"}
+"""The extra `http`: what the reference applications and the tutorial serve with."""
+
+
+def declared(requirements: list[str]) -> set[str]:
+    """The names that the requirements are imported by."""
+    names = {re.split(r"[<>=!~\[; ]", each)[0] for each in requirements}
+    return {IMPORTED_AS.get(name, name.replace("-", "_")) for name in names}
+
+
+def imported() -> set[str]:
+    """The top-level names that any module of the library imports, at its top or inside a function."""
+    found: set[str] = set()
+    for folder in ("eip", "patterns", "transports"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    found.update(each.name.partition(".")[0] for each in node.names)
+                elif isinstance(node, ast.ImportFrom) and node.module is not None and not node.level:
+                    found.add(node.module.partition(".")[0])
+    return found - set(sys.stdlib_module_names) - {"eip"}
+
+
+CORE = declared(PROJECT["dependencies"])
+EXTRAS = declared([each for group in PROJECT["optional-dependencies"].values() for each in group])
+
+
+def test_every_import_is_declared():
+    brought = set().union(*(names for owner, names in COMES_WITH.items() if owner in CORE | EXTRAS))
+    assert imported() <= CORE | EXTRAS | brought
+
+
+def test_every_declared_dependency_is_used():
+    assert imported() >= (CORE | EXTRAS) - FOR_THE_EXAMPLES
