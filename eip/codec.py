@@ -6,7 +6,10 @@ producer's plain message is consumed by it (DESIGN.md, section 5). The envelope 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import is_dataclass
 from decimal import Decimal
+from math import isfinite
 from typing import Any, Final, Protocol
 
 import orjson
@@ -15,7 +18,21 @@ from pydantic_core import from_json
 
 from eip.errors import DecodeError, InvalidMessage
 
-__all__ = ["Codec", "JsonCodec", "TextCodec", "dump_json", "load_json", "validate_json"]
+__all__ = [
+    "BYTES",
+    "JSON",
+    "TEXT",
+    "BytesCodec",
+    "Codec",
+    "JsonCodec",
+    "TextCodec",
+    "codec_of",
+    "dump_json",
+    "is_json",
+    "load_json",
+    "validate_json",
+    "validate_value",
+]
 
 _SMALL: Final = 16 * 1024
 
@@ -37,16 +54,18 @@ class Codec(Protocol):
 def dump_json(value: Any) -> bytes:
     """Compact JSON of plain values, pydantic models, dataclasses, dates, UUIDs, enums, sets and decimals.
 
-    Decimals become numbers with their digits kept; NaN and infinities become null, as in JavaScript. Raises
-    `InvalidMessage` for anything else.
+    Numbers keep their digits, of whatever size. Raises `InvalidMessage` for anything else, naming the place of a number
+    that JSON has no form for (NaN, Infinity).
     """
     try:
         raw = orjson.dumps(value, default=_to_jsonable)
     except TypeError as error:
         try:  # once more for integers beyond 64 bits, which orjson refuses
             raw = orjson.dumps(_with_big_integers(value), default=_to_jsonable)
-        except (TypeError, RecursionError):
+        except (TypeError, ValueError, RecursionError):
             raise InvalidMessage(f"body cannot be written as JSON: {error}") from error
+    if b"null" in raw:  # which is what orjson makes of NaN
+        _check_finite(value, "body")
     # orjson 3.13 leaves 4 KB of unused room behind what it wrote (measured), and a queue would keep it: copy.
     return b"%b" % raw if len(raw) < _SMALL else raw
 
@@ -56,15 +75,35 @@ def _to_jsonable(value: object) -> object:
         return orjson.Fragment(value.__pydantic_serializer__.to_json(value))
     if isinstance(value, Decimal) and value.is_finite():
         return orjson.Fragment(str(value))
+    if isinstance(value, float):
+        return float(value)
     if isinstance(value, (set, frozenset)):
         return list(value)
-    raise TypeError(f"Type is not JSON serializable: {type(value).__name__}")
+    raise TypeError(f"{value} is not JSON" if isinstance(value, Decimal) else f"{type(value).__name__} is not JSON")
+
+
+def _check_finite(value: Any, place: str) -> None:
+    """Raise `InvalidMessage` for a float that JSON has no form for."""
+    if isinstance(value, float):
+        if not isfinite(value):
+            raise InvalidMessage(f"{place} is {value}, which JSON has no form for")
+    elif isinstance(value, BaseModel):
+        _check_finite(value.model_dump(), place)
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            _check_finite(each, f"{place}.{key}")
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for index, each in enumerate(value):
+            _check_finite(each, f"{place}[{index}]")
+    elif is_dataclass(value):
+        for name, each in vars(value).items():
+            _check_finite(each, f"{place}.{name}")
 
 
 def _with_big_integers(value: Any) -> Any:
     match value:
         case int() if not -(2**63) <= value < 2**64:
-            return orjson.Fragment(str(value))
+            return orjson.Fragment(int.__repr__(value))
         case dict():
             return {key: _with_big_integers(each) for key, each in value.items()}
         case list() | tuple():
@@ -79,7 +118,7 @@ def load_json(raw: bytes | str) -> Any:
     """
     try:
         return from_json(raw, allow_inf_nan=False)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DecodeError(f"body is not JSON: {error}") from error
 
 
@@ -107,25 +146,44 @@ def _explain(error: ValidationError) -> str:
 
 
 class JsonCodec:
-    """The default: bodies are JSON in UTF-8."""
+    """The default: bodies are JSON in UTF-8.
 
-    content_type = "application/json"
+    Args:
+        content_type: default ``application/json``; or a type of that syntax, e.g. ``application/vnd.acme.order+json``.
+    """
+
+    content_type: str = "application/json"
+
+    def __init__(self, content_type: str | None = None) -> None:
+        if content_type is not None:
+            self.content_type = content_type
 
     encode = staticmethod(dump_json)
     decode = staticmethod(load_json)
 
 
 class TextCodec:
-    """Bodies are plain text in UTF-8, for channels whose other side does not speak JSON."""
+    """Bodies are plain text in UTF-8, for channels whose other side does not speak JSON.
 
-    content_type = "text/plain"
+    Args:
+        content_type: default ``text/plain``; or another type of text.
+    """
+
+    content_type: str = "text/plain"
+
+    def __init__(self, content_type: str | None = None) -> None:
+        if content_type is not None:
+            self.content_type = content_type
 
     @staticmethod
     def encode(body: Any) -> bytes:
         """The text's bytes; raises `InvalidMessage` for anything but a string."""
         if not isinstance(body, str):
             raise InvalidMessage(f"a text body must be a string, not {type(body).__name__}")
-        return body.encode()
+        try:
+            return body.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidMessage(f"body is not Unicode text: {error.reason} at {error.start}") from None
 
     @staticmethod
     def decode(raw: bytes) -> str:
@@ -136,4 +194,59 @@ class TextCodec:
             raise DecodeError(f"body is not UTF-8: {error.reason} at byte {error.start}") from error
 
 
-JSON: Codec = JsonCodec()
+class BytesCodec:
+    """Bodies are bytes that nothing interprets.
+
+    Args:
+        content_type: default ``application/octet-stream``; or what the bytes are, e.g. ``image/png``.
+    """
+
+    content_type: str = "application/octet-stream"
+
+    def __init__(self, content_type: str | None = None) -> None:
+        if content_type is not None:
+            self.content_type = content_type
+
+    @staticmethod
+    def encode(body: Any) -> bytes:
+        """The bytes; raises `InvalidMessage` for anything else."""
+        if not isinstance(body, (bytes, bytearray, memoryview)):
+            raise InvalidMessage(f"a body of this content type must be bytes, not {type(body).__name__}")
+        return bytes(body)
+
+    @staticmethod
+    def decode(raw: bytes) -> bytes:
+        """The bytes."""
+        return raw
+
+
+JSON: Final[Codec] = JsonCodec()
+TEXT: Final[Codec] = TextCodec()
+BYTES: Final[Codec] = BytesCodec()
+_CODECS: Final[Mapping[str, Codec]] = {each.content_type: each for each in (JSON, TEXT, BYTES)}
+
+
+def codec_of(content_type: str, channel: Codec = JSON) -> Codec:
+    """The codec of a content type.
+
+    Args:
+        content_type: what an envelope says of the body.
+        channel: the codec of the channel that brought it; taken where it is of that type.
+
+    Returns:
+        For ``text/...`` a `TextCodec`, for ``...+json`` a `JsonCodec`, for any type not known a `BytesCodec`: the body
+        is what came, and is passed on with its type.
+    """
+    if content_type == channel.content_type:
+        return channel
+    if (known := _CODECS.get(content_type)) is not None:
+        return known
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind in ("application/json", "text/json") or kind.endswith("+json"):
+        return JsonCodec(content_type)
+    return TextCodec(content_type) if kind.startswith("text/") else BytesCodec(content_type)
+
+
+def is_json(codec: Codec) -> bool:
+    """Whether the codec's bodies are JSON on the wire."""
+    return codec is JSON or isinstance(codec_of(codec.content_type), JsonCodec)

@@ -1,4 +1,4 @@
-"""The envelope's wire form: one compact JSON object beside the user's body (DESIGN.md, section 5).
+"""The envelope's wire form: one compact JSON object beside the user's body (docs/wire-format.md).
 
 Drivers put it where their service has room (one message attribute named ``eip`` on SQS and SNS, a reserved key in an
 EventBridge detail, a header on STOMP) and leave out what the service carries natively.
@@ -7,22 +7,33 @@ EventBridge detail, a header on STOMP) and leave out what the service carries na
 from __future__ import annotations
 
 import binascii
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import orjson
 
-from eip.codec import JSON, TextCodec, load_json
-from eip.errors import DecodeError
+from eip.attributes import dump_attributes, from_wire, load_attributes, to_wire
+from eip.codec import JSON, Codec, codec_of, dump_json, is_json, load_json
+from eip.errors import DecodeError, InvalidMessage
 from eip.message import Message, SequenceInfo
 
 __all__ = [
     "ENVELOPE_KEY",
+    "VERSION",
+    "BodyForm",
+    "body_from_bytes",
+    "body_from_json",
+    "body_from_text",
+    "body_to_bytes",
+    "body_to_json",
+    "body_to_text",
     "dump_attributes",
     "dump_envelope",
+    "dump_fields",
     "dump_message",
+    "encoded_for",
     "envelope_fields",
     "from_wire",
     "load_attributes",
@@ -31,10 +42,13 @@ __all__ = [
     "to_wire",
 ]
 
-ENVELOPE_KEY = "eip"
+ENVELOPE_KEY: Final = "eip"
 """The name of the attribute, header or reserved key that carries the envelope."""
 
-_TEXT = {
+VERSION: Final = 1
+"""Of what this library writes, under the key ``v``. Every version is read: a later one only adds keys."""
+
+_TEXT: Final = {
     "id": "id",
     "type": "type",
     "source": "source",
@@ -44,14 +58,25 @@ _TEXT = {
     "dedup": "deduplication_id",
     "trace": "traceparent",
 }
-_TIMES = {"at": "created_at", "exp": "expires_at"}
+_TIMES: Final = {"at": "created_at", "exp": "expires_at"}
+_MAX_COUNT: Final = 10**3900
+"""A position or size is below that; what is read can be written."""
+_OTHERS: Final = frozenset(("attrs", "types", "ct", "enc", "in", "b", "body"))
+"""Keys that the place which holds an envelope adds: how the attributes and the body are written there."""
+
+
+# The fields.
 
 
 def envelope_fields(message: Message[Any]) -> dict[str, Any]:
-    """The envelope's set fields, attributes aside, under their short wire keys."""
-    fields = {
-        key: value for key, name in (*_TEXT.items(), *_TIMES.items()) if (value := getattr(message, name)) is not None
-    }
+    """The envelope's set fields, attributes aside, under their short wire keys; unknown ones as they came."""
+    fields: dict[str, Any] = {"v": VERSION, **message.extensions}
+    for key, name in _TEXT.items():
+        if (value := getattr(message, name)) is not None:
+            fields[key] = value
+    fields["at"] = message.created_at
+    if message.expires_at is not None:
+        fields["exp"] = message.expires_at
     if message.sequence is not None:
         fields["seq"] = list(message.sequence)
     if message.headers:
@@ -59,22 +84,43 @@ def envelope_fields(message: Message[Any]) -> dict[str, Any]:
     return fields
 
 
+def dump_fields(fields: Mapping[str, Any]) -> bytes:
+    """The fields as compact JSON in UTF-8; raises `InvalidMessage` naming a field that is not Unicode text."""
+    try:
+        return orjson.dumps(fields)
+    except TypeError:
+        pass
+    try:
+        return dump_json(fields)  # integers beyond 64 bits
+    except InvalidMessage as error:
+        wrong = next((key for key in fields if not _writable(fields[key])), "")
+        raise InvalidMessage(f"field {wrong!r} of the envelope cannot be written: {error}") from error
+
+
+def _writable(value: Any) -> bool:
+    try:
+        dump_json(value)
+    except InvalidMessage:
+        return False
+    return True
+
+
 def dump_envelope(message: Message[Any]) -> bytes:
     """The envelope as compact JSON in UTF-8."""
-    return orjson.dumps(envelope_fields(message))
+    return dump_fields(envelope_fields(message))
 
 
 def parse_envelope(raw: bytes | str | Mapping[str, Any]) -> dict[str, Any]:
     """The constructor keywords of `Message` that an envelope holds; raises `DecodeError` for a malformed one.
 
-    Unknown keys are ignored, so that newer senders can be read.
+    Keys that this version does not know are kept under ``extensions``, and are passed on.
     """
     fields = raw if isinstance(raw, Mapping) else load_json(raw)
     if not isinstance(fields, Mapping):
         raise DecodeError("envelope is not a JSON object")
     parsed: dict[str, Any] = {}
     for key, value in fields.items():
-        if value is None:
+        if value is None or key in _OTHERS:
             continue
         if key in _TEXT:
             parsed[_TEXT[key]] = _checked(key, value, str)
@@ -85,6 +131,8 @@ def parse_envelope(raw: bytes | str | Mapping[str, Any]) -> dict[str, Any]:
         elif key == "headers":
             headers = _checked(key, value, Mapping)
             parsed["headers"] = {name: _checked(f"headers.{name}", text, str) for name, text in headers.items()}
+        elif key != "v" or _version(value) != VERSION:
+            parsed.setdefault("extensions", {})[key] = value
     return parsed
 
 
@@ -94,28 +142,170 @@ def _checked(key: str, value: Any, kind: type | tuple[type, ...]) -> Any:
     return value
 
 
+def _version(value: Any) -> int:
+    version: int = _checked("v", value, int)
+    if version < 1:
+        raise DecodeError(f"envelope field 'v' must be 1 or more, not {version}")
+    return version
+
+
 def _time(key: str, value: Any) -> float:
     try:
-        return float(_checked(key, value, (int, float)))
-    except OverflowError as error:
-        raise DecodeError(f"envelope field {key!r} is no time") from error
+        time = float(_checked(key, value, (int, float)))
+    except OverflowError:
+        time = float("inf")
+    if time in (float("inf"), float("-inf")):
+        raise DecodeError(f"envelope field {key!r} is not a time")
+    return time
 
 
 def _sequence(value: Any) -> SequenceInfo:
     match value:
-        case [str(whole), int(position), (int() | None) as size] if position >= 0:
+        case [str(whole), position, size] if _is_count(position) and (size is None or _is_count(size)):
             return SequenceInfo(whole, position, size)
     raise DecodeError("envelope field 'seq' is not [id, position, size]")
 
 
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_COUNT
+
+
+# The body.
+
+
+_NOT_TEXT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+"""What XML 1.0 has no place for, and neither SQS nor SNS (SQS API reference, SendMessage)."""
+_EMPTY: Final = " "
+"""Stands for an empty body where a service takes none."""
+
+
+def encoded_for(message: Message[Any], codec: Codec) -> Message[Any]:
+    """The message as a channel of that codec sends it.
+
+    A body that was made here, with no codec of its own, is encoded by the channel's. What was received is passed on as
+    the bytes that came.
+    """
+    if codec is JSON or message.codec is not JSON or message.raw is not None:
+        return message
+    return message.with_codec(codec)
+
+
+class BodyForm(NamedTuple):
+    """A received body: its bytes, and what decodes them."""
+
+    raw: bytes
+    codec: Codec
+
+
+def body_to_text(message: Message[Any]) -> tuple[str, dict[str, str]]:
+    """The body for a channel that carries text only, and the envelope's fields that say how to read it.
+
+    The fields are ``ct``, the content type where it is not JSON, and ``enc``, where the bytes are not text:
+    ``"base64"``, or ``"empty"`` for a body of no bytes, which travels as a space.
+    """
+    raw, fields = body_to_bytes(message)
+    if not raw:
+        return _EMPTY, {**fields, "enc": "empty"}
+    text = _as_text(raw)
+    if text is None:
+        return b64encode(raw).decode(), {**fields, "enc": "base64"}
+    return text, fields
+
+
+def _as_text(raw: bytes) -> str | None:
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return None
+    return None if _NOT_TEXT.search(text) else text
+
+
+def body_from_text(text: str, fields: Mapping[str, Any], *, channel: Codec = JSON) -> BodyForm:
+    """The body of `body_to_text`; raises `DecodeError`.
+
+    Args:
+        text: what the channel carried.
+        fields: the envelope's; {} for a message of a foreign producer, whose body is the text's UTF-8.
+        channel: the channel's codec, taken where the message came without an envelope.
+    """
+    encoding = fields.get("enc")
+    if encoding == "empty":
+        raw = b""
+    elif encoding == "base64":
+        raw = _unbased(text)
+    else:
+        raw = text.encode()
+    return body_from_bytes(raw, fields, channel=channel)
+
+
+def _unbased(text: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise DecodeError(f"body is not base64: {error}") from error
+
+
+def body_to_bytes(message: Message[Any]) -> tuple[bytes, dict[str, str]]:
+    """The body for a channel that carries bytes, and the field ``ct`` where its content type is not JSON."""
+    kind = message.codec.content_type
+    return message.encode(), {} if kind == JSON.content_type else {"ct": kind}
+
+
+def body_from_bytes(raw: bytes, fields: Mapping[str, Any], *, channel: Codec = JSON) -> BodyForm:
+    """The body of `body_to_bytes`; see `body_from_text`."""
+    if not fields:
+        return BodyForm(raw, channel)
+    return BodyForm(raw, codec_of(_checked("ct", fields.get("ct", JSON.content_type), str), channel))
+
+
+def body_to_json(message: Message[Any]) -> tuple[bytes, dict[str, str]]:
+    """The body as a piece of a JSON text, and the fields that say how to read it.
+
+    JSON is the piece itself, text of another content type is a string. ``enc`` names what else a string holds:
+    ``"text"`` a body that should be JSON and is not, ``"base64"`` bytes that are not text.
+    """
+    raw, fields = body_to_bytes(message)
+    json = is_json(message.codec)
+    if json and ((message.raw is None and raw.count(b"[") + raw.count(b"{") < _DEEP) or is_json_piece(raw)):
+        return raw, fields
+    text = _as_text(raw)
+    if text is None:
+        return dump_json(b64encode(raw).decode()), {**fields, "enc": "base64"}
+    return dump_json(text), {**fields, "enc": "text"} if json else fields
+
+
+_DEEP: Final = 150
+"""So many levels of JSON are read even inside of something else; the parser's limit is about 200."""
+
+
+def is_json_piece(raw: bytes) -> bool:
+    """Whether the bytes are JSON that is still read a few levels inside of other JSON."""
+    try:
+        load_json(b"[[[[[%b]]]]]" % raw)
+    except DecodeError:
+        return False
+    return True
+
+
+def body_from_json(piece: bytes, fields: Mapping[str, Any], *, channel: Codec = JSON) -> BodyForm:
+    """The body of `body_to_json`; raises `DecodeError`."""
+    form, encoding = body_from_bytes(piece, fields, channel=channel), fields.get("enc")
+    if encoding is None and is_json(form.codec):
+        return form
+    text = _checked("body", load_json(piece), str)
+    return form._replace(raw=_unbased(text) if encoding == "base64" else text.encode())
+
+
+# The whole message.
+
+
 def dump_message(message: Message[Any]) -> bytes:
     """The whole message, as stores hold it: a line of JSON with envelope and attributes, then the body's own bytes."""
-    fields = envelope_fields(message)
+    raw, form = body_to_bytes(message)
+    fields = {**envelope_fields(message), **form}
     if message.attributes:
         fields["attrs"] = dump_attributes(message.attributes)
-    if message.codec.content_type != JSON.content_type:
-        fields["ct"] = message.codec.content_type
-    return orjson.dumps(fields) + b"\n" + message.encode()
+    return dump_fields(fields) + b"\n" + raw
 
 
 def load_message(raw: bytes) -> Message[Any]:
@@ -126,51 +316,5 @@ def load_message(raw: bytes) -> Message[Any]:
         raise DecodeError("not a whole message: it has no body")
     envelope = parse_envelope(fields)
     envelope["attributes"] = load_attributes(fields.get("attrs", {}))
-    content_type = fields.get("ct", JSON.content_type)
-    if content_type == TextCodec.content_type:
-        return Message.received(body, codec=TextCodec(), **envelope)
-    if content_type != JSON.content_type:
-        raise DecodeError(f"body of content type {content_type!r} cannot be read")
-    return Message.received(body, **envelope)
-
-
-def dump_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes as JSON can hold them, types kept."""
-    return {name: to_wire(value) for name, value in attributes.items()}
-
-
-def load_attributes(found: Any) -> dict[str, Any]:
-    """The attributes of `dump_attributes`; raises `DecodeError` for anything else."""
-    return {name: from_wire(value) for name, value in _checked("attrs", found, Mapping).items()}
-
-
-def to_wire(value: Any) -> Any:
-    """An attribute's value: plain JSON where that keeps the type, otherwise an object that names it."""
-    match value:
-        case bytes():
-            return {"bytes": b64encode(value).decode()}
-        case Decimal():
-            return {"decimal": str(value)}
-        case list() | tuple():
-            return [to_wire(each) for each in value]
-    return value
-
-
-def from_wire(value: Any) -> Any:
-    """The value of `to_wire`; raises `DecodeError`."""
-    match value:
-        case {"bytes": str(text)}:
-            try:
-                return b64decode(text, validate=True)
-            except binascii.Error as error:
-                raise DecodeError(f"attribute is not base64: {error}") from error
-        case {"decimal": str(text)}:
-            try:
-                return Decimal(text)
-            except InvalidOperation as error:
-                raise DecodeError("attribute is no decimal number") from error
-        case dict() | None:
-            raise DecodeError("attribute of an unknown type")
-        case list():
-            return [from_wire(each) for each in value]
-    return value
+    form = body_from_bytes(body, fields)
+    return Message.received(form.raw, codec=form.codec, **envelope)

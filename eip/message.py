@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Callable, Mapping
+from math import inf, isfinite
 from types import MappingProxyType
 from typing import Any, Final, Generic, NamedTuple, cast
 
@@ -11,16 +11,15 @@ from typing_extensions import TypeVar
 
 from eip import clock
 from eip._ids import new_id
+from eip.attributes import AttributeValue, check_attributes
 from eip.clock import Duration, seconds
-from eip.codec import JSON, Codec
+from eip.codec import BYTES, JSON, Codec
+from eip.errors import InvalidMessage
 
 __all__ = ["AttributeValue", "Message", "SequenceInfo"]
 
 T = TypeVar("T", default=Any)
 U = TypeVar("U")
-
-AttributeValue = str | int | float | Decimal | bool | bytes | Sequence[str | int | float | Decimal]
-"""What a filterable attribute can hold; how each is written is the driver's business."""
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _new = object.__new__
@@ -34,6 +33,7 @@ class _Undecoded:
 
 
 _UNDECODED: Final = _Undecoded()
+_IMMUTABLE: Final = (str, int, float, bytes, type(None))
 
 
 class SequenceInfo(NamedTuple):
@@ -61,6 +61,7 @@ class _Fields:
         "created_at",
         "deduplication_id",
         "expires_at",
+        "extensions",
         "group_id",
         "headers",
         "id",
@@ -87,12 +88,105 @@ class _Fields:
     traceparent: str | None
     attributes: Mapping[str, AttributeValue]
     headers: Mapping[str, str]
+    extensions: Mapping[str, Any]
 
 
 _set_body = _Fields.__dict__["_body"].__set__
 _set_raw = _Fields.__dict__["_raw"].__set__
-_set_codec = _Fields.__dict__["_codec"].__set__
 _ENVELOPE = tuple(name for name in _Fields.__slots__ if not name.startswith("_"))
+
+
+# What each field can hold. One comparison where that is the common case: each message pays for it, at each hop.
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {type(value).__name__}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidMessage(f"{name} is not Unicode text: {error.reason} at {error.start}") from None
+    return value
+
+
+def _time(name: str, value: Any) -> float:
+    if not isinstance(value, (float, int)) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, seconds since the epoch, not {type(value).__name__}")
+    try:
+        if isfinite(value):
+            return value
+    except OverflowError:  # an integer beyond the range of a float
+        value = inf
+    raise InvalidMessage(f"{name} must be a finite number of seconds since the epoch, got {value}")
+
+
+def _sequence(name: str, value: Any) -> SequenceInfo:
+    if not isinstance(value, SequenceInfo):
+        raise TypeError(f"{name} must be a SequenceInfo, not {type(value).__name__}")
+    _text(f"{name}.id", value.id)
+    parts: Mapping[str, Any] = {"position": value.position, "size": 0 if value.size is None else value.size}
+    for part, number in parts.items():
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise TypeError(f"{name}.{part} must be an integer, not {type(number).__name__}")
+        if number < 0 or number.bit_length() > _MAX_POSITION_BITS:
+            raise InvalidMessage(f"{name}.{part} must be 0 or more, with at most 3,900 digits")
+    return value
+
+
+_MAX_POSITION_BITS: Final = 13_000
+
+
+def _attributes(_: str, value: Mapping[str, AttributeValue]) -> Mapping[str, AttributeValue]:
+    if not value:
+        return _mapping("attributes", value)
+    check_attributes(value)
+    return MappingProxyType(dict(value))
+
+
+def _headers(name: str, value: Mapping[str, str]) -> Mapping[str, str]:
+    copied = _mapping(name, value)
+    for header, text in copied.items():
+        if not (header.__class__ is text.__class__ is str and header.isascii() and text.isascii()):
+            _text(f"{name} name", header)
+            _text(f"{name}[{header!r}]", text)
+    return copied
+
+
+def _mapping(name: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
+    if value.__class__ is not dict and not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping, not {type(value).__name__}")
+    return MappingProxyType(dict(value)) if value else _NOTHING
+
+
+_CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
+    **dict.fromkeys(_ENVELOPE, _text),
+    "created_at": _time,
+    "expires_at": _time,
+    "sequence": _sequence,
+    "attributes": _attributes,
+    "headers": _headers,
+    "extensions": _mapping,
+}
+_NEVER_NONE: Final = frozenset(("id", "created_at", "attributes", "headers", "extensions"))
+
+
+def _checked(name: str, value: Any) -> Any:
+    """The value of a field; raises `TypeError` or `InvalidMessage` naming the field."""
+    if value is not None:
+        return _CHECKS[name](name, value)
+    if name in ("attributes", "headers", "extensions"):
+        return _NOTHING
+    if name in _NEVER_NONE:
+        raise TypeError(f"{name} must not be None")
+    return None
+
+
+def _codec_for(body: object, codec: Codec) -> Codec:
+    """Bytes travel as they are, whatever is made of them as JSON."""
+    if isinstance(body, bytes):
+        return BYTES if codec is JSON else codec
+    return JSON if codec is BYTES else codec
 
 
 class Message(_Fields, Generic[T]):
@@ -114,11 +208,17 @@ class Message(_Fields, Generic[T]):
         traceparent: W3C trace context.
         attributes: filterable attributes of the user.
         headers: text for middleware and drivers (attempts, history, replay name); travels along, cannot be filtered on.
+        extensions: fields of the envelope that this version does not know, as a later one wrote them; passed on.
+        codec: what encodes the body; default: JSON, and bytes as they are.
+
+    Raises:
+        TypeError: a field of the wrong type; the text names it.
+        InvalidMessage: a value that no channel carries: a number that is not finite, text with lone surrogates.
     """
 
     __slots__ = ()
 
-    def __new__(  # noqa: D102 - the class's docstring describes it
+    def __new__(  # noqa: D102 - spelled out, since every message pays; the class's docstring describes it
         cls,
         body: T,
         *,
@@ -135,24 +235,29 @@ class Message(_Fields, Generic[T]):
         traceparent: str | None = None,
         attributes: Mapping[str, AttributeValue] | None = None,
         headers: Mapping[str, str] | None = None,
+        extensions: Mapping[str, Any] | None = None,
+        codec: Codec | None = None,
     ) -> Message[T]:
         made = _new(_Fields)
         made._body = body  # noqa: SLF001 - a message in the making
         made._raw = None  # noqa: SLF001
-        made._codec = JSON  # noqa: SLF001
-        made.id = new_id() if id is None else id
-        made.type = type
-        made.source = source
-        made.correlation_id = correlation_id
-        made.return_address = return_address
-        made.group_id = group_id
-        made.deduplication_id = deduplication_id
-        made.sequence = sequence
-        made.created_at = clock.now() if created_at is None else created_at
-        made.expires_at = expires_at
-        made.traceparent = traceparent
-        made.attributes = MappingProxyType(dict(attributes)) if attributes else _NOTHING
-        made.headers = MappingProxyType(dict(headers)) if headers else _NOTHING
+        made._codec = codec or (BYTES if isinstance(body, bytes) else JSON)  # noqa: SLF001
+        made.id = new_id() if id is None else _text("id", id)
+        made.type = type if type is None else _text("type", type)
+        made.source = source if source is None else _text("source", source)
+        made.correlation_id = correlation_id if correlation_id is None else _text("correlation_id", correlation_id)
+        made.return_address = return_address if return_address is None else _text("return_address", return_address)
+        made.group_id = group_id if group_id is None else _text("group_id", group_id)
+        made.deduplication_id = (
+            deduplication_id if deduplication_id is None else _text("deduplication_id", deduplication_id)
+        )
+        made.sequence = sequence if sequence is None else _sequence("sequence", sequence)
+        made.created_at = clock.now() if created_at is None else _time("created_at", created_at)
+        made.expires_at = expires_at if expires_at is None else _time("expires_at", expires_at)
+        made.traceparent = traceparent if traceparent is None else _text("traceparent", traceparent)
+        made.attributes = _NOTHING if attributes is None else _attributes("attributes", attributes)
+        made.headers = _NOTHING if headers is None else _headers("headers", headers)
+        made.extensions = _NOTHING if extensions is None else _mapping("extensions", extensions)
         made.__class__ = cls
         return cast("Message[T]", made)
 
@@ -162,9 +267,8 @@ class Message(_Fields, Generic[T]):
 
         ``envelope`` are the constructor's keywords.
         """
-        made: Message[Any] = Message(_UNDECODED, **envelope)
+        made: Message[Any] = Message(_UNDECODED, codec=codec, **envelope)
         _set_raw(made, raw)
-        _set_codec(made, codec)
         return made
 
     @property
@@ -187,13 +291,25 @@ class Message(_Fields, Generic[T]):
         return self._codec
 
     def encode(self) -> bytes:
-        """The body's bytes on the wire; a received message that is passed on keeps its own to the letter.
+        """The body's bytes on the wire; a received message that is passed on unchanged keeps its own.
 
-        A mutable body (a dict, a list) that was looked at is encoded anew, so that what is sent is what it holds.
+        A body that was looked at and changed since (a dict, a list, a model) is encoded again, so that what is sent is
+        what it holds.
         """
-        if self._raw is not None and (self._body is _UNDECODED or isinstance(self._body, (str, int, float, bytes))):
-            return self._raw
-        return self._codec.encode(self._body)
+        raw, body = self._raw, self._body
+        if raw is None:
+            return self._codec.encode(body)
+        if body is _UNDECODED or isinstance(body, _IMMUTABLE) or self._unchanged(raw):
+            return raw
+        return self._codec.encode(body)
+
+    def _unchanged(self, raw: bytes) -> bool:
+        """Whether the body is still what was decoded; compared as it is written, since 1 == True == 1.0."""
+        try:
+            now = self._codec.encode(self._body)
+        except InvalidMessage:  # read, and yet cannot be written: 1e400 is an infinity
+            return bool(self._codec.decode(raw) == self._body)
+        return now == raw or now == self._codec.encode(self._codec.decode(raw))
 
     @property
     def raw(self) -> bytes | None:
@@ -222,7 +338,7 @@ class Message(_Fields, Generic[T]):
 
     def with_body(self, body: U) -> Message[U]:
         """The same message, same id, holding another body."""
-        return cast("Message[U]", self._with(_body=body, _raw=None))
+        return cast("Message[U]", self._with(_body=body, _raw=None, _codec=_codec_for(body, self._codec)))
 
     def with_encoded(self, raw: bytes) -> Message[Any]:
         """The same message, same id and codec, whose body is that of other bytes."""
@@ -237,11 +353,7 @@ class Message(_Fields, Generic[T]):
         wrong = envelope.keys() - set(_ENVELOPE)
         if wrong:
             raise TypeError(f"a message has no {', '.join(sorted(wrong))}; it has {', '.join(_ENVELOPE)}")
-        for name in ("attributes", "headers"):
-            if name in envelope:
-                given = envelope[name]
-                envelope[name] = MappingProxyType(dict(given)) if given else _NOTHING
-        return self._with(**envelope)
+        return self._with(**{name: _checked(name, value) for name, value in envelope.items()})
 
     def derive(self, body: U, *, expires_in: Duration | None = None, **envelope: Any) -> Message[U]:
         """A new message caused by this one: new id, with correlation, trace, group and expiry carried over.
@@ -289,6 +401,7 @@ class Message(_Fields, Generic[T]):
         made.traceparent = self.traceparent
         made.attributes = self.attributes
         made.headers = self.headers
+        made.extensions = self.extensions
         return made
 
     def __setattr__(self, name: str, value: object) -> None:

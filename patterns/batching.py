@@ -25,7 +25,7 @@ __all__ = ["BatchFailure", "Packer", "batched"]
 
 _BODY_FRAME: Final = 76
 """Bytes of a pack's body beside its entries."""
-_FRAME: Final = _BODY_FRAME + 112
+_FRAME: Final = _BODY_FRAME + 118
 """That, and the pack's own envelope: id, time and header, with the name and the type of the attribute it is in."""
 _MOST_UNPACKED: Final = Bounds().size - _FRAME
 """Bytes that go into one pack, however well they compress: consumers unpack no more."""

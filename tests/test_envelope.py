@@ -42,11 +42,16 @@ def test_every_field_comes_back(kind, source, correlation_id, group_id, expires_
 
 
 def test_unset_fields_take_no_room():
-    assert set(envelope_fields(Message(1))) == {"id", "at"}
+    assert set(envelope_fields(Message(1))) == {"v", "id", "at"}
 
 
-def test_unknown_keys_of_newer_senders_are_ignored():
-    assert parse_envelope('{"id":"m","v":9}') == {"id": "m"}
+def test_unknown_keys_of_newer_senders_are_kept_and_passed_on():
+    """Fault 50: a message of a later version, passed on by this one, has lost nothing."""
+    fields = {"v": 9, "id": "m", "at": 1.0, "novel": {"deep": [1, None, 2**80]}}
+    message = Message(1, **parse_envelope(fields))
+    for passed in (message, message.replace(group_id="g"), message.with_body(2), message.sealed()):
+        assert envelope_fields(passed).items() >= fields.items()
+    assert "novel" not in envelope_fields(message.reply(2))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from decimal import Decimal
 from json import JSONDecodeError
 from typing import Any, Final, Literal, TypeAlias
 
+from eip.attributes import plain_of
 from eip.errors import DecodeError, InvalidPattern
 from eip.matching._grammar import compile_pattern, pattern_text
 from eip.matching._match import Matcher
@@ -79,6 +80,7 @@ class FilterPolicy:
 
 def _attribute(value: Any) -> Any:
     """The leaves of an attribute; what gives none is an empty list."""
+    value = plain_of(value)
     if isinstance(value, Mapping):
         return _wire_attribute(str(value.get("Type", value.get("DataType", ""))), value)
     if isinstance(value, (bytes, bytearray, memoryview)):

@@ -31,7 +31,7 @@ def test_any_body_comes_back(body):
 
 def test_an_object_is_readable_by_anyone():
     data = json.loads(dump_record(Message({"page": "/", "user": 7}, id="i", created_at=1.0)))
-    assert data == {"eip": {"id": "i", "at": 1.0}, "page": "/", "user": 7}
+    assert data == {"eip": {"v": 1, "id": "i", "at": 1.0}, "page": "/", "user": 7}
     assert json.loads(dump_record(Message([1], id="i", created_at=1.0)))["body"] == [1]
 
 

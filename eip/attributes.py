@@ -1,0 +1,303 @@
+"""Values of message attributes: plain Python values, which keep a foreign producer's type, label and digits.
+
+SQS and SNS carry an attribute as a data type and a text or bytes. `from_native` reads that as a plain value, and
+`to_native` writes it. Where the plain value alone would be written in another way (``Number.int`` 007, ``1.10``,
+``String.UUID``, ``Binary.gif``), `from_native` returns a subclass of the plain type that holds the type and the text as
+they came: handlers and filters see 7, and whoever passes the value on writes 007.
+
+`to_wire` and `from_wire` do the same for places that hold JSON: envelopes, stores, packs, records.
+"""
+
+from __future__ import annotations
+
+import binascii
+import math
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from eip.codec import dump_json, load_json
+from eip.errors import DecodeError, InvalidMessage
+
+__all__ = [
+    "AttributeValue",
+    "Foreign",
+    "Native",
+    "check_attributes",
+    "dump_attributes",
+    "from_native",
+    "from_wire",
+    "load_attributes",
+    "plain_of",
+    "to_native",
+    "to_wire",
+]
+
+AttributeValue: TypeAlias = str | int | float | Decimal | bool | bytes | Sequence[str | int | float | Decimal | None]
+"""What an attribute can hold. Numbers are finite; text is Unicode without lone surrogates."""
+
+_MAX_DIGITS: Final = 4_000
+"""Digits of a number, or a few less: Python converts up to 4,300 to text and back, and the parser reads as many."""
+_MAX_NUMBER: Final = 1_000
+"""Characters of a foreign number; services take 38 digits. A longer one is read as the text that it is."""
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,40}")
+_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
+_PLAIN_EXPONENT: Final = 128
+"""Numbers up to 10**128 are written without an exponent, the range of SQS and SNS."""
+
+
+class Native(NamedTuple):
+    """A value as SQS and SNS carry it."""
+
+    data_type: str
+    """E.g. ``"String"``, ``"Number"``, ``"Binary"``, ``"String.Array"``, ``"Number.int"``."""
+    value: str | bytes
+    """StringValue, or BinaryValue where the type is one of Binary."""
+    note: str = ""
+    """What the data type does not tell: ``"bool"``, ``"float"`` or ``"decimal"``; travels in the envelope."""
+
+
+class Foreign:
+    """Mixed into a plain type: a value that is written as it came. Made by `from_native` only."""
+
+    native: Native
+
+
+class _Text(Foreign, str):  # noqa: SLOT000 - the others cannot have slots, and are few
+    pass
+
+
+class _Integer(Foreign, int):
+    pass
+
+
+class _Float(Foreign, float):
+    pass
+
+
+class _Decimal(Foreign, Decimal):
+    pass
+
+
+class _Bytes(Foreign, bytes):
+    pass
+
+
+class _List(Foreign, list[Any]):
+    pass
+
+
+_FOREIGN: Final[Mapping[type, type[Any]]] = {
+    str: _Text,
+    int: _Integer,
+    float: _Float,
+    Decimal: _Decimal,
+    bytes: _Bytes,
+    list: _List,
+}
+_PLAIN: Final[Mapping[type, type[Any]]] = {kept: plain for plain, kept in _FOREIGN.items()}
+
+
+def plain_of(value: Any) -> Any:
+    """The value as an instance of its plain type."""
+    return _PLAIN[type(value)](value) if isinstance(value, Foreign) else value
+
+
+def to_native(value: Any) -> Native:  # noqa: PLR0911 - one return for each type
+    """The value as SQS and SNS carry it; a value of a foreign producer as it came."""
+    match value:
+        case Foreign() if _still_holds(value):
+            return value.native
+        case str():
+            return Native("String", str.__str__(value))
+        case bool():
+            return Native("String", "true" if value else "false", "bool")
+        case int():
+            return Native("Number", int.__repr__(value))
+        case float():
+            return Native("Number", float.__repr__(value), "float" if value.is_integer() else "")
+        case Decimal():
+            plain = -_PLAIN_EXPONENT <= value.adjusted() <= _PLAIN_EXPONENT
+            return Native("Number", format(value, "f") if plain else str(value), "decimal")
+        case bytes():
+            return Native("Binary", bytes(value))
+    return Native("String.Array", dump_json(list(value)).decode())
+
+
+def _still_holds(value: Foreign) -> bool:
+    """A list may have been changed since it came."""
+    return not isinstance(value, _List) or _plain(value.native.data_type, value.native.value, "") == value
+
+
+def from_native(data_type: str, value: str | bytes, note: str = "") -> AttributeValue:
+    """The plain value of a data type and a text or bytes, written by `to_native` or by a foreign producer.
+
+    Never fails: a text that is not what its data type promises is a string that keeps its data type.
+    """
+    if data_type == "String" and not note and isinstance(value, str):
+        return value
+    plain = _plain(data_type, value, note)
+    if to_native(plain)[:2] == (data_type, value):
+        return plain
+    kept: AttributeValue = _FOREIGN[type(plain)](plain)
+    kept.native = Native(data_type, value)  # type: ignore[union-attr]  # one of the classes above
+    return kept
+
+
+def _plain(data_type: str, value: str | bytes, note: str) -> AttributeValue:
+    if isinstance(value, bytes):
+        return value
+    if data_type.startswith("Number"):
+        return _number(value, note)
+    if data_type.startswith("String.Array"):
+        return _array(value)
+    return value == "true" if note == "bool" and data_type == "String" and value in ("true", "false") else value
+
+
+def _number(text: str, note: str) -> int | float | Decimal | str:
+    """An int where the text is one, a float where that is exact, a Decimal otherwise."""
+    if len(text) > _MAX_NUMBER or not _NUMBER.fullmatch(text):
+        return text
+    if not note and _INTEGER.fullmatch(text):
+        return int(text)
+    exact, near = Decimal(text), float(text)
+    return near if note != "decimal" and math.isfinite(near) and Decimal(repr(near)) == exact else exact
+
+
+def _array(text: str) -> str | list[Any]:
+    try:
+        found = load_json(text)
+    except DecodeError:
+        return text
+    return found if isinstance(found, list) and not any(map(_wrong_element, found)) else text
+
+
+# JSON.
+
+
+def dump_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes as JSON holds them, types, labels and digits kept."""
+    return {name: to_wire(value) for name, value in attributes.items()}
+
+
+def load_attributes(found: Any) -> dict[str, Any]:
+    """The attributes of `dump_attributes`; raises `DecodeError` for anything else."""
+    if not isinstance(found, Mapping):
+        raise DecodeError(f"envelope field 'attrs' has the wrong type {type(found).__name__}")
+    return {name: from_wire(value) for name, value in found.items()}
+
+
+def to_wire(value: Any) -> Any:
+    """A value as plain JSON where that keeps the type, otherwise as an object that names it."""
+    match value:
+        case Foreign() if _still_holds(value):
+            return {"type": value.native.data_type, **_wire_text(value.native.value)}
+        case bytes():
+            return _wire_text(value)
+        case Decimal():
+            return {"decimal": str(value)}
+        case float():
+            return float(value)
+        case list() | tuple():
+            return [to_wire(each) for each in value]
+    return value
+
+
+def _wire_text(value: str | bytes) -> dict[str, str]:
+    return {"text": value} if isinstance(value, str) else {"bytes": b64encode(value).decode()}
+
+
+def from_wire(value: Any) -> Any:
+    """The value of `to_wire`; raises `DecodeError`."""
+    match value:
+        case {"type": str(data_type), "text": str(text)}:
+            return from_native(data_type, text)
+        case {"type": str(data_type), "bytes": str(text)}:
+            return from_native(data_type, _unbased(text))
+        case {"bytes": str(text)}:
+            return _unbased(text)
+        case {"decimal": str(text)}:
+            return _decimal(text)
+        case list():
+            value = [each if each is None else from_wire(each) for each in value]
+    if reason := _wrong(value):
+        raise DecodeError(f"attribute {reason}")
+    return value
+
+
+def _unbased(text: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise DecodeError(f"attribute is not base64: {error}") from error
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        found = Decimal(text)
+    except InvalidOperation as error:
+        raise DecodeError("attribute is not a decimal number") from error
+    if not found.is_finite():
+        raise DecodeError("attribute is not a finite number")
+    return found
+
+
+# Validation.
+
+
+def check_attributes(attributes: Mapping[str, Any]) -> None:
+    """Validate names and values.
+
+    Raises:
+        TypeError: ``attributes`` is not a mapping, or one of its names is not a string.
+        InvalidMessage: a value that no channel can carry; the text names the attribute.
+    """
+    if attributes.__class__ is not dict and not isinstance(attributes, Mapping):
+        raise TypeError(f"attributes must be a mapping, not {type(attributes).__name__}")
+    for name, value in attributes.items():
+        if name.__class__ is str and value.__class__ is str and name.isascii() and value.isascii():
+            continue  # the common case, which each message pays for
+        if not isinstance(name, str):
+            raise TypeError(f"attributes must have names of type str, not {type(name).__name__}")
+        if reason := _wrong(name) or _wrong(value):
+            raise InvalidMessage(f"attribute {name!r} {reason}")
+
+
+def _wrong(value: Any) -> str:
+    """Why no attribute can have the value; "" where one can."""
+    match value:
+        case str():
+            return "" if value.isascii() or _is_unicode(value) else "has a lone surrogate, which is not Unicode text"
+        case bool() | bytes():
+            digits = 0
+        case int():
+            digits = value.bit_length() // 3
+        case float():
+            if not math.isfinite(value):
+                return f"must be a finite number, not {value}"
+            digits = 0
+        case Decimal():
+            if not value.is_finite():
+                return f"must be a finite number, not {value}"
+            digits = len(value.as_tuple().digits)
+        case list() | tuple():
+            return next((f"has an element that {reason}" for each in value if (reason := _wrong_element(each))), "")
+        case _:
+            return f"must be str, int, float, Decimal, bool, bytes or a list of those, not {type(value).__name__}"
+    return "" if digits <= _MAX_DIGITS else f"has more than {_MAX_DIGITS:,} digits"
+
+
+def _wrong_element(value: Any) -> str:
+    if value is None:
+        return ""
+    return "must be a string or a number" if isinstance(value, (bytes, list, tuple)) else _wrong(value)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,151 @@
+"""Attributes: plain values for handlers and filters, a foreign type, label and digits for whoever is next."""
+
+from __future__ import annotations
+
+import copy
+import math
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eip import Message
+from eip.attributes import (
+    check_attributes,
+    dump_attributes,
+    from_native,
+    from_wire,
+    load_attributes,
+    to_native,
+    to_wire,
+)
+from eip.codec import dump_json
+from eip.envelope import dump_fields, dump_message, load_message
+from eip.errors import DecodeError, InvalidMessage
+from eip.matching import FilterPolicy
+
+FOREIGN = [
+    ("Number.int", "007", 7),
+    ("Number", "1.10", 1.1),
+    ("Number", "+5", 5),
+    ("Number", "-0", 0),
+    ("Number", "1E3", 1000.0),
+    ("Number", "9" * 38, int("9" * 38)),
+    ("Number", "0." + "3" * 38, Decimal("0." + "3" * 38)),
+    ("Number", "1e400", Decimal("1e400")),
+    ("Number.java.lang.Long", "42", 42),
+    ("Number", "not a number", "not a number"),
+    ("Number", "1" * 5000, "1" * 5000),
+    ("String.UUID", "8a1b", "8a1b"),
+    ("String.Array", '["a", 1.10, null]', ["a", 1.1, None]),
+    ("String.Array", "[1,", "[1,"),
+    ("Binary.gif", b"GIF89a", b"GIF89a"),
+    ("Custom", "x", "x"),
+]
+
+
+@pytest.mark.parametrize(("data_type", "value", "plain"), FOREIGN)
+def test_a_foreign_value_is_passed_on_as_it_came(data_type, value, plain):
+    """Fault 10: 007, 1.10, 38 digits and labels survive handlers, envelopes and stores."""
+    read = from_native(data_type, value)
+    assert read == plain
+    message = Message(1).replace(attributes={**Message(1, attributes={"a": read}).attributes})
+    stored = load_message(dump_message(message)).attributes["a"]
+    enveloped = from_wire(to_wire(copy.deepcopy(read)))
+    for passed in (read, message.attributes["a"], stored, enveloped):
+        assert to_native(passed)[:2] == (data_type, value)
+        assert passed == plain
+
+
+@pytest.mark.parametrize(
+    "value", ["", "text", 7, -(2**70), 1.5, 2.0, 1e300, Decimal("1.10"), True, False, b"\0", ["a", 1]]
+)
+def test_our_own_values_stay_plain(value):
+    read = from_native(*to_native(value))
+    assert (read, type(read)) == (value, type(value))
+    enveloped = from_wire(to_wire(value))
+    assert (enveloped, type(enveloped)) == (value, type(value))
+
+
+def test_filters_see_plain_values():
+    attributes = {"n": from_native("Number.int", "007"), "s": from_native("String.UUID", "x")}
+    assert FilterPolicy({"n": [{"numeric": ["=", 7]}]}).matches(attributes)
+    assert FilterPolicy({"s": ["x"]}).matches(attributes)
+    assert not FilterPolicy({"n": [8]}).matches(attributes)
+
+
+def test_foreign_values_can_be_a_part_of_a_body():
+    assert dump_json([from_native(data_type, value) for data_type, value, _ in FOREIGN[:4]]) == b"[7,1.1,5,0]"
+
+
+def test_a_foreign_list_that_was_changed_is_written_as_it_is_now():
+    listed = from_native("String.Array", '["a", "b"]')
+    listed.append("c")
+    assert to_native(listed).value == '["a","b","c"]'
+    assert to_wire(listed) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        math.nan,
+        -math.inf,
+        Decimal("NaN"),
+        "\ud800",
+        10**5000,
+        {},
+        object(),
+        [math.nan],
+        ["\udfff"],
+        [b"x"],
+        [[1]],
+        {1},
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_no_channel_can_carry_is_refused_at_once_by_name(value):
+    """Fault 17: NaN, Infinity, lone surrogates, None and 5,000 digits, nested ones, too."""
+    with pytest.raises(InvalidMessage, match="'price'"):
+        Message(1, attributes={"price": value})
+    with pytest.raises(InvalidMessage, match="'price'"):
+        Message(1).replace(attributes={"price": value})
+
+
+@pytest.mark.parametrize("attributes", [42, "text", [("a", 1)], {1: "x"}])
+def test_attributes_of_the_wrong_type_are_named(attributes):
+    """Fault 18."""
+    with pytest.raises(TypeError, match="attributes"):
+        Message(1, attributes=attributes)
+
+
+@pytest.mark.parametrize("digits", [64, 65, 128, 12_000])
+def test_integers_beyond_64_bits_are_carried(digits):
+    """Fault 11."""
+    message = Message(1, attributes={"n": 2**digits - 1})
+    assert load_message(dump_message(message)) == message
+    assert load_attributes(dump_attributes(message.attributes)) == message.attributes
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["type", "text", "bytes", "decimal", "x"]), inner),
+)
+
+
+@given(JSON)
+def test_whatever_a_stranger_s_envelope_holds_is_read_and_can_be_written_or_is_refused(value):
+    try:
+        read = from_wire(value)
+    except DecodeError:
+        return
+    check_attributes({"a": read})
+    assert from_wire(to_wire(read)) == read
+    dump_fields({"attrs": dump_attributes({"a": read})})
+
+
+@given(st.text(), st.text() | st.binary(), st.text() | st.sampled_from(["", "bool", "float", "decimal"]))
+def test_reading_a_native_attribute_never_fails(data_type, value, note):
+    read = from_native(data_type, value, note)
+    assert to_native(read)[:2] == (data_type, value)
