@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -62,7 +63,8 @@ def test_a_foreign_value_is_passed_on_as_it_came(data_type, value, plain):
     "value", ["", "text", 7, -(2**70), 1.5, 2.0, 1e300, Decimal("1.10"), True, False, b"\0", ["a", 1]]
 )
 def test_our_own_values_stay_plain(value):
-    read = from_native(*to_native(value))
+    native: Any = to_native(value)
+    read = from_native(native.data_type, native.value, native.note)
     assert (read, type(read)) == (value, type(value))
     enveloped = from_wire(to_wire(value))
     assert (enveloped, type(enveloped)) == (value, type(value))
@@ -80,7 +82,7 @@ def test_foreign_values_can_be_a_part_of_a_body():
 
 
 def test_a_foreign_list_that_was_changed_is_written_as_it_is_now():
-    listed = from_native("String.Array", '["a", "b"]')
+    listed: Any = from_native("String.Array", '["a", "b"]')
     listed.append("c")
     assert to_native(listed).value == '["a","b","c"]'
     assert to_wire(listed) == ["a", "b", "c"]
