@@ -26,7 +26,7 @@ from eip.envelope import dump_fields, dump_message, load_message
 from eip.errors import DecodeError, InvalidMessage
 from eip.matching import FilterPolicy
 
-FOREIGN = [
+FOREIGN: list[tuple[str, Any, Any]] = [
     ("Number.int", "007", 7),
     ("Number", "1.10", 1.1),
     ("Number", "+5", 5),
@@ -59,10 +59,11 @@ def test_a_foreign_value_is_passed_on_as_it_came(data_type, value, plain):
         assert passed == plain
 
 
-@pytest.mark.parametrize(
-    "value", ["", "text", 7, -(2**70), 1.5, 2.0, 1e300, Decimal("1.10"), True, False, b"\0", ["a", 1]]
-)
-def test_our_own_values_stay_plain(value):
+OURS: list[Any] = ["", "text", 7, -(2**70), 1.5, 2.0, 1e300, Decimal("1.10"), True, False, b"\0", ["a", 1]]
+
+
+@pytest.mark.parametrize("value", OURS)
+def test_our_own_values_stay_plain(value: Any):
     native: Any = to_native(value)
     read = from_native(native.data_type, native.value, native.note)
     assert (read, type(read)) == (value, type(value))
