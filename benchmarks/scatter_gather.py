@@ -95,7 +95,7 @@ async def _gathered(in_flight: int) -> tuple[float, float, list[float]]:
         answering = time.perf_counter()
         for batch in replies:
             for number, reply in enumerate(batch):
-                await gather._on_reply(reply)
+                await gather._gatherer.take(reply)
                 if number % 100 == 0:
                     await asyncio.sleep(0)
         await asyncio.gather(*tasks)

@@ -16,10 +16,13 @@ from eip.clock import Duration, seconds
 from eip.codec import BYTES, JSON, Codec
 from eip.errors import InvalidMessage
 
-__all__ = ["AttributeValue", "Message", "SequenceInfo"]
+__all__ = ["REQUEST_ID", "AttributeValue", "Message", "SequenceInfo"]
 
 T = TypeVar("T", default=Any)
 U = TypeVar("U")
+
+REQUEST_ID: Final = "request-id"
+"""The header by which a reply finds its request, whatever the correlation id; `Message.reply` keeps it."""
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _new = object.__new__
@@ -93,6 +96,8 @@ class _Fields:
 
 _set_body = _Fields.__dict__["_body"].__set__
 _set_raw = _Fields.__dict__["_raw"].__set__
+_set_codec = _Fields.__dict__["_codec"].__set__
+_set_headers = _Fields.__dict__["headers"].__set__
 _ENVELOPE = tuple(name for name in _Fields.__slots__ if not name.startswith("_"))
 
 
@@ -290,6 +295,11 @@ class Message(_Fields, Generic[T]):
         """What encodes and decodes the body."""
         return self._codec
 
+    def decode_with(self, codec: Codec) -> None:
+        """Let another codec decode a JSON body when it is looked at; nothing changes once it was. For receivers."""
+        if self._body is _UNDECODED and self._codec is JSON:
+            _set_codec(self, codec)
+
     def encode(self) -> bytes:
         """The body's bytes on the wire; a received message that is passed on unchanged keeps its own.
 
@@ -371,9 +381,18 @@ class Message(_Fields, Generic[T]):
     def reply(self, body: U, **envelope: Any) -> Message[U]:
         """The answer to this request: its correlation id is the request's (or the request's id where it has none).
 
-        Carries trace, group and expiry; where it goes is the request's `return_address`.
+        Carries trace, group, expiry and the header by which it finds its request; where it goes is the request's
+        `return_address`.
         """
-        return self.derive(body, **envelope)
+        kept = self.headers
+        if REQUEST_ID not in kept:
+            return self.derive(body, **envelope)
+        if len(kept) > 1 or "headers" in envelope:
+            headers = {**(envelope.pop("headers", None) or {}), REQUEST_ID: kept[REQUEST_ID]}
+            return self.derive(body, headers=headers, **envelope)
+        made = self.derive(body, **envelope)
+        _set_headers(made, kept)  # immutable, so all replies share it: a copy each would cost a tenth of gathering them
+        return made
 
     def _with(self, **slots: Any) -> Message[Any]:
         made = self._copied()

@@ -9,13 +9,14 @@ from eip.channels import Sender
 from eip.clock import Duration
 from eip.errors import EipError, RequestTimeout
 from eip.message import Message
+from eip.patterns._gathering import check_duration
 from eip.patterns.scatter_gather import ReplyChannel, ScatterGather
 
 __all__ = ["RequestFailed", "RequestReply"]
 
 
 class RequestFailed(EipError):
-    """The responder says that it failed; ``reply`` is what it said."""
+    """The responder reports that it failed; ``reply`` is its answer."""
 
     def __init__(self, reply: Message[Any]) -> None:
         self.reply = reply
@@ -31,10 +32,19 @@ class RequestReply:
     Args:
         requests: where requests go.
         replies: the queue that replies come in on; nobody else may consume it.
+        dead_letters: where replies go whose envelope cannot be read; default: the channel's own dead-letter queue.
+        grace: seconds that stopping may take, whatever the channels do.
     """
 
-    def __init__(self, requests: Sender, replies: ReplyChannel) -> None:
-        self._gather = ScatterGather(requests, replies)
+    def __init__(
+        self,
+        requests: Sender,
+        replies: ReplyChannel,
+        *,
+        dead_letters: Sender | None = None,
+        grace: Duration = 20.0,
+    ) -> None:
+        self._gather = ScatterGather(requests, replies, dead_letters=dead_letters, grace=grace)
 
     async def __aenter__(self) -> Self:
         await self._gather.__aenter__()
@@ -45,20 +55,45 @@ class RequestReply:
     ) -> None:
         await self._gather.__aexit__(kind, error, trace)
 
+    async def stop(self, *, grace: Duration | None = None) -> None:
+        """See `ScatterGather.stop`."""
+        await self._gather.stop(grace=grace)
+
+    @property
+    def ready(self) -> bool:
+        """Whether replies can be received now."""
+        return self._gather.ready
+
     @property
     def late(self) -> int:
         """Replies that came after the first, or after the timeout."""
-        return self._gather.late + self._gather.unknown
+        return self._gather.late
+
+    @property
+    def unknown(self) -> int:
+        """Replies to no request that is known."""
+        return self._gather.unknown
+
+    @property
+    def ambiguous(self) -> int:
+        """Replies without a request id, whose correlation id several requests share."""
+        return self._gather.ambiguous
 
     async def request(self, body: Any, *, timeout: Duration) -> Message[Any]:  # noqa: ASYNC109 - it travels as expiry
-        """The reply to a request (a body, or a whole `Message`).
+        """The reply to a request.
 
-        Raises `RequestTimeout` where none comes within ``timeout`` seconds, and `RequestFailed` where the reply
-        is of type ``"error"``.
+        Args:
+            body: the request's body, or a whole `Message`, whose correlation id is kept.
+            timeout: seconds (or timedelta) that sending and answering may take together; carried as expiry.
+
+        Raises:
+            RequestTimeout: no reply came in time.
+            RequestFailed: the reply is of type ``"error"``.
         """
-        gathered = await self._gather.request(body, deadline=timeout, expected=1)
+        wait = check_duration("timeout", timeout, positive=True)
+        gathered = await self._gather.request(body, deadline=wait, expected=1)
         if gathered.errors:
             raise RequestFailed(gathered.errors[0])
         if not gathered.replies:
-            raise RequestTimeout(f"no reply to {gathered.correlation_id} in time")
+            raise RequestTimeout(f"no reply to {gathered.correlation_id} within {wait:g} s")
         return gathered.replies[0]
