@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import urllib.error
 import urllib.request
@@ -45,6 +46,16 @@ class MotoServer(Service):
             if answer.status != 200:
                 raise NotReady(answer.status)
 
+    def start(self) -> None:
+        """Also calls each service once: moto loads their code at the first call, which takes seconds on a busy machine."""
+        super().start()
+        for service in ("sqs", "sns", "events", "kinesis", "sts"):
+            scope = f"Credential=testing/20260101/{REGION}/{service}/aws4_request"
+            headers = {"Authorization": f"AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0"}
+            request = urllib.request.Request(self.url, data=b"Action=Nothing", headers=headers)
+            with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=60):
+                pass
+
     def reset(self) -> None:
         """Forgets every queue, topic, table and bucket."""
         request = urllib.request.Request(f"{self.url}/moto-api/reset", method="POST")
@@ -62,6 +73,17 @@ class MotoServer(Service):
             aws_access_key_id=ENVIRONMENT["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=ENVIRONMENT["AWS_SECRET_ACCESS_KEY"],
         )
+
+
+def native_messages(sqs: Any, url: str) -> list[dict[str, Any]]:
+    """What a queue holds, as a plain client of the service reads it; each message stays on lease."""
+    found: list[dict[str, Any]] = []
+    while True:
+        options = {"AttributeNames": ["All"], "MessageAttributeNames": ["All"], "MaxNumberOfMessages": 10}
+        batch = sqs.receive_message(QueueUrl=url, VisibilityTimeout=60, **options).get("Messages", [])
+        if not batch:
+            return found
+        found += batch
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from eip.archiving import Archives, ArchiveStatus, ReplayState, ReplayStatus, check_window
-from eip.errors import ChannelNotFound, ConfigurationError, ConnectionLost, InvalidMessage
+from eip.errors import ChannelNotFound, ConfigurationError, ConnectionLost
 from eip.matching import EventPattern
 from eip.topology import Archive
 
@@ -114,10 +114,7 @@ class EventBridgeArchives(Archives):
         return await self.describe_replay(name)
 
     async def _call(self, operation: str, **parameters: Any) -> Mapping[str, Any]:
-        try:
-            return await self._transport.call("events", operation, channel=self._bus.name, **parameters)
-        except InvalidMessage as error:  # a ValidationException; no message is at fault here
-            raise ConfigurationError(str(error)) from error
+        return await self._transport.call("events", operation, channel=self._bus.name, **parameters)
 
 
 def _seconds(time: Any) -> float | None:

@@ -7,6 +7,7 @@ float) are noted in the envelope under ``types``.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
@@ -19,7 +20,7 @@ from eip.envelope import ENVELOPE_KEY, envelope_fields, parse_envelope
 from eip.errors import DecodeError, InvalidMessage
 from eip.message import Message
 
-__all__ = ["Carried", "carried", "from_carried"]
+__all__ = ["Carried", "carried", "from_carried", "plain_attributes"]
 
 _MOST: Final = 10
 _NAME: Final = re.compile(r"(?!(?:aws|amazon)\.)(?!\.)(?!.*\.\.)[A-Za-z0-9_.-]{1,256}(?<!\.)", re.IGNORECASE)
@@ -125,10 +126,23 @@ def from_carried(
             name: _value(each, types.get(name)) for name, each in attributes.items() if name != ENVELOPE_KEY
         }
     except (DecodeError, KeyError) as error:
-        return Message.received(raw, **known), DecodeError(f"envelope cannot be read: {error}")
+        user = {name: each for name, each in attributes.items() if name != ENVELOPE_KEY}
+        unread = Message.received(raw, attributes=plain_attributes(user), **known)
+        return unread, DecodeError(f"envelope cannot be read: {error}")
     if fields.get("ct") == TextCodec.content_type:
         return Message.received(raw, codec=TextCodec(), **envelope), None
     return Message.received(raw, **envelope), None
+
+
+def plain_attributes(attributes: Any) -> dict[str, Any]:
+    """The attributes of a message that cannot be read, as far as they can: those that cannot are left out."""
+    if not isinstance(attributes, Mapping):
+        return {}
+    found: dict[str, Any] = {}
+    for name, each in attributes.items():
+        with contextlib.suppress(Exception):
+            found[name] = _value(each, None)
+    return found
 
 
 def _object(value: Any) -> Mapping[str, Any]:

@@ -7,10 +7,12 @@ nothing asks for the SDK's own way. The drivers notice no difference.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import aioboto3
 import aiohttp
@@ -19,31 +21,18 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     HTTPClientError,
-    NoCredentialsError,
-    ParamValidationError,
+    UnknownRegionError,
 )
-from botocore.exceptions import (
-    ConnectionError as BotoConnectionError,
-)
+from botocore.exceptions import ConnectionError as BotoConnectionError
 
-from eip.errors import (
-    AccessDenied,
-    ChannelNotFound,
-    ConfigurationError,
-    Conflict,
-    ConnectionLost,
-    EipError,
-    InvalidMessage,
-    InvalidPattern,
-    LeaseLost,
-    Throttled,
-    TransportError,
-)
+from eip.errors import AccessDenied, ConfigurationError, ConnectionLost, EipError, TransportError
+from eip.health import Health, HealthTracker
 from eip.metering import Meter
 from eip.retry import Backoff
+from eip.transports.aws._errors import ServiceFailed, Unreachable, error_of, sdk_error
 from eip.transports.aws._lean import HOT, LeanClient, ServiceError, usable
 
-__all__ = ["Calls", "IteratorExpired", "Measure", "entry_error", "error_of"]
+__all__ = ["Calls", "Measure"]
 
 _RETRY: Final = Backoff(base=0.1, cap=5.0)
 _ATTEMPTS: Final = 8
@@ -51,39 +40,10 @@ _DEADLINE: Final = 20.0
 """Seconds until an answer counts as lost."""
 _POLL_DEADLINE: Final = 30.0
 """The same of a long poll, which takes 20."""
-
-
-class IteratorExpired(TransportError):
-    """The shard iterator is older than five minutes."""
-
-
-_CODES: Final[dict[type[EipError], str]] = {
-    IteratorExpired: "ExpiredIteratorException",
-    Throttled: """
-        Throttling ThrottlingException ThrottledException RequestThrottled RequestThrottledException SlowDown
-        TooManyRequestsException ProvisionedThroughputExceededException RequestLimitExceeded LimitExceededException
-        KmsThrottled KMS.ThrottlingException OverLimit AWS.SimpleQueueService.OverLimit
-        ConcurrentModificationException""",
-    ChannelNotFound: """
-        AWS.SimpleQueueService.NonExistentQueue QueueDoesNotExist NonExistentQueue NotFound NotFoundException
-        ResourceNotFoundException""",
-    Conflict: "ResourceAlreadyExistsException IllegalStatusException",
-    InvalidPattern: "InvalidEventPatternException",
-    AccessDenied: """
-        AccessDenied AccessDeniedException AuthorizationError AuthorizationErrorException UnauthorizedOperation
-        InvalidClientTokenId UnrecognizedClientException SignatureDoesNotMatch ExpiredToken ExpiredTokenException
-        MissingAuthenticationToken KmsAccessDenied""",
-    LeaseLost: """
-        ReceiptHandleIsInvalid InvalidReceiptHandle MessageNotInflight AWS.SimpleQueueService.MessageNotInflight""",
-    InvalidMessage: """
-        InvalidMessageContents BatchRequestTooLong AWS.SimpleQueueService.BatchRequestTooLong InvalidParameter
-        InvalidParameterValue InvalidParameterException InvalidParameterCombination InvalidAttributeValue
-        MissingParameter ValidationException ValidationError""",
-}
-_KINDS: Final = {code: kind for kind, codes in _CODES.items() for code in codes.split()}
-_OF_A_LEASE: Final = ("receipt handle", "visibilitytimeout", "visibility timeout")
-"""Said by the service of a lease that has ended, under the code of an invalid parameter."""
-
+_FIRST_DEADLINE: Final = 9.0
+"""Seconds, attempts included, to reach an endpoint that has never answered: it may be mistyped."""
+_CONNECT_TIMEOUT: Final = 5.0
+"""Seconds to connect once."""
 
 _BILLED_AS: Final = {"events": "eventbridge"}
 """The SDK's name of a service, and the one on the bill."""
@@ -91,27 +51,8 @@ _BILLED_AS: Final = {"events": "eventbridge"}
 Measure = Callable[[Mapping[str, Any]], tuple[int, int, int]]
 """Reads messages, bytes and billed requests off an answer."""
 
-
-class _Unanswered(ConnectionLost):
-    """The service answered that it failed: the call may or may not have taken effect."""
-
-
-def error_of(code: str, text: str, *, sender_fault: bool = False, status: int = 400) -> Exception:
-    """The error of a service's code, for a whole call or an entry of a batch."""
-    said = f"{code}: {text}" if text else code
-    kind = _KINDS.get(code)
-    if kind is InvalidMessage and any(words in text.lower() for words in _OF_A_LEASE):
-        return LeaseLost(said)
-    if kind is not None:
-        return kind(said)
-    return TransportError(said) if sender_fault or 400 <= status < 500 else _Unanswered(said)
-
-
-def entry_error(entry: Mapping[str, Any]) -> Exception:
-    """The error of a failed entry of a batch."""
-    fault = bool(entry.get("SenderFault", False))
-    code = str(entry.get("Code", entry.get("ErrorCode", "unknown")))
-    return error_of(code, str(entry.get("Message", "")), sender_fault=fault, status=400 if fault else 500)
+_LOST: Final = (aiohttp.ClientError, HTTPClientError, BotoConnectionError, OSError, TimeoutError)
+"""What the SDK, aiohttp, ssl and the sockets below raise where no answer came."""
 
 
 class Calls:
@@ -137,12 +78,15 @@ class Calls:
         self.region: str = region or self._session.region_name or ""
         if not self.region:
             raise ConfigurationError("no region: give AwsTransport(region=...), or set AWS_REGION")
+        if endpoint_url is not None and not _is_http(endpoint_url):
+            raise ConfigurationError(f"endpoint_url must begin with http:// or https://, got {endpoint_url!r}")
+        self.partition = self._partition(strict=endpoint_url is None)
         self._endpoint_url = endpoint_url
         self.meter = meter
         self._config = Config(
             retries={"total_max_attempts": 1},  # retried here, where order and deduplication are known
             max_pool_connections=connections,
-            connect_timeout=10,
+            connect_timeout=_CONNECT_TIMEOUT,
             read_timeout=_POLL_DEADLINE,
             tcp_keepalive=True,
             user_agent="aioeip",  # otherwise built twice per call, a fifth of its time
@@ -154,6 +98,14 @@ class Calls:
         """Clients for the hot calls; None for a service whose calls all go by the SDK."""
         self._making = asyncio.Lock()
         self._stack = AsyncExitStack()
+        self._reached: set[str] = set()
+        """Services that have answered before, if only with an error."""
+        self._closed = False
+        self._health = HealthTracker()
+
+    def health(self) -> Health:
+        """Whether the services answered the last calls."""
+        return self._health.health()
 
     async def call(
         self,
@@ -173,23 +125,31 @@ class Calls:
         """The answer of the service; raises an error of `eip.errors`.
 
         Transient failures are tried again, save where ``retry`` is False; not after ``until`` by the loop's clock, when
-        a lease ends. ``messages``, ``size`` (bytes), ``units`` (billed requests) and ``heartbeats`` are for the meter;
-        ``measure`` reads the first three off the answer.
+        a lease ends, and not for longer than 9 seconds while the service has never answered. ``messages``, ``size``
+        (bytes), ``units`` (billed requests) and ``heartbeats`` are for the meter; ``measure`` reads the first three off
+        the answer.
         """
         attempt = 0
+        time = asyncio.get_running_loop().time
+        if service not in self._reached:
+            until = min(time() + _FIRST_DEADLINE, math.inf if until is None else until)
         deadline = _POLL_DEADLINE if operation == "ReceiveMessage" else _DEADLINE
         while True:
             attempt += 1
+            end = min(time() + deadline, math.inf if until is None else until)
             try:
-                answer = await self._once(service, operation, parameters, deadline, until)
+                answer = await self._once(service, operation, parameters, end=end, channel=channel)
             except TransportError as error:
+                if isinstance(error, (ConnectionLost, AccessDenied)):
+                    self._health.failed(error)
                 if not (retry and error.transient and attempt < _ATTEMPTS):
                     raise
                 delay = _RETRY.delay(attempt)
-                if until is not None and asyncio.get_running_loop().time() + delay >= until:
+                if until is not None and time() + delay >= until:
                     raise
                 await asyncio.sleep(delay)
             else:
+                self._health.succeeded()
                 if self.meter is not None:
                     if measure is not None:
                         messages, size, units = measure(answer)
@@ -205,39 +165,83 @@ class Calls:
                 return answer
 
     async def _once(
-        self, service: str, operation: str, parameters: dict[str, Any], deadline: float, until: float | None
+        self, service: str, operation: str, parameters: dict[str, Any], *, end: float, channel: str
     ) -> dict[str, Any]:
-        end = asyncio.get_running_loop().time() + deadline
+        """One attempt; whatever the SDK, aiohttp or the sockets below raise becomes an error of ours here."""
+        self.check_open()
+        where = " ".join(filter(None, (service, operation, channel)))
         try:
-            async with asyncio.timeout_at(end if until is None else min(end, until)):
-                if (service, operation) in HOT:
-                    lean = self._lean[service] if service in self._lean else await self._leaner(service)
-                    if lean is not None:
-                        return await lean.call(operation, parameters)
-                client = self._clients.get(service) or await self.client(service)
-                # The SDK's generated methods add nothing to this one but a look-up.
-                answer: dict[str, Any] = await client._make_api_call(operation, parameters)  # noqa: SLF001
+            async with asyncio.timeout_at(end):
+                answer = await self._answer(service, operation, parameters)
+        except EipError:
+            raise
         except ServiceError as error:
-            raise error_of(error.code, error.text, status=error.status) from error
+            self._reached.add(service)
+            raise error_of(
+                service, error.code, error.text, operation=operation, status=error.status, where=where
+            ) from error
         except ClientError as error:
+            self._reached.add(service)
             found = error.response.get("Error", {})
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
-            raise error_of(str(found.get("Code", "")), str(found.get("Message", "")), status=status) from error
-        except NoCredentialsError as error:
-            raise AccessDenied("no AWS credentials were found by the SDK's chain") from error
-        except ParamValidationError as error:
-            raise ConfigurationError(str(error)) from error
-        except (aiohttp.ClientError, HTTPClientError, BotoConnectionError, OSError, TimeoutError) as error:
-            raise ConnectionLost(f"{service} {operation}: {type(error).__name__}") from error
+            code, text = str(found.get("Code", "")), str(found.get("Message", ""))
+            raise error_of(service, code, text, operation=operation, status=status, where=where) from error
+        except _LOST as error:
+            self.check_open()
+            raise self._lost(service, where, error) from error
         except BotoCoreError as error:
-            raise _Unanswered(f"{service} {operation}: {error}") from error
-        except (ValueError, KeyError, TypeError) as error:  # an answer cut short, as its parser sees it
-            raise _Unanswered(f"{service} {operation}: its answer cannot be read ({type(error).__name__})") from error
+            raise sdk_error(error, where) from error
+        except Exception as error:  # an answer cut short or of another form, as its parser sees it
+            self.check_open()
+            raise ServiceFailed(f"{where}: its answer cannot be read: {type(error).__name__}: {error}") from error
+        self._reached.add(service)
         return answer
+
+    async def _answer(self, service: str, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        if (service, operation) in HOT:
+            lean = self._lean[service] if service in self._lean else await self._leaner(service)
+            if lean is not None:
+                return await lean.call(operation, parameters)
+        client = self._clients.get(service) or await self.client(service)
+        # The SDK's generated methods add nothing to this one but a look-up.
+        answer = await client._make_api_call(operation, parameters)  # noqa: SLF001
+        if not isinstance(answer, dict):
+            raise TypeError("not an object")
+        return answer
+
+    def _lost(self, service: str, where: str, error: Exception) -> ConnectionLost:
+        why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        if service in self._reached:
+            return ConnectionLost(f"{where}: no answer: {why}")
+        client = self._clients.get(service)
+        endpoint = self._endpoint_url or (client.meta.endpoint_url if client is not None else service)
+        return Unreachable(
+            f"{where}: cannot reach {endpoint} (region {self.region}): {why}; "
+            "check region, endpoint_url, and the way there (DNS, proxy, firewall, VPC endpoint)"
+        )
+
+    def check_open(self) -> None:
+        """Raise `ConfigurationError` once it is closed."""
+        if self._closed:
+            raise ConfigurationError("the AwsTransport is closed: make a new one, and use it inside its `async with`")
+
+    def _partition(self, *, strict: bool) -> str:
+        """By the SDK's partition data; with an endpoint of its own, any name may be a region."""
+        try:
+            found: str = self._session._session.get_partition_for_region(self.region)  # noqa: SLF001 - has no other way
+        except UnknownRegionError:
+            if strict:
+                raise ConfigurationError(
+                    f"region {self.region!r} is in no partition that the SDK knows: check its spelling, "
+                    "or update botocore"
+                ) from None
+            return "aws"
+        return found
 
     async def client(self, service: str) -> Any:
         """The SDK's client of a service, for what is not hot."""
         async with self._making:
+            self.check_open()
             if service not in self._clients:
                 made = self._session.client(
                     service, region_name=self.region, endpoint_url=self._endpoint_url, config=self._config
@@ -249,6 +253,7 @@ class Calls:
         client = await self.client(service)
         credentials = await self._session.get_credentials()
         async with self._making:
+            self.check_open()
             if service not in self._lean:
                 self._lean[service] = None
                 if usable(client, credentials):
@@ -264,8 +269,14 @@ class Calls:
         return self._lean[service]
 
     async def aclose(self) -> None:
-        """Close the clients."""
+        """Close the clients; idempotent, and what is called later raises `StateError`."""
+        self._closed = True
         stack, self._stack = self._stack, AsyncExitStack()
         self._clients.clear()
         self._lean.clear()
         await stack.aclose()
+
+
+def _is_http(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme in ("http", "https") and bool(parts.netloc)

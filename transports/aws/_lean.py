@@ -9,12 +9,14 @@ Sources: "Create a signed AWS API request" (IAM User Guide); the protocols AWS J
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import ssl
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from io import BytesIO
 from typing import Any, Final
@@ -25,6 +27,8 @@ import aiohttp
 import orjson
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
+
+from eip.transports.aws._errors import is_clock_skew
 
 __all__ = ["HOT", "LeanClient", "ServiceError", "form", "signature", "usable"]
 
@@ -47,10 +51,10 @@ _UNESCAPED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuv
 
 
 class ServiceError(Exception):
-    """The service refused: its code, what it says, and the status of the answer."""
+    """The service refused: its code, its text, the status of the answer, and the service's time (epoch, seconds)."""
 
-    def __init__(self, code: str, text: str, status: int) -> None:
-        self.code, self.text, self.status = code, text, status
+    def __init__(self, code: str, text: str, status: int, time: float | None = None) -> None:
+        self.code, self.text, self.status, self.time = code, text, status, time
         super().__init__(f"{code}: {text}")
 
 
@@ -82,6 +86,8 @@ class LeanClient:
         self._target = model.metadata.get("targetPrefix")
         self._type = f"application/x-amz-json-{model.metadata['jsonVersion']}" if self._target else _FORM
         self._key: tuple[str, str, bytes] = ("", "", b"")
+        self._skew = 0.0
+        """Seconds that the service's clock is ahead of ours; 0 until it refuses a signature for its time."""
         trusted: ssl.SSLContext | bool = True
         if parts.scheme == "https":
             trusted = ssl.create_default_context(cafile=get_cert_path(authorities or True))
@@ -89,28 +95,44 @@ class LeanClient:
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
             auto_decompress=False,
             skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
         )
 
     async def call(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         """The answer; raises `ServiceError`, what aiohttp raises, and `ValueError` for an answer that is cut short."""
+        body = self.body(operation, parameters)
+        try:
+            return await self._post(operation, body)
+        except ServiceError as error:
+            if not is_clock_skew(error.code, error.text) or error.time is None:
+                raise
+            # At once, and once: this clock is off, and the service's answer had the time.
+            self._skew = error.time - time.time()
+            return await self._post(operation, body)
+
+    def body(self, operation: str, parameters: dict[str, Any]) -> bytes:
+        """The parameters of a call in the service's protocol."""
         if self._target:
-            body = orjson.dumps(parameters, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
-        else:
-            body = form(operation, self._version, parameters)
-        credentials = await self._credentials.get_frozen_credentials()
-        headers = self._signed(operation, body, credentials)
-        data = body if len(body) < _LARGE else BytesIO(body)
-        async with self._session.post(self._url, data=data, headers=headers, allow_redirects=False) as answer:
-            raw = await answer.read()
-            if answer.status >= 300:
-                raise _refusal(raw, answer.status, answer.headers)
+            return orjson.dumps(parameters, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
+        return form(operation, self._version, parameters)
+
+    def read(self, operation: str, raw: bytes, status: int, headers: Mapping[str, str]) -> dict[str, Any]:
+        """The answer of a call; raises `ServiceError` for a refusal, `ValueError` for what cannot be read."""
+        if status >= 300:
+            raise _refusal(raw, status, headers)
         return _json(raw) if self._target else _xml(raw, operation)
 
+    async def _post(self, operation: str, body: bytes) -> dict[str, Any]:
+        self._frozen = await self._credentials.get_frozen_credentials()
+        headers = self._signed(operation, body, self._frozen)
+        data = body if len(body) < _LARGE else BytesIO(body)
+        async with self._session.post(self._url, data=data, headers=headers, allow_redirects=False) as answer:
+            return self.read(operation, await answer.read(), answer.status, answer.headers)
+
     def _signed(self, operation: str, body: bytes, credentials: Any) -> dict[str, str]:
-        at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() + self._skew))
         headers = {"content-type": self._type, "host": self._host, "x-amz-date": at}
         if credentials.token:
             headers["x-amz-security-token"] = credentials.token
@@ -157,12 +179,17 @@ def _plain(value: Any) -> Any:
 
 
 def _json(raw: bytes) -> dict[str, Any]:
-    answer: dict[str, Any] = orjson.loads(raw)
+    answer: Any = orjson.loads(raw)
+    if not isinstance(answer, dict):
+        raise ValueError(f"the answer is no object but a {type(answer).__name__}")  # noqa: TRY004 - a wrong answer
     if b'"BinaryValue"' in raw:
-        for message in answer.get("Messages", ()):
-            for attribute in message.get("MessageAttributes", {}).values():
-                if "BinaryValue" in attribute:
-                    attribute["BinaryValue"] = b64decode(attribute["BinaryValue"])
+        for message in answer.get("Messages") or ():
+            with contextlib.suppress(
+                AttributeError, LookupError, TypeError, ValueError
+            ):  # that message's own error, when it is read
+                for attribute in message["MessageAttributes"].values():
+                    if "BinaryValue" in attribute:
+                        attribute["BinaryValue"] = b64decode(attribute["BinaryValue"], validate=True)
     return answer
 
 
@@ -236,4 +263,12 @@ def _refusal(raw: bytes, status: int, headers: Mapping[str, str]) -> ServiceErro
         text = raw[:200].decode(errors="replace")
     # Kept by SQS for clients that know its older protocol, and by botocore as the code.
     queried = headers.get("x-amzn-query-error", "").partition(";")[0]
-    return ServiceError(queried or code or str(status), text, status)
+    return ServiceError(queried or code or str(status), text, status, _time(headers.get("Date", "")))
+
+
+def _time(date: str) -> float | None:
+    """The time of a Date header; None where it has none."""
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except ValueError:
+        return None

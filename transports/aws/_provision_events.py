@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from eip.errors import ChannelNotFound
 from eip.topology import Action, Bus, Rule, Step, Target
-from eip.transports.aws._calls import error_of
+from eip.transports.aws._errors import entry_error
 from eip.transports.aws._settings import differences, let_send, said
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ async def undeclared(aws: AwsTransport, declared: Bus, names: frozenset[str], *,
 def _refused(answer: Mapping[str, Any]) -> None:
     """Raise the first error of an answer that tells failed entries."""
     for failed in answer.get("FailedEntries") or ():
-        raise error_of(str(failed.get("ErrorCode", "unknown")), str(failed.get("ErrorMessage", "")))
+        raise entry_error("events", "PutTargets", failed)
 
 
 async def _rules(aws: AwsTransport, name: str) -> AsyncIterator[Mapping[str, Any]]:

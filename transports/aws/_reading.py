@@ -1,26 +1,30 @@
-"""What a queue of SQS delivers, as messages: sent by this library or by others, by SNS, or by EventBridge."""
+"""What a queue of SQS delivers, as messages: sent by this library or by others, by SNS, or by EventBridge.
+
+`read_message` is the border of one message: whatever reading it raises is the error of that message alone, which is
+dead-lettered with the body and the attributes that the queue delivered (the receiver's other messages are handled).
+"""
 
 from __future__ import annotations
 
 import binascii
 from base64 import b64decode
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from eip.codec import load_json
 from eip.errors import DecodeError
 from eip.events import message_of, read_event, undelivered
 from eip.message import Message
-from eip.transports.aws._attributes import from_carried
+from eip.transports.aws._attributes import from_carried, plain_attributes
 from eip.transports.aws._tracing import to_traceparent
 
 __all__ = ["base64_of", "read_message"]
 
+_Read: TypeAlias = tuple[Message[Any], Exception | None]
 
-def read_message(
-    identity: str, body: str, system: Mapping[str, Any], attributes: Mapping[str, Any]
-) -> tuple[Message[Any], Exception | None]:
-    """The message, and why its envelope cannot be read.
+
+def read_message(identity: Any, body: Any, system: Mapping[str, Any], attributes: Mapping[str, Any]) -> _Read:
+    """The message, and why it cannot be read; raises nothing.
 
     Args:
         identity: SQS's id of it.
@@ -28,6 +32,33 @@ def read_message(
         system: the queue's own attributes of the message, e.g. ``SentTimestamp``.
         attributes: the user's, as ReceiveMessage returns them.
     """
+    try:
+        return _read(body, attributes, _known(identity, system))
+    except Exception as failure:  # noqa: BLE001 - whatever it is, it concerns this message only
+        return _unreadable(identity, body, system, attributes, failure)
+
+
+def _unreadable(identity: Any, body: Any, system: Any, attributes: Any, failure: Exception) -> _Read:
+    """The message as the queue delivered it, not looked into; the queue's group still orders it."""
+    raw = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else b""
+    group = system.get("MessageGroupId") if isinstance(system, Mapping) else None
+    message = Message.received(
+        raw,
+        id=identity if isinstance(identity, str) and identity else None,
+        group_id=group if isinstance(group, str) else None,
+        attributes=plain_attributes(attributes),
+    )
+    if isinstance(failure, DecodeError):
+        return message, failure
+    error = DecodeError(f"message cannot be read: {type(failure).__name__}: {failure}")
+    error.__cause__ = failure
+    return message, error
+
+
+def _known(identity: Any, system: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of the message that the queue itself has."""
+    if not isinstance(identity, str) or not identity:
+        raise DecodeError("message has no id")
     known: dict[str, Any] = {"id": identity}
     if "MessageGroupId" in system:
         known["group_id"] = system["MessageGroupId"]
@@ -37,21 +68,13 @@ def read_message(
         known["created_at"] = int(system["SentTimestamp"]) / 1000
     if "AWSTraceHeader" in system and (traceparent := to_traceparent(system["AWSTraceHeader"])):
         known["traceparent"] = traceparent
-    return _read(body, attributes, known)
+    return known
 
 
-def _read(body: str, attributes: Mapping[str, Any], known: dict[str, Any]) -> tuple[Message[Any], Exception | None]:
+def _read(body: str, attributes: Mapping[str, Any], known: dict[str, Any]) -> _Read:
     """The message of a plain, a raw, or an SNS-wrapped delivery, or of an EventBridge event in one of these."""
     if "eip" not in attributes and '"TopicArn"' in body and '"Notification"' in body:
-        try:
-            wrapped: Any = load_json(body)
-        except DecodeError:
-            wrapped = None
-        match wrapped:
-            case {"Type": "Notification", "TopicArn": str(), "Message": str(inner)}:
-                body = inner
-                attributes = {name: _unwrapped(each) for name, each in wrapped.get("MessageAttributes", {}).items()}
-                known = {**known, "id": str(wrapped.get("MessageId", known["id"]))}
+        body, attributes, known = _notification(body, attributes, known)
     if "eip" not in attributes and '"detail-type"' in body and (event := read_event(body)) is not None:
         message, error = message_of(event, **known)
         if "group_id" in known:  # the queue's own orders it, whatever the sender's was
@@ -60,24 +83,47 @@ def _read(body: str, attributes: Mapping[str, Any], known: dict[str, Any]) -> tu
     return from_carried(body, attributes, **known)
 
 
+def _notification(
+    body: str, attributes: Mapping[str, Any], known: dict[str, Any]
+) -> tuple[str, Mapping[str, Any], dict[str, Any]]:
+    """What a topic without raw delivery wrapped into its notification; the arguments where the body is none."""
+    try:
+        wrapped: Any = load_json(body)
+    except DecodeError:
+        return body, attributes, known
+    match wrapped:
+        case {"Type": "Notification", "TopicArn": str(), "Message": str(inner)}:
+            inside = wrapped.get("MessageAttributes", {})
+            if not isinstance(inside, Mapping):
+                raise DecodeError("notification of SNS: MessageAttributes is no object")
+            known = {**known, "id": str(wrapped.get("MessageId", known["id"]))}
+            if isinstance(wrapped.get("Subject"), str):
+                known["headers"] = {"subject": wrapped["Subject"]}
+            return inner, {name: _unwrapped(name, each) for name, each in inside.items()}, known
+    return body, attributes, known
+
+
 def _undelivered(message: Message[Any], attributes: Mapping[str, Any]) -> Message[Any]:
-    """What EventBridge says about an event in a rule's dead-letter queue, as headers."""
-    said = {name: str(attribute.get("StringValue", "")) for name, attribute in attributes.items()}
-    if "RULE_ARN" not in said:
+    """What EventBridge notes about an event in a rule's dead-letter queue, as headers."""
+    noted = {name: str(attribute.get("StringValue", "")) for name, attribute in attributes.items()}
+    if "RULE_ARN" not in noted:
         return message
-    reason = f"{said.get('ERROR_CODE', '')}: {said.get('ERROR_MESSAGE', '')}"
-    rule = said["RULE_ARN"].rpartition("/")[2]
-    return undelivered(message, rule=rule, reason=reason, attempts=int(said.get("RETRY_ATTEMPTS") or 0))
+    reason = f"{noted.get('ERROR_CODE', '')}: {noted.get('ERROR_MESSAGE', '')}"
+    rule = noted["RULE_ARN"].rpartition("/")[2]
+    return undelivered(message, rule=rule, reason=reason, attempts=int(noted.get("RETRY_ATTEMPTS") or 0))
 
 
-def _unwrapped(attribute: Any) -> dict[str, Any]:
+def _unwrapped(name: str, attribute: Any) -> dict[str, Any]:
     """An attribute in a notification's JSON: Type and Value instead of DataType and StringValue."""
-    if not isinstance(attribute, Mapping):
-        return {}
-    kind, value = str(attribute.get("Type", "String")), attribute.get("Value", "")
-    if kind.startswith("Binary"):
-        return {"DataType": kind, "BinaryValue": base64_of(str(value))}
-    return {"DataType": kind, "StringValue": str(value)}
+    match attribute:
+        case {"Type": str(kind), "Value": str(value)} if kind.startswith("Binary"):
+            try:
+                return {"DataType": kind, "BinaryValue": b64decode(value, validate=True)}
+            except binascii.Error as error:
+                raise DecodeError(f"notification of SNS: attribute {name!r} is not base64") from error
+        case {"Type": str(kind), "Value": str(value)}:
+            return {"DataType": kind, "StringValue": value}
+    raise DecodeError(f"notification of SNS: attribute {name!r} is not {{Type, Value}}")
 
 
 def base64_of(text: str) -> bytes:

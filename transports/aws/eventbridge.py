@@ -7,16 +7,15 @@ Reference, 2026.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from eip import limits
 from eip.channels import Bus, Filter, Source
-from eip.errors import InvalidMessage
 from eip.events import as_bus_predicate, entry_of
 from eip.message import Message
 from eip.topology import own_queue
 from eip.transports.aws._archives import EventBridgeArchives
-from eip.transports.aws._calls import error_of
+from eip.transports.aws._errors import ServiceFailed, entry_error
 from eip.transports.aws._outbox import Entry, Outbox, Outcome
 from eip.transports.aws._subscription import QueueSubscription
 from eip.transports.aws._tracing import to_xray
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from eip.transports.aws.transport import AwsTransport
 
 __all__ = ["EventBridgeBus"]
-
-_THEIR_FAULT: Final = frozenset(("InternalFailure", "InternalException", "InternalError", "ServiceUnavailable"))
-_OURS: Final = frozenset(("InvalidArgument", "MalformedDetail", "NotAuthorizedForSourceException"))
 
 
 class EventBridgeBus(Bus):
@@ -96,20 +92,17 @@ class EventBridgeBus(Bus):
             units=sum(units_of(entry.size) for entry in entries),
             retry=False,
         )
-        answered: Sequence[Mapping[str, Any]] = answer.get("Entries") or ()
-        if len(answered) != len(entries):
-            return [error_of("", "the answer does not mention each entry", status=500)] * len(entries)
+        answered = answer.get("Entries")
+        if not isinstance(answered, list) or len(answered) != len(entries):
+            return [ServiceFailed("events PutEvents: the answer does not mention each entry")] * len(entries)
         return [_outcome(each) for each in answered]
 
     def __repr__(self) -> str:
         return f"<EventBridgeBus {self.name}>"
 
 
-def _outcome(answered: Mapping[str, Any]) -> Outcome:
+def _outcome(answered: Any) -> Outcome:
     """Of an entry: accepted with an EventId, or not, with a code."""
-    if answered.get("EventId"):
-        return None
-    code, text = str(answered.get("ErrorCode", "unknown")), str(answered.get("ErrorMessage", ""))
-    if code in _OURS:
-        return InvalidMessage(f"{code}: {text}")
-    return error_of(code, text, status=500 if code in _THEIR_FAULT else 400)
+    if not isinstance(answered, Mapping):
+        return ServiceFailed("events PutEvents: the answer does not say what became of the entry")
+    return None if answered.get("EventId") else entry_error("events", "PutEvents", answered)

@@ -13,11 +13,12 @@ from eip.channels import Filter, Source, Topic
 from eip.errors import AccessDenied, InvalidMessage, MessageTooLarge
 from eip.message import Message
 from eip.topology import suffixed
+from eip.transports.aws._answers import outcomes_of
 from eip.transports.aws._attributes import carried
 from eip.transports.aws._outbox import Entry, Outbox, Outcome
 from eip.transports.aws._provision import subscriptions
 from eip.transports.aws._subscription import QueueSubscription
-from eip.transports.aws.sqs import SqsQueue, outcomes_of, units_of
+from eip.transports.aws.sqs import SqsQueue, units_of
 
 if TYPE_CHECKING:
     from eip.transports.aws.transport import AwsTransport
@@ -115,7 +116,7 @@ class SnsTopic(Topic):
             units=units_of(size),
             retry=False,
         )
-        return outcomes_of(answer, len(entries))
+        return outcomes_of("sns", "PublishBatch", answer, entries)
 
     def __repr__(self) -> str:
         return f"<SnsTopic {self.name}>"

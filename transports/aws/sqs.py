@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from eip import limits
 from eip._ids import new_id
+from eip._logging import get_logger
 from eip.channels import Delivery, Queue, Receiver, Sender, Unsettled
 from eip.codec import load_json
 from eip.errors import (
@@ -27,8 +28,8 @@ from eip.errors import (
     TransportError,
 )
 from eip.message import Message
+from eip.transports.aws._answers import checksum_error, outcomes_of
 from eip.transports.aws._attributes import carried
-from eip.transports.aws._calls import entry_error
 from eip.transports.aws._outbox import Entry, Outbox, Outcome
 from eip.transports.aws._reading import read_message
 from eip.transports.aws._tracing import to_xray
@@ -36,7 +37,9 @@ from eip.transports.aws._tracing import to_xray
 if TYPE_CHECKING:
     from eip.transports.aws.transport import AwsTransport
 
-__all__ = ["SqsDelivery", "SqsQueue", "SqsReceiver", "Unwrap", "outcomes_of", "units_of"]
+_log = get_logger("eip.sqs")
+
+__all__ = ["SqsDelivery", "SqsQueue", "SqsReceiver", "units_of"]
 
 _LONGEST_DELAY: Final = 900
 _LONGEST_LEASE: Final = 43_200
@@ -47,9 +50,6 @@ _AFTER_CANCEL: Final = 1.0
 _RECEIVE_ATTEMPTS: Final = 3
 _LOOK_AGAIN: Final = 1.0
 """Seconds between looks at a task that the service works on."""
-
-Unwrap = Callable[[Message[Any]], Message[Any]]
-"""Turns what a service wrapped around an event back into the event; raises `DecodeError`."""
 
 
 class SqsQueue(Queue):
@@ -209,7 +209,7 @@ class SqsQueue(Queue):
             units=units_of(size),
             retry=False,
         )
-        return outcomes_of(answer, len(entries))
+        return outcomes_of("sqs", "SendMessageBatch", answer, entries)
 
     def __repr__(self) -> str:
         return f"<SqsQueue {self.name}>"
@@ -231,7 +231,6 @@ class SqsReceiver(Receiver):
     Args:
         queue: what it receives from.
         capacity: most deliveries that its consumer holds.
-        unwrap: for messages that another service wrapped.
         wanted: whether a message is for us; others are acknowledged unseen.
     """
 
@@ -242,10 +241,9 @@ class SqsReceiver(Receiver):
         queue: SqsQueue,
         *,
         capacity: int,
-        unwrap: Unwrap | None = None,
         wanted: Callable[[Message[Any]], bool] | None = None,
     ) -> None:
-        self.name, self._queue, self._unwrap, self._wanted = queue.name, queue, unwrap, wanted
+        self.name, self._queue, self._wanted = queue.name, queue, wanted
         self.max_batch = max(1, min(10, capacity))
         self.ordered = queue.fifo
         self._polls: set[asyncio.Task[list[SqsDelivery]]] = set()
@@ -317,33 +315,46 @@ class SqsReceiver(Receiver):
                 break
         lease = self.lease or 30.0
         until = asyncio.get_running_loop().time() + lease - min(1.0, lease / 20)  # the answer took its time to come
-        return [self._delivery(each, until) for each in answer.get("Messages") or ()]
+        return self._deliveries(answer.get("Messages") or [], until)
+
+    def _deliveries(self, received: Any, until: float) -> list[SqsDelivery]:
+        """What a receive brought; an entry without a receipt cannot be settled, and comes again."""
+        entries = received if isinstance(received, list) else []
+        usable = [each for each in entries if isinstance(each, Mapping) and isinstance(each.get("ReceiptHandle"), str)]
+        if len(usable) < len(entries) or entries is not received:
+            _log.error("receive_answer_malformed", channel=self.name, left_out=len(entries) - len(usable))
+        return [self._delivery(each, until) for each in usable]
 
     def _delivery(self, received: Mapping[str, Any], until: float) -> SqsDelivery:
         system = received.get("Attributes") or {}
-        message, error = read_message(
-            received["MessageId"], received["Body"], system, received.get("MessageAttributes") or {}
-        )
-        if self._unwrap is not None and error is None:
-            try:
-                message = self._unwrap(message)
-            except DecodeError as failure:
-                error = failure
+        attributes = received.get("MessageAttributes") or {}
+        identity, body = received.get("MessageId"), received.get("Body")
+        message, error = read_message(identity, body, system, attributes)
         return SqsDelivery(
             self,
             message,
             receipt=received["ReceiptHandle"],
-            receive_count=int(system.get("ApproximateReceiveCount", 1)),
+            receive_count=_count(system),
             lease_until=until,
-            error=error,
+            error=checksum_error(received) or error,
         )
 
     async def _sift(self, taken: list[SqsDelivery], wanted: Callable[[Message[Any]], bool]) -> list[SqsDelivery]:
         """Acknowledge what the subscription's filter does not let through."""
-        kept = [each for each in taken if each.error is not None or wanted(each.message)]
+        kept = [each for each in taken if each.error is not None or self._passes(each, wanted)]
         if len(kept) < len(taken):
-            await self.ack([each for each in taken if each not in kept])
+            chosen = set(kept)
+            await self.ack([each for each in taken if each not in chosen])
         return kept
+
+    @staticmethod
+    def _passes(delivery: SqsDelivery, wanted: Callable[[Message[Any]], bool]) -> bool:
+        """Whether the filter lets it through; a filter that fails on a message is that message's error."""
+        try:
+            return wanted(delivery.message)
+        except Exception as error:  # noqa: BLE001 - the neighbours must not pay for it
+            delivery.error = DecodeError(f"the subscription's filter failed on it: {type(error).__name__}: {error}")
+            return True
 
     async def _ack(self, deliveries: Sequence[Delivery]) -> Sequence[Unsettled]:
         return await self._batches("DeleteMessageBatch", deliveries)
@@ -394,7 +405,7 @@ class SqsReceiver(Receiver):
             except Exception as error:  # noqa: BLE001 - reported for each
                 failed += [Unsettled(delivery, error) for delivery in batch]
                 continue
-            outcomes = outcomes_of(answer, len(batch))
+            outcomes = outcomes_of("sqs", operation, answer, batch)
             failed += [
                 Unsettled(delivery, outcome)
                 for delivery, outcome in zip(batch, outcomes, strict=True)
@@ -412,27 +423,30 @@ def _visibility(seconds: float) -> int:
     return min(math.ceil(seconds), _LONGEST_LEASE)
 
 
-def outcomes_of(answer: Mapping[str, Any], count: int) -> list[Outcome]:
-    """Per entry; one that the answer does not mention was not done."""
-    outcomes: list[Outcome] = [ConnectionLost("the service's answer does not mention the entry")] * count
-    for entry in answer.get("Successful") or ():
-        outcomes[int(entry["Id"])] = None
-    for entry in answer.get("Failed") or ():
-        outcomes[int(entry["Id"])] = entry_error(entry)
-    return outcomes
+def _count(system: Any) -> int:
+    """How often the message was received; 1 where the queue gives no number."""
+    try:
+        return max(1, int(system["ApproximateReceiveCount"]))
+    except (LookupError, TypeError, ValueError):
+        return 1
 
 
 def _received(answer: Mapping[str, Any]) -> tuple[int, int, int]:
     """The messages of an answer, their bytes with attributes, and what is billed for them."""
-    messages = answer.get("Messages") or ()
-    size = sum(len(each["Body"].encode()) + _size_of(each.get("MessageAttributes") or {}) for each in messages)
+    found = answer.get("Messages")
+    messages = [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
+    size = sum(len(str(each.get("Body", "")).encode("utf-8", "replace")) + _size_of(each) for each in messages)
     return len(messages), size, units_of(size)
 
 
-def _size_of(attributes: Mapping[str, Mapping[str, Any]]) -> int:
+def _size_of(message: Mapping[str, Any]) -> int:
+    attributes = message.get("MessageAttributes")
+    if not isinstance(attributes, Mapping):
+        return 0
     return sum(
         len(name) + sum(len(part if isinstance(part, bytes) else str(part).encode()) for part in each.values())
         for name, each in attributes.items()
+        if isinstance(each, Mapping)
     )
 
 

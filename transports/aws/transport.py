@@ -11,6 +11,7 @@ import aioboto3
 
 from eip.channels import Sender, Transport
 from eip.errors import AddressRefused, ConfigurationError
+from eip.health import Health
 from eip.metering import Meter
 from eip.topology import Bus, Resource, Step, Topic
 from eip.transports.aws._calls import Calls
@@ -90,16 +91,23 @@ class AwsTransport(Transport):
 
     @property
     def partition(self) -> str:
-        """The first part of its ARNs: ``aws``, ``aws-cn`` or ``aws-us-gov``."""
-        for prefix, partition in (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov")):
-            if self.region.startswith(prefix):
-                return partition
-        return "aws"
+        """The first part of its ARNs, e.g. ``aws``, ``aws-cn``, ``aws-us-gov``: by the SDK's partition data."""
+        return self._calls.partition
 
     async def open(self) -> None:
-        """Learn the account's number, where it was not given."""
-        if self._account is None:
+        """Learn the account's number, where it was not given; raises within 10 seconds where nothing answers."""
+        self._calls.check_open()
+        if self._account is not None:
+            return
+        try:
             self._account = (await self.call("sts", "GetCallerIdentity"))["Account"]
+        except BaseException:
+            await self._calls.aclose()
+            raise
+
+    def health(self) -> Health:
+        """See `Transport.health`."""
+        return self._calls.health()
 
     async def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
         """A call of a service, by its API's own names; see `eip.transports.aws._calls.Calls.call`."""

@@ -18,7 +18,7 @@ from eip.message import Message
 from eip.stores.base import Store
 from eip.streams import GroupOptions, Start, StreamGroup
 from eip.streams.records import dump_record
-from eip.transports.aws._calls import entry_error
+from eip.transports.aws._errors import entry_error
 from eip.transports.aws._outbox import Entry, Outbox, Outcome
 from eip.transports.aws.kinesis.aggregation import Aggregate
 from eip.transports.aws.kinesis.log import KinesisLog, list_shards
@@ -275,4 +275,4 @@ class _Bundle:
 def _outcome(answer: Mapping[str, Any]) -> Outcome:
     if not answer.get("ErrorCode"):
         return None
-    return entry_error({"Code": answer["ErrorCode"], "Message": answer.get("ErrorMessage", "")})
+    return entry_error("kinesis", "PutRecords", answer)

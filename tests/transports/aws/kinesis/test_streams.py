@@ -14,7 +14,7 @@ from eip.errors import ConfigurationError, InvalidMessage, MessageTooLarge, Part
 from eip.metering import UsageMeter
 from eip.topology import Stream, Topology
 from eip.transports.aws import AwsTransport, ReadRate
-from eip.transports.aws._calls import IteratorExpired
+from eip.transports.aws._errors import IteratorExpired
 from tests.transports.aws.kinesis.conftest import BRISK, FAST, KinesisHarness
 
 pytestmark = pytest.mark.kinesis
