@@ -47,7 +47,7 @@ class MotoServer(Service):
                 raise NotReady(answer.status)
 
     def start(self) -> None:
-        """Also calls each service once: moto loads their code at the first call, which takes seconds on a busy machine."""
+        """Also calls each service once: moto loads their code then, which takes seconds on a busy machine."""
         super().start()
         for service in ("sqs", "sns", "events", "kinesis", "sts"):
             scope = f"Credential=testing/20260101/{REGION}/{service}/aws4_request"

@@ -147,16 +147,18 @@ def test_entries_that_an_answer_does_not_mention_were_not_done(answer):
 # No foreign error passes the border.
 
 
-def built(kind: type[Exception]) -> Exception:
+def built(kind: Any) -> Exception:
     """An error of a class, whatever its constructor wants and its text is made of."""
-    plain = type(kind.__name__, (kind,), {"__str__": lambda _: "raised by a test", "__reduce__": object.__reduce__})
+    plain: Any = type(
+        kind.__name__, (kind,), {"__str__": lambda _: "raised by a test", "__reduce__": object.__reduce__}
+    )
     made: Exception = plain.__new__(plain)
     return made
 
 
 def raised_by_the_sdk() -> list[Exception]:
     """One of each class that botocore, aiohttp, ssl, asyncio and the sockets may raise, and the parsers' own."""
-    classes = {
+    classes: set[Any] = {
         each
         for module in (botocore.exceptions, aiohttp.client_exceptions, aiohttp.http_exceptions, ssl, asyncio, binascii)
         for each in vars(module).values()
@@ -187,14 +189,14 @@ async def test_no_foreign_error_passes_the_border(error, operation):
         raise error
 
     async with AwsTransport(region="us-east-1", account="123456789012") as aws:
-        aws._calls._answer = fails
+        aws._calls._answer = fails  # type: ignore[assignment]
         with pytest.raises(EipError) as caught:
             await aws.call("sqs", operation, retry=False)
         assert caught.value.__cause__ is error
 
 
 def test_what_the_sdk_finds_wrong_before_a_call_is_classified():
-    errors = [
+    errors: list[Any] = [
         each
         for each in vars(botocore.exceptions).values()
         if inspect.isclass(each) and issubclass(each, BotoCoreError) and each is not BotoCoreError
@@ -231,7 +233,7 @@ async def test_a_closed_transport_refuses_every_use(moto_server):
     ) as aws:
         queue, topic, bus = aws.queue("q"), aws.topic("t"), aws.bus()
     await aws.aclose()
-    message = Message({}, type="t", source="s")
+    message: Message[Any] = Message({}, type="t", source="s")
     for use in (
         lambda: queue.send(message),
         lambda: topic.send(message),
