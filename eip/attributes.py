@@ -29,6 +29,7 @@ __all__ = [
     "dump_attributes",
     "from_native",
     "from_wire",
+    "is_unicode",
     "load_attributes",
     "plain_of",
     "to_native",
@@ -269,7 +270,7 @@ def _wrong(value: Any) -> str:
     """Why no attribute can have the value; "" where one can."""
     match value:
         case str():
-            return "" if value.isascii() or _is_unicode(value) else "has a lone surrogate, which is not Unicode text"
+            return "" if value.isascii() or is_unicode(value) else "has a lone surrogate, which is not Unicode text"
         case bool() | bytes():
             digits = 0
         case int():
@@ -295,7 +296,8 @@ def _wrong_element(value: Any) -> str:
     return "must be a string or a number" if isinstance(value, (bytes, list, tuple)) else _wrong(value)
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether the text can be encoded: JSON's escapes can make lone surrogates, which cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:

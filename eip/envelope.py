@@ -10,11 +10,12 @@ import binascii
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
+from math import inf, isfinite
 from typing import Any, Final, NamedTuple
 
 import orjson
 
-from eip.attributes import dump_attributes, from_wire, load_attributes, to_wire
+from eip.attributes import dump_attributes, from_wire, is_unicode, load_attributes, to_wire
 from eip.codec import JSON, Codec, codec_of, dump_json, is_json, load_json
 from eip.errors import DecodeError, InvalidMessage
 from eip.message import Message, SequenceInfo
@@ -115,7 +116,7 @@ def parse_envelope(raw: bytes | str | Mapping[str, Any]) -> dict[str, Any]:
 
     Keys that this version does not know are kept under ``extensions``, and are passed on.
     """
-    fields = raw if isinstance(raw, Mapping) else load_json(raw)
+    fields = load_json(raw) if isinstance(raw, (bytes, str)) else raw
     if not isinstance(fields, Mapping):
         raise DecodeError("envelope is not a JSON object")
     parsed: dict[str, Any] = {}
@@ -130,8 +131,12 @@ def parse_envelope(raw: bytes | str | Mapping[str, Any]) -> dict[str, Any]:
             parsed["sequence"] = _sequence(value)
         elif key == "headers":
             headers = _checked(key, value, Mapping)
-            parsed["headers"] = {name: _checked(f"headers.{name}", text, str) for name, text in headers.items()}
+            parsed["headers"] = {
+                _checked(key, name, str): _checked(f"headers.{name}", text, str) for name, text in headers.items()
+            }
         elif key != "v" or _version(value) != VERSION:
+            if not _writable({key: value}):
+                raise DecodeError(f"envelope field {key!r:.80} cannot be passed on")
             parsed.setdefault("extensions", {})[key] = value
     return parsed
 
@@ -139,6 +144,8 @@ def parse_envelope(raw: bytes | str | Mapping[str, Any]) -> dict[str, Any]:
 def _checked(key: str, value: Any, kind: type | tuple[type, ...]) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
         raise DecodeError(f"envelope field {key!r} has the wrong type {type(value).__name__}")
+    if value.__class__ is str and not value.isascii() and not is_unicode(value):
+        raise DecodeError(f"envelope field {key!r} is not Unicode text")
     return value
 
 
@@ -153,8 +160,8 @@ def _time(key: str, value: Any) -> float:
     try:
         time = float(_checked(key, value, (int, float)))
     except OverflowError:
-        time = float("inf")
-    if time in (float("inf"), float("-inf")):
+        time = inf
+    if not isfinite(time):
         raise DecodeError(f"envelope field {key!r} is not a time")
     return time
 

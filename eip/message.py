@@ -11,7 +11,7 @@ from typing_extensions import TypeVar
 
 from eip import clock
 from eip._ids import new_id
-from eip.attributes import AttributeValue, check_attributes
+from eip.attributes import AttributeValue, check_attributes, is_unicode
 from eip.clock import Duration, seconds
 from eip.codec import BYTES, JSON, Codec
 from eip.errors import InvalidMessage
@@ -107,11 +107,8 @@ _ENVELOPE = tuple(name for name in _Fields.__slots__ if not name.startswith("_")
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, not {type(value).__name__}")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidMessage(f"{name} is not Unicode text: {error.reason} at {error.start}") from None
+    if not value.isascii() and not is_unicode(value):
+        raise InvalidMessage(f"{name} is not Unicode text: it has a lone surrogate")
     return value
 
 
