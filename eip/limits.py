@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ACTIVEMQ", "EVENTBRIDGE", "KIB", "KINESIS", "MIB", "SNS", "SQS", "TARGETS_PER_RULE", "UNLIMITED", "Limits"]
+__all__ = ["ACTIVEMQ", "EVENTBRIDGE", "KIB", "KINESIS", "MIB", "SNS", "SQS", "UNLIMITED", "Limits"]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -43,9 +43,6 @@ SQS = Limits(message_bytes=MIB, batch_entries=10, batch_bytes=MIB, attributes=10
 SNS = Limits(message_bytes=256 * KIB, batch_entries=10, batch_bytes=256 * KIB, attributes=10, unit_bytes=64 * KIB)
 EVENTBRIDGE = Limits(message_bytes=MIB - KIB, batch_entries=10, batch_bytes=MIB, unit_bytes=64 * KIB, beside_bytes=14)
 """An entry may have 1 MiB since January 2026; a KiB is left for the event around it, or no queue could take that."""
-
-TARGETS_PER_RULE = 5
-"""Targets of one EventBridge rule."""
 
 ACTIVEMQ = Limits(message_bytes=100 * MIB, batch_entries=100, batch_bytes=4 * MIB)
 """The broker's own limit of a STOMP frame, and what we put into one transaction."""

@@ -26,12 +26,12 @@ from typing import Any, Final, TypeAlias
 from eip import clock
 from eip._ids import new_id
 from eip._logging import get_logger
-from eip.archiving import Archives, HasArchives, ReplayState, ReplayStatus
 from eip.channels import Bus, Delivery, Filter, Sender, Source
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError, TransportError
 from eip.matching import as_predicate
 from eip.message import Message
+from eip.topology.archives import Archives, HasArchives, ReplayState, ReplayStatus
 
 __all__ = ["Instant", "Replay", "replay_messages", "replay_stream", "start_replay", "timestamp"]
 

@@ -11,7 +11,17 @@ import pytest
 from eip import Message
 from eip.errors import ConfigurationError, InvalidPattern, UnsupportedChannel
 from eip.matching import EventPattern, FilterPolicy
-from eip.topology import Archive, Bus, Queue, Rule, Stream, Subscription, Target, Topic, Topology
+from eip.topology import (
+    ArchiveSpec,
+    BusSpec,
+    QueueSpec,
+    RuleSpec,
+    StreamSpec,
+    SubscriptionSpec,
+    TargetSpec,
+    TopicSpec,
+    Topology,
+)
 from eip.transports.activemq import ActiveMQTransport
 from eip.transports.aws import AwsTransport
 from tests.test_topology import name, said, transport
@@ -45,22 +55,22 @@ async def nothing_comes(source):
 
 async def test_a_plan_changes_nothing_and_applying_twice_finds_all_the_same(transport, name):
     topology = Topology(
-        Bus(name),
-        Bus(f"{name}-audit"),
-        Topic(f"{name}-t"),
-        Queue(f"{name}-q"),
-        Rule(name, "own", SOLD),
-        Rule(
+        BusSpec(name),
+        BusSpec(f"{name}-audit"),
+        TopicSpec(f"{name}-t"),
+        QueueSpec(f"{name}-q"),
+        RuleSpec(name, "own", SOLD),
+        RuleSpec(
             name,
             "many",
             SOLD,
             (
-                Target(queue=f"{name}-q", input_path="$.detail", max_attempts=3, max_age=timedelta(hours=1)),
-                Target(topic=f"{name}-t"),
-                Target(bus=f"{name}-audit"),
+                TargetSpec(queue=f"{name}-q", input_path="$.detail", max_attempts=3, max_age=timedelta(hours=1)),
+                TargetSpec(topic=f"{name}-t"),
+                TargetSpec(bus=f"{name}-audit"),
             ),
         ),
-        Archive(f"{name}-a", name, SOLD, timedelta(days=30)),
+        ArchiveSpec(f"{name}-a", name, SOLD, timedelta(days=30)),
     )
     for _ in range(2):
         plan = await topology.plan(transport)
@@ -72,11 +82,11 @@ async def test_a_plan_changes_nothing_and_applying_twice_finds_all_the_same(tran
     again = await topology.apply(transport)
     assert {step.action for step in again.steps} == {"same"}, str(again)
     changed = Topology(
-        Bus(name),
-        Queue(f"{name}-q"),
-        Rule(name, "own", EventPattern({"detail-type": ["Lost"]}), enabled=False),
-        Rule(name, "many", SOLD, (Target(queue=f"{name}-q", max_attempts=4),)),
-        Archive(f"{name}-a", name, SOLD, timedelta(days=31)),
+        BusSpec(name),
+        QueueSpec(f"{name}-q"),
+        RuleSpec(name, "own", EventPattern({"detail-type": ["Lost"]}), enabled=False),
+        RuleSpec(name, "many", SOLD, (TargetSpec(queue=f"{name}-q", max_attempts=4),)),
+        ArchiveSpec(f"{name}-a", name, SOLD, timedelta(days=31)),
     )
     plan = await changed.apply(transport)
     assert said(plan, "change") == [f"{name} > own", f"{name} > many > queue-{name}-q", f"{name}-a"]
@@ -85,7 +95,7 @@ async def test_a_plan_changes_nothing_and_applying_twice_finds_all_the_same(tran
     assert plan.in_force
     assert len(plan["drift"]) == 2, "nothing is deleted untold"
     assert len((await changed.apply(transport, delete=True))["delete"]) == 2
-    fewer = Topology(Bus(name), Archive(f"{name}-a", name, SOLD, timedelta(days=31)))
+    fewer = Topology(BusSpec(name), ArchiveSpec(f"{name}-a", name, SOLD, timedelta(days=31)))
     assert said(await fewer.apply(transport), "drift") == [f"{name} > own", f"{name} > many"]
     assert len((await fewer.apply(transport, delete=True))["delete"]) == 2
     assert not (await fewer.plan(transport))["drift"], "the archive's managed rule is nobody's drift"
@@ -94,11 +104,11 @@ async def test_a_plan_changes_nothing_and_applying_twice_finds_all_the_same(tran
 async def test_a_bus_feeds_queues_topics_and_other_buses(transport, name):
     audit = f"{name}-audit"
     topology = Topology(
-        Bus(name),
-        Bus(audit),
-        Queue(f"{name}-q"),
-        Rule(name, "out", SOLD, (Target(queue=f"{name}-q"), Target(bus=audit))),
-        Rule(audit, "all"),
+        BusSpec(name),
+        BusSpec(audit),
+        QueueSpec(f"{name}-q"),
+        RuleSpec(name, "out", SOLD, (TargetSpec(queue=f"{name}-q"), TargetSpec(bus=audit))),
+        RuleSpec(audit, "all"),
     )
     await topology.apply(transport)
     await transport.bus(name).send(sold(1, attributes={"kind": "a"}), Message({}, type="Lost", source="shop"))
@@ -110,17 +120,17 @@ async def test_a_bus_feeds_queues_topics_and_other_buses(transport, name):
         await nothing_comes(source)
 
 
-@pytest.mark.parametrize("resource", [Rule("b", "r"), Archive("a", "b")])
+@pytest.mark.parametrize("resource", [RuleSpec("b", "r"), ArchiveSpec("a", "b")])
 async def test_a_broker_without_buses_says_so(resource):
     with pytest.raises(UnsupportedChannel, match="it has: queue, topic"):
-        await Topology(Bus("b"), resource).plan(ActiveMQTransport("stomp://127.0.0.1:1"))
+        await Topology(BusSpec("b"), resource).plan(ActiveMQTransport("stomp://127.0.0.1:1"))
 
 
 async def test_a_fifo_queue_gets_events_in_one_group(transport, name):
-    queue = Queue(f"{name}.fifo", content_based_deduplication=True)
-    rule = Rule(name, "in-order", SOLD, (Target(queue=queue.name, group_id="sold"),))
+    queue = QueueSpec(f"{name}.fifo", content_based_deduplication=True)
+    rule = RuleSpec(name, "in-order", SOLD, (TargetSpec(queue=queue.name, group_id="sold"),))
     for _ in range(2):
-        await Topology(Bus(name), queue, rule).apply(transport)
+        await Topology(BusSpec(name), queue, rule).apply(transport)
     for number in range(3):
         await transport.bus(name).send(sold(number, group_id="sender's"))
     found = await taken(transport.queue(queue.name), 3)
@@ -130,7 +140,7 @@ async def test_a_fifo_queue_gets_events_in_one_group(transport, name):
 async def test_a_filter_policy_and_a_predicate_narrow_a_rules_own_queue(transport, name):
     few = FilterPolicy({"n": [{"numeric": ["<", 2]}]}, scope="MessageBody")
     kind = FilterPolicy({"kind": ["a"]})
-    await Topology(Bus(name), Rule(name, "few", few), Rule(name, "kind", kind)).apply(transport)
+    await Topology(BusSpec(name), RuleSpec(name, "few", few), RuleSpec(name, "kind", kind)).apply(transport)
     bus = transport.bus(name)
     await bus.send(sold(1, attributes={"kind": "b"}), sold(2, attributes={"kind": "a"}))
     assert [each.body["n"] for each in await taken(bus.subscription("few", pattern=few), 1)] == [1]
@@ -141,45 +151,56 @@ async def test_a_filter_policy_and_a_predicate_narrow_a_rules_own_queue(transpor
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (Target, "exactly one"),
-        (lambda: Target(queue="q", topic="t"), "exactly one"),
-        (lambda: Target(queue="q.fifo"), "group_id"),
-        (lambda: Target(queue="q", group_id="g"), "group_id"),
-        (lambda: Target(topic="t.fifo"), "FIFO"),
-        (lambda: Target(queue="q", dead_letters="d.fifo"), "FIFO"),
+        (TargetSpec, "exactly one"),
+        (lambda: TargetSpec(queue="q", topic="t"), "exactly one"),
+        (lambda: TargetSpec(queue="q.fifo"), "group_id"),
+        (lambda: TargetSpec(queue="q", group_id="g"), "group_id"),
+        (lambda: TargetSpec(topic="t.fifo"), "FIFO"),
+        (lambda: TargetSpec(queue="q", dead_letters="d.fifo"), "FIFO"),
         (
-            lambda: Topology(Bus("b"), Queue("q.fifo"), Rule("b", "r", None, (Target(queue="q.fifo", group_id="g"),))),
+            lambda: Topology(
+                BusSpec("b"), QueueSpec("q.fifo"), RuleSpec("b", "r", None, (TargetSpec(queue="q.fifo", group_id="g"),))
+            ),
             "content_based_deduplication=True",
         ),
-        (lambda: Target(queue="q", max_attempts=186), "185"),
-        (lambda: Target(queue="q", max_age=timedelta(days=2)), "day"),
-        (lambda: Target(stream="s"), "role"),
-        (lambda: Target(queue="q", role="arn:aws:iam::1:role/r"), "by policy"),
-        (lambda: Target(queue="q", partition_key="$.id"), "streams"),
-        (lambda: Target(queue="q", input_paths={"a": "$.id"}), "template"),
-        (lambda: Target(bus="b", input="{}"), "as they are"),
-        (lambda: Target(queue="q", input='"' + "x" * 8191 + '"'), "8,192"),
-        (lambda: Rule("b", "r", None, tuple(Target(queue=f"q{n}") for n in range(6))), r"Target\(topic="),
-        (lambda: Rule("b", "r", None, (Target(queue="q"), Target(queue="q"))), "same id"),
-        (lambda: Rule("b", "r", None, (Target(queue="q"),), queue=Queue("q")), "one of its targets"),
-        (lambda: Rule("b", "r", lambda _: True, (Target(queue="q"),)), "cannot evaluate"),
-        (lambda: Rule("b", "r", FilterPolicy({"kind": ["a"]}), (Target(queue="q"),)), "cannot evaluate"),
-        (lambda: Rule("b", "r", queue=Queue("q.fifo")), "standard"),
-        (lambda: Rule("b", "no good"), "name of a rule"),
-        (lambda: Rule("b", "r", NO_FILTER), "an EventPattern"),
-        (lambda: Archive("a", pattern=NO_FILTER), "an EventPattern"),
-        (lambda: Rule("b", "r", EventPattern({"detail": {"n": ["x" * 2048]}})), "2048"),
-        (lambda: Bus("no good"), "name of a bus"),
-        (lambda: Archive("x" * 49), "48"),
-        (lambda: Archive("a", retention=timedelta(hours=1)), "whole days"),
-        (lambda: Topology(Rule("b", "r")), "no bus b"),
-        (lambda: Topology(Archive("a", "b")), "no bus b"),
-        (lambda: Topology(Bus("b"), Rule("b", "r", None, (Target(queue="q"),))), "no queue q"),
-        (lambda: Topology(Bus("b"), Rule("b", "r", None, (Target(topic="t"),))), "no topic t"),
-        (lambda: Topology(Bus("b"), Rule("b", "r", None, (Target(stream="s", role="r"),))), "no stream s"),
-        (lambda: Topology(Bus("b"), Rule("b", "r", None, (Target(bus="b"),))), "circle"),
-        (lambda: Topology(Bus("b"), Rule("b", "r"), Rule("b", "r")), "twice"),
-        (lambda: Topology(Bus("b"), Rule("b", "r"), Queue("b-r", visibility=5)), "differently"),
+        (lambda: TargetSpec(queue="q", max_attempts=186), "185"),
+        (lambda: TargetSpec(queue="q", max_age=timedelta(days=2)), "day"),
+        (lambda: TargetSpec(stream="s"), "role"),
+        (lambda: TargetSpec(queue="q", role="arn:aws:iam::1:role/r"), "use policies"),
+        (lambda: TargetSpec(queue="q", partition_key="$.id"), "streams"),
+        (lambda: TargetSpec(queue="q", input_paths={"a": "$.id"}), "template"),
+        (lambda: TargetSpec(bus="b", input="{}"), "as they are"),
+        (lambda: TargetSpec(queue="q", input='"' + "x" * 8191 + '"'), "8,192"),
+        (lambda: RuleSpec("b", "r", None, tuple(TargetSpec(queue=f"q{n}") for n in range(6))), r"TargetSpec\(topic="),
+        (lambda: RuleSpec("b", "r", None, (TargetSpec(queue="q"), TargetSpec(queue="q"))), "same id"),
+        (lambda: RuleSpec("b", "r", None, (TargetSpec(queue="q"),), queue=QueueSpec("q")), "one of targets"),
+        (lambda: RuleSpec("b", "r", lambda _: True, (TargetSpec(queue="q"),)), "cannot evaluate"),
+        (lambda: RuleSpec("b", "r", FilterPolicy({"kind": ["a"]}), (TargetSpec(queue="q"),)), "cannot evaluate"),
+        (lambda: RuleSpec("b", "r", queue=QueueSpec("q.fifo")), "standard"),
+        (lambda: RuleSpec("b", "no good"), "name of a rule"),
+        (lambda: RuleSpec("b", "r", NO_FILTER), "an EventPattern"),
+        (lambda: ArchiveSpec("a", pattern=NO_FILTER), "an EventPattern"),
+        (lambda: RuleSpec("b", "r", EventPattern({"detail": {"n": ["x" * 2048]}})), "2,048"),
+        (lambda: BusSpec("no good"), "name of a bus"),
+        (lambda: ArchiveSpec("x" * 49), "48"),
+        (lambda: ArchiveSpec("a", retention=timedelta(hours=1)), "whole days"),
+        (lambda: Topology(RuleSpec("b", "r")), "bus 'b' is not declared"),
+        (lambda: Topology(ArchiveSpec("a", "b")), "bus 'b' is not declared"),
+        (
+            lambda: Topology(BusSpec("b"), RuleSpec("b", "r", None, (TargetSpec(queue="q"),))),
+            "queue 'q' is not declared",
+        ),
+        (
+            lambda: Topology(BusSpec("b"), RuleSpec("b", "r", None, (TargetSpec(topic="t"),))),
+            "topic 't' is not declared",
+        ),
+        (
+            lambda: Topology(BusSpec("b"), RuleSpec("b", "r", None, (TargetSpec(stream="s", role="r"),))),
+            "stream 's' is not declared",
+        ),
+        (lambda: Topology(BusSpec("b"), RuleSpec("b", "r", None, (TargetSpec(bus="b"),))), "endless loop"),
+        (lambda: Topology(BusSpec("b"), RuleSpec("b", "r"), RuleSpec("b", "r")), "twice"),
+        (lambda: Topology(BusSpec("b"), RuleSpec("b", "r"), QueueSpec("b-r", visibility=5)), "with different options"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_made(make, complaint):
@@ -199,22 +220,22 @@ def test_what_cannot_be_is_refused_before_anything_is_made(make, complaint):
 )
 def test_an_input_that_the_service_would_refuse_is_refused(options):
     with pytest.raises(InvalidPattern):
-        Target(queue="q", **options)
+        TargetSpec(queue="q", **options)
 
 
 def test_a_pattern_that_the_service_would_refuse_makes_no_rule():
     with pytest.raises(InvalidPattern, match="Empty arrays"):
-        Rule("b", "r", EventPattern({"source": []}))
+        RuleSpec("b", "r", EventPattern({"source": []}))
 
 
 @pytest.mark.aws
 async def test_queues_and_topics_let_exactly_that_rule_send(moto_server, name):
     async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url) as aws:
         topology = Topology(
-            Bus(name),
-            Topic(f"{name}-t"),
-            Rule(name, "own"),
-            Rule(name, "more", None, (Target(topic=f"{name}-t"), Target(queue=f"{name}-own"))),
+            BusSpec(name),
+            TopicSpec(f"{name}-t"),
+            RuleSpec(name, "own"),
+            RuleSpec(name, "more", None, (TargetSpec(topic=f"{name}-t"), TargetSpec(queue=f"{name}-own"))),
         )
         for _ in range(2):
             await topology.apply(aws)
@@ -247,7 +268,7 @@ async def test_queues_and_topics_let_exactly_that_rule_send(moto_server, name):
 @pytest.mark.aws
 async def test_a_rule_and_its_targets_are_what_was_declared(moto_server, name):
     async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url) as aws:
-        target = Target(
+        target = TargetSpec(
             queue=f"{name}-q",
             template='{"id": "<id>"}',
             input_paths={"id": "$.id"},
@@ -256,9 +277,9 @@ async def test_a_rule_and_its_targets_are_what_was_declared(moto_server, name):
             dead_letters=f"{name}-dead",
             id="one",
         )
-        stream = Target(stream=f"{name}-s", role="arn:aws:iam::123456789012:role/r", partition_key="$.detail.id")
-        declared = (Queue(f"{name}-q"), Stream(f"{name}-s"))
-        topology = Topology(Bus(name), *declared, Rule(name, "r", SOLD, (target, stream)))
+        stream = TargetSpec(stream=f"{name}-s", role="arn:aws:iam::123456789012:role/r", partition_key="$.detail.id")
+        declared = (QueueSpec(f"{name}-q"), StreamSpec(f"{name}-s"))
+        topology = Topology(BusSpec(name), *declared, RuleSpec(name, "r", SOLD, (target, stream)))
         await topology.apply(aws)
         events = moto_server.client("events")
         one, two = events.list_targets_by_rule(Rule="r", EventBusName=name)["Targets"]
@@ -280,9 +301,12 @@ async def test_a_rule_and_its_targets_are_what_was_declared(moto_server, name):
 
 async def test_more_than_five_receivers_are_reached_through_a_topic(transport, name):
     names = [f"s{number}" for number in range(7)]
-    subscriptions = [Subscription(f"{name}-t", each) for each in names]
+    subscriptions = [SubscriptionSpec(f"{name}-t", each) for each in names]
     topology = Topology(
-        Bus(name), Topic(f"{name}-t"), *subscriptions, Rule(name, "fan-out", SOLD, (Target(topic=f"{name}-t"),))
+        BusSpec(name),
+        TopicSpec(f"{name}-t"),
+        *subscriptions,
+        RuleSpec(name, "fan-out", SOLD, (TargetSpec(topic=f"{name}-t"),)),
     )
     await topology.apply(transport)
     topic = transport.topic(f"{name}-t")

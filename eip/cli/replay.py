@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 from rich.status import Status
 
-from eip.archiving import ReplayState, ReplayStatus
 from eip.cli._common import console, errors, print_json, said
 from eip.patterns.replay import start_replay
+from eip.topology.archives import ReplayState, ReplayStatus
 
 __all__ = ["replay"]
 

@@ -22,10 +22,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from eip.archiving import Archives, HasArchives
 from eip.channels import Bus, Delivery, Filter, Queue, Receiver, Sender, Source, Stream, Topic, Transport, Unsettled
 from eip.errors import ConfigurationError, ConnectionLost, FailedEntry, PartialSendError
 from eip.message import Message
+from eip.topology.archives import Archives, HasArchives
 
 __all__ = ["FaultPlan", "FaultyTransport"]
 

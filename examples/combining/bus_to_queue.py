@@ -28,7 +28,7 @@ from pydantic import BaseModel
 from eip import Consumer, Message, Transport
 from eip.matching import EventPattern
 from eip.schemas import Catalog
-from eip.topology import Bus, Rule, Topology
+from eip.topology import BusSpec, RuleSpec, Topology
 from eip.transports.memory import MemoryTransport
 
 
@@ -38,7 +38,7 @@ class OrderPlaced(BaseModel):
 
 
 LARGE = EventPattern({"detail-type": ["OrderPlaced"], "detail": {"total": [{"numeric": [">=", 100]}]}})
-TOPOLOGY = Topology(Bus("shop"), Rule("shop", "invoices", LARGE))
+TOPOLOGY = Topology(BusSpec("shop"), RuleSpec("shop", "invoices", LARGE))
 EVENTS = Catalog({"OrderPlaced": OrderPlaced})
 
 

@@ -2,7 +2,7 @@
 
 Prints:
 
-    rule everyone has 7 targets, and EventBridge delivers to 5
+    rule everyone: targets must be at most 5, got 7
     bus shop -> topic orders -> 7 departments
     accounting: order 1
     analytics: order 1
@@ -18,7 +18,7 @@ import asyncio
 from eip import Message
 from eip.errors import ConfigurationError
 from eip.matching import EventPattern
-from eip.topology import Bus, Queue, Rule, Subscription, Target, Topic, Topology
+from eip.topology import BusSpec, QueueSpec, RuleSpec, SubscriptionSpec, TargetSpec, TopicSpec, Topology
 from eip.transports.memory import MemoryTransport
 
 DEPARTMENTS = ("accounting", "analytics", "billing", "marketing", "purchasing", "shipping", "support")
@@ -26,16 +26,16 @@ PLACED = EventPattern({"detail-type": ["OrderPlaced"]})
 
 
 def direct() -> Topology:
-    targets = tuple(Target(queue=name) for name in DEPARTMENTS)
-    return Topology(Bus("shop"), *map(Queue, DEPARTMENTS), Rule("shop", "everyone", PLACED, targets))
+    targets = tuple(TargetSpec(queue=name) for name in DEPARTMENTS)
+    return Topology(BusSpec("shop"), *map(QueueSpec, DEPARTMENTS), RuleSpec("shop", "everyone", PLACED, targets))
 
 
 def through_a_topic() -> Topology:
     return Topology(
-        Bus("shop"),
-        Topic("orders"),
-        Rule("shop", "everyone", PLACED, (Target(topic="orders"),)),
-        *(Subscription("orders", name) for name in DEPARTMENTS),
+        BusSpec("shop"),
+        TopicSpec("orders"),
+        RuleSpec("shop", "everyone", PLACED, (TargetSpec(topic="orders"),)),
+        *(SubscriptionSpec("orders", name) for name in DEPARTMENTS),
     )
 
 
@@ -43,7 +43,7 @@ async def main() -> None:
     try:
         direct()
     except ConfigurationError as error:
-        print(str(error).partition(":")[0])
+        print(str(error).partition(";")[0])
     async with MemoryTransport() as memory:
         await through_a_topic().apply(memory)
         print(f"bus shop -> topic orders -> {len(DEPARTMENTS)} departments")

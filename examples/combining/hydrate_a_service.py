@@ -18,7 +18,7 @@ from eip.patterns.idempotent_receiver import idempotent
 from eip.patterns.replay import start_replay
 from eip.stores import MemoryStore
 from eip.testing import run
-from eip.topology import Archive, Bus, Rule, Topology
+from eip.topology import ArchiveSpec, BusSpec, RuleSpec, Topology
 from eip.transports.memory import MemoryTransport
 
 DAY = 86_400.0
@@ -30,14 +30,14 @@ def placed(number: int) -> Message:
 
 async def main() -> None:
     async with MemoryTransport() as memory:
-        await Topology(Bus("shop"), Archive("orders", "shop")).apply(memory)
+        await Topology(BusSpec("shop"), ArchiveSpec("orders", "shop")).apply(memory)
         shop, start = memory.bus("shop"), clock.now()
         await shop.send(*(placed(number) for number in range(5)))
         print("yesterday: 5 orders, nobody counts them")
         await asyncio.sleep(DAY)
 
         print("today: a service that counts; it hears the new orders only")
-        await Topology(Bus("shop"), Rule("shop", "counting"), Archive("orders", "shop")).apply(memory)
+        await Topology(BusSpec("shop"), RuleSpec("shop", "counting"), ArchiveSpec("orders", "shop")).apply(memory)
         counted: list[int] = []
 
         async def count(message: Message) -> None:

@@ -25,11 +25,13 @@ from eip.patterns.idempotent_receiver import idempotent
 from eip.patterns.replay import start_replay
 from eip.stores import MemoryStore
 from eip.testing import run
-from eip.topology import Archive, Bus, Rule, Topology
+from eip.topology import ArchiveSpec, BusSpec, RuleSpec, Topology
 from eip.transports.memory import MemoryTransport
 
 HOUR = 3600.0
-TOPOLOGY = Topology(Bus("shop"), Rule("shop", "loyalty"), Rule("shop", "shipping"), Archive("orders", "shop"))
+TOPOLOGY = Topology(
+    BusSpec("shop"), RuleSpec("shop", "loyalty"), RuleSpec("shop", "shipping"), ArchiveSpec("orders", "shop")
+)
 ORDERS = ((9.0, "ada", 3, "EUR"), (13.5, "bob", 5, "USD"), (18.25, "ada", 7, "USD"))
 
 

@@ -16,7 +16,7 @@ from eip.patterns.process_manager import Context, Process, ProcessManager
 from eip.service import Service
 from eip.stores.base import Store
 from eip.stores.objects import ObjectStore
-from eip.topology import Queue, Subscription, Topic, Topology
+from eip.topology import QueueSpec, SubscriptionSpec, TopicSpec, Topology
 from examples.document_approval.analysis import AnalysisService
 from examples.document_approval.model import Analysis, Approval, Decision, Job, Scan
 
@@ -39,10 +39,10 @@ _LARGE: Final = 16 * 1024
 def topology() -> Topology:
     """The channels of the workflow, for whatever transport."""
     return Topology(
-        *(Queue(name) for name in (SCANS, _JOBS, _DECISIONS)),
-        *(Topic(name) for name in (_ANALYSED, APPROVED, PENDING_REVIEW)),
-        Subscription(_ANALYSED, "approval"),
-        *(Subscription(name, _LEDGER) for name in (APPROVED, PENDING_REVIEW)),
+        *(QueueSpec(name) for name in (SCANS, _JOBS, _DECISIONS)),
+        *(TopicSpec(name) for name in (_ANALYSED, APPROVED, PENDING_REVIEW)),
+        SubscriptionSpec(_ANALYSED, "approval"),
+        *(SubscriptionSpec(name, _LEDGER) for name in (APPROVED, PENDING_REVIEW)),
     )
 
 

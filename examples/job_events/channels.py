@@ -7,9 +7,7 @@ from typing import Final, Protocol
 
 from eip import Queue, Source, Topic
 from eip.matching import FilterPolicy
-from eip.topology import Queue as QueueDeclared
-from eip.topology import Subscription, Topology
-from eip.topology import Topic as TopicDeclared
+from eip.topology import QueueSpec, SubscriptionSpec, TopicSpec, Topology
 
 __all__ = ["ANALYTICS", "DEAD_LETTERS", "INVALID", "INVENTORY", "TOPIC", "WANTED_BY_INVENTORY", "Channels", "topology"]
 
@@ -33,13 +31,13 @@ def topology(*, visibility: float = 30.0) -> Topology:
 
     ``visibility``: seconds of a lease, which is how long the messages of a killed service wait for the next.
     """
-    analytics = QueueDeclared(ANALYTICS, visibility=visibility, max_receive_count=3)
-    inventory = QueueDeclared(INVENTORY, visibility=visibility, max_receive_count=3)
+    analytics = QueueSpec(ANALYTICS, visibility=visibility, max_receive_count=3)
+    inventory = QueueSpec(INVENTORY, visibility=visibility, max_receive_count=3)
     return Topology(
-        TopicDeclared(TOPIC),
-        Subscription(TOPIC, "analytics", queue=analytics),
-        Subscription(TOPIC, "inventory", queue=inventory, filter=WANTED_BY_INVENTORY),
-        QueueDeclared(INVALID, dead_letters=False),
+        TopicSpec(TOPIC),
+        SubscriptionSpec(TOPIC, "analytics", queue=analytics),
+        SubscriptionSpec(TOPIC, "inventory", queue=inventory, filter=WANTED_BY_INVENTORY),
+        QueueSpec(INVALID, dead_letters=False),
     )
 
 

@@ -45,10 +45,10 @@ class AwsChannels(Channels):
     async def enter(self, zone: str, unicorn: str) -> Source:
         """See `Channels.enter`."""
         topic, inbox = self.zone(zone).name, self._inbox(unicorn)
-        target = declared.Queue(inbox, dead_letters=UNREADABLE.name, max_receive_count=_RECEIVES)
+        target = declared.QueueSpec(inbox, dead_letters=UNREADABLE.name, max_receive_count=_RECEIVES)
         # SNS delivers to SQS with retries for 23 days; a dead-letter queue for each subscription would be thrice many.
-        subscription = declared.Subscription(topic, unicorn, queue=target, dead_letters=False)
-        await declared.Topology(UNREADABLE, declared.Topic(topic), subscription).apply(self.transport)
+        subscription = declared.SubscriptionSpec(topic, unicorn, queue=target, dead_letters=False)
+        await declared.Topology(UNREADABLE, declared.TopicSpec(topic), subscription).apply(self.transport)
         for left in self._before.pop(inbox, ()):
             if left != zone:
                 await self.leave(left, unicorn)

@@ -19,7 +19,7 @@ PREFIX: Final = "rfq-"
 """What the names of all channels begin with."""
 REPLIES: Final = f"{PREFIX}replies"
 """The shared reply queue, and what the names of all reply queues begin with: unicorns answer to those only."""
-UNREADABLE: Final = declared.Queue(f"{PREFIX}questions-dead", dead_letters=False, retention=timedelta(days=14))
+UNREADABLE: Final = declared.QueueSpec(f"{PREFIX}questions-dead", dead_letters=False, retention=timedelta(days=14))
 """Of all unicorns: the questions that they can make nothing of."""
 LEASE: Final = 10.0
 """Seconds after which another process takes over what a killed one was busy with; living ones extend it."""
@@ -76,8 +76,8 @@ class Channels(ABC):
 
     async def prepare(self) -> None:
         """Make what is missing of queues and topics."""
-        queues = [declared.Queue(queue.name, visibility=LEASE) for queue in self.kept]
-        zones = [declared.Topic(self.zone(zone).name) for zone in all_zones()]
+        queues = [declared.QueueSpec(queue.name, visibility=LEASE) for queue in self.kept]
+        zones = [declared.TopicSpec(self.zone(zone).name) for zone in all_zones()]
         await declared.Topology(*queues, UNREADABLE, *zones).apply(self.transport)
 
     @abstractmethod

@@ -19,7 +19,7 @@ from eip.cli import main
 from eip.cli._common import console, said
 from eip.cli.app import app
 from eip.cost import prices
-from eip.topology import Archive, Bus, Queue, Rule, Topology
+from eip.topology import ArchiveSpec, BusSpec, QueueSpec, RuleSpec, Topology
 from eip.transports.activemq import ActiveMQTransport
 from eip.transports.aws import AwsTransport
 
@@ -150,8 +150,8 @@ def test_match_says_which_services_can_evaluate_it():
 async def dead_letters(moto_server):
     """Four dead letters, two of each kind, and where they failed."""
     async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url, long_poll=1.0) as aws:
-        await Topology(Queue("redriven")).apply(aws)
-        dead = aws.queue(Queue("redriven").dead_letter_name or "")
+        await Topology(QueueSpec("redriven")).apply(aws)
+        dead = aws.queue(QueueSpec("redriven").dead_letter_name or "")
         async with dead.receiver() as receiver:
             for number in range(4):
                 message = Message({"n": number}, attributes={"kind": "ab"[number % 2]})
@@ -230,7 +230,7 @@ def archived(moto_server):
 
     async def prepare() -> None:
         async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url) as aws:
-            await Topology(Bus(name), Rule(name, "all"), Archive(name, name)).apply(aws)
+            await Topology(BusSpec(name), RuleSpec(name, "all"), ArchiveSpec(name, name)).apply(aws)
             await aws.bus(name).send(Message({"n": 1}, type="Sold", source="shop"))
 
     asyncio.run(prepare())

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from eip import Delivery, Message
 from eip.metering import Call, Usage, UsageMeter, export_metrics
 from eip.testing import run
-from eip.topology import Queue, Subscription, Topic, Topology
+from eip.topology import QueueSpec, SubscriptionSpec, TopicSpec, Topology
 from eip.transports.aws import AwsTransport
 from eip.transports.memory import MemoryTransport
 
@@ -148,9 +148,9 @@ def test_the_embedded_transport_reports_what_it_is_asked_and_bills_nothing():
 async def test_sqs_and_sns_report_calls_chunks_bytes_empty_receives_and_heartbeats(moto_server):
     meter = UsageMeter()
     async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url, long_poll=1.0, meter=meter) as aws:
-        await Topology(Queue("metered", dead_letters=False), Topic("metering"), Subscription("metering", "sub")).apply(
-            aws
-        )
+        await Topology(
+            QueueSpec("metered", dead_letters=False), TopicSpec("metering"), SubscriptionSpec("metering", "sub")
+        ).apply(aws)
         queue, topic = aws.queue("metered"), aws.topic("metering")
         await queue.send(*(Message("x" * 10_000) for _ in range(10)))
         await topic.send(*(Message("x" * 1_000) for _ in range(10)))

@@ -12,9 +12,7 @@ from eip import Consumer, Message, Queue, Sender, Source, Topic, Transport
 from eip.handler import AnyHandler
 from eip.service import Service
 from eip.stores import MemoryStore
-from eip.topology import Bus, Rule, Stream, Subscription, Topology
-from eip.topology import Queue as DeclaredQueue
-from eip.topology import Topic as DeclaredTopic
+from eip.topology import BusSpec, QueueSpec, RuleSpec, StreamSpec, SubscriptionSpec, TopicSpec, Topology
 
 __all__ = ["Lab"]
 
@@ -34,13 +32,13 @@ class Lab:
 
     async def queue(self, name: str, *, dead_letters: bool = False) -> Queue:
         full = self.name(name)
-        await Topology(DeclaredQueue(full, visibility=5, dead_letters=dead_letters)).apply(self.transport)
+        await Topology(QueueSpec(full, visibility=5, dead_letters=dead_letters)).apply(self.transport)
         return self.transport.queue(full)
 
     async def topic(self, name: str, *subscriptions: str) -> tuple[Topic, list[Source]]:
         full = self.name(name)
-        declared = [Subscription(full, each, dead_letters=False) for each in subscriptions]
-        await Topology(DeclaredTopic(full), *declared).apply(self.transport)
+        declared = [SubscriptionSpec(full, each, dead_letters=False) for each in subscriptions]
+        await Topology(TopicSpec(full), *declared).apply(self.transport)
         topic = self.transport.topic(full)
         return topic, [topic.subscription(each) for each in subscriptions]
 
@@ -49,11 +47,11 @@ class Lab:
         full = self.name(name)
         match self.inlet_kind:
             case "bus":
-                await Topology(Bus(full), Rule(full, "all")).apply(self.transport)
+                await Topology(BusSpec(full), RuleSpec(full, "all")).apply(self.transport)
                 bus = self.transport.bus(full)
                 return bus, bus.subscription("all")
             case "stream":
-                await Topology(Stream(full, shards=1)).apply(self.transport)
+                await Topology(StreamSpec(full, shards=1)).apply(self.transport)
                 stream: Any = self.transport.stream(full)
                 return stream, stream.group("g", start="trim_horizon", leases=MemoryStore())
             case "topic":

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from eip import Consumer, Message
-from eip.archiving import ReplayState
 from eip.channels import Bus
 from eip.errors import ChannelNotFound, ConfigurationError, Conflict, ConnectionLost, TransportError
 from eip.matching import FilterPolicy
@@ -19,6 +18,7 @@ from eip.patterns.idempotent_receiver import idempotent
 from eip.patterns.replay import Replay, replay_messages, replay_stream, start_replay, timestamp
 from eip.stores import MemoryStore
 from eip.testing import EPOCH, FaultPlan
+from eip.topology.archives import ReplayState
 from eip.transports.memory import MemoryTransport
 from tests.runtime.scripted import Outbox
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from eip.errors import UnsupportedChannel
-from eip.topology import Queue, Resource, Step, Subscription, Topic
+from eip.topology import QueueSpec, Resource, Step, SubscriptionSpec, TopicSpec
 from eip.transports.activemq.topic import QueueSubscription
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ _QUEUE: Final = "made by the broker at its first use; consumers keep its redrive
 async def provision(activemq: ActiveMQTransport, resource: Resource, *, apply: bool) -> Iterable[Step]:
     """See `eip.topology.Provisioner.provision`."""
     match resource:
-        case Queue():
+        case QueueSpec():
             action, detail = _redrive(activemq, activemq.queue(resource.name), resource, apply=apply), _QUEUE
             name = resource.name
-        case Topic(name):
+        case TopicSpec(name):
             action, detail = "same", "made by the broker at its first use"
-        case Subscription():
+        case SubscriptionSpec():
             name, detail = f"{resource.topic} > {resource.name}", ""
             action = await _subscription(activemq, resource, apply=apply)
         case _:
@@ -41,7 +41,7 @@ async def provision(activemq: ActiveMQTransport, resource: Resource, *, apply: b
     return [Step("same" if action == "same" else "create", kind, name, "" if action == "same" else detail)]
 
 
-def _redrive(activemq: ActiveMQTransport, queue: ActiveMQQueue, declared: Queue, *, apply: bool) -> str:
+def _redrive(activemq: ActiveMQTransport, queue: ActiveMQQueue, declared: QueueSpec, *, apply: bool) -> str:
     """Let the queue's consumers know its redrive policy."""
     if declared.dead_letter_name is None:
         return "same"
@@ -54,7 +54,7 @@ def _redrive(activemq: ActiveMQTransport, queue: ActiveMQQueue, declared: Queue,
     return "create"
 
 
-async def _subscription(activemq: ActiveMQTransport, declared: Subscription, *, apply: bool) -> str:
+async def _subscription(activemq: ActiveMQTransport, declared: SubscriptionSpec, *, apply: bool) -> str:
     topic = activemq.topic(declared.topic)
     if topic.declared.get(declared.name, False) is declared.filter:
         return "same"

@@ -14,7 +14,7 @@ from eip.channels import Sender, Transport
 from eip.errors import AddressRefused, ConfigurationError
 from eip.limits import ACTIVEMQ, KIB, Limits
 from eip.metering import Meter
-from eip.topology import Bus, Resource, Step, Topic
+from eip.topology import BusSpec, Resource, Step, TopicSpec
 from eip.transports.activemq._addresses import SCHEME, checked_name, parse, to_destination
 from eip.transports.activemq._link import Dialer, Health, Link
 from eip.transports.activemq._outbox import Entry, Outbox
@@ -195,7 +195,9 @@ class ActiveMQTransport(Transport):
         """See `eip.topology.Provisioner.provision`; what a broker can be told, and tells, is little."""
         return await provision(self, resource, apply=apply)
 
-    async def undeclared(self, channel: Topic | Bus, declared: frozenset[str], *, delete: bool) -> Iterable[Step]:
+    async def undeclared(
+        self, channel: TopicSpec | BusSpec, declared: frozenset[str], *, delete: bool
+    ) -> Iterable[Step]:
         """See `eip.topology.Provisioner.undeclared`; over STOMP nobody can know."""
         del channel, declared, delete
         return ()

@@ -7,10 +7,10 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from eip.archiving import Archives, ArchiveStatus, ReplayState, ReplayStatus, check_window
 from eip.errors import ChannelNotFound, ConfigurationError, ConnectionLost
 from eip.matching import EventPattern
-from eip.topology import Archive
+from eip.topology import ArchiveSpec
+from eip.topology.archives import Archives, ArchiveStatus, ReplayState, ReplayStatus, check_window
 
 if TYPE_CHECKING:
     from eip.transports.aws.eventbridge import EventBridgeBus
@@ -29,7 +29,7 @@ class EventBridgeArchives(Archives):
         self, name: str, *, pattern: EventPattern | None = None, retention: timedelta | None = None
     ) -> None:
         """See `Archives.create`; EventBridge takes a few minutes until it keeps what comes."""
-        declared = Archive(name, self._bus.name, pattern, retention)
+        declared = ArchiveSpec(name, self._bus.name, pattern, retention)
         given: dict[str, Any] = {"RetentionDays": declared.retention_days}
         if pattern is not None:
             given["EventPattern"] = pattern.text
@@ -43,7 +43,7 @@ class EventBridgeArchives(Archives):
         if pattern is not None:
             changed["EventPattern"] = pattern.text
         if retention is not None:
-            changed["RetentionDays"] = Archive(name, self._bus.name, retention=retention or None).retention_days
+            changed["RetentionDays"] = ArchiveSpec(name, self._bus.name, retention=retention or None).retention_days
         if not changed:
             raise ConfigurationError("At least one of EventPattern, RetentionDays or Description must be provided.")
         await self._call("UpdateArchive", ArchiveName=name, **changed)

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from eip.errors import ChannelNotFound
+from eip.errors import ChannelNotFound, ConfigurationError
 from eip.matching.pushdown import push_down
-from eip.topology import Archive, Bus, Queue, Resource, Rule, Step, Stream, Subscription, Topic, archive_step
+from eip.topology import (
+    ArchiveSpec,
+    BusSpec,
+    QueueSpec,
+    Resource,
+    RuleSpec,
+    Step,
+    StreamSpec,
+    SubscriptionSpec,
+    TopicSpec,
+)
+from eip.topology.archives import archive_step
 from eip.transports.aws import _provision_events as events
 from eip.transports.aws._settings import differences, let_send, said
 from eip.transports.aws.kinesis.provision import provision_stream
@@ -18,6 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["provision", "subscriptions", "undeclared"]
 
+_MAX_VISIBILITY_S: Final = 43_200
+_MIN_RETENTION: Final = timedelta(minutes=1)
+_MAX_RETENTION: Final = timedelta(days=14)
+_MAX_RECEIVES: Final = 1000
 _BY_CONTENT: Final = "ContentBasedDeduplication"
 
 
@@ -25,24 +41,37 @@ async def provision(aws: AwsTransport, resource: Resource, *, apply: bool) -> It
     """See `eip.topology.Provisioner.provision`."""
     steps: Iterable[Step]
     match resource:
-        case Queue():
+        case QueueSpec():
             steps = [await _queue(aws, resource, apply=apply)]
-        case Topic():
+        case TopicSpec():
             steps = [await _topic(aws, resource, apply=apply)]
-        case Subscription():
+        case SubscriptionSpec():
             steps = [await _subscription(aws, resource, apply=apply)]
-        case Stream():
+        case StreamSpec():
             steps = [await provision_stream(aws, resource, apply=apply)]
-        case Bus():
+        case BusSpec():
             steps = [await events.bus(aws, resource, apply=apply)]
-        case Rule():
+        case RuleSpec():
             steps = await events.rule(aws, resource, apply=apply)
-        case Archive():
+        case ArchiveSpec():
             steps = [await archive_step(aws.bus(resource.bus).archives, resource, apply=apply)]
     return steps
 
 
-async def _queue(aws: AwsTransport, queue: Queue, *, apply: bool) -> Step:
+def _check_queue(queue: QueueSpec) -> None:
+    """Validate what SQS alone restricts (CreateQueue, API reference)."""
+    if queue.visibility > _MAX_VISIBILITY_S:
+        raise ConfigurationError(f"queue {queue.name}: visibility must be at most 12 hours, got {queue.visibility:g} s")
+    if not _MIN_RETENTION <= queue.retention <= _MAX_RETENTION:
+        raise ConfigurationError(f"queue {queue.name}: retention must be 1 minute to 14 days, got {queue.retention}")
+    if queue.max_receive_count > _MAX_RECEIVES:
+        raise ConfigurationError(
+            f"queue {queue.name}: max_receive_count must be at most {_MAX_RECEIVES:,}, got {queue.max_receive_count}"
+        )
+
+
+async def _queue(aws: AwsTransport, queue: QueueSpec, *, apply: bool) -> Step:
+    _check_queue(queue)
     wanted = {
         "VisibilityTimeout": str(round(queue.visibility)),
         "MessageRetentionPeriod": str(round(queue.retention.total_seconds())),
@@ -76,7 +105,7 @@ async def _queue(aws: AwsTransport, queue: Queue, *, apply: bool) -> Step:
     return Step("change", "queue", queue.name, said(changes))
 
 
-async def _topic(aws: AwsTransport, topic: Topic, *, apply: bool) -> Step:
+async def _topic(aws: AwsTransport, topic: TopicSpec, *, apply: bool) -> Step:
     arn, wanted = aws.arn("sns", topic.name), {}
     if topic.name.endswith(".fifo"):
         wanted[_BY_CONTENT] = str(topic.content_based_deduplication).lower()
@@ -97,7 +126,7 @@ async def _topic(aws: AwsTransport, topic: Topic, *, apply: bool) -> Step:
     return Step("change", "topic", topic.name, said(changes))
 
 
-async def _subscription(aws: AwsTransport, subscription: Subscription, *, apply: bool) -> Step:
+async def _subscription(aws: AwsTransport, subscription: SubscriptionSpec, *, apply: bool) -> Step:
     topic, queue = aws.arn("sns", subscription.topic), aws.arn("sqs", subscription.target.name)
     wanted = {"RawMessageDelivery": str(subscription.raw).lower(), "FilterPolicy": "", "RedrivePolicy": ""}
     if subscription.filter is not None:
@@ -135,10 +164,10 @@ async def _change_subscription(aws: AwsTransport, arn: str, changed: Mapping[str
 
 
 async def undeclared(
-    aws: AwsTransport, channel: Topic | Bus, declared: frozenset[str], *, delete: bool
+    aws: AwsTransport, channel: TopicSpec | BusSpec, declared: frozenset[str], *, delete: bool
 ) -> Iterable[Step]:
     """See `eip.topology.Provisioner.undeclared`."""
-    if isinstance(channel, Bus):
+    if isinstance(channel, BusSpec):
         return await events.undeclared(aws, channel, declared, delete=delete)
     try:
         found = await subscriptions(aws, aws.arn("sns", channel.name))

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from eip.errors import ChannelNotFound
-from eip.topology import Action, Bus, Rule, Step, Target
+from eip.topology import Action, BusSpec, RuleSpec, Step, TargetSpec
 from eip.transports.aws._errors import entry_error
 from eip.transports.aws._settings import differences, let_send, said
 
@@ -19,7 +19,7 @@ _SERVICE: Final = "events.amazonaws.com"
 _KINDS: Final = {"queue": "sqs", "topic": "sns"}
 
 
-async def bus(aws: AwsTransport, declared: Bus, *, apply: bool) -> Step:
+async def bus(aws: AwsTransport, declared: BusSpec, *, apply: bool) -> Step:
     """The step for a bus."""
     try:
         await aws.call("events", "DescribeEventBus", channel=declared.name, Name=declared.name)
@@ -30,7 +30,7 @@ async def bus(aws: AwsTransport, declared: Bus, *, apply: bool) -> Step:
     return Step("same", "bus", declared.name)
 
 
-async def rule(aws: AwsTransport, declared: Rule, *, apply: bool) -> Iterable[Step]:
+async def rule(aws: AwsTransport, declared: RuleSpec, *, apply: bool) -> Iterable[Step]:
     """The steps for a rule and its targets; the policies that let it send come first."""
     name = f"{declared.bus} > {declared.name}"
     of_bus = {"EventBusName": declared.bus}
@@ -62,7 +62,7 @@ def _step(name: str, changes: Mapping[str, tuple[str, str]] | None) -> Step:
 
 
 async def _target(
-    aws: AwsTransport, declared: Rule, target: Target, found: Mapping[str, Any] | None, *, apply: bool
+    aws: AwsTransport, declared: RuleSpec, target: TargetSpec, found: Mapping[str, Any] | None, *, apply: bool
 ) -> Step:
     name = f"{declared.bus} > {declared.name} > {target.id}"
     wanted = _parameters(aws, target)
@@ -84,7 +84,7 @@ async def _target(
     return Step("change", "target", name, ", ".join(keys))
 
 
-def _parameters(aws: AwsTransport, target: Target) -> dict[str, Any]:
+def _parameters(aws: AwsTransport, target: TargetSpec) -> dict[str, Any]:
     """The target as PutTargets takes it."""
     made: dict[str, Any] = {
         "Id": target.id,
@@ -111,7 +111,7 @@ def _parameters(aws: AwsTransport, target: Target) -> dict[str, Any]:
     return made
 
 
-def _arn(aws: AwsTransport, target: Target) -> str:
+def _arn(aws: AwsTransport, target: TargetSpec) -> str:
     if target.name.startswith("arn:"):
         return target.name
     if target.kind == "bus":
@@ -121,7 +121,7 @@ def _arn(aws: AwsTransport, target: Target) -> str:
     return aws.arn(_KINDS[target.kind], target.name)
 
 
-async def _let_rule_send(aws: AwsTransport, declared: Rule) -> None:
+async def _let_rule_send(aws: AwsTransport, declared: RuleSpec) -> None:
     """Have the policies of its queues and topics let exactly this rule send; those of other accounts are theirs."""
     source = aws.rule_arn(declared.bus, declared.name)
     receivers = dict.fromkeys(_arn(aws, each) for each in declared.resolved_targets() if each.kind in _KINDS)
@@ -132,7 +132,7 @@ async def _let_rule_send(aws: AwsTransport, declared: Rule) -> None:
             await let_send(aws, receiver, source, service=_SERVICE)
 
 
-async def undeclared(aws: AwsTransport, declared: Bus, names: frozenset[str], *, delete: bool) -> Iterable[Step]:
+async def undeclared(aws: AwsTransport, declared: BusSpec, names: frozenset[str], *, delete: bool) -> Iterable[Step]:
     """See `eip.topology.Provisioner.undeclared`; what a service manages, such as an archive's rule, does not count."""
     steps: list[Step] = []
     action: Action = "delete" if delete else "drift"

@@ -13,7 +13,7 @@ from eip import limits
 from eip.channels import Bus, Filter, Source
 from eip.events import as_bus_predicate, entry_of
 from eip.message import Message
-from eip.topology import own_queue
+from eip.topology.names import rule_queue
 from eip.transports.aws._archives import EventBridgeArchives
 from eip.transports.aws._errors import ServiceFailed, entry_error
 from eip.transports.aws._outbox import Entry, Outbox, Outcome
@@ -53,7 +53,7 @@ class EventBridgeBus(Bus):
         what it does not let through is acknowledged.
         """
         wanted = None if pattern is None else as_bus_predicate(pattern)
-        return QueueSubscription(self._transport.queue(own_queue(self.name, name)), wanted)
+        return QueueSubscription(self._transport.queue(rule_queue(self.name, name)), wanted)
 
     @property
     def archives(self) -> EventBridgeArchives:

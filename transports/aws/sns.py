@@ -12,7 +12,7 @@ from eip import limits
 from eip.channels import Filter, Source, Topic
 from eip.errors import AccessDenied, InvalidMessage, MessageTooLarge
 from eip.message import Message
-from eip.topology import suffixed
+from eip.topology.names import suffixed
 from eip.transports.aws._answers import outcomes_of
 from eip.transports.aws._attributes import carried
 from eip.transports.aws._outbox import Entry, Outbox, Outcome

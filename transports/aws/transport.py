@@ -13,7 +13,7 @@ from eip.channels import Sender, Transport
 from eip.errors import AddressRefused, ConfigurationError
 from eip.health import Health
 from eip.metering import Meter
-from eip.topology import Bus, Resource, Step, Topic
+from eip.topology import BusSpec, Resource, Step, TopicSpec
 from eip.transports.aws._calls import Calls
 from eip.transports.aws._provision import provision, undeclared
 from eip.transports.aws.eventbridge import EventBridgeBus
@@ -226,7 +226,9 @@ class AwsTransport(Transport):
         """See `eip.topology.Provisioner.provision`."""
         return await provision(self, resource, apply=apply)
 
-    async def undeclared(self, channel: Topic | Bus, declared: frozenset[str], *, delete: bool) -> Iterable[Step]:
+    async def undeclared(
+        self, channel: TopicSpec | BusSpec, declared: frozenset[str], *, delete: bool
+    ) -> Iterable[Step]:
         """See `eip.topology.Provisioner.undeclared`."""
         return await undeclared(self, channel, declared, delete=delete)
 

@@ -6,7 +6,19 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from eip.topology import Action, Archive, Bus, Queue, Resource, Rule, Step, Stream, Subscription, Topic, archive_step
+from eip.topology import (
+    Action,
+    ArchiveSpec,
+    BusSpec,
+    QueueSpec,
+    Resource,
+    RuleSpec,
+    Step,
+    StreamSpec,
+    SubscriptionSpec,
+    TopicSpec,
+)
+from eip.topology.archives import archive_step
 
 if TYPE_CHECKING:
     from eip.transports.memory.transport import MemoryTransport
@@ -18,24 +30,24 @@ async def provision(memory: MemoryTransport, resource: Resource, *, apply: bool)
     """See `eip.topology.Provisioner.provision`."""
     steps: Iterable[Step]
     match resource:
-        case Queue():
+        case QueueSpec():
             steps = [_queue(memory, resource, apply=apply)]
-        case Topic():
+        case TopicSpec():
             steps = [_topic(memory, resource, apply=apply)]
-        case Stream():
+        case StreamSpec():
             steps = [_stream(memory, resource, apply=apply)]
-        case Bus():
+        case BusSpec():
             steps = [_bus(memory, resource, apply=apply)]
-        case Subscription():
+        case SubscriptionSpec():
             steps = [_subscription(memory, resource, apply=apply)]
-        case Rule():
+        case RuleSpec():
             steps = _rule(memory, resource, apply=apply)
-        case Archive():
+        case ArchiveSpec():
             steps = [await _archive(memory, resource, apply=apply)]
     return steps
 
 
-def _stream(memory: MemoryTransport, declared: Stream, *, apply: bool) -> Step:
+def _stream(memory: MemoryTransport, declared: StreamSpec, *, apply: bool) -> Step:
     """Made with its shards; how long it keeps records is bounded by their number, so retention is not looked at."""
     if not memory.knows("stream", declared.name):
         if apply:
@@ -50,20 +62,20 @@ def _stream(memory: MemoryTransport, declared: Stream, *, apply: bool) -> Step:
     return Step("change", "stream", declared.name, f"shards: {before} -> {declared.shards}")
 
 
-def _bus(memory: MemoryTransport, declared: Bus, *, apply: bool) -> Step:
+def _bus(memory: MemoryTransport, declared: BusSpec, *, apply: bool) -> Step:
     known = memory.knows("bus", declared.name)
     if apply:
         memory.bus(declared.name)
     return Step("same" if known else "create", "bus", declared.name)
 
 
-async def _archive(memory: MemoryTransport, declared: Archive, *, apply: bool) -> Step:
+async def _archive(memory: MemoryTransport, declared: ArchiveSpec, *, apply: bool) -> Step:
     if not apply and not memory.knows("bus", declared.bus):
         return Step("create", "archive", declared.name)
     return await archive_step(memory.bus(declared.bus).archives, declared, apply=apply)
 
 
-def _queue(memory: MemoryTransport, declared: Queue, *, apply: bool) -> Step:
+def _queue(memory: MemoryTransport, declared: QueueSpec, *, apply: bool) -> Step:
     wanted: dict[str, Any] = {
         "visibility": declared.visibility,
         "dead_letters": None,
@@ -87,7 +99,7 @@ def _queue(memory: MemoryTransport, declared: Queue, *, apply: bool) -> Step:
     return Step("change", "queue", declared.name, ", ".join(changes))
 
 
-def _topic(memory: MemoryTransport, declared: Topic, *, apply: bool) -> Step:
+def _topic(memory: MemoryTransport, declared: TopicSpec, *, apply: bool) -> Step:
     wanted, name = declared.content_based_deduplication, declared.name
     if not memory.knows("topic", name):
         if apply:
@@ -101,7 +113,7 @@ def _topic(memory: MemoryTransport, declared: Topic, *, apply: bool) -> Step:
     return Step("change", "topic", name, "content_based_deduplication")
 
 
-def _subscription(memory: MemoryTransport, declared: Subscription, *, apply: bool) -> Step:
+def _subscription(memory: MemoryTransport, declared: SubscriptionSpec, *, apply: bool) -> Step:
     name = f"{declared.topic} > {declared.name}"
     known = memory.knows("topic", declared.topic) and declared.name in memory.topic(declared.topic).subscriptions
     if not known and not apply:
@@ -121,7 +133,7 @@ def _subscription(memory: MemoryTransport, declared: Subscription, *, apply: boo
     return Step("change" if changes else "same", "subscription", name, ", ".join(changes))
 
 
-def _rule(memory: MemoryTransport, declared: Rule, *, apply: bool) -> Iterable[Step]:
+def _rule(memory: MemoryTransport, declared: RuleSpec, *, apply: bool) -> Iterable[Step]:
     bus = memory.bus(declared.bus) if memory.knows("bus", declared.bus) else None
     known = bus.rules.get(declared.name) if bus else None
     there = bus.targets(declared.name) if bus else {}
@@ -141,7 +153,7 @@ def _rule(memory: MemoryTransport, declared: Rule, *, apply: bool) -> Iterable[S
     return steps
 
 
-def _pattern_differs(known: Rule, declared: Rule) -> bool:
+def _pattern_differs(known: RuleSpec, declared: RuleSpec) -> bool:
     """Code is the same only if it is the same object."""
     if callable(known.pattern) or callable(declared.pattern):
         return known.pattern is not declared.pattern
@@ -149,10 +161,10 @@ def _pattern_differs(known: Rule, declared: Rule) -> bool:
 
 
 def undeclared(
-    memory: MemoryTransport, channel: Topic | Bus, declared: frozenset[str], *, delete: bool
+    memory: MemoryTransport, channel: TopicSpec | BusSpec, declared: frozenset[str], *, delete: bool
 ) -> Iterable[Step]:
     """See `eip.topology.Provisioner.undeclared`."""
-    if isinstance(channel, Bus):
+    if isinstance(channel, BusSpec):
         yield from _undeclared_rules(memory, channel, declared, delete=delete)
     elif memory.knows("topic", channel.name):
         found = memory.topic(channel.name)
@@ -164,7 +176,7 @@ def undeclared(
 
 
 def _undeclared_rules(
-    memory: MemoryTransport, channel: Bus, declared: frozenset[str], *, delete: bool
+    memory: MemoryTransport, channel: BusSpec, declared: frozenset[str], *, delete: bool
 ) -> Iterable[Step]:
     if not memory.knows("bus", channel.name):
         return

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from eip import clock
 from eip._logging import get_logger
-from eip.archiving import Archives, ArchiveStatus, ReplayState, ReplayStatus, check_window
 from eip.codec import dump_json
 from eip.errors import ChannelNotFound, ConfigurationError, Conflict, Throttled
 from eip.events import event_time
 from eip.matching import EventPattern
-from eip.topology import Archive as Declared
+from eip.topology import ArchiveSpec
+from eip.topology.archives import Archives, ArchiveStatus, ReplayState, ReplayStatus, check_window
 
 if TYPE_CHECKING:
     from eip.transports.memory.bus import MemoryBus
@@ -48,7 +48,7 @@ class _Kept(NamedTuple):
 class Archive:
     """What an archive keeps."""
 
-    def __init__(self, bus: MemoryBus, declared: Declared) -> None:
+    def __init__(self, bus: MemoryBus, declared: ArchiveSpec) -> None:
         self.bus, self.declared = bus, declared
         self.rule = f"Events-Archive-{declared.name}"
         self.created_at = clock.now()
@@ -209,7 +209,7 @@ class MemoryArchives(Archives):
         self, name: str, *, pattern: EventPattern | None = None, retention: timedelta | None = None
     ) -> None:
         """See `Archives.create`."""
-        declared = Declared(name, self._bus.name, pattern, retention)
+        declared = ArchiveSpec(name, self._bus.name, pattern, retention)
         if name in self._account.archives:
             raise Conflict(f"Archive {name} already exists.")
         archive = self._account.archives[name] = Archive(self._bus, declared)
@@ -223,7 +223,7 @@ class MemoryArchives(Archives):
         if pattern is None and retention is None:
             raise ConfigurationError("At least one of EventPattern, RetentionDays or Description must be provided.")
         known = archive.declared
-        archive.declared = Declared(
+        archive.declared = ArchiveSpec(
             name, known.bus, pattern or known.pattern, known.retention if retention is None else retention or None
         )
         archive.bus.keep(archive)

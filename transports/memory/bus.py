@@ -22,7 +22,8 @@ from eip.matching import EventPattern, InputTransformer, RuleSet, as_predicate
 from eip.message import Message
 from eip.metering import Meter
 from eip.retry import Backoff
-from eip.topology import Rule, Target, own_queue
+from eip.topology import RuleSpec, TargetSpec
+from eip.topology.names import rule_queue
 from eip.transports.memory.archives import Account, Archive, MemoryArchives
 from eip.transports.memory.queue import MemoryQueue
 from eip.transports.memory.topic import MemoryTopic
@@ -45,7 +46,7 @@ class _Rule:
 
     __slots__ = ("declared", "targets", "transformers", "wants")
 
-    def __init__(self, declared: Rule, targets: Collection[Target]) -> None:
+    def __init__(self, declared: RuleSpec, targets: Collection[TargetSpec]) -> None:
         self.declared = declared
         self.targets = {each.id: each for each in targets}
         arn = f"arn:memory:events:{REGION}:{ACCOUNT}:rule/{declared.bus}/{declared.name}"
@@ -141,7 +142,7 @@ class MemoryBus(Bus):
 
     # Delivering.
 
-    async def _deliver(self, rule: _Rule, target: Target, event: Mapping[str, Any], *, forwarded: bool) -> None:
+    async def _deliver(self, rule: _Rule, target: TargetSpec, event: Mapping[str, Any], *, forwarded: bool) -> None:
         try:
             await self._send(rule, target, event, forwarded=forwarded)
         except EipError as error:
@@ -153,7 +154,7 @@ class MemoryBus(Bus):
             self._retrying.add(retry)
             retry.add_done_callback(self._retrying.discard)
 
-    async def _send(self, rule: _Rule, target: Target, event: Mapping[str, Any], *, forwarded: bool) -> None:
+    async def _send(self, rule: _Rule, target: TargetSpec, event: Mapping[str, Any], *, forwarded: bool) -> None:
         channel = self._find(target.kind, target.name)
         if channel is None:
             raise ChannelNotFound(f"there is no {target.kind} {target.name}")
@@ -174,7 +175,7 @@ class MemoryBus(Bus):
             await channel.send(_received(text, target, event))
 
     async def _retry(
-        self, rule: _Rule, target: Target, event: Mapping[str, Any], error: Exception, *, forwarded: bool
+        self, rule: _Rule, target: TargetSpec, event: Mapping[str, Any], error: Exception, *, forwarded: bool
     ) -> None:
         """Try again as often, and for as long, as the target says."""
         until, attempts = clock.now() + target.max_age.total_seconds(), 0
@@ -192,7 +193,7 @@ class MemoryBus(Bus):
         await self._give_up(rule, target, event, _code(error), error, attempts=attempts)
 
     async def _give_up(
-        self, rule: _Rule, target: Target, event: Mapping[str, Any], code: str, error: Exception, *, attempts: int
+        self, rule: _Rule, target: TargetSpec, event: Mapping[str, Any], code: str, error: Exception, *, attempts: int
     ) -> None:
         """To the dead-letter queue with the reason; dropped where there is none."""
         name = rule.declared.name
@@ -206,7 +207,7 @@ class MemoryBus(Bus):
     # Rules.
 
     @property
-    def rules(self) -> dict[str, Rule]:
+    def rules(self) -> dict[str, RuleSpec]:
         """By name; the managed rules of archives are in `managed_rules`."""
         return {name: each.declared for name, each in self._rules.items()}
 
@@ -215,11 +216,11 @@ class MemoryBus(Bus):
         """Those of its archives, by name."""
         return {name: each.managed_pattern for name, each in self._archiving.items()}
 
-    def targets(self, rule: str) -> dict[str, Target]:
+    def targets(self, rule: str) -> dict[str, TargetSpec]:
         """A rule's targets, by id."""
         return dict(self._rules[rule].targets) if rule in self._rules else {}
 
-    def put_rule(self, declared: Rule) -> None:
+    def put_rule(self, declared: RuleSpec) -> None:
         """Make the rule, or change it; targets that it had besides stay. Its queues are the transport's."""
         if declared.bus != self.name:
             raise ConfigurationError(f"rule {declared.name} is one of the bus {declared.bus}, not of {self.name}")
@@ -256,10 +257,10 @@ class MemoryBus(Bus):
         """
         known = self._rules.get(name)
         if known is None:
-            declared = Rule(self.name, name, pattern=pattern, dead_letters=False)
-            queue = self._make_queue(own_queue(self.name, name), **options)
+            declared = RuleSpec(self.name, name, pattern=pattern, dead_letters=False)
+            queue = self._make_queue(rule_queue(self.name, name), **options)
             undeliverable = None if dead_letters is None else dead_letters.name
-            self._put(_Rule(declared, [Target(queue=queue.name, dead_letters=undeliverable)]))
+            self._put(_Rule(declared, [TargetSpec(queue=queue.name, dead_letters=undeliverable)]))
             return queue
         if options or (pattern is not None and pattern != known.declared.pattern):
             raise ConfigurationError(f"rule {name} of {self.name} exists; remove it to declare it anew")
@@ -293,7 +294,7 @@ class MemoryBus(Bus):
         return f"<MemoryBus {self.name} rules={len(self._rules)} archives={len(self._archiving)}>"
 
 
-def _received(text: str | None, target: Target, event: Mapping[str, Any]) -> Message[Any]:
+def _received(text: str | None, target: TargetSpec, event: Mapping[str, Any]) -> Message[Any]:
     """What a consumer of the target gets: the event's message, or what the text is that was made of it."""
     parsed = event if text is None else read_event(text)
     message = Message.received((text or "").encode()) if parsed is None else message_of(parsed)[0]

@@ -12,7 +12,7 @@ from eip.events import message_of, read_event
 from eip.matching import as_predicate
 from eip.message import Message
 from eip.metering import Meter
-from eip.topology import suffixed
+from eip.topology.names import suffixed
 from eip.transports.memory.queue import MemoryQueue, digest
 
 __all__ = ["MemoryTopic"]

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar, cast
 from eip.channels import Sender, Transport
 from eip.errors import AddressRefused, ConfigurationError
 from eip.metering import Meter
-from eip.topology import Bus, Resource, Step, Topic
+from eip.topology import BusSpec, Resource, Step, TopicSpec
 from eip.transports.memory._provision import provision, undeclared
 from eip.transports.memory.archives import Account
 from eip.transports.memory.bus import MemoryBus
@@ -103,7 +103,9 @@ class MemoryTransport(Transport):
         """See `eip.topology.Provisioner.provision`."""
         return await provision(self, resource, apply=apply)
 
-    async def undeclared(self, channel: Topic | Bus, declared: frozenset[str], *, delete: bool) -> Iterable[Step]:
+    async def undeclared(
+        self, channel: TopicSpec | BusSpec, declared: frozenset[str], *, delete: bool
+    ) -> Iterable[Step]:
         """See `eip.topology.Provisioner.undeclared`."""
         return list(undeclared(self, channel, declared, delete=delete))
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from eip.archiving import HasArchives
 from eip.consumer import Consumer
 from eip.errors import ChannelNotFound, InvalidMessage
 from eip.message import Message, SequenceInfo
 from eip.testing.conformance.harness import Cases, Harness, bodies
+from eip.topology.archives import HasArchives
 
 __all__ = ["BusCases", "StreamCases", "TopicCases"]
 

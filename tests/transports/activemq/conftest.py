@@ -6,7 +6,7 @@ import pytest
 import stomp
 
 from eip.testing.conformance import Harness
-from eip.topology import Subscription, Topic, Topology
+from eip.topology import SubscriptionSpec, TopicSpec, Topology
 from eip.transports.activemq import ActiveMQTransport
 
 
@@ -29,7 +29,7 @@ class ActiveMQHarness(Harness):
         return self.transport.queue(name, dead_letters=dead_letters, max_receive_count=max_receive_count)
 
     async def subscription(self, topic, name, *, wanted=None):
-        await Topology(Topic(topic.name), Subscription(topic.name, name, filter=wanted)).apply(self.transport)
+        await Topology(TopicSpec(topic.name), SubscriptionSpec(topic.name, name, filter=wanted)).apply(self.transport)
         return topic.subscription(name)
 
     async def send_raw(self, queue, raw):

@@ -13,7 +13,7 @@ from eip.matching import FilterPolicy
 from eip.metering import UsageMeter
 from eip.patterns.request_reply import RequestReply
 from eip.patterns.scatter_gather import ScatterGather
-from eip.topology import Queue, Subscription, Topic, Topology
+from eip.topology import QueueSpec, SubscriptionSpec, TopicSpec, Topology
 from eip.transports.activemq import ActiveMQTransport
 from eip.transports.activemq.topic import DurableSubscription
 
@@ -36,7 +36,7 @@ async def bodies(source, *, wait=0.5) -> list:
 async def test_a_virtual_topics_subscription_is_a_queue(activemq):
     """Every subscription has its own copies, keeps them while nobody is there, and its consumers share them."""
     topic = activemq.topic(fresh())
-    await Topology(Topic(topic.name), *(Subscription(topic.name, each) for each in ("a", "b"))).apply(activemq)
+    await Topology(TopicSpec(topic.name), *(SubscriptionSpec(topic.name, each) for each in ("a", "b"))).apply(activemq)
     await topic.send(*(Message(number) for number in range(20)))
     queue = activemq.queue(f"Consumer.a.{topic.name}")
     one, two = await asyncio.gather(bodies(topic.subscription("a")), bodies(queue))
@@ -142,9 +142,9 @@ async def test_a_topology_is_planned_and_applied(activemq):
     """The plan says what cannot be known; applied again it finds the same, and consumers keep the redrive policy."""
     name = fresh()
     topology = Topology(
-        Queue(name, max_receive_count=2),
-        Topic(f"{name}-t"),
-        Subscription(f"{name}-t", "some", filter=FilterPolicy({"kind": ["a"]}), dead_letters=False),
+        QueueSpec(name, max_receive_count=2),
+        TopicSpec(f"{name}-t"),
+        SubscriptionSpec(f"{name}-t", "some", filter=FilterPolicy({"kind": ["a"]}), dead_letters=False),
     )
     plan = await topology.plan(activemq)
     assert {(step.kind, step.name) for step in plan["create"]} >= {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eip.testing.conformance import Harness
-from eip.topology import Bus, Queue, Rule, Stream, Subscription, Topic, Topology
+from eip.topology import BusSpec, QueueSpec, RuleSpec, StreamSpec, SubscriptionSpec, TopicSpec, Topology
 from eip.transports.aws import AwsTransport
 
 
@@ -27,37 +27,39 @@ class AwsHarness(Harness):
 
     async def queue(self, *, fifo=False, dead_letters=None, max_receive_count=None):
         name = self.fresh("queue", fifo=fifo)
-        declared = Queue(name, visibility=self.lease, dead_letters=False)
+        declared = QueueSpec(name, visibility=self.lease, dead_letters=False)
         resources = [declared]
         if dead_letters is not None:
             resources = [
-                Queue(dead_letters.name, visibility=self.lease, dead_letters=False),
-                Queue(name, visibility=self.lease, dead_letters=dead_letters.name, max_receive_count=max_receive_count),
+                QueueSpec(dead_letters.name, visibility=self.lease, dead_letters=False),
+                QueueSpec(
+                    name, visibility=self.lease, dead_letters=dead_letters.name, max_receive_count=max_receive_count
+                ),
             ]
         await Topology(*resources).apply(self.transport)
         return self.transport.queue(name)
 
     async def topic(self, *, fifo=False):
         name = self.fresh("topic", fifo=fifo)
-        await Topology(Topic(name)).apply(self.transport)
+        await Topology(TopicSpec(name)).apply(self.transport)
         return self.transport.topic(name)
 
     async def subscription(self, topic, name, *, wanted=None):
-        await Topology(Topic(topic.name), Subscription(topic.name, name, filter=wanted)).apply(self.transport)
+        await Topology(TopicSpec(topic.name), SubscriptionSpec(topic.name, name, filter=wanted)).apply(self.transport)
         return topic.subscription(name)
 
     async def bus(self):
         name = self.fresh("bus")
-        await Topology(Bus(name)).apply(self.transport)
+        await Topology(BusSpec(name)).apply(self.transport)
         return self.transport.bus(name)
 
     async def rule(self, bus, name, *, pattern=None):
-        await Topology(Bus(bus.name), Rule(bus.name, name, pattern)).apply(self.transport)
+        await Topology(BusSpec(bus.name), RuleSpec(bus.name, name, pattern)).apply(self.transport)
         return bus.subscription(name)
 
     async def stream(self):
         name = self.fresh("stream")
-        await Topology(Stream(name, shards=3)).apply(self.transport)
+        await Topology(StreamSpec(name, shards=3)).apply(self.transport)
         return self.transport.stream(name)
 
     async def group(self, stream, name):

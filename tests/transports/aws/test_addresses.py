@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from eip import Consumer, Message
 from eip.addresses import ReturnAddresses
 from eip.errors import AddressRefused
-from eip.topology import Queue, Topology
+from eip.topology import QueueSpec, Topology
 from eip.transports.aws import AwsTransport
 
 OURS = "arn:aws:sqs:us-east-1:123456789012:rfq-replies"
@@ -97,7 +97,9 @@ async def test_a_request_with_a_hostile_address_is_dead_lettered_and_the_next_is
         region=moto_server.region, session=moto_server.session, endpoint_url=moto_server.url, long_poll=1.0
     ) as aws:
         name = f"a{uuid4().hex[:10]}"
-        await Topology(Queue(f"{name}-requests"), Queue(f"{name}-replies"), Queue(f"{name[::-1]}-orders")).apply(aws)
+        await Topology(
+            QueueSpec(f"{name}-requests"), QueueSpec(f"{name}-replies"), QueueSpec(f"{name[::-1]}-orders")
+        ).apply(aws)
         requests, replies, orders = (
             aws.queue(each) for each in (f"{name}-requests", f"{name}-replies", f"{name[::-1]}-orders")
         )

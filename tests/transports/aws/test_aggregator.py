@@ -12,7 +12,7 @@ import pytest
 from eip import Message
 from eip.patterns.aggregator import Aggregator
 from eip.stores.dynamodb import DynamoStore, create_table
-from eip.topology import Queue, Topology
+from eip.topology import QueueSpec, Topology
 from eip.transports.aws import AwsTransport
 
 pytestmark = pytest.mark.aws
@@ -44,7 +44,7 @@ async def test_two_processes_that_sweep_the_same_deadlines_release_each_group_on
     async with AwsTransport(
         region=moto_server.region, session=moto_server.session, endpoint_url=moto_server.url, long_poll=1.0
     ) as aws:
-        await Topology(Queue(name)).apply(aws)
+        await Topology(QueueSpec(name)).apply(aws)
         client = await aws.client("dynamodb")
         await create_table(client, name)
         inputs = Aggregator(DynamoStore(client, name, name), output=aws.queue(name), size=1000, deadline=3)

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from eip.stores import SqliteStore
-from eip.topology import Queue, Topology
+from eip.topology import QueueSpec, Topology
 from eip.transports.aws import AwsTransport
 from tests.patterns.chain import LINES, QUEUES, Chain
 from tests.support.fault_proxy import FaultProxy, Faults
@@ -32,7 +32,7 @@ async def test_every_order_is_whole_at_the_end(moto_server, tmp_path, seed):
         seed=seed, dropped_before=0.03, dropped_after=0.03, errors=0.03, throttled=0.03, slow=0.02, truncated=0.02
     )
     async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url) as direct:
-        queues = (Queue(f"{chain.prefix}{name}", visibility=5, max_receive_count=100) for name in QUEUES)
+        queues = (QueueSpec(f"{chain.prefix}{name}", visibility=5, max_receive_count=100) for name in QUEUES)
         await Topology(*queues).apply(direct)
         for number in range(ORDERS):
             await chain.queue(direct, "orders").send(chain.order(number))

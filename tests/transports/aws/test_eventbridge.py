@@ -23,7 +23,7 @@ from eip.errors import (
 from eip.limits import KIB
 from eip.matching import EventPattern
 from eip.metering import UsageMeter
-from eip.topology import Archive, Bus, Queue, Rule, Target, Topology
+from eip.topology import ArchiveSpec, BusSpec, QueueSpec, RuleSpec, TargetSpec, Topology
 from eip.transports.aws import AwsTransport
 
 
@@ -245,7 +245,7 @@ async def test_a_replay_brings_events_back_with_its_name_and_none_is_archived_tw
     """Moto replays at once, whatever the window and the rules chosen: `tests/transports/memory` has what is right."""
     archive = f"a{bus.name[-12:]}"
     rule = await harness.rule(bus, "all")
-    await Topology(Bus(bus.name), Rule(bus.name, "all"), Archive(archive, bus.name)).apply(aws)
+    await Topology(BusSpec(bus.name), RuleSpec(bus.name, "all"), ArchiveSpec(archive, bus.name)).apply(aws)
     await bus.send(sold(1), sold(2))
     async with rule.receiver() as receiver:
         originals = await harness.take_and_ack(receiver, 2)
@@ -328,9 +328,9 @@ async def test_a_bus_that_is_not_there_is_told(aws):
 @pytest.mark.xfail(strict=True, reason="moto delivers the event, whatever the target's input says")
 async def test_a_target_gets_its_input(aws, bus, harness):
     queue = await harness.queue()
-    target = Target(queue=queue.name, input_path="$.detail.n")
-    declared = Queue(queue.name, visibility=harness.lease, dead_letters=False)
-    await Topology(Bus(bus.name), declared, Rule(bus.name, "r", None, (target,))).apply(aws)
+    target = TargetSpec(queue=queue.name, input_path="$.detail.n")
+    declared = QueueSpec(queue.name, visibility=harness.lease, dead_letters=False)
+    await Topology(BusSpec(bus.name), declared, RuleSpec(bus.name, "r", None, (target,))).apply(aws)
     await bus.send(sold(1))
     async with queue.receiver() as receiver:
         (message,) = await harness.take_and_ack(receiver)
@@ -340,7 +340,7 @@ async def test_a_target_gets_its_input(aws, bus, harness):
 @pytest.mark.aws
 @pytest.mark.xfail(strict=True, reason="moto lets disabled rules deliver")
 async def test_a_disabled_rule_delivers_nothing(aws, bus, harness):
-    await Topology(Bus(bus.name), Rule(bus.name, "off", enabled=False)).apply(aws)
+    await Topology(BusSpec(bus.name), RuleSpec(bus.name, "off", enabled=False)).apply(aws)
     await bus.send(sold(1))
     async with bus.subscription("off").receiver() as receiver:
         await harness.assert_quiet(receiver)

@@ -14,7 +14,7 @@ import pytest
 
 from eip import Consumer, Message
 from eip.errors import EipError
-from eip.topology import Queue, Topology
+from eip.topology import QueueSpec, Topology
 from eip.transports.aws import AwsTransport
 from tests.support.fault_proxy import Faults
 
@@ -31,7 +31,7 @@ async def direct(moto_server):
 
 async def made(direct, *, fifo=False, **options):
     name = f"f{uuid4().hex[:12]}{'.fifo' if fifo else ''}"
-    await Topology(Queue(name, max_receive_count=1000, **options)).apply(direct)
+    await Topology(QueueSpec(name, max_receive_count=1000, **options)).apply(direct)
     return name
 
 

@@ -413,14 +413,14 @@ def test_options_that_cannot_be_are_refused_at_import(options, lambda_handler):
 @pytest.mark.aws
 def test_what_our_driver_sends_arrives_in_the_shape_that_lambda_gives_it(moto_server, lambda_handler):
     """Received with plain boto3 and put into Lambda's words, as its event source mapping does."""
-    from eip.topology import Queue, Topology
+    from eip.topology import QueueSpec, Topology
     from eip.transports.aws import AwsTransport
 
     sent = Message({"n": 1}, type="T", group_id="g", attributes={"kind": "x", "raw": b"\x01"}, correlation_id="c")
 
     async def send() -> None:
         async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url) as aws:
-            await Topology(Queue("for-lambda.fifo")).apply(aws)
+            await Topology(QueueSpec("for-lambda.fifo")).apply(aws)
             await aws.queue("for-lambda.fifo").send(sent)
 
     asyncio.run(send())

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from benchmarks import sqs_stub
 from eip import Message
 from eip.errors import AccessDenied, ChannelNotFound, ConnectionLost, LeaseLost, PartialSendError
-from eip.topology import Queue, Topology
+from eip.topology import QueueSpec, Topology
 from eip.transports.aws import AwsTransport, _lean
 from eip.transports.aws._calls import Calls
 from eip.transports.aws.sqs import SqsDelivery
@@ -176,7 +176,7 @@ async def test_both_ways_do_and_raise_the_same(moto_server, monkeypatch, way):
     async with AwsTransport(
         region=moto_server.region, session=moto_server.session, endpoint_url=moto_server.url, long_poll=1.0
     ) as aws:
-        await Topology(Queue(name)).apply(aws)
+        await Topology(QueueSpec(name)).apply(aws)
         queue = aws.queue(name)
         moto_server.client("sqs").set_queue_attributes(
             QueueUrl=await queue.url(), Attributes={"MaximumMessageSize": "1024"}

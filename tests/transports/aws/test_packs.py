@@ -10,7 +10,7 @@ from eip import Backoff, Consumer, Message
 from eip.matching import FilterPolicy
 from eip.metering import Call, UsageMeter
 from eip.patterns.batching import Packer
-from eip.topology import Queue, Subscription, Topic, Topology
+from eip.topology import QueueSpec, SubscriptionSpec, TopicSpec, Topology
 from eip.transports.aws import AwsTransport
 from tests.runtime.scripted import running, until
 
@@ -33,7 +33,7 @@ async def aws(moto_server, meter):
 @pytest.mark.parametrize("encoding", ["identity", "gzip", "zstd"])
 async def test_a_pack_is_one_billed_unit_whatever_its_envelope_and_attributes_take(aws, meter, encoding):
     name = f"packs-{encoding}"
-    await Topology(Queue(name, dead_letters=False)).apply(aws)
+    await Topology(QueueSpec(name, dead_letters=False)).apply(aws)
     attributes: dict[str, Any] = {"office": "köln", "size": 3.0, "urgent": True, "n": 7, "tags": ["a", "b"]}
     messages = [
         Message({"n": number, "text": f"{number:x}€" * 60}, type='an "odd" type', source="s", attributes=attributes)
@@ -55,7 +55,7 @@ async def test_a_pack_is_one_billed_unit_whatever_its_envelope_and_attributes_ta
 
 
 async def test_what_fails_of_a_pack_comes_again_alone_and_then_is_dead_lettered(aws):
-    await Topology(Queue("failing", max_receive_count=2)).apply(aws)
+    await Topology(QueueSpec("failing", max_receive_count=2)).apply(aws)
     queue = aws.queue("failing")
     seen: list[int] = []
     attempts: list[str] = []
@@ -66,7 +66,7 @@ async def test_what_fails_of_a_pack_comes_again_alone_and_then_is_dead_lettered(
             attempts.append(message.headers.get("attempts", ""))
             raise ValueError("never")
 
-    dead = aws.queue(Queue("failing", max_receive_count=2).dead_letter_name or "")
+    dead = aws.queue(QueueSpec("failing", max_receive_count=2).dead_letter_name or "")
     async with running(Consumer(queue, handle, retry=Backoff(base=0.01))), Packer(queue) as packer:
         await packer.send(*(Message(number) for number in range(10)))
         async with dead.receiver() as receiver:
@@ -79,9 +79,9 @@ async def test_what_fails_of_a_pack_comes_again_alone_and_then_is_dead_lettered(
 
 async def test_filter_policies_stay_exact_and_failures_go_to_the_subscriptions_own_queue(aws):
     policy = FilterPolicy({"kind": ["wanted"]})
-    await Topology(Topic("packed"), Subscription("packed", "some", filter=policy), Subscription("packed", "all")).apply(
-        aws
-    )
+    await Topology(
+        TopicSpec("packed"), SubscriptionSpec("packed", "some", filter=policy), SubscriptionSpec("packed", "all")
+    ).apply(aws)
     topic = aws.topic("packed")
     some: list[int] = []
     everything: list[int] = []
@@ -108,7 +108,7 @@ async def test_filter_policies_stay_exact_and_failures_go_to_the_subscriptions_o
 
 
 async def test_packs_of_message_groups_keep_their_order_on_a_fifo_queue(aws):
-    await Topology(Queue("packs.fifo", dead_letters=False)).apply(aws)
+    await Topology(QueueSpec("packs.fifo", dead_letters=False)).apply(aws)
     queue = aws.queue("packs.fifo")
     seen: dict[str | None, list[int]] = {}
     failed = set()

@@ -16,7 +16,7 @@ from eip import Message
 from eip.errors import ConfigurationError
 from eip.matching import FilterPolicy
 from eip.patterns.redrive import Progress, redrive
-from eip.topology import Queue, Topology
+from eip.topology import QueueSpec, Topology
 from eip.transports.aws import AwsTransport
 
 FAILED = {"dead-letter-reason": "ValueError: broken", "dead-letter-source": "q", "dead-letter-count": "5"}
@@ -33,8 +33,8 @@ async def aws(moto_server):
 async def made(aws, *, fifo=False, **options):
     """A queue and its dead-letter queue."""
     name, suffix = f"r{uuid4().hex[:12]}", ".fifo" if fifo else ""
-    dead = Queue(f"{name}-dead{suffix}", dead_letters=False, **options)
-    await Topology(dead, Queue(f"{name}{suffix}", dead_letters=dead.name, **options)).apply(aws)
+    dead = QueueSpec(f"{name}-dead{suffix}", dead_letters=False, **options)
+    await Topology(dead, QueueSpec(f"{name}{suffix}", dead_letters=dead.name, **options)).apply(aws)
     return aws.queue(f"{name}{suffix}"), aws.queue(dead.name)
 
 

@@ -13,7 +13,7 @@ from eip import Message
 from eip.errors import InvalidMessage, MessageTooLarge
 from eip.limits import KIB
 from eip.matching import EventPattern, FilterPolicy
-from eip.topology import Queue, Subscription, Topic, Topology
+from eip.topology import QueueSpec, SubscriptionSpec, TopicSpec, Topology
 from eip.transports.aws import AwsTransport
 from eip.transports.aws._attributes import carried
 
@@ -42,7 +42,9 @@ def sns(moto_server):
 
 async def made(aws, *subscriptions, suffix=""):
     name = f"t{uuid4().hex[:12]}{suffix}"
-    await Topology(Topic(name), *(Subscription(name, each, **options) for each, options in subscriptions)).apply(aws)
+    await Topology(
+        TopicSpec(name), *(SubscriptionSpec(name, each, **options) for each, options in subscriptions)
+    ).apply(aws)
     return aws.topic(name)
 
 
@@ -162,8 +164,8 @@ async def test_a_fifo_topic_keeps_order_and_drops_what_a_lost_answer_made_it_sen
 
 async def test_a_fifo_topic_feeds_standard_queues_too(aws):
     name = f"t{uuid4().hex[:12]}"
-    standard = Queue(f"{name}-standard")
-    await Topology(Topic(f"{name}.fifo"), Subscription(f"{name}.fifo", "s", queue=standard)).apply(aws)
+    standard = QueueSpec(f"{name}-standard")
+    await Topology(TopicSpec(f"{name}.fifo"), SubscriptionSpec(f"{name}.fifo", "s", queue=standard)).apply(aws)
     await aws.topic(f"{name}.fifo").send(*(Message(number, group_id="g") for number in range(3)))
     got = await received(aws.queue(standard.name), 3)
     assert sorted(each.body for each in got) == [0, 1, 2]

@@ -23,7 +23,7 @@ from eip.errors import (
     Throttled,
 )
 from eip.limits import MIB
-from eip.topology import Queue, Topology
+from eip.topology import QueueSpec, Topology
 from eip.transports.aws import AwsTransport
 from eip.transports.aws._attributes import carried
 
@@ -51,7 +51,7 @@ def sqs(moto_server):
 
 async def made(aws, *, fifo=False, **options):
     name = f"q{uuid4().hex[:12]}{'.fifo' if fifo else ''}"
-    await Topology(Queue(name, **options)).apply(aws)
+    await Topology(QueueSpec(name, **options)).apply(aws)
     return aws.queue(name)
 
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from eip import Consumer, Message
-from eip.topology import Queue, Topology
+from eip.topology import QueueSpec, Topology
 from tests.support.aws import native_messages
 
 pytestmark = pytest.mark.aws
@@ -45,7 +45,7 @@ ODD = {
 async def test_a_strangers_message_stops_no_other(aws, moto_server, odd):
     """Fault 1: whatever reading one message raises belongs to that message."""
     name = f"s{uuid4().hex[:12]}"
-    await Topology(Queue(name, visibility=30)).apply(aws)
+    await Topology(QueueSpec(name, visibility=30)).apply(aws)
     queue, sqs = aws.queue(name), moto_server.client("sqs")
     url = await queue.url()
     body, attributes = ODD[odd]

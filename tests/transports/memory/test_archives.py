@@ -8,11 +8,11 @@ from datetime import timedelta
 import pytest
 
 from eip import Message, clock
-from eip.archiving import ReplayState
 from eip.errors import ChannelNotFound, ConfigurationError, Conflict, Throttled
 from eip.matching import EventPattern
 from eip.testing import EPOCH
-from eip.topology import Rule, Target
+from eip.topology import RuleSpec, TargetSpec
+from eip.topology.archives import ReplayState
 from eip.transports.memory import MemoryTransport
 from eip.transports.memory import archives as module
 
@@ -100,7 +100,7 @@ async def test_a_rule_can_tell_replays_from_originals(bus):
 
 async def test_what_a_replay_brings_is_archived_nowhere(memory, bus):
     """Not on its bus, and not on a bus that it is forwarded to."""
-    bus.put_rule(Rule("b", "forward", None, (Target(bus="other"),)))
+    bus.put_rule(RuleSpec("b", "forward", None, (TargetSpec(bus="other"),)))
     other = memory.bus("other")
     await other.archives.create("of-other")
     await bus.send(sold(1, EPOCH))

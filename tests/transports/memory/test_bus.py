@@ -15,7 +15,7 @@ from eip.matching import EventPattern, FilterPolicy
 from eip.metering import UsageMeter
 from eip.patterns.redrive import redrive
 from eip.testing import FaultPlan
-from eip.topology import Queue, Rule, Target
+from eip.topology import QueueSpec, RuleSpec, TargetSpec
 from eip.transports.memory import MemoryTransport
 
 SOLD = EventPattern({"detail-type": ["Sold"]})
@@ -53,7 +53,7 @@ def with_targets(memory, *targets, pattern=None, **options):
         for name in (target.queue, target.dead_letters):
             if name:
                 memory.queue(name)
-    memory.bus().put_rule(Rule("default", "r", pattern, targets, dead_letters=False, **options))
+    memory.bus().put_rule(RuleSpec("default", "r", pattern, targets, dead_letters=False, **options))
     return memory.bus()
 
 
@@ -124,15 +124,15 @@ async def test_what_is_no_event_reaches_nobody(memory):
 async def test_a_target_gets_what_its_input_makes_of_the_event(memory):
     bus = with_targets(
         memory,
-        Target(queue="event"),
-        Target(queue="constant", input='{"hello": "you"}'),
-        Target(queue="part", input_path="$.detail.n"),
-        Target(
+        TargetSpec(queue="event"),
+        TargetSpec(queue="constant", input='{"hello": "you"}'),
+        TargetSpec(queue="part", input_path="$.detail.n"),
+        TargetSpec(
             queue="object",
             template='{"number": <n>, "rule": "<aws.events.rule-name>"}',
             input_paths={"n": "$.detail.n"},
         ),
-        Target(queue="text", template='"<type> happened"', input_paths={"type": "$.detail-type"}),
+        TargetSpec(queue="text", template='"<type> happened"', input_paths={"type": "$.detail-type"}),
     )
     await bus.send(sold(1))
     bodies = {name: memory.queue(name).messages()[0].body for name in ("event", "constant", "part", "object", "text")}
@@ -149,7 +149,8 @@ async def test_a_target_gets_what_its_input_makes_of_the_event(memory):
 async def test_a_template_that_gives_no_json_drops_the_event(memory):
     """As on the service, where it vanishes without a trace; here it is logged."""
     bus = with_targets(
-        memory, Target(queue="q", template='{"d": "<detail>"}', input_paths={"detail": "$.detail"}, dead_letters="dead")
+        memory,
+        TargetSpec(queue="q", template='{"d": "<detail>"}', input_paths={"detail": "$.detail"}, dead_letters="dead"),
     )
     with capture_logs() as logs:
         await bus.send(sold(1))
@@ -158,7 +159,7 @@ async def test_a_template_that_gives_no_json_drops_the_event(memory):
 
 
 async def test_a_disabled_rule_delivers_nothing(memory):
-    bus = with_targets(memory, Target(queue="q"), enabled=False)
+    bus = with_targets(memory, TargetSpec(queue="q"), enabled=False)
     await bus.send(sold(1))
     assert len(memory.queue("q")) == 0
 
@@ -169,7 +170,7 @@ async def test_a_topic_filters_the_events_text_and_has_no_attributes(memory):
     every = topic.subscription("every")
     attributes = topic.subscription("attributes", filter=FilterPolicy({"kind": ["a"]}))
     body = topic.subscription("body", filter=FilterPolicy({"detail": {"n": [1]}}, scope="MessageBody"))
-    await with_targets(memory, Target(topic="t")).send(sold(1, attributes={"kind": "a"}), sold(2))
+    await with_targets(memory, TargetSpec(topic="t")).send(sold(1, attributes={"kind": "a"}), sold(2))
     assert (numbers(every), numbers(attributes), numbers(body)) == ([1, 2], [], [1])
     assert dict(every.messages()[0].attributes) == {"kind": "a"}
 
@@ -177,7 +178,9 @@ async def test_a_topic_filters_the_events_text_and_has_no_attributes(memory):
 async def test_a_fifo_queue_drops_only_what_is_the_same_to_the_letter(memory):
     """Two events differ by their ids; two inputs that a template made alike do not."""
     bus = with_targets(
-        memory, Target(queue="events.fifo", group_id="g"), Target(queue="inputs.fifo", group_id="g", input='{"n": 5}')
+        memory,
+        TargetSpec(queue="events.fifo", group_id="g"),
+        TargetSpec(queue="inputs.fifo", group_id="g", input='{"n": 5}'),
     )
     await bus.send(sold(1), sold(1))
     assert (numbers(memory.queue("events.fifo")), numbers(memory.queue("inputs.fifo"))) == ([1, 1], [5])
@@ -186,7 +189,7 @@ async def test_a_fifo_queue_drops_only_what_is_the_same_to_the_letter(memory):
 async def test_a_stream_gets_events_by_partition_key(memory):
     stream = memory.stream("clicks")
     group = stream.group("g")
-    bus = with_targets(memory, Target(stream="clicks", role="arn:aws:iam::1:role/r", partition_key="$.detail.who"))
+    bus = with_targets(memory, TargetSpec(stream="clicks", role="arn:aws:iam::1:role/r", partition_key="$.detail.who"))
     await bus.send(*(Message({"who": who, "n": n}, type="T", source="s") for n in range(3) for who in "ab"))
     async with group.receiver() as receiver:
         got: list[Message] = []
@@ -201,8 +204,8 @@ async def test_a_stream_gets_events_by_partition_key(memory):
 async def test_a_forwarded_event_keeps_what_it_is_and_is_not_forwarded_again(memory):
     """To a third bus, or back: EventBridge routes no event on that another bus sent."""
     one, two, three = memory.bus("one"), memory.bus("two"), memory.bus("three")
-    one.put_rule(Rule("one", "out", None, (Target(bus="two"),)))
-    two.put_rule(Rule("two", "on", None, (Target(bus="three"), Target(bus="one"))))
+    one.put_rule(RuleSpec("one", "out", None, (TargetSpec(bus="two"),)))
+    two.put_rule(RuleSpec("two", "on", None, (TargetSpec(bus="three"), TargetSpec(bus="one"))))
     got, first, third = two.subscription("got"), one.subscription("got"), three.subscription("got")
     with capture_logs() as logs:
         await one.put_event({**OF_A_SERVICE, "replay-name": "again"})
@@ -214,7 +217,7 @@ async def test_a_forwarded_event_keeps_what_it_is_and_is_not_forwarded_again(mem
 
 
 async def test_a_target_that_is_not_there_goes_to_the_dead_letter_queue_at_once(memory):
-    bus = with_targets(memory, Target(topic="gone", dead_letters="dead"))
+    bus = with_targets(memory, TargetSpec(topic="gone", dead_letters="dead"))
     await bus.send(sold(1))
     (message,) = memory.queue("dead").messages()
     assert (message.body, message.type) == ({"n": 1}, "Sold")
@@ -223,7 +226,7 @@ async def test_a_target_that_is_not_there_goes_to_the_dead_letter_queue_at_once(
 
 
 async def test_what_could_not_be_delivered_is_redriven(memory):
-    bus = with_targets(memory, Target(topic="gone", dead_letters="dead"))
+    bus = with_targets(memory, TargetSpec(topic="gone", dead_letters="dead"))
     await bus.send(sold(1, attributes={"kind": "a"}))
     progress = await redrive(memory.queue("dead"), memory.queue("q"))
     assert (progress.moved, len(memory.queue("dead"))) == (1, 0)
@@ -233,7 +236,7 @@ async def test_what_could_not_be_delivered_is_redriven(memory):
 
 
 async def test_without_a_dead_letter_queue_it_is_logged_and_the_others_get_theirs(memory):
-    bus = with_targets(memory, Target(topic="gone"), Target(queue="q"))
+    bus = with_targets(memory, TargetSpec(topic="gone"), TargetSpec(queue="q"))
     with capture_logs() as logs:
         await bus.send(sold(1))
     assert numbers(memory.queue("q")) == [1]
@@ -280,7 +283,7 @@ async def shaky():
 
 
 async def test_a_delivery_that_fails_for_the_moment_is_tried_again_with_growing_pauses(shaky):
-    bus = with_targets(shaky, Target(queue="shaky", dead_letters="dead"))
+    bus = with_targets(shaky, TargetSpec(queue="shaky", dead_letters="dead"))
     shaky.failures = 3
     await bus.send(sold(1))
     async with shaky.queue("shaky").receiver() as receiver:
@@ -292,7 +295,7 @@ async def test_a_delivery_that_fails_for_the_moment_is_tried_again_with_growing_
 
 @pytest.mark.parametrize("limit", [{"max_attempts": 2}, {"max_age": timedelta(minutes=1)}])
 async def test_retries_end_by_number_and_by_age(shaky, limit):
-    bus = with_targets(shaky, Target(queue="shaky", dead_letters="dead", **limit))
+    bus = with_targets(shaky, TargetSpec(queue="shaky", dead_letters="dead", **limit))
     shaky.failures = 1000
     await bus.send(sold(1))
     async with shaky.queue("dead").receiver() as receiver:
@@ -304,7 +307,7 @@ async def test_retries_end_by_number_and_by_age(shaky, limit):
 
 
 async def test_a_retry_that_finds_the_target_gone_gives_up(shaky):
-    bus = with_targets(shaky, Target(queue="shaky", dead_letters="dead"))
+    bus = with_targets(shaky, TargetSpec(queue="shaky", dead_letters="dead"))
     shaky.failures = 1
     await bus.send(sold(1))
     del shaky._channels["queue/shaky"]
@@ -316,7 +319,7 @@ async def test_a_retry_that_finds_the_target_gone_gives_up(shaky):
 
 async def test_closing_ends_what_is_retried():
     async with Shaky() as shaky:
-        bus = with_targets(shaky, Target(queue="shaky"))
+        bus = with_targets(shaky, TargetSpec(queue="shaky"))
         shaky.failures = 1000
         await bus.send(sold(1))
     assert len([task for task in asyncio.all_tasks() if "retry" in task.get_name()]) == 0
@@ -324,7 +327,7 @@ async def test_closing_ends_what_is_retried():
 
 async def test_a_full_queue_holds_the_publisher(memory):
     memory.queue("q", capacity=1)
-    bus = with_targets(memory, Target(queue="q"))
+    bus = with_targets(memory, TargetSpec(queue="q"))
     sending = asyncio.create_task(bus.send(sold(1), sold(2)))
     async with memory.queue("q").receiver() as receiver:
         for number in (1, 2):
@@ -335,9 +338,9 @@ async def test_a_full_queue_holds_the_publisher(memory):
 
 
 async def test_rules_are_changed_and_removed(memory):
-    bus = with_targets(memory, Target(queue="q"), Target(queue="p"), pattern=SOLD)
+    bus = with_targets(memory, TargetSpec(queue="q"), TargetSpec(queue="p"), pattern=SOLD)
     bus.put_rule(
-        Rule("default", "r", EventPattern({"detail-type": ["Lost"]}), (Target(queue="q"),), dead_letters=False)
+        RuleSpec("default", "r", EventPattern({"detail-type": ["Lost"]}), (TargetSpec(queue="q"),), dead_letters=False)
     )
     assert set(bus.targets("r")) == {"queue-q", "queue-p"}, "targets that it had besides stay"
     bus.remove_target("r", "queue-p")
@@ -356,12 +359,12 @@ async def test_a_subscription_can_be_asked_for_again_but_not_made_another(memory
     assert bus.subscription("s", pattern=EventPattern({"detail-type": ["Sold"]})) is queue
     with pytest.raises(ConfigurationError, match="exists"):
         bus.subscription("s", pattern=EventPattern({"source": ["x"]}))
-    bus.put_rule(Rule("default", "t", None, (Target(queue="q"),)))
+    bus.put_rule(RuleSpec("default", "t", None, (TargetSpec(queue="q"),)))
     with pytest.raises(ConfigurationError, match="targets of its own"):
         bus.subscription("t")
     with pytest.raises(ConfigurationError, match="not of default"):
-        bus.put_rule(Rule("other", "r"))
-    bus.put_rule(Rule("default", "named", queue=Queue("elsewhere")))
+        bus.put_rule(RuleSpec("other", "r"))
+    bus.put_rule(RuleSpec("default", "named", queue=QueueSpec("elsewhere")))
     assert bus.subscription("named").name == "elsewhere"
 
 

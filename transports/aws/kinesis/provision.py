@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from eip.errors import ChannelNotFound, TransportError
-from eip.topology import Step, Stream
+from eip.topology import Step, StreamSpec
 
 if TYPE_CHECKING:
     from eip.transports.aws.transport import AwsTransport
@@ -20,7 +20,7 @@ _ACTIVE_WITHIN: Final = 600
 _DAY: Final = 24
 
 
-async def provision_stream(aws: AwsTransport, stream: Stream, *, apply: bool) -> Step:
+async def provision_stream(aws: AwsTransport, stream: StreamSpec, *, apply: bool) -> Step:
     """See `eip.topology.Provisioner.provision`."""
     hours = round(stream.retention / timedelta(hours=1))
     try:
@@ -54,21 +54,21 @@ async def provision_stream(aws: AwsTransport, stream: Stream, *, apply: bool) ->
     return Step("change", "stream", stream.name, ", ".join(changes))
 
 
-async def _retain(aws: AwsTransport, stream: Stream, *, before: int, hours: int) -> None:
+async def _retain(aws: AwsTransport, stream: StreamSpec, *, before: int, hours: int) -> None:
     if hours != before:
         operation = f"{'Increase' if hours > before else 'Decrease'}StreamRetentionPeriod"
         await _call(aws, operation, stream, RetentionPeriodHours=hours)
         await _active(aws, stream)
 
 
-async def _change_mode(aws: AwsTransport, stream: Stream) -> None:
+async def _change_mode(aws: AwsTransport, stream: StreamSpec) -> None:
     mode = {"StreamMode": "ON_DEMAND" if stream.shards is None else "PROVISIONED"}
     arn = (await _summary(aws, stream))["StreamARN"]
     await aws.call("kinesis", "UpdateStreamMode", channel=stream.name, StreamARN=arn, StreamModeDetails=mode, units=0)
     await _active(aws, stream)
 
 
-async def _reshard(aws: AwsTransport, stream: Stream, count: int) -> None:
+async def _reshard(aws: AwsTransport, stream: StreamSpec, count: int) -> None:
     """To the declared number, in as many steps as it takes: one at most doubles or halves it."""
     wanted = stream.shards or count
     while count != wanted:
@@ -77,7 +77,7 @@ async def _reshard(aws: AwsTransport, stream: Stream, count: int) -> None:
         await _active(aws, stream)
 
 
-async def _active(aws: AwsTransport, stream: Stream) -> None:
+async def _active(aws: AwsTransport, stream: StreamSpec) -> None:
     for _ in range(_ACTIVE_WITHIN):
         if (await _summary(aws, stream))["StreamStatus"] == "ACTIVE":
             return
@@ -85,10 +85,10 @@ async def _active(aws: AwsTransport, stream: Stream) -> None:
     raise TransportError(f"stream {stream.name} does not become active")
 
 
-async def _summary(aws: AwsTransport, stream: Stream) -> dict[str, Any]:
+async def _summary(aws: AwsTransport, stream: StreamSpec) -> dict[str, Any]:
     found: dict[str, Any] = (await _call(aws, "DescribeStreamSummary", stream))["StreamDescriptionSummary"]
     return found
 
 
-async def _call(aws: AwsTransport, operation: str, stream: Stream, **parameters: Any) -> dict[str, Any]:
+async def _call(aws: AwsTransport, operation: str, stream: StreamSpec, **parameters: Any) -> dict[str, Any]:
     return await aws.call("kinesis", operation, channel=stream.name, units=0, StreamName=stream.name, **parameters)

@@ -7,7 +7,7 @@ import pytest
 from eip.stores import MemoryStore
 from eip.streams import GroupOptions
 from eip.testing.conformance import Harness
-from eip.topology import Stream, Topology
+from eip.topology import StreamSpec, Topology
 from eip.transports.aws import AwsTransport, ReadRate
 
 #: Quick hand-overs, for tests that wait for them.
@@ -31,7 +31,7 @@ class KinesisHarness(Harness):
 
     async def stream(self, *, shards=3, **options):
         name = self.fresh("stream")
-        await Topology(Stream(name, shards=shards)).apply(self.transport)
+        await Topology(StreamSpec(name, shards=shards)).apply(self.transport)
         return self.transport.stream(name, **{"reads": FAST, **options})
 
     async def group(self, stream, name):

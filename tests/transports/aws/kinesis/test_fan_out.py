@@ -10,7 +10,7 @@ import pytest
 from eip import Consumer, Message
 from eip.metering import UsageMeter
 from eip.stores import MemoryStore
-from eip.topology import Stream, Topology
+from eip.topology import StreamSpec, Topology
 from eip.transports.aws import AwsTransport
 from tests.support.kinesis import KinesisServer
 from tests.support.kinesis_fan_out import FanOutProxy
@@ -36,7 +36,7 @@ async def pushed(proxy, kinesis_server):
 
 async def fresh(transport, harness, *, shards=2):
     name = harness.fresh("stream")
-    await Topology(Stream(name, shards=shards)).apply(transport)
+    await Topology(StreamSpec(name, shards=shards)).apply(transport)
     return transport.stream(name)
 
 

@@ -12,7 +12,7 @@ from aws_kinesis_agg.aggregator import RecordAggregator
 from eip import Consumer, Message, clock
 from eip.errors import ConfigurationError, InvalidMessage, MessageTooLarge, PartialSendError, Throttled
 from eip.metering import UsageMeter
-from eip.topology import Stream, Topology
+from eip.topology import StreamSpec, Topology
 from eip.transports.aws import AwsTransport, ReadRate
 from eip.transports.aws._errors import IteratorExpired
 from tests.transports.aws.kinesis.conftest import BRISK, FAST, KinesisHarness
@@ -262,15 +262,17 @@ async def test_every_call_is_told_to_the_meter(kinesis_server):
 
 async def test_a_topology_makes_streams_and_changes_them(harness, kinesis):
     name = harness.fresh("stream")
-    assert [str(each.action) for each in (await Topology(Stream(name, shards=2)).apply(kinesis)).steps] == ["create"]
-    assert (await Topology(Stream(name, shards=2)).plan(kinesis)).in_force
-    wanted = Topology(Stream(name, shards=3, retention=timedelta(hours=48)))
+    assert [str(each.action) for each in (await Topology(StreamSpec(name, shards=2)).apply(kinesis)).steps] == [
+        "create"
+    ]
+    assert (await Topology(StreamSpec(name, shards=2)).plan(kinesis)).in_force
+    wanted = Topology(StreamSpec(name, shards=3, retention=timedelta(hours=48)))
     (step,) = (await wanted.plan(kinesis)).steps
     assert (step.action, step.detail) == ("change", "retention: 24 h -> 48 h, shards: 2 -> 3")
     await wanted.apply(kinesis)
     assert (await wanted.plan(kinesis)).in_force
     with pytest.raises(ConfigurationError, match="whole hours"):
-        Stream(name, retention=timedelta(hours=1))
+        StreamSpec(name, retention=timedelta(hours=1))
 
 
 async def test_a_stream_is_read_at_one_rate(kinesis):

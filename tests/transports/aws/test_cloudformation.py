@@ -10,58 +10,69 @@ import pytest
 from cfnlint.api import lint_all  # type: ignore[import-untyped]
 
 from eip.matching import EventPattern, FilterPolicy
-from eip.topology import Archive, Bus, Queue, Rule, Stream, Subscription, Target, Topic, Topology
+from eip.topology import (
+    ArchiveSpec,
+    BusSpec,
+    QueueSpec,
+    RuleSpec,
+    StreamSpec,
+    SubscriptionSpec,
+    TargetSpec,
+    TopicSpec,
+    Topology,
+)
 from eip.transports.aws import AwsTransport
+from eip.transports.aws.cloudformation import template
 
 ROLE = "arn:aws:iam::123456789012:role/events"
 
 
 def everything(name: str) -> Topology:
     return Topology(
-        Queue(f"{name}-plain", visibility=90, retention=timedelta(days=1), max_receive_count=3),
-        Queue(f"{name}-q.fifo", content_based_deduplication=True),
-        Queue(f"{name}-bare", dead_letters=False),
-        Topic(f"{name}-t"),
-        Topic(f"{name}-t.fifo", content_based_deduplication=True),
-        Subscription(f"{name}-t", "a", filter=FilterPolicy({"kind": ["a"]})),
-        Subscription(f"{name}-t", "b", filter=FilterPolicy({"kind": ["b"]}, scope="MessageBody"), raw=False),
-        Subscription(f"{name}-t", "c", filter=lambda message: bool(message.body), dead_letters=False),
-        Subscription(f"{name}-t.fifo", "s"),
-        Bus(f"{name}-bus"),
-        Bus(),
-        Rule(f"{name}-bus", "own", EventPattern({"detail-type": ["X"]})),
-        Rule(
+        QueueSpec(f"{name}-plain", visibility=90, retention=timedelta(days=1), max_receive_count=3),
+        QueueSpec(f"{name}-q.fifo", content_based_deduplication=True),
+        QueueSpec(f"{name}-bare", dead_letters=False),
+        TopicSpec(f"{name}-t"),
+        TopicSpec(f"{name}-t.fifo", content_based_deduplication=True),
+        SubscriptionSpec(f"{name}-t", "a", filter=FilterPolicy({"kind": ["a"]})),
+        SubscriptionSpec(f"{name}-t", "b", filter=FilterPolicy({"kind": ["b"]}, scope="MessageBody"), raw=False),
+        SubscriptionSpec(f"{name}-t", "c", filter=lambda message: bool(message.body), dead_letters=False),
+        SubscriptionSpec(f"{name}-t.fifo", "s"),
+        BusSpec(f"{name}-bus"),
+        BusSpec(),
+        RuleSpec(f"{name}-bus", "own", EventPattern({"detail-type": ["X"]})),
+        RuleSpec(
             f"{name}-bus",
             "others",
             targets=(
-                Target(queue=f"{name}-plain", template='{"at": "<at>"}', input_paths={"at": "$.time"}),
-                Target(queue=f"{name}-q.fifo", group_id="g"),
-                Target(topic=f"{name}-t", input_path="$.detail", max_attempts=3, max_age=timedelta(minutes=5)),
-                Target(stream=f"{name}-stream", role=ROLE, partition_key="$.source"),
+                TargetSpec(queue=f"{name}-plain", template='{"at": "<at>"}', input_paths={"at": "$.time"}),
+                TargetSpec(queue=f"{name}-q.fifo", group_id="g"),
+                TargetSpec(topic=f"{name}-t", input_path="$.detail", max_attempts=3, max_age=timedelta(minutes=5)),
+                TargetSpec(stream=f"{name}-stream", role=ROLE, partition_key="$.source"),
             ),
             enabled=False,
         ),
-        Archive(f"{name}-archive", f"{name}-bus", EventPattern({"source": ["s"]}), retention=timedelta(days=7)),
-        Stream(f"{name}-stream", shards=2, retention=timedelta(hours=48)),
-        Stream(f"{name}-demand", shards=None),
+        ArchiveSpec(f"{name}-archive", f"{name}-bus", EventPattern({"source": ["s"]}), retention=timedelta(days=7)),
+        StreamSpec(f"{name}-stream", shards=2, retention=timedelta(hours=48)),
+        StreamSpec(f"{name}-demand", shards=None),
     )
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
 def test_the_template_is_sound():
-    text = json.dumps(everything("x").cloudformation())
+    text = json.dumps(template(everything("x")))
     assert [str(each) for each in lint_all(text) if each.rule.severity != "informational"] == []
 
 
 def test_names_that_differ_by_signs_only_have_ids_of_their_own():
-    made = Topology(*(Queue(name, dead_letters=False) for name in ("a-b", "a_b", "A-b"))).cloudformation()
+    made = template(Topology(*(QueueSpec(name, dead_letters=False) for name in ("a-b", "a_b", "A-b"))))
     names = sorted(each["Properties"]["QueueName"] for each in made["Resources"].values())
     assert names == ["A-b", "a-b", "a_b"]
     assert all(each.isalnum() for each in made["Resources"])
 
 
 def test_what_holds_messages_outlives_the_stack_and_only_declared_senders_are_let_in():
-    resources = everything("x").cloudformation()["Resources"]
+    resources = template(everything("x"))["Resources"]
     for each in resources.values():
         keeps = each["Type"] in ("AWS::SQS::Queue", "AWS::Kinesis::Stream", "AWS::Events::Archive")
         assert (each.get("DeletionPolicy") == "Retain") == keeps
@@ -76,13 +87,13 @@ def test_what_holds_messages_outlives_the_stack_and_only_declared_senders_are_le
 async def test_what_the_template_makes_is_what_the_topology_plans(moto_server):
     name = f"c{uuid4().hex[:8]}"
     topology = Topology(
-        Queue(f"{name}-plain", visibility=90, retention=timedelta(days=1), max_receive_count=3),
-        Queue(f"{name}-q.fifo", content_based_deduplication=True),
-        Topic(f"{name}-t"),
-        Subscription(f"{name}-t", "a", filter=FilterPolicy({"kind": ["a"]})),
+        QueueSpec(f"{name}-plain", visibility=90, retention=timedelta(days=1), max_receive_count=3),
+        QueueSpec(f"{name}-q.fifo", content_based_deduplication=True),
+        TopicSpec(f"{name}-t"),
+        SubscriptionSpec(f"{name}-t", "a", filter=FilterPolicy({"kind": ["a"]})),
     )
     stack = moto_server.client("cloudformation")
-    stack.create_stack(StackName=name, TemplateBody=json.dumps(topology.cloudformation()))
+    stack.create_stack(StackName=name, TemplateBody=json.dumps(template(topology)))
     async with AwsTransport(
         region=moto_server.region, session=moto_server.session, endpoint_url=moto_server.url, long_poll=1.0
     ) as aws:

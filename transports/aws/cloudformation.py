@@ -1,4 +1,6 @@
-"""A topology as a CloudFormation template, for those who deploy that way; see `Topology.cloudformation`.
+"""A topology as a CloudFormation template, for those who deploy that way.
+
+    json.dumps(template(topology), indent=2)
 
 Sources: "AWS resource and property types reference" (CloudFormation User Guide), SQS, SNS, EventBridge and Kinesis.
 """
@@ -11,7 +13,18 @@ import re
 from typing import Any, Final, assert_never
 
 from eip.matching import push_down
-from eip.topology import Archive, Bus, Queue, Resource, Rule, Stream, Subscription, Target, Topic, Topology
+from eip.topology import (
+    ArchiveSpec,
+    BusSpec,
+    QueueSpec,
+    Resource,
+    RuleSpec,
+    StreamSpec,
+    SubscriptionSpec,
+    TargetSpec,
+    TopicSpec,
+    Topology,
+)
 
 __all__ = ["template"]
 
@@ -21,7 +34,10 @@ _KEPT: Final = {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}
 
 
 def template(topology: Topology) -> dict[str, Any]:
-    """The template, as values that `json.dumps` writes: all resources, under their names, and their policies."""
+    """Return the template: all resources under their names, and their policies.
+
+    Queues, streams and archives outlive the stack. The values are plain, so `json.dumps` writes them.
+    """
     made = _Template()
     for resource in topology.resources:
         made.add(resource)
@@ -40,20 +56,20 @@ class _Template:
 
     def add(self, resource: Resource) -> None:
         match resource:
-            case Queue():
+            case QueueSpec():
                 self._queue(resource)
-            case Topic():
+            case TopicSpec():
                 self._topic(resource)
-            case Subscription():
+            case SubscriptionSpec():
                 self._subscription(resource)
-            case Bus():
+            case BusSpec():
                 if resource.name != "default":
                     self._put("Bus", resource.name, "AWS::Events::EventBus", {"Name": resource.name})
-            case Rule():
+            case RuleSpec():
                 self._rule(resource)
-            case Archive():
+            case ArchiveSpec():
                 self._archive(resource)
-            case Stream():
+            case StreamSpec():
                 self._stream(resource)
             case _:
                 assert_never(resource)
@@ -84,7 +100,7 @@ class _Template:
         if not name.startswith("arn:"):
             self._senders.setdefault((kind, name), []).append((service, source))
 
-    def _queue(self, queue: Queue) -> None:
+    def _queue(self, queue: QueueSpec) -> None:
         properties: dict[str, Any] = {
             "QueueName": queue.name,
             "VisibilityTimeout": round(queue.visibility),
@@ -99,13 +115,13 @@ class _Template:
             properties |= {"FifoQueue": True, "ContentBasedDeduplication": queue.content_based_deduplication}
         self._put("Queue", queue.name, "AWS::SQS::Queue", properties, **_KEPT)
 
-    def _topic(self, topic: Topic) -> None:
+    def _topic(self, topic: TopicSpec) -> None:
         properties: dict[str, Any] = {"TopicName": topic.name}
         if topic.name.endswith(".fifo"):
             properties |= {"FifoTopic": True, "ContentBasedDeduplication": topic.content_based_deduplication}
         self._put("Topic", topic.name, "AWS::SNS::Topic", properties)
 
-    def _subscription(self, subscription: Subscription) -> None:
+    def _subscription(self, subscription: SubscriptionSpec) -> None:
         topic = self._arn("Topic", subscription.topic)
         properties: dict[str, Any] = {
             "TopicArn": topic,
@@ -124,7 +140,7 @@ class _Template:
         name = f"{subscription.topic}-{subscription.name}"
         self._put("Subscription", name, "AWS::SNS::Subscription", properties)
 
-    def _rule(self, rule: Rule) -> None:
+    def _rule(self, rule: RuleSpec) -> None:
         name = f"{rule.bus}-{rule.name}"
         source = self._arn("Rule", name)
         properties = {
@@ -141,7 +157,7 @@ class _Template:
                 self._let_in("Queue", target.dead_letters, "events", source)
         self._put("Rule", name, "AWS::Events::Rule", properties)
 
-    def _target(self, target: Target) -> dict[str, Any]:
+    def _target(self, target: TargetSpec) -> dict[str, Any]:
         made: dict[str, Any] = {
             "Id": target.id,
             "Arn": self._arn(target.kind.capitalize(), target.name),
@@ -163,7 +179,7 @@ class _Template:
             made["InputTransformer"] = {"InputPathsMap": dict(target.input_paths), "InputTemplate": target.template}
         return {name: value for name, value in made.items() if value is not None}
 
-    def _archive(self, archive: Archive) -> None:
+    def _archive(self, archive: ArchiveSpec) -> None:
         properties: dict[str, Any] = {
             "ArchiveName": archive.name,
             "SourceArn": self._arn("Bus", archive.bus),
@@ -173,7 +189,7 @@ class _Template:
             properties["EventPattern"] = json.loads(archive.pattern.text)
         self._put("Archive", archive.name, "AWS::Events::Archive", properties, **_KEPT)
 
-    def _stream(self, stream: Stream) -> None:
+    def _stream(self, stream: StreamSpec) -> None:
         properties: dict[str, Any] = {
             "Name": stream.name,
             "RetentionPeriodHours": round(stream.retention.total_seconds() / 3600),

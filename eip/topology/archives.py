@@ -1,4 +1,4 @@
-"""What a bus with archives does: keeps its events, and replays those of a window of time to its rules.
+"""Archives of event buses: they keep events, and replay those of a window of time to the bus's rules.
 
 Drivers implement `Archives`; `eip.patterns.replay` is what users call. The terms and the state machine are those of
 Amazon EventBridge ("Archiving and replaying events", user guide).
@@ -6,17 +6,20 @@ Amazon EventBridge ("Archiving and replaying events", user guide).
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from eip.errors import ConfigurationError
+from eip.errors import ChannelNotFound, ConfigurationError
 from eip.matching import EventPattern
+from eip.topology.events import ALL_EVENTS, ArchiveSpec
+from eip.topology.plan import Step
 
-__all__ = ["ArchiveStatus", "Archives", "HasArchives", "ReplayState", "ReplayStatus", "check_window"]
+__all__ = ["ArchiveStatus", "Archives", "HasArchives", "ReplayState", "ReplayStatus", "archive_step", "check_window"]
 
 
 class ReplayState(StrEnum):
@@ -151,3 +154,22 @@ def check_window(start: float, end: float) -> None:
         raise ConfigurationError(
             "Parameter EventEndTime is not valid. Reason: EventStartTime must be before EventEndTime."
         )
+
+
+async def archive_step(archives: Archives, declared: ArchiveSpec, *, apply: bool) -> Step:
+    """Return the step for an archive, on any transport that has archives, and carry it out if ``apply``."""
+    try:
+        found = await archives.describe(declared.name)
+    except ChannelNotFound:
+        if apply:
+            await archives.create(declared.name, pattern=declared.pattern, retention=declared.retention)
+        return Step("create", "archive", declared.name)
+    changes: dict[str, Any] = {}
+    wanted, there = declared.pattern or ALL_EVENTS, found.pattern or ALL_EVENTS
+    if json.loads(wanted.text) != json.loads(there.text):
+        changes["pattern"] = wanted
+    if found.retention != declared.retention:
+        changes["retention"] = declared.retention or timedelta()
+    if changes and apply:
+        await archives.update(declared.name, **changes)
+    return Step("change" if changes else "same", "archive", declared.name, ", ".join(changes))
