@@ -81,7 +81,7 @@ async def test_an_entry_is_what_the_service_takes():
             "TraceHeader": "Root=1-0af76519-16cd43dd8448eb211c80319c;Parent=b7ad6b7169203331;Sampled=1",
         }
         assert detail["n"] == 1
-        assert detail["eip"] == {"id": "m1", "at": 1_795_000_000.9, "trace": trace}
+        assert detail["eip"] == {"v": 1, "id": "m1", "at": 1_795_000_000.9, "trace": trace}
 
 
 async def test_only_what_was_refused_for_the_moment_is_sent_again():
