@@ -26,9 +26,9 @@ from benchmarks._events import events
 from benchmarks._report import bars, plot, progress, save, table
 from eip import Consumer, Message, Queue, Sender, Source
 from eip.cost import Bill, bill, prices
-from eip.metering import UsageMeter
 from eip.packing import Encoding
 from eip.patterns.batching import Packer
+from eip.telemetry.meter import UsageMeter
 from eip.transports.aws import AwsTransport
 from eip.transports.memory import MemoryTransport
 

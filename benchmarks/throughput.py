@@ -31,9 +31,9 @@ from benchmarks import sqs_stub
 from benchmarks._events import events
 from benchmarks._report import bars, plot, progress, save, table
 from eip import Consumer, Message, Queue, Sender, Source
-from eip.metering import UsageMeter
 from eip.packing import Encoding
 from eip.patterns.batching import Packer
+from eip.telemetry.meter import UsageMeter
 from eip.transports.memory import MemoryTransport
 
 CALLERS = 50

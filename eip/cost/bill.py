@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from eip.cost.prices import MILLION, Prices
-from eip.metering import Call, Usage
+from eip.telemetry.meter import Call, Usage
 
 __all__ = ["GB", "Bill", "Line", "bill"]
 

@@ -15,7 +15,7 @@ import uvicorn
 
 from eip import run
 from eip.errors import ConfigurationError, EipError
-from eip.metering import UsageMeter
+from eip.telemetry.meter import UsageMeter
 from examples.rfq.access import RateLimit, Tokens
 from examples.rfq.api import app
 from examples.rfq.booking import RideBooking

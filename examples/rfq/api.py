@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 
 from eip import clock
-from eip.metering import UsageMeter
+from eip.telemetry.meter import UsageMeter
 from examples.rfq.access import Guard, RateLimit, Tokens, caller
 from examples.rfq.bodies import read
 from examples.rfq.booking import RideBooking

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from eip.cost import bill, prices
-from eip.metering import Usage, UsageMeter
+from eip.telemetry.meter import Usage, UsageMeter
 from examples.rfq.bodies import read
 from examples.rfq.booking import RideBooking
 from examples.rfq.model import Text

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from eip.errors import ConfigurationError
-from eip.metering import Meter
 from eip.stores import SqliteStore, Store
+from eip.telemetry.meter import Meter
 from eip.transports.memory import MemoryTransport
 from examples.rfq.channels import Channels, MemoryChannels
 

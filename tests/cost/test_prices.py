@@ -9,7 +9,7 @@ import pytest
 
 from eip.cost import bill, price_lists, prices
 from eip.errors import ConfigurationError
-from eip.metering import Call, Usage, UsageMeter
+from eip.telemetry.meter import Call, Usage, UsageMeter
 
 US = prices("us-east-1")
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 from eip.errors import ConnectionLost, TransportError
 from eip.limits import ACTIVEMQ
 from eip.message import Message
-from eip.metering import Meter
 from eip.retry import Backoff
+from eip.telemetry.meter import Meter
 from eip.transports._ticket import Ticket
 from eip.transports.activemq._connection import Connection, RefusedByBroker
 from eip.transports.activemq._frames import dump

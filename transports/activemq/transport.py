@@ -13,7 +13,7 @@ from eip import health
 from eip.channels import Sender, Transport
 from eip.errors import AddressRefused, ConfigurationError
 from eip.limits import ACTIVEMQ, KIB, Limits
-from eip.metering import Meter
+from eip.telemetry.meter import Meter
 from eip.topology import BusSpec, Resource, Step, TopicSpec
 from eip.transports.activemq._addresses import SCHEME, checked_name, parse, to_destination
 from eip.transports.activemq._link import Dialer, Health, Link
@@ -48,7 +48,7 @@ class ActiveMQTransport(Transport):
         answer_timeout: seconds in which a broker confirms; one that does not is taken for dead.
         patience: seconds that a send, or the opening of a receiver, goes on while no broker is there.
         max_message_bytes: of a frame, the broker's own limit (``wireFormat.maxFrameSize``).
-        meter: is told of every frame, see `eip.metering`.
+        meter: is told of every frame, see `eip.telemetry.meter`.
     """
 
     kinds = ("queue", "topic")

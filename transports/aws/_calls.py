@@ -27,8 +27,8 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from eip.errors import AccessDenied, ConfigurationError, ConnectionLost, EipError, TransportError
 from eip.health import Health, HealthTracker
-from eip.metering import Meter
 from eip.retry import Backoff
+from eip.telemetry.meter import Meter
 from eip.transports.aws._errors import ServiceFailed, Unreachable, error_of, sdk_error
 from eip.transports.aws._lean import HOT, LeanClient, ServiceError, usable
 

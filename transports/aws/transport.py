@@ -12,7 +12,7 @@ import aioboto3
 from eip.channels import Sender, Transport
 from eip.errors import AddressRefused, ConfigurationError
 from eip.health import Health
-from eip.metering import Meter
+from eip.telemetry.meter import Meter
 from eip.topology import BusSpec, Resource, Step, TopicSpec
 from eip.transports.aws._calls import Calls
 from eip.transports.aws._provision import provision, undeclared
@@ -50,7 +50,7 @@ class AwsTransport(Transport):
         linger: seconds that a send may wait until its call is full; 0: only while another call is under way.
         long_poll: seconds of a long poll, at most 20.
         connections: of each service's pool; more than pollers and senders together.
-        meter: is told of every call, see `eip.metering`.
+        meter: is told of every call, see `eip.telemetry.meter`.
     """
 
     kinds = ("queue", "topic", "bus", "stream")

@@ -15,7 +15,7 @@ from typing import Any, Final
 from eip.channels import Delivery, Receiver, Sender, Unsettled
 from eip.errors import LeaseLost
 from eip.message import Message
-from eip.metering import Meter
+from eip.telemetry.meter import Meter
 
 __all__ = ["Entry", "Store", "StoreReceiver"]
 

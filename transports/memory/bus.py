@@ -20,8 +20,8 @@ from eip.errors import ChannelNotFound, ConfigurationError, EipError, TransportE
 from eip.events import entry_of, message_of, read_event, undelivered
 from eip.matching import EventPattern, InputTransformer, RuleSet, as_predicate
 from eip.message import Message
-from eip.metering import Meter
 from eip.retry import Backoff
+from eip.telemetry.meter import Meter
 from eip.topology import RuleSpec, TargetSpec
 from eip.topology.names import rule_queue
 from eip.transports.memory.archives import Account, Archive, MemoryArchives

@@ -11,7 +11,7 @@ from eip.channels import Delivery, Queue, Receiver, Sender, dead_lettered, reviv
 from eip.errors import ConfigurationError, InvalidMessage, MessageTooLarge
 from eip.limits import MIB, Limits
 from eip.message import Message
-from eip.metering import Meter
+from eip.telemetry.meter import Meter
 from eip.transports.memory._store import Entry, Store, StoreReceiver
 
 __all__ = ["DEDUPLICATION_WINDOW", "MemoryQueue", "digest"]

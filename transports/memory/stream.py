@@ -15,11 +15,11 @@ from eip import clock, limits
 from eip.channels import Sender, Stream
 from eip.errors import ConfigurationError, MessageTooLarge
 from eip.message import Message
-from eip.metering import Meter
 from eip.stores import MemoryStore
 from eip.stores.base import Store
 from eip.streams import Cursor, GroupOptions, Log, Page, Position, Shard, Start, StreamGroup
 from eip.streams import Record as LogRecord
+from eip.telemetry.meter import Meter
 
 __all__ = ["MemoryStream", "Record"]
 

@@ -11,7 +11,7 @@ from eip.errors import ConfigurationError, InvalidMessage
 from eip.events import message_of, read_event
 from eip.matching import as_predicate
 from eip.message import Message
-from eip.metering import Meter
+from eip.telemetry.meter import Meter
 from eip.topology.names import suffixed
 from eip.transports.memory.queue import MemoryQueue, digest
 

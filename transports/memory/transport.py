@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar, cast
 
 from eip.channels import Sender, Transport
 from eip.errors import AddressRefused, ConfigurationError
-from eip.metering import Meter
+from eip.telemetry.meter import Meter
 from eip.topology import BusSpec, Resource, Step, TopicSpec
 from eip.transports.memory._provision import provision, undeclared
 from eip.transports.memory.archives import Account
@@ -31,7 +31,7 @@ class MemoryTransport(Transport):
     Args:
         visibility: seconds of a lease, where a queue says nothing else.
         capacity: messages that a queue holds before senders wait, where it says nothing else.
-        meter: is told of what is sent, received and settled, see `eip.metering`.
+        meter: is told of what is sent, received and settled, see `eip.telemetry.meter`.
     """
 
     kinds = ("queue", "topic", "bus", "stream")

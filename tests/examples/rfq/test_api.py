@@ -11,7 +11,7 @@ import pytest
 
 from eip import clock
 from eip.cost import prices
-from eip.metering import UsageMeter
+from eip.telemetry.meter import UsageMeter
 from examples.rfq.access import RateLimit, Tokens
 from examples.rfq.api import app
 from tests.examples.rfq.test_booking import booked, complete, present, quote

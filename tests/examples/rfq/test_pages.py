@@ -13,8 +13,8 @@ import uvicorn
 
 from eip import Message
 from eip.errors import Reject
-from eip.metering import UsageMeter
 from eip.stores import SqliteStore
+from eip.telemetry.meter import UsageMeter
 from examples.rfq.access import Tokens
 from examples.rfq.api import app
 from examples.rfq.booking import RideBooking

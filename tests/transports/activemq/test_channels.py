@@ -10,9 +10,9 @@ import pytest
 from eip import Consumer, Message, ReturnAddresses
 from eip.errors import AddressRefused, ConfigurationError, TransportError
 from eip.matching import FilterPolicy
-from eip.metering import UsageMeter
 from eip.patterns.request_reply import RequestReply
 from eip.patterns.scatter_gather import ScatterGather
+from eip.telemetry.meter import UsageMeter
 from eip.topology import QueueSpec, SubscriptionSpec, TopicSpec, Topology
 from eip.transports.activemq import ActiveMQTransport
 from eip.transports.activemq.topic import DurableSubscription

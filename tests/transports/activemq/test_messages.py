@@ -14,9 +14,9 @@ import stomp
 from eip import Consumer, Message, clock
 from eip.errors import ChannelNotFound, InvalidMessage, Reject
 from eip.matching import FilterPolicy
-from eip.metering import UsageMeter
 from eip.patterns.redrive import redrive
 from eip.retry import Backoff
+from eip.telemetry.meter import UsageMeter
 from eip.transports.activemq import ActiveMQTransport
 from eip.transports.activemq.receiver import ActiveMQReceiver
 

@@ -22,7 +22,7 @@ from eip.errors import (
 )
 from eip.limits import KIB
 from eip.matching import EventPattern
-from eip.metering import UsageMeter
+from eip.telemetry.meter import UsageMeter
 from eip.topology import ArchiveSpec, BusSpec, QueueSpec, RuleSpec, TargetSpec, Topology
 from eip.transports.aws import AwsTransport
 

@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from eip import Message
 from eip.errors import ConfigurationError, ConnectionLost, InvalidMessage, MessageTooLarge
 from eip.matching import EventPattern, FilterPolicy
-from eip.metering import UsageMeter
 from eip.patterns.redrive import redrive
+from eip.telemetry.meter import UsageMeter
 from eip.testing import FaultPlan
 from eip.topology import QueueSpec, RuleSpec, TargetSpec
 from eip.transports.memory import MemoryTransport

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from eip import Consumer, Message
-from eip.metering import UsageMeter
 from eip.stores import MemoryStore
+from eip.telemetry.meter import UsageMeter
 from eip.topology import StreamSpec, Topology
 from eip.transports.aws import AwsTransport
 from tests.support.kinesis import KinesisServer

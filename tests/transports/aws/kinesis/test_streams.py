@@ -11,7 +11,7 @@ from aws_kinesis_agg.aggregator import RecordAggregator
 
 from eip import Consumer, Message, clock
 from eip.errors import ConfigurationError, InvalidMessage, MessageTooLarge, PartialSendError, Throttled
-from eip.metering import UsageMeter
+from eip.telemetry.meter import UsageMeter
 from eip.topology import StreamSpec, Topology
 from eip.transports.aws import AwsTransport, ReadRate
 from eip.transports.aws._errors import IteratorExpired

@@ -1,34 +1,28 @@
-"""What the services are asked to do: the calls, messages and bytes that appear on a bill.
+"""Counts the calls, messages and bytes that a service bills.
 
-Every driver reports each call to its transport's meter, so that cost per handled message is a measured figure.
-`UsageMeter` counts in this process; `eip.cost` turns what it counted into money.
+Every driver reports each call to its transport's meter, so that the cost per handled message is a measured figure.
+`UsageMeter` counts in this process; `eip.cost` turns its counts into money.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from eip._logging import get_logger
 from eip.clock import Duration, seconds
-from eip.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from opentelemetry.metrics import CallbackOptions, Observation
-    from opentelemetry.metrics import Meter as OtelMeter
+__all__ = ["Call", "Meter", "Usage", "UsageMeter"]
 
-__all__ = ["Call", "Meter", "Usage", "UsageMeter", "export_metrics"]
-
-_log = get_logger("eip.metering")
+_log = get_logger("eip.meter")
 
 _RECEIVES: Final = frozenset(("ReceiveMessage", "GetRecords", "receive"))
 """Operations that ask for messages: one that brought none is an empty receive."""
 _SETTLES: Final = frozenset(("DeleteMessage", "DeleteMessageBatch", "ack", "ACK"))
-"""Operations by which a message is done with."""
+"""Operations that finish a message."""
 _REST: Final = "(others)"
-"""Counts what is reported once there are too many channels to tell apart."""
+"""The channel that all calls beyond the limit of combinations are counted under."""
 
 
 class Meter(Protocol):
@@ -56,14 +50,14 @@ class Meter(Protocol):
             size: payload bytes carried.
             units: billed requests of the call (64 KB chunks on SQS and SNS); 0 where nothing is billed.
             calls: HTTP calls or frames, where several are reported at once.
-            heartbeats: leases that the call extends (ChangeMessageVisibilityBatch tells not by its name whether it
-                extends a lease or gives a message back).
+            heartbeats: leases that the call extends (ChangeMessageVisibilityBatch both extends leases and gives
+                messages back).
         """
         ...
 
 
 class Call(NamedTuple):
-    """What usage is counted by."""
+    """The key of a count."""
 
     service: str
     channel: str
@@ -103,12 +97,12 @@ class UsageMeter:
     A report costs a look-up and a few additions; one meter may serve several transports of one event loop.
 
     Args:
-        most: how many combinations are told apart; what comes beyond is counted under the channel ``(others)``, so
-            that a service with a queue per customer stays bounded.
+        max_channels: maximum number of combinations of service, channel and operation. Further ones are counted under
+            the channel ``(others)``, so that a service with a queue per customer stays bounded.
     """
 
-    def __init__(self, *, most: int = 10_000) -> None:
-        self._most = most
+    def __init__(self, *, max_channels: int = 10_000) -> None:
+        self._max_channels = max_channels
         self._counts: dict[tuple[str, str, str], Usage] = {}
         self._logged: dict[tuple[str, str], Usage] = {}
 
@@ -137,35 +131,35 @@ class UsageMeter:
             counts.empty_receives += calls
 
     def _new(self, service: str, channel: str, operation: str) -> Usage:
-        known = channel if len(self._counts) < self._most else _REST
+        known = channel if len(self._counts) < self._max_channels else _REST
         return self._counts.setdefault((service, known, operation), Usage())
 
     def usage(self) -> dict[Call, Usage]:
-        """A copy of the counts."""
+        """Return a copy of the counts."""
         return {Call(*call): counts + Usage() for call, counts in list(self._counts.items())}
 
     def total(self, service: str | None = None) -> Usage:
-        """All counts of a service, or of all, added up."""
+        """Return the sum of a service's counts, or of all."""
         counted = self.usage()
         return sum((counts for call, counts in counted.items() if service in (None, call.service)), Usage())
 
     @property
     def settled(self) -> int:
-        """Messages that were acknowledged; a pack is one (`eip.Consumer.stats.messages` counts those in it).
+        """Messages that were acknowledged; a pack counts as one (`eip.Consumer.stats.messages` counts those in it).
 
-        Those of streams are not in it: their readers keep checkpoints and acknowledge nothing.
+        Records of streams are not included: their readers keep checkpoints and acknowledge nothing.
         """
         return sum(counts.messages for call, counts in self.usage().items() if call.operation in _SETTLES)
 
     def as_dict(self) -> dict[str, dict[str, dict[str, dict[str, int]]]]:
-        """The counts as plain data: by service, channel and operation."""
+        """Return the counts as plain data: by service, channel and operation."""
         found: dict[str, dict[str, dict[str, dict[str, int]]]] = {}
         for call, counts in self.usage().items():
             found.setdefault(call.service, {}).setdefault(call.channel, {})[call.operation] = asdict(counts)
         return found
 
     def log(self) -> None:
-        """Write one log event per channel with what was counted since the last time."""
+        """Write one log event per channel with the counts since the last call."""
         for (service, channel), counts in self._by_channel().items():
             news = counts - self._logged.get((service, channel), Usage())
             if news.calls:
@@ -191,46 +185,3 @@ class UsageMeter:
     def __repr__(self) -> str:
         total = self.total()
         return f"<UsageMeter calls={total.calls} units={total.units} messages={total.messages}>"
-
-
-_METRICS: Final = {
-    "calls": ("{call}", "Calls that a messaging service answered"),
-    "units": ("{request}", "Requests that a messaging service bills"),
-    "messages": ("{message}", "Messages carried by calls of a messaging service"),
-    "size": ("By", "Payload bytes carried by calls of a messaging service"),
-    "empty_receives": ("{call}", "Receives that brought no message"),
-    "heartbeats": ("{lease}", "Leases of messages extended"),
-}
-_SYSTEMS: Final = {"sqs": "aws_sqs", "sns": "aws.sns"}
-"""Names of the semantic conventions, where they differ from ours."""
-
-
-def export_metrics(meter: UsageMeter, otel: OtelMeter | None = None) -> None:
-    """Let OpenTelemetry read the meter's counts as observable counters named ``eip.transport.calls`` and so on.
-
-    Nothing is added to the path of a message: the counts are read when the SDK collects. ``otel`` is the OpenTelemetry
-    meter to register with; default: the global provider's. Raises `ConfigurationError` without the extra ``otel``.
-    """
-    try:
-        from opentelemetry import metrics  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise ConfigurationError("metrics need the extra: pip install aioeip[otel]") from error
-
-    def observing(name: str) -> Callable[[CallbackOptions], Iterator[Observation]]:
-        def observe(_: CallbackOptions) -> Iterator[Observation]:
-            for call, counts in meter.usage().items():
-                yield metrics.Observation(getattr(counts, name), _attributes(call))
-
-        return observe
-
-    target = metrics.get_meter("eip") if otel is None else otel
-    for name, (unit, description) in _METRICS.items():
-        target.create_observable_counter(f"eip.transport.{name}", [observing(name)], unit=unit, description=description)
-
-
-def _attributes(call: Call) -> dict[str, Any]:
-    return {
-        "messaging.system": _SYSTEMS.get(call.service, call.service),
-        "messaging.destination.name": call.channel,
-        "messaging.operation.name": call.operation,
-    }

@@ -11,7 +11,8 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from structlog.testing import capture_logs
 
 from eip import Delivery, Message
-from eip.metering import Call, Usage, UsageMeter, export_metrics
+from eip.telemetry.meter import Call, Usage, UsageMeter
+from eip.telemetry.metrics import export_metrics
 from eip.testing import run
 from eip.topology import QueueSpec, SubscriptionSpec, TopicSpec, Topology
 from eip.transports.aws import AwsTransport
@@ -47,7 +48,7 @@ def test_usage_is_a_copy():
 
 
 def test_a_queue_per_customer_does_not_fill_the_memory():
-    meter = UsageMeter(most=10)
+    meter = UsageMeter(max_channels=10)
     for number in range(1000):
         meter.record("sqs", f"replies-{number}", "SendMessageBatch", messages=1)
     assert len(meter.usage()) == 11

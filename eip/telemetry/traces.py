@@ -1,4 +1,4 @@
-"""Spans of OpenTelemetry for what is sent and handled (extra ``otel``), carried on by each message's ``traceparent``.
+"""OpenTelemetry spans for sending and handling (extra ``otel``), carried in each message's ``traceparent``.
 
     orders = TracedSender(aws.topic("orders"))                  # a span for each message sent
     Consumer(aws.queue("billing"), traced()(bill), output=orders)  # and for each attempt to handle one
@@ -32,7 +32,7 @@ _TRACE: Final = TraceContextTextMapPropagator()
 
 
 def traced(*, provider: trace.TracerProvider | None = None) -> Middleware:
-    """A span for each attempt to handle a message: ``process CHANNEL``, failed where the handler raises.
+    """Return middleware that opens a span for each attempt, ``process CHANNEL``, failed if the handler raises.
 
     Args:
         provider: of tracers; default: the global one.
@@ -43,8 +43,8 @@ def traced(*, provider: trace.TracerProvider | None = None) -> Middleware:
         handle = handler_of(handler)
 
         async def handled(message: Message[Any]) -> Result:
-            channel, count = _delivered()
-            attributes = {**_told(message, channel), "messaging.operation.type": "process"}
+            channel, count = _current_channel()
+            attributes = {**_attributes_of(message, channel), "messaging.operation.type": "process"}
             if count is not None:
                 attributes["messaging.message.receive_count"] = count
             with tracer.start_as_current_span(
@@ -55,13 +55,13 @@ def traced(*, provider: trace.TracerProvider | None = None) -> Middleware:
                 record_exception=False,
                 set_status_on_exception=False,
             ) as span:
-                carrying = _carrying(message)
+                carrying = _with_traceparent(message)
                 try:
                     results = messages_of(await handle(carrying))
-                    return [each if each.traceparent else _carrying(each) for each in results]
+                    return [each if each.traceparent else _with_traceparent(each) for each in results]
                 except Exception as error:
                     span.set_attribute("error.type", type(error).__name__)
-                    if not isinstance(error, Disposition):  # those are verdicts, with a reason of the handler's own
+                    if not isinstance(error, Disposition):  # the handler decided, and gave its own reason
                         span.record_exception(error)
                     span.set_status(Status(StatusCode.ERROR, type(error).__name__))
                     raise
@@ -90,7 +90,7 @@ class TracedSender(Sender):
         with ExitStack() as stack:
             spans = [stack.enter_context(self._span(message)) for message in messages]
             carrying = [
-                _carrying(message, trace.set_span_in_context(span))
+                _with_traceparent(message, trace.set_span_in_context(span))
                 for message, span in zip(messages, spans, strict=True)
             ]
             try:
@@ -104,13 +104,13 @@ class TracedSender(Sender):
             f"send {self.name}",
             context=_parent(message),
             kind=SpanKind.PRODUCER,
-            attributes={**_told(message, self.name), "messaging.operation.type": "send"},
+            attributes={**_attributes_of(message, self.name), "messaging.operation.type": "send"},
         )
         return trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False)
 
 
 def _fail(spans: Sequence[trace.Span], sent: Sequence[Message[Any]], error: Exception) -> None:
-    """Mark the spans of what was not accepted."""
+    """Mark the spans of the messages that were not accepted."""
     failed = {each.message.id for each in error.failed} if isinstance(error, PartialSendError) else None
     for span, message in zip(spans, sent, strict=True):
         if failed is None or message.id in failed:
@@ -118,20 +118,20 @@ def _fail(spans: Sequence[trace.Span], sent: Sequence[Message[Any]], error: Exce
             span.set_status(Status(StatusCode.ERROR, type(error).__name__))
 
 
-def _told(message: Message[Any], channel: str) -> dict[str, str | int]:
-    """Attributes of a span; bodies are none of them."""
-    told: dict[str, str | int] = {"messaging.system": "eip", "messaging.message.id": message.id}
+def _attributes_of(message: Message[Any], channel: str) -> dict[str, str | int]:
+    """Attributes of a span; bodies never are."""
+    found: dict[str, str | int] = {"messaging.system": "eip", "messaging.message.id": message.id}
     if channel:
-        told["messaging.destination.name"] = channel
+        found["messaging.destination.name"] = channel
     if message.correlation_id is not None:
-        told["messaging.message.conversation_id"] = message.correlation_id
+        found["messaging.message.conversation_id"] = message.correlation_id
     if message.type is not None:
-        told["eip.message.type"] = message.type
-    return told
+        found["eip.message.type"] = message.type
+    return found
 
 
-def _delivered() -> tuple[str, int | None]:
-    """The channel and receive count of the delivery that is being handled; nothing outside of a consumer."""
+def _current_channel() -> tuple[str, int | None]:
+    """The channel and receive count of the current delivery; empty outside a consumer."""
     try:
         delivery = current_delivery()
     except LookupError:
@@ -146,7 +146,7 @@ def _parent(message: Message[Any]) -> contexts.Context | None:
     return _TRACE.extract({"traceparent": message.traceparent})
 
 
-def _carrying(message: Message[Any], context: contexts.Context | None = None) -> Message[Any]:
+def _with_traceparent(message: Message[Any], context: contexts.Context | None = None) -> Message[Any]:
     """The message with the context's span (default: the current one) as its ``traceparent``."""
     carrier: dict[str, str] = {}
     _TRACE.inject(carrier, context)
