@@ -8,35 +8,21 @@ import re
 import socket
 import ssl
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import structlog
-import uvicorn
 
 from eip import run
-from eip.errors import ConfigurationError, EipError
+from eip.errors import ConfigurationError
 from eip.telemetry.meter import UsageMeter
-from examples.rfq.access import RateLimit, Tokens
+from examples.rfq.access import Hosts, RateLimit, Tokens
 from examples.rfq.api import app
+from examples.rfq.application import Application, Part, connected_to
 from examples.rfq.booking import RideBooking
+from examples.rfq.server import Server, connection_limit
 from examples.rfq.unicorns import Herd
 from examples.rfq.wiring import STATES, TRANSPORTS, connected, shown, stored
-
-
-class _Server:
-    """The HTTP server as a service: `stop` ends it, signals are handled by `eip.run`."""
-
-    def __init__(self, server: uvicorn.Server, sock: socket.socket, greeting: str) -> None:
-        self._server, self._socket, self._greeting = server, sock, greeting
-
-    async def run(self) -> None:
-        """Say where it is, and serve until `stop`."""
-        print(self._greeting, flush=True)
-        await self._server._serve(sockets=[self._socket])  # noqa: SLF001 - serve() would take the signals
-
-    async def stop(self) -> None:
-        """Let open requests finish, and return."""
-        self._server.should_exit = True
 
 
 def _arguments() -> argparse.Namespace:
@@ -73,6 +59,13 @@ def _arguments() -> argparse.Namespace:
     guard.add_argument("--tokens", type=Path, metavar="FILE", help="ask for tokens; see python -m examples.rfq.access")
     guard.add_argument("--rate-limit", type=float, metavar="N", help="calls a second of one customer, or one address")
     guard.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="HOST[:PORT]",
+        help="answer under this name too, as a client's Host header has it; repeatable",
+    )
+    guard.add_argument(
         "--trusted-proxy", default="", metavar="ADDRESS", help="believe the X-Forwarded headers of this proxy"
     )
     options = parser.parse_args()
@@ -95,18 +88,13 @@ class _Access:
         self.tls = _tls(options) if options.tls_certificate else None
         self.tokens = Tokens.load(options.tokens) if options.tokens else None
         self.limit = RateLimit(options.rate_limit) if options.rate_limit else None
+        self.hosts = Hosts(options.allowed_host)
         self.proxy: str = options.trusted_proxy
 
-    def config(self, booking: RideBooking, meter: UsageMeter) -> uvicorn.Config:
-        """The server's configuration."""
-        tls = self.tls
-        return uvicorn.Config(
-            app(booking, meter=meter, tokens=self.tokens, limit=self.limit),
-            log_level="warning",
-            timeout_graceful_shutdown=5,
-            forwarded_allow_ips=self.proxy,
-            ssl_context_factory=None if tls is None else lambda *_: tls,
-        )
+    def server(self, booking: RideBooking, meter: UsageMeter, sock: socket.socket) -> Server:
+        """The server of the API."""
+        front = app(booking, meter=meter, tokens=self.tokens, limit=self.limit, hosts=self.hosts)
+        return Server(front, sock, connections=connection_limit(), tls=self.tls, trusted_proxy=self.proxy)
 
 
 def _tls(options: argparse.Namespace) -> ssl.SSLContext:
@@ -117,19 +105,40 @@ def _tls(options: argparse.Namespace) -> ssl.SSLContext:
     return context
 
 
-async def _serve(options: argparse.Namespace, access: _Access, sock: socket.socket) -> None:
-    url, size = options.endpoint_url, options.unicorns
+def _application(options: argparse.Namespace, access: _Access, sock: socket.socket) -> Application:
+    transport, url = options.transport, options.endpoint_url
     own, meter = dict.fromkeys(options.own_replies), UsageMeter()
-    async with (
-        stored(options.state, url if options.transport == "aws" else None) as store,
-        connected(options.transport, url, customers=own, unicorns=size, meter=meter) as channels,
-    ):
-        booking = RideBooking(channels, store, rfq_seconds=options.rfq_seconds)
+
+    async def connect(stack: AsyncExitStack) -> list[Part]:
+        endpoint = url if transport == "aws" else None
+        state = f"the state in {_at(shown(options.state), endpoint)}"
+        store = await connected_to(state, lambda: stored(options.state, endpoint), stack)
+        channels = await connected_to(
+            _at(transport, url),
+            lambda: connected(transport, url, customers=own, unicorns=options.unicorns, meter=meter),
+            stack,
+        )
         patience = min(20.0, options.rfq_seconds)
-        herd = Herd(channels, size=size, seed=options.seed, patience=patience, name=options.herd)
-        scheme, (host, port) = "https" if access.tls else "http", sock.getsockname()[:2]
-        greeting = f"Wild Rydes: {scheme}://{host}:{port}/  (state in {shown(options.state)}; Ctrl-C ends it)"
-        await run(_Server(uvicorn.Server(access.config(booking, meter)), sock, greeting), booking, herd)
+        herd = Herd(channels, size=options.unicorns, seed=options.seed, patience=patience, name=options.herd)
+        booking = RideBooking(channels, store, rfq_seconds=options.rfq_seconds, herd=herd.ids)
+        return [access.server(booking, meter, sock), booking, herd]
+
+    scheme, (host, port) = "https" if access.tls else "http", sock.getsockname()[:2]
+    greeting = f"Wild Rydes: {scheme}://{host}:{port}/  (state in {shown(options.state)}; Ctrl-C ends it)"
+    return Application(connect, greeting)
+
+
+def _at(what: str, url: str | None) -> str:
+    return what if url is None else f"{what} at {shown(url)}"
+
+
+async def _serve(options: argparse.Namespace, access: _Access, sock: socket.socket) -> int:
+    application = _application(options, access, sock)
+    await run(application)
+    if application.failure is not None:
+        print(f"Cannot start: {application.failure}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def main() -> int:
@@ -148,15 +157,7 @@ def main() -> int:
     except OSError as error:
         print(f"Port {options.port} is taken ({error.strerror}); choose another one: --port N", file=sys.stderr)
         return 1
-    sock.listen(1024)
-    try:
-        asyncio.run(_serve(options, access, sock))
-    except EipError as error:
-        print(f"Cannot start: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:  # before the services had begun, which drain
-        return 130
-    return 0
+    return asyncio.run(_serve(options, access, sock))
 
 
 if __name__ == "__main__":

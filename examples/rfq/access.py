@@ -12,9 +12,12 @@ import hashlib
 import hmac
 import math
 import secrets
+import socket
 import sys
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -27,7 +30,7 @@ from eip.errors import ConfigurationError
 from examples.rfq.model import Text
 from examples.rfq.problems import Problem
 
-__all__ = ["Caller", "Guard", "RateLimit", "Tokens", "caller"]
+__all__ = ["Caller", "Guard", "Hosts", "RateLimit", "Tokens", "caller"]
 
 _REMEMBERED: Final = 10_000
 """Callers whose rate is known; the one who called longest ago is forgotten first."""
@@ -35,6 +38,9 @@ _SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 _OPERATIONS: Final = "/operations/"
 """Under it is what only operators may call."""
 _STATIC: Final = "/static/"
+_PROBES: Final = frozenset(("/healthz", "/readyz"))
+"""Load balancers ask for them under any name; no link is in their answers."""
+_PORTS: Final = {"http": 80, "https": 443}
 
 Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
@@ -119,6 +125,40 @@ class RateLimit:
         return wait
 
 
+class Hosts:
+    """The names that the service answers to: links in answers are made of the ``Host`` header, which anybody can forge.
+
+    Always known are the address that the client connected to and this machine's name, with the port; on a loopback
+    address, ``localhost`` as well.
+
+    Args:
+        allowed: more of them, as the header has them: with the port where it is not the scheme's own.
+    """
+
+    def __init__(self, allowed: Iterable[str] = ()) -> None:
+        self._allowed = frozenset(each.lower() for each in allowed)
+        self._machine = {socket.gethostname().lower()}
+
+    def knows(self, scope: Scope, host: str) -> bool:
+        """Whether a request's ``Host`` is one of ours."""
+        return host.lower() in self._allowed or host.lower() in self._local(scope)
+
+    def _local(self, scope: Scope) -> set[str]:
+        address, port = scope.get("server") or ("", None)
+        names = {f"[{address}]" if ":" in address else address.lower(), *self._machine}
+        if _is_loopback(address):
+            names.add("localhost")
+        with_port = {f"{name}:{port}" for name in names}
+        return with_port | names if port in (None, _PORTS.get(scope["scheme"])) else with_port
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
 def caller(request: Request) -> Caller | None:
     """Who calls; None where no tokens are asked for."""
     found: Caller | None = request.scope.get("caller")
@@ -133,12 +173,20 @@ class Guard:
         public: paths that anybody may call at any rate, besides those of static files.
         tokens: who may call what; None: anybody may call anything.
         limit: how often a caller (without tokens: an address) may call; None: as often as they like.
+        hosts: the names that the service answers to.
     """
 
     def __init__(
-        self, app: ASGIApp, *, public: frozenset[str], tokens: Tokens | None = None, limit: RateLimit | None = None
+        self,
+        app: ASGIApp,
+        *,
+        public: frozenset[str],
+        tokens: Tokens | None = None,
+        limit: RateLimit | None = None,
+        hosts: Hosts | None = None,
     ) -> None:
         self._app, self._public, self._tokens, self._limit = app, public, tokens, limit
+        self._hosts = hosts or Hosts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -151,13 +199,16 @@ class Guard:
         await self._app(scope, receive, send)
 
     def _admit(self, request: Request) -> None:
-        _refuse_other_sites(request)
         path: str = request.scope["path"]
+        host = request.headers.get("host")
+        if host is not None and path not in _PROBES and not self._hosts.knows(request.scope, host):
+            raise Problem(421, "Unknown host", "the service is not known by that name; see its option --allowed-host")
+        _refuse_other_sites(request)
         if path in self._public or path.startswith(_STATIC):
             return
         known = self._known(request)
-        host = request.client.host if request.client else ""
-        wait = self._limit.take(f"caller {known}" if known else f"host {host}") if self._limit else 0.0
+        address = request.client.host if request.client else ""
+        wait = self._limit.take(f"caller {known}" if known else f"host {address}") if self._limit else 0.0
         if wait:
             seconds = math.ceil(wait)
             retry = {"Retry-After": str(seconds)}

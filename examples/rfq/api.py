@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -17,8 +16,11 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 
 from eip import clock
+from eip._logging import get_logger
+from eip._repeated import RepeatedLines
+from eip.errors import EipError
 from eip.telemetry.meter import UsageMeter
-from examples.rfq.access import Guard, RateLimit, Tokens, caller
+from examples.rfq.access import Guard, Hosts, RateLimit, Tokens, caller
 from examples.rfq.bodies import read
 from examples.rfq.booking import RideBooking
 from examples.rfq.model import ZONES, Choice, Presence, RideRequest, as_json, located
@@ -30,10 +32,12 @@ from examples.rfq.store import Rfq
 
 __all__ = ["app"]
 
+_lines = RepeatedLines(get_logger("examples.rfq"))
+
 _SILENCE: Final = 15.0
 """Seconds after which a stream of events says that it is still there."""
 _ID: Final = re.compile(r"[\w-]{1,64}", re.ASCII)
-_PUBLIC: Final = frozenset(("/", "/operations", "/healthz", "/openapi.json"))
+_PUBLIC: Final = frozenset(("/", "/operations", "/healthz", "/readyz", "/openapi.json"))
 
 
 def app(
@@ -42,6 +46,7 @@ def app(
     meter: UsageMeter | None = None,
     tokens: Tokens | None = None,
     limit: RateLimit | None = None,
+    hosts: Hosts | None = None,
 ) -> Starlette:
     """The application, on a booking service that runs beside it.
 
@@ -50,6 +55,7 @@ def app(
         meter: what that service's transport reports its calls to; None: the operations view shows no cost.
         tokens: whose they are sees their own RFQs; None: everybody sees all.
         limit: how often one may call; None: as often as they like.
+        hosts: the names that the service answers to; None: its address and the machine's name.
     """
     api = _Api(booking, secured=tokens is not None)
     return Starlette(
@@ -57,6 +63,7 @@ def app(
             *PAGES,
             Route("/openapi.json", api.openapi),
             Route("/healthz", api.health),
+            Route("/readyz", api.ready),
             Route("/city", api.city),
             Route("/unicorns", api.unicorns),
             Route("/rfqs", api.create, methods=["POST"]),
@@ -67,7 +74,10 @@ def app(
             *operations_routes(booking, meter or UsageMeter()),
         ],
         exception_handlers=HANDLERS,
-        middleware=[Middleware(BrowserRules), Middleware(Guard, public=_PUBLIC, tokens=tokens, limit=limit)],
+        middleware=[
+            Middleware(BrowserRules),
+            Middleware(Guard, public=_PUBLIC, tokens=tokens, limit=limit, hosts=hosts),
+        ],
     )
 
 
@@ -81,7 +91,21 @@ class _Api:
         return JSONResponse(self._document)
 
     async def health(self, _: Request) -> Response:
-        return JSONResponse({"status": "ok", "unicorns": len(await self._booking.unicorns())})
+        """That it lives, whatever else is broken."""
+        try:
+            present = len(await self._booking.unicorns())
+        except EipError:
+            return JSONResponse({"status": "ok", "unicorns": None})
+        return JSONResponse({"status": "ok", "unicorns": present})
+
+    async def ready(self, _: Request) -> Response:
+        """Whether an RFQ can be answered."""
+        missing = await self._booking.missing()
+        if not missing and not await self._booking.unicorns():
+            missing = ["unicorns: none is present"]
+        if missing:
+            return JSONResponse({"status": "waiting", "waiting-for": missing}, 503, headers={"Retry-After": "1"})
+        return JSONResponse({"status": "ready"})
 
     async def city(self, request: Request) -> Response:
         """Where a place is, and how many unicorns are near it."""
@@ -109,13 +133,13 @@ class _Api:
         rfq = await self._booking.request(ride)
         wait = max(1, round((rfq.eta - clock.now()) / 2))
         headers = {"Location": _url(request, rfq.id), "Retry-After": str(wait)}
-        return JSONResponse({**_head(request, rfq), "status": "running"}, 202, headers=headers)
+        return JSONResponse({**_head(request, rfq), "status": "running", **_notice(rfq)}, 202, headers=headers)
 
     async def status(self, request: Request) -> Response:
         rfq = await self._found(request)
         if rfq.completed_at is not None:
             return RedirectResponse(_url(request, rfq.id, "/result"), 303)
-        body = {**_head(request, rfq), "status": "running", "responses-received": rfq.responses}
+        body = {**_head(request, rfq), "status": "running", "responses-received": rfq.responses, **_notice(rfq)}
         return JSONResponse(body, headers={"Retry-After": "1", "Cache-Control": "no-store"})
 
     async def result(self, request: Request) -> Response:
@@ -140,26 +164,25 @@ class _Api:
         """Server-sent events: who was asked, each answer once, how far it is, and the completion."""
         rfq = await self._found(request)
         return StreamingResponse(
-            _kept_alive(self._events(request, rfq.id)),
+            self._events(request, rfq.id),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
 
-    async def _events(self, request: Request, identity: str) -> AsyncGenerator[str, None]:
-        told: set[str] = set()
-        asked = False
-        async for rfq in self._booking.changes(identity):
-            if not asked and rfq.addressed is not None:
-                asked = True
-                yield _event("asked", {**_ride(rfq), "unicorns": rfq.addressed})
-            for answer in rfq.answers:
-                if answer.unicorn not in told:
-                    told.add(answer.unicorn)
-                    said = {"unicorn": answer.unicorn} if answer.quote is None else as_json(answer.quote)
-                    yield _event("declined" if answer.quote is None else "quote", said)
-            yield _event("progress", _progress(rfq))
-            if rfq.completed_at is not None:
-                yield _event("complete", _result(request, rfq))
+    async def _events(self, request: Request, identity: str) -> AsyncIterator[str]:
+        last, told = None, set[str]()
+        try:
+            async for rfq in self._booking.changes(identity, silence=_SILENCE):
+                if rfq == last:
+                    yield ": \n\n"
+                    continue
+                for event in _news(last, rfq, told):
+                    yield event
+                if rfq.completed_at is not None:
+                    yield _event("complete", _result(request, rfq))
+                last = rfq
+        except (EipError, LookupError) as error:  # the customer's page comes back
+            _lines.warning("events_ended", error=repr(error))
 
     async def _found(self, request: Request) -> Rfq:
         """The RFQ, where it is there for this caller; what is another's is not told from what is not there."""
@@ -193,19 +216,16 @@ def _event(kind: str, data: dict[str, Any]) -> str:
     return f"event: {kind}\ndata: {json.dumps(data)}\n\n"
 
 
-async def _kept_alive(events: AsyncGenerator[str, None]) -> AsyncIterator[str]:
-    """The events, and comments where there is none for long: proxies close what is silent."""
-    async with aclosing(events):
-        while True:
-            following = asyncio.ensure_future(anext(events, None))
-            try:
-                while not (await asyncio.wait((following,), timeout=_SILENCE))[0]:
-                    yield ": \n\n"
-            finally:
-                following.cancel()
-            if (event := following.result()) is None:
-                return
-            yield event
+def _news(last: Rfq | None, rfq: Rfq, told: set[str]) -> Iterator[str]:
+    """Who was asked, the answers that were not told yet, and how far it is."""
+    if rfq.addressed is not None and (last is None or last.addressed is None):
+        yield _event("asked", {**_ride(rfq), "unicorns": rfq.addressed})
+    for answer in rfq.answers:
+        if answer.unicorn not in told:
+            told.add(answer.unicorn)
+            said = {"unicorn": answer.unicorn} if answer.quote is None else as_json(answer.quote)
+            yield _event("declined" if answer.quote is None else "quote", said)
+    yield _event("progress", _progress(rfq))
 
 
 def _ride(rfq: Rfq) -> dict[str, Any]:
@@ -218,7 +238,13 @@ def _progress(rfq: Rfq) -> dict[str, Any]:
         "expected": rfq.expected,
         "eta": _time(rfq.eta),
         "choice": rfq.choice,
+        **_notice(rfq),
     }
+
+
+def _notice(rfq: Rfq) -> dict[str, str]:
+    """What to say about an RFQ that nobody can answer."""
+    return {"notice": "no unicorn is near the start: nobody was asked"} if rfq.addressed == () else {}
 
 
 def _result(request: Request, rfq: Rfq) -> dict[str, Any]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 import secrets
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -46,10 +48,14 @@ class RideBooking:
         channels: the transport's channels for this application.
         store: what survives the process, shared by all processes of the service.
         rfq_seconds: how long quotes are gathered where a request does not say.
+        herd: the unicorns that must have been present once before it is ready.
     """
 
-    def __init__(self, channels: Channels, store: Store, *, rfq_seconds: float = 300.0) -> None:
+    def __init__(
+        self, channels: Channels, store: Store, *, rfq_seconds: float = 300.0, herd: Collection[str] = ()
+    ) -> None:
         self._channels, self._rfq_seconds = channels, rfq_seconds
+        self._gathering = set(herd)
         self._rfqs, self._presences = Rfqs(store), Presences(store)
         self._desk = Desk(channels)
         self._looks: list[tuple[float, str]] = []
@@ -75,8 +81,7 @@ class RideBooking:
         rfq = secrets.token_urlsafe(16)
         eta = clock.now() + (ride.duration or self._rfq_seconds)
         created = await self._rfqs.create(rfq, ride, eta)
-        await self._ask(created)
-        return created
+        return replace(created, addressed=await self._ask(created))
 
     async def get(self, rfq: str) -> Rfq | None:
         """The RFQ, or None."""
@@ -86,19 +91,24 @@ class RideBooking:
             found = await self._rfqs.get(rfq)
         return found
 
-    async def changes(self, rfq: str) -> AsyncIterator[Rfq]:
-        """The RFQ now and after each change, until it is complete."""
+    async def changes(self, rfq: str, *, silence: float = math.inf) -> AsyncIterator[Rfq]:
+        """The RFQ now and after each change, until it is complete or the service stops.
+
+        Args:
+            rfq: its id; `LookupError` is raised once there is no such RFQ.
+            silence: seconds without a change after which the RFQ comes again as it was.
+        """
         self._watchers[rfq] += 1
-        last: Rfq | None = None
+        last, yielded = None, -math.inf
         try:
-            while True:
+            while not self._stopping.is_set():
                 news = self._news[rfq]
                 found = await self._found(rfq)
-                if found != last:
+                if found != last or clock.now() - yielded >= silence:
+                    last, yielded = found, clock.now()
                     yield found
                 if found.completed_at is not None:
                     return
-                last = found
                 await _set_within(news, _WATCH_EVERY)
         finally:
             self._watchers[rfq] -= 1
@@ -125,6 +135,18 @@ class RideBooking:
     async def near(self, position: Position) -> list[Presence]:
         """The unicorns that would be asked for a ride from there."""
         return await self._presences.near(position.zone)
+
+    async def missing(self) -> list[str]:
+        """What it is not ready without, for people to read; empty: ready."""
+        missing = [f"the queue {each.name}" for each in self._consumers if not each.started.is_set()]
+        try:
+            present = await self._presences.everywhere()
+        except EipError as error:
+            return [*missing, f"the state ({error})"]
+        self._gathering.difference_update(present)
+        if self._gathering:
+            missing.append(f"{len(self._gathering)} unicorns that are not there yet")
+        return missing
 
     # What operations asks for.
 
@@ -153,7 +175,6 @@ class RideBooking:
         async with asyncio.TaskGroup() as tasks:
             for consumer in self._consumers:
                 tasks.create_task(consumer.run())
-            await self._resume()
             processor = tasks.create_task(self._process())
             await self._stopping.wait()
             processor.cancel()
@@ -175,7 +196,8 @@ class RideBooking:
 
     # Requester.
 
-    async def _ask(self, rfq: Rfq) -> None:
+    async def _ask(self, rfq: Rfq) -> tuple[str, ...]:
+        """Ask those near the start; who they are."""
         self._look_at(rfq.eta, rfq.id)
         start, to = located(rfq.request.start), located(rfq.request.to)
         near = [presence.unicorn for presence in await self._presences.near(start.zone)]
@@ -188,6 +210,7 @@ class RideBooking:
         )
         await self._channels.zone(start.zone).send(question)
         await self._rfqs.asked(rfq.id, near)
+        return tuple(near)
 
     # Aggregator: one item per response, as simple as that.
 
@@ -223,7 +246,7 @@ class RideBooking:
 
     async def _process(self) -> None:
         """Look after each RFQ at its time, whichever process took it on."""
-        sweep = clock.now()
+        sweep, resumed = clock.now(), False
         while True:
             self._earlier.clear()
             now = clock.now()
@@ -232,6 +255,9 @@ class RideBooking:
                 due.add(heapq.heappop(self._looks)[1])
             self._touched -= due
             try:
+                if not resumed:
+                    await self._resume()
+                    resumed = True
                 if now >= sweep:
                     sweep = now + _SWEEP_EVERY
                     due.update(await self._rfqs.due(now))

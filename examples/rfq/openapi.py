@@ -37,8 +37,10 @@ _LINKS = {"type": "object", "required": ["self"], "additionalProperties": _TEXT}
 _SCHEMAS = {
     "RideRequest": RideRequest.model_json_schema(by_alias=True),
     "Quote": Quote.model_json_schema(),
-    "Asked": _object(links=_LINKS, status={"const": "running"}, eta=_TIME),
-    "Running": _object(links=_LINKS, status={"const": "running"}, eta=_TIME, responses_received=_COUNT),
+    "Asked": _object("notice", links=_LINKS, status={"const": "running"}, eta=_TIME, notice=_TEXT),
+    "Running": _object(
+        "notice", links=_LINKS, status={"const": "running"}, eta=_TIME, responses_received=_COUNT, notice=_TEXT
+    ),
     "Result": _object(
         links=_LINKS,
         status={"const": "complete"},
@@ -90,7 +92,8 @@ _SCHEMAS = {
     "Redrive": Redrive.model_json_schema(),
     "Redriven": _object(moved=_COUNT, left=_COUNT, failed=_COUNT),
     "Place": _object(place=_TEXT, x=_NUMBER, y=_NUMBER, zone=_TEXT, unicorns=_COUNT),
-    "Health": _object(status={"const": "ok"}, unicorns=_COUNT),
+    "Health": _object(status={"const": "ok"}, unicorns=_MAYBE_COUNT),
+    "Ready": _object("waiting-for", status={"enum": ["ready", "waiting"]}, waiting_for=_array(_TEXT)),
     "Event": _object(event={"enum": ["asked", "quote", "declined", "progress", "complete"]}, data=_TEXT),
     "Problem": _object(type=_TEXT, title=_TEXT, status={"type": "integer"}, detail=_TEXT),
 }
@@ -113,7 +116,9 @@ _GUARDED = {
     "401": _problem("A valid token is needed (where the service asks for tokens)"),
     "403": _problem("The token is not for this"),
     "429": _problem("Too many requests; see Retry-After"),
+    "503": _problem("What the service needs does not answer; see Retry-After"),
 }
+_MISDIRECTED = {"421": _problem("The Host header names another service")}
 _BODY = {
     "400": _problem("The body is not JSON"),
     "408": _problem("The body took too long"),
@@ -125,11 +130,11 @@ _BODY = {
 
 def _operation(summary: str, answers: dict[str, Any], **more: Any) -> dict[str, Any]:
     """An operation that needs a token where there are tokens."""
-    return {"summary": summary, "responses": {**answers, **_GUARDED}, **more}
+    return {"summary": summary, "responses": {**answers, **_GUARDED, **_MISDIRECTED}, **more}
 
 
 def _public(summary: str, answers: dict[str, Any]) -> dict[str, Any]:
-    return {"summary": summary, "responses": answers, "security": []}
+    return {"summary": summary, "responses": {**answers, **_MISDIRECTED}, "security": []}
 
 
 def _takes(schema: str) -> dict[str, Any]:
@@ -146,6 +151,12 @@ _PATHS: dict[str, dict[str, Any]] = {
     "/operations": {"get": _public("The operations view", {"200": _answer("A page for people", _TEXT, "text/html")})},
     "/openapi.json": {"get": _public("This document", {"200": _answer("OpenAPI 3.1", {"type": "object"})})},
     "/healthz": {"get": _public("Whether it runs", _found("It does", "Health"))},
+    "/readyz": {
+        "get": _public(
+            "Whether RFQs can be answered",
+            {**_found("They can", "Ready"), "503": _answer("What is waited for", _ref("Ready"))},
+        )
+    },
     "/city": {
         "get": _operation(
             "Where a place is",

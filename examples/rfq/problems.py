@@ -9,7 +9,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from eip._logging import get_logger
+from eip._repeated import RepeatedLines
+from eip.errors import EipError
+
 __all__ = ["HANDLERS", "Problem"]
+
+_lines = RepeatedLines(get_logger("examples.rfq"))
 
 
 class Problem(Exception):
@@ -45,9 +51,15 @@ async def _http_problem(request: Request, error: Exception) -> Response:
     return Problem(error.status_code, error.detail, headers=error.headers, path=request.url.path).response()
 
 
+async def _unavailable(_: Request, error: Exception) -> Response:
+    _lines.error("request_failed", error=repr(error))
+    detail = "what the service needs does not answer; try again"
+    return Problem(503, "Service unavailable", detail, headers={"Retry-After": "5"}).response()
+
+
 async def _failure(_: Request, __: Exception) -> Response:
     return Problem(500, "Internal error", "the request could not be served; try again").response()
 
 
-HANDLERS = {Problem: _problem, HTTPException: _http_problem, Exception: _failure}
+HANDLERS = {Problem: _problem, HTTPException: _http_problem, EipError: _unavailable, Exception: _failure}
 """For Starlette's ``exception_handlers``."""

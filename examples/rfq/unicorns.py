@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
-import structlog
-
-from eip import Consumer, Message, Source, clock
+from eip import Backoff, Consumer, Message, Source, clock
+from eip._logging import get_logger
+from eip._repeated import RepeatedLines
 from eip.errors import EipError
 from examples.rfq.channels import Channels
 from examples.rfq.model import PRESENT, Position, Presence, Quote, QuoteRequest
 
 __all__ = ["Herd", "Unicorn"]
 
-_log = structlog.get_logger("examples.rfq.unicorns")
+_lines = RepeatedLines(get_logger("examples.rfq.unicorns"))
 
 _NAMES = (
     "Shadowfax",
@@ -31,8 +31,10 @@ _NAMES = (
 )
 _MOVES_EVERY = 5.0
 """Seconds."""
-_AGAIN = 2.0
-"""Seconds until one whose channels failed tries again."""
+_AGAIN = Backoff(base=2.0, cap=30.0)
+"""How long one whose channels failed waits before it tries again."""
+_FAREWELL = 2.0
+"""Seconds that it may take to say that it leaves, and to end its subscription."""
 
 
 class Unicorn:
@@ -44,15 +46,20 @@ class Unicorn:
         self.position = Position(x=dice.random(), y=dice.random())
         self._channels, self._dice, self._patience = channels, dice, patience
         self._reliability = dice.uniform(0.7, 1.0)
+        self.listening = False
+        """Whether questions asked in its zone reach it."""
 
     async def run(self) -> None:
-        """Wander about until cancelled; where its channels fail, it starts anew."""
+        """Wander about until cancelled; where its channels fail, it starts again."""
+        failed = 0
         while True:
+            self.listening = False
             try:
                 await self._wander()
             except* EipError as errors:
-                _log.warning("unicorn_lost", unicorn=self.id, errors=[repr(error) for error in errors.exceptions])
-            await asyncio.sleep(_AGAIN)
+                failed = 0 if self.listening else failed + 1
+                _lines.warning("unicorn_lost", varying={"unicorn": self.id}, errors=_texts(errors))
+            await asyncio.sleep(_AGAIN.delay(failed + 1))
 
     async def _wander(self) -> None:
         zone: str | None = None
@@ -65,13 +72,20 @@ class Unicorn:
                         await ears.aclose()
                         source = await self._listen(entered, ears)
                     await self._say(zone, left=before)
+                    self.listening = True
                     if before is not None:
                         await self._channels.leave(before, self.id)
                     await self._stay(zone)
             finally:
                 if zone is not None:
-                    await self._say(None, left=zone)
-                    await self._channels.leave(zone, self.id)
+                    await self._take_leave(zone)
+
+    async def _take_leave(self, zone: str) -> None:
+        """Tell that it leaves, where that is possible: a failure must not take the place of what ended its walk."""
+        with suppress(EipError, TimeoutError):
+            async with asyncio.timeout(_FAREWELL):
+                await self._say(None, left=zone)
+                await self._channels.leave(zone, self.id)
 
     async def _listen(self, source: Source, ears: AsyncExitStack) -> Source:
         """Quote for what comes from there, until the stack is closed."""
@@ -134,6 +148,12 @@ class Unicorn:
         return Quote(unicorn=self.id, name=self.name, price=price, minutes=round(1 + 40 * way, 1))
 
 
+def _texts(errors: BaseExceptionGroup[EipError]) -> list[str]:
+    """The errors of a group, of the groups inside too."""
+    inside = [_texts(each) if isinstance(each, BaseExceptionGroup) else [repr(each)] for each in errors.exceptions]
+    return sorted({text for texts in inside for text in texts})
+
+
 class Herd:
     """All unicorns, as a service.
 
@@ -168,6 +188,16 @@ class Herd:
             await self._stopping.wait()
             for task in running:
                 task.cancel()
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of its unicorns."""
+        return [unicorn.id for unicorn in self.unicorns]
+
+    async def missing(self) -> list[str]:
+        """What it is not ready without, for people to read; empty: ready."""
+        deaf = sum(not unicorn.listening for unicorn in self.unicorns)
+        return [f"{deaf} of {len(self.unicorns)} unicorns, which do not listen yet"] if deaf else []
 
     async def stop(self) -> None:
         """Call them home."""

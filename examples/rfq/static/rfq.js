@@ -77,7 +77,7 @@ function show(self, eta) {
   rfq = {self, eta, start: Date.now() + clockAhead, quotes: new Map(), states: new Map(), best: null, choice: null, done: false};
   $("quotes").replaceChildren();
   $("rfq").hidden = false;
-  $("none").hidden = $("others").hidden = $("taken").hidden = true;
+  $("nobody").hidden = $("none").hidden = $("others").hidden = $("taken").hidden = true;
   $("rfq").classList.remove("complete");
   $("main").classList.add("asking");
   $("state").textContent = "Asking …";
@@ -129,6 +129,7 @@ const ON = {
   },
   progress(progress) {
     rfq.eta = Date.parse(progress.eta);
+    $("nobody").hidden = !progress.notice;
     if (progress.choice) chosen(progress.choice);
     if (rfq.done) return;
     const of = progress.expected ? " of " + progress.expected : "";
@@ -160,7 +161,7 @@ function settle(result) {
 function summary(result) {
   const parts = ["declined", "unanswered", "late"].filter(state => result[state].length)
     .map(state => result[state].length + " " + (state === "unanswered" ? "without an answer" : WORDS[state]));
-  return parts.join(", ") || "everyone who was asked made an offer";
+  return parts.join(", ") || (result.expected ? "everyone who was asked made an offer" : "nobody was asked");
 }
 
 const offered = quote => quote.name + ", " + unicoins(quote.price) + ", there in " + quote.minutes + " minutes";

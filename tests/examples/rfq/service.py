@@ -52,13 +52,16 @@ class Service:
 
 
 @contextmanager
-def running(state: Path | str, *options: str, verify: ssl.SSLContext | None = None) -> Iterator[Service]:
+def running(
+    state: Path | str, *options: str, verify: ssl.SSLContext | None = None, **process_options: Any
+) -> Iterator[Service]:
     """The service on a free port; `verify` is how a client greets it over TLS."""
     process = subprocess.Popen(
         [sys.executable, "-m", "examples.rfq", "--port", "0", "--state", str(state), "--seed", "3", *options],
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
+        **process_options,
     )
     try:
         assert process.stdout is not None

@@ -11,8 +11,9 @@ import pytest
 
 from eip import clock
 from eip.cost import prices
+from eip.errors import StoreError
 from eip.telemetry.meter import UsageMeter
-from examples.rfq.access import RateLimit, Tokens
+from examples.rfq.access import Hosts, RateLimit, Tokens
 from examples.rfq.api import app
 from tests.examples.rfq.test_booking import booked, complete, present, quote
 from tests.runtime.scripted import until
@@ -132,9 +133,83 @@ async def test_events_tell_who_was_asked_and_who_declined():
         blocks = (await client.get(asked["links"]["events"])).text.strip().split("\n\n")
         events = [dict(line.split(": ", 1) for line in block.split("\n")) for block in blocks]
         by_kind = {event["event"]: json.loads(event["data"]) for event in events}
-        assert list(by_kind) == ["asked", "quote", "declined", "progress", "complete"]
+        assert by_kind.keys() == {"asked", "quote", "declined", "progress", "complete"}
+        assert [events[0]["event"], events[-1]["event"]] == ["asked", "complete"]
         assert by_kind["asked"] == {**RIDE, "unicorns": ["u1", "u2"]}
         assert by_kind["declined"] == {"unicorn": "u2"}
+
+
+async def test_an_rfq_that_nobody_can_answer_says_so_at_once():
+    """Fault 43: nobody is near the start; otherwise it goes as any other."""
+    async with api() as (client, _, _):
+        asked = await client.post("/rfqs", json={**RIDE, "duration": 5})
+        assert asked.status_code == 202
+        assert "nobody was asked" in asked.json()["notice"]
+        status = await client.get(asked.headers["location"])
+        assert (status.status_code, status.json()["responses-received"]) == (200, 0)
+        assert "nobody was asked" in status.json()["notice"]
+        events = (await client.get(asked.json()["links"]["events"])).text
+        assert "nobody was asked" in events
+        ended = await client.get(asked.headers["location"])
+        assert ended.status_code == 303
+        result = (await client.get(ended.headers["location"])).json()
+        assert (result["quotes"], result["expected"]) == ([], None)
+
+
+async def test_it_is_ready_once_somebody_can_answer():
+    """Fault 43: alive is not ready."""
+    async with api() as (client, booking, channels):
+        await until(lambda: all(consumer.started.is_set() for consumer in booking._consumers))
+        assert (await client.get("/healthz")).status_code == 200
+        waiting = await client.get("/readyz")
+        assert waiting.status_code == 503
+        assert waiting.json() == {"status": "waiting", "waiting-for": ["unicorns: none is present"]}
+        await present(booking, channels, "u1")
+        assert (await client.get("/readyz")).json() == {"status": "ready"}
+
+
+async def test_a_store_that_fails_makes_it_unavailable_and_unready_but_alive(capsys):
+    """Fault 48, the kind: what fails elsewhere is a problem document and one line, no traceback for each request."""
+    async with api() as (client, booking, channels):
+        await present(booking, channels, "u1")
+        asked = (await client.post("/rfqs", json=RIDE)).json()
+
+        async def broken(*_, **__):
+            raise StoreError("the table is away")
+
+        booking._rfqs.get = booking._rfqs.create = booking._presences.near = broken
+        for answer in (
+            await client.get(asked["links"]["self"]),
+            await client.post("/rfqs", json=RIDE),
+            await client.get(asked["links"]["events"]),
+        ):
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+            assert "table" not in answer.text
+        assert (await client.get("/readyz")).status_code == 503
+        assert (await client.get("/healthz")).json() == {"status": "ok", "unicorns": None}
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "rfq.evil.example", "rfq:8080", "rfq@evil.example", "localhost", "127.0.0.1"]
+)
+async def test_no_link_is_made_of_a_forged_host(host):
+    """Fault 49: only known names are answered to."""
+    async with api() as (client, _, _):
+        for answer in (
+            await client.post("/rfqs", json=RIDE, headers={"host": host}),
+            await client.get("/", headers={"host": host}),
+        ):
+            assert answer.status_code == 421
+            assert host not in answer.text
+            assert "location" not in answer.headers
+        assert (await client.get("/healthz", headers={"host": host})).status_code == 200
+
+
+async def test_a_name_that_is_allowed_is_in_the_links():
+    async with api(hosts=Hosts(["Rydes.example:8443"])) as (client, _, _):
+        asked = await client.post("/rfqs", json=RIDE, headers={"host": "rydes.example:8443"})
+        assert asked.headers["location"].startswith("http://rydes.example:8443/rfqs/")
 
 
 async def test_operations_without_anything_to_redrive():

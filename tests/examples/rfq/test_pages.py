@@ -190,6 +190,27 @@ async def test_a_customer_asks_watches_the_offers_and_chooses_one(browser):
             assert page.errors == []
 
 
+async def test_the_page_says_at_once_that_nobody_can_answer(browser):
+    """Fault 43."""
+    async with rydes() as service, service.listening():
+        await service.come()
+        async with browser.page(service.url) as page:
+            await page.wait_for("document.querySelectorAll('.unicorn').length > 6")
+            service.booking._presences.near = nobody
+            await page.evaluate("document.querySelector('[name=customer]').focus()")
+            await page.press("Enter")
+            await page.wait_for("!document.querySelector('#nobody').hidden")
+            assert await page.evaluate(POOR_CONTRAST) == []
+            rfq = str(await page.evaluate("location.hash.split('/').pop()"))
+            await service.end(rfq)
+            await page.wait_for(says("#count", "nobody was asked"))
+            assert page.errors == []
+
+
+async def nobody(_: str) -> list[Presence]:
+    return []
+
+
 async def test_a_lost_connection_comes_back_and_nothing_is_missed(browser):
     async with rydes() as service:
         await service.come()

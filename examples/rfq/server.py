@@ -1,0 +1,281 @@
+"""The HTTP server: uvicorn behind limits, so that no client can hold it up, fill its log, or use up its descriptors.
+
+At the limit of connections a new one takes the place of the one that has kept the server waiting longest for a whole
+request; where every connection is being answered, it gets 503.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import resource
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final, cast
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+from eip._logging import get_logger
+from eip._repeated import RepeatedLines
+
+__all__ = ["Server", "connection_limit"]
+
+_lines = RepeatedLines(get_logger("examples.rfq"))
+
+_HEADER_WITHIN: Final = 10.0
+"""Seconds until the header of a request must be there."""
+_BODY_WITHIN: Final = 15.0
+"""Seconds from then on until its body must be; `bodies.read` answers 408 before that."""
+_READ_WITHIN: Final = 30.0
+"""Seconds that a client may leave an answer unread once the buffers are full."""
+_TLS_WITHIN: Final = 10.0
+"""Seconds of a TLS handshake, and of its end."""
+_DRAIN: Final = 5
+"""Seconds that running requests have when the server ends."""
+_PAUSE: Final = 0.1
+"""Seconds without accepting where there is no room for another connection."""
+_YOUNG: Final = 1.0
+"""Seconds that a connection may keep the server waiting even at the limit: its request may be on its way."""
+_EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+_REQUESTED: Final = frozenset((h11.DONE, h11.MUST_CLOSE, h11.CLOSED, h11.SWITCHED_PROTOCOL))
+_MOST_DESCRIPTORS: Final = 65_536
+_CLOSE: Final = b"Connection: close\r\nContent-Length: 0\r\n\r\n"
+_TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\n" + _CLOSE
+_FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n" + _CLOSE
+
+
+def connection_limit() -> int:
+    """How many connections the process has descriptors for: three of four, after raising the soft limit to the hard."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # a sandbox may forbid it
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    return 3 * (_MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else min(soft, _MOST_DESCRIPTORS)) // 4
+
+
+class Server:
+    """Serves an application until `stop`; a service, see `eip.service.Service`.
+
+    Args:
+        app: an ASGI application.
+        sock: bound; closed in the end.
+        connections: how many may be open at a time.
+        tls: serve HTTPS with this context.
+        trusted_proxy: the address whose ``X-Forwarded-…`` headers are believed; empty: none.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        sock: socket.socket,
+        *,
+        connections: int,
+        tls: ssl.SSLContext | None = None,
+        trusted_proxy: str = "",
+    ) -> None:
+        config = uvicorn.Config(
+            app,
+            http=_Connection,
+            log_level="error",  # a stranger's garbage is worth no line
+            access_log=False,
+            timeout_graceful_shutdown=_DRAIN,
+            forwarded_allow_ips=trusted_proxy,
+            ssl_context_factory=None if tls is None else lambda *_: tls,
+        )
+        self._server = _Uvicorn(config, connections)
+        self._socket = sock
+
+    async def missing(self) -> list[str]:
+        """What it is not ready without, for people to read; empty: ready."""
+        return [] if self._server.started else ["the HTTP server"]
+
+    async def run(self) -> None:
+        """Serve until `stop`."""
+        await self._server.serve(sockets=[self._socket])
+
+    async def stop(self) -> None:
+        """Let requests that were begun finish, and `run` return."""
+        self._server.should_exit = True
+
+
+class _Uvicorn(uvicorn.Server):
+    """Accepts by itself, and leaves signals to `eip.run`."""
+
+    def __init__(self, config: uvicorn.Config, connections: int) -> None:
+        super().__init__(config)
+        self._connections = connections
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await self.lifespan.startup()
+        acceptors = [_Acceptor(each, self, self._connections) for each in sockets or ()]
+        self.servers = cast("list[asyncio.base_events.Server]", acceptors)
+        self.started = True
+
+
+class _Acceptor:
+    """Accepts the connections of a socket, within a limit; has those methods of `asyncio.Server` that uvicorn calls."""
+
+    def __init__(self, sock: socket.socket, server: uvicorn.Server, limit: int) -> None:
+        self._socket, self._server, self._limit = sock, server, limit
+        self._open: dict[_Connection, asyncio.Task[None]] = {}
+        """The connections, the oldest first, and what opens and ends each."""
+        sock.setblocking(False)
+        sock.listen(1024)
+        self._task = asyncio.get_running_loop().create_task(self._accept())
+
+    def close(self) -> None:
+        self._task.cancel()
+
+    async def wait_closed(self) -> None:
+        await asyncio.wait((self._task,))
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, _ = await loop.sock_accept(self._socket)
+            except OSError as error:
+                _lines.warning("accept_failed", error=str(error))
+                if error.errno in _EXHAUSTED:
+                    self._make_room()
+                    await asyncio.sleep(_PAUSE)
+                continue
+            if not await self._admit():
+                self._refuse(accepted)
+                continue
+            connection = _Connection(self._server.config, self._server.server_state, self._server.lifespan.state)
+            self._open[connection] = loop.create_task(self._serve(connection, accepted))
+
+    async def _admit(self) -> bool:
+        """Return once there is room for another connection; False where all are being answered."""
+        while len(self._open) >= self._limit and not self._make_room():
+            if not any(each.waiting for each in self._open):
+                return False
+            await asyncio.sleep(_PAUSE)
+        return True
+
+    def _make_room(self) -> bool:
+        """End a connection that keeps us waiting; False where there is none such."""
+        now = asyncio.get_running_loop().time()
+        waiting = next((each for each in self._open if each.waiting and now - each.since > _YOUNG), None)
+        if waiting is None:
+            return False
+        _lines.warning("connection_ended_for_another", limit=self._limit)
+        self._open.pop(waiting).cancel()
+        return True
+
+    def _refuse(self, accepted: socket.socket) -> None:
+        _lines.warning("connection_refused", limit=self._limit)
+        with accepted, suppress(OSError):
+            accepted.setblocking(False)
+            if self._server.config.ssl is None:
+                accepted.send(_FULL)
+                accepted.recv(65_536)  # closed with something unread it would be a reset, which may overtake the answer
+
+    async def _serve(self, connection: _Connection, accepted: socket.socket) -> None:
+        tls = self._server.config.ssl
+        times = {} if tls is None else {"ssl_handshake_timeout": _TLS_WITHIN, "ssl_shutdown_timeout": _TLS_WITHIN}
+        loop = asyncio.get_running_loop()
+        try:
+            with accepted:  # once there is a transport it has the socket, and this changes nothing
+                await loop.connect_accepted_socket(lambda: connection, accepted, ssl=tls, **times)
+                await connection.lost.wait()
+        except OSError:  # no handshake, or gone before it
+            return
+        finally:
+            connection.abort()
+            self._open.pop(connection, None)
+
+
+class _Connection(H11Protocol):
+    """A client's connection: a request must arrive, and an answer be read, within times that no drip extends."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.lost = asyncio.Event()
+        self.since = self.loop.time()
+        """When it was made, or its last answer was complete."""
+        self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether we wait for the client to send a whole request, and not the client for an answer."""
+        return not (self._answering and self._requested)
+
+    def abort(self) -> None:
+        """End it at once; what was not sent is lost."""
+        transport: asyncio.Transport | None = self.transport
+        if transport is not None:
+            transport.abort()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._expect(_HEADER_WITHIN)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._expect(None)
+        self._unset_keepalive_if_required()
+        self.resume_writing()
+        super().connection_lost(exc)
+        self.lost.set()
+
+    def data_received(self, data: bytes) -> None:
+        before = self.conn.their_state
+        super().data_received(data)
+        if self.transport.is_closing() or self._requested:
+            self._expect(None)
+        elif self.conn.their_state is not before:
+            self._expect(_BODY_WITHIN)
+        elif self._deadline is None:
+            self._expect(_HEADER_WITHIN)
+
+    def on_response_complete(self) -> None:
+        requested, self.since = self._requested, self.loop.time()
+        super().on_response_complete()
+        if not requested:  # nobody will read the rest of the request
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = self._unread or self.loop.call_later(_READ_WITHIN, self.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    @property
+    def _answering(self) -> bool:
+        """Whether a request's header was read and its answer is not complete."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    @property
+    def _requested(self) -> bool:
+        """Whether the request under way has arrived as a whole."""
+        return self.conn.their_state in _REQUESTED
+
+    def _expect(self, seconds: float | None) -> None:
+        """Let the client take so long for what comes next; None: as long as it likes."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = None if seconds is None else self.loop.call_later(seconds, self._too_slow)
+
+    def _too_slow(self) -> None:
+        if self._answering:
+            self.abort()
+        else:
+            self.transport.write(_TOO_SLOW)
+            self.transport.close()

@@ -1,0 +1,153 @@
+"""The HTTP server against clients that send half, drip, do not read, or leave; as a process, at a small limit."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import time
+from collections import Counter
+from contextlib import ExitStack
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.examples.rfq.service import running
+
+RIDE = {"from": "Alexanderplatz", "to": "Tempelhofer Feld", "customer": "Ada"}
+DESCRIPTORS = 160
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The service with few file descriptors."""
+    folder = tmp_path_factory.mktemp("small")
+    limits = (resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
+    with (folder / "log").open("w+") as log:
+        options = ("--unicorns", "20", "--rfq-seconds", "3")
+        with running(
+            folder / "rfq.sqlite", *options, stderr=log, preexec_fn=lambda: resource.setrlimit(*limits)
+        ) as service:
+            yield service, folder / "log"
+            assert service.end() == 0
+
+
+def connected(service, *sent):
+    made = socket.create_connection((service.client.base_url.host, service.client.base_url.port), timeout=20)
+    for each in sent:
+        made.sendall(each)
+    return made
+
+
+def stream_of(service):
+    """The path of a new RFQ's events, and the request for them."""
+    path = urlsplit(service.client.post("/rfqs", json={**RIDE, "duration": 3}).json()["links"]["events"]).path
+    return path, f"GET {path} HTTP/1.1\r\nHost: {service.client.base_url.netloc.decode()}\r\n\r\n".encode()
+
+
+def status_of(client):
+    try:
+        return client.recv(12)[9:]
+    except ConnectionResetError:  # refused before it had read our request
+        return b""
+
+
+def test_half_sent_requests_keep_nobody_from_being_served(small):
+    """Fault 47: more of them than there are descriptors; the log stays short."""
+    service, log = small
+    before = log.stat().st_size
+    with ExitStack() as stack:
+        halves = [
+            b"POST /rfqs HTTP/1.1\r\nHost: x\r\n",
+            b"",
+            b"G",
+            b"POST /rfqs HTTP/1.1\r\nContent-Length: 9\r\n\r\n{",
+        ]
+        for number in range(2 * DESCRIPTORS):
+            stack.enter_context(connected(service, halves[number % len(halves)]))
+            if number % 40 == 0:
+                begun = time.monotonic()
+                assert service.client.get("/healthz", headers={"connection": "close"}).status_code == 200
+                assert time.monotonic() - begun < 5
+        asked = service.client.post("/rfqs", json={**RIDE, "duration": 1})
+        assert asked.status_code == 202
+        assert service.follow(asked.json()["links"]["self"])["status"] == "complete"
+    assert log.stat().st_size - before < 5000, log.read_text()
+
+
+DRIPS = {
+    "nothing": (b"", b""),
+    "header": (b"GET / HTTP/1.1\r\n", b"x"),
+    "body": (b"POST /rfqs HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9000\r\n\r\n", b" "),
+    "body that nobody reads": (b"GET /healthz HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9000\r\n\r\n", b" "),
+}
+
+
+def test_requests_that_drip_in_are_ended(small):
+    """Fault 47: a byte now and then prolongs nothing."""
+    service, _ = small
+    with ExitStack() as stack:
+        slow = {
+            name: stack.enter_context(connected(service, begun.replace(b"{host}", service.client.base_url.netloc)))
+            for name, (begun, _) in DRIPS.items()
+        }
+        deadline = time.monotonic() + 20
+        while slow:
+            assert time.monotonic() < deadline, f"still open: {', '.join(slow)}"
+            time.sleep(0.3)
+            slow = {name: client for name, client in slow.items() if is_open(client, DRIPS[name][1])}
+
+
+def is_open(client, drip):
+    client.setblocking(False)
+    try:
+        client.sendall(drip)
+        return client.recv(4096) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def test_at_the_limit_of_answers_a_new_client_is_refused_and_later_served(small):
+    """Fault 47: every connection is a customer's event stream."""
+    service, _ = small
+    _, request = stream_of(service)
+    with ExitStack() as stack:
+        streams = [stack.enter_context(connected(service, request)) for _ in range(DESCRIPTORS)]
+        statuses = Counter(status_of(each) for each in streams)
+        assert statuses[b"200"] == DESCRIPTORS * 3 // 4
+        assert statuses[b"503"] > 0
+    deadline = time.monotonic() + 10
+    while service.client.get("/healthz", headers={"connection": "close"}).status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_clients_that_leave_their_event_stream_leave_no_line(small):
+    """Fault 48: silence, whether they say goodbye or not."""
+    service, log = small
+    before = log.read_text()
+    path, request = stream_of(service)
+    for number in range(60):
+        with connected(service, request) as stream:
+            stream.recv(100)
+            if number % 2:
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset
+    assert service.follow(path.removesuffix("/events"))["status"] == "complete"
+    assert "Traceback" not in log.read_text()
+    assert "RuntimeError" not in log.read_text()[len(before) :]
+
+
+@pytest.mark.parametrize("rubbish", [b"\x16\x03\x01\x02\x00\x01\r\n\r\n", b"\r\n" * 5000, b"A" * 70_000])
+def test_rubbish_is_refused_in_silence(small, rubbish):
+    service, log = small
+    before = log.stat().st_size
+    with connected(service) as client:
+        try:
+            client.sendall(rubbish)
+            while client.recv(4096):
+                continue
+        except OSError:
+            pass
+    assert service.client.get("/healthz").status_code == 200
+    assert log.stat().st_size == before
