@@ -12,7 +12,8 @@ from hashlib import blake2b
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Self, TypeAlias
 
-from eip.errors import ConfigurationError, LeaseLost, TransportError, UnsupportedChannel
+from eip._logging import get_logger
+from eip.errors import ConfigurationError, InvalidMessage, LeaseLost, SendError, TransportError, UnsupportedChannel
 from eip.health import Health
 from eip.limits import UNLIMITED, Limits
 from eip.message import Message
@@ -35,7 +36,10 @@ __all__ = [
     "dead_lettered",
     "put_aside",
     "revived",
+    "send_dead_letter",
 ]
+
+_log = get_logger("eip.channels")
 
 Filter: TypeAlias = "FilterPolicy | EventPattern | Callable[[Message[Any]], bool]"
 """What a subscription can be narrowed by; drivers push down what their service can evaluate exactly."""
@@ -229,7 +233,9 @@ class Receiver(ABC):
         """Send the message to `dead_letters` with the reason, then ack it; raises `ConfigurationError` without one."""
         if self.dead_letters is None:
             raise ConfigurationError(f"{self.name} has no dead-letter channel; declare one, or give the consumer one")
-        await self.dead_letters.send(dead_lettered(delivery, reason, source=self.name))
+        await send_dead_letter(
+            self.dead_letters, delivery.message, reason, source=self.name, count=delivery.receive_count
+        )
         delivery.on_acked = None
         _raise_first(await self.ack((delivery,)))
 
@@ -291,6 +297,36 @@ def put_aside(message: Message[Any], reason: str, *, source: str, count: int) ->
     return _anew(message, {**message.headers, **why}, expires_at=None)
 
 
+async def send_dead_letter(sender: Sender, message: Message[Any], reason: str, *, source: str, count: int) -> None:
+    """Send a message to a dead-letter channel, with as much of the reason as fits.
+
+    A message may arrive with so many attributes, or so large, that nothing can be added to it. Then the reason is
+    shortened, and at last only logged: a message must never be stuck for its reason.
+    """
+    full = put_aside(message, reason, source=source, count=count)
+    short = put_aside(message, reason[:_SHORT_REASON], source=source, count=count)
+    bare = _anew(message, message.headers, expires_at=None)
+    for version in (full, short):
+        try:
+            await sender.send(version)
+        except (InvalidMessage, SendError) as error:
+            if isinstance(error, SendError) and error.transient:
+                raise
+        else:
+            return
+    await sender.send(bare)
+    _log.warning(
+        "dead_letter_without_reason",
+        channel=source,
+        dead_letters=sender.name,
+        message_id=message.id,
+        count=count,
+        reason=reason[:1000],
+    )
+
+
+_SHORT_REASON = 60
+"""Characters of a reason that is shortened."""
 _FAILURE_HEADERS = frozenset(("dead-letter-reason", "dead-letter-source", "dead-letter-count", "attempts"))
 
 

@@ -25,8 +25,12 @@ def now() -> float:
 
 
 def seconds(duration: Duration) -> float:
-    """The duration in seconds."""
-    return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+    """The duration in seconds; raises `TypeError` for what is neither a number nor a timedelta."""
+    if isinstance(duration, timedelta):
+        return duration.total_seconds()
+    if isinstance(duration, bool) or not isinstance(duration, (int, float)):
+        raise TypeError(f"a duration must be seconds or a timedelta, got {duration!r}")
+    return float(duration)
 
 
 @contextmanager

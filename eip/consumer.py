@@ -7,21 +7,26 @@ work never varies: receive, handle, send the results, acknowledge.
 from __future__ import annotations
 
 import asyncio
-from typing import TypeVar, get_args
+from dataclasses import replace
+from typing import get_args
 
+import anyio
+
+from eip._checks import check_duration, check_integer, check_one_of, check_type
+from eip._runtime.connecting import close, connect
 from eip._runtime.session import Session, current
 from eip._runtime.settings import GroupFailure, OnExpired, Settings, Stats
 from eip.addresses import ReturnAddresses
-from eip.channels import Delivery, Queue, Sender, Source
-from eip.clock import Duration, seconds
+from eip.channels import Bus, Delivery, Queue, Receiver, Sender, Source, Stream, Topic
+from eip.clock import Duration
 from eip.errors import ConfigurationError
-from eip.handler import AnyHandler, handler_of
+from eip.handler import AnyHandler, handler_of, name_of, returns_messages
+from eip.health import Health, HealthTracker
 from eip.retry import Backoff
 
 __all__ = ["Consumer", "current_delivery"]
 
-_Choice = TypeVar("_Choice")
-_LONGEST = 12 * 3600.0
+_MAX_PROCESSING_S = 12 * 3600.0
 """SQS ends a lease 12 hours after the receive, whatever the extensions."""
 
 
@@ -42,17 +47,20 @@ class Consumer:
 
     Args:
         source: a queue, a subscription or a stream's group.
-        handler: ``async def handle(message)``; see `eip.handler` for the forms it may have.
-        concurrency: messages handled at once.
+        handler: ``async def handle(message)``, or ``def`` to run in a thread; see `eip.handler` for its forms.
+        concurrency: messages handled at once; most threads of a ``def`` handler.
         output: where messages that the handler returns are sent, before the received one is acknowledged.
         replies: sends them to the received message's return address instead, where it has one.
         dead_letter: where what can never be handled goes; default: the channel's own dead-letter queue.
-        retry: the delays between attempts, and after how many receives to give up.
+        retry: the delays between attempts, and after how many attempts to give up. Where the channel has a limit of
+            receives, that is a limit of attempts too, and the consumer dead-letters at the last one itself, with the
+            error as reason. Attempts that other processes made in between count one per receive.
         on_group_failure: what becomes of a message group whose head failed ``1 + local_retries`` times in a row:
             ``"block"`` gives the group back, tail first, and dead-letters the head only at the channel's last receive;
             ``"dead_letter_and_continue"`` dead-letters the head; ``"park_group"`` dead-letters the head and what
             follows in its group, until `unpark` or the end of `run`.
-        local_retries: attempts at a group's head in this process, after the first, while its group's leases are kept.
+        local_retries: attempts at a group's head in this process, after the first, while its group's leases are kept;
+            they are attempts like any other.
         on_expired: ``"drop"`` acknowledges a message past its expiry, ``"dead_letter"`` keeps it there, ``"handle"``
             lets the handler have it.
         max_processing: seconds from receive after which the handler is cancelled and has failed; at most 12 hours.
@@ -60,7 +68,8 @@ class Consumer:
         name: for logs and errors; default: the source's.
 
     Raises:
-        ConfigurationError: options that cannot be.
+        TypeError: an argument of the wrong type.
+        ConfigurationError: a value out of range, or a handler whose annotations show that it cannot work.
     """
 
     def __init__(
@@ -80,27 +89,30 @@ class Consumer:
         grace: Duration = 20.0,
         name: str | None = None,
     ) -> None:
-        self._source, self._handler = source, handler
-        self._dead_letter = dead_letter
+        self._source, self._handler = _source(source), handler
+        self._dead_letter = check_type("dead_letter", dead_letter, Sender, "a sender", optional=True)
         self._settings = Settings(
             name=name or source.name,
             handler=handler_of(handler),
-            concurrency=concurrency,
-            output=output,
-            replies=replies,
-            retry=retry or Backoff(),
-            on_group_failure=_one_of("on_group_failure", on_group_failure, get_args(GroupFailure)),
-            local_retries=local_retries,
-            on_expired=_one_of("on_expired", on_expired, get_args(OnExpired)),
-            max_processing=seconds(max_processing),
-            grace=seconds(grace),
+            handler_name=name_of(handler),
+            concurrency=check_integer("concurrency", concurrency, least=1),
+            output=check_type("output", output, Sender, "a sender", optional=True),
+            replies=check_type("replies", replies, ReturnAddresses, "ReturnAddresses", optional=True),
+            retry=check_type("retry", retry, Backoff, "a Backoff", optional=True) or Backoff(),
+            on_group_failure=check_one_of("on_group_failure", on_group_failure, get_args(GroupFailure)),
+            local_retries=check_integer("local_retries", local_retries, least=0),
+            on_expired=check_one_of("on_expired", on_expired, get_args(OnExpired)),
+            max_processing=check_duration("max_processing", max_processing, positive=True, most=_MAX_PROCESSING_S),
+            grace=check_duration("grace", grace),
         )
-        if concurrency < 1 or local_retries < 0 or self._settings.grace < 0:
-            raise ConfigurationError("concurrency is at least 1; local_retries and grace are not negative")
-        if not 0 < self._settings.max_processing <= _LONGEST:
-            raise ConfigurationError("max_processing is more than 0 and at most 12 hours")
+        if output is None and replies is None and returns_messages(handler):
+            raise ConfigurationError(
+                f"{name_of(handler)} returns messages by its annotation: give the consumer output=... or replies=..."
+            )
+        self._running = False
         self._session: Session | None = None
-        self._stop_wanted = False
+        self._stop = asyncio.Event()
+        self._health = HealthTracker()
         self.stats = Stats()
         """What it counted so far."""
         self.started = asyncio.Event()
@@ -137,38 +149,71 @@ class Consumer:
         if self._session is not None:
             self._session.parked.discard(group)
 
-    async def run(self) -> None:
-        """Consume until `stop`; raises what connecting to the channel raises. Cancelled, it drains with no grace."""
+    def health(self) -> Health:
+        """Whether its channel answers: when it was last polled, since when and why that fails."""
         if self._session is not None:
+            return self._health.health()
+        state = "connecting" if self._running else "not running"
+        found = self._health.health()
+        return replace(found, ok=False, reason=found.reason or state)
+
+    async def run(self) -> None:
+        """Consume until `stop`. Cancelled, it drains with no grace.
+
+        While the service cannot be reached it tries again, with a line in the log. What connecting raises otherwise,
+        as for a channel that does not exist, is raised here.
+        """
+        if self._running:
             raise ConfigurationError(f"{self.name} is running already")
+        self._running = True
         self._ended.clear()
         try:
-            async with self._source.receiver(capacity=self._settings.concurrency) as receiver:
-                if self._dead_letter is not None:
-                    receiver.dead_letters = self._dead_letter
-                channel = self._source if isinstance(self._source, Queue) else self._source.retry_queue
-                self._session = Session(self._settings, receiver, self.stats, channel=channel)
-                if self._stop_wanted:
-                    self._session.stop()
-                self.started.set()
-                await self._session.run()
+            receiver = await connect(self._receiver, self._stop, health=self._health, consumer=self.name)
+            if receiver is not None:
+                await self._consume(receiver)
         finally:
-            self._session, self._stop_wanted = None, False
-            self.started.clear()
+            self._running = False
+            self._stop.clear()
             self._ended.set()
 
-    async def stop(self) -> None:
+    def _receiver(self) -> Receiver:
+        receiver = self._source.receiver(capacity=self._settings.concurrency)
+        if self._dead_letter is not None:
+            receiver.dead_letters = self._dead_letter
+        return receiver
+
+    async def _consume(self, receiver: Receiver) -> None:
+        channel = self._source if isinstance(self._source, Queue) else self._source.retry_queue
+        try:
+            self._session = Session(self._settings, receiver, self.stats, self._health, channel=channel)
+            self.started.set()
+            if self._stop.is_set():
+                self._session.stop()
+            await self._session.run()
+        finally:
+            self._session = None
+            self.started.clear()
+            with anyio.CancelScope(shield=True):
+                await close(receiver)
+
+    async def stop(self, *, grace: Duration | None = None) -> None:
         """End `run` and wait for it: polling ends, handlers have their grace, acks are flushed, the rest is released.
 
-        Before `run`, it lets the next `run` return at once. Idempotent; not to be awaited inside its own handler.
+        Before `run`, it lets the next `run` return at once. Idempotent; not to be awaited inside its own handler. A
+        handler that does not end even when cancelled is named in the log, and `run` ends without it.
+
+        Args:
+            grace: seconds that handlers have to finish; default: the consumer's.
         """
-        self._stop_wanted = True
+        limit = None if grace is None else check_duration("grace", grace)
+        self._stop.set()
         if self._session is not None:
-            self._session.stop()
+            self._session.stop(limit)
+        if self._running:
             await self._ended.wait()
 
     def __repr__(self) -> str:
-        state = "running" if self._session is not None else "stopped"
+        state = "running" if self._session is not None else "connecting" if self._running else "stopped"
         return f"<Consumer {self.name} {state} in_flight={self.stats.in_flight}>"
 
 
@@ -180,7 +225,11 @@ def current_delivery() -> Delivery:
     return current.get()
 
 
-def _one_of(option: str, value: _Choice, choices: tuple[_Choice, ...]) -> _Choice:
-    if value not in choices:
-        raise ConfigurationError(f"{option} is one of {', '.join(map(repr, choices))}, not {value!r}")
-    return value
+def _source(given: object) -> Source:
+    """The source, where it is one."""
+    if isinstance(given, Source):
+        return given
+    for kind, what in ((Topic, "subscription"), (Bus, "subscription"), (Stream, "group")):
+        if isinstance(given, kind):
+            raise TypeError(f"source must be what consumers share: give it {given.name}.{what}(name), got {given!r}")
+    raise TypeError(f"source must be a queue, a subscription or a stream's group, got {given!r}")

@@ -1,9 +1,10 @@
 """Every error the library raises.
 
     EipError
-    ├── ConfigurationError (ValueError)    the program is wrong; raised before anything is sent
+    ├── ConfigurationError (ValueError)    the program is wrong; not tried again
     │   ├── UnsupportedChannel             the transport has no such kind of channel
     │   ├── InvalidPattern                 an event pattern or filter policy the service would refuse
+    │   ├── InvalidResult (TypeError)      a handler returned what cannot be sent
     │   └── InvalidMessage                 a message that the channel can never carry
     │       └── MessageTooLarge
     ├── TransportError                     the service or the way to it failed
@@ -48,6 +49,7 @@ __all__ = [
     "FailedEntry",
     "InvalidMessage",
     "InvalidPattern",
+    "InvalidResult",
     "LeaseLost",
     "MessageTooLarge",
     "Park",
@@ -60,6 +62,7 @@ __all__ = [
     "Throttled",
     "TransportError",
     "UnsupportedChannel",
+    "error_text",
 ]
 
 
@@ -68,7 +71,7 @@ class EipError(Exception):
 
 
 class ConfigurationError(EipError, ValueError):
-    """The program asks for something that cannot be; nothing was sent."""
+    """The program asks for something that cannot be. The call that raises it sent nothing; earlier calls may have."""
 
 
 class UnsupportedChannel(ConfigurationError):
@@ -91,6 +94,10 @@ class InvalidPattern(ConfigurationError):
     def __init__(self, reason: str, *, pointer: str = "") -> None:
         self.reason, self.pointer = reason, pointer
         super().__init__(f"{reason}\n at {pointer}" if pointer else reason)
+
+
+class InvalidResult(ConfigurationError, TypeError):
+    """A handler returned what cannot be sent: no messages, too many, or messages with nowhere to go."""
 
 
 class InvalidMessage(ConfigurationError):
@@ -207,8 +214,24 @@ class Park(Disposition):
 
 
 class Retry(Disposition):
-    """Handle the message again after ``delay`` seconds (default: the consumer's backoff)."""
+    """Handle the message again after ``delay`` seconds (default: the consumer's backoff).
 
-    def __init__(self, reason: str = "", *, delay: float | None = None) -> None:
-        self.delay = delay
+    Args:
+        reason: for the log.
+        delay: seconds.
+        counted: whether this was an attempt. If not, as when the handler only waits for something, the message stays
+            with its consumer, its lease kept, and uses up no receive; at most for the consumer's ``max_processing``.
+    """
+
+    def __init__(self, reason: str = "", *, delay: float | None = None, counted: bool = True) -> None:
+        self.delay, self.counted = delay, counted
         super().__init__(reason)
+
+
+def error_text(error: BaseException) -> str:
+    """Type and text of an error; a foreign error whose text cannot be read must not raise another one."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - `__str__` is the user's code
+        text = "(its text cannot be read)"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -8,22 +8,43 @@ A handler is an async function of one message. What it wants is read off its fir
 
 It returns None, one message, or several; those are sent before the received one is acknowledged. Patterns that wrap a
 handler are handlers themselves, so they compose by call.
+
+A plain ``def`` function runs in a worker thread, so that it may block: at most as many at once as the consumer's
+``concurrency``, each with the context (`eip.current_delivery`) of its message. A thread cannot be cancelled: where the
+lease is lost or ``max_processing`` is over, the function runs to its end, its result is dropped, and its slot is taken
+until then.
 """
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from contextvars import ContextVar, copy_context
+from itertools import islice
+from types import UnionType
+from typing import Any, Final, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 
 from eip.codec import validate_json, validate_value
-from eip.errors import ConfigurationError
+from eip.errors import ConfigurationError, InvalidResult
 from eip.message import Message
 
-__all__ = ["AnyHandler", "Handler", "Middleware", "Result", "body_type", "handler_of", "messages_of"]
+__all__ = [
+    "AnyHandler",
+    "Handler",
+    "Middleware",
+    "Result",
+    "body_type",
+    "handler_of",
+    "messages_of",
+    "name_of",
+    "returns_messages",
+]
 
 Result: TypeAlias = Message[Any] | Iterable[Message[Any]] | None
 """What a handler returns: messages to send, or None."""
@@ -31,48 +52,117 @@ Result: TypeAlias = Message[Any] | Iterable[Message[Any]] | None
 Handler: TypeAlias = Callable[[Message[Any]], Awaitable[Result]]
 """A handler in its plain form: takes the message."""
 
-AnyHandler: TypeAlias = Callable[[Any], Awaitable[Result]]
-"""A handler as users write it: takes a `Message`, a ``Message[T]``, or just a ``T``."""
+AnyHandler: TypeAlias = Callable[[Any], Awaitable[Result] | Result]
+"""A handler as users write it, ``async def`` or ``def``: takes a `Message`, a ``Message[T]``, or just a ``T``."""
 
 Middleware: TypeAlias = Callable[[AnyHandler], Handler]
 """What wraps a handler and is one: ``idempotent(store)``, ``wire_tap(sender)``."""
 
 
-def handler_of(function: AnyHandler) -> Handler:
-    """The function in its plain form, validating the body as its annotation asks.
+threads: ContextVar[Executor | None] = ContextVar("eip_handler_threads", default=None)
+"""The threads of the running consumer, for handlers that are plain functions; None: the loop's own."""
 
-    The plain form raises `DecodeError` where a body is not what the annotation says. Raises `ConfigurationError` for a
-    function that takes no single message, or whose annotation no validator can be made of.
+_MAX_RESULTS: Final = 100_000
+"""Messages that one call may return."""
+
+
+def handler_of(function: AnyHandler) -> Handler:
+    """The function in its plain form: async, and validating the body as its annotation asks.
+
+    The plain form raises `DecodeError` where a body is not what the annotation says.
+
+    Args:
+        function: ``async def`` or ``def``, of one message.
+
+    Raises:
+        ConfigurationError: no function of a single message, one whose annotation no validator can be made of, or that
+            returns no messages by its annotation.
     """
-    wanted = _annotation(function)
+    wanted, returned = _annotations(function)
+    _check_is_handler(function, wanted, returned)
+    return _validating(function, cast("Handler", function) if _is_async(function, returned) else _threaded(function))
+
+
+def validating(function: Callable[[Any], Awaitable[Any]]) -> Callable[[Message[Any]], Awaitable[Any]]:
+    """An async function of a message with whatever result, validating the body as `handler_of` does."""
+    return _validating(function, function)
+
+
+def _validating(function: AnyHandler, plain: Handler) -> Handler:
+    wanted, _ = _annotations(function)
     if wanted is Any or wanted is Message:
-        return function
+        return plain
     if get_origin(wanted) is Message:
         (body,) = get_args(wanted)
-        return function if body is Any else _with_validated_message(function, _adapter(function, body))
-    return _with_validated_body(function, _adapter(function, wanted))
+        return plain if body is Any else _with_validated_message(plain, _adapter(function, body))
+    return _with_validated_body(plain, _adapter(function, wanted))
+
+
+def returns_messages(function: AnyHandler) -> bool:
+    """Whether the function returns messages each time, by its annotation."""
+    _, returned = _annotations(function)
+    arms = _arms(returned)
+    return bool(arms) and all(_is_messages(each) for each in arms)
+
+
+def name_of(function: AnyHandler) -> str:
+    """What logs and errors call a handler; for a wrapped one, the function inside."""
+    inner = function
+    while (wrapped := getattr(inner, "__wrapped__", None)) is not None:
+        inner = wrapped
+    if isinstance(inner, functools.partial):
+        return name_of(inner.func)
+    return str(getattr(inner, "__qualname__", None) or type(inner).__qualname__)
 
 
 def body_type(function: AnyHandler) -> Any:
     """The type that a handler's annotation asks the body to be; `Any` where it asks for nothing."""
-    wanted = _annotation(function)
+    wanted, _ = _annotations(function)
     if get_origin(wanted) is Message:
         return get_args(wanted)[0]
     return Any if wanted is Message else wanted
 
 
-def _with_validated_message(function: AnyHandler, adapter: TypeAdapter[Any]) -> Handler:
+def _with_validated_message(function: Handler, adapter: TypeAdapter[Any]) -> Handler:
     async def handle(message: Message[Any]) -> Result:
         return await function(message.with_body(_validated(message, adapter)))
 
     return handle
 
 
-def _with_validated_body(function: AnyHandler, adapter: TypeAdapter[Any]) -> Handler:
+def _with_validated_body(function: Callable[[Any], Awaitable[Result]], adapter: TypeAdapter[Any]) -> Handler:
     def handle(message: Message[Any]) -> Awaitable[Result]:
         return function(_validated(message, adapter))
 
     return handle
+
+
+def _threaded(function: AnyHandler) -> Handler:
+    async def handle(argument: Any) -> Result:
+        loop, context = asyncio.get_running_loop(), copy_context()
+        running = loop.run_in_executor(threads.get(), context.run, _call, function, argument)
+        stopped: asyncio.CancelledError | None = None
+        while not running.done():
+            try:
+                await asyncio.wait((running,))
+            except asyncio.CancelledError as error:
+                stopped = error  # a thread cannot be stopped: this slot is taken until it ends
+        if stopped is not None:
+            running.exception()  # looked at, or asyncio reports that nobody did
+            raise stopped
+        result = running.result()
+        return await result if inspect.isawaitable(result) else result
+
+    return handle
+
+
+def _call(function: AnyHandler, argument: Any) -> Awaitable[Result] | Result:
+    """Call the function, in its thread; what it returns lazily is made there too."""
+    try:
+        result = function(argument)
+        return messages_of(result) if isinstance(result, Iterator) and not inspect.isawaitable(result) else result
+    except StopIteration as error:  # a future cannot carry it
+        raise RuntimeError("the handler raised StopIteration") from error
 
 
 def _validated(message: Message[Any], adapter: TypeAdapter[Any]) -> Any:
@@ -81,21 +171,85 @@ def _validated(message: Message[Any], adapter: TypeAdapter[Any]) -> Any:
     return validate_value(adapter, message.body)
 
 
-def _annotation(function: AnyHandler) -> Any:
-    """The annotation of the one parameter, `Any` where there is none."""
+def _annotations(function: AnyHandler) -> tuple[Any, Any]:
+    """The annotations of the one parameter and of the result, `Any` where there are none."""
+    if not callable(function):
+        raise ConfigurationError(f"handler must be a function of one message, got {function!r}")
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{function!r} is not a handler: {error}") from error
     required = [each for each in parameters if each.default is each.empty and each.kind not in _VARIADIC]
     if not parameters or len(required) > 1 or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
-        raise ConfigurationError(f"{_name(function)} must take one argument, the message")
-    target = function if inspect.isroutine(function) else type(function).__call__
+        raise ConfigurationError(f"{name_of(function)} must take one argument, the message")
+    inner = _unwrapped(function)
+    target = inner if inspect.isroutine(inner) else type(inner).__call__
     try:
         hints = get_type_hints(target)
     except NameError as error:
-        raise ConfigurationError(f"the annotations of {_name(function)} cannot be read: {error}") from error
-    return hints.get(parameters[0].name, Any)
+        raise ConfigurationError(f"the annotations of {name_of(function)} cannot be read: {error}") from error
+    return hints.get(parameters[0].name, Any), hints.get("return", Any)
+
+
+def _unwrapped(function: Any) -> Any:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def _check_is_handler(function: AnyHandler, wanted: Any, returned: Any) -> None:
+    """Refuse what would only fail at the first message."""
+    name, inner = name_of(function), _unwrapped(function)
+    if isinstance(inner, type):
+        raise ConfigurationError(f"{name} is a class: pass an instance of it, or a function")
+    if inspect.isasyncgenfunction(inner) or inspect.isasyncgenfunction(type(inner).__call__):
+        raise ConfigurationError(f"{name} yields, which a handler cannot: return a list of messages")
+    if any(get_origin(each) is Callable for each in _arms(wanted)):
+        raise ConfigurationError(f"{name} wraps handlers: call it with one, as in idempotent(store)(handler)")
+    wrong = [each for each in _arms(returned) if not _may_be_result(each)]
+    if wrong:
+        raise ConfigurationError(f"{name} returns {wrong[0]!r}: a handler returns None, a Message or several")
+
+
+def _is_async(function: AnyHandler, returned: Any) -> bool:
+    """Whether a call returns something to await: otherwise it is made in a thread."""
+    inner = _unwrapped(function)
+    if inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(type(inner).__call__):
+        return True
+    origin = get_origin(returned) or returned
+    return isinstance(origin, type) and issubclass(origin, Awaitable)
+
+
+def _arms(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union, of what a call gives once awaited."""
+    if isinstance(get_origin(annotation), type) and issubclass(get_origin(annotation), Awaitable):
+        arguments = get_args(annotation)
+        annotation = arguments[2 if issubclass(get_origin(annotation), Coroutine) else 0] if arguments else Any
+    if get_origin(annotation) in (Union, UnionType):
+        return tuple(each for arm in get_args(annotation) for each in _arms(arm))
+    return (annotation,)
+
+
+def _is_messages(annotation: Any) -> bool:
+    origin = get_origin(annotation) or annotation
+    if origin is Message:
+        return True
+    if not isinstance(origin, type) or not issubclass(origin, Iterable) or issubclass(origin, (str, bytes, Mapping)):
+        return False
+    items = get_args(annotation)
+    return bool(items) and any(_is_messages(each) for each in _arms(items[0]))
+
+
+def _may_be_result(annotation: Any) -> bool:
+    """Whether a call that returns this may return messages, or None."""
+    origin = get_origin(annotation) or annotation
+    if origin in (Any, object, type(None)) or not isinstance(origin, type) or issubclass(origin, Message):
+        return True  # `Any`, a type variable, `NoReturn`, …: nothing is known
+    if not issubclass(origin, Iterable) or issubclass(origin, (str, bytes, bytearray, Mapping)):
+        return False
+    return all(
+        _may_be_result(each) and each is not type(None) for item in get_args(annotation)[:1] for each in _arms(item)
+    )
 
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -105,21 +259,21 @@ def _adapter(function: AnyHandler, wanted: Any) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(wanted)
     except PydanticSchemaGenerationError as error:
-        raise ConfigurationError(f"{_name(function)}: no validator for {wanted!r}: {error.message}") from error
-
-
-def _name(function: AnyHandler) -> str:
-    return getattr(function, "__qualname__", repr(function))
+        raise ConfigurationError(f"{name_of(function)}: no validator for {wanted!r}: {error.message}") from error
 
 
 def messages_of(result: object) -> list[Message[Any]]:
-    """What a handler returned, as a list; raises `TypeError` for anything that is not messages."""
+    """What a handler returned, as a list; raises `InvalidResult`, a TypeError, for anything that is not messages."""
     if result is None:
         return []
     if isinstance(result, Message):
         return [result]
-    if isinstance(result, Iterable) and not isinstance(result, (str, bytes)):
-        messages = list(result)
-        if all(isinstance(each, Message) for each in messages):
-            return messages
-    raise TypeError(f"a handler returns None, a Message or several, not {type(result).__name__}")
+    if not isinstance(result, Iterable) or isinstance(result, (str, bytes)):
+        raise InvalidResult(f"a handler returns None, a Message or several, not {type(result).__name__}")
+    messages = list(islice(result, _MAX_RESULTS + 1))
+    if len(messages) > _MAX_RESULTS:
+        raise InvalidResult(f"a handler returns at most {_MAX_RESULTS:,} messages; it returned more")
+    for each in messages:
+        if not isinstance(each, Message):
+            raise InvalidResult(f"a handler returns messages: one of several is of type {type(each).__name__}")
+    return messages

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eip import clock
+from eip.errors import error_text
 
 __all__ = ["Health", "HealthTracker"]
 
@@ -56,7 +57,7 @@ class HealthTracker:
         """Report a call that failed, with its error."""
         if self._failing_since is None:
             self._failing_since = clock.now()
-        self._reason = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else error
+        self._reason = error_text(error) if isinstance(error, BaseException) else error
 
     def health(self) -> Health:
         """The health as of now."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from functools import wraps
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
-from eip.handler import AnyHandler, handler_of
+from eip.handler import validating
 from eip.message import Message
 
 __all__ = ["Function", "function_of"]
@@ -20,14 +20,14 @@ def function_of(function: Any) -> Function:
 
     Raises `ConfigurationError` for what takes no single argument.
     """
-    return handler_of(_awaited(function))
+    return validating(_awaited(function))
 
 
-def _awaited(given: Any) -> AnyHandler:
+def _awaited(given: Any) -> Callable[[Any], Awaitable[Any]]:
     """The function as an async one, with its annotations."""
     function = given if inspect.isroutine(given) or isinstance(given, type) else getattr(given, "__call__", None)  # noqa: B004
     if inspect.iscoroutinefunction(function) or function is None:
-        return cast("AnyHandler", given)  # what is no function is refused by `handler_of`
+        return given  # type: ignore[no-any-return]  # what is no function is refused by `validating`
 
     @wraps(function)
     async def awaited(message: Any) -> Any:

@@ -1,1 +1,1 @@
-"""What a `Consumer` is made of: settings, verdicts, message groups, leases, acks, and the session that runs them."""
+"""What a `Consumer` is made of; `session` puts the parts together."""

@@ -7,30 +7,37 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from eip._logging import get_logger
+from eip._repeated import RepeatedLines
 from eip.channels import Delivery, Receiver, Unsettled
-from eip.errors import LeaseLost, TransportError
+from eip.errors import LeaseLost, TransportError, error_text
+from eip.health import HealthTracker
 from eip.retry import Backoff
 
+from .leases import Leases
 from .settings import Stats
 
 __all__ = ["Acks", "cancelled"]
 
 _log = get_logger("eip.consumer")
-_AGE: Final = 0.05
-"""How long an ack may wait for company, in seconds."""
-_CALLS: Final = 10
+_MAX_AGE_S: Final = 0.05
+"""How long an ack may wait for company."""
+_MAX_CALLS: Final = 10
 """How many calls' worth of acks may be pending before handlers have to wait."""
-_AGAIN: Final = Backoff(base=0.1, cap=5.0)
+_RETRY_BACKOFF: Final = Backoff(base=0.1, cap=5.0)
 
 
 class Acks:
-    """Acknowledges deliveries; what fails for the moment is retried while the lease is kept.
+    """Acknowledges deliveries; what fails for the moment is tried again for as long as the lease can be kept.
 
-    A delivery is taken out of ``held``, and so out of the heartbeat, before the call that settles it.
+    A permanent error (access denied, lease lost) ends the attempts at once: the channel delivers the message again.
     """
 
-    def __init__(self, receiver: Receiver, held: dict[Delivery, float], stats: Stats, tasks: asyncio.TaskGroup) -> None:
-        self._receiver, self._held, self._stats, self._tasks = receiver, held, stats, tasks
+    def __init__(
+        self, receiver: Receiver, leases: Leases, stats: Stats, health: HealthTracker, tasks: asyncio.TaskGroup
+    ) -> None:
+        self._receiver, self._leases, self._stats, self._health = receiver, leases, stats, health
+        self._tasks = tasks
+        self._repeated = RepeatedLines(_log)
         self._single = receiver.settle_batch == 1
         self._pending: list[Delivery] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -46,8 +53,8 @@ class Acks:
         if len(self._pending) >= self._receiver.settle_batch:
             self._flush()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_AGE, self._flush)
-        while len(self._calls) >= _CALLS:
+            self._timer = asyncio.get_running_loop().call_later(_MAX_AGE_S, self._flush)
+        while len(self._calls) >= _MAX_CALLS:
             self._room.clear()
             await self._room.wait()
 
@@ -59,9 +66,8 @@ class Acks:
             await cancelled(self._calls)
 
     async def _ack_one(self, delivery: Delivery) -> None:
-        until = self._held.pop(delivery, None)
+        until = self._leases.take(delivery)
         if until is not None and (failed := await self._call((delivery,))):
-            self._held[delivery] = until
             await self._retry(failed, {delivery: until})
 
     def _flush(self) -> None:
@@ -79,40 +85,52 @@ class Acks:
         self._room.set()
 
     async def _settle(self, batch: Sequence[Delivery]) -> None:
-        held = self._held
         # What is no longer held was lost meanwhile, and is counted already.
-        until = {each: held.pop(each) for each in batch if each in held}
+        until = self._leases.take_held(batch)
         if until and (failed := await self._call(list(until))):
             await self._retry(failed, until)
 
     async def _retry(self, failed: Sequence[Unsettled], until: dict[Delivery, float]) -> None:
         attempt = 0
         while failed:
-            again = {each.delivery: until[each.delivery] for each in failed if _transient(each.error)}
+            again: list[Delivery] = []
             for delivery, error in failed:
-                if delivery not in again:
+                if _may_succeed(error):
+                    self._leases.put_back(delivery, until[delivery])  # the heartbeat keeps its lease meanwhile
+                    again.append(delivery)
+                else:
                     self._give_up(delivery, error)
-            self._held.update(again)
+            if again:
+                self._warn(failed[0].error, len(again))
             attempt += 1
-            await asyncio.sleep(_AGAIN.delay(attempt))
-            batch = [each for each in again if self._held.pop(each, None) is not None]
+            await asyncio.sleep(_RETRY_BACKOFF.delay(attempt))
+            batch = list(self._leases.take_held(again))
             failed = await self._call(batch) if batch else ()
 
     async def _call(self, batch: Sequence[Delivery]) -> Sequence[Unsettled]:
         try:
-            return await self._receiver.ack(batch)
+            failed = await self._receiver.ack(batch)
         except Exception as error:  # noqa: BLE001 - a driver's error must not stop the consumer; each entry is judged
             return [Unsettled(each, error) for each in batch]
+        if not failed:
+            self._health.settled()
+        return failed
+
+    def _warn(self, error: Exception, count: int) -> None:
+        self._repeated.warning(
+            "ack_retried", channel=self._receiver.name, error=error_text(error), varying={"count": count}
+        )
 
     def _give_up(self, delivery: Delivery, error: Exception) -> None:
-        """The message stays with the channel, which delivers it again: handlers must bear duplicates."""
+        """The message stays with the channel, which delivers it again: handlers must cope with duplicates."""
         self._stats.lost += 1
         event = "lease_lost" if isinstance(error, LeaseLost) else "ack_failed"
-        _log.warning(event, channel=self._receiver.name, message_id=delivery.message.id, error=str(error))
+        _log.warning(event, channel=self._receiver.name, message_id=delivery.message.id, error=error_text(error))
 
 
-def _transient(error: Exception) -> bool:
-    return isinstance(error, TransportError) and error.transient
+def _may_succeed(error: Exception) -> bool:
+    """Whether to try again: yes, unless the service refused it for good; an unknown error may be a passing one."""
+    return error.transient if isinstance(error, TransportError) else True
 
 
 async def cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:

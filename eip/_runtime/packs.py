@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from eip._logging import get_logger
-from eip.channels import Delivery, Queue, dead_lettered
+from eip.channels import Delivery, Queue, send_dead_letter
+from eip.errors import error_text
 from eip.message import Message
 from eip.packing import unpack
 
+from .recovery import (
+    Attempt,
+    DeadLetter,
+    DelayedRetry,
+    ImmediateRetry,
+    ParkGroup,
+    RecoveryAction,
+    decide,
+    is_counted,
+)
 from .settings import Settings, Stats
-from .verdicts import DeadLetter, Later, ParkGroup, Verdict, judge
+from .workers import absorbed
 
 __all__ = ["ATTEMPTS_HEADER", "Packs", "own_cancellation"]
 
@@ -20,6 +31,9 @@ _log = get_logger("eip.consumer")
 
 ATTEMPTS_HEADER: Final = "attempts"
 """Counts the attempts at a message that failed in a pack and was sent again on its own."""
+
+
+_AGAIN: Final = (DelayedRetry, ImmediateRetry)
 
 
 class _Failure(NamedTuple):
@@ -55,7 +69,9 @@ class Packs:
         stats: Stats,
         process: Callable[[Message[Any]], Awaitable[None]],
         channel: Queue | None,
+        is_interrupted: Callable[[asyncio.Task[Any] | None], bool],
     ) -> None:
+        self._is_interrupted = is_interrupted
         self._settings, self._stats, self._process, self._channel = settings, stats, process, channel
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._progress: dict[str, _Progress] = {}
@@ -70,10 +86,10 @@ class Packs:
             await self._in_parallel(delivery, messages)
         self._stats.packs += 1
 
-    def tries(self, delivery: Delivery, default: int) -> int:
-        """How often the message that a pack is stopped at was tried before; ``default`` for what is no such pack."""
+    def attempt(self, delivery: Delivery) -> Attempt | None:
+        """Which attempt at the message that a pack is stopped at has failed; None for what is no such pack."""
         progress = self._progress.get(delivery.message.id)
-        return default if progress is None else progress.tries - 1
+        return None if progress is None else _attempt(delivery, progress.tries)
 
     def forget(self, delivery: Delivery) -> None:
         """The pack leaves this process."""
@@ -82,35 +98,36 @@ class Packs:
     # A message group's pack: one message after the other.
 
     async def _in_order(self, delivery: Delivery, messages: Sequence[Message[Any]]) -> None:
+        host = asyncio.current_task()
         pack = delivery.message.id
         progress = self._progress.get(pack) or _Progress()
         while progress.done < len(messages):
             message = messages[progress.done]
             try:
-                await self._handle(delivery, message)
+                await self._handle(delivery, message, host)
             except Exception as error:
-                progress.tries += 1
+                progress.tries += is_counted(error)
                 self._progress[pack] = progress
                 alone = Delivery(delivery.receiver, message, receive_count=delivery.receive_count)
-                verdict = self._judge_next(alone, error, progress.tries)
-                if not isinstance(verdict, DeadLetter):
+                action = self._decide_next(alone, error, progress.tries)
+                if not isinstance(action, DeadLetter):
                     raise
-                self._warn(alone, error, progress.tries, verdict)
-                await self._dead_letter(alone, verdict.reason)
+                self._warn(alone, error, progress.tries, action)
+                await self._dead_letter(alone, action.reason)
             progress.done += 1
             progress.tries = 0
         self._progress.pop(pack, None)
 
-    def _judge_next(self, alone: Delivery, error: Exception, tries: int) -> Verdict:
-        settings = self._settings
-        return judge(
+    def _decide_next(self, alone: Delivery, error: Exception, tries: int) -> RecoveryAction:
+        settings, attempt = self._settings, _attempt(alone, tries)
+        return decide(
             alone,
             error,
             retry=settings.retry,
             on_group_failure=settings.on_group_failure,
             grouped=True,
-            retries_left=settings.local_retries - (tries - 1),
-            attempt=alone.receive_count + tries - 1,
+            local_retries=settings.local_retries - (attempt.here - 1),
+            attempt=attempt.number,
         )
 
     # Any other pack: its messages at once.
@@ -120,6 +137,7 @@ class Packs:
         rest = iter(messages)
         most = min(self._settings.concurrency, len(messages))
         started, starting = 0, False
+        host = asyncio.current_task()
 
         def start() -> None:
             nonlocal started, starting
@@ -134,7 +152,7 @@ class Packs:
                     start()  # it gets its turn where this handler waits; where none waits, two tasks do all
                 try:
                     async with self._slots:
-                        await self._handle(delivery, message)
+                        await self._handle(delivery, message, host)
                 except Exception as error:  # noqa: BLE001 - judged below, one by one
                     failures.append(_Failure(message, error))
 
@@ -145,14 +163,14 @@ class Packs:
 
     async def _settle(self, delivery: Delivery, failures: Sequence[_Failure], *, all_failed: bool) -> None:
         """Each failure to where it belongs; raises one of them where the pack is to be retried as a whole."""
-        judged = [(failure, *self._judge_alone(delivery, failure)) for failure in failures]
-        passing = [failure for failure, _, verdict in judged if isinstance(verdict, Later)]
+        decided = [(failure, *self._decide_alone(delivery, failure)) for failure in failures]
+        passing = [failure for failure, _, action in decided if isinstance(action, _AGAIN)]
         whole = bool(passing) and (self._channel is None or (all_failed and len(passing) == len(failures)))
         outcomes = await asyncio.gather(
             *(
-                self._again(failure, alone, verdict)
-                for failure, alone, verdict in judged
-                if not (whole and isinstance(verdict, Later))
+                self._again(failure, alone, action)
+                for failure, alone, action in decided
+                if not (whole and isinstance(action, _AGAIN))
             ),
             return_exceptions=True,
         )
@@ -162,33 +180,29 @@ class Packs:
         if whole:
             raise passing[0].error
 
-    def _judge_alone(self, delivery: Delivery, failure: _Failure) -> tuple[Delivery, Verdict]:
-        """The failed message as a delivery of its own, which counts its own attempts, and the verdict on it."""
+    def _decide_alone(self, delivery: Delivery, failure: _Failure) -> tuple[Delivery, RecoveryAction]:
+        """The failed message as a delivery of its own, which counts its own attempts, and the action for it."""
         count = failure.message.headers.get(ATTEMPTS_HEADER, "")
-        attempts = (int(count) if count.isdecimal() and len(count) < 9 else 0) + 1
+        attempts = (int(count) if count.isdecimal() and len(count) < 9 else 0) + is_counted(failure.error)
         alone = Delivery(delivery.receiver, failure.message, receive_count=attempts)
-        verdict = judge(alone, failure.error, retry=self._settings.retry, attempt=attempts)
-        most = delivery.receiver.max_receive_count
-        if isinstance(verdict, Later) and most is not None and attempts >= most and delivery.receiver.dead_letters:
-            verdict = DeadLetter(f"{type(failure.error).__name__} in each of {attempts} attempts")
-        return alone, verdict
+        return alone, decide(alone, failure.error, retry=self._settings.retry, attempt=attempts)
 
-    async def _again(self, failure: _Failure, alone: Delivery, verdict: Verdict) -> None:
+    async def _again(self, failure: _Failure, alone: Delivery, action: RecoveryAction) -> None:
         """Send what failed once more on its own, or to the dead-letter channel."""
-        self._warn(alone, failure.error, alone.receive_count, verdict)
-        if isinstance(verdict, (DeadLetter, ParkGroup)):
-            await self._dead_letter(alone, verdict.reason)
+        self._warn(alone, failure.error, alone.receive_count, action)
+        if isinstance(action, (DeadLetter, ParkGroup)):
+            await self._dead_letter(alone, action.reason)
         elif self._channel is not None:
             self._stats.retried += 1
             message = failure.message
             retried = message.replace(headers={**message.headers, ATTEMPTS_HEADER: str(alone.receive_count)})
             longest = self._channel.limits.max_delay
-            delay = verdict.delay if longest is None else min(verdict.delay, longest)
+            delay = action.delay if longest is None else min(action.delay, longest)
             await self._channel.send(retried, delay=delay)
 
     # One message.
 
-    async def _handle(self, delivery: Delivery, message: Message[Any]) -> None:
+    async def _handle(self, delivery: Delivery, message: Message[Any], host: asyncio.Task[Any] | None) -> None:
         if message.expired() and self._settings.on_expired != "handle":
             self._stats.expired += 1
             if self._settings.on_expired == "dead_letter" and delivery.receiver.dead_letters is not None:
@@ -197,28 +211,35 @@ class Packs:
         try:
             await self._process(message)
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if self._is_interrupted(host):
                 raise
-            raise own_cancellation(error) from error  # a task group would take it for the end of the task
+            # The handler's own doing: a task group would take it for the end of the task, the message for handled.
+            await absorbed(cast("asyncio.Task[Any]", asyncio.current_task()))
+            raise own_cancellation(error) from error
         self._stats.unpacked += 1
 
     async def _dead_letter(self, alone: Delivery, reason: str) -> None:
         dead_letters = alone.receiver.dead_letters
-        assert dead_letters is not None, "`judge` dead-letters only where there is a channel for it"
-        await dead_letters.send(dead_lettered(alone, reason, source=alone.receiver.name))
+        assert dead_letters is not None, "`decide` dead-letters only where there is a channel for it"
+        await send_dead_letter(
+            dead_letters, alone.message, reason, source=alone.receiver.name, count=alone.receive_count
+        )
         self._stats.dead_lettered += 1
 
-    def _warn(self, alone: Delivery, error: Exception, attempt: int, verdict: Verdict) -> None:
+    def _warn(self, alone: Delivery, error: Exception, attempt: int, action: RecoveryAction) -> None:
         _log.warning(
             "handling_failed",
             channel=alone.receiver.name,
             message_id=alone.message.id,
             correlation_id=alone.message.correlation_id,
             attempt=attempt,
-            verdict=type(verdict).__name__,
-            error=f"{type(error).__name__}: {error}",
+            action=type(action).__name__,
+            error=error_text(error),
         )
+
+
+def _attempt(delivery: Delivery, tries: int) -> Attempt:
+    return Attempt(max(delivery.receive_count + tries - 1, 1), max(tries, 1))
 
 
 def own_cancellation(error: asyncio.CancelledError) -> Exception:

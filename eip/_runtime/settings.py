@@ -1,4 +1,4 @@
-"""What a consumer was told, and what it counted."""
+"""Options and counts of a consumer."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Settings:
 
     name: str
     handler: Handler
+    handler_name: str
     concurrency: int
     output: Sender | None
     replies: ReturnAddresses | None

@@ -17,8 +17,8 @@ import anyio
 
 from eip._logging import get_logger
 from eip._runtime.acks import cancelled
+from eip._runtime.recovery import is_permanent
 from eip._runtime.settings import Stats
-from eip._runtime.verdicts import is_permanent
 from eip.channels import Sender, put_aside
 from eip.clock import Duration, now, seconds
 from eip.errors import ConfigurationError, Disposition

@@ -1,4 +1,4 @@
-"""Everything here runs in virtual time, save signals."""
+"""Everything here runs in virtual time, save signals and blocked loops."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ __all__ = ["same_jitter"]
 
 
 def pytest_asyncio_loop_factories(config, item):
-    if item.module.__name__.endswith("test_service"):
+    if item.module.__name__.endswith(("test_service", "test_watchdog")):
         return {"real": asyncio.SelectorEventLoop}
     return {"virtual": VirtualTimeLoop}

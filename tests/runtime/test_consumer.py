@@ -119,13 +119,15 @@ async def test_a_refused_return_address_is_dead_lettered_at_once():
 
 
 async def test_results_with_nowhere_to_go_are_a_failure_that_says_what_to_do():
+    """Fault 28: a fault of the program is not tried again."""
     source, dead = Scripted(message()), Outbox("dead")
 
-    async def handle(received: Message) -> Message:
+    async def handle(received):
         return received.reply("yes")
 
-    async with running(Consumer(source, handle, dead_letter=dead, retry=Backoff(base=0, max_attempts=2))):
+    async with running(Consumer(source, handle, dead_letter=dead)):
         await until(lambda: dead.sent)
+    assert source.nacked == []
     assert "give it output=... or replies=..." in dead.sent[0].headers["dead-letter-reason"]
 
 

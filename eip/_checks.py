@@ -1,0 +1,71 @@
+"""Checks of parameters: each names the argument, the rule and the value given."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from eip.clock import Duration, seconds
+from eip.errors import ConfigurationError
+
+__all__ = ["check_duration", "check_integer", "check_one_of", "check_type"]
+
+_T = TypeVar("_T")
+_Choice = TypeVar("_Choice")
+
+
+def check_type(name: str, value: _T, kind: type[Any], what: str, *, optional: bool = False) -> _T:
+    """The value, where it is of that kind.
+
+    Args:
+        name: of the argument.
+        value: as given.
+        kind: the class.
+        what: it in words: "a sender".
+        optional: whether None will do.
+
+    Raises:
+        TypeError: it is of another kind.
+    """
+    if isinstance(value, kind) or (optional and value is None):
+        return value
+    raise TypeError(f"{name} must be {what}{' or None' if optional else ''}, got {value!r}")
+
+
+def check_integer(name: str, value: int, *, least: int) -> int:
+    """The number, where it is an integer of at least ``least``; raises `TypeError` or `ConfigurationError`."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < least:
+        raise ConfigurationError(f"{name} must be >= {least}, got {value}")
+    return value
+
+
+def check_duration(name: str, value: Duration, *, positive: bool = False, most: float | None = None) -> float:
+    """The duration in seconds, where it is in range.
+
+    Args:
+        name: of the argument.
+        value: as given.
+        positive: whether 0 is refused.
+        most: seconds.
+
+    Raises:
+        TypeError: neither a number nor a timedelta.
+        ConfigurationError: out of range, or no number at all (NaN).
+    """
+    try:
+        length = seconds(value)
+    except TypeError:
+        raise TypeError(f"{name} must be seconds or a timedelta, got {value!r}") from None
+    if not length >= 0 or (positive and length == 0):
+        raise ConfigurationError(f"{name} must be {'> 0' if positive else '>= 0'}, got {value!r}")
+    if most is not None and length > most:
+        raise ConfigurationError(f"{name} must be at most {most:g} seconds, got {value!r}")
+    return length
+
+
+def check_one_of(name: str, value: _Choice, choices: tuple[_Choice, ...]) -> _Choice:
+    """The value, where it is one of the choices; raises `ConfigurationError`."""
+    if value not in choices:
+        raise ConfigurationError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    return value

@@ -1,0 +1,130 @@
+"""The polls of one session: as many as are answered in full, one when idle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final, cast
+
+from eip._logging import get_logger
+from eip._repeated import RepeatedLines
+from eip.channels import Delivery, Receiver
+from eip.errors import error_text
+from eip.health import HealthTracker
+from eip.retry import Backoff
+
+from .acks import cancelled
+from .backlog import Backlog
+
+__all__ = ["Polls"]
+
+_WAIT_S: Final = 20.0
+"""Of a long poll, SQS's longest."""
+_TOO_SOON_S: Final = 1.0
+"""An empty answer that came sooner was no long poll."""
+_MAX_POLLS: Final = 32
+_RETRY_BACKOFF: Final = Backoff(cap=30.0)
+_MAX_PAUSE_S: Final = 5.0
+
+
+class Polls:
+    """Asks the receiver for as much as can be started, and hands on what comes.
+
+    Args:
+        receiver: what is asked.
+        backlog: counts the slots.
+        admit: called with each answer.
+        health: is told of each.
+        tasks: of the session.
+        name: for tasks.
+    """
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        backlog: Backlog,
+        *,
+        admit: Callable[[Sequence[Delivery]], None],
+        health: HealthTracker,
+        tasks: asyncio.TaskGroup,
+        name: str,
+    ) -> None:
+        self._receiver, self._backlog, self._admit, self._health = receiver, backlog, admit, health
+        self._tasks, self._name = tasks, name
+        self._polls: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Event()
+        self._stopping = False
+        self._repeated = RepeatedLines(get_logger("eip.consumer"))
+
+    def add(self) -> None:
+        """Poll once more at a time."""
+        self._polls.add(self._tasks.create_task(self._poll(), name=f"{self._name} poll"))
+
+    def more_room(self) -> None:
+        """A slot may be free."""
+        self._room.set()
+
+    async def aclose(self) -> None:
+        """Poll no more; what a cancelled poll got is released by the receiver."""
+        self._stopping = True
+        await cancelled(self._polls)
+
+    async def _poll(self) -> None:
+        receiver, backlog = self._receiver, self._backlog
+        failures = too_soon = 0
+        while not self._stopping:
+            limit = min(backlog.free(), receiver.max_batch)
+            if limit <= 0:
+                self._room.clear()
+                await self._room.wait()
+                continue
+            began = asyncio.get_running_loop().time()
+            try:
+                deliveries = await self._receive(limit)
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - a service that fails must not end the consumer
+                failures += 1
+                if len(self._polls) > 1:
+                    break  # one poll is enough to find out when the service is back
+                await self._back_off(error, failures)
+                continue
+            self._health.polled()
+            self._admit(deliveries)
+            too_soon = 0 if deliveries or asyncio.get_running_loop().time() - began >= _TOO_SOON_S else too_soon + 1
+            if len(deliveries) < limit and len(self._polls) > 1:
+                break
+            if len(deliveries) == receiver.max_batch and backlog.free() > 0 and len(self._polls) < _MAX_POLLS:
+                self.add()
+            if too_soon > 1:
+                await self._pause(too_soon)
+        self._polls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    async def _receive(self, limit: int) -> Sequence[Delivery]:
+        self._backlog.reserve(limit)
+        try:
+            return await self._receiver.receive(limit, wait=_WAIT_S)
+        finally:
+            self._backlog.unreserve(limit)
+            self._room.set()
+
+    async def _back_off(self, error: Exception, failures: int) -> None:
+        self._health.failed(error)
+        delay = _RETRY_BACKOFF.delay(failures)
+        self._repeated.warning(
+            "receive_failed",
+            channel=self._receiver.name,
+            error=error_text(error),
+            varying={"again_in": round(delay, 1)},
+        )
+        await asyncio.sleep(delay)
+
+    async def _pause(self, times: int) -> None:
+        """Wait between empty answers that came at once: each is billed, and together they keep the loop busy."""
+        pause = min(0.05 * 2 ** min(times, 16), _MAX_PAUSE_S)
+        self._repeated.warning(
+            "receive_answered_too_soon",
+            channel=self._receiver.name,
+            reason=f"no message, and no wait of {_WAIT_S:g} s either: does the service support long polls?",
+            varying={"again_in": pause},
+        )
+        await asyncio.sleep(pause)

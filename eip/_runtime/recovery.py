@@ -1,0 +1,157 @@
+"""What becomes of a message whose handling failed: one pure function from the failure to an action."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final, NamedTuple, TypeAlias
+
+from eip.channels import Delivery
+from eip.errors import AddressRefused, ConfigurationError, DecodeError, InvalidMessage, Park, Reject, Retry, error_text
+from eip.retry import Backoff
+
+from .settings import GroupFailure
+
+__all__ = [
+    "Attempt",
+    "Attempts",
+    "DeadLetter",
+    "DelayedRetry",
+    "ImmediateRetry",
+    "ParkGroup",
+    "RecoveryAction",
+    "decide",
+    "is_counted",
+    "is_permanent",
+]
+
+_PERMANENT: Final = (Reject, DecodeError, InvalidMessage, AddressRefused, ConfigurationError)
+"""Failures that another attempt would only repeat: of the message, or of the program."""
+_MAX_REMEMBERED: Final = 10_000
+"""Messages whose attempts are remembered at once; the oldest is forgotten first."""
+
+
+class DeadLetter(NamedTuple):
+    """To the dead-letter channel; the group goes on."""
+
+    reason: str
+
+
+class ParkGroup(NamedTuple):
+    """To the dead-letter channel, with every later message of the group."""
+
+    reason: str
+
+
+class DelayedRetry(NamedTuple):
+    """Back to the channel, with the waiting messages of its group, to come again after ``delay`` seconds."""
+
+    delay: float
+
+
+class ImmediateRetry(NamedTuple):
+    """Once more in this process after ``delay`` seconds, the leases of its group kept."""
+
+    delay: float
+
+
+RecoveryAction: TypeAlias = DeadLetter | ParkGroup | DelayedRetry | ImmediateRetry
+
+
+def is_permanent(error: BaseException) -> bool:
+    """Whether another attempt would only repeat it, or the handler asked for none."""
+    return isinstance(error, (*_PERMANENT, Park))
+
+
+def is_counted(error: BaseException) -> bool:
+    """Whether the failure counts as an attempt: not where the handler only asked to wait."""
+    return not isinstance(error, Retry) or error.counted
+
+
+def decide(
+    delivery: Delivery,
+    error: Exception,
+    *,
+    retry: Backoff,
+    on_group_failure: GroupFailure = "block",
+    grouped: bool = False,
+    local_retries: int = 0,
+    attempt: int = 1,
+) -> RecoveryAction:
+    """The action for a delivery whose handling raised ``error``.
+
+    Args:
+        delivery: what failed.
+        error: what was raised.
+        retry: how long to wait, and after how many attempts to give up.
+        on_group_failure: what becomes of a message group whose head keeps failing.
+        grouped: whether later messages of a group wait for this one.
+        local_retries: how many retries in this process are left for it at this receive.
+        attempt: which attempt at the message this was, from 1, earlier receives included.
+    """
+    wait = error.delay if isinstance(error, Retry) and error.delay is not None else retry.delay(attempt)
+    if not is_counted(error):
+        return ImmediateRetry(wait)
+    receiver, transient = delivery.receiver, not is_permanent(error)
+    most = min((each for each in (retry.max_attempts, receiver.max_receive_count) if each is not None), default=None)
+    exhausted = most is not None and attempt >= most
+    if transient and grouped and local_retries > 0 and not (exhausted and receiver.dead_letters is not None):
+        return ImmediateRetry(wait)
+    if receiver.dead_letters is None:
+        return DelayedRetry(wait)
+    # At the channel's last receive the consumer dead-letters in its place: the channel knows no reason, and giving a
+    # group back once more would cost its tail a receive.
+    last = receiver.max_receive_count is not None and delivery.receive_count >= receiver.max_receive_count
+    if isinstance(error, Park) or (transient and grouped and on_group_failure == "park_group"):
+        return ParkGroup(error_text(error))
+    if not transient or exhausted or last or (grouped and on_group_failure == "dead_letter_and_continue"):
+        return DeadLetter(error_text(error))
+    return DelayedRetry(wait)
+
+
+class Attempt(NamedTuple):
+    """Which attempt at a message one was, from 1."""
+
+    number: int
+    """Of all."""
+    here: int
+    """Of those since its last receive."""
+
+
+class Attempts:
+    """How often this process tried the heads of message groups that fail: a receive may take several attempts.
+
+    What other processes did with a message is not known: each receive before the first one here counts as one attempt.
+    """
+
+    def __init__(self) -> None:
+        self._made: OrderedDict[str, tuple[Attempt, int]] = OrderedDict()
+        """By message id: the last attempt, and the receive count it was made at."""
+
+    def __bool__(self) -> bool:
+        return bool(self._made)
+
+    def count(self, delivery: Delivery) -> Attempt:
+        """Count an attempt that failed."""
+        (number, here), receive_count = self._last(delivery)
+        attempt = Attempt(number + 1, here + 1 if receive_count == delivery.receive_count else 1)
+        self._note(delivery, attempt)
+        return attempt
+
+    def unhandled(self, delivery: Delivery) -> None:
+        """Note a receive without an attempt: behind a failed head, or at the end of the process."""
+        last, _ = self._last(delivery)
+        self._note(delivery, last)
+
+    def forget(self, delivery: Delivery) -> None:
+        """The message is done."""
+        self._made.pop(delivery.message.id, None)
+
+    def _last(self, delivery: Delivery) -> tuple[Attempt, int]:
+        return self._made.get(delivery.message.id, (Attempt(delivery.receive_count - 1, 0), 0))
+
+    def _note(self, delivery: Delivery, attempt: Attempt) -> None:
+        made = self._made
+        made[delivery.message.id] = attempt, delivery.receive_count
+        made.move_to_end(delivery.message.id)
+        if len(made) > _MAX_REMEMBERED:
+            made.popitem(last=False)

@@ -1,0 +1,247 @@
+"""How deliveries end: acknowledged, tried again, dead-lettered, given back, or lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from traceback import format_exception
+from typing import Final
+
+from eip._logging import get_logger
+from eip._repeated import RepeatedLines
+from eip.channels import Delivery, Receiver, Unsettled
+from eip.errors import LeaseLost, error_text
+from eip.health import HealthTracker
+
+from .acks import Acks
+from .backlog import Backlog
+from .leases import Leases
+from .packs import Packs
+from .recovery import (
+    Attempt,
+    Attempts,
+    DeadLetter,
+    DelayedRetry,
+    ImmediateRetry,
+    ParkGroup,
+    RecoveryAction,
+    decide,
+    is_counted,
+)
+from .settings import Settings, Stats
+from .workers import Draining
+
+__all__ = ["Settlement"]
+
+_log = get_logger("eip.consumer")
+_MAX_PARKED: Final = 100_000
+
+
+class Settlement:
+    """Settles what was handled, or could not be; every way ends with the delivery's slot free.
+
+    The synchronous steps change the state; awaits come after them.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        receiver: Receiver,
+        stats: Stats,
+        *,
+        backlog: Backlog,
+        leases: Leases,
+        acks: Acks,
+        packs: Packs,
+        health: HealthTracker,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self._settings, self._receiver, self._stats = settings, receiver, stats
+        self._backlog, self._leases, self._acks, self._packs = backlog, leases, acks, packs
+        self._health, self._tasks = health, tasks
+        self._attempts = Attempts()
+        self._repeated = RepeatedLines(_log)
+        self.stopping = False
+        """Whether further attempts are for whoever gets the message next."""
+        self.parked: set[str] = set()
+        """Message groups whose messages go to the dead-letter channel."""
+
+    async def succeeded(self, delivery: Delivery) -> None:
+        """It was handled, and its results are sent: acknowledge it."""
+        self._stats.handled += 1
+        if self._attempts:
+            self._attempts.forget(delivery)
+        await self._acks.ack(delivery)
+        self._backlog.finish(delivery)
+
+    async def expired(self, delivery: Delivery) -> None:
+        """It is past its expiry, unhandled."""
+        self._stats.expired += 1
+        if self._settings.on_expired == "dead_letter" and self._receiver.dead_letters is not None:
+            await self.dead_letter(delivery, "expired before it was handled")
+            return
+        await self._acks.ack(delivery)
+        self._backlog.finish(delivery)
+
+    # Failures.
+
+    async def failed(self, delivery: Delivery, error: Exception) -> None:
+        """Its handling failed: try it again, or not."""
+        if isinstance(error, LeaseLost) and delivery not in self._leases:
+            self.abandon(delivery)
+            return
+        if isinstance(error, Draining):
+            await self.give_back([*self._backlog.leave(delivery), delivery])
+            return
+        attempt = self._attempt(delivery, error)
+        settings = self._settings
+        action = decide(
+            delivery,
+            error,
+            retry=settings.retry,
+            on_group_failure=settings.on_group_failure,
+            grouped=self._grouped(delivery),
+            local_retries=settings.local_retries - (attempt.here - 1),
+            attempt=attempt.number,
+        )
+        if isinstance(action, ImmediateRetry) and self.stopping:
+            action = DelayedRetry(action.delay)  # its other attempts are for whoever gets it next
+        _warn(delivery, error, attempt.number, action)
+        await self._act(delivery, action)
+
+    async def _act(self, delivery: Delivery, action: RecoveryAction) -> None:
+        match action:
+            case DeadLetter(reason):
+                await self.dead_letter(delivery, reason)
+            case ParkGroup(reason):
+                self._park(delivery, reason)
+                await self.dead_letter(delivery, reason)
+            case ImmediateRetry(delay):
+                self._stats.retried += 1
+                self._backlog.sleep(delivery, delay)
+            case DelayedRetry(delay):
+                self._stats.retried += 1
+                await self._retry_later(delivery, delay)
+
+    def _attempt(self, delivery: Delivery, error: Exception) -> Attempt:
+        if (in_pack := self._packs.attempt(delivery)) is not None:
+            return in_pack
+        if self._grouped(delivery) and is_counted(error):
+            return self._attempts.count(delivery)
+        return Attempt(delivery.receive_count, 1)
+
+    def _grouped(self, delivery: Delivery) -> bool:
+        return delivery.message.group_id is not None and self._receiver.ordered
+
+    async def _retry_later(self, delivery: Delivery, delay: float) -> None:
+        """Back to the channel: what waits behind it first, the newest first, so that the group stays in order."""
+        tail = self._leave(delivery)
+        await self.give_back(tail)
+        await self._nack([delivery], delay)
+
+    async def dead_letter(self, delivery: Delivery, reason: str) -> None:
+        """To the dead-letter channel; where that fails it is given back, to be tried again later."""
+        until = self._leases.take(delivery)
+        if until is None:
+            self.abandon(delivery)
+            return
+        try:
+            await self._receiver.dead_letter(delivery, reason)
+        except LeaseLost as error:
+            self._count_lost(delivery, error)
+            self.abandon(delivery)
+        except Exception as error:  # noqa: BLE001 - a failed send keeps the message where it is
+            self._repeated.error(
+                "dead_letter_failed",
+                channel=self._receiver.name,
+                error=error_text(error),
+                varying={"message_id": delivery.message.id},
+            )
+            self._leases.put_back(delivery, until)
+            self._stats.retried += 1
+            await self._retry_later(delivery, self._settings.retry.delay(delivery.receive_count))
+        else:
+            self._stats.dead_lettered += 1
+            self._packs.forget(delivery)
+            self._attempts.forget(delivery)
+            self._backlog.finish(delivery)
+
+    def _park(self, delivery: Delivery, reason: str) -> None:
+        """From now on what comes of its group goes to the dead-letter channel too."""
+        group = delivery.message.group_id
+        if group is not None and group not in self.parked and self._receiver.ordered and len(self.parked) < _MAX_PARKED:
+            self.parked.add(group)
+            _log.error("group_parked", channel=self._receiver.name, group_id=group, reason=reason)
+
+    # Giving back, and leases that were lost.
+
+    def _leave(self, delivery: Delivery) -> list[Delivery]:
+        self._packs.forget(delivery)
+        return self._backlog.leave(delivery)
+
+    def abandon(self, delivery: Delivery) -> None:
+        """The lease is gone: another consumer may have the message, so what waits behind it must not overtake."""
+        tail = self._leave(delivery)
+        if tail:
+            self._tasks.create_task(self.give_back(tail))
+
+    async def recover(self, delivery: Delivery) -> None:
+        """Its settling was cut off by a stray cancellation: free its slot, and give it back where it is still held."""
+        if self._backlog.is_started(delivery):
+            await self.give_back([*self._leave(delivery), delivery])
+
+    async def give_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Release what was not handled, in the order given."""
+        if deliveries:
+            self._stats.released += len(deliveries)
+            for each in deliveries:
+                if self._grouped(each):
+                    self._attempts.unhandled(each)
+            await self._nack(deliveries, 0.0)
+
+    async def give_back_overdue(self, delivery: Delivery) -> None:
+        """Release what no handler has, and was held for too long: asleep, or its ack could not be sent."""
+        tail = self._leave(delivery) if self._backlog.wake(delivery) else []
+        await self.give_back([*tail, delivery])
+
+    async def aclose(self, *, limit: float) -> None:
+        """Flush acks, in at most ``limit`` seconds."""
+        await self._acks.aclose(limit=limit)
+
+    async def _nack(self, deliveries: Iterable[Delivery], delay: float) -> None:
+        """Give back what is still held; what cannot be given back comes again when its lease ends."""
+        held = list(self._leases.take_held(deliveries))
+        if not held:
+            return
+        try:
+            failed = await self._receiver.nack(held, delay=delay)
+        except Exception as error:  # noqa: BLE001 - the lease ends by itself
+            failed = [Unsettled(each, error) for each in held]
+        if not failed:
+            self._health.settled()
+        for delivery, why in failed:
+            self._count_lost(delivery, why)
+
+    def lost(self, delivery: Delivery) -> LeaseLost:
+        """Count it; returns what its handler is interrupted for."""
+        error = LeaseLost(f"the lease of {delivery.message.id} has ended")
+        self._count_lost(delivery, error)
+        if self._backlog.wake(delivery):
+            self.abandon(delivery)
+        return error
+
+    def _count_lost(self, delivery: Delivery, error: Exception) -> None:
+        self._stats.lost += 1
+        _log.warning("lease_lost", channel=self._receiver.name, message_id=delivery.message.id, error=error_text(error))
+
+
+def _warn(delivery: Delivery, error: Exception, attempt: int, action: RecoveryAction) -> None:
+    _log.warning(
+        "handling_failed",
+        channel=delivery.receiver.name,
+        message_id=delivery.message.id,
+        correlation_id=delivery.message.correlation_id,
+        attempt=attempt,
+        action=type(action).__name__,
+        error="".join(format_exception(error)),  # not exc_info: some renderers add locals, and so bodies
+    )

@@ -1,0 +1,146 @@
+"""Attempts mean attempts; what is given up keeps its last error; waiting is no attempt."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from eip import Backoff, Consumer, Message
+from eip.errors import ConnectionLost, InvalidMessage, MessageTooLarge, Retry, SendError
+from eip.transports.memory import MemoryTransport
+
+from .scripted import Outbox, Scripted, running, until
+
+QUICK = Backoff(base=0.1, cap=0.1)
+
+
+async def never(_: Message) -> None:
+    raise ValueError("the last error")
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+@pytest.mark.parametrize("limit", [1, 2, 5])
+async def test_a_message_is_tried_as_often_as_its_channel_allows_and_keeps_its_last_error(fifo, limit, caplog):
+    """Faults 36 and 38: "received 2 times" and no count; a FIFO queue with a limit of 2 ran the handler eight times."""
+    name = "q.fifo" if fifo else "q"
+    async with MemoryTransport() as memory:
+        dead = memory.queue("dead.fifo" if fifo else "dead")
+        queue = memory.queue(name, dead_letters=dead, max_receive_count=limit)
+        tried: dict[str, int] = {}
+
+        async def handle(message: Message) -> None:
+            tried[message.id] = tried.get(message.id, 0) + 1
+            raise ValueError("the last error")
+
+        await queue.send(*(Message(each, id=f"m{each}", group_id="g" if fifo else None) for each in range(3)))
+        async with running(Consumer(queue, handle, retry=QUICK)) as consumer:
+            await until(lambda: len(dead) == 3)
+        assert tried == {"m0": limit, "m1": limit, "m2": limit}
+        assert consumer.stats.dead_lettered == 3
+    assert {each.headers["dead-letter-reason"] for each in dead.messages()} == {"ValueError: the last error"}
+    assert "action=DeadLetter" in caplog.text
+
+
+async def test_max_attempts_counts_those_in_this_process():
+    """Fault 38: one place, `max_attempts`."""
+    source, dead = Scripted(Message(1, id="a", group_id="g")), Outbox("dead")
+    async with running(Consumer(source, never, dead_letter=dead, retry=Backoff(base=0, max_attempts=3))) as consumer:
+        await until(lambda: dead.sent)
+        assert consumer.stats.retried == 2
+
+
+async def test_a_receive_behind_a_failing_head_is_no_attempt():
+    source, dead = Scripted(), Outbox("dead")
+    source.max_receive_count = 4
+    source.put(*(Message(each, id=each, group_id="g") for each in "ab"))
+    tried: list[str] = []
+
+    async def handle(message: Message) -> None:
+        tried.append(message.id)
+        raise ValueError("never")
+
+    async with running(Consumer(source, handle, dead_letter=dead, retry=QUICK, local_retries=1)):
+        await until(lambda: len(dead.sent) == 2)
+    assert tried.count("a") == 4
+    assert tried.count("b") >= 3
+
+
+async def test_waiting_uses_up_no_receive():
+    """Fault 37: a receiver that waited for another's claim had its message dead-lettered unhandled."""
+    async with MemoryTransport() as memory:
+        dead = memory.queue("dead")
+        queue = memory.queue("q", dead_letters=dead, max_receive_count=2, visibility=10)
+        tries = []
+
+        async def handle(_: Message) -> None:
+            tries.append(asyncio.get_running_loop().time())
+            if len(tries) < 10:
+                raise Retry("another has it", delay=20, counted=False)
+
+        await queue.send(Message(1))
+        async with running(Consumer(queue, handle, concurrency=1)) as consumer:
+            await until(lambda: len(queue) == 0)
+        assert consumer.stats.dead_lettered == 0
+        assert len(tries) == 10
+        assert tries[1] - tries[0] == pytest.approx(20, abs=0.1)
+
+
+async def test_waiting_takes_no_slot_and_ends_with_max_processing():
+    source = Scripted(Message(1, id="waits"), Message(2, id="goes"))
+
+    async def handle(message: Message) -> None:
+        if message.id == "waits":
+            raise Retry("another has it", delay=10_000, counted=False)
+
+    async with running(Consumer(source, handle, concurrency=1, max_processing=60)) as consumer:
+        await until(lambda: source.acked_ids == ["goes"], within=1)
+        await until(lambda: source.nacked)
+        assert source.nacked == [(["waits"], 0.0)]
+        assert consumer.stats.in_flight <= 1
+
+
+class Picky(Outbox):
+    """A dead-letter channel that takes no long reason, or no reason at all."""
+
+    def __init__(self, most: int, error: Exception) -> None:
+        super().__init__("dead")
+        self.most, self.error = most, error
+
+    async def send(self, *messages: Message) -> None:
+        if len(messages[0].headers.get("dead-letter-reason", "")) > self.most:
+            raise self.error
+        await super().send(*messages)
+
+
+@pytest.mark.parametrize("error", [MessageTooLarge(2, 1), InvalidMessage("eleven attributes"), SendError("refused")])
+@pytest.mark.parametrize("most", [100, 0])
+async def test_a_dead_letter_that_does_not_fit_with_its_reason_goes_without(error, most, caplog):
+    """Fault 9: a message with ten attributes could be neither handled nor dead-lettered, for ever."""
+    source, dead = Scripted(Message.received(b"{", id="bad")), Picky(most, error)
+    source.errors["bad"] = ValueError("x" * 2000)
+    async with running(Consumer(source, never, dead_letter=dead)) as consumer:
+        await until(lambda: source.acked)
+        assert consumer.stats.dead_lettered == 1
+    assert dead.sent[0].encode() == b"{"
+    assert len(dead.sent[0].headers.get("dead-letter-reason", "")) == (60 if most else 0)
+    assert ("dead_letter_without_reason" in caplog.text) is not most
+
+
+async def test_a_dead_letter_channel_that_is_away_is_tried_again_whole():
+    source, dead = Scripted(Message.received(b"{", id="bad")), Outbox("dead")
+    source.errors["bad"] = ValueError("x")
+    dead.refuse.append(ConnectionLost("away"))
+    async with running(Consumer(source, never, dead_letter=dead)):
+        await until(lambda: source.acked)
+    assert "dead-letter-reason" in dead.sent[0].headers
+
+
+async def test_a_dead_letter_that_nothing_takes_is_no_hot_loop(caplog):
+    """Fault 9 and 42."""
+    source, dead = Scripted(Message.received(b"{", id="bad")), Picky(-1, InvalidMessage("never"))
+    source.errors["bad"] = ValueError("x")
+    async with running(Consumer(source, never, dead_letter=dead)):
+        await asyncio.sleep(600)
+    assert len(source.nacked) < 60
+    assert caplog.text.count("dead_letter_failed") == 1

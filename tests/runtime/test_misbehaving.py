@@ -1,0 +1,243 @@
+"""Handlers that misbehave: each costs its own message, and nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+from typing import Any
+
+import pytest
+
+from eip import Backoff, Consumer, Message
+from eip.packing import entry_of, pack
+from eip.patterns.idempotent_receiver import idempotent
+from eip.stores import MemoryStore
+from eip.transports.memory import MemoryTransport
+
+from .scripted import Outbox, Scripted, running, until
+
+NOW = Backoff(base=0)
+
+
+def messages(count: int, **envelope: Any) -> list[Message[Any]]:
+    return [Message(number, id=f"m{number}", **envelope) for number in range(count)]
+
+
+def packed(several: list[Message[Any]]) -> Message[Any]:
+    return pack([entry_of(each) for each in several], like=several[0])
+
+
+@pytest.mark.parametrize("awaits", [True, False])
+async def test_a_handler_that_cancels_its_task_costs_no_slot(awaits):
+    """Fault 41a: after as many as `concurrency` the consumer stood still."""
+    source = Scripted(*messages(5))
+
+    async def handle(message: Message) -> None:
+        if message.body < 3 and len(source.nacked) < 3:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            if awaits:
+                await asyncio.sleep(1)
+
+    async with running(Consumer(source, handle, concurrency=1, retry=NOW)) as consumer:
+        await until(lambda: len(source.acked_ids) == 5, within=60)
+        assert consumer.stats.retried == (3 if awaits else 0)
+        assert consumer.stats.in_flight == 0
+
+
+async def test_a_task_that_is_cancelled_later_costs_no_slot():
+    """Fault 41a, a neighbour: the handler kept its task, and it is cancelled while the worker is idle or settles."""
+    source = Scripted(*messages(3), settle_batch=1)
+    kept: list[asyncio.Task[Any]] = []
+
+    async def slow_ack(deliveries):
+        await asyncio.sleep(1)
+        source.acked.append([each.message.id for each in deliveries])
+        return ()
+
+    source._ack = slow_ack
+
+    async def handle(_: Message) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        kept.append(task)
+
+    async with running(Consumer(source, handle, concurrency=1)) as consumer:
+        await asyncio.sleep(0.5)
+        kept[0].cancel()  # in the middle of its ack
+        await until(lambda: len(source.acked_ids) == 2)
+        await asyncio.sleep(5)
+        kept[-1].cancel()  # idle
+        source.put(Message(9, id="next"))
+        await until(lambda: "next" in source.acked_ids)
+        assert consumer.stats.in_flight == 0
+
+
+class Odd(BaseException):
+    pass
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize("error", [GeneratorExit(), Odd("odd"), BaseExceptionGroup("several", [Odd()]), Unprintable()])
+@pytest.mark.parametrize("in_pack", [False, True])
+async def test_whatever_a_handler_raises_fails_its_message_only(error, in_pack):
+    """Fault 41b: one message ended every consumer of the process."""
+    dead = Outbox("dead")
+    source = Scripted(packed(messages(3))) if in_pack else Scripted(*messages(3))
+    done = []
+
+    async def handle(message: Message) -> None:
+        if message.body == 1:
+            raise error
+        done.append(message.body)
+
+    retry = Backoff(base=0, max_attempts=1)
+    async with running(Consumer(source, handle, dead_letter=dead, retry=retry)) as consumer:
+        await until(lambda: dead.sent and source.acked)
+        assert consumer.stats.dead_lettered == 1
+    assert done == [0, 2]
+    assert type(error).__name__ in dead.sent[0].headers["dead-letter-reason"]
+
+
+async def test_in_a_pack_a_message_whose_handler_cancels_itself_is_not_lost():
+    """Fault 41a: the task group took it for the end of the task, and the pack was acknowledged."""
+    source, dead = Scripted(packed(messages(3))), Outbox("dead")
+
+    async def handle(message: Message) -> None:
+        if message.body == 1:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(1)
+
+    async with running(Consumer(source, handle, dead_letter=dead, retry=Backoff(base=0, max_attempts=1))):
+        await until(lambda: source.acked)
+    assert [each.id for each in dead.sent] == ["m1"]
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_what_ends_the_process_ends_it_with_a_line(error, caplog):
+    """Fault 41b: the message is given back, the log names the handler."""
+    source = Scripted(*messages(1))
+
+    async def handle(_: Message) -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        asyncio.run(Consumer(source, handle).run())
+    assert "process_ended_by_handler" in caplog.text
+    assert source.acked == []
+    assert source.closed
+
+
+@pytest.mark.parametrize("result", [(Message(each) for each in count()), "text", [Message(1), 2], 7, {"a": 1}, print])
+async def test_a_result_that_is_no_messages_is_dead_lettered_at_once(result):
+    """Fault 28: an infinite iterable filled the memory; a fault of the program was tried again as if it would pass."""
+    source, dead = Scripted(*messages(1)), Outbox("dead")
+
+    async def handle(_):
+        return result
+
+    async with running(Consumer(source, handle, dead_letter=dead, output=Outbox())):
+        await until(lambda: source.acked)
+    assert dead.sent[0].headers["dead-letter-reason"].startswith("InvalidResult")
+    assert source.nacked == []
+
+
+async def returns_text(message: Message) -> str:
+    return "text"
+
+
+async def returns_one(message: Message) -> Message:
+    return message
+
+
+async def returns_several(message: Message) -> list[Message[int]]:
+    return [message]
+
+
+async def yields(message: Message):
+    yield message
+
+
+class Class:
+    async def handle(self, message: Message) -> None: ...
+
+
+WRONG = [
+    (returns_text, "str"),
+    (returns_one, "output"),
+    (returns_several, "output"),
+    (yields, "yields"),
+    (Class, "class|argument"),
+    (idempotent(MemoryStore()), "wraps handlers"),
+    (None, "handler must be"),
+    ("handle", "handler must be"),
+]
+
+
+@pytest.mark.parametrize(("handler", "text"), WRONG)
+def test_a_handler_that_cannot_work_is_refused_when_the_consumer_is_made(handler, text):
+    """Fault 28: it was found at the first message, after the side effects."""
+    with pytest.raises((TypeError, ValueError), match=text):
+        Consumer(Scripted(), handler)
+
+
+def test_a_handler_that_returns_messages_has_somewhere_to_send_them():
+    Consumer(Scripted(), returns_one, output=Outbox())
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"source": "orders"}, "source must be .* got 'orders'"),
+        ({"output": "orders"}, "output must be a sender or None, got 'orders'"),
+        ({"dead_letter": "orders"}, "dead_letter must be"),
+        ({"replies": "orders"}, "replies must be"),
+        ({"retry": 3}, "retry must be a Backoff or None, got 3"),
+        ({"concurrency": "4"}, "concurrency must be an integer, got '4'"),
+        ({"concurrency": True}, "concurrency must be an integer, got True"),
+        ({"concurrency": 0}, "concurrency must be >= 1, got 0"),
+        ({"local_retries": 1.5}, "local_retries must be an integer, got 1.5"),
+        ({"max_processing": "5"}, "max_processing must be seconds or a timedelta, got '5'"),
+        ({"max_processing": float("nan")}, "max_processing must be > 0, got nan"),
+        ({"grace": -1}, "grace must be >= 0, got -1"),
+        ({"on_expired": "shrug"}, "on_expired must be one of 'drop', .* got 'shrug'"),
+    ],
+)
+def test_a_wrong_option_is_named_with_its_value(options, text):
+    """Fault 34."""
+
+    async def handle(_: Message) -> None: ...
+
+    given = {"source": Scripted(), **options}
+    with pytest.raises((TypeError, ValueError), match=text):
+        Consumer(handler=handle, **given)
+
+
+async def test_a_topic_is_no_source_and_the_error_says_what_is():
+    """Fault 34."""
+
+    async def handle(_: Message) -> None: ...
+
+    async with MemoryTransport() as memory:
+        for channel, text in (
+            (memory.topic("t"), r"subscription\(name\)"),
+            (memory.bus(), r"subscription\(name\)"),
+            (memory.stream("s"), r"group\(name\)"),
+        ):
+            with pytest.raises(TypeError, match=text):
+                Consumer(channel, handle)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "options", [{"base": "1"}, {"factor": 0.5}, {"cap": -1}, {"max_attempts": 0}, {"max_attempts": 1.5}]
+)
+def test_a_backoff_names_what_is_wrong(options):
+    with pytest.raises((TypeError, ValueError), match=next(iter(options))):
+        Backoff(**options)
