@@ -1,8 +1,12 @@
 """Enterprise integration patterns as composable asyncio primitives (Hohpe & Woolf, 2003).
 
-The core is here: messages, channels, the consumer. Patterns are in `eip.patterns`, drivers in `eip.transports`.
+What an application needs is here: messages, channels, consumers, topologies. Patterns are in `eip.patterns`, drivers in
+`eip.transports`.
 """
 
+from typing import TYPE_CHECKING
+
+from eip._lazy import export_lazily
 from eip.addresses import ReturnAddresses as ReturnAddresses
 from eip.channels import Bus as Bus
 from eip.channels import Delivery as Delivery
@@ -15,31 +19,85 @@ from eip.channels import Topic as Topic
 from eip.channels import Transport as Transport
 from eip.consumer import Consumer as Consumer
 from eip.consumer import current_delivery as current_delivery
+from eip.errors import EipError as EipError
+from eip.errors import Park as Park
+from eip.errors import Reject as Reject
+from eip.errors import RequestTimeout as RequestTimeout
+from eip.errors import Retry as Retry
 from eip.handler import Handler as Handler
 from eip.message import Message as Message
 from eip.message import SequenceInfo as SequenceInfo
 from eip.retry import Backoff as Backoff
 from eip.service import run as run
 
+if TYPE_CHECKING:
+    from eip.dispatch import Handlers as Handlers
+    from eip.matching import EventPattern as EventPattern
+    from eip.matching import FilterPolicy as FilterPolicy
+    from eip.topology import ArchiveSpec as ArchiveSpec
+    from eip.topology import BusSpec as BusSpec
+    from eip.topology import QueueSpec as QueueSpec
+    from eip.topology import RuleSpec as RuleSpec
+    from eip.topology import StreamSpec as StreamSpec
+    from eip.topology import SubscriptionSpec as SubscriptionSpec
+    from eip.topology import TargetSpec as TargetSpec
+    from eip.topology import TopicSpec as TopicSpec
+    from eip.topology import Topology as Topology
+
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArchiveSpec",
     "Backoff",
     "Bus",
+    "BusSpec",
     "Consumer",
     "Delivery",
+    "EipError",
+    "EventPattern",
+    "FilterPolicy",
     "Handler",
+    "Handlers",
     "Message",
+    "Park",
     "Queue",
+    "QueueSpec",
     "Receiver",
+    "Reject",
+    "RequestTimeout",
+    "Retry",
     "ReturnAddresses",
+    "RuleSpec",
     "Sender",
     "SequenceInfo",
     "Source",
     "Stream",
+    "StreamSpec",
+    "SubscriptionSpec",
+    "TargetSpec",
     "Topic",
+    "TopicSpec",
+    "Topology",
     "Transport",
     "__version__",
     "current_delivery",
     "run",
 ]
+
+export_lazily(
+    __name__,
+    {
+        "Handlers": "eip.dispatch",
+        "EventPattern": "eip.matching",
+        "FilterPolicy": "eip.matching",
+        "ArchiveSpec": "eip.topology",
+        "BusSpec": "eip.topology",
+        "QueueSpec": "eip.topology",
+        "RuleSpec": "eip.topology",
+        "StreamSpec": "eip.topology",
+        "SubscriptionSpec": "eip.topology",
+        "TargetSpec": "eip.topology",
+        "TopicSpec": "eip.topology",
+        "Topology": "eip.topology",
+    },
+)

@@ -44,3 +44,25 @@ print(sorted(m for m in sys.modules if m.split(".")[0] in clients or m.startswit
 def test_importing_eip_imports_no_cloud_sdk_no_broker_client_and_no_driver():
     found = subprocess.run([sys.executable, "-c", FOREIGN], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+LAZY = """
+import sys, eip, eip.patterns
+print(sorted(m for m in sys.modules if m.startswith(("eip.patterns.", "eip.topology", "eip.dispatch"))))
+import eip.patterns.splitter
+from eip.patterns import splitter, ScatterGather
+from eip import Handlers, Topology
+print(splitter.__name__, ScatterGather.__name__, Handlers.__name__, Topology.__name__)
+"""
+
+
+def test_names_are_imported_when_they_are_first_used_and_win_over_modules_of_their_name():
+    found = subprocess.run([sys.executable, "-c", LAZY], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines() == ["[]", "splitter ScatterGather Handlers Topology"]
+
+
+def test_the_patterns_package_offers_what_each_pattern_is_for():
+    package = importlib.import_module("eip.patterns")
+    assert [
+        name for name in package.__all__ if getattr(package, name).__module__.rpartition(".")[0] != "eip.patterns"
+    ] == []
