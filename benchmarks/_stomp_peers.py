@@ -66,9 +66,10 @@ class OurFraming(AbstractConnection):
         parser = Parser()
         while chunk := await self.reader.read(1 << 20):
             self.last_read_time = time.time()
-            for command, headers, body in parser.feed(chunk):
-                kind = _FRAMES[command]
-                yield kind(headers=headers, body=body) if command == "MESSAGE" else kind(headers=headers)
+            for frame in parser.feed(chunk):
+                kind = _FRAMES[frame.command]
+                more = {"body": frame.body} if frame.command == "MESSAGE" else {}
+                yield kind(headers=frame.headers, **more)
         raise stompman.ConnectionLostError(reason="end of file")
 
 

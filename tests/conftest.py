@@ -13,6 +13,7 @@ pytest_plugins = [
     "tests.support.activemq",
     "tests.support.chromium",
     "tests.support.fault_proxy",
+    "tests.support.jms",
     "tests.support.kinesis",
     "tests.support.postgres",
     "tests.support.redis",

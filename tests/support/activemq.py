@@ -50,6 +50,7 @@ CONFIGURATION = """\
     </systemUsage></systemUsage>
     <transportConnectors>
       <transportConnector name="stomp" uri="stomp://127.0.0.1:{port}?transport.hbGracePeriodMultiplier=1.5"/>
+      <transportConnector name="openwire" uri="tcp://127.0.0.1:{openwire_port}"/>
       <transportConnector name="stomps" uri="stomp+ssl://127.0.0.1:{tls_port}?transport.hbGracePeriodMultiplier=1.5"/>
     </transportConnectors>
   </broker>
@@ -81,6 +82,8 @@ class ActiveMQBroker(Service):
         super().__init__(folder)
         self.port = free_port()
         self.tls_port = free_port()
+        self.openwire_port = free_port()
+        self.openwire_url = f"tcp://127.0.0.1:{self.openwire_port}"
         self.url = f"stomp://{USER}:{PASSWORD}@127.0.0.1:{self.port}"
         self.tls_url = f"stomp+ssl://{USER}:{PASSWORD}@127.0.0.1:{self.tls_port}"
         self.certificate, keystore = make_certificate(folder)
@@ -95,7 +98,13 @@ class ActiveMQBroker(Service):
             "keystore_password": KEYSTORE_PASSWORD,
         }
         quoted = {key: quoteattr(value) for key, value in values.items()}
-        raw = {"port": self.port, "tls_port": self.tls_port, "purge": self.purge, "queue_policies": self.queue_policies}
+        raw = {
+            "port": self.port,
+            "tls_port": self.tls_port,
+            "openwire_port": self.openwire_port,
+            "purge": self.purge,
+            "queue_policies": self.queue_policies,
+        }
         (folder / "activemq.xml").write_text(CONFIGURATION.format(**quoted, **raw))
         (folder / "log4j2.properties").write_text(LOGGING)
 

@@ -1,6 +1,6 @@
 """ActiveMQ brokers, Amazon MQ's and others, over STOMP; see `ActiveMQTransport`."""
 
-from eip.transports.activemq._link import Health as Health
+from eip.transports.activemq._reconnecting import ConnectionHealth as ConnectionHealth
 from eip.transports.activemq._servers import Credentials as Credentials
 from eip.transports.activemq._servers import CredentialsSource as CredentialsSource
 from eip.transports.activemq._servers import environment as environment
@@ -14,9 +14,9 @@ __all__ = [
     "ActiveMQQueue",
     "ActiveMQTopic",
     "ActiveMQTransport",
+    "ConnectionHealth",
     "Credentials",
     "CredentialsSource",
-    "Health",
     "TemporaryQueue",
     "environment",
     "secret",

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Mapping
 from typing import Final, cast
 
+from eip._ids import new_id
 from eip._logging import get_logger
 from eip.errors import AccessDenied, ChannelNotFound, ConnectionLost, Throttled, TransportError
-from eip.transports.activemq._frames import Frame, Parser, ProtocolError, dump
+from eip.limits import MIB
+from eip.transports.activemq._frames import Frame, NotStomp, Parser, ProtocolError, dump
 from eip.transports.activemq._servers import Credentials, Server
 
-__all__ = ["Connection", "RefusedByBroker", "again", "connect", "error_of"]
+__all__ = ["ATTEMPTED", "Connection", "RefusedByBroker", "again", "connect", "error_of"]
 
 _log = get_logger("eip.activemq")
 _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
 _GRACE: Final = 3.0
 """Times the promised interval that the broker may be silent: ActiveMQ looks once per interval whether it was."""
-_CLOSING: Final = 5.0
+ATTEMPTED: Final = "attempted-"
+"""Receipts that begin so belong to requests that the broker may refuse."""
+_CLOSING: Final = 3.0
 """Seconds that the broker has to confirm a disconnect."""
+_STALLED_S: Final = 10.0
+"""Seconds without more of a frame that has begun, after which its end is not waited for any longer."""
+_MAX_FRAME_S: Final = 300.0
+"""Seconds that one frame may take to arrive."""
+_NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+_WRONG_PORT: Final = {b"\x15\x03": "the port speaks TLS: use stomp+ssl://", b"HTTP": "the port speaks HTTP"}
 
 
 class RefusedByBroker(ConnectionLost):
@@ -50,19 +62,32 @@ class Connection(asyncio.Protocol):
     What is written within one turn of the loop leaves in one call. `lost` is set when it is over, with the reason.
 
     Args:
-        server: for logs.
-        most_body: bytes of a body that is read at most.
-        heartbeat: seconds between signs of life that we offer, and ask for; 0: none.
+        server: for logs and errors.
+        max_body: maximum size of a body that is read, in bytes.
+        heartbeat: seconds between signs of life, ours and the broker's; 0: none.
+        max_blocked: seconds of silence after which the broker may take us for dead: the interval that we promise.
     """
 
-    def __init__(self, server: Server, *, most_body: int, heartbeat: float) -> None:
+    def __init__(self, server: Server, *, max_body: int, heartbeat: float, max_blocked: float) -> None:
         self.server = server
         self.lost: asyncio.Future[TransportError] = asyncio.get_running_loop().create_future()
         self.progress = 0.0
         """When a message or an answer came last, by the loop's clock; heart-beats are none."""
         self._time = asyncio.get_running_loop().time
-        self._parser = Parser(most_body=most_body)
-        self._heartbeat = heartbeat
+        self._parser = Parser(max_body=max_body, max_head=min(max_body, 16 * MIB))
+        self._heartbeat, self._max_blocked = heartbeat, max_blocked
+        self._unfinished: asyncio.TimerHandle | None = None
+        """Watches a frame whose end has not come yet."""
+        self._last_data = 0.0
+        """When something that is not a heart-beat came last."""
+        self._frames = 0
+        self._farewell: bytes | None = None
+        """What confirms the last frame that is written after the reader has failed."""
+        self._tail = b""
+        self._write_lock = threading.Lock()
+        """Held while bytes are given to the transport; see `beat_blocking`."""
+        self.is_classic = False
+        """Whether the broker is ActiveMQ Classic, which moves what is NACKed to its own dead-letter queue."""
         self._transport: asyncio.Transport
         self._socket: socket.socket | None = None
         self._connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -72,7 +97,8 @@ class Connection(asyncio.Protocol):
         self._receipts: dict[str, asyncio.Future[None]] = {}
         self._numbers = 0
         self._subscribers: dict[str, Callable[[Frame], None]] = {}
-        self._last_read = self._last_write = 0.0
+        self._last_read = self._last_write = self._last_watch = 0.0
+        self._plain = False
         self._beats: list[asyncio.TimerHandle] = []
 
     @property
@@ -91,6 +117,7 @@ class Connection(asyncio.Protocol):
         """See `asyncio.Protocol`."""
         self._transport = cast("asyncio.Transport", transport)
         self._socket = transport.get_extra_info("socket")
+        self._plain = transport.get_extra_info("ssl_object") is None
         self._last_read = self._last_write = self.progress = self._time()
 
     def data_received(self, data: bytes) -> None:
@@ -99,11 +126,22 @@ class Connection(asyncio.Protocol):
             return
         self._last_read = self._time()
         self._acknowledge_at_once()
+        failure = self._parser.failure
+        if failure is not None:
+            self._look_for_farewell(data)
+            return
+        if data != b"\n":
+            self._last_data = self._last_read
         try:
             for frame in self._parser.feed(data):
                 self._take(frame)
         except ProtocolError as error:
             self.abort(error)
+        failure = self._parser.failure
+        if failure is not None:
+            self._reading_failed(failure)
+        elif self._unfinished is None and not self._parser.idle:
+            self._watch_unfinished(self._last_read)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
@@ -131,10 +169,13 @@ class Connection(asyncio.Protocol):
     # Frames in.
 
     def _take(self, frame: Frame) -> None:
-        command, headers, _ = frame
+        command, headers = frame.command, frame.headers
+        self._frames += 1
         if command == "MESSAGE":
             self.progress = self._last_read
             subscriber = self._subscribers.get(headers.get("subscription", ""))
+            if subscriber is None and "subscription" not in headers and len(self._subscribers) == 1:
+                (subscriber,) = self._subscribers.values()  # the header is lost in a malformed head
             if subscriber is not None:
                 subscriber(frame)
         elif command == "RECEIPT":
@@ -149,8 +190,52 @@ class Connection(asyncio.Protocol):
         else:
             raise ProtocolError(f"{self.server} sent a frame {command!r}, which no broker sends")
 
+    def _watch_unfinished(self, since: float) -> None:
+        """Bound the time that a frame takes: a header that lies about its length would hold up all that follow."""
+        loop = asyncio.get_running_loop()
+        self._unfinished = loop.call_later(_STALLED_S, self._check_unfinished, since, self._frames)
+
+    def _check_unfinished(self, since: float, frames: int) -> None:
+        self._unfinished = None
+        now = self._time()
+        if self.lost.done() or self._parser.failure is not None or self._parser.idle:
+            return
+        if self._frames != frames:  # it is another one
+            self._watch_unfinished(now)
+        elif now - self._last_data < _STALLED_S and now - since < _MAX_FRAME_S:
+            self._watch_unfinished(since)
+        else:
+            self._end_unfinished(f"the end of a frame did not come within {now - since:.0f} s")
+
+    def _end_unfinished(self, reason: str) -> None:
+        frame = self._parser.give_up(reason)
+        if frame is not None and frame.command == "MESSAGE":
+            self._take(frame)
+        self._reading_failed(cast("ProtocolError", self._parser.failure))
+
+    def last_request(self, command: str, headers: Mapping[str, str]) -> None:
+        """Write the frame that settles what the reader has failed on; the connection ends when it is confirmed."""
+        receipt = new_id()
+        self._farewell = f"receipt-id:{receipt}".encode()
+        self.write(dump(command, {**headers, "receipt": receipt}))
+
+    def _reading_failed(self, failure: ProtocolError) -> None:
+        """End the connection; what was written for the frame that could not be read goes out first."""
+        if self._farewell is None:
+            self.abort(failure)
+        else:
+            asyncio.get_running_loop().call_later(_CLOSING, self.abort, failure)
+
+    def _look_for_farewell(self, data: bytes) -> None:
+        seen = self._tail + data
+        self._tail = seen[-64:]
+        if self._farewell is not None and self._farewell in seen:
+            self.abort(cast("ProtocolError", self._parser.failure))
+
     def _refused(self, frame: Frame) -> None:
         error = error_of(frame)
+        if frame.headers.get("receipt-id", "").startswith(ATTEMPTED):
+            return
         receipt = self._receipts.pop(frame.headers.get("receipt-id", ""), None)
         if receipt is not None:
             if not receipt.done():
@@ -166,9 +251,10 @@ class Connection(asyncio.Protocol):
     def _greeted(self, headers: Mapping[str, str]) -> None:
         if headers.get("version") != "1.2":
             raise ProtocolError(f"{self.server} speaks STOMP {headers.get('version', '1.0')}, not 1.2")
+        self.is_classic = headers.get("server", "").startswith("ActiveMQ/")
         offered, wanted = _intervals(headers.get("heart-beat", "0,0"))
         if self._heartbeat and wanted:
-            self._beat(max(self._heartbeat, wanted) / 2)
+            self._beat(self._heartbeat / 2)
         if self._heartbeat and offered:
             self._watch(max(self._heartbeat, offered))
         if not self._connected.done():
@@ -177,19 +263,37 @@ class Connection(asyncio.Protocol):
     # Heart-beats.
 
     def _beat(self, interval: float) -> None:
-        """Write an end of line where nothing else was written for the interval, half of what was promised."""
+        """Write an end of line where nothing else was written for the interval."""
         if self.lost.done():
             return
         if self._time() - self._last_write >= interval * 0.9:
             self.write(b"\n")
         self._beats[:1] = [asyncio.get_running_loop().call_later(interval, self._beat, interval)]
 
+    def beat_blocking(self) -> bool:
+        """Write an end of line from another thread while the event loop is blocked; return whether that was possible.
+
+        Nothing may be in the transport's buffer, or the end of line would land in the middle of a frame. Over TLS it is
+        not possible: the loop's thread may be reading with the same TLS object.
+        """
+        with self._write_lock:
+            idle = not self.lost.done() and self._plain and not self._transport.get_write_buffer_size()
+            if not idle or self._socket is None:
+                return False
+            try:
+                return os.write(self._socket.fileno(), b"\n") == 1
+            except OSError:
+                return False
+
     def _watch(self, interval: float) -> None:
         """End the connection where nothing came for too long."""
         if self.lost.done():
             return
-        silent = self._time() - self._last_read
-        if silent > interval * _GRACE:
+        now = self._time()
+        silent = now - self._last_read
+        # A loop that was blocked has not read: what came meanwhile has a turn before the broker is judged.
+        was_blocked, self._last_watch = now - self._last_watch > interval * 1.5, now
+        if silent > interval * _GRACE and not was_blocked:
             self.abort(ConnectionLost(f"{self.server} was silent for {silent:.1f} s"))
             return
         self._beats[1:] = [asyncio.get_running_loop().call_later(interval, self._watch, interval)]
@@ -208,7 +312,8 @@ class Connection(asyncio.Protocol):
         if self._outgoing and not self.lost.done():
             self._last_write = self._time()
             data = self._outgoing[0] if len(self._outgoing) == 1 else b"".join(self._outgoing)
-            self._transport.write(data)
+            with self._write_lock:
+                self._transport.write(data)
         self._outgoing.clear()
 
     async def drain(self) -> None:
@@ -249,6 +354,9 @@ class Connection(asyncio.Protocol):
             async with asyncio.timeout(timeout):
                 await receipt
         except TimeoutError:
+            if receipt.done() and not receipt.cancelled():  # the loop was blocked, and has read the answer just now
+                receipt.result()
+                return
             self.abort(ConnectionLost(f"{self.server} did not answer within {timeout:g} s"))
             raise again(self.lost.result()) from None
         finally:
@@ -272,7 +380,8 @@ class Connection(asyncio.Protocol):
     async def greeting(self, credentials: Credentials | None, headers: Mapping[str, str]) -> None:
         """Log in; raises `AccessDenied`, or `ConnectionLost`."""
         beat = round(self._heartbeat * 1000)
-        connect = {"accept-version": "1.2", "host": self.server.host, "heart-beat": f"{beat},{beat}", **headers}
+        promised = round(max(self._heartbeat, self._max_blocked) * 1000) if beat else 0
+        connect = {"accept-version": "1.2", "host": self.server.host, "heart-beat": f"{promised},{beat}", **headers}
         if credentials is not None:
             connect |= {"login": credentials.user, "passcode": credentials.password}
         if any(each in value for value in connect.values() for each in "\n\r\0"):
@@ -282,6 +391,11 @@ class Connection(asyncio.Protocol):
         if not self._connected.done():
             raise again(self.lost.result())
         self._connected.result()
+
+    @property
+    def is_greeted(self) -> bool:
+        """Whether the broker has let us in."""
+        return self._connected.done() and not self._connected.cancelled() and self._connected.exception() is None
 
     async def disconnect(self) -> None:
         """Say good-bye: what was written before is done when the broker answers."""
@@ -303,8 +417,9 @@ class Connection(asyncio.Protocol):
             return
         self.lost.set_result(reason)
         self._outgoing.clear()
-        for beat in self._beats:
-            beat.cancel()
+        for timer in (*self._beats, self._unfinished):
+            if timer is not None:
+                timer.cancel()
         for receipt in self._receipts.values():
             if not receipt.done():
                 receipt.set_exception(again(reason))
@@ -320,38 +435,59 @@ async def connect(
     credentials: Credentials | None,
     tls: ssl.SSLContext | None,
     headers: Mapping[str, str],
-    most_body: int,
+    max_body: int,
     heartbeat: float,
-    timeout: float,  # noqa: ASYNC109 - of several steps, and told in the error
+    max_blocked: float,
+    timeout: float,  # noqa: ASYNC109 - of several steps, and named in the error
 ) -> Connection:
-    """A connection that is logged in.
+    """Return a connection that is logged in.
 
-    Raises `AccessDenied`; `ConnectionLost` where nobody answers in time; `TransportError` where the certificate is not
-    one that is trusted.
+    Raises `AccessDenied`; `ConnectionLost` where nobody answers in time; `TransportError` where another attempt would
+    only repeat the failure: a certificate that is not trusted, a port that does not speak STOMP.
     """
     loop = asyncio.get_running_loop()
     connection: Connection | None = None
     try:
         async with asyncio.timeout(timeout):
             _, connection = await loop.create_connection(
-                lambda: Connection(server, most_body=most_body, heartbeat=heartbeat),
+                lambda: Connection(server, max_body=max_body, heartbeat=heartbeat, max_blocked=max_blocked),
                 server.host,
                 server.port,
                 ssl=tls if server.tls else None,
             )
             await connection.greeting(credentials, headers)
-    except ssl.SSLCertVerificationError as error:
-        raise TransportError(f"{server}: its certificate is not trusted: {error.verify_message}") from error
-    except (OSError, TimeoutError) as error:
-        if connection is not None:
-            connection.abort(ConnectionLost("no answer"))
-        why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
-        raise ConnectionLost(f"{server}: {why}") from error
-    except BaseException:
-        if connection is not None:
+    except Exception as error:
+        step = "logging in" if connection is not None else "connecting"
+        if server.tls and connection is None:
+            step += " (does the port speak TLS?)"
+        raise _connect_error(server, error, step=step, timeout=timeout) from error
+    finally:
+        if connection is not None and not connection.is_greeted:
             connection.abort(ConnectionLost("not logged in"))
-        raise
     return connection
+
+
+def _connect_error(server: Server, error: Exception, *, step: str, timeout: float) -> TransportError:
+    """Return the error of a failed `connect`: where, what was being done, and what to check."""
+    made: TransportError
+    match error:
+        case AccessDenied():
+            made = AccessDenied(f"{server}: {error}")
+        case NotStomp():
+            hint = next((text for start, text in _WRONG_PORT.items() if error.start.startswith(start)), str(error))
+            made = TransportError(f"{server}: not a STOMP broker: {hint}")
+        case TransportError():
+            kind = type(error) if isinstance(error, ConnectionLost) else TransportError
+            made = kind(f"{server}, while {step}: {str(error).removeprefix(f'{server} ')}")
+        case ssl.SSLCertVerificationError():
+            made = TransportError(f"{server}: its certificate is not trusted: {error.verify_message}")
+        case ssl.SSLError() if error.reason in _NOT_TLS:
+            made = TransportError(f"{server}: the port does not speak TLS ({error.reason}): use stomp://")
+        case TimeoutError():
+            made = ConnectionLost(f"{server}: no answer within {timeout:g} s, while {step}")
+        case _:
+            made = ConnectionLost(f"{server}, while {step}: {error}")
+    return made
 
 
 def _intervals(header: str) -> tuple[float, float]:

@@ -1,5 +1,9 @@
 """STOMP 1.2 frames: written, and read as they come.
 
+A frame that cannot be read belongs to one message: it comes out as a frame with an error, and the reader goes on behind
+it wherever its end is certain. Where it is not, the frame is incomplete and the reader has failed: what follows on the
+connection cannot be trusted.
+
 The reader looks for the ends of headers and bodies with ``find()`` instead of byte by byte: a 64 KB message costs
 what copying it costs. Source: https://stomp.github.io/stomp-specification-1.2.html
 """
@@ -13,17 +17,34 @@ from typing import Final, NamedTuple
 from eip.errors import ConnectionLost, InvalidMessage
 from eip.limits import MIB
 
-__all__ = ["Frame", "Parser", "ProtocolError", "dump", "escape"]
+__all__ = ["Frame", "NotStomp", "Parser", "ProtocolError", "dump", "escape"]
 
-_ENDS: Final = re.compile(rb"[\r\n]*")
+_LINE_ENDS: Final = re.compile(rb"[\r\n]*")
 _ESCAPED: Final = re.compile(r"\\(.?)", re.DOTALL)
-_MEANT: Final = {"n": "\n", "c": ":", "\\": "\\", "r": "\r"}
+_ESCAPES: Final = {"n": "\n", "c": ":", "\\": "\\", "r": "\r"}
 _VERBATIM: Final = ("CONNECT", "CONNECTED")
 """Frames whose headers are not escaped, for the sake of STOMP 1.0."""
+_COMMANDS: Final = (b"CONNECTED", b"MESSAGE", b"RECEIPT", b"ERROR")
+_ACK: Final = re.compile(rb"\nack:([^\r\n]{1,500})\r?\n")
+_SETTLING: Final = ("ack", "subscription", "message-id", "content-length")
+"""Headers of a MESSAGE that decide where it ends and how it is settled: the broker sends each once."""
+_MAX_COMMAND_BYTES: Final = 20
+_SCANNED_TAIL: Final = 1024
 
 
 class ProtocolError(ConnectionLost):
-    """What came is not STOMP, or more than is taken: nothing that follows on the connection can be trusted."""
+    """The bytes received are not STOMP: nothing that follows on the connection can be trusted."""
+
+
+class NotStomp(ProtocolError):
+    """The bytes received do not begin with a command; ``start`` are the first of them."""
+
+    def __init__(self, start: bytes) -> None:
+        super().__init__(start)
+        self.start = start
+
+    def __str__(self) -> str:
+        return f"not a STOMP frame: {self.start!r}"
 
 
 class Frame(NamedTuple):
@@ -32,10 +53,16 @@ class Frame(NamedTuple):
     command: str
     headers: dict[str, str]
     body: bytes
+    error: str | None = None
+    """Why it is not well-formed."""
+    head: bytes = b""
+    """The command and headers as they came, of a frame that is not well-formed."""
+    complete: bool = True
+    """Whether its end was found; otherwise its body is missing and the reader has failed."""
 
 
 def escape(text: str) -> str:
-    """A header's name or value as it is written."""
+    """Escape a header's name or value."""
     if "\\" in text:
         text = text.replace("\\", "\\\\")
     if "\n" in text:
@@ -46,9 +73,9 @@ def escape(text: str) -> str:
 
 
 def dump(command: str, headers: Mapping[str, str], body: bytes = b"") -> bytes:
-    """A frame as it is written; raises `InvalidMessage` for a NUL in a header, for which STOMP has no escape."""
+    """Write a frame; raises `InvalidMessage` for a NUL in a header, which brokers do not expect there."""
     if any("\0" in text for pair in headers.items() for text in pair):
-        raise InvalidMessage("a header of STOMP holds no NUL")
+        raise InvalidMessage("a STOMP header must not contain a NUL character")
     if command in _VERBATIM:
         lines = [f"{name}:{value}\n" for name, value in headers.items()]
     else:
@@ -59,133 +86,216 @@ def dump(command: str, headers: Mapping[str, str], body: bytes = b"") -> bytes:
 class Parser:
     """Turns bytes into frames, wherever they are cut; heart-beats between frames vanish.
 
-    Raises `ProtocolError`, and is of no use afterwards.
-
     Args:
-        most_body: bytes of a body at most.
-        most_head: bytes of a command with its headers at most.
+        max_body: maximum size of a body, in bytes.
+        max_head: maximum size of a command with its headers, in bytes.
     """
 
-    __slots__ = ("_at", "_buffer", "_head", "_length", "_most_body", "_most_head", "_searched")
+    __slots__ = ("_at", "_buffer", "_head", "_length", "_max_body", "_max_head", "_scanned", "_searched", "failure")
 
-    def __init__(self, *, most_body: int = 100 * MIB, most_head: int = MIB) -> None:
-        self._most_body, self._most_head = most_body, most_head
+    def __init__(self, *, max_body: int = 100 * MIB, max_head: int = 16 * MIB) -> None:
+        self._max_body, self._max_head = max_body, max_head
         self._buffer = bytearray()
         self._at = 0
-        """Where what is being read begins: a head, or a body."""
+        """Start of what is being read: a head, or a body."""
         self._searched = 0
-        """Up to where its end is not."""
-        self._head: tuple[str, dict[str, str]] | None = None
-        """Command and headers of the frame whose body is being read."""
+        """The end of what is being read is not before this."""
+        self._head: Frame | None = None
+        """The frame whose body is being read."""
         self._length: int | None = None
-        """The length of that body, where a header tells."""
+        """The length of that body, where a header gives it."""
+        self._scanned: int | None = None
+        """Bytes of an oversized head that were searched for its ack header and dropped."""
+        self.failure: ProtocolError | None = None
+        """Why reading has ended for good; what is fed afterwards is ignored."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether no frame has begun and not ended."""
+        return self._head is None and not self._buffer.strip(b"\r\n")
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that are whole now."""
-        self._buffer += data
+        """Return the frames that are whole now; see `failure` afterwards."""
         frames: list[Frame] = []
+        if self.failure is not None:
+            return frames
+        self._buffer += data
         while (frame := self._next()) is not None:
             frames.append(frame)
         del self._buffer[: self._at]
-        self._searched -= self._at
+        self._searched = max(self._searched - self._at, 0)
         self._at = 0
         return frames
 
+    def give_up(self, reason: str) -> Frame | None:
+        """Stop waiting for the end of the frame that is being read; return it without its body."""
+        self.failure = ProtocolError(reason)
+        frame = self._head
+        if frame is None and self._scanned is None:
+            frame = _parsed(bytes(self._buffer[self._at :]))
+        return None if frame is None else self._incomplete(frame, reason)
+
+    def _incomplete(self, frame: Frame, reason: str) -> Frame:
+        self.failure = ProtocolError(reason)
+        self._buffer.clear()
+        self._at = self._searched = 0
+        return frame._replace(error=reason, complete=False)
+
     def _next(self) -> Frame | None:
-        if self._head is None:
-            self._head = self._read_head()
-            if self._head is None:
-                return None
-        end = self._end_of_body()
-        if end is None:
+        if self.failure is not None:
             return None
-        command, headers = self._head
+        if self._scanned is not None:
+            return self._scan()
+        if self._head is None:
+            found = self._read_head()
+            if found is None or not found.complete:
+                return found
+            self._head = found
+        end = self._end_of_body()
+        if end is None or self._head is None:
+            return None
+        if end < 0:
+            return self._incomplete(self._head, self._head.error or "the end of the body is not known")
         with memoryview(self._buffer) as view:
             body = bytes(view[self._at : end])
+        frame = self._head._replace(body=body)
         self._head = None
         self._at = self._searched = end + 1
-        return Frame(command, headers, body)
+        return frame
 
-    def _read_head(self) -> tuple[str, dict[str, str]] | None:
+    # Heads.
+
+    def _read_head(self) -> Frame | None:
         buffer, start = self._buffer, self._at
         if self._searched <= start:  # heart-beats between frames are ends of lines
-            start = self._at = self._searched = _ENDS.match(buffer, start).end()  # type: ignore[union-attr]  # it matches nothing, too
+            start = self._at = self._searched = _LINE_ENDS.match(buffer, start).end()  # type: ignore[union-attr]  # it matches nothing, too
+        if not _begins_with_command(buffer, start):
+            self.failure = NotStomp(bytes(buffer[start : start + 40]))
+            return None
         end = buffer.find(b"\n\n", self._searched)
         width = 2
         other = buffer.find(b"\n\r\n", self._searched, len(buffer) if end < 0 else end)
         if other >= 0:
             end, width = other, 3
-        if (len(buffer) if end < 0 else end) - start > self._most_head:
-            raise ProtocolError(f"the headers of a frame exceed {self._most_head:,} bytes")
+        if (len(buffer) if end < 0 else end) - start > self._max_head:
+            self._scanned = 0
+            return self._scan()
         if end < 0:
             self._searched = max(start, len(buffer) - 2)
             return None
-        try:
-            command, headers = _parsed(buffer[start:end].decode())
-        except UnicodeDecodeError as error:
-            raise ProtocolError("a header is not UTF-8") from error
-        self._length = self._told_length(headers)
+        frame = _parsed(bytes(buffer[start:end]))
         self._at = self._searched = end + width
-        return command, headers
+        self._length, wrong = _declared_length(frame.headers)
+        if self._length is not None and self._length > self._max_body:
+            return self._incomplete(frame, f"a body of {self._length:,} bytes exceeds {self._max_body:,}")
+        return frame if wrong is None else _wrong(frame, wrong, bytes(buffer[start:end]))
 
-    def _told_length(self, headers: Mapping[str, str]) -> int | None:
-        told = headers.get("content-length")
-        if told is None:
-            return None
-        if not told.isascii() or not told.isdigit() or len(told) > 18:
-            raise ProtocolError(f"content-length is no length: {told[:40]!r}")
-        if (length := int(told)) > self._most_body:
-            raise ProtocolError(f"a body of {length:,} bytes exceeds {self._most_body:,}")
-        return length
+    def _scan(self) -> Frame | None:
+        """Look for the header by which the message with an oversized head can be settled, in bounded memory."""
+        buffer = self._buffer
+        reason = f"the headers of a frame exceed {self._max_head:,} bytes"
+        found = _ACK.search(buffer, self._at)
+        ended = buffer.find(b"\n\n", self._at) >= 0
+        if found is not None:
+            return self._incomplete(Frame("MESSAGE", _parsed(b"MESSAGE" + found[0].rstrip()).headers, b""), reason)
+        dropped = max(len(buffer) - _SCANNED_TAIL - self._at, 0)
+        self._at += dropped
+        self._searched = self._at
+        self._scanned = (self._scanned or 0) + dropped
+        if ended or self._scanned > self._max_head + self._max_body:
+            self.failure = ProtocolError(reason)
+        return None
+
+    # Bodies.
 
     def _end_of_body(self) -> int | None:
+        """Return the position of the NUL behind the body; None: not received yet; -1: it cannot be known."""
         buffer = self._buffer
         if self._length is not None:
             end = self._at + self._length
             if len(buffer) <= end:
                 return None
-            if buffer[end]:
-                raise ProtocolError("content-length does not lead to the end of the frame")
-            return end
+            if not buffer[end]:
+                return end
+            # The header lies: a JMS property may have this name. Java's text has no NUL, so it ends at the first.
+            assert self._head is not None
+            self._head = _wrong(self._head, "content-length does not lead to the end of the frame")
+            self._length, self._searched = None, self._at
         end = buffer.find(0, self._searched)
-        if (len(buffer) if end < 0 else end) - self._at > self._most_body:
-            raise ProtocolError(f"a body exceeds {self._most_body:,} bytes")
+        if (len(buffer) if end < 0 else end) - self._at > self._max_body:
+            assert self._head is not None
+            self._head = _wrong(self._head, f"a body exceeds {self._max_body:,} bytes")
+            return -1
         if end < 0:
             self._searched = len(buffer)
             return None
+        if self._head is not None and self._head.error is not None and not _may_follow(buffer, end + 1):
+            return -1
         return end
 
 
-def _parsed(head: str) -> tuple[str, dict[str, str]]:
-    """Command and headers."""
-    lines = head.split("\n")
-    if "\r" in head:
-        lines = [line.removesuffix("\r") for line in lines]
+def _begins_with_command(buffer: bytearray, start: int) -> bool:
+    """Return whether a command may begin here: letters, and soon the end of the line."""
+    line = bytes(buffer[start : start + _MAX_COMMAND_BYTES + 2])
+    command, newline, _ = line.partition(b"\n")
+    return not line or (command.removesuffix(b"\r").isalpha() and (bool(newline) or len(line) <= _MAX_COMMAND_BYTES))
+
+
+def _may_follow(buffer: bytearray, start: int) -> bool:
+    """Return whether another frame, or its beginning, is what comes next."""
+    start = _LINE_ENDS.match(buffer, start).end()  # type: ignore[union-attr]  # it matches nothing, too
+    line = bytes(buffer[start : start + 10])
+    return any(line.startswith(each + b"\n") or each.startswith(line) for each in _COMMANDS)
+
+
+def _declared_length(headers: Mapping[str, str]) -> tuple[int | None, str | None]:
+    """Return the body's length where a header gives it, and what is wrong with that header."""
+    text = headers.get("content-length")
+    if text is None:
+        return None, None
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        return None, f"content-length is not a length: {text[:40]!r}"
+    return int(text), None
+
+
+def _wrong(frame: Frame, error: str, head: bytes = b"") -> Frame:
+    """Return the frame with an error; the first one counts."""
+    return frame if frame.error is not None else frame._replace(error=error, head=head or frame.head)
+
+
+def _parsed(head: bytes) -> Frame:
+    """Return the frame of a head; what is malformed in it is left out or kept literally, and noted as its error."""
+    error: str | None = None
+    try:
+        text = head.decode()
+    except UnicodeDecodeError:
+        text, error = head.decode(errors="replace"), "a header is not UTF-8"
+    lines = [line.removesuffix("\r") for line in text.split("\n")] if "\r" in text else text.split("\n")
     command = lines.pop(0)
-    if not command.isalpha() or len(command) > 20 or "\0" in head:
-        raise ProtocolError(f"no command of STOMP: {command[:40]!r}")
-    escaped = "\\" in head and command not in _VERBATIM
+    escaped = "\\" in text and command not in _VERBATIM
     headers: dict[str, str] = {}
-    for line in reversed(lines):  # of a repeated header the first counts
+    for line in lines:
         name, colon, value = line.partition(":")
         if not colon:
-            raise ProtocolError("a header has no value")
+            error = error or f"a header has no value: {line[:40]!r}"
+            continue
         if escaped and "\\" in line:
-            name, value = _unescape(name), _unescape(value)
-        headers[name] = value
-    return command, headers
+            name = _unescape(name) or name  # brokers do not escape names
+            if (plain := _unescape(value)) is None:
+                error = error or f"undefined escape in a header: {value[:40]!r}"
+            else:
+                value = plain
+        if headers.setdefault(name, value) != value and name in _SETTLING:
+            error = error or f"header {name!r} comes twice"
+    return Frame(command, headers, b"", error, b"" if error is None else head)
 
 
-def _unescape(text: str) -> str:
+def _unescape(text: str) -> str | None:
+    """Return the text that was escaped; None for an undefined escape."""
     if "\\\\" not in text:  # each backslash begins an escape of its own
         plain = text.replace("\\c", ":").replace("\\n", "\n").replace("\\r", "\r")
-        if "\\" not in plain:
-            return plain
-    return _ESCAPED.sub(_meant, text)
-
-
-def _meant(found: re.Match[str]) -> str:
+        return plain if "\\" not in plain else None
     try:
-        return _MEANT[found[1]]
+        return _ESCAPED.sub(lambda found: _ESCAPES[found[1]], text)
     except KeyError:
-        raise ProtocolError(f"undefined escape in a header: {found[0]!r}") from None
+        return None

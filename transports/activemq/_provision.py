@@ -36,8 +36,10 @@ async def provision(activemq: ActiveMQTransport, resource: Resource, *, apply: b
             name, detail = f"{resource.topic} > {resource.name}", ""
             action = await _subscription(activemq, resource, apply=apply)
         case _:
-            raise UnsupportedChannel(type(activemq).__name__, type(resource).__name__.lower(), activemq.kinds)
-    kind = type(resource).__name__.lower()
+            raise UnsupportedChannel(
+                type(activemq).__name__, type(resource).__name__.removesuffix("Spec").lower(), activemq.kinds
+            )
+    kind = type(resource).__name__.removesuffix("Spec").lower()
     return [Step("same" if action == "same" else "create", kind, name, "" if action == "same" else detail)]
 
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from eip.channels import Queue, Receiver, Sender
+from eip.codec import JSON, Codec
+from eip.envelope import encoded_for
 from eip.errors import ConfigurationError, InvalidMessage, MessageTooLarge
 from eip.limits import Limits
 from eip.message import Message
-from eip.transports.activemq._headers import delayed, head_of, head_of_copy
-from eip.transports.activemq._outbox import Entry
+from eip.transports.activemq._batching import Entry
+from eip.transports.activemq._headers import copied, delayed, encoded
 from eip.transports.activemq.receiver import ActiveMQDelivery, ActiveMQReceiver, Subscription
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ class Publisher(Sender):
         self._transport, self.kind = transport, kind
         self.name, self.destination, self.address = name, destination, address
         self.limits: Limits = transport.limits
+        self.codec: Codec = JSON
+        """Decodes what other programs send, and encodes bodies that have no codec of their own."""
 
     async def send(self, *messages: Message[Any], priority: int | None = None, persistent: bool = True) -> None:
         """Send the messages, confirmed; see `Sender.send`.
@@ -52,14 +56,17 @@ class Publisher(Sender):
         more: Mapping[str, str] | None = None,
     ) -> None:
         if priority is not None and not 0 <= priority <= 9:
-            raise InvalidMessage(f"a priority is 0 to 9, not {priority}")
+            raise InvalidMessage(f"priority must be 0 to 9, got {priority}")
         entries = [self._entry(each, priority=priority, persistent=persistent, more=more) for each in messages]
         if entries:
             await self._transport.dispatch(entries)
 
     def _entry(self, message: Message[Any], **options: Any) -> Entry:
-        body = message.encode()
-        entry = Entry(message, self.name, head_of(message, body, destination=self.destination, **options), body)
+        if not isinstance(message, Message):
+            raise TypeError(f"messages must be Message, got {type(message).__name__}; wrap it: Message(...)")
+        entry = Entry(
+            message, self.name, *encoded(encoded_for(message, self.codec), destination=self.destination, **options)
+        )
         limit = self.limits.message_bytes or 0
         if entry.size > limit:
             raise MessageTooLarge(entry.size, limit, channel=self.name)
@@ -77,9 +84,9 @@ class Redrive:
     max_receive_count: int
 
     def __post_init__(self) -> None:
-        """Refuse what makes no policy."""
+        """Validate the parameters."""
         if self.max_receive_count < 1:
-            raise ConfigurationError("max_receive_count is at least 1")
+            raise ConfigurationError(f"max_receive_count must be at least 1, got {self.max_receive_count}")
 
 
 class ActiveMQQueue(Publisher, Queue):
@@ -102,22 +109,16 @@ class ActiveMQQueue(Publisher, Queue):
         Where the broker has none, what comes too early is held by its consumer until it is due.
         """
         if not 0 <= delay <= _LONGEST_DELAY:
-            raise InvalidMessage(f"a delay is 0 seconds to ten years, not {delay:g}")
+            raise InvalidMessage(f"delay must be 0 seconds to ten years, got {delay:g}")
         await self._send(messages, priority=priority, persistent=persistent, more=delayed(delay))
 
     async def send_again(self, delivery: ActiveMQDelivery, *, delay: float) -> None:
         """Send a copy to be received after ``delay`` seconds; it tells how often the message was received before."""
-        message = delivery.message
-        body = message.raw or b""
-        head = head_of_copy(
-            message,
-            body,
-            delivery.headers,
-            destination=self.destination,
-            attempts=delivery.receive_count,
-            delay=delay,
+        message = delivery.message.with_encoded(delivery.message.raw or b"")  # as it came, whatever a handler did to it
+        copy = copied(
+            message, delivery.headers, destination=self.destination, attempts=delivery.receive_count, delay=delay
         )
-        await self._transport.dispatch([Entry(message, self.name, head, body)])
+        await self._transport.dispatch([Entry(message, self.name, *copy)])
 
     def receiver(
         self,
@@ -138,6 +139,7 @@ class ActiveMQQueue(Publisher, Queue):
                 destination=self.destination, name=self.name, capacity=capacity, ahead=self.ahead, headers=headers
             ),
             again=self,
+            codec=self.codec,
             wanted=wanted,
             dead_letters=self.redrive.dead_letters if self.redrive else None,
             max_receive_count=self.redrive.max_receive_count if self.redrive else None,

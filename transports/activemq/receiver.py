@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from eip import clock
 from eip._logging import get_logger
 from eip.channels import Delivery, Receiver, Sender, Unsettled, dead_lettered
-from eip.errors import DecodeError, LeaseLost, TransportError
+from eip.codec import JSON, Codec
+from eip.errors import DecodeError, InvalidMessage, LeaseLost, TransportError
+from eip.health import Health
 from eip.message import Message
-from eip.transports.activemq._connection import Connection
-from eip.transports.activemq._frames import Frame, escape
+from eip.transports.activemq._connection import ATTEMPTED, Connection
+from eip.transports.activemq._frames import Frame, dump, escape
 from eip.transports.activemq._headers import from_frame
-from eip.transports.activemq._link import Health, Link
+from eip.transports.activemq._reconnecting import ReconnectingConnection
+from eip.transports.activemq._settling import SetAside, ack_ids_of
 
 if TYPE_CHECKING:
     from eip.transports.activemq.transport import ActiveMQTransport
@@ -63,7 +66,7 @@ class Again(Protocol):
 class ActiveMQDelivery(Delivery):
     """A message held over one connection, with the broker's own headers of it."""
 
-    __slots__ = ("ack_id", "connection", "headers")
+    __slots__ = ("ack_ids", "connection", "headers")
 
     def __init__(
         self,
@@ -72,11 +75,13 @@ class ActiveMQDelivery(Delivery):
         *,
         connection: Connection,
         headers: Mapping[str, str],
+        ack_ids: Sequence[str],
         **state: Any,
     ) -> None:
         super().__init__(receiver, message, **state)
         self.connection, self.headers = connection, headers
-        self.ack_id = headers.get("ack", "")
+        self.ack_ids = ack_ids
+        """By which the broker knows it on this connection: one, or more where a malformed head leaves it open."""
 
 
 class ActiveMQReceiver(Receiver):
@@ -96,6 +101,7 @@ class ActiveMQReceiver(Receiver):
         subscription: Subscription,
         *,
         again: Again | None,
+        codec: Codec = JSON,
         wanted: Callable[[Message[Any]], bool] | None = None,
         dead_letters: Sender | None = None,
         max_receive_count: int | None = None,
@@ -107,8 +113,8 @@ class ActiveMQReceiver(Receiver):
         """Acknowledgements that were dropped because their connection is over."""
         self._transport, self._again, self._wanted = transport, again, wanted
         headers = {} if subscription.client_id is None else {"client-id": subscription.client_id}
-        self._link = Link(
-            transport.dialer,
+        self._link = ReconnectingConnection(
+            transport.connector,
             name=f"from {subscription.name}",
             headers=headers,
             restore=self._subscribe,
@@ -122,6 +128,8 @@ class ActiveMQReceiver(Receiver):
         self._timers: dict[ActiveMQDelivery, asyncio.TimerHandle] = {}
         """What is put off."""
         self._waiting: dict[asyncio.Future[None], None] = {}
+        self._codec = codec
+        self._set_aside = SetAside(self.name)
         self._closed = False
 
     # Connecting.
@@ -130,13 +138,13 @@ class ActiveMQReceiver(Receiver):
         """Connect and subscribe; raises `AccessDenied`, `ConnectionLost`."""
         self._transport.links.add(self._link)
         try:
-            await self._link.connection()
+            await self._link.connection(timeout=self._link.connector.open_timeout)
         except BaseException:
             await self.aclose()
             raise
 
     async def _subscribe(self, connection: Connection) -> None:
-        subscription, dialer = self._subscription, self._link.dialer
+        subscription, connector = self._subscription, self._link.connector
         connection.subscribe(_SUBSCRIPTION, lambda frame: self._take(connection, frame))
         headers = {
             "id": _SUBSCRIPTION,
@@ -145,7 +153,7 @@ class ActiveMQReceiver(Receiver):
             "activemq.prefetchSize": str(self.max_batch + subscription.ahead),
             **subscription.headers,
         }
-        await connection.request("SUBSCRIBE", headers, timeout=dialer.answer_timeout)
+        await connection.request("SUBSCRIBE", headers, timeout=connector.answer_timeout)
         self._meter("SUBSCRIBE")
 
     def _lost_connection(self, connection: Connection) -> None:
@@ -161,29 +169,35 @@ class ActiveMQReceiver(Receiver):
             self.on_lost(mine)
 
     def health(self) -> Health:
-        """How its connection is doing."""
-        return self._link.health()
+        """Return whether its connection is up, and since when not; when it last received and settled."""
+        return self._link.tracker.health()
 
     # Messages in.
 
     def _take(self, connection: Connection, frame: Frame) -> None:
-        message, attempts, due, error = from_frame(frame)
+        ack_ids = ack_ids_of(frame)
+        if not frame.complete or not ack_ids:
+            self._set_aside.unreadable(connection, frame, ack_ids)
+            return
+        message, attempts, due, error = from_frame(frame, self._codec)
         if error is None and self._wanted is not None:
             try:
                 wanted = self._wanted(message)
             except Exception as failure:  # noqa: BLE001 - one message that the filter fails on must not stop the others
                 wanted, error = True, DecodeError(f"the subscription's filter fails on it: {type(failure).__name__}")
             if not wanted:
-                self._write_ack(connection, frame.headers.get("ack", ""))
+                self._write_ack(connection, ack_ids)
                 return
         delivery = ActiveMQDelivery(
             self,
             message,
             connection=connection,
             headers=frame.headers,
+            ack_ids=ack_ids,
             receive_count=attempts + 1,
             error=error,
         )
+        self._link.tracker.polled()
         self._meter("MESSAGE", messages=1, size=len(frame.body))
         early = 0.0 if due is None else due - clock.now()
         group = message.group_id
@@ -265,6 +279,10 @@ class ActiveMQReceiver(Receiver):
         received = min(delivery.receive_count, self.max_receive_count or 0)
         try:
             await self.dead_letters.send(dead_lettered(delivery, f"received {received} times", source=self.name))
+        except InvalidMessage as error:
+            if self._given_to_broker(delivery, error):
+                return ()
+            return self._keep(delivery, _LATER)
         except asyncio.CancelledError:
             self._keep(delivery, 0.0)
             raise
@@ -286,20 +304,43 @@ class ActiveMQReceiver(Receiver):
                 continue
             del self._out[delivery]
             last = delivery.connection
-            self._write_ack(last, delivery.ack_id)
+            self._write_ack(last, delivery.ack_ids)
+            self._link.tracker.settled()
             self._next_of_group(delivery)
         if last is not None and any(each.on_acked for each in deliveries):
             # What is told now may delete what a message that came again would need.
             try:
-                await last.probe(timeout=self._link.dialer.answer_timeout)
+                await last.probe(timeout=self._link.connector.answer_timeout)
             except TransportError as error:
                 done = {each.delivery for each in failed}
                 failed += [Unsettled(each, LeaseLost(str(error))) for each in deliveries if each not in done]
         return failed
 
-    def _write_ack(self, connection: Connection, ack_id: str) -> None:
-        connection.write(f"ACK\nid:{escape(ack_id)}\n\n\0".encode())
+    def _write_ack(self, connection: Connection, ack_ids: Sequence[str]) -> None:
+        if len(ack_ids) == 1:
+            connection.write(f"ACK\nid:{escape(ack_ids[0])}\n\n\0".encode())
+        else:  # all but one are forged, which the broker refuses
+            for number, ack_id in enumerate(ack_ids):
+                connection.write(dump("ACK", {"id": ack_id, "receipt": f"{ATTEMPTED}{number}"}))
         self._meter("ACK", messages=1)
+
+    async def dead_letter(self, delivery: Delivery, reason: str) -> None:
+        """See `Receiver.dead_letter`; what the channel can never carry goes to the broker's own dead-letter queue."""
+        try:
+            await super().dead_letter(delivery, reason)
+        except InvalidMessage as error:
+            if not isinstance(delivery, ActiveMQDelivery) or not self._given_to_broker(delivery, error):
+                raise
+
+    def _given_to_broker(self, delivery: ActiveMQDelivery, error: Exception) -> bool:
+        """Have the broker move the message itself; return whether it does."""
+        if delivery not in self._out or not self._set_aside.given_to_broker(
+            delivery.connection, delivery.ack_ids, delivery.message.id, str(error)
+        ):
+            return False
+        del self._out[delivery]
+        self._next_of_group(delivery)
+        return True
 
     def _next_of_group(self, delivery: ActiveMQDelivery) -> None:
         group = delivery.message.group_id
@@ -327,7 +368,7 @@ class ActiveMQReceiver(Receiver):
         if delay > 0 and self._again is not None and delivery.message.group_id is None:
             try:
                 await self._again.send_again(delivery, delay=delay)
-            except TransportError as error:
+            except (TransportError, InvalidMessage) as error:
                 _log.warning("retry_kept_here", channel=self.name, error=str(error))
             else:
                 return await self._ack((delivery,))
@@ -342,6 +383,7 @@ class ActiveMQReceiver(Receiver):
             delivery.message.with_encoded(delivery.message.raw or b""),
             connection=delivery.connection,
             headers=delivery.headers,
+            ack_ids=delivery.ack_ids,
             receive_count=delivery.receive_count + 1,
             error=delivery.error,
         )
@@ -355,6 +397,13 @@ class ActiveMQReceiver(Receiver):
         """A lease lasts as long as the connection."""
         del seconds
         return [Unsettled(each, LeaseLost("its connection is gone")) for each in deliveries if each not in self._out]
+
+    def extend_blocking(self, deliveries: Sequence[Delivery], seconds: float) -> Sequence[Unsettled]:
+        """Show the broker a sign of life while a handler blocks the event loop; see `Receiver.extend_blocking`."""
+        connection = self._link.current
+        if connection is not None and connection.beat_blocking():
+            return ()
+        return super().extend_blocking(deliveries, seconds)
 
     def _meter(self, operation: str, *, messages: int = 0, size: int = 0) -> None:
         meter = self._transport.meter

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from eip._ids import new_id
 from eip.channels import Receiver, Source
+from eip.codec import JSON, Codec
 from eip.errors import ConfigurationError
 from eip.transports.activemq._addresses import SCHEME
-from eip.transports.activemq._outbox import Outbox
+from eip.transports.activemq._batching import BatchAccumulator
 from eip.transports.activemq.receiver import ActiveMQReceiver, Subscription
 
 if TYPE_CHECKING:
@@ -25,27 +26,27 @@ class TemporaryQueue(Source):
     in it are gone; requests sent afterwards are answered to a new one.
     """
 
-    def __init__(self, transport: ActiveMQTransport) -> None:
-        self._transport = transport
+    def __init__(self, transport: ActiveMQTransport, codec: Codec = JSON) -> None:
+        self._transport, self.codec = transport, codec
         self.name = f"eip-{new_id()}"
         self.address = f"{SCHEME}temp-queue/{self.name}"
-        self._outbox: Outbox | None = None
+        self._outbox: BatchAccumulator | None = None
 
     def receiver(self, *, capacity: int = 10) -> Receiver:
         """Its only receiver."""
         subscription = Subscription(destination=f"/temp-queue/{self.name}", name=self.name, capacity=capacity)
-        receiver = _TemporaryReceiver(self._transport, subscription, again=None)
+        receiver = _TemporaryReceiver(self._transport, subscription, again=None, codec=self.codec)
         receiver.queue = self
         return receiver
 
     @property
-    def outbox(self) -> Outbox:
+    def outbox(self) -> BatchAccumulator:
         """What requests are sent through; there is one while its receiver is open."""
         if self._outbox is None:
             raise ConfigurationError(f"{self.name}: nobody receives replies; open its receiver first")
         return self._outbox
 
-    def opened(self, outbox: Outbox) -> None:
+    def opened(self, outbox: BatchAccumulator) -> None:
         """Its receiver is open."""
         if self._outbox is not None:
             raise ConfigurationError(f"{self.name} has a receiver already")
@@ -66,7 +67,7 @@ class _TemporaryReceiver(ActiveMQReceiver):
 
     async def open(self) -> None:
         """See `ActiveMQReceiver.open`."""
-        self._requests = Outbox(self._link, self._transport.meter)
+        self._requests = BatchAccumulator(self._link, self._transport.meter)
         self.queue.opened(self._requests)
         await super().open()
 

@@ -56,7 +56,7 @@ class ActiveMQTopic(Publisher, Topic):
             raise ConfigurationError(f"{name[:80]!r} is no name of a subscription: letters, digits, - and _")
         filter = self.declared.get(name) if filter is None else filter  # noqa: A001 - as above
         if self.virtual:
-            return QueueSubscription(self._transport.queue(f"Consumer.{name}.{self.name}"), filter)
+            return QueueSubscription(self._transport.queue(f"Consumer.{name}.{self.name}", codec=self.codec), filter)
         return DurableSubscription(self._transport, self, name, filter)
 
 
@@ -81,7 +81,7 @@ class DurableSubscription(Source):
     """A durable subscriber of a topic: one receiver at a time, and what is to be tried again is kept by that."""
 
     def __init__(self, transport: ActiveMQTransport, topic: ActiveMQTopic, name: str, wanted: Filter | None) -> None:
-        self._transport = transport
+        self._transport, self._codec = transport, topic.codec
         self.name = f"{topic.name}/{name}"
         self._wanted = _predicate(wanted)
         headers = {"activemq.subscriptionName": name}
@@ -107,7 +107,7 @@ class DurableSubscription(Source):
             headers=self._headers,
             client_id=self._client_id,
         )
-        return ActiveMQReceiver(self._transport, subscription, again=None, wanted=self._wanted)
+        return ActiveMQReceiver(self._transport, subscription, again=None, codec=self._codec, wanted=self._wanted)
 
 
 def _predicate(wanted: Filter | None) -> Callable[[Message[Any]], bool] | None:

@@ -9,16 +9,17 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 from weakref import WeakValueDictionary
 
-from eip import health
 from eip.channels import Sender, Transport
+from eip.codec import JSON, Codec
 from eip.errors import AddressRefused, ConfigurationError
+from eip.health import Health
 from eip.limits import ACTIVEMQ, KIB, Limits
 from eip.telemetry.meter import Meter
 from eip.topology import BusSpec, Resource, Step, TopicSpec
 from eip.transports.activemq._addresses import SCHEME, checked_name, parse, to_destination
-from eip.transports.activemq._link import Dialer, Health, Link
-from eip.transports.activemq._outbox import Entry, Outbox
+from eip.transports.activemq._batching import BatchAccumulator, Entry
 from eip.transports.activemq._provision import provision
+from eip.transports.activemq._reconnecting import ConnectionHealth, Connector, ReconnectingConnection
 from eip.transports.activemq._servers import Credentials, CredentialsSource, environment, parse_servers
 from eip.transports.activemq.queue import ActiveMQQueue, Publisher, Redrive
 from eip.transports.activemq.temporary import TemporaryQueue
@@ -26,8 +27,8 @@ from eip.transports.activemq.topic import VIRTUAL, ActiveMQTopic
 
 __all__ = ["ActiveMQTransport"]
 
-_CLOSE: Final = 20.0
-"""Seconds that what was accepted for sending is given at the end."""
+_FLUSH_TIMEOUT_S: Final = 10.0
+"""For what was accepted for sending, when the transport is closed."""
 _OWN: Final = f"{SCHEME}temp-queue/eip-"
 
 
@@ -43,12 +44,19 @@ class ActiveMQTransport(Transport):
             function of your own. Default: those of the URL, or else ACTIVEMQ_USER and ACTIVEMQ_PASSWORD.
         tls: default: the system's certificates, names checked.
         heartbeat: seconds between signs of life, ours and the broker's; 0: none.
+        max_blocked: seconds that the event loop may be blocked, at least, before the broker takes us for dead and gives
+            what we hold to others; also the time after which it does so where our machine has vanished.
         probe: seconds without a message or an answer after which the broker is asked for a sign of progress.
-        connect_timeout: seconds that one broker has to let us in.
+        connect_timeout: timeout, in seconds, to connect and log in to one broker.
+        open_timeout: timeout, in seconds, to open the transport or a receiver, all attempts included.
         answer_timeout: seconds in which a broker confirms; one that does not is taken for dead.
-        patience: seconds that a send, or the opening of a receiver, goes on while no broker is there.
+        timeout: seconds that a send goes on while no broker is there.
         max_message_bytes: of a frame, the broker's own limit (``wireFormat.maxFrameSize``).
         meter: is told of every frame, see `eip.telemetry.meter`.
+        patience: the earlier name of ``timeout`` and ``open_timeout``.
+
+    Raises:
+        ConfigurationError: a wrong URL or option.
     """
 
     kinds = ("queue", "topic")
@@ -60,17 +68,29 @@ class ActiveMQTransport(Transport):
         credentials: Credentials | CredentialsSource | None = None,
         tls: ssl.SSLContext | None = None,
         heartbeat: float = 10.0,
+        max_blocked: float = 60.0,
         probe: float = 30.0,
-        connect_timeout: float = 10.0,
+        connect_timeout: float = 5.0,
+        open_timeout: float = 10.0,
         answer_timeout: float = 30.0,
-        patience: float = 60.0,
+        timeout: float = 60.0,
         max_message_bytes: int = ACTIVEMQ.message_bytes or 0,
         meter: Meter | None = None,
+        patience: float | None = None,
     ) -> None:
-        if heartbeat < 0 or min(probe, connect_timeout, answer_timeout, patience) <= 0 or max_message_bytes < KIB:
-            raise ConfigurationError(
-                "times are more than 0, a heartbeat may be 0, and a message has a kilobyte at least"
-            )
+        timeout, open_timeout = (timeout, open_timeout) if patience is None else (patience, patience)
+        _check_positive(
+            probe=probe,
+            connect_timeout=connect_timeout,
+            open_timeout=open_timeout,
+            answer_timeout=answer_timeout,
+            timeout=timeout,
+            max_blocked=max_blocked,
+        )
+        if not heartbeat >= 0:
+            raise ConfigurationError(f"heartbeat must be 0 or more seconds, got {heartbeat:g}")
+        if max_message_bytes < KIB:
+            raise ConfigurationError(f"max_message_bytes must be at least {KIB}, got {max_message_bytes}")
         servers, found = parse_servers(url)
         if tls is None and any(server.tls for server in servers):
             tls = ssl.create_default_context()
@@ -80,29 +100,37 @@ class ActiveMQTransport(Transport):
             batch_bytes=ACTIVEMQ.batch_bytes,
         )
         self.meter = meter
-        self.dialer = Dialer(
+        self.connector = Connector(
             servers=servers,
             credentials=_source(credentials, found),
             tls=tls,
-            most_body=max_message_bytes,
+            max_body=max_message_bytes,
             heartbeat=heartbeat,
+            max_blocked=max_blocked,
             connect_timeout=connect_timeout,
+            open_timeout=open_timeout,
             answer_timeout=answer_timeout,
             probe_interval=probe,
-            patience=patience,
+            timeout=timeout,
         )
-        self.links: set[Link] = set()
+        self.links: set[ReconnectingConnection] = set()
         """The connections of this transport."""
-        self._link = Link(self.dialer, name="sender")
-        self._outbox = Outbox(self._link, meter)
+        self._link = ReconnectingConnection(self.connector, name="sender")
+        self._outbox = BatchAccumulator(self._link, meter)
         self._channels: dict[str, Publisher] = {}
+        self._closed = False
         self._temporary: WeakValueDictionary[str, TemporaryQueue] = WeakValueDictionary()
 
     async def open(self) -> None:
-        """Connect; raises `AccessDenied`, and `ConnectionLost` where no broker answers as long as patience goes."""
+        """Connect.
+
+        Raises `AccessDenied`; `ConnectionLost` where no broker answers within ``open_timeout``; `TransportError` for a
+        port that does not speak STOMP, or a certificate that is not trusted.
+        """
+        self._check_open()
         self.links.add(self._link)
         try:
-            await self._link.connection()
+            await self._link.connection(timeout=self.connector.open_timeout)
         except BaseException:
             await self.aclose()
             raise
@@ -114,8 +142,11 @@ class ActiveMQTransport(Transport):
         dead_letters: Sender | None = None,
         max_receive_count: int | None = None,
         ahead: int | None = None,
+        codec: Codec | None = None,
     ) -> ActiveMQQueue:
         """The queue of that name; the broker makes it at its first use.
+
+        ``codec`` (default: JSON) decodes what other programs send, and encodes bodies that have no codec of their own.
 
         ``dead_letters`` and ``max_receive_count`` go together: consumers of this transport move there, with the
         reason, what was received so often. ``ahead`` (default: 0) lets each receiver be handed so many messages more
@@ -130,21 +161,25 @@ class ActiveMQTransport(Transport):
             queue.redrive = Redrive(dead_letters=dead_letters, max_receive_count=max_receive_count)
         if ahead is not None:
             if ahead < 0:
-                raise ConfigurationError("ahead is not negative")
+                raise ConfigurationError(f"ahead must not be negative, got {ahead}")
             queue.ahead = ahead
+        if codec is not None:
+            queue.codec = codec
         return queue
 
-    def topic(self, name: str, *, virtual: bool = True) -> ActiveMQTopic:
-        """The topic of that name: the virtual topic ``VirtualTopic.name``, or the plain one."""
+    def topic(self, name: str, *, virtual: bool = True, codec: Codec | None = None) -> ActiveMQTopic:
+        """The topic of that name: the virtual topic ``VirtualTopic.name``, or the plain one. ``codec``: see `queue`."""
         if virtual and not name.startswith(VIRTUAL):
             name = VIRTUAL + name
         topic = self._channel("topic", name)
         assert isinstance(topic, ActiveMQTopic)
+        if codec is not None:
+            topic.codec = codec
         return topic
 
-    def temporary_queue(self) -> TemporaryQueue:
-        """A new queue for replies to this process, which is gone with its connection."""
-        queue = TemporaryQueue(self)
+    def temporary_queue(self, *, codec: Codec = JSON) -> TemporaryQueue:
+        """A new queue for replies to this process, which is gone with its connection; ``codec`` as for queues."""
+        queue = TemporaryQueue(self, codec)
         self._temporary[queue.address] = queue
         return queue
 
@@ -175,6 +210,7 @@ class ActiveMQTransport(Transport):
 
     async def dispatch(self, entries: Sequence[Entry]) -> None:
         """Send frames; those that ask for replies to a temporary queue over that queue's connection."""
+        self._check_open()
         own = {entry.message.return_address or "" for entry in entries}
         if not any(address.startswith(_OWN) for address in own):
             await self._outbox.send(entries)
@@ -183,7 +219,7 @@ class ActiveMQTransport(Transport):
             those = [entry for entry in entries if (entry.message.return_address or "") == address]
             await self._outbox_of(address).send(those)
 
-    def _outbox_of(self, address: str) -> Outbox:
+    def _outbox_of(self, address: str) -> BatchAccumulator:
         if not address.startswith(_OWN):
             return self._outbox
         queue = self._temporary.get(address)
@@ -202,19 +238,30 @@ class ActiveMQTransport(Transport):
         del channel, declared, delete
         return ()
 
-    def health(self) -> health.Health:
-        """Whether each connection is up; `connections` has the details."""
-        down = [each.name for each in self.connections() if not each.connected]
-        return health.Health(ok=not down, reason=f"not connected: {', '.join(down)}" if down else None)
+    def health(self) -> Health:
+        """Return whether each connection is up; `connections` has the details."""
+        down = [each for each in self.connections() if not each.connected]
+        if not down:
+            return Health(ok=not self._closed, reason="closed" if self._closed else None)
+        since = [each.failing_since for each in down if each.failing_since is not None]
+        reasons = "; ".join(f"{each.name}: {each.reason or 'not connected yet'}" for each in down)
+        return Health(ok=False, failing_since=min(since, default=None), reason=reasons)
 
-    def connections(self) -> list[Health]:
-        """How each connection is doing: when the broker last made progress, and whether it owes answers."""
+    def connections(self) -> list[ConnectionHealth]:
+        """Return how each connection is doing: when the broker last made progress, and whether it owes answers."""
         return sorted((link.health() for link in self.links), key=lambda each: each.name)
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConfigurationError(f"{self!r} was closed; make another one")
+
     async def aclose(self) -> None:
-        """Send what was accepted for sending, in at most 20 seconds, and disconnect, receivers included."""
+        """Send what was accepted for sending, in at most ten seconds, and disconnect all receivers, too. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
         try:
-            async with asyncio.timeout(_CLOSE):
+            async with asyncio.timeout(_FLUSH_TIMEOUT_S if self._link.current is not None else 0):
                 await self._outbox.flush()
         except TimeoutError:
             pass
@@ -224,7 +271,13 @@ class ActiveMQTransport(Transport):
             self.links.clear()
 
     def __repr__(self) -> str:
-        return f"<ActiveMQTransport {', '.join(map(str, self.dialer.servers))}>"
+        return f"<ActiveMQTransport {', '.join(map(str, self.connector.servers))}>"
+
+
+def _check_positive(**seconds: float) -> None:
+    for name, value in seconds.items():
+        if not value > 0:
+            raise ConfigurationError(f"{name} must be more than 0 seconds, got {value:g}")
 
 
 def _source(given: Credentials | CredentialsSource | None, found: Credentials | None) -> CredentialsSource:

@@ -13,24 +13,23 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from eip import limits
-from eip._ids import new_id, to_native_id
+from eip._ids import new_id
 from eip._logging import get_logger
 from eip.channels import Delivery, Queue, Receiver, Sender, Unsettled
-from eip.codec import JSON, Codec, load_json
-from eip.envelope import encoded_for
+from eip.codec import load_json
 from eip.errors import (
     AccessDenied,
     ChannelNotFound,
     ConfigurationError,
     ConnectionLost,
     DecodeError,
-    EipError,
     InvalidMessage,
+    MessageTooLarge,
     TransportError,
 )
 from eip.message import Message
 from eip.transports.aws._answers import checksum_error, outcomes_of
-from eip.transports.aws._attributes import carried, fifo_ids, native_fields
+from eip.transports.aws._attributes import carried
 from eip.transports.aws._outbox import Entry, Outbox, Outcome
 from eip.transports.aws._reading import read_message
 from eip.transports.aws._tracing import to_xray
@@ -45,6 +44,7 @@ __all__ = ["SqsDelivery", "SqsQueue", "SqsReceiver", "units_of"]
 _LONGEST_DELAY: Final = 900
 _LONGEST_LEASE: Final = 43_200
 _CHANGE: Final = "ChangeMessageVisibilityBatch"
+_NATIVE: Final = frozenset(("group", "dedup"))
 _AFTER_CANCEL: Final = 1.0
 """Seconds that a cancelled poll is still listened to: what it brings is released instead of waiting for its lease."""
 _RECEIVE_ATTEMPTS: Final = 3
@@ -60,20 +60,10 @@ class SqsQueue(Queue):
 
     limits = limits.SQS
 
-    def __init__(
-        self,
-        transport: AwsTransport,
-        address: str,
-        *,
-        linger: float = 0.0,
-        codec: Codec = JSON,
-        fair: bool = True,
-    ) -> None:
-        self._transport, self.address, self.codec = transport, address, codec
+    def __init__(self, transport: AwsTransport, address: str, *, linger: float = 0.0) -> None:
+        self._transport, self.address = transport, address
         self.name = address.rpartition(":")[2]
         self.fifo = self.name.endswith(".fifo")
-        self._fair = fair and not self.fifo
-        """Whether messages of a standard queue carry their group id, for fair queues."""
         self._outbox = Outbox(self._send_batch, self.limits, linger=linger)
         self._asking = asyncio.Lock()
         self._url: str | None = None
@@ -100,7 +90,7 @@ class SqsQueue(Queue):
 
     def receiver(self, *, capacity: int = 10) -> Receiver:
         """A receiver; any number, in any process, may share the queue."""
-        return SqsReceiver(self, capacity=capacity, codec=self.codec)
+        return SqsReceiver(self, capacity=capacity)
 
     async def flush(self) -> None:
         """Return when everything was sent, or given up."""
@@ -192,47 +182,24 @@ class SqsQueue(Queue):
     def _entry(self, message: Message[Any], delay: int) -> Entry:
         if self.fifo and message.group_id is None:
             raise InvalidMessage(f"{self.name} is FIFO: a message needs a group_id")
-        message = encoded_for(message, self.codec)
-        ids = self._ids(message)
-        sent = carried(message, channel=self.name, limit=self.limits.message_bytes or 0, native=native_fields(ids))
-        payload: dict[str, Any] = {"MessageBody": sent.body, "MessageAttributes": sent.attributes, **ids}
-        if delay:
+        sent = carried(message, channel=self.name, native=_NATIVE)
+        limit = self.limits.message_bytes or 0
+        if sent.size > limit:
+            raise MessageTooLarge(sent.size, limit, channel=self.name)
+        payload: dict[str, Any] = {"MessageBody": sent.body, "MessageAttributes": sent.attributes}
+        if message.group_id is not None:
+            payload["MessageGroupId"] = message.group_id
+        if message.deduplication_id is not None and self.fifo:
+            payload["MessageDeduplicationId"] = message.deduplication_id
+        elif self.fifo and not self._by_content:
+            payload["MessageDeduplicationId"] = message.id
+        elif delay:
             payload["DelaySeconds"] = delay
         if message.traceparent is not None and (xray := to_xray(message.traceparent)):
             payload["MessageSystemAttributes"] = {"AWSTraceHeader": {"DataType": "String", "StringValue": xray}}
-        return Entry(message, payload, sent.size, ids.get("MessageGroupId") if self.fifo else None)
-
-    def _ids(self, message: Message[Any]) -> dict[str, str]:
-        if self.fifo:
-            return fifo_ids(message, by_content=bool(self._by_content))
-        if message.group_id is None or not self._fair:
-            return {}
-        return {"MessageGroupId": to_native_id(message.group_id)}
+        return Entry(message, payload, sent.size, message.group_id if self.fifo else None)
 
     async def _send_batch(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
-        if not self._fair:
-            return await self._send_call(entries)
-        try:
-            outcomes = await self._send_call(entries)
-        except EipError as error:
-            if not _refuses_groups(error):
-                raise
-            outcomes = [error] * len(entries)
-        refused = [place for place, outcome in enumerate(outcomes) if outcome and _refuses_groups(outcome)]
-        if not refused or not any("MessageGroupId" in entries[place].payload for place in refused):
-            return outcomes
-        _log.warning("fair_queues_refused", queue=self.name, error=str(outcomes[refused[0]]))
-        self._fair = False
-        again = [self._without_group(entries[place]) for place in refused]
-        sent = await self._send_call(again)
-        found = dict(zip(refused, sent, strict=True))
-        return [found.get(place, outcome) for place, outcome in enumerate(outcomes)]
-
-    def _without_group(self, entry: Entry) -> Entry:
-        """The entry for a queue that takes no group id: it is in the envelope."""
-        return self._entry(entry.message, entry.payload.get("DelaySeconds", 0))
-
-    async def _send_call(self, entries: Sequence[Entry]) -> list[Outcome]:
         size = sum(entry.size for entry in entries)
         answer = await self.call(
             "SendMessageBatch",
@@ -264,7 +231,6 @@ class SqsReceiver(Receiver):
     Args:
         queue: what it receives from.
         capacity: most deliveries that its consumer holds.
-        codec: decodes the bodies of foreign producers.
         wanted: whether a message is for us; others are acknowledged unseen.
     """
 
@@ -275,10 +241,9 @@ class SqsReceiver(Receiver):
         queue: SqsQueue,
         *,
         capacity: int,
-        codec: Codec = JSON,
         wanted: Callable[[Message[Any]], bool] | None = None,
     ) -> None:
-        self.name, self._queue, self._codec, self._wanted = queue.name, queue, codec, wanted
+        self.name, self._queue, self._wanted = queue.name, queue, wanted
         self.max_batch = max(1, min(10, capacity))
         self.ordered = queue.fifo
         self._polls: set[asyncio.Task[list[SqsDelivery]]] = set()
@@ -364,7 +329,7 @@ class SqsReceiver(Receiver):
         system = received.get("Attributes") or {}
         attributes = received.get("MessageAttributes") or {}
         identity, body = received.get("MessageId"), received.get("Body")
-        message, error = read_message(identity, body, system, attributes, codec=self._codec)
+        message, error = read_message(identity, body, system, attributes)
         return SqsDelivery(
             self,
             message,
@@ -452,12 +417,6 @@ class SqsReceiver(Receiver):
         """Wait, for a moment, for what cancelled polls still bring, and release it."""
         if self._polls:
             await asyncio.wait(self._polls)
-
-
-def _refuses_groups(error: Exception) -> bool:
-    """Whether a standard queue refused a group id: a partition, or an emulator, without fair queues."""
-    text = str(error)
-    return not getattr(error, "transient", False) and ("MessageGroupId" in text or "queue type" in text)
 
 
 def _visibility(seconds: float) -> int:

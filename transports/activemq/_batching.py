@@ -19,9 +19,9 @@ from eip.telemetry.meter import Meter
 from eip.transports._ticket import Ticket
 from eip.transports.activemq._connection import Connection, RefusedByBroker
 from eip.transports.activemq._frames import dump
-from eip.transports.activemq._link import Link
+from eip.transports.activemq._reconnecting import ReconnectingConnection
 
-__all__ = ["Entry", "Outbox"]
+__all__ = ["BatchAccumulator", "Entry"]
 
 _MOST_PENDING: Final = 10_000
 """Messages that wait for their transaction before senders have to wait."""
@@ -50,14 +50,14 @@ class Entry:
         return b"".join((self.head, header.encode(), b"\n\n", self.body, b"\0"))
 
 
-class Outbox:
+class BatchAccumulator:
     """Sends over one link, in the order given.
 
     A connection that breaks before the answer came means that the transaction is sent again on the next one: what the
     broker had committed already is then there twice.
     """
 
-    def __init__(self, link: Link, meter: Meter | None) -> None:
+    def __init__(self, link: ReconnectingConnection, meter: Meter | None) -> None:
         self._link, self._meter = link, meter
         self._pending: deque[Entry] = deque()
         self._room = asyncio.Event()
@@ -124,7 +124,7 @@ class Outbox:
     async def _deliver(self, batch: Sequence[Entry]) -> None:
         """Send until it is confirmed, refused, or the link's patience is over."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + self._link.dialer.patience
+        until = loop.time() + self._link.connector.timeout
         attempt = refusals = 0
         while True:
             attempt += 1
@@ -157,7 +157,7 @@ class Outbox:
     async def _transfer(self, connection: Connection, batch: Sequence[Entry]) -> None:
         """A message with a receipt of its own, or a transaction with one."""
         await connection.drain()
-        timeout = self._link.dialer.answer_timeout
+        timeout = self._link.connector.answer_timeout
         if len(batch) == 1:
             await connection.confirmed(lambda receipt: batch[0].frame(f"receipt:{receipt}"), timeout=timeout)
         else:
