@@ -76,14 +76,14 @@ class MotoServer(Service):
 
 
 def native_messages(sqs: Any, url: str) -> list[dict[str, Any]]:
-    """What a queue holds, as a plain client of the service reads it; each message stays on lease."""
+    """What a queue holds, as a plain client of the service reads it; all of it is given back."""
     found: list[dict[str, Any]] = []
-    while True:
-        options = {"AttributeNames": ["All"], "MessageAttributeNames": ["All"], "MaxNumberOfMessages": 10}
-        batch = sqs.receive_message(QueueUrl=url, VisibilityTimeout=60, **options).get("Messages", [])
-        if not batch:
-            return found
+    options = {"AttributeNames": ["All"], "MessageAttributeNames": ["All"], "MaxNumberOfMessages": 10}
+    while batch := sqs.receive_message(QueueUrl=url, VisibilityTimeout=60, **options).get("Messages", []):
         found += batch
+    for each in reversed(found):
+        sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=each["ReceiptHandle"], VisibilityTimeout=0)
+    return found
 
 
 @pytest.fixture(scope="session")

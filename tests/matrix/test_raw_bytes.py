@@ -1,0 +1,219 @@
+"""Whatever arrives can be dead-lettered and redriven byte for byte, with its attributes' types, labels and digits.
+
+Each case is a path that a dead letter can travel. To add one: a subclass of `Path` and a fixture in `PATHS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import pytest
+
+from eip import Consumer, Message, Queue, Reject, Source
+from eip.patterns import redrive
+from eip.topology import BusSpec, QueueSpec, RuleSpec, SubscriptionSpec, TopicSpec, Topology
+from eip.transports.aws import AwsTransport
+from tests.support.aws import native_messages
+
+ATTRIBUTES: Mapping[str, tuple[str, str | bytes]] = {
+    "labelled": ("Number.int", "007"),
+    "long": ("Number.java.lang.Long", "9223372036854775807"),
+    "digits": ("Number", "1.10"),
+    "many": ("Number", "12345678901234567890123456789012345678"),
+    "uuid": ("String.UUID", "c0ffee"),
+    "array": ("String.Array", '["a", "b", 1.0]'),
+    "image": ("Binary.gif", b"GIF89a\x00\xff"),
+    "text": ("String", "Ünï🦄"),
+}
+TEN = {f"a{number}": ("String", "x") for number in range(10)}
+BODIES = {
+    "long-decimal": '{"n": 1.00000000000000000000000001, "m": 1.10}',
+    "infinite": '{"n": 1e400}',
+    "doubled": '{"n": 1, "n": 2}',
+    "spaced": '{ "b" :1 ,\n"a":\t2 }',
+    "surrogate": '{"a": "\\ud800"}',
+    "deep": "[" * 300 + "]" * 300,
+    "plain": "Message at 12:00",
+    "html": "<p>&amp;</p>\r\n",
+    "emoji": '"🦄"',
+    "null": "null",
+}
+
+
+class Wire(NamedTuple):
+    """A message as its channel carries it; attributes as data type and value, ours left out."""
+
+    body: str | bytes
+    attributes: dict[str, tuple[str, str | bytes]]
+
+
+class Path(ABC):
+    """From a source of foreign messages to its dead-letter queue and back."""
+
+    source: Source
+    back: Queue
+    """Where a redrive sends to."""
+    dead: Queue
+    attributes: Mapping[str, tuple[str, str | bytes]] = ATTRIBUTES
+    """What the source carries."""
+    objects = False
+    """Whether bodies are JSON objects only."""
+
+    @abstractmethod
+    async def put(self, body: str, attributes: Mapping[str, tuple[str, str | bytes]]) -> None:
+        """Send as a foreign producer does."""
+
+    @abstractmethod
+    async def lie_dead(self) -> list[Wire]:
+        """What the dead-letter queue holds, by a foreign client; leaves it there."""
+
+    @abstractmethod
+    async def came_back(self) -> list[Wire]:
+        """What the source holds after the redrive, by a foreign client."""
+
+
+class AwsPath(Path):
+    """On moto: foreign parts by boto3."""
+
+    def __init__(self, aws: AwsTransport, moto: Any) -> None:
+        self.aws, self.moto = aws, moto
+        self.sqs = moto.client("sqs")
+        self.name = f"raw{uuid4().hex[:10]}"
+
+    async def _read(self, queue: Any) -> list[Wire]:
+        url = await queue.url()
+        found = await asyncio.to_thread(native_messages, self.sqs, url)
+        return [
+            Wire(each["Body"], {
+                name: (value["DataType"], value.get("StringValue", value.get("BinaryValue")))
+                for name, value in each.get("MessageAttributes", {}).items()
+                if name != "eip"
+            })
+            for each in found
+        ]  # fmt: skip
+
+    async def lie_dead(self) -> list[Wire]:
+        return await self._read(self.dead)
+
+    async def came_back(self) -> list[Wire]:
+        return await self._read(self.back)
+
+    @staticmethod
+    def _native(attributes: Mapping[str, tuple[str, str | bytes]]) -> dict[str, dict[str, Any]]:
+        return {
+            name: {"DataType": kind, "BinaryValue" if isinstance(value, bytes) else "StringValue": value}
+            for name, (kind, value) in attributes.items()
+        }
+
+
+class FromSqs(AwsPath):
+    async def open(self, suffix: str = "") -> FromSqs:
+        name = self.name + suffix
+        await Topology(QueueSpec(name)).apply(self.aws)
+        self.source = self.back = self.aws.queue(name)
+        self.dead = self.aws.queue(f"{self.name}-dead{suffix}")
+        return self
+
+    async def put(self, body: str, attributes: Mapping[str, tuple[str, str | bytes]]) -> None:
+        assert isinstance(self.back, Queue)
+        url = await self.aws.queue(self.back.name).url()
+        more = {"MessageGroupId": uuid4().hex, "MessageDeduplicationId": uuid4().hex} if url.endswith(".fifo") else {}
+        self.sqs.send_message(QueueUrl=url, MessageBody=body, MessageAttributes=self._native(attributes), **more)
+
+
+class FromSns(AwsPath):
+    """Through a topic, with raw delivery or wrapped; SNS knows four data types, without labels."""
+
+    attributes = {name: each for name, each in ATTRIBUTES.items() if each[0] in ("String", "Number", "String.Array")}
+
+    async def open(self, *, raw: bool) -> FromSns:
+        await Topology(TopicSpec(self.name), SubscriptionSpec(self.name, "s", raw=raw)).apply(self.aws)
+        topic = self.aws.topic(self.name)
+        self.source = topic.subscription("s")
+        self.back = self.aws.queue(f"{self.name}-s")
+        self.dead = self.aws.queue(f"{self.name}-s-dead")
+        return self
+
+    async def put(self, body: str, attributes: Mapping[str, tuple[str, str | bytes]]) -> None:
+        self.moto.client("sns").publish(
+            TopicArn=self.aws.topic(self.name).address, Message=body, MessageAttributes=self._native(attributes)
+        )
+
+
+class FromEventBridge(AwsPath):
+    """Events with the body as their detail, whose text the rule's queue got."""
+
+    attributes = {}
+    objects = True
+
+    async def open(self) -> FromEventBridge:
+        await Topology(BusSpec(self.name), RuleSpec(self.name, "r")).apply(self.aws)
+        self.source = self.aws.bus(self.name).subscription("r")
+        self.back = self.aws.queue(f"{self.name}-r")
+        self.dead = self.aws.queue(f"{self.name}-r-dead")
+        return self
+
+    async def put(self, body: str, attributes: Mapping[str, tuple[str, str | bytes]]) -> None:
+        assert not attributes
+        # What the bus makes of an event: moto would write the detail anew.
+        event = {"version": "0", "id": "e", "detail-type": "T", "source": "s", "time": "2026-11-24T10:00:00Z"}
+        text = json.dumps({**event, "detail": 0})[:-2] + body + ', "region": "us-east-1"}'
+        self.sqs.send_message(QueueUrl=await self.aws.queue(self.back.name).url(), MessageBody=text)
+
+
+@pytest.fixture
+async def aws(moto_server):
+    options = {"session": moto_server.session, "endpoint_url": moto_server.url, "long_poll": 1.0}
+    async with AwsTransport(region=moto_server.region, **options) as transport:
+        yield transport
+
+
+PATHS = {
+    "sqs-sqs": lambda aws, moto: FromSqs(aws, moto).open(),
+    "fifo-fifo": lambda aws, moto: FromSqs(aws, moto).open(".fifo"),
+    "sns-sqs": lambda aws, moto: FromSns(aws, moto).open(raw=True),
+    "sns-wrapped-sqs": lambda aws, moto: FromSns(aws, moto).open(raw=False),
+    "eventbridge-sqs": lambda aws, moto: FromEventBridge(aws, moto).open(),
+}
+
+
+async def dead_lettered(path: Path, count: int, *, look: bool) -> None:
+    """Have a consumer reject all that comes, with or without a look at the body."""
+
+    async def handle(message: Message) -> None:
+        if look:
+            _ = message.body
+        raise Reject("no")
+
+    consumer = Consumer(path.source, handle)
+    task = asyncio.create_task(consumer.run())
+    async with asyncio.timeout(60):
+        while consumer.stats.dead_lettered < count:
+            await asyncio.sleep(0.02)
+    await consumer.stop()
+    await task
+
+
+@pytest.mark.aws
+@pytest.mark.parametrize("name", PATHS)
+async def test_a_dead_letter_and_its_redrive_are_the_same_bytes(aws, moto_server, name):
+    """Faults 3, 9, 10 and 12: bodies to the letter; attributes with types, labels and digits, also ten of them."""
+    path: Path = await PATHS[name](aws, moto_server)
+    sent = [Wire(body, {}) for body in BODIES.values() if not path.objects or body.startswith("{")]
+    if path.attributes:
+        sent += [Wire("1", dict(path.attributes)), Wire("2", dict(TEN))]
+    if path.objects:
+        sent = [each for each in sent if "ud800" not in str(each.body)]  # no service makes an event of it
+    for each in sent:
+        await path.put(str(each.body), each.attributes)
+    await dead_lettered(path, len(sent), look=True)
+    key = lambda wire: (str(wire.body), str(wire.attributes))
+    assert sorted(await path.lie_dead(), key=key) == sorted(sent, key=key)
+    progress = await redrive(path.dead, path.back, transform=lambda message: message)
+    assert (progress.moved, progress.failed) == (len(sent), 0)
+    assert sorted(await path.came_back(), key=key) == sorted(sent, key=key)
