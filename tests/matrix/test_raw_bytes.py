@@ -9,7 +9,7 @@ import asyncio
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 from uuid import uuid4
 
 import pytest
@@ -20,7 +20,10 @@ from eip.topology import BusSpec, QueueSpec, RuleSpec, SubscriptionSpec, TopicSp
 from eip.transports.aws import AwsTransport
 from tests.support.aws import native_messages
 
-ATTRIBUTES: Mapping[str, tuple[str, str | bytes]] = {
+Attributes: TypeAlias = Mapping[str, tuple[str, str | bytes]]
+"""Data type and value by name."""
+
+ATTRIBUTES: Attributes = {
     "labelled": ("Number.int", "007"),
     "long": ("Number.java.lang.Long", "9223372036854775807"),
     "digits": ("Number", "1.10"),
@@ -59,13 +62,13 @@ class Path(ABC):
     back: Queue
     """Where a redrive sends to."""
     dead: Queue
-    attributes: Mapping[str, tuple[str, str | bytes]] = ATTRIBUTES
+    attributes: ClassVar[Attributes] = ATTRIBUTES
     """What the source carries."""
     objects = False
     """Whether bodies are JSON objects only."""
 
     @abstractmethod
-    async def put(self, body: str, attributes: Mapping[str, tuple[str, str | bytes]]) -> None:
+    async def put(self, body: str, attributes: Attributes) -> None:
         """Send as a foreign producer does."""
 
     @abstractmethod
@@ -104,7 +107,7 @@ class AwsPath(Path):
         return await self._read(self.back)
 
     @staticmethod
-    def _native(attributes: Mapping[str, tuple[str, str | bytes]]) -> dict[str, dict[str, Any]]:
+    def _native(attributes: Attributes) -> dict[str, dict[str, Any]]:
         return {
             name: {"DataType": kind, "BinaryValue" if isinstance(value, bytes) else "StringValue": value}
             for name, (kind, value) in attributes.items()
@@ -119,7 +122,7 @@ class FromSqs(AwsPath):
         self.dead = self.aws.queue(f"{self.name}-dead{suffix}")
         return self
 
-    async def put(self, body: str, attributes: Mapping[str, tuple[str, str | bytes]]) -> None:
+    async def put(self, body: str, attributes: Attributes) -> None:
         assert isinstance(self.back, Queue)
         url = await self.aws.queue(self.back.name).url()
         more = {"MessageGroupId": uuid4().hex, "MessageDeduplicationId": uuid4().hex} if url.endswith(".fifo") else {}
@@ -129,7 +132,9 @@ class FromSqs(AwsPath):
 class FromSns(AwsPath):
     """Through a topic, with raw delivery or wrapped; SNS knows four data types, without labels."""
 
-    attributes = {name: each for name, each in ATTRIBUTES.items() if each[0] in ("String", "Number", "String.Array")}
+    attributes: ClassVar[Attributes] = {
+        name: each for name, each in ATTRIBUTES.items() if each[0] in ("String", "Number", "String.Array")
+    }
 
     async def open(self, *, raw: bool) -> FromSns:
         await Topology(TopicSpec(self.name), SubscriptionSpec(self.name, "s", raw=raw)).apply(self.aws)
@@ -139,7 +144,7 @@ class FromSns(AwsPath):
         self.dead = self.aws.queue(f"{self.name}-s-dead")
         return self
 
-    async def put(self, body: str, attributes: Mapping[str, tuple[str, str | bytes]]) -> None:
+    async def put(self, body: str, attributes: Attributes) -> None:
         self.moto.client("sns").publish(
             TopicArn=self.aws.topic(self.name).address, Message=body, MessageAttributes=self._native(attributes)
         )
@@ -148,7 +153,7 @@ class FromSns(AwsPath):
 class FromEventBridge(AwsPath):
     """Events with the body as their detail, whose text the rule's queue got."""
 
-    attributes = {}
+    attributes: ClassVar[Attributes] = {}
     objects = True
 
     async def open(self) -> FromEventBridge:
@@ -158,7 +163,7 @@ class FromEventBridge(AwsPath):
         self.dead = self.aws.queue(f"{self.name}-r-dead")
         return self
 
-    async def put(self, body: str, attributes: Mapping[str, tuple[str, str | bytes]]) -> None:
+    async def put(self, body: str, attributes: Attributes) -> None:
         assert not attributes
         # What the bus makes of an event: moto would write the detail anew.
         event = {"version": "0", "id": "e", "detail-type": "T", "source": "s", "time": "2026-11-24T10:00:00Z"}

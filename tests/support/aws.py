@@ -1,23 +1,25 @@
-"""moto's server in a process of its own: SQS, SNS, EventBridge, Kinesis, DynamoDB, S3, Secrets Manager, KMS, ..."""
+"""Emulators of AWS, each in its own process: moto for all services, ministack beside it."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import os
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.environment import ACCOUNT, ENVIRONMENT, REGION
-from tests.support.processes import NotReady, Service, free_port
+from tests.support.processes import NotReady, Service, free_port, unavailable
 
 
-class MotoServer(Service):
-    """All of AWS that the library speaks to, on one port; state is in memory, so a restart empties it."""
+class AwsEmulator(Service):
+    """A server that speaks the services' protocols on one port; state is in memory, so a restart empties it."""
 
     region = REGION
     account = ACCOUNT
@@ -36,6 +38,22 @@ class MotoServer(Service):
 
             self._session = aioboto3.Session(region_name=REGION)
         return self._session
+
+    def client(self, service: str) -> Any:
+        """A plain boto3 client: the other side in interoperability tests."""
+        import boto3
+
+        return boto3.client(
+            service,
+            endpoint_url=self.url,
+            region_name=REGION,
+            aws_access_key_id=ENVIRONMENT["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=ENVIRONMENT["AWS_SECRET_ACCESS_KEY"],
+        )
+
+
+class MotoServer(AwsEmulator):
+    """All of AWS that the library speaks to."""
 
     def command(self) -> Sequence[str]:
         server = Path(__file__).with_name("moto_in_order.py")
@@ -62,17 +80,21 @@ class MotoServer(Service):
         with urllib.request.urlopen(request, timeout=30):
             pass
 
-    def client(self, service: str) -> Any:
-        """A plain boto3 client: the other side in interoperability tests."""
-        import boto3
 
-        return boto3.client(
-            service,
-            endpoint_url=self.url,
-            region_name=REGION,
-            aws_access_key_id=ENVIRONMENT["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=ENVIRONMENT["AWS_SECRET_ACCESS_KEY"],
-        )
+class MiniStack(AwsEmulator):
+    """A second emulator, for what moto does otherwise than the services: targets' input, disabled rules, replays."""
+
+    def command(self) -> Sequence[str]:
+        return [sys.executable, "-m", "ministack"]
+
+    def environment(self) -> Mapping[str, str]:
+        own = {"GATEWAY_PORT": str(self.port), "BIND_HOST": "127.0.0.1", "MINISTACK_ACCOUNT_ID": ACCOUNT}
+        return {**os.environ, **own, "LOG_LEVEL": "WARNING", "TMPDIR": str(self.folder)}
+
+    def check(self) -> None:
+        with urllib.request.urlopen(f"{self.url}/_ministack/health", timeout=5) as answer:
+            if answer.status != 200:
+                raise NotReady(answer.status)
 
 
 def native_messages(sqs: Any, url: str) -> list[dict[str, Any]]:
@@ -90,6 +112,17 @@ def native_messages(sqs: Any, url: str) -> list[dict[str, Any]]:
 def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MotoServer]:
     """One for the session (with xdist: for the worker); tests keep apart by the names they choose."""
     server = MotoServer(tmp_path_factory.mktemp("moto"))
+    server.start()
+    yield server
+    server.stop(timeout=3)
+
+
+@pytest.fixture(scope="session")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MiniStack]:
+    """One for the session (with xdist: for the worker)."""
+    if importlib.util.find_spec("ministack") is None:
+        unavailable("ministack")
+    server = MiniStack(tmp_path_factory.mktemp("ministack"))
     server.start()
     yield server
     server.stop(timeout=3)

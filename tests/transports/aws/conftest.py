@@ -18,12 +18,20 @@ async def aws(moto_server):
         yield transport
 
 
+@pytest.fixture
+async def second_aws(ministack):
+    async with AwsTransport(
+        region=ministack.region, session=ministack.session, endpoint_url=ministack.url, long_poll=1.0
+    ) as transport:
+        yield transport
+
+
 class AwsHarness(Harness):
     """Makes its channels by topology."""
 
-    def __init__(self, transport, moto_server):
+    def __init__(self, transport, emulator):
         super().__init__(transport, lease=3.0, quiet=1.5, patience=20.0)
-        self._moto = moto_server
+        self._emulator = emulator
 
     async def queue(self, *, fifo=False, dead_letters=None, max_receive_count=None):
         name = self.fresh("queue", fifo=fifo)
@@ -66,7 +74,7 @@ class AwsHarness(Harness):
         return stream.group(name, start="trim_horizon")  # its leases are in DynamoDB
 
     async def send_raw(self, queue, raw):
-        sqs = self._moto.client("sqs")
+        sqs = self._emulator.client("sqs")
         url = sqs.get_queue_url(QueueName=queue.name)["QueueUrl"]
         sqs.send_message(QueueUrl=url, MessageBody=raw.decode())
 
@@ -74,3 +82,8 @@ class AwsHarness(Harness):
 @pytest.fixture
 def harness(aws, moto_server):
     return AwsHarness(aws, moto_server)
+
+
+@pytest.fixture
+def second_harness(second_aws, ministack):
+    return AwsHarness(second_aws, ministack)
