@@ -112,7 +112,7 @@ class MemoryStore(NamedStore):
     def _note_due(self, due: float, key: str, version: str) -> None:
         heappush(self._dues, (due, key, version))
         if len(self._dues) > 64 + 2 * len(self._entries):
-            self._dues = [each for each in self._dues if self._is_due(each[1], each[2])]
+            self._dues[:] = [each for each in self._dues if self._is_due(each[1], each[2])]
             heapify(self._dues)
 
     def _is_due(self, key: str, version: str) -> bool:
