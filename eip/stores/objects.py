@@ -166,10 +166,7 @@ def _read(path: Path, limit: int) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size > limit:
             raise MessageTooLarge(size, limit, channel=f"claims in {path.parent.name}")
-        data = file.read(size + 1)
-    if len(data) != size:
-        raise StoreError(f"file: {path.name} ended after {len(data):,} of {size:,} bytes")
-    return data
+        return file.read()
 
 
 def _keys(folder: Path, prefix: str, after: str, limit: int) -> list[str]:

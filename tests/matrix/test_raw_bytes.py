@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from abc import ABC, abstractmethod
+from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 from uuid import uuid4
@@ -17,8 +18,10 @@ import pytest
 from eip import Consumer, Message, Queue, Reject, Source
 from eip.patterns import redrive
 from eip.topology import BusSpec, QueueSpec, RuleSpec, SubscriptionSpec, TopicSpec, Topology
+from eip.transports.activemq import ActiveMQTransport
 from eip.transports.aws import AwsTransport
 from tests.support.aws import native_messages
+from tests.support.jms import JmsProgram
 
 Attributes: TypeAlias = Mapping[str, tuple[str, str | bytes]]
 """Data type and value by name."""
@@ -222,3 +225,73 @@ async def test_a_dead_letter_and_its_redrive_are_the_same_bytes(aws, moto_server
     progress = await redrive(path.dead, path.back, transform=lambda message: message)
     assert (progress.moved, progress.failed) == (len(sent), 0)
     assert sorted(await path.came_back(), key=key) == sorted(sent, key=key)
+
+
+class FromActiveMQ(Path):
+    """A broker with foreign parts by JMS; STOMP carries every property as text."""
+
+    attributes: ClassVar[Attributes] = {
+        "digits": ("string", "1.10"),
+        "many": ("string", "9" * 38),
+        "expires": ("string", "60000"),
+        "odd name": ("string", "a\tb"),
+        "text": ("string", "Ünï"),
+    }
+
+    def __init__(self, activemq: ActiveMQTransport, jms: JmsProgram) -> None:
+        self.jms = jms
+        self.name = f"raw{uuid4().hex[:10]}"
+        self.dead = activemq.queue(f"{self.name}-dead")
+        self.source = self.back = activemq.queue(self.name, dead_letters=self.dead, max_receive_count=5)
+
+    async def put(self, body: str, attributes: Attributes) -> None:
+        kind = "bytes" if attributes.get("kind") == ("string", "bytes") else "text"
+        properties = {name: value for name, (_, value) in attributes.items()}
+        await self.jms.send(self.name, body.encode() if kind == "bytes" else body, properties=properties)
+
+    async def _read(self, queue: str) -> list[Wire]:
+        found: list[Wire] = []
+        while (message := await self.jms.receive(queue, wait=0.5)) is not None:
+            body = b64decode(message.body) if message.kind == "bytes" else message.body
+            ours = ("!", "eip", "content-", "amq-msg-type")
+            found.append(Wire(body, {n: v for n, v in message.properties.items() if not n.startswith(ours)}))
+        return found
+
+    async def lie_dead(self) -> list[Wire]:
+        return await self._read(self.dead.name)
+
+    async def came_back(self) -> list[Wire]:
+        return await self._read(self.back.name)
+
+
+@pytest.mark.activemq
+async def test_a_dead_letter_and_its_redrive_are_the_same_to_jms_consumers(activemq_broker, jms):
+    """Faults 3, 12 and 13: text stays a TextMessage of the same characters, bytes a BytesMessage of the same bytes."""
+    async with ActiveMQTransport(activemq_broker.url) as activemq:
+        path = FromActiveMQ(activemq, jms)
+        for read, redriven in ((path.lie_dead, False), (path.came_back, True)):
+            for body in BODIES.values():
+                await path.put(body, {})
+                await path.put(body, {"kind": ("string", "bytes")})
+            await dead_lettered(path, 2 * len(BODIES), look=True)
+            if redriven:
+                progress = await redrive(path.dead, path.back, idle=0.5)
+                assert (progress.moved, progress.failed) == (2 * len(BODIES), 0)
+            bodies = [each.body for each in await read()]
+            sent = [*BODIES.values(), *(each.encode() for each in BODIES.values())]
+            assert sorted(bodies, key=repr) == sorted(sent, key=repr)
+
+
+@pytest.mark.activemq
+async def test_properties_of_a_dead_letter_are_the_same_after_its_redrive(activemq_broker, jms):
+    """Faults 10 and 14: the digits and the names as they came, for handlers of the redriven message."""
+    async with ActiveMQTransport(activemq_broker.url) as activemq:
+        path = FromActiveMQ(activemq, jms)
+        await path.put("1", path.attributes)
+        await dead_lettered(path, 1, look=True)
+        await redrive(path.dead, path.back, idle=0.5)
+        async with path.source.receiver() as receiver:
+            (delivery,) = await receiver.receive(1, wait=20)
+            await delivery.ack()
+        sent = {name: value for name, (_, value) in path.attributes.items()}
+        assert {name: delivery.message.attributes.get(name) for name in sent} == sent

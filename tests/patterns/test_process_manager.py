@@ -191,8 +191,7 @@ class Dying(MemoryStore):
 
     def __init__(self, shared: MemoryStore, writes: int) -> None:
         super().__init__()
-        self.__dict__.update(shared.__dict__)
-        self.writes = writes
+        self._entries, self._parts, self.writes = shared._entries, shared._parts, writes
 
     async def put(self, *args, **options) -> str | None:
         if self.writes == 0:

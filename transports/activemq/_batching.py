@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from eip.errors import ConnectionLost, TransportError
+from eip.errors import ConfigurationError, ConnectionLost, TransportError
 from eip.limits import ACTIVEMQ
 from eip.message import Message
 from eip.retry import Backoff
@@ -122,15 +122,15 @@ class BatchAccumulator:
         return batch
 
     async def _deliver(self, batch: Sequence[Entry]) -> None:
-        """Send until it is confirmed, refused, or the link's patience is over."""
+        """Send until it is confirmed, refused, or the timeout is over."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._link.connector.timeout
         attempt = refusals = 0
         while True:
             attempt += 1
             try:
-                connection = await self._link.connection()
-            except TransportError as error:  # it was waited for as long as patience goes
+                connection = await self._link.connection(timeout=max(until - loop.time(), 0.0))
+            except (TransportError, ConfigurationError) as error:  # none came in time, or it was closed
                 self._settle(batch, error)
                 return
             try:

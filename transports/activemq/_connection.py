@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Final, cast
 
@@ -99,6 +100,8 @@ class Connection(asyncio.Protocol):
         self._subscribers: dict[str, Callable[[Frame], None]] = {}
         self._last_read = self._last_write = self._last_watch = 0.0
         self._plain = False
+        self._last_write_at = time.monotonic()
+        """The same by a clock that other threads may read."""
         self._beats: list[asyncio.TimerHandle] = []
 
     @property
@@ -271,15 +274,20 @@ class Connection(asyncio.Protocol):
         self._beats[:1] = [asyncio.get_running_loop().call_later(interval, self._beat, interval)]
 
     def beat_blocking(self) -> bool:
-        """Write an end of line from another thread while the event loop is blocked; return whether that was possible.
+        """Write an end of line from another thread while the event loop is blocked; return whether we count as alive.
 
         Nothing may be in the transport's buffer, or the end of line would land in the middle of a frame. Over TLS it is
-        not possible: the loop's thread may be reading with the same TLS object.
+        not possible, as the loop's thread may be using the same TLS object: there we live on what was promised.
         """
+        if self.lost.done():
+            return False
+        if not self._heartbeat:
+            return True
+        if not self._plain or self._socket is None:
+            return time.monotonic() - self._last_write_at < self._max_blocked
         with self._write_lock:
-            idle = not self.lost.done() and self._plain and not self._transport.get_write_buffer_size()
-            if not idle or self._socket is None:
-                return False
+            if self._transport.get_write_buffer_size():
+                return True  # the kernel has more to send than the broker reads: it is not waiting for a sign of ours
             try:
                 return os.write(self._socket.fileno(), b"\n") == 1
             except OSError:
@@ -311,6 +319,7 @@ class Connection(asyncio.Protocol):
     def _flush(self) -> None:
         if self._outgoing and not self.lost.done():
             self._last_write = self._time()
+            self._last_write_at = time.monotonic()
             data = self._outgoing[0] if len(self._outgoing) == 1 else b"".join(self._outgoing)
             with self._write_lock:
                 self._transport.write(data)

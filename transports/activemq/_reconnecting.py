@@ -184,7 +184,7 @@ class ReconnectingConnection:
         if failure is not None and not failure.transient:
             return again(failure)
         why = f"last error: {failure}" if failure is not None else f"no answer from {self.connector} yet"
-        return ConnectionLost(f"{self.name}: no connection within {timeout:g} s; {why}")
+        return ConnectionLost(f"{self.name}: no connection within {timeout:.3g} s; {why}")
 
     def _wake(self) -> None:
         """Wake those who wait for a connection, or for the reason why there is none."""

@@ -136,6 +136,7 @@ class ActiveMQReceiver(Receiver):
 
     async def open(self) -> None:
         """Connect and subscribe; raises `AccessDenied`, `ConnectionLost`."""
+        self._transport.check_open()
         self._transport.links.add(self._link)
         try:
             await self._link.connection(timeout=self._link.connector.open_timeout)

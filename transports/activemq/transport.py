@@ -127,7 +127,7 @@ class ActiveMQTransport(Transport):
         Raises `AccessDenied`; `ConnectionLost` where no broker answers within ``open_timeout``; `TransportError` for a
         port that does not speak STOMP, or a certificate that is not trusted.
         """
-        self._check_open()
+        self.check_open()
         self.links.add(self._link)
         try:
             await self._link.connection(timeout=self.connector.open_timeout)
@@ -210,7 +210,7 @@ class ActiveMQTransport(Transport):
 
     async def dispatch(self, entries: Sequence[Entry]) -> None:
         """Send frames; those that ask for replies to a temporary queue over that queue's connection."""
-        self._check_open()
+        self.check_open()
         own = {entry.message.return_address or "" for entry in entries}
         if not any(address.startswith(_OWN) for address in own):
             await self._outbox.send(entries)
@@ -251,7 +251,8 @@ class ActiveMQTransport(Transport):
         """Return how each connection is doing: when the broker last made progress, and whether it owes answers."""
         return sorted((link.health() for link in self.links), key=lambda each: each.name)
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raise `ConfigurationError` if it was closed."""
         if self._closed:
             raise ConfigurationError(f"{self!r} was closed; make another one")
 

@@ -1,0 +1,245 @@
+"""Time bounds: connecting, sending, stopping, a loop that is blocked; wrong uses; what health reports."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import pytest
+import structlog
+
+from eip import Consumer, Message
+from eip.errors import AccessDenied, ConfigurationError, ConnectionLost, TransportError
+from eip.transports.activemq import ActiveMQTransport, Credentials
+from eip.transports.activemq.receiver import ActiveMQReceiver
+from tests.support.processes import free_port
+from tests.transports.activemq.proxy import Proxy
+
+pytestmark = pytest.mark.activemq
+
+
+def fresh() -> str:
+    return f"bounds-{uuid4().hex[:12]}"
+
+
+def through(proxy: Proxy, **options) -> ActiveMQTransport:
+    return ActiveMQTransport(f"stomp://eip:eip-secret@127.0.0.1:{proxy.port}", **options)
+
+
+@asynccontextmanager
+async def silent_server():
+    """Accepts connections and never answers; gives its port."""
+    writers = []
+
+    async def accept(_, writer):
+        writers.append(writer)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+        for writer in writers:
+            writer.transport.abort()
+
+
+@asynccontextmanager
+async def within(seconds: float):
+    started = asyncio.get_running_loop().time()
+    yield
+    assert asyncio.get_running_loop().time() - started < seconds
+
+
+@pytest.mark.parametrize("scheme", ["stomp", "stomp+ssl"])
+async def test_opening_against_a_server_that_never_answers_ends(scheme):
+    """Fault 41e: in bounded time, with the address and the step; one line, further attempts with back-off."""
+    async with silent_server() as port:
+        transport = ActiveMQTransport(f"{scheme}://127.0.0.1:{port}", connect_timeout=0.2, open_timeout=1.5)
+        with structlog.testing.capture_logs() as logs:
+            async with within(4):
+                with pytest.raises(ConnectionLost, match=rf"127.0.0.1:{port}.*while (logging in|connecting)"):
+                    await transport.open()
+        assert [each["event"] for each in logs] == ["connect_failed"]
+
+
+async def test_opening_where_nobody_listens_names_the_address():
+    """Fault 32: host, port, and what was being done."""
+    port = free_port()
+    async with within(4):
+        with pytest.raises(ConnectionLost, match=rf"stomp://127.0.0.1:{port}, while connecting"):
+            await ActiveMQTransport(f"stomp://127.0.0.1:{port}", open_timeout=0.5).open()
+
+
+async def test_a_consumer_that_cannot_start_ends_and_leaves_nothing():
+    async with silent_server() as port:
+        transport = ActiveMQTransport(f"stomp://127.0.0.1:{port}", connect_timeout=0.2, open_timeout=0.5)
+        consumer = Consumer(transport.queue(fresh()), print)
+        task = asyncio.create_task(consumer.run())
+        await asyncio.sleep(0.1)
+        async with within(8):
+            await consumer.stop()
+            await asyncio.gather(task, return_exceptions=True)
+            await transport.aclose()
+        assert not transport.links
+
+
+async def test_a_send_is_bounded_while_the_broker_is_away(activemq_broker):
+    """Fault 29: by the transport's timeout, by the caller's own, and the error names the last failure."""
+    async with Proxy(activemq_broker.port) as proxy, through(proxy, timeout=0.6) as transport:
+        queue = transport.queue(fresh())
+        await queue.send(Message(0))
+        proxy._server.close()
+        proxy.cut()
+        async with within(5):
+            with pytest.raises(ConnectionLost, match=rf"within 0.6 s.*127.0.0.1:{proxy.port}"):
+                await queue.send(Message(1))
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await queue.send(Message(2))
+
+
+@pytest.mark.parametrize("state", ["idle", "connecting", "paused", "away with sends"])
+async def test_closing_ends_in_every_state(activemq_broker, state, monkeypatch):
+    """Fault 41: whatever the broker does, closing ends within its limit."""
+    monkeypatch.setattr("eip.transports.activemq.transport._FLUSH_TIMEOUT_S", 1.0)
+    async with Proxy(activemq_broker.port) as proxy, silent_server() as port:
+        if state == "connecting":
+            transport = ActiveMQTransport(f"stomp://127.0.0.1:{port}")
+            waiting = asyncio.create_task(transport.open())
+            await asyncio.sleep(0.1)
+        else:
+            transport = through(proxy)
+            await transport.open()
+            queue = transport.queue(fresh())
+            receiver = queue.receiver()
+            await receiver.open()
+            waiting = asyncio.create_task(asyncio.sleep(0))
+        if state == "paused":
+            activemq_broker.pause()
+        if state in ("paused", "away with sends"):
+            if state != "paused":
+                proxy._server.close()
+                proxy.cut()
+            waiting = asyncio.create_task(queue.send(Message(1)))
+            await asyncio.sleep(0.1)
+        try:
+            async with within(10):
+                await transport.aclose()
+                outcome = (await asyncio.gather(waiting, return_exceptions=True))[0]
+        finally:
+            if state == "paused":
+                activemq_broker.resume()
+        assert outcome is None or isinstance(outcome, (TransportError, ConfigurationError))
+
+
+async def test_a_closed_transport_refuses_every_use(activemq_broker):
+    """Fault 33."""
+    transport = ActiveMQTransport(activemq_broker.url)
+    async with transport:
+        queue = transport.queue(fresh())
+    for use in (lambda: queue.send(Message(1)), transport.open, queue.receiver().open):
+        with pytest.raises(ConfigurationError, match="closed"):
+            await use()
+    assert not transport.health().ok
+    assert not transport.links
+
+
+async def test_wrong_uses_are_refused_by_name(activemq):
+    """Fault 34."""
+    with pytest.raises(TypeError, match="dict"):
+        await activemq.queue(fresh()).send({"a": 1})
+    for options in ({"heartbeat": -1}, {"probe": 0}, {"max_blocked": 0}, {"max_message_bytes": 3}, {"timeout": -1.0}):
+        (name,) = options
+        with pytest.raises(ConfigurationError, match=name):
+            ActiveMQTransport("stomp://127.0.0.1", **options)
+
+
+async def test_a_password_that_is_wrong_later_is_reported_once_with_back_off(activemq_broker):
+    """Fault 42: the same permanent error does not fill the log, and health says since when and why."""
+    password = [activemq_broker.password]
+
+    async def credentials():
+        return Credentials(user=activemq_broker.user, password=password[0])
+
+    async with Proxy(activemq_broker.port) as proxy:
+        url = f"stomp://127.0.0.1:{proxy.port}"
+        async with ActiveMQTransport(url, credentials=credentials, timeout=0.5) as transport:
+            assert transport.health().ok
+            password[0] = "wrong"
+            with structlog.testing.capture_logs() as logs:
+                proxy.cut()
+                with pytest.raises(AccessDenied, match=str(proxy.port)):
+                    await transport.queue(fresh()).send(Message(1))
+            assert [each["event"] for each in logs].count("connect_failed") == 1
+            health = transport.health()
+            assert (health.ok, health.failing_since is not None) == (False, True)
+            assert "AccessDenied" in str(health.reason)
+
+
+async def held_and_blocked(broker, *, seconds, beat=False, **options) -> tuple[int, int]:
+    """Block the loop with a message in hand, settle it; the connections there were, and lost acknowledgements."""
+    async with ActiveMQTransport(broker.url, heartbeat=0.4, **options) as transport:
+        queue = transport.queue(fresh())
+        await queue.send(Message("held"))
+        async with queue.receiver() as receiver:
+            assert isinstance(receiver, ActiveMQReceiver)
+            (delivery,) = await receiver.receive(1, wait=30)
+            ended = threading.Event()
+
+            def watchdog() -> None:
+                while not ended.wait(0.2):
+                    assert not receiver.extend_blocking((delivery,), 1.0)
+
+            if beat:
+                threading.Thread(target=watchdog, daemon=True).start()
+            time.sleep(seconds)  # as a handler does that should not
+            ended.set()
+            lost = len(await receiver.ack((delivery,)))
+            await asyncio.sleep(0.3)
+            epochs = max(each.epoch for each in transport.connections() if "from" in each.name)
+            return epochs, lost + receiver.stale_acks
+
+
+async def test_a_blocked_loop_keeps_its_connection_as_long_as_promised(activemq_broker):
+    """Fault 26: four missed heart-beats of ours do not matter, as the broker was promised one in ``max_blocked``."""
+    assert await held_and_blocked(activemq_broker, seconds=1.8, max_blocked=2.0) == (1, 0)
+
+
+async def test_a_watchdog_keeps_the_connection_for_longer(activemq_broker):
+    """Fault 26: over plain TCP the sign of life comes from the watchdog's thread."""
+    assert await held_and_blocked(activemq_broker, seconds=3.0, max_blocked=0.5, beat=True) == (1, 0)
+
+
+async def test_without_either_the_broker_gives_the_message_to_others(activemq_broker):
+    """What the two tests above protect from."""
+    epochs, _ = await held_and_blocked(activemq_broker, seconds=3.0, max_blocked=0.5)
+    assert epochs > 1
+
+
+async def test_a_line_from_another_thread_never_lands_in_a_frame(activemq_broker):
+    """Signs of life while the loop writes large frames: every frame arrives whole."""
+    async with ActiveMQTransport(activemq_broker.url) as transport:
+        queue = transport.queue(fresh())
+        async with queue.receiver(capacity=100) as receiver:
+            connection = transport._link.current
+            assert connection is not None
+            ended = threading.Event()
+
+            def watchdog() -> None:
+                while not ended.is_set():
+                    connection.beat_blocking()
+
+            thread = threading.Thread(target=watchdog)
+            thread.start()
+            try:
+                for _ in range(5):
+                    await queue.send(*(Message("x" * 300_000) for _ in range(4)))
+            finally:
+                ended.set()
+                thread.join()
+            assert transport._link.epoch == 1
+            got: list = []
+            while len(got) < 20:
+                got += await receiver.receive(20, wait=10)
+            assert {len(each.message.body) for each in got} == {300_000}
