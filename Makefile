@@ -5,18 +5,30 @@ PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3; do \
 	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$each; break; }; done)
 VENV   := .venv
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check
+RUNS   := $(VENV)/.runs
 READY  := $(VENV)/.ready
 PEERS  := $(VENV)/.peers
 DOCS   := $(VENV)/.docs
 PORT   ?= 8080
+FUZZ   ?= 20000
+
+# A comma for the arguments of `call`.
+, := ,
+
+# What constraints.txt pins was tested with one Python; where it does not fit another, the newest versions are taken.
+define install
+	@$(PIP) $(2) --constraint constraints.txt $(1) || { \
+		echo "constraints.txt does not fit $(PYTHON): installing the newest versions instead"; $(PIP) $(2) $(1); }
+endef
 
 .DEFAULT_GOAL := help
-.PHONY: help rfq rfq-aws rfq-activemq job-events test soak lint types bench docs build services clean
+.PHONY: help rfq rfq-aws rfq-activemq job-events test fuzz chaos soak lint types bench docs build services clean
 
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-rfq: $(READY)  ## run the RFQ service on the embedded transport; prints its URL
+rfq: $(RUNS)  ## run the RFQ service on the embedded transport; prints its URL; PORT=8081
 	$(BIN)/python -m examples.rfq --transport memory --port $(PORT)
 
 rfq-aws: $(READY)  ## the same on SQS, SNS and DynamoDB: against a local moto server that it starts and ends
@@ -30,6 +42,12 @@ job-events: $(READY)  ## run the job events application, embedded, with a live v
 
 test: $(READY) services  ## run all tests, against real services where they need them
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+fuzz: $(READY)  ## feed odd input to every reader for long; FUZZ=20000 examples of each test
+	FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/fuzz -v --timeout 3600
+
+chaos: $(READY) services  ## kill consumers, relays, broker and database on six paths, a few minutes; ARGS="--seconds 60"
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 soak: $(READY) services  ## run the long tests
 	$(BIN)/python -m pytest -m soak --timeout 1800
@@ -66,21 +84,27 @@ build: $(READY)  ## build the wheel and the source distribution into dist/
 services:  ## install the Debian packages and the emulator that tests start (needs root or sudo)
 	@sh scripts/install_services.sh
 
-$(READY): pyproject.toml constraints.txt
+$(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "aioeip needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --quiet --upgrade "pip>=25.1" "setuptools>=77" wheel
+
+$(RUNS): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Setting up what the service needs in $(VENV) ..."
+	$(call install,--editable ".[http$(,)cli]",--no-build-isolation)
+	@touch $(RUNS)
+
+$(READY): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Setting up $(VENV) with $(PYTHON); this takes a minute or two ..."
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1" "setuptools>=77" wheel
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable ".[aws,activemq,http,cli,otel,redis,postgres,zstd]" --group dev
-	@touch $(READY)
+	$(call install,--editable ".[aws$(,)activemq$(,)http$(,)cli$(,)otel$(,)redis$(,)postgres$(,)zstd]" --group dev,--quiet)
+	@touch $(RUNS) $(READY)
 
 $(PEERS): $(READY)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group bench
+	$(call install,--group bench,--quiet)
 	@touch $(PEERS)
 
 $(DOCS): $(READY)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group docs
+	$(call install,--group docs,--quiet)
 	@touch $(DOCS)
 
 clean:  ## remove what was built and set up

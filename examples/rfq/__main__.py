@@ -155,7 +155,10 @@ def main() -> int:
     try:
         sock.bind((options.host, options.port))
     except OSError as error:
-        print(f"Port {options.port} is taken ({error.strerror}); choose another one: --port N", file=sys.stderr)
+        print(
+            f"Port {options.port} is taken ({error.strerror}); choose another one: --port N, or make rfq PORT=N",
+            file=sys.stderr,
+        )
         return 1
     return asyncio.run(_serve(options, access, sock))
 

@@ -96,6 +96,7 @@ async def test_redis_itself_removes_what_has_expired_a_minute_later(redis_server
         assert await client.ttl(f"{{{name}}}:p:alone") == -1
 
 
+@pytest.mark.usefixtures("redis_server")  # skips where there is none
 async def test_on_a_cluster_a_collection_is_on_one_shard(tmp_path):
     class Cluster(RedisServer):
         def command(self):

@@ -15,6 +15,8 @@ from eip.telemetry.meter import UsageMeter
 from eip.topology import StreamSpec, Topology
 from eip.transports.aws import AwsTransport, ReadRate
 from eip.transports.aws._errors import IteratorExpired
+from tests.support.aws import MotoServer
+from tests.support.processes import unavailable
 from tests.transports.aws.kinesis.conftest import BRISK, FAST, KinesisHarness
 
 pytestmark = pytest.mark.kinesis
@@ -171,6 +173,8 @@ async def test_more_than_may_wait_is_sent_as_room_comes(harness, calls):
 
 
 async def test_an_aggregating_sender_notices_that_the_stream_was_split(harness, kinesis_server):
+    if isinstance(kinesis_server, MotoServer):
+        unavailable("kinesis-local")
     stream = await harness.stream(shards=1, aggregate=True)
     await stream.send(*(Message(number, group_id=f"k{number}") for number in range(20)))
     client = kinesis_server.client("kinesis")

@@ -1,0 +1,1 @@
+"""Consumers, relays, brokers and databases killed at random, on every path that promises something (`make chaos`)."""
