@@ -34,6 +34,8 @@ __all__ = ["ActiveMQDelivery", "ActiveMQReceiver", "Again", "Subscription"]
 _log = get_logger("eip.activemq")
 _EARLY: Final = 0.05
 """Seconds that a delayed message may come before its time: clocks differ, and the broker's scheduler rounds."""
+_MAX_HELD_S: Final = 60.0
+"""Seconds that a message which is not due yet is held here, in a slot; then it is sent again, to be due later."""
 _LATER: Final = 5.0
 """Seconds until a message that cannot be dead-lettered is tried again."""
 _SUBSCRIPTION: Final = "s"
@@ -129,6 +131,7 @@ class ActiveMQReceiver(Receiver):
         """What is put off."""
         self._waiting: dict[asyncio.Future[None], None] = {}
         self._codec = codec
+        self._sending: set[asyncio.Task[None]] = set()
         self._set_aside = SetAside(self.name)
         self._closed = False
 
@@ -209,7 +212,7 @@ class ActiveMQReceiver(Receiver):
             self._groups[group] = deque()
         if early > _EARLY:
             _log.warning("delivered_early", channel=self.name, by=round(early, 1), hint="does the broker schedule?")
-            self._put_off(delivery, early)
+            self._put_off(delivery, min(early, _MAX_HELD_S), due=due)
         else:
             self._make_ready(delivery)
 
@@ -220,12 +223,33 @@ class ActiveMQReceiver(Receiver):
             self._ready.append(delivery)
         self._wake_one()
 
-    def _put_off(self, delivery: ActiveMQDelivery, delay: float) -> None:
-        self._timers[delivery] = asyncio.get_running_loop().call_later(delay, self._due, delivery)
+    def _put_off(self, delivery: ActiveMQDelivery, delay: float, *, due: float | None = None) -> None:
+        self._timers[delivery] = asyncio.get_running_loop().call_later(delay, self._due, delivery, due)
 
-    def _due(self, delivery: ActiveMQDelivery) -> None:
+    def _due(self, delivery: ActiveMQDelivery, due: float | None) -> None:
         del self._timers[delivery]
-        self._make_ready(delivery)
+        early = 0.0 if due is None else due - clock.now()
+        if early > _EARLY and self._again is not None and delivery.message.group_id is None:
+            task = asyncio.create_task(self._send_later(delivery, early), name=f"{self.name} not due")
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+        else:
+            self._make_ready(delivery)
+
+    async def _send_later(self, delivery: ActiveMQDelivery, delay: float) -> None:
+        """Free the slot of a message that is not due for long: its due time may be a stranger's."""
+        assert self._again is not None
+        self._out[delivery] = None
+        delivery.receive_count -= 1  # nobody has handled it
+        try:
+            await self._again.send_again(delivery, delay=delay)
+        except Exception as error:  # noqa: BLE001 - it stays here
+            _log.warning("delayed_message_kept", channel=self.name, error=str(error))
+            if self._out.pop(delivery, 0) is None and delivery.connection.open:
+                delivery.receive_count += 1
+                self._put_off(delivery, _MAX_HELD_S, due=clock.now() + delay)
+        else:
+            await self._ack((delivery,))
 
     async def receive(self, limit: int, *, wait: float = 20.0) -> Sequence[Delivery]:
         """See `Receiver.receive`; what was received too often before is dead-lettered here, and not handed out."""
@@ -416,6 +440,9 @@ class ActiveMQReceiver(Receiver):
         self._closed = True
         for waiting in self._waiting:
             _wake(waiting)
+        for task in self._sending:
+            task.cancel()
+        await asyncio.gather(*self._sending, return_exceptions=True)
         await self._link.aclose()
         self._transport.links.discard(self._link)
 

@@ -371,3 +371,14 @@ async def test_more_than_the_headers_of_a_broker_hold_is_refused_before_it_is_se
             await queue.send(Message(1, attributes={"big": "x" * 5_000_000}))
         await queue.send(Message(2, attributes={f"n{number}": "x" for number in range(3_000)}))
         assert (await one(queue)).body == 2
+
+
+async def test_a_forged_due_time_holds_no_slot_for_long(activemq, jms, monkeypatch):
+    """Fault 9b: messages that claim to be due in years do not stop a consumer; they wait at the broker."""
+    monkeypatch.setattr("eip.transports.activemq.receiver._MAX_HELD_S", 0.2)
+    queue = activemq.queue(fresh())
+    for _ in range(4):
+        await jms.send(queue.name, '"later"', properties={"eip-due": "99999999999999"})
+    await jms.send(queue.name, '"now"')
+    assert [each.body for each in await handled(queue, 1)] == ["now"]
+    assert await jms.receive(queue.name, wait=0.5) is None
