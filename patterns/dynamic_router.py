@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import islice
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field
@@ -21,6 +22,11 @@ __all__ = ["Announcement", "DynamicRouter"]
 
 _log = get_logger("eip.dynamic_router")
 _LONGEST: Final = 7 * 24 * 3600.0
+
+_MAX_FILTER: Final = 32 * 1024
+"""Characters of a recipient's policy or pattern: eight times what EventBridge allows."""
+_TURN: Final = 10
+"""Recipients looked at before other tasks have their turn."""
 
 _Name = Annotated[str, Field(min_length=1, max_length=256)]
 
@@ -47,6 +53,8 @@ class _Rule:
         if said.policy is not None and said.pattern is not None:
             raise InvalidPattern("an announcement has either a policy or a pattern")
         wanted = FilterPolicy(said.policy or {}) if said.pattern is None else EventPattern(said.pattern)
+        if len(wanted.text) > _MAX_FILTER:
+            raise InvalidPattern(f"{len(wanted.text):,} characters; at most {_MAX_FILTER:,} are supported")
         self.wants, self.sender = as_predicate(wanted), sender
         self.order = (-said.priority, said.recipient)
         self.until = clock.now() + said.lasts
@@ -104,17 +112,29 @@ class DynamicRouter:
     def route(self, message: Message[Any]) -> list[Sender]:
         """Where the message goes; nowhere, where none wants it and there is no other channel."""
         self._forget()
-        wanting = [rule.sender for rule in self._in_order if rule.wants(message)]
-        if wanting:
-            return wanting if self._to == "all" else wanting[:1]
-        return [] if self._otherwise is None else [self._otherwise]
+        wanting = (rule.sender for rule in self._in_order if rule.wants(message))
+        found = list(wanting) if self._to == "all" else list(islice(wanting, 1))
+        return found or ([] if self._otherwise is None else [self._otherwise])
+
+    async def _route(self, message: Message[Any]) -> list[Sender]:
+        """The same as `route`, but others have their turn: what recipients announce may be costly to evaluate."""
+        self._forget()
+        wanting: list[Sender] = []
+        for number, rule in enumerate(self._in_order, 1):
+            if rule.wants(message):
+                wanting.append(rule.sender)
+                if self._to == "first":
+                    break
+            if number % _TURN == 0:
+                await asyncio.sleep(0)
+        return wanting or ([] if self._otherwise is None else [self._otherwise])
 
     async def __call__(self, message: Message[Any]) -> Result:
         """Send the message on; it is acknowledged once all recipients have accepted it.
 
         Raises `Retry` or `Reject` where none wants it, and an `ExceptionGroup` of what failed.
         """
-        senders = self.route(message)
+        senders = await self._route(message)
         if not senders:
             raise (Retry if self._unwanted == "retry" else Reject)("no recipient wants this message")
         outcomes = await asyncio.gather(*(sender.send(message) for sender in senders), return_exceptions=True)

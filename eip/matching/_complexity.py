@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Final, TypeAlias
 
 __all__ = ["check_wildcards"]
 
 LIMIT: Final = 10
 """Live data: 9 were accepted, 11 refused (MATCHING.md, section 2.7)."""
-_EXPLORED: Final = 2000
-"""Sets of prefixes looked at, at most; a rule that needs more is taken as simple."""
+_MAX_STEPS: Final = 30_000
+"""Characters tried, at most; each costs some microseconds. A rule that needs more is taken as simple: evaluating it is
+bounded by other means (`eip.matching._work`)."""
 
 _STAR: Final = 0
 """Stands for ``*`` among the characters of a wildcard."""
@@ -18,65 +19,68 @@ _STAR: Final = 0
 
 def check_wildcards(fields: Iterable[list[str]]) -> bool:
     """Whether no input satisfies `LIMIT` or more distinct prefixes of a field's wildcards at once."""
-    return all(_most_at_once(texts) < LIMIT for texts in fields)
+    return all(_is_simple(texts) for texts in fields)
 
 
-def _most_at_once(texts: list[str]) -> int:
-    wildcards = [_elements(text) for text in dict.fromkeys(texts)]
-    prefixes = {wildcard[: end + 1] for wildcard in wildcards for end in range(len(wildcard))}
-    if len(prefixes) < LIMIT or sum(_STAR in wildcard for wildcard in wildcards) == 0:
-        return 0
-    alphabet = {each for wildcard in wildcards for each in wildcard if each != _STAR}
-    machine = _Machine(wildcards)
-    start = machine.closure({(number, 0) for number in range(len(wildcards))})
-    seen, waiting, most = {start}, [start], 0
-    while waiting and len(seen) < _EXPLORED:
+class _Node:
+    """A prefix that some of the wildcards share."""
+
+    __slots__ = ("next", "star")
+
+    def __init__(self, *, star: bool = False) -> None:
+        self.next: dict[int | str, _Node] = {}
+        self.star = star
+        """Whether it ends in ``*``, and so stays satisfied whatever comes."""
+
+
+_State: TypeAlias = frozenset[_Node]
+"""The prefixes that an input satisfies, fewer than `LIMIT`: looking on from one costs little, however many wildcards
+there are."""
+
+
+def _is_simple(texts: list[str]) -> bool:
+    start = frozenset(_closed([_tree(dict.fromkeys(texts))]))
+    seen, waiting, steps = {start}, [start], 0
+    while waiting and steps < _MAX_STEPS:
         state = waiting.pop()
-        for character in [*alphabet, None]:
-            after = machine.step(state, character)
+        for character in [*{each for node in state for each in node.next if each != _STAR}, None]:
+            steps += 1
+            after = frozenset(_closed(_step(state, character)))
+            if len(after) >= LIMIT:
+                return False
             if after and after not in seen:
                 seen.add(after)
-                most = max(most, machine.satisfied(after))
-                if most >= LIMIT:
-                    return most
                 waiting.append(after)
-    return most
+    return True
 
 
-def _elements(text: str) -> tuple[int | str, ...]:
+def _tree(texts: Iterable[str]) -> _Node:
+    root = _Node()
+    for text in texts:
+        node = root
+        for element in _elements(text):
+            node = node.next.setdefault(element, _Node(star=element == _STAR))
+    return root
+
+
+def _elements(text: str) -> Iterator[int | str]:
     characters = iter(text)
-    return tuple(_STAR if each == "*" else next(characters) if each == "\\" else each for each in characters)
+    for each in characters:
+        yield _STAR if each == "*" else next(characters) if each == "\\" else each
 
 
-_States = frozenset[tuple[int, int]]
+def _step(state: _State, character: str | int | None) -> Iterator[_Node]:
+    """The prefixes satisfied after one more character; None is one that none of them goes on with."""
+    for node in state:
+        if node.star:
+            yield node
+        if character is not None and character in node.next:
+            yield node.next[character]
 
 
-class _Machine:
-    """The wildcards as one nondeterministic automaton; a state is (wildcard, elements consumed)."""
-
-    def __init__(self, wildcards: list[tuple[int | str, ...]]) -> None:
-        self._wildcards = wildcards
-
-    def closure(self, states: set[tuple[int, int]]) -> _States:
-        """A ``*`` may stand for nothing."""
-        closed = set(states)
-        for number, at in states:
-            wildcard = self._wildcards[number]
-            if at < len(wildcard) and wildcard[at] == _STAR:
-                closed.add((number, at + 1))
-        return frozenset(closed)
-
-    def step(self, states: _States, character: object) -> _States:
-        """The states after one more character; None is one that no wildcard names."""
-        after: set[tuple[int, int]] = set()
-        for number, at in states:
-            wildcard = self._wildcards[number]
-            if at and wildcard[at - 1] == _STAR:
-                after.add((number, at))
-            if at < len(wildcard) and wildcard[at] == character:
-                after.add((number, at + 1))
-        return self.closure(after)
-
-    def satisfied(self, states: _States) -> int:
-        """How many distinct prefixes the states stand for."""
-        return len({self._wildcards[number][:at] for number, at in states if at})
+def _closed(nodes: Iterable[_Node]) -> Iterator[_Node]:
+    """A ``*`` may stand for nothing."""
+    for node in nodes:
+        yield node
+        if _STAR in node.next:
+            yield node.next[_STAR]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, NoReturn, TypeAlias
 
 from eip.errors import InvalidPattern
@@ -16,6 +16,7 @@ from eip.matching._complexity import check_wildcards
 from eip.matching._tests import Field
 from eip.matching._tokens import Token, Tokens
 from eip.matching._values import Opaque, address, number
+from eip.matching._work import MAX_TEXT
 
 __all__ = ["Dialect", "SubRule", "compile_pattern", "pattern_text"]
 
@@ -24,6 +25,10 @@ SubRule: TypeAlias = dict[str, Field]
 
 MOST_RULES: Final = 1000
 """Combinations of ``$or`` branches (EventBridge user guide)."""
+_MAX_FIELDS: Final = 50_000
+"""Fields of all combinations together."""
+_MAX_SEGMENTS: Final = 200
+"""Names in a path, those in a name with dots included; as deep as patterns may nest."""
 
 _OPERATIONS: Final = (
     *("exactly", "equals-ignore-case", "prefix", "suffix", "anything-but", "exists", "wildcard", "numeric", "cidr"),
@@ -51,11 +56,17 @@ def pattern_text(pattern: Any) -> str:
         raise InvalidPattern(f"pattern is not JSON: {error}") from error
 
 
+def _check_size(text: str) -> None:
+    if len(text) > MAX_TEXT:
+        raise InvalidPattern(f"pattern of {len(text):,} characters; at most {MAX_TEXT:,} are supported")
+
+
 def compile_pattern(text: str, dialect: Dialect = "eventbridge") -> list[SubRule]:
     """The sub-rules of a pattern; raises `InvalidPattern`.
 
     Where it fails and uses ``$or``, that is tried as an ordinary field name; the error is that of the first attempt.
     """
+    _check_size(text)
     try:
         rules = _Compiler(text, dialect).compile()
     except InvalidPattern:
@@ -81,6 +92,7 @@ class _Compiler:
         self._sns = dialect == "sns"
         self._or_is_a_field = or_is_a_field
         self._wildcards: dict[str, list[str]] = {}
+        self._fields = 0
 
     def compile(self) -> list[SubRule]:
         if self._next().kind != "{":
@@ -115,11 +127,15 @@ class _Compiler:
         if kind == "{":
             self._object(rules, (*path, name), inside_or=inside_or)
         elif kind == "[":
-            field = self._field(".".join((*path, name)))
+            dotted = ".".join((*path, name))
+            if dotted.count(".") >= _MAX_SEGMENTS:
+                self._fail(f"Paths of more than {_MAX_SEGMENTS} names are not supported")
+            field = self._field(dotted)
             if not rules:
                 rules.append({})
+            self._count(len(rules))
             for rule in rules:
-                rule[".".join((*path, name))] = field
+                rule[dotted] = field
         else:
             self._fail(f'"{name}" must be an object or an array')
 
@@ -131,6 +147,7 @@ class _Compiler:
             if token.kind != "{":
                 self._fail("Only JSON object is allowed in array of $or relationship.")
             branches += 1
+            self._count(sum(map(len, before)))
             branch = [dict(rule) for rule in before]
             self._object(branch, path, inside_or=True)
             found += branch
@@ -139,6 +156,12 @@ class _Compiler:
         if branches < 2:
             self._fail("There must have at least 2 Objects in $or relationship.")
         rules[:] = found
+
+    def _count(self, fields: int) -> None:
+        """Bound the fields that ``$or`` multiplies."""
+        self._fields += fields
+        if self._fields > _MAX_FIELDS:
+            self._fail(f"Rule is too complex - $or gives more than {_MAX_FIELDS:,} fields")
 
     def _field(self, path: str) -> Field:
         field = Field()
@@ -161,11 +184,11 @@ class _Compiler:
 
     @staticmethod
     def _plain_string(field: Field, text: str) -> None:
-        same_address = tests.same_address(text)
-        if same_address is None:
+        wanted = address(text)
+        if wanted is None:
             field.strings.add(text)
         else:
-            field.add_test(same_address)
+            field.add_address(wanted)
 
     @staticmethod
     def _plain_number(field: Field, text: str) -> None:
@@ -199,7 +222,7 @@ class _Compiler:
         field.strings.add(self._text("exact"))
 
     def _equals_ignore_case(self, field: Field, _: str) -> None:
-        field.add_test(tests.equals_ignore_case(self._text("equals-ignore-case")))
+        field.add_test("equals-ignore-case", tests.equals_ignore_case, self._text("equals-ignore-case"))
 
     def _prefix(self, field: Field, _: str) -> None:
         self._end(field, "prefix", tests.prefix)
@@ -210,11 +233,14 @@ class _Compiler:
     def _end(self, field: Field, operator: str, make: Callable[[str], tests.Test]) -> None:
         token = self._next()
         if token.kind == "{" and not self._sns:
-            field.add_test(tests.equals_ignore_case(self._nested_ignore_case(operator), end=operator))
+            text = self._nested_ignore_case(operator)
+            field.add_test(
+                f"{operator}-ignore-case", lambda wanted: tests.equals_ignore_case(wanted, end=operator), text
+            )
         elif token.kind != "string":
             self._fail(f"{operator} match pattern must be a string")
         else:
-            field.add_test(make(token.text), (operator, token.text))
+            field.add_test(operator, make, token.text, key=(operator, token.text))
 
     def _nested_ignore_case(self, operator: str) -> str:
         token = self._next()
@@ -232,7 +258,7 @@ class _Compiler:
         self._check_wildcard(text)
         self._wildcards.setdefault(path, []).append(text)
         start = tests.wildcard_parts(text)[0]
-        field.add_test(tests.wildcard(text), ("prefix", start) if start else None)
+        field.add_test("wildcard", tests.wildcard, text, key=("prefix", start) if start else None)
 
     def _check_wildcard(self, text: str) -> None:
         """Positions count bytes of UTF-8 from the opening quote."""
@@ -274,7 +300,7 @@ class _Compiler:
             field.numbers.add(self._operand("equals"))
             self._no_more(_NUMERIC_ONE_KEY)
         elif operator in ("<", "<="):
-            field.add_test(tests.numeric(None, self._operand(operator), open_high=operator == "<"))
+            field.add_test("numeric", tests.numeric, None, self._operand(operator), False, operator == "<")
             self._no_more(_NUMERIC_ONE_KEY)
         elif operator in (">", ">="):
             self._range(field, operator)
@@ -285,7 +311,7 @@ class _Compiler:
         low = self._operand(operator)
         token = self._next()
         if token.kind == "]":
-            field.add_test(tests.numeric(low, None, open_low=operator == ">"))
+            field.add_test("numeric", tests.numeric, low, None, operator == ">", False)
             return
         if token.kind != "string":
             self._fail(f"Bad value in numeric range: {token.text}")
@@ -294,7 +320,7 @@ class _Compiler:
         high = self._operand(token.text)
         if low >= high:
             self._fail("Bottom must be less than top")
-        field.add_test(tests.numeric(low, high, open_low=operator == ">", open_high=token.text == "<"))
+        field.add_test("numeric", tests.numeric, low, high, operator == ">", token.text == "<")
         self._no_more("Too many terms in numeric range expression")
 
     def _operand(self, operator: str) -> float:
@@ -332,7 +358,7 @@ class _Compiler:
         if int(bits) >= parsed.max_prefixlen:
             self._fail(f"IPv{parsed.version} mask bits must be < {parsed.max_prefixlen}")
         network = ipaddress.IPv4Network if parsed.version == 4 else ipaddress.IPv6Network
-        field.add_test(tests.cidr(network((int(parsed), int(bits)), strict=False)))
+        field.add_test("cidr", tests.cidr, network((int(parsed), int(bits)), strict=False))
 
     # anything-but
 
@@ -341,15 +367,19 @@ class _Compiler:
         if token.kind == "{":
             self._anything_but_pattern(field, path)
         elif token.kind == "[":
-            field.add_test(tests.anything_but(self._values()))
+            self._anything_but_values(field, self._values())
         elif token.kind == "string":
-            field.add_test(tests.anything_but([token.text]))
+            self._anything_but_values(field, [token.text])
         elif token.kind == "number":
-            field.add_test(tests.anything_but([self._comparable(token.text)]))
+            self._anything_but_values(field, [self._comparable(token.text)])
         else:
             self._fail("Value of anything-but must be an array or single string/number value.")
 
-    def _values(self) -> list[str | float]:
+    @staticmethod
+    def _anything_but_values(field: Field, values: Sequence[str | float]) -> None:
+        field.add_test("anything-but", tests.anything_but, frozenset(values))
+
+    def _values(self) -> Sequence[str | float]:
         values: list[str | float] = []
         while (token := self._next()).kind != "]":
             if token.kind == "string":
@@ -373,7 +403,11 @@ class _Compiler:
         texts = self._texts(operator)
         if operator == "wildcard":
             self._wildcards.setdefault(path, []).extend(texts)
-        field.add_test(tests.anything_but_text([make(text) for text in texts]))
+        field.add_test(
+            f"anything-but {operator}",
+            lambda wanted: tests.anything_but_text([make(text) for text in wanted]),
+            tuple(dict.fromkeys(texts)),
+        )
         if self._next().kind != "}":
             self._fail(_NUMERIC_ONE_KEY)
 

@@ -7,38 +7,48 @@ and the leaves that a sub-rule chooses must not come from different elements of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
+from eip.errors import InvalidPattern
 from eip.matching._grammar import SubRule
 from eip.matching._tests import Field
-from eip.matching._values import MultiObject
+from eip.matching._values import MultiObject, leaf
+from eip.matching._work import MAX_PATTERN_WEIGHT, Exhausted, Work
 
-__all__ = ["Flat", "Matcher", "flatten", "matches_flat"]
+__all__ = ["Flat", "Matcher", "flatten", "matches_flat", "prefixes"]
 
 Membership: TypeAlias = tuple[tuple[int, int], ...]
 """Of which arrays, by number, a leaf is in which element."""
 
 _MISSING: Final[Any] = object()
-_STEPS: Final = 100_000
-"""Choices of leaves tried for one sub-rule and event; an event that needs more does not match."""
+_MAX_FAST: Final = 20_000
+"""Units of work (`eip.matching._work`) that the fast path may take; what may need more is counted as it is done."""
+_LONGEST_VALUE: Final = 1024 * 1024
+"""Characters of a value that the fast path is meant for: what services carry."""
+_MAX_FAST_DEPTH: Final = 16
+"""Names in a path that the fast path looks for; all ways to write it with dots are spelled out beforehand."""
 
 Check: TypeAlias = Callable[[Any], bool | None]
 """Whether an event passes at one path; None: not to be told without flattening."""
 
 
 class Matcher:
-    """Compiled sub-rules."""
+    """Compiled sub-rules; raises `InvalidPattern` where even the smallest event would take too much work."""
 
-    __slots__ = ("_checks", "rules")
+    __slots__ = ("_checks", "paths", "rules")
 
     def __init__(self, rules: list[SubRule]) -> None:
+        if sum(field.weight for rule in rules for field in rule.values()) > MAX_PATTERN_WEIGHT:
+            raise InvalidPattern(f"Rule is too complex - it gives more than {MAX_PATTERN_WEIGHT:,} tests of a value")
         self.rules = [_sorted(rule) for rule in rules]
-        self._checks = [[_check(path.split("."), field) for path, field in rule] for rule in self.rules]
+        self.paths = prefixes(path for rule in rules for path in rule)
+        self._checks = _checks(self.rules)
+        """None where the fast path might take too long."""
 
     def matches(self, event: Any) -> bool:
         """Whether an event (a tree) matches any of the sub-rules."""
-        if event.__class__ is dict:
+        if event.__class__ is dict and self._checks is not None:
             for checks in self._checks:
                 for check in checks:
                     passed = check(event)
@@ -55,8 +65,33 @@ class Matcher:
         """The same, by way of flattening."""
         if not isinstance(event, Mapping):
             return False
-        flat = flatten(event)
-        return any(matches_flat(rule, flat) for rule in self.rules)
+        flat, work = flatten(event, self.paths), Work()
+        try:
+            return any(matches_flat(rule, flat, work) for rule in self.rules)
+        except Exhausted:
+            return False
+
+
+def prefixes(paths: Iterable[str]) -> set[str]:
+    """The paths and those above them: where flattening has to look."""
+    found: set[str] = set()
+    for path in paths:
+        upwards = path
+        while upwards not in found:
+            found.add(upwards)
+            if "." not in upwards:
+                break
+            upwards = upwards.rpartition(".")[0]
+    return found
+
+
+def _checks(rules: list[list[tuple[str, Field]]]) -> list[list[Check]] | None:
+    fields = {id(field): (path, field) for rule in rules for path, field in rule}
+    most = sum(field.cost(_LONGEST_VALUE) for rule in rules for _, field in rule)
+    if most > _MAX_FAST or any(path.count(".") >= _MAX_FAST_DEPTH for path, _ in fields.values()):
+        return None
+    made = {key: _check(path.split("."), field) for key, (path, field) in fields.items()}
+    return [[made[id(field)] for _, field in rule] for rule in rules]
 
 
 def _sorted(rule: SubRule) -> list[tuple[str, Field]]:
@@ -73,19 +108,19 @@ def _check(keys: list[str], field: Field) -> Check:
 
 
 def _check_top(key: str, field: Field) -> Check:
-    passes, absent, strings = field.passes, field.absent, field.strings
+    absent, strings = field.absent, field.strings
 
     def check(event: Any) -> bool | None:
         value: Any = event.get(key, _MISSING)
         if value.__class__ is str and value in strings:
             return True
-        return _passes(value, passes, absent=absent)
+        return _passes(value, field, absent=absent)
 
     return check
 
 
 def _check_nested(first: str, second: str, field: Field) -> Check:
-    passes, absent, strings = field.passes, field.absent, field.strings
+    absent, strings = field.absent, field.strings
     joined = f"{first}.{second}"
 
     def check(event: Any) -> bool | None:
@@ -97,13 +132,13 @@ def _check_nested(first: str, second: str, field: Field) -> Check:
         value: Any = inner.get(second, _MISSING)
         if value.__class__ is str and value in strings:
             return True
-        return _passes(value, passes, absent=absent)
+        return _passes(value, field, absent=absent)
 
     return check
 
 
 def _check_deep(keys: list[str], field: Field) -> Check:
-    passes, absent = field.passes, field.absent
+    absent = field.absent
     steps = [(key, [".".join(keys[at:end]) for end in range(at + 2, len(keys) + 1)]) for at, key in enumerate(keys)]
 
     def check(event: Any) -> bool | None:
@@ -115,7 +150,7 @@ def _check_deep(keys: list[str], field: Field) -> Check:
                 if joined in value:
                     return None
             value = value.get(key, _MISSING)
-        return _passes(value, passes, absent=absent)
+        return _passes(value, field, absent=absent)
 
     return check
 
@@ -123,32 +158,35 @@ def _check_deep(keys: list[str], field: Field) -> Check:
 _NOT_PLAIN: Final[frozenset[Any]] = frozenset({list, tuple, MultiObject})
 
 
-def _passes(value: Any, passes: Callable[[Any], bool], *, absent: bool) -> bool | None:
+def _passes(value: Any, field: Field, *, absent: bool) -> bool | None:
     if value is _MISSING:
         return absent
     kind = value.__class__
     if kind is list or kind is tuple:
-        return _passes_array(value, passes, absent=absent)
+        return _passes_array(value, field, absent=absent)
     if kind is dict:
         return absent
     if kind is MultiObject:
         return None
-    return passes(value)
+    return field.passes(value)
 
 
-def _passes_array(value: Any, passes: Callable[[Any], bool], *, absent: bool) -> bool | None:
-    """An array of scalars passes where any of them does; others are for flattening."""
+def _passes_array(value: Any, field: Field, *, absent: bool) -> bool | None:
+    """An array of scalars passes where any of them does; others, and long ones, are for flattening."""
+    if len(value) > _LONG_ARRAY:
+        return None
     scalars = True
     for each in value:
         if each.__class__ in _CONTAINERS:
             scalars = False
-        elif passes(each):
+        elif field.passes(each):
             return True
     if not scalars:
         return None
     return False if value else absent
 
 
+_LONG_ARRAY: Final = 100
 _CONTAINERS: Final[frozenset[Any]] = frozenset({list, tuple, dict, MultiObject})
 
 
@@ -161,13 +199,15 @@ class Flat(dict[str, list[tuple[Any, Membership]]]):
     """Whether any leaf is in an element of an array, and so restricts the choice of others."""
 
 
-def flatten(event: Mapping[str, Any]) -> Flat:
-    """Every leaf of the event under its dotted path."""
+def flatten(event: Mapping[str, Any], wanted: Container[str]) -> Flat:
+    """The leaves of the event under their dotted paths; only those of the wanted paths, and of paths below."""
     flat = Flat()
     flat.in_arrays = False
     arrays = 0
     waiting: list[tuple[str, Any, Membership]] = []
     for key, value in event.pairs if isinstance(event, MultiObject) else event.items():
+        if key not in wanted:
+            continue
         if value.__class__ is str and key not in flat:
             flat[key] = [(value, ())]
         else:
@@ -176,7 +216,8 @@ def flatten(event: Mapping[str, Any]) -> Flat:
         path, value, membership = waiting.pop()
         if isinstance(value, dict):
             pairs = value.pairs if isinstance(value, MultiObject) else value.items()
-            waiting.extend([(f"{path}.{key}", each, membership) for key, each in pairs])
+            below = [(f"{path}.{key}", each, membership) for key, each in pairs]
+            waiting.extend([each for each in below if each[0] in wanted])
         elif isinstance(value, (list, tuple)):
             arrays += 1
             for index, each in enumerate(value):
@@ -184,16 +225,19 @@ def flatten(event: Mapping[str, Any]) -> Flat:
                     flat.in_arrays = True
                     waiting.append((path, each, (*membership, (arrays, index))))
                 else:
-                    flat.setdefault(path, []).append((each, membership))
+                    flat.setdefault(path, []).append((leaf(each), membership))
         elif path in flat:
-            flat[path].append((value, membership))
+            flat[path].append((leaf(value), membership))
         else:
-            flat[path] = [(value, membership)]
+            flat[path] = [(leaf(value), membership)]
     return flat
 
 
-def matches_flat(rule: list[tuple[str, Field]], flat: Flat) -> bool:
-    """Whether leaves can be chosen, one per path, that pass and come from the same elements of their arrays."""
+def matches_flat(rule: list[tuple[str, Field]], flat: Flat, work: Work) -> bool:
+    """Whether leaves can be chosen, one per path, that pass and come from the same elements of their arrays.
+
+    Raises `Exhausted` where that takes too much work.
+    """
     for path, field in rule:
         leaves = flat.get(path)
         if leaves is None:
@@ -201,41 +245,77 @@ def matches_flat(rule: list[tuple[str, Field]], flat: Flat) -> bool:
                 return False
             continue
         for value, _ in leaves:
+            work.spend(_cost(field, value))
             if field.passes(value):
                 break
         else:
             if not (field.absent and flat.in_arrays):
                 return False
-    return not flat.in_arrays or _choose(rule, flat)
+    return not flat.in_arrays or _choose(rule, flat, work)
 
 
-def _choose(rule: list[tuple[str, Field]], flat: Flat) -> bool:
+def _cost(field: Field, value: Any) -> int:
+    return field.cost(len(value)) if value.__class__ is str else field.weight
+
+
+class _Members(dict[tuple[int, int], list[Membership]]):
+    """Where leaves of one path are in arrays, by the element of the outermost array."""
+
+    def __init__(self, memberships: Iterable[Membership]) -> None:
+        super().__init__()
+        self.alone: list[Membership] = []
+        """In no element of an array."""
+        self.arrays: dict[int, list[Membership]] = {}
+        for each in dict.fromkeys(memberships):
+            if each:
+                self.setdefault(each[0], []).append(each)
+                self.arrays.setdefault(each[0][0], []).append(each)
+            else:
+                self.alone.append(each)
+
+    def consistent(self, constraint: Mapping[int, int], work: Work) -> Iterator[Membership]:
+        """Those that do not come from other elements than the leaves that were chosen."""
+        yield from self.alone
+        for array, all_of_it in self.arrays.items():
+            index = constraint.get(array)
+            for each in all_of_it if index is None else self.get((array, index), ()):
+                work.spend(1)
+                if all(constraint.get(inner, at) == at for inner, at in each):
+                    yield each
+
+
+def _choose(rule: list[tuple[str, Field]], flat: Flat, work: Work) -> bool:
     """Depth first over the paths in order, without recursion."""
-    steps = 0
-    stack: list[Iterator[dict[int, int]]] = [_choices(*rule[0], flat, {})] if rule else []
+    steps = [_choices_of(field, flat.get(path, ()), work) for path, field in rule]
+    stack: list[Iterator[dict[int, int]]] = [_choices(*steps[0], {}, work)] if rule else []
     while stack:
-        steps += 1
-        if steps > _STEPS:
-            return False
+        work.spend(2)
         constraint = next(stack[-1], None)
         if constraint is None:
             stack.pop()
         elif len(stack) == len(rule):
             return True
         else:
-            stack.append(_choices(*rule[len(stack)], flat, constraint))
+            stack.append(_choices(*steps[len(stack)], constraint, work))
     return not rule
 
 
-def _choices(path: str, field: Field, flat: Flat, constraint: dict[int, int]) -> Iterator[dict[int, int]]:
+def _choices_of(field: Field, leaves: Sequence[tuple[Any, Membership]], work: Work) -> tuple[_Members, _Members | None]:
+    """Where the leaves are that pass; and where absence is wanted, where all are."""
+    passing: list[Membership] = []
+    for value, membership in leaves:
+        work.spend(_cost(field, value))
+        if field.passes(value):
+            passing.append(membership)
+    return _Members(passing), _Members(membership for _, membership in leaves) if field.absent else None
+
+
+def _choices(
+    passing: _Members, present: _Members | None, constraint: dict[int, int], work: Work
+) -> Iterator[dict[int, int]]:
     """The constraints after each leaf that may be chosen; a path without one passes where absence is wanted."""
-    consistent = False
-    seen: set[Membership] = set()
-    for value, membership in flat.get(path, ()):
-        if all(constraint.get(array, index) == index for array, index in membership):
-            consistent = True
-            if membership not in seen and field.passes(value):
-                seen.add(membership)
-                yield {**constraint, **dict(membership)}
-    if field.absent and not consistent:
+    for membership in passing.consistent(constraint, work):
+        work.spend(len(constraint))
+        yield {**constraint, **dict(membership)}
+    if present is not None and next(present.consistent(constraint, work), None) is None:
         yield constraint

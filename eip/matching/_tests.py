@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
-from eip.matching._values import Opaque, address, leaf
+from eip.matching._values import Address, Opaque, address, leaf
 
 __all__ = [
     "Field",
@@ -26,13 +25,21 @@ Test: TypeAlias = Callable[[Any], bool]
 """Whether a leaf (str, float, Opaque, True, False, None) passes."""
 
 
+_PARSING: Final = 10
+"""Units of work for reading a string as an address."""
+
+
 class Field:
     """What a path's leaves are tested for: any of its values and tests."""
 
-    __slots__ = ("absent", "keys", "literals", "needs_scan", "numbers", "present", "strings", "tests", "texts")
+    __slots__ = (
+        *("absent", "addresses", "keys", "literals", "numbers", "present", "strings", "tests", "texts"),
+        *("_folds", "_known", "_longest_fold", "_scans", "weight"),
+    )
 
     def __init__(self) -> None:
         self.strings: set[str] = set()
+        self.addresses: set[Address] = set()
         self.numbers: set[float] = set()
         self.texts: set[str] = set()
         self.literals: set[Any] = set()
@@ -41,11 +48,44 @@ class Field:
         """For each test, what an index can find it by: ("prefix", text), ("suffix", text), or None."""
         self.present = False
         self.absent = False
+        self.weight = 1
+        """Tests put to each leaf, those in lists one by one."""
+        self._known: set[object] = set()
+        self._scans = self._folds = self._longest_fold = 0
 
-    def add_test(self, test: Test, key: tuple[str, str] | None = None) -> None:
-        """Let leaves pass that pass the test."""
-        self.tests.append(test)
+    def add_test(
+        self, kind: str, make: Callable[..., Test], *operands: Any, key: tuple[str, str] | None = None
+    ) -> None:
+        """Let leaves pass that pass the test ``make(*operands)``; one that is there already is not added again."""
+        if (kind, operands) in self._known:
+            return
+        self._known.add((kind, operands))
+        self.tests.append(make(*operands))
         self.keys.append(key)
+        self._weigh(kind, operands)
+
+    def add_address(self, wanted: Address) -> None:
+        """Let strings pass that are this address, however they write it."""
+        if not self.addresses:
+            self.tests.append(self._is_address)
+            self.keys.append(None)
+            self.weight += _PARSING
+        self.addresses.add(wanted)
+
+    def _weigh(self, kind: str, operands: tuple[Any, ...]) -> None:
+        """Count the work that a test makes."""
+        texts = operands[0] if operands[0].__class__ is tuple else operands[:1]
+        self.weight += _PARSING if kind == "cidr" else len(texts)
+        if "wildcard" in kind:
+            self._scans += sum(text.count("*") > 1 for text in texts)
+        if "ignore-case" in kind:
+            self._folds += len(texts)
+            self._longest_fold = max(self._longest_fold, *map(len, texts))
+
+    def cost(self, length: int) -> int:
+        """Units of work that testing a string of that length takes at most."""
+        folded = self._folds * min(length, self._longest_fold) >> 1
+        return self.weight + (self._scans * length >> 9) + folded
 
     @property
     def exact(self) -> bool:
@@ -72,13 +112,8 @@ class Field:
             return True
         return any(test(value) for test in self.tests)
 
-
-def same_address(text: str) -> Test | None:
-    """The test for an IP literal, which equals every way to write the address; None for any other text."""
-    wanted = address(text)
-    if wanted is None:
-        return None
-    return lambda value: value.__class__ is str and address(value) == wanted
+    def _is_address(self, value: Any) -> bool:
+        return value.__class__ is str and address(value) in self.addresses
 
 
 def prefix(text: str) -> Test:
@@ -91,17 +126,42 @@ def suffix(text: str) -> Test:
     return lambda value: value.__class__ is str and value.endswith(text)
 
 
-def _folded(text: str) -> str:
-    """A regular expression for the text, each character in lower or in upper case."""
-    cases = (sorted({each.lower(), each.upper()}) for each in text)
-    return "".join(f"(?:{'|'.join(map(re.escape, each))})" if len(each) > 1 else re.escape(each[0]) for each in cases)
+def equals_ignore_case(text: str, end: str = "both") -> Test:
+    """Strings that equal the text, or start or end with it, in any case of the text's own characters.
+
+    Case changes lengths ("ß" is "SS"), but no character's two forms begin or end alike: at most one can be there.
+    """
+    cases = [{each.lower(), each.upper()} for each in text]
+    if end == "suffix":
+        return lambda value: value.__class__ is str and _ends_with(value, cases[::-1])
+    if end == "prefix":
+        return lambda value: value.__class__ is str and _fitting(value, cases) >= 0
+    return lambda value: value.__class__ is str and _fitting(value, cases) == len(value)
 
 
-def equals_ignore_case(text: str, *, end: str = "both") -> Test:
-    """Strings that equal the text, or start or end with it, in any case of the text's own characters."""
-    expression = re.compile(_folded(text) + (r"\Z" if end == "suffix" else ""), re.DOTALL)
-    find = {"both": expression.fullmatch, "prefix": expression.match, "suffix": expression.search}[end]
-    return lambda value: value.__class__ is str and find(value) is not None
+def _fitting(value: str, cases: list[set[str]]) -> int:
+    """How much of the value the characters take from its start; -1 where they do not fit."""
+    at = 0
+    for forms in cases:
+        for form in forms:
+            if value.startswith(form, at):
+                at += len(form)
+                break
+        else:
+            return -1
+    return at
+
+
+def _ends_with(value: str, cases: list[set[str]]) -> bool:
+    at = len(value)
+    for forms in cases:
+        for form in forms:
+            if value.endswith(form, 0, at):
+                at -= len(form)
+                break
+        else:
+            return False
+    return True
 
 
 def wildcard_parts(text: str) -> list[str]:
@@ -138,7 +198,7 @@ def wildcard(text: str) -> Test:
     return test
 
 
-def numeric(low: float | None, high: float | None, *, open_low: bool = False, open_high: bool = False) -> Test:
+def numeric(low: float | None, high: float | None, open_low: bool, open_high: bool) -> Test:  # noqa: FBT001 - operands
     """Comparable numbers from ``low`` to ``high``."""
 
     def test(value: Any) -> bool:

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, Final
 
 from eip.errors import DecodeError
@@ -16,6 +17,7 @@ __all__ = ["Address", "MultiObject", "Number", "Opaque", "address", "leaf", "num
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _EXACT: Final = 2**53
+_MAX_BITS: Final = 20_000
 _V4: Final = re.compile(r"\d+\.\d+\.\d+\.\d+\Z", re.ASCII)
 _V6: Final = re.compile(r"[0-9a-fA-F:]*:[0-9a-fA-F:]*\Z")
 _LONGEST_ADDRESS: Final = 64
@@ -45,12 +47,18 @@ def leaf(value: Any) -> Any:
     """The value as it is compared: str, float, `Opaque`, True, False or None."""
     kind = value.__class__
     if kind is int:
-        return float(value) if -_EXACT <= value <= _EXACT else number(str(value))
+        return float(value) if -_EXACT <= value <= _EXACT else _large(value)
     if kind is float:
         return value if math.isfinite(value) else Opaque(repr(value))
     if kind is Decimal:
         return number(str(value))
     return value
+
+
+@lru_cache(maxsize=256)
+def _large(value: int) -> Number:
+    """Writing an integer takes time that grows with the square of its length; beyond some length none is equal."""
+    return number(str(Decimal(value))) if value.bit_length() < _MAX_BITS else Opaque(hex(value))
 
 
 def address(text: str) -> Address | None:

@@ -34,7 +34,8 @@ class EventPattern:
     def matches(self, event: Any) -> bool:
         """Whether the event (dict, or JSON as str or bytes) matches; raises `DecodeError` for text that is no JSON.
 
-        An event that would take more than 100,000 choices among array elements does not match.
+        An event that would take more than a bounded amount of work does not match: some million tests of values, and
+        of array elements that may belong together.
         """
         return self._matcher.matches(parse_event(event) if event.__class__ is not dict else event)
 

@@ -41,9 +41,9 @@ def as_event(message: Message[Any]) -> dict[str, Any]:
         "detail-type": message.type,
         "source": message.source,
         **{name: headers.get(f"event-{name}") for name in ("account", "region", "time")},
-        "resources": load_json(headers["event-resources"]) if "event-resources" in headers else None,
+        "resources": _readable(lambda: load_json(headers.get("event-resources", "null"))),
         "replay-name": message.replay_name,
-        "detail": _plain(message),
+        "detail": _readable(lambda: _plain(message)),
     }
     return {name: value for name, value in event.items() if value is not None}
 
@@ -59,6 +59,14 @@ def _of_policy(policy: FilterPolicy) -> Predicate:
             return False
 
     return passes
+
+
+def _readable(read: Callable[[], Any]) -> Any:
+    """What came from a stranger; None where it cannot be read: no pattern matches that."""
+    try:
+        return read()
+    except DecodeError:
+        return None
 
 
 def _plain(message: Message[Any]) -> Any:

@@ -9,6 +9,7 @@ from eip.matching._grammar import compile_pattern, pattern_text
 from eip.matching._match import Flat, Matcher, flatten, matches_flat
 from eip.matching._tests import Field
 from eip.matching._values import Opaque, leaf, parse_event
+from eip.matching._work import Exhausted, Work
 
 __all__ = ["RuleSet"]
 
@@ -79,6 +80,8 @@ class RuleSet:
 
     def __init__(self) -> None:
         self._paths: dict[str, _PathIndex] = {}
+        self._prefixes: set[str] = set()
+        """The paths of rules, and those above them; kept when rules go, like their indexes."""
         self._always: _Bucket = {}
         """Sub-rules without a path that needs a leaf."""
         self._rules: dict[str, list[_Rule]] = {}
@@ -93,6 +96,7 @@ class RuleSet:
         """Add a pattern (dict, or JSON as str or bytes), in place of one of that name; raises `InvalidPattern`."""
         compiled = Matcher(compile_pattern(pattern_text(pattern)))
         self.remove(name)
+        self._prefixes |= compiled.paths
         rules = [_Rule(name, fields) for fields in compiled.rules]
         for rule in rules:
             for bucket in self._buckets(rule.fields):
@@ -111,14 +115,14 @@ class RuleSet:
         tree = parse_event(event)
         if not isinstance(tree, dict):
             return set()
-        flat = flatten(tree)
+        flat = flatten(tree, self._prefixes)
         names: set[str] = set()
         looked_at: set[int] = set()
         for bucket in self._spoken_for(flat):
             if id(bucket) in looked_at:
                 continue
             looked_at.add(id(bucket))
-            names.update(rule.name for rule in bucket if rule.name not in names and matches_flat(rule.fields, flat))
+            names.update(rule.name for rule in bucket if rule.name not in names and _matches(rule, flat))
         return names
 
     def _spoken_for(self, flat: Flat) -> Iterator[_Bucket]:
@@ -143,6 +147,13 @@ class RuleSet:
             if best is None or crowd < fewest:
                 best, fewest = buckets, crowd
         return [self._always] if best is None else best
+
+
+def _matches(rule: _Rule, flat: Flat) -> bool:
+    try:
+        return matches_flat(rule.fields, flat, Work())
+    except Exhausted:
+        return False
 
 
 def _places(index: _PathIndex, field: Field) -> Iterator[_Bucket]:

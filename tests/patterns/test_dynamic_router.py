@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from contextlib import suppress
 
 import pytest
 
 from eip import Consumer, Message, ReturnAddresses
-from eip.errors import AddressRefused, ConfigurationError, ConnectionLost, DecodeError, Reject, Retry
+from eip.errors import (
+    AddressRefused,
+    ConfigurationError,
+    ConnectionLost,
+    DecodeError,
+    InvalidMessage,
+    Reject,
+    Retry,
+)
 from eip.patterns.describing import describe
 from eip.patterns.dynamic_router import DynamicRouter
 from eip.transports.memory import MemoryTransport
@@ -106,6 +116,59 @@ async def test_an_announcement_that_makes_no_sense_changes_nothing(said, error):
     with pytest.raises(error):
         await yard.say(**{"recipient": "a", **said})
     assert yard.router.recipients == {"a": "a"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"pattern": {"detail": {"a": [{"wildcard": "*" + "ab" * 2000 + "*"}, {"wildcard": "x" * 20_000}]}}},
+        {"pattern": {"detail": {f"k{n}": {"$or": [{"x": ["1"]}, {"y": ["2"]}]} for n in range(12)}}},
+        {"policy": {"colour": [{"suffix": "a" * 40_000}]}},
+        {"pattern": {"a.": [{"exists": True}], "a": {"": {"": ["x"]}}}},
+        {"priority": 10**400},
+        {"lasts": "nan"},
+        {"address": "\x00"},
+    ],
+)
+async def test_garbage_that_is_announced_stops_nobody(fields):
+    """Fault 9a: whatever a stranger announces is refused or takes bounded work, and the router goes on."""
+    yard = Yard()
+    await yard.say("a")
+    begun = time.process_time()
+    with suppress(Reject, DecodeError, KeyError, InvalidMessage):
+        await yard.say(**{"recipient": "b", **fields})
+    await yard.router(Message({"a": "ab" * 500_000}, attributes={"colour": "a" * 200_000}))
+    assert time.process_time() - begun < 2
+    assert sum(yard.sent.values()) == 1
+
+
+@pytest.mark.parametrize("raw", [b"Message at 12:00", b"\xff", b'{"a":'])
+async def test_a_body_that_is_no_json_is_routed_by_what_can_be_read(raw):
+    """Fault 6: patterns see type and source of it, and no detail."""
+    yard = Yard()
+    await yard.say("a", pattern={"detail": {"a": [{"exists": True}]}})
+    await yard.say("b", pattern={"detail-type": ["Paint"]})
+    await yard.router(Message.received(raw, type="Paint", headers={"event-resources": "{"}))
+    assert yard.sent == {"a": 0, "b": 1, "c": 0}
+
+
+async def test_recipients_that_are_costly_leave_others_their_turn():
+    """Fault 9a: a thousand of them do not hold the loop for the time that all take."""
+    yard, turns = Yard(), 0
+    for number in range(100):
+        await yard.say(f"r{number:03}", address="a", policy={"colour": ["blue"]})
+    await yard.say("z", address="b")
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    await yard.router(RED)
+    task.cancel()
+    assert (turns >= 10, yard.sent["b"]) == (True, 1)
 
 
 async def test_the_number_of_recipients_is_bounded():

@@ -1,0 +1,39 @@
+"""Bounds on what one evaluation may cost, whatever the pattern and the event: both come from strangers.
+
+Work is counted in units of about a tenth of a microsecond: one test of one value. Tests that read a whole value count
+its length as well.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from eip.errors import EipError
+
+__all__ = ["MAX_PATTERN_WEIGHT", "MAX_TEXT", "MAX_WORK", "Exhausted", "Work"]
+
+MAX_WORK: Final = 1_000_000
+"""Units that one sub-rule may take for one event; an event that needs more does not match."""
+MAX_PATTERN_WEIGHT: Final = 100_000
+"""Tests of all sub-rules of a pattern together, for values of one character; a pattern with more is refused."""
+MAX_TEXT: Final = 256 * 1024
+"""Characters of a pattern: the size that SNS allows for policies; EventBridge allows 4,096."""
+
+
+class Exhausted(EipError):
+    """Evaluating took more than `MAX_WORK`."""
+
+
+class Work:
+    """What one evaluation may still cost."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = MAX_WORK
+
+    def spend(self, units: int) -> None:
+        """Count work before it is done; raises `Exhausted`."""
+        self.left -= units
+        if self.left < 0:
+            raise Exhausted("evaluating the pattern takes too much work")
