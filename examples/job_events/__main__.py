@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Collection
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from examples.job_events.inventory import Inventory
 from examples.job_events.publisher import Publisher
 from examples.job_events.view import Parts, View
 from examples.job_events.wiring import TRANSPORTS, Setup, capture, connected, inventory_table, lake
+from examples.lifecycle import Application, connected_to
 
 _COMMANDS = {
     "run": "everything in one process",
@@ -98,41 +100,55 @@ def _options() -> tuple[argparse.Namespace, Setup]:
     )
 
 
-async def _services(options: argparse.Namespace, setup: Setup) -> None:
+async def _services(options: argparse.Namespace, setup: Setup) -> int:
     wanted = ("generate", "publisher", "analytics", "inventory") if options.command == "run" else (options.command,)
-    parts = Parts()
-    services: list[Service] = []
-    async with AsyncExitStack() as stack:
-        if options.command != "generate":
-            parts.channels = await stack.enter_async_context(connected(setup))
-        if parts.channels is not None and "analytics" in wanted:
-            parts.analytics = Analytics(parts.channels, await stack.enter_async_context(lake(setup)))
-            services.append(parts.analytics)
-        if parts.channels is not None and "inventory" in wanted:
-            parts.inventory = Inventory(parts.channels, await stack.enter_async_context(inventory_table(setup)))
-            services.append(parts.inventory)
-        if parts.channels is not None and "publisher" in wanted:
-            parts.publisher = Publisher(capture(setup), parts.channels)
-            services.append(parts.publisher)
-        if "generate" in wanted:
-            made = database(setup.database)
-            parts.generator = Generator(
-                made, rate=options.rate, jobs=options.jobs, limit=options.limit, seed=options.seed
-            )
-            services.append(parts.generator)
-        console = Console(stderr=False, width=None if sys.stdout.isatty() else 120)
-        view = View(parts, title=_title(options, setup), console=console)
+    console = Console(stderr=False, width=None if sys.stdout.isatty() else 120)
+    views: list[View] = []
+
+    async def connect(stack: AsyncExitStack) -> list[Service]:
+        parts = await _parts(wanted, options, setup, stack)
+        services: list[Service] = [
+            each for each in (parts.analytics, parts.inventory, parts.publisher, parts.generator) if each is not None
+        ]
+        views.append(View(parts, title=_title(options, setup), console=console))
         if options.view != "off":
-            services.append(view)
+            services += views
         if options.seconds is not None:
             services.append(_Timer(options.seconds, tuple(services)))
-        print(f"{options.command}: ready", file=sys.stderr, flush=True)
-        await run(*services)
+        return services
+
+    application = Application(connect, lambda: print(f"{options.command}: ready", file=sys.stderr, flush=True))
+    await run(application)
+    if application.failure is not None:
+        print(f"Cannot start: {application.failure}", file=sys.stderr)
+        return 1
+    for view in views:
         if options.svg is not None:
             picture = Console(record=True, width=118, file=io.StringIO())
             picture.print(view.picture)
             drawn = picture.export_svg(title="make job-events")
             options.svg.write_text(_FONTS.sub("", drawn))
+    return 0
+
+
+async def _parts(wanted: Collection[str], options: argparse.Namespace, setup: Setup, stack: AsyncExitStack) -> Parts:
+    """The services that are wanted, connected to what they need."""
+    parts = Parts()
+    if options.command != "generate":
+        parts.channels = await connected_to(setup.place, lambda: connected(setup), stack)
+    if parts.channels is not None and "analytics" in wanted:
+        found = await connected_to(f"the lake of {setup.place}", lambda: lake(setup), stack)
+        parts.analytics = Analytics(parts.channels, found)
+    if parts.channels is not None and "inventory" in wanted:
+        table = await connected_to(f"the inventory of {setup.place}", lambda: inventory_table(setup), stack)
+        parts.inventory = Inventory(parts.channels, table)
+    if parts.channels is not None and "publisher" in wanted:
+        parts.publisher = Publisher(capture(setup), parts.channels)
+    if "generate" in wanted:
+        parts.generator = Generator(
+            database(setup.database), rate=options.rate, jobs=options.jobs, limit=options.limit, seed=options.seed
+        )
+    return parts
 
 
 def _title(options: argparse.Namespace, setup: Setup) -> str:
@@ -201,8 +217,7 @@ def main() -> int:
         asyncio.run(_redrive(setup))
         return 0
     _log_to(setup, terminal=options.view == "auto" and sys.stdout.isatty())
-    asyncio.run(_services(options, setup))
-    return 0
+    return asyncio.run(_services(options, setup))
 
 
 if __name__ == "__main__":

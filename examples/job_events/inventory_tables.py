@@ -89,6 +89,8 @@ class DynamoInventory:
         except ClientError as error:
             if error.response["Error"]["Code"] != "ResourceInUseException":
                 raise StoreError(f"DynamoDB: {error}") from error
+        except (BotoCoreError, OSError, TimeoutError) as error:
+            raise StoreError(f"DynamoDB: {error}") from error
 
     async def record(self, job_id: int, position: str, job: Job | None) -> bool:
         """See `InventoryTable.record`."""

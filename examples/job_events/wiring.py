@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import aioboto3
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from eip import Queue, Source, Topic, Transport
+from eip.errors import StoreError
 from eip.patterns.redrive import redrive
 from eip.stores import SqliteStore, Store
 from eip.stores.dynamodb import DynamoStore, create_table
@@ -53,6 +55,12 @@ class Setup:
     bucket: str
     visibility: float
     takeover: float
+
+    @property
+    def place(self) -> str:
+        """The transport and its address, for people to read, without a password."""
+        at = self.endpoint_url or {"aws": self.region, "activemq": _BROKER}.get(self.transport, "this process")
+        return f"{self.transport} at {re.sub('(?<=://)[^/@]*@', '', at)}"
 
     @property
     def client_options(self) -> Mapping[str, Any]:
@@ -164,7 +172,10 @@ async def lake(setup: Setup) -> AsyncIterator[Lake]:
         if setup.transport == "aws":
             session = aioboto3.Session()
             s3 = await stack.enter_async_context(session.client("s3", **setup.client_options))
-            await _make_bucket(s3, setup.bucket, setup.region)
+            try:
+                await _make_bucket(s3, setup.bucket, setup.region)
+            except (ClientError, BotoCoreError, OSError, TimeoutError) as error:
+                raise StoreError(f"S3: {error}") from error
             dynamodb = await stack.enter_async_context(session.client("dynamodb", **setup.client_options))
             await create_table(dynamodb, "job-events-lake")
             objects, store = S3Objects(s3, setup.bucket), DynamoStore(dynamodb, "job-events-lake")

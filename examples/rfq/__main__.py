@@ -15,10 +15,11 @@ import structlog
 
 from eip import run
 from eip.errors import ConfigurationError
+from eip.service import Service
 from eip.telemetry.meter import UsageMeter
+from examples.lifecycle import Application, connected_to
 from examples.rfq.access import Hosts, RateLimit, Tokens
 from examples.rfq.api import app
-from examples.rfq.application import Application, Part, connected_to
 from examples.rfq.booking import RideBooking
 from examples.rfq.server import Server, connection_limit
 from examples.rfq.unicorns import Herd
@@ -109,7 +110,7 @@ def _application(options: argparse.Namespace, access: _Access, sock: socket.sock
     transport, url = options.transport, options.endpoint_url
     own, meter = dict.fromkeys(options.own_replies), UsageMeter()
 
-    async def connect(stack: AsyncExitStack) -> list[Part]:
+    async def connect(stack: AsyncExitStack) -> list[Service]:
         endpoint = url if transport == "aws" else None
         state = f"the state in {_at(shown(options.state), endpoint)}"
         store = await connected_to(state, lambda: stored(options.state, endpoint), stack)
@@ -125,7 +126,7 @@ def _application(options: argparse.Namespace, access: _Access, sock: socket.sock
 
     scheme, (host, port) = "https" if access.tls else "http", sock.getsockname()[:2]
     greeting = f"Wild Rydes: {scheme}://{host}:{port}/  (state in {shown(options.state)}; Ctrl-C ends it)"
-    return Application(connect, greeting)
+    return Application(connect, lambda: print(greeting, flush=True))
 
 
 def _at(what: str, url: str | None) -> str:

@@ -1,4 +1,4 @@
-"""The service as a whole: it waits for what it needs, greets once RFQs can be answered, and ends within its grace."""
+"""An application as a whole: it waits for what it needs, greets once it is ready, and ends within its grace."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from itertools import count
 from types import TracebackType
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar, runtime_checkable
 
 import anyio
 
 from eip import Backoff
 from eip._logging import get_logger
 from eip.errors import EipError, StoreError
+from eip.service import Service
 
-__all__ = ["Application", "Part", "connected_to"]
+__all__ = ["Application", "Waiting", "connected_to"]
 
-_log = get_logger("examples.rfq")
+_log = get_logger("examples.lifecycle")
 _T = TypeVar("_T")
 
-_GRACE: Final = 12.0
+_GRACE: Final = 8.0
 """Seconds that the parts have to drain; then they are cancelled."""
 _CONNECT: Final = 60.0
 """Seconds of one attempt to connect, and to make what is missing there."""
@@ -32,16 +33,9 @@ _FIRST_LINE, _NEXT_LINE = 3.0, 10.0
 """Seconds after which a line tells what is waited for, and tells it again."""
 
 
-class Part(Protocol):
-    """A service (see `eip.service.Service`) that tells what it waits for."""
-
-    async def run(self) -> None:
-        """Work until stopped."""
-        ...
-
-    async def stop(self) -> None:
-        """Let `run` drain and return."""
-        ...
+@runtime_checkable
+class Waiting(Protocol):
+    """A part that tells what it waits for; others are ready as soon as they run."""
 
     async def missing(self) -> Sequence[str]:
         """What it is not ready without; empty: ready."""
@@ -53,20 +47,22 @@ class Application:
 
     Args:
         connect: makes the parts; connects by `connected_to`, with the stack that it is given.
-        greeting: printed once no part waits for anything.
+        greet: called once no part waits for anything.
     """
 
-    def __init__(self, connect: Callable[[AsyncExitStack], Awaitable[Sequence[Part]]], greeting: str) -> None:
-        self._connect, self._greeting = connect, greeting
+    def __init__(
+        self, connect: Callable[[AsyncExitStack], Awaitable[Sequence[Service]]], greet: Callable[[], object]
+    ) -> None:
+        self._connect, self._greeting = connect, greet
         self._starting = anyio.CancelScope()
         self._stopping = asyncio.Event()
         self.failure: EipError | None = None
         """Why it could not start, where waiting would not help."""
 
     async def run(self) -> None:
-        """Connect, work until `stop`, disconnect."""
+        """Connect, work until `stop` or until all parts have ended, disconnect."""
         async with AsyncExitStack() as stack:
-            parts: Sequence[Part] = ()
+            parts: Sequence[Service] = ()
             with self._starting:
                 try:
                     parts = await self._connect(stack)
@@ -80,12 +76,15 @@ class Application:
         self._stopping.set()
         self._starting.cancel()
 
-    async def _work(self, parts: Sequence[Part]) -> None:
+    async def _work(self, parts: Sequence[Service]) -> None:
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(part.run(), name=type(part).__name__) for part in parts]
             greeting = tasks.create_task(self._greet(parts))
-            await self._stopping.wait()
-            greeting.cancel()
+            ended = tasks.create_task(_wait_for(running))
+            stop = tasks.create_task(self._stopping.wait())
+            await asyncio.wait([ended, stop], return_when=asyncio.FIRST_COMPLETED)
+            for task in (ended, stop, greeting):
+                task.cancel()
             stopping = [tasks.create_task(part.stop()) for part in parts]
             _, late = await asyncio.wait(running, timeout=_GRACE)
             for task in late:
@@ -93,15 +92,19 @@ class Application:
             for task in (*late, *stopping):
                 task.cancel()
 
-    async def _greet(self, parts: Sequence[Part]) -> None:
+    async def _greet(self, parts: Sequence[Service]) -> None:
         waits: list[str] = []
         with _telling(lambda: f"Waiting for {'; '.join(waits)}"):
             while True:
-                waits[:] = [each for part in parts for each in await part.missing()]
+                waits[:] = [each for part in parts if isinstance(part, Waiting) for each in await part.missing()]
                 if not waits:
                     break
                 await asyncio.sleep(0.1)
-        print(self._greeting, flush=True)
+        self._greeting()
+
+
+async def _wait_for(tasks: Sequence[asyncio.Task[None]]) -> None:
+    await asyncio.wait(tasks)
 
 
 async def connected_to(what: str, make: Callable[[], AbstractAsyncContextManager[_T]], stack: AsyncExitStack) -> _T:
