@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 from eip import Message
+from eip.limits import MIB
 from eip.transports.aws._attributes import carried
 
 _TEXT = """order invoice parcel customer warehouse shipped paid cancelled returned express standard gift note fragile
@@ -32,7 +33,7 @@ def _event(number: int, size: int, dice: random.Random, envelope: dict[str, Any]
         "note": "",
     }
     message = Message(body, created_at=1_764_000_000.123456, **envelope)
-    missing = size - carried(message, channel="sized").size
+    missing = size - carried(message, channel="sized", limit=MIB).size
     if missing < 0:
         raise ValueError(f"an event has at least {size - missing} bytes")
     text = " ".join(dice.choice(_WORDS) for _ in range(missing // 3 + 1))

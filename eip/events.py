@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-import orjson
-
+from eip.attributes import dump_attributes, load_attributes
 from eip.channels import Filter
-from eip.codec import JSON, dump_json, load_json
-from eip.envelope import ENVELOPE_KEY, dump_attributes, envelope_fields, load_attributes, parse_envelope
+from eip.codec import dump_json, is_json, load_json
+from eip.envelope import ENVELOPE_KEY, body_from_bytes, body_to_bytes, dump_fields, envelope_fields, parse_envelope
 from eip.errors import DecodeError, InvalidMessage, MessageTooLarge
 from eip.limits import EVENTBRIDGE
 from eip.matching import EventPattern, as_event, as_predicate
@@ -47,6 +46,9 @@ _LAST_SECOND: Final = 253_402_300_799
 _TOLD: Final = ("account", "region", "time")
 _FLOAT_LOSES: Final = re.compile(rb"[:\[,]\s*-?(?:\d[\d.]{16}|\d[\d.]*[eE])")
 """Text that may be a number with more digits, or another range, than a float has."""
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
+_scan: Final = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str).raw_decode
+"""Finds the end of a JSON value."""
 _NATIVE: Final = ("type", "source")
 """Of the envelope's keys, those that an event has fields for."""
 
@@ -100,7 +102,7 @@ def entry_of(message: Message[Any], *, channel: str) -> EventEntry:
 
 def _detail(message: Message[Any], channel: str) -> bytes:
     """The body's own text with the envelope as its last key."""
-    if message.codec.content_type != JSON.content_type:
+    if not is_json(message.codec):
         raise InvalidMessage(f"{channel}: an event's detail is JSON, not {message.codec.content_type}")
     raw = message.encode().strip()
     if not raw.startswith(b"{"):
@@ -108,12 +110,12 @@ def _detail(message: Message[Any], channel: str) -> bytes:
     if message.raw is not None or b'"eip"' in raw:
         _check(raw, channel)
     comma = b"" if raw[1:-1].strip() == b"" else b","
-    return raw[:-1] + comma + b'"eip":' + orjson.dumps(_fields(message)) + b"}"
+    return raw[:-1] + comma + b'"eip":' + dump_fields(_fields(message)) + b"}"
 
 
 def _fields(message: Message[Any]) -> dict[str, Any]:
     """The envelope under the reserved key."""
-    fields = envelope_fields(message)
+    fields = {**envelope_fields(message), **body_to_bytes(message)[1]}
     for key in _NATIVE:
         fields.pop(key, None)
     fields["at"] = round(message.created_at, 5)  # a digit more, and reading every event would take the exact way
@@ -159,14 +161,24 @@ def is_event(value: Any) -> bool:
     )
 
 
+class _Event(dict[str, Any]):
+    """An event that was read from a text, and the text, which has the detail's digits and spaces."""
+
+    __slots__ = ("text",)
+    text: str
+
+
 def read_event(raw: bytes | str) -> dict[str, Any] | None:
-    """The event that a text is; None where it is none. Numbers keep their digits."""
-    data = raw.encode() if isinstance(raw, str) else raw
+    """The event that a text is; None where it is none. `message_of` keeps the bytes of its detail."""
     try:
-        value = _load(data)
-    except (ValueError, RecursionError):
+        value = load_json(raw)
+        if not is_event(value):
+            return None
+        event = _Event(value)
+        event.text = raw if isinstance(raw, str) else raw.decode()
+    except (DecodeError, UnicodeDecodeError):
         return None
-    return value if is_event(value) else None
+    return event
 
 
 def _load(data: bytes) -> Any:
@@ -188,18 +200,71 @@ def message_of(event: Mapping[str, Any], **known: Any) -> tuple[Message[Any], Ex
         native["created_at"] = occurred
     fields = detail.get(ENVELOPE_KEY)
     if not (isinstance(fields, Mapping) and "id" in fields and "at" in fields):  # an elastic IP, or what else it is
-        return Message.received(dump_json(detail), **native), None
+        return Message.received(_body(event), **native), None
     try:
         if fields["at"].__class__ is not float:  # read the exact way: numbers are decimals, and were floats
             fields = load_json(dump_json(fields))
         sent = parse_envelope(fields)
         attributes = load_attributes(fields.get("attrs", {}))
     except DecodeError as error:
-        return Message.received(dump_json(detail), **native), DecodeError(f"envelope cannot be read: {error}")
+        return Message.received(_body(event), **native), DecodeError(f"envelope cannot be read: {error}")
     native |= {name: value for name, value in sent.items() if name not in _NATIVE}
     native["headers"] = {**sent.get("headers", {}), **headers}
-    body = {key: value for key, value in detail.items() if key != ENVELOPE_KEY}
-    return Message.received(dump_json(body), attributes=attributes, **native), None
+    form = body_from_bytes(_body(event, without=ENVELOPE_KEY), fields)
+    return Message.received(form.raw, codec=form.codec, attributes=attributes, **native), None
+
+
+def _body(event: Mapping[str, Any], *, without: str | None = None) -> bytes:
+    """The event's detail, to the letter where the event was read from a text; less one key of it."""
+    if isinstance(event, _Event):
+        return _written_detail(event.text, without).encode()
+    return dump_json({key: value for key, value in event["detail"].items() if key != without})
+
+
+def _written_detail(text: str, without: str | None) -> str:
+    member = [each for each in _members(text, _skip(text, 0)) if each.key == "detail"][-1]
+    detail = text[member.value : member.end]
+    if without is None:
+        return detail
+    members = list(_members(detail, 0))
+    for place in reversed([place for place, each in enumerate(members) if each.key == without]):
+        last = place == len(members) - 1
+        start = members[place].comma if place else members[place].start
+        end = members[place].end if place or last else members[place + 1].start
+        detail = detail[:start] + detail[end:]
+        del members[place]
+    return detail
+
+
+class _Member(NamedTuple):
+    """Where a member of a JSON object stands in its text."""
+
+    key: str
+    comma: int
+    """The comma before it; where there is none, its start."""
+    start: int
+    value: int
+    end: int
+
+
+def _members(text: str, at: int) -> Iterator[_Member]:
+    """The members of the JSON object that begins at a place of a text, which is known to be JSON."""
+    at = comma = _skip(text, at + 1)
+    while text[at] != "}":
+        start = at
+        key, at = _scan(text, at)
+        value = _skip(text, _skip(text, at) + 1)
+        _, end = _scan(text, value)
+        yield _Member(key, comma, start, value, end)
+        at = comma = _skip(text, end)
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+
+
+def _skip(text: str, at: int) -> int:
+    """The next place that is no white space."""
+    found = _SPACE.match(text, at)
+    return found.end() if found else at
 
 
 def _headers(event: Mapping[str, Any]) -> dict[str, str]:

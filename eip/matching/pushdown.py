@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 from eip.errors import InvalidPattern
 from eip.matching.event_pattern import EventPattern
 from eip.matching.filter_policy import FilterPolicy
+from eip.matching.predicate import as_predicate
 from eip.message import Message
 
 __all__ = ["PushDown", "Target", "push_down"]
@@ -46,7 +47,8 @@ class PushDown:
 
 
 def push_down(wanted: Wanted, target: Target) -> PushDown:
-    """How much of a filter the target's service evaluates."""
+    """How much of a filter the target's service evaluates; raises `ConfigurationError` for what is no filter."""
+    as_predicate(wanted)
     if not isinstance(wanted, (FilterPolicy, EventPattern)):
         return _here(wanted, target, "a predicate is code")
     return _TARGETS[target](wanted, target)

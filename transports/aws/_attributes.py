@@ -1,31 +1,56 @@
 """A message's attributes and envelope as SQS and SNS carry them: ten attributes, one of them our envelope's.
 
 The user's attributes are native, so that filter policies and other programs read them; every field of the envelope is
-in one attribute named ``eip`` (DESIGN.md, section 5). Types that a native attribute does not tell apart (bool, Decimal,
+in one attribute named ``eip`` (docs/wire-format.md). Types that a native attribute does not tell apart (bool, Decimal,
 float) are noted in the envelope under ``types``.
+
+What was received can be sent again, on its way to a dead-letter queue and back: attributes that the services deliver
+but do not take (names ``AWS.…``, an eleventh) travel in the envelope under ``attrs``, and where there is no room for
+the envelope, the reason of a dead letter is cut, then left out and logged, and last the whole envelope, where it holds
+nothing that the message did not come with.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-import orjson
-
-from eip.codec import JSON, TextCodec, dump_json, load_json
-from eip.envelope import ENVELOPE_KEY, envelope_fields, parse_envelope
-from eip.errors import DecodeError, InvalidMessage
+from eip._ids import from_native_id, to_native_id
+from eip._logging import get_logger
+from eip.attributes import from_native, load_attributes, to_native, to_wire
+from eip.codec import JSON, Codec, load_json
+from eip.envelope import (
+    ENVELOPE_KEY,
+    body_from_text,
+    body_to_text,
+    dump_fields,
+    envelope_fields,
+    parse_envelope,
+)
+from eip.errors import DecodeError, InvalidMessage, MessageTooLarge
 from eip.message import Message
 
-__all__ = ["Carried", "carried", "from_carried", "plain_attributes"]
+__all__ = ["Carried", "carried", "fifo_ids", "from_carried", "native_fields", "readable_attributes"]
 
-_MOST: Final = 10
+_log = get_logger("eip.aws")
+
+_MAX_ATTRIBUTES: Final = 10
 _NAME: Final = re.compile(r"(?!(?:aws|amazon)\.)(?!\.)(?!.*\.\.)[A-Za-z0-9_.-]{1,256}(?<!\.)", re.IGNORECASE)
 _UNCARRIED: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
-"""What XML 1.0 has no place for; in JSON text only the last two can occur."""
+"""What XML 1.0 has no place for (SQS API reference, SendMessage)."""
+_REASON: Final = "dead-letter-reason"
+_FAILURE: Final = frozenset((_REASON, "dead-letter-source", "dead-letter-count", "attempts"))
+"""Headers that tell of a failure; the message is the same without them."""
+_SPARE: Final = frozenset(("v", "id", "at", "group", "dedup", "trace", "ct"))
+"""Fields of an envelope that the queue gives a message that has none, or that its channel knows."""
+_MIN_REASON: Final = 20
+"""Characters of a reason that are still worth their place."""
+
+
+_NOTHING: Final[Mapping[str, str | None]] = MappingProxyType({})
 
 
 class Carried(NamedTuple):
@@ -37,104 +62,178 @@ class Carried(NamedTuple):
     """Bytes of UTF-8, attributes included: names, types and values, as the services count them."""
 
 
-def carried(message: Message[Any], *, channel: str, native: frozenset[str] = frozenset()) -> Carried:
+def carried(message: Message[Any], *, channel: str, limit: int, native: Mapping[str, str | None] = _NOTHING) -> Carried:
     """The message's body and attributes; raises `InvalidMessage` for what cannot be carried.
 
-    ``native`` are the envelope's keys that the channel carries itself.
+    Args:
+        message: what is sent.
+        channel: for people.
+        limit: bytes of a message, attributes included.
+        native: the fields of the envelope that the channel carries itself, as it carries them; one that had to be
+            mapped is in the envelope, too.
     """
-    raw = message.encode()
-    body = raw.decode()
-    if not body:
-        raise InvalidMessage(f"{channel} carries no empty body")
-    if "\uffff" in body or "\ufffe" in body or (message.codec is not JSON and _UNCARRIED.search(body)):
-        raise InvalidMessage(f"{channel} carries no control characters and neither U+FFFE nor U+FFFF")
-    fields = envelope_fields(message)
-    for key in native:
-        fields.pop(key, None)
-    if message.codec.content_type != JSON.content_type:
-        fields["ct"] = message.codec.content_type
-    size = len(raw)
-    attributes: dict[str, dict[str, Any]] = {}
-    if message.attributes:
-        attributes, types, length = _natives(message.attributes, channel)
-        size += length
-        if types:
-            fields["types"] = types
-    envelope = orjson.dumps(fields)
-    attributes[ENVELOPE_KEY] = {"DataType": "String", "StringValue": envelope.decode()}
-    return Carried(body, attributes, size + len(ENVELOPE_KEY) + len("String") + len(envelope))
+    body, form = body_to_text(message)
+    fields: dict[str, Any] = {**envelope_fields(message), **form}
+    for key, text in native.items():
+        if fields.get(key) == text:
+            fields.pop(key, None)
+    attributes, left = _natives(message, channel, fields)
+    spare = message.raw is not None and not left and not _needed(fields)
+    if len(attributes) < _MAX_ATTRIBUTES or not spare:
+        _make_room(message, attributes, left)
+    if left:
+        fields["attrs"] = left
+    size = len(body.encode()) + sum(_size(name, each) for name, each in attributes.items())
+    whole = size
+    if len(attributes) < _MAX_ATTRIBUTES:
+        for envelope in _envelopes(message, fields, room=limit - size):
+            whole = size + _size(ENVELOPE_KEY, envelope)
+            if whole <= limit:
+                attributes[ENVELOPE_KEY] = envelope
+                return Carried(body, attributes, whole)
+    if spare and size <= limit:
+        _log_left_out(message)
+        return Carried(body, attributes, size)
+    raise MessageTooLarge(whole, limit, channel=channel)
 
 
-def _natives(given: Mapping[str, Any], channel: str) -> tuple[dict[str, dict[str, Any]], dict[str, str], int]:
-    """The user's attributes, the types to note of them, and their bytes."""
-    if len(given) >= _MOST:
-        raise InvalidMessage(
-            f"{channel} carries {_MOST} attributes, one of which is the envelope's; the message has {len(given)}"
-        )
+def fifo_ids(message: Message[Any], *, by_content: bool) -> dict[str, str]:
+    """The parameters of SQS and SNS that order and deduplicate a message, for a FIFO queue or topic.
+
+    Args:
+        message: has a group id.
+        by_content: whether the channel deduplicates by the body what has no deduplication id.
+    """
+    ids = {"MessageGroupId": to_native_id(message.group_id or "")}
+    if message.deduplication_id is not None:
+        ids["MessageDeduplicationId"] = to_native_id(message.deduplication_id)
+    elif not by_content:
+        ids["MessageDeduplicationId"] = to_native_id(message.id)
+    return ids
+
+
+def native_fields(ids: Mapping[str, str]) -> dict[str, str | None]:
+    """The same as fields of the envelope, see `carried`."""
+    return {"group": ids.get("MessageGroupId"), "dedup": ids.get("MessageDeduplicationId")}
+
+
+def _needed(fields: Mapping[str, Any]) -> bool:
+    """Whether the envelope holds something that the message did not come with otherwise."""
+    return bool(fields.keys() - _SPARE - {"headers"}) or not fields.get("headers", {}).keys() <= _FAILURE
+
+
+def _natives(
+    message: Message[Any], channel: str, fields: dict[str, Any]
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """The native attributes, and those that are left for the envelope; notes the types in ``fields``."""
     attributes: dict[str, dict[str, Any]] = {}
+    left: dict[str, Any] = {}
     types: dict[str, str] = {}
-    size = 0
-    for name, value in given.items():
-        if not _NAME.fullmatch(name) or name == ENVELOPE_KEY:
-            raise InvalidMessage(f"{channel} carries no attribute named {name!r}")
-        attributes[name], kind, length = _native(name, value, channel)
-        if kind:
-            types[name] = kind
-        size += length
-    return attributes, types, size
+    most = _MAX_ATTRIBUTES - (message.raw is None)
+    for name, value in message.attributes.items():
+        data_type, content, note = to_native(value)
+        problem = _problem(name, content, channel)
+        if problem is None and len(attributes) == most:
+            problem = (
+                f"{channel} carries {_MAX_ATTRIBUTES} attributes, one of which is the envelope's; "
+                f"the message has {len(message.attributes)}"
+            )
+        if problem is None:
+            key = "BinaryValue" if isinstance(content, bytes) else "StringValue"
+            attributes[name] = {"DataType": data_type, key: content}
+            if note:
+                types[name] = note
+        elif message.raw is None:
+            raise InvalidMessage(problem)
+        else:
+            left[name] = to_wire(value)
+    if types:
+        fields["types"] = types
+    return attributes, left
 
 
-def _native(name: str, value: Any, channel: str) -> tuple[dict[str, Any], str, int]:
-    """The attribute, the type to note, and its bytes."""
-    kind, note, text = "String", "", ""
-    match value:
-        case bytes():
-            if not value:
-                raise InvalidMessage(f"attribute {name!r} is empty; {channel} carries no empty attribute")
-            return {"DataType": "Binary", "BinaryValue": value}, "", len(name) + len("Binary") + len(value)
-        case str():
-            text = value
-        case bool():
-            text, note = str(value).lower(), "bool"
-        case int():
-            kind, text = "Number", str(value)
-        case float():
-            kind, text, note = "Number", repr(value), "" if value != int(value) else "float"
-        case Decimal():
-            kind, text, note = "Number", format(value, "f"), "decimal"
-        case _:
-            kind, text = "String.Array", dump_json(list(value)).decode()
-    if not text or _UNCARRIED.search(text):
-        raise InvalidMessage(f"attribute {name!r} is empty or has control characters; {channel} carries neither")
-    return {"DataType": kind, "StringValue": text}, note, len(name.encode()) + len(kind) + len(text.encode())
+def _make_room(message: Message[Any], attributes: dict[str, dict[str, Any]], left: dict[str, Any]) -> None:
+    """Have one place of the ten free for the envelope."""
+    while len(attributes) >= _MAX_ATTRIBUTES:
+        name, _ = attributes.popitem()
+        left[name] = to_wire(message.attributes[name])
+
+
+def _problem(name: str, content: str | bytes, channel: str) -> str | None:
+    """Why the channel takes no such attribute; None where it does."""
+    if not _NAME.fullmatch(name) or name == ENVELOPE_KEY:
+        return f"{channel} carries no attribute named {name!r}"
+    if not content:
+        return f"attribute {name!r} is empty; {channel} carries no empty attribute"
+    if isinstance(content, str) and _UNCARRIED.search(content):
+        return f"attribute {name!r} has control characters, which {channel} does not carry"
+    return None
+
+
+def _envelopes(message: Message[Any], fields: dict[str, Any], *, room: int) -> Iterator[dict[str, Any]]:
+    """The envelope's attribute: whole; for what is sent again also with a shorter reason, and without one."""
+    whole = _attribute(fields)
+    yield whole
+    headers = fields.get("headers", {})
+    if message.raw is None or headers.keys().isdisjoint(_FAILURE):
+        return
+    reason = headers.get(_REASON, "")
+    over = _size(ENVELOPE_KEY, whole) - room
+    if len(reason) - over >= _MIN_REASON:
+        yield _attribute({**fields, "headers": {**headers, _REASON: reason[: len(reason) - over]}})
+    kept = {name: text for name, text in headers.items() if name not in _FAILURE}
+    if kept or _needed(fields):
+        _log_left_out(message)
+        yield _attribute({**fields, "headers": kept})
+
+
+def _log_left_out(message: Message[Any]) -> None:
+    """The reason of a dead letter that has no room for it."""
+    if _REASON in message.headers:
+        _log.warning("dead_letter_reason_left_out", message_id=message.id, reason=message.headers[_REASON])
+
+
+def _attribute(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {"DataType": "String", "StringValue": dump_fields(fields).decode()}
+
+
+def _size(name: str, attribute: Mapping[str, Any]) -> int:
+    content = attribute.get("StringValue", attribute.get("BinaryValue"))
+    length = len(content.encode() if isinstance(content, str) else content or b"")
+    return len(name.encode()) + len(attribute["DataType"].encode()) + length
 
 
 def from_carried(
-    body: str, attributes: Mapping[str, Mapping[str, Any]], **known: Any
+    body: str, attributes: Mapping[str, Mapping[str, Any]], *, codec: Codec = JSON, **known: Any
 ) -> tuple[Message[Any], Exception | None]:
     """The message as it was sent, or as a foreign producer sent it, and why its envelope cannot be read.
 
-    ``known`` are fields that the service itself told, e.g. the message group.
+    Args:
+        body: as carried.
+        attributes: as ReceiveMessage returns them.
+        codec: of the channel; decodes what came without an envelope.
+        known: fields that the service itself has, e.g. the message group: its group and deduplication id win over the
+            envelope's, since it orders and deduplicates by them.
     """
-    raw = body.encode()
+    native = {name: each for name, each in attributes.items() if name != ENVELOPE_KEY}
     try:
-        sent = attributes.get(ENVELOPE_KEY)
-        fields = _object(load_json(sent["StringValue"])) if sent is not None else {}
+        fields = _fields(attributes.get(ENVELOPE_KEY))
         envelope = {**known, **parse_envelope(fields)}
+        for name in ("group_id", "deduplication_id"):
+            envelope[name] = from_native_id(known.get(name), envelope.get(name))
         types = _object(fields.get("types") or {})
         envelope["attributes"] = {
-            name: _value(each, types.get(name)) for name, each in attributes.items() if name != ENVELOPE_KEY
+            **{name: _value(each, types.get(name)) for name, each in native.items()},
+            **load_attributes(fields.get("attrs", {})),
         }
-    except (DecodeError, KeyError) as error:
-        user = {name: each for name, each in attributes.items() if name != ENVELOPE_KEY}
-        unread = Message.received(raw, attributes=plain_attributes(user), **known)
+        form = body_from_text(body, fields, channel=codec)
+    except (DecodeError, LookupError) as error:
+        unread = Message.received(body.encode(), attributes=readable_attributes(native), **known)
         return unread, DecodeError(f"envelope cannot be read: {error}")
-    if fields.get("ct") == TextCodec.content_type:
-        return Message.received(raw, codec=TextCodec(), **envelope), None
-    return Message.received(raw, **envelope), None
+    return Message.received(form.raw, codec=form.codec, **envelope), None
 
 
-def plain_attributes(attributes: Any) -> dict[str, Any]:
+def readable_attributes(attributes: Any) -> dict[str, Any]:
     """The attributes of a message that cannot be read, as far as they can: those that cannot are left out."""
     if not isinstance(attributes, Mapping):
         return {}
@@ -145,32 +244,20 @@ def plain_attributes(attributes: Any) -> dict[str, Any]:
     return found
 
 
+def _fields(envelope: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    return {} if envelope is None else _object(load_json(envelope["StringValue"]))
+
+
 def _object(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise DecodeError("not a JSON object")
     return value
 
 
-def _value(attribute: Mapping[str, Any], kind: Any) -> Any:
-    data_type = str(attribute.get("DataType", "String"))
-    if data_type.startswith("Binary"):
-        return attribute.get("BinaryValue", b"")
-    text = str(attribute.get("StringValue", ""))
-    if data_type.startswith("Number"):
-        return _number(text, kind)
-    if data_type == "String.Array":
-        try:
-            found = load_json(text)
-        except DecodeError:
-            return text
-        return found if isinstance(found, list) else text
-    return text == "true" if kind == "bool" else text
-
-
-def _number(text: str, kind: Any) -> int | float | Decimal | str:
-    try:
-        if kind == "decimal":
-            return Decimal(text)
-        return int(text) if kind != "float" and re.fullmatch(r"[+-]?\d{1,40}", text) else float(text)
-    except (ValueError, InvalidOperation):
-        return text
+def _value(attribute: Mapping[str, Any], note: Any) -> Any:
+    data_type = attribute["DataType"]
+    binary = data_type.startswith("Binary")
+    content = attribute["BinaryValue" if binary else "StringValue"]
+    if not isinstance(content, bytes if binary else str):
+        raise DecodeError(f"an attribute of type {data_type} holds {type(content).__name__}")
+    return from_native(data_type, content, note if isinstance(note, str) else "")

@@ -197,6 +197,22 @@ class Calls:
         self._reached.add(service)
         return answer
 
+    def call_blocking(self, service: str, operation: str, *, timeout: float, **parameters: Any) -> dict[str, Any]:
+        """The answer of the service to a hot call, for another thread while the event loop is blocked.
+
+        One attempt within about ``timeout`` seconds, on the fast path; not metered. Raises `TransportError` for
+        whatever fails, also where the service's calls go by the SDK, or none was made before.
+        """
+        lean = self._lean.get(service)
+        if lean is None:
+            raise TransportError(f"{service} {operation}: no fast path, as none was used before, or there is a proxy")
+        try:
+            return lean.call_blocking(operation, parameters, timeout=timeout)
+        except ServiceError as error:
+            raise error_of(service, error.code, error.text, operation=operation, status=error.status) from error
+        except Exception as error:
+            raise ConnectionLost(f"{service} {operation}: no answer: {type(error).__name__}: {error}") from error
+
     async def _answer(self, service: str, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         if (service, operation) in HOT:
             lean = self._lean[service] if service in self._lean else await self._leaner(service)

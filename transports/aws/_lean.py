@@ -15,9 +15,11 @@ import ssl
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
+from http.client import HTTPConnection, HTTPSConnection
 from io import BytesIO
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -86,12 +88,14 @@ class LeanClient:
         self._target = model.metadata.get("targetPrefix")
         self._type = f"application/x-amz-json-{model.metadata['jsonVersion']}" if self._target else _FORM
         self._key: tuple[str, str, bytes] = ("", "", b"")
+        self._frozen: Any = None
+        """The credentials of the last call."""
         self._skew = 0.0
         """Seconds that the service's clock is ahead of ours; 0 until it refuses a signature for its time."""
-        trusted: ssl.SSLContext | bool = True
+        self._trusted: ssl.SSLContext | None = None
         if parts.scheme == "https":
-            trusted = ssl.create_default_context(cafile=get_cert_path(authorities or True))
-        connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=12, ssl=trusted)
+            self._trusted = ssl.create_default_context(cafile=get_cert_path(authorities or True))
+        connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=12, ssl=self._trusted or True)
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -123,6 +127,25 @@ class LeanClient:
         if status >= 300:
             raise _refusal(raw, status, headers)
         return _json(raw) if self._target else _xml(raw, operation)
+
+    def call_blocking(self, operation: str, parameters: dict[str, Any], *, timeout: float) -> dict[str, Any]:
+        """The answer, on a connection of its own and without the event loop; for another thread while that is blocked.
+
+        Signed with the credentials of the last ordinary call, as renewing them needs the loop. Raises as `call`, and
+        what `http.client` raises.
+        """
+        if self._frozen is None:
+            raise ValueError("no call was made before")
+        body = self.body(operation, parameters)
+        headers = self._signed(operation, body, self._frozen)
+        if self._trusted is None:
+            connection = HTTPConnection(self._host, timeout=timeout)
+        else:
+            connection = HTTPSConnection(self._host, timeout=timeout, context=self._trusted)
+        with closing(connection):
+            connection.request("POST", self._path, body, headers)
+            answer = connection.getresponse()
+            return self.read(operation, answer.read(), answer.status, dict(answer.headers))
 
     async def _post(self, operation: str, body: bytes) -> dict[str, Any]:
         self._frozen = await self._credentials.get_frozen_credentials()

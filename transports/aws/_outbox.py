@@ -16,6 +16,7 @@ from eip.limits import MIB, Limits
 from eip.message import Message
 from eip.retry import Backoff
 from eip.transports._ticket import Ticket
+from eip.transports.aws._errors import Unreachable
 
 __all__ = ["Entry", "Outbox", "Outcome"]
 
@@ -24,6 +25,8 @@ _ATTEMPTS: Final = 8
 _CALLS: Final = 16
 _PATIENCE: Final = 0.05
 """Seconds that entries wait for a call under way, in whose time theirs may fill; it may be one that hangs."""
+_UNREACHABLE: Final = 4.0
+"""Seconds that entries are tried at an endpoint that has never answered."""
 _MOST_PENDING: Final = 10_000
 _MOST_BYTES: Final = 64 * MIB
 """Entries, and their bytes, that wait for their call before senders have to wait."""
@@ -35,11 +38,13 @@ Outcome = Exception | None
 class Entry:
     """A message on its way into a call."""
 
-    __slots__ = ("attempt", "group", "message", "payload", "place", "size", "ticket")
+    __slots__ = ("attempt", "begun", "group", "message", "payload", "place", "size", "ticket")
 
     def __init__(self, message: Message[Any], payload: dict[str, Any], size: int, group: str | None) -> None:
         self.message, self.payload, self.size, self.group = message, payload, size, group
         self.attempt = self.place = 0
+        self.begun = 0.0
+        """When its first call began, by the loop's clock."""
         self.ticket: Ticket
 
     def settle(self, outcome: Outcome) -> None:
@@ -205,6 +210,9 @@ class Outbox:
 
     async def _send(self, batch: list[Entry]) -> None:
         again: list[Entry] = []
+        now = asyncio.get_running_loop().time()
+        for entry in batch:
+            entry.begun = entry.begun or now
         try:
             outcomes = await self._outcomes(batch)
             again = self._judge(batch, outcomes)
@@ -244,7 +252,7 @@ class Outbox:
                 error.__cause__ = outcome
                 entry.settle(error)
                 continue
-            elif transient and entry.attempt < self._attempts:
+            elif transient and entry.attempt < self._attempts and not _hopeless(entry, outcome):
                 again.append(entry)
                 continue
             entry.settle(outcome)
@@ -271,3 +279,8 @@ class Outbox:
                 del self._lanes[group]
         self._calls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
         self._pump()
+
+
+def _hopeless(entry: Entry, outcome: Outcome) -> bool:
+    """Whether the endpoint has never been reached for so long that its address is more likely wrong."""
+    return isinstance(outcome, Unreachable) and asyncio.get_running_loop().time() - entry.begun >= _UNREACHABLE

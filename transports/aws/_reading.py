@@ -11,11 +11,12 @@ from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from eip.codec import load_json
+from eip._ids import from_native_id
+from eip.codec import JSON, Codec, load_json
 from eip.errors import DecodeError
 from eip.events import message_of, read_event, undelivered
 from eip.message import Message
-from eip.transports.aws._attributes import from_carried, plain_attributes
+from eip.transports.aws._attributes import from_carried, readable_attributes
 from eip.transports.aws._tracing import to_traceparent
 
 __all__ = ["base64_of", "read_message"]
@@ -23,7 +24,9 @@ __all__ = ["base64_of", "read_message"]
 _Read: TypeAlias = tuple[Message[Any], Exception | None]
 
 
-def read_message(identity: Any, body: Any, system: Mapping[str, Any], attributes: Mapping[str, Any]) -> _Read:
+def read_message(
+    identity: Any, body: Any, system: Mapping[str, Any], attributes: Mapping[str, Any], *, codec: Codec = JSON
+) -> _Read:
     """The message, and why it cannot be read; raises nothing.
 
     Args:
@@ -31,9 +34,10 @@ def read_message(identity: Any, body: Any, system: Mapping[str, Any], attributes
         body: as received.
         system: the queue's own attributes of the message, e.g. ``SentTimestamp``.
         attributes: the user's, as ReceiveMessage returns them.
+        codec: of the channel; decodes the bodies of foreign producers.
     """
     try:
-        return _read(body, attributes, _known(identity, system))
+        return _read(body, attributes, _known(identity, system), codec)
     except Exception as failure:  # noqa: BLE001 - whatever it is, it concerns this message only
         return _unreadable(identity, body, system, attributes, failure)
 
@@ -46,7 +50,7 @@ def _unreadable(identity: Any, body: Any, system: Any, attributes: Any, failure:
         raw,
         id=identity if isinstance(identity, str) and identity else None,
         group_id=group if isinstance(group, str) else None,
-        attributes=plain_attributes(attributes),
+        attributes=readable_attributes(attributes),
     )
     if isinstance(failure, DecodeError):
         return message, failure
@@ -71,16 +75,16 @@ def _known(identity: Any, system: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
-def _read(body: str, attributes: Mapping[str, Any], known: dict[str, Any]) -> _Read:
+def _read(body: str, attributes: Mapping[str, Any], known: dict[str, Any], codec: Codec) -> _Read:
     """The message of a plain, a raw, or an SNS-wrapped delivery, or of an EventBridge event in one of these."""
     if "eip" not in attributes and '"TopicArn"' in body and '"Notification"' in body:
         body, attributes, known = _notification(body, attributes, known)
     if "eip" not in attributes and '"detail-type"' in body and (event := read_event(body)) is not None:
         message, error = message_of(event, **known)
         if "group_id" in known:  # the queue's own orders it, whatever the sender's was
-            message = message.replace(group_id=known["group_id"])
+            message = message.replace(group_id=from_native_id(known["group_id"], message.group_id))
         return _undelivered(message, attributes), error
-    return from_carried(body, attributes, **known)
+    return from_carried(body, attributes, codec=codec, **known)
 
 
 def _notification(

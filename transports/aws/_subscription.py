@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from eip.channels import Filter, Receiver, Source
+from eip.codec import JSON, Codec
 from eip.matching import as_predicate
 from eip.transports.aws.sqs import SqsQueue, SqsReceiver
 
@@ -12,10 +13,11 @@ __all__ = ["QueueSubscription"]
 class QueueSubscription(Source):
     """A subscription's queue; what the filter does not let through is acknowledged unseen."""
 
-    def __init__(self, queue: SqsQueue, wanted: Filter | None) -> None:
+    def __init__(self, queue: SqsQueue, wanted: Filter | None, *, codec: Codec = JSON) -> None:
+        self._codec = codec
         self.name, self.queue, self.retry_queue = queue.name, queue, queue
         self._wanted = None if wanted is None else as_predicate(wanted)
 
     def receiver(self, *, capacity: int = 10) -> Receiver:
         """A receiver; any number may share the subscription."""
-        return SqsReceiver(self.queue, capacity=capacity, wanted=self._wanted)
+        return SqsReceiver(self.queue, capacity=capacity, codec=self._codec, wanted=self._wanted)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from eip import limits
 from eip.channels import Bus, Filter, Source
+from eip.codec import JSON, Codec
+from eip.envelope import encoded_for
 from eip.events import as_bus_predicate, entry_of
 from eip.message import Message
 from eip.topology.names import rule_queue
@@ -35,8 +37,8 @@ class EventBridgeBus(Bus):
 
     limits = limits.EVENTBRIDGE
 
-    def __init__(self, transport: AwsTransport, address: str, *, linger: float = 0.0) -> None:
-        self._transport, self.address = transport, address
+    def __init__(self, transport: AwsTransport, address: str, *, linger: float = 0.0, codec: Codec = JSON) -> None:
+        self._transport, self.address, self.codec = transport, address, codec
         self.name = address.partition(":event-bus/")[2]
         self._outbox = Outbox(self._put_events, self.limits, linger=linger)
 
@@ -69,6 +71,7 @@ class EventBridgeBus(Bus):
         await self._outbox.aclose(limit=limit)
 
     def _entry(self, message: Message[Any]) -> Entry:
+        message = encoded_for(message, self.codec)
         entry = entry_of(message, channel=self.name)
         payload: dict[str, Any] = {
             "Source": entry.source,

@@ -5,16 +5,19 @@ Source: Amazon SNS Developer Guide and API Reference, 2026.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from eip import limits
 from eip.channels import Filter, Source, Topic
-from eip.errors import AccessDenied, InvalidMessage, MessageTooLarge
+from eip.codec import JSON, Codec
+from eip.envelope import encoded_for
+from eip.errors import AccessDenied, InvalidMessage
 from eip.message import Message
 from eip.topology.names import suffixed
 from eip.transports.aws._answers import outcomes_of
-from eip.transports.aws._attributes import carried
+from eip.transports.aws._attributes import carried, fifo_ids, native_fields
 from eip.transports.aws._outbox import Entry, Outbox, Outcome
 from eip.transports.aws._provision import subscriptions
 from eip.transports.aws._subscription import QueueSubscription
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SnsTopic"]
 
-_NATIVE: Final = frozenset(("group", "dedup"))
+_SUBJECT: Final = re.compile(r"[!-~][ -~]{0,98}")
+"""What SNS takes as a Subject: ASCII of less than 100 characters (API reference, Publish)."""
 
 
 class SnsTopic(Topic):
@@ -33,15 +37,18 @@ class SnsTopic(Topic):
 
     limits = limits.SNS
 
-    def __init__(self, transport: AwsTransport, address: str, *, linger: float = 0.0) -> None:
-        self._transport, self.address = transport, address
+    def __init__(self, transport: AwsTransport, address: str, *, linger: float = 0.0, codec: Codec = JSON) -> None:
+        self._transport, self.address, self.codec = transport, address, codec
         self.name = address.rpartition(":")[2]
         self.fifo = self.name.endswith(".fifo")
         self._by_content: bool | None = None if self.fifo else False
         self._outbox = Outbox(self._publish_batch, self.limits, linger=linger)
 
     async def send(self, *messages: Message[Any]) -> None:
-        """Publish the messages; see `Sender.send`, and `SqsQueue.send` for FIFO topics."""
+        """Publish the messages; see `Sender.send`, and `SqsQueue.send` for FIFO topics.
+
+        A header ``subject`` is the notification's Subject, too, where SNS takes it.
+        """
         if self._by_content is None:
             self._by_content = await self._deduplicates_by_content()
         entries = [self._entry(message) for message in messages]
@@ -55,7 +62,7 @@ class SnsTopic(Topic):
         what it does not let through is acknowledged.
         """
         queue = self._transport.queue(suffixed(self.name, name))
-        return QueueSubscription(queue, filter)
+        return QueueSubscription(queue, filter, codec=self.codec)
 
     async def subscribers(self) -> frozenset[str]:
         """The names of the queues that are subscribed; the service's list may be some seconds old."""
@@ -92,16 +99,16 @@ class SnsTopic(Topic):
     def _entry(self, message: Message[Any]) -> Entry:
         if self.fifo and message.group_id is None:
             raise InvalidMessage(f"{self.name} is FIFO: a message needs a group_id")
-        sent = carried(message, channel=self.name, native=_NATIVE if self.fifo else frozenset())
-        limit = self.limits.message_bytes or 0
-        if sent.size > limit:
-            raise MessageTooLarge(sent.size, limit, channel=self.name)
-        payload: dict[str, Any] = {"Message": sent.body, "MessageAttributes": sent.attributes}
-        if self.fifo:
-            payload["MessageGroupId"] = message.group_id
-            if message.deduplication_id is not None or not self._by_content:
-                payload["MessageDeduplicationId"] = message.deduplication_id or message.id
-        return Entry(message, payload, sent.size, message.group_id if self.fifo else None)
+        message = encoded_for(message, self.codec)
+        ids = fifo_ids(message, by_content=bool(self._by_content)) if self.fifo else {}
+        subject = message.headers.get("subject", "")
+        subject = subject if _SUBJECT.fullmatch(subject) else ""
+        limit = (self.limits.message_bytes or 0) - len(subject)
+        sent = carried(message, channel=self.name, limit=limit, native=native_fields(ids))
+        payload: dict[str, Any] = {"Message": sent.body, "MessageAttributes": sent.attributes, **ids}
+        if subject:
+            payload["Subject"] = subject
+        return Entry(message, payload, sent.size + len(subject), ids.get("MessageGroupId"))
 
     async def _publish_batch(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
         size = sum(entry.size for entry in entries)

@@ -13,23 +13,24 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from eip import limits
-from eip._ids import new_id
+from eip._ids import new_id, to_native_id
 from eip._logging import get_logger
 from eip.channels import Delivery, Queue, Receiver, Sender, Unsettled
-from eip.codec import load_json
+from eip.codec import JSON, Codec, load_json
+from eip.envelope import encoded_for
 from eip.errors import (
     AccessDenied,
     ChannelNotFound,
     ConfigurationError,
     ConnectionLost,
     DecodeError,
+    EipError,
     InvalidMessage,
-    MessageTooLarge,
     TransportError,
 )
 from eip.message import Message
 from eip.transports.aws._answers import checksum_error, outcomes_of
-from eip.transports.aws._attributes import carried
+from eip.transports.aws._attributes import carried, fifo_ids, native_fields
 from eip.transports.aws._outbox import Entry, Outbox, Outcome
 from eip.transports.aws._reading import read_message
 from eip.transports.aws._tracing import to_xray
@@ -44,10 +45,15 @@ __all__ = ["SqsDelivery", "SqsQueue", "SqsReceiver", "units_of"]
 _LONGEST_DELAY: Final = 900
 _LONGEST_LEASE: Final = 43_200
 _CHANGE: Final = "ChangeMessageVisibilityBatch"
-_NATIVE: Final = frozenset(("group", "dedup"))
 _AFTER_CANCEL: Final = 1.0
 """Seconds that a cancelled poll is still listened to: what it brings is released instead of waiting for its lease."""
 _RECEIVE_ATTEMPTS: Final = 3
+_BLOCKING_TIMEOUT: Final = 3.0
+"""Seconds of a call from another thread, at most."""
+_TOO_SOON: Final = 0.5
+"""Seconds before which no long poll should end with nothing."""
+_PAUSES: Final = (0.1, 5.0)
+"""Seconds between such polls, the first and the longest."""
 _LOOK_AGAIN: Final = 1.0
 """Seconds between looks at a task that the service works on."""
 
@@ -60,12 +66,22 @@ class SqsQueue(Queue):
 
     limits = limits.SQS
 
-    def __init__(self, transport: AwsTransport, address: str, *, linger: float = 0.0) -> None:
-        self._transport, self.address = transport, address
+    def __init__(
+        self,
+        transport: AwsTransport,
+        address: str,
+        *,
+        linger: float = 0.0,
+        codec: Codec = JSON,
+        fair: bool = True,
+    ) -> None:
+        self._transport, self.address, self.codec = transport, address, codec
         self.name = address.rpartition(":")[2]
         self.fifo = self.name.endswith(".fifo")
+        self._fair = fair and not self.fifo
+        """Whether messages of a standard queue carry their group id, for fair queues."""
         self._outbox = Outbox(self._send_batch, self.limits, linger=linger)
-        self._asking = asyncio.Lock()
+        self._asking: asyncio.Task[str] | None = None
         self._url: str | None = None
         self._attributes: Mapping[str, str] | None = None
         self._by_content: bool | None = None if self.fifo else False
@@ -90,7 +106,7 @@ class SqsQueue(Queue):
 
     def receiver(self, *, capacity: int = 10) -> Receiver:
         """A receiver; any number, in any process, may share the queue."""
-        return SqsReceiver(self, capacity=capacity)
+        return SqsReceiver(self, capacity=capacity, codec=self.codec)
 
     async def flush(self) -> None:
         """Return when everything was sent, or given up."""
@@ -99,20 +115,27 @@ class SqsQueue(Queue):
     async def aclose(self, *, limit: float) -> None:
         """Flush in at most ``limit`` seconds; `AwsTransport.aclose` does it."""
         await self._outbox.aclose(limit=limit)
+        if self._asking is not None:
+            self._asking.cancel()
 
     async def url(self) -> str:
-        """The queue's URL; raises `ChannelNotFound`."""
-        async with self._asking:
-            if self._url is None:
-                _, _, _, _, account, name = self.address.split(":")
-                try:
-                    answer = await self._transport.call(
-                        "sqs", "GetQueueUrl", channel=self.name, QueueName=name, QueueOwnerAWSAccountId=account
-                    )
-                except ChannelNotFound as error:
-                    raise ChannelNotFound(f"no queue {self.name}; declare it with eip.topology") from error
-                self._url = answer["QueueUrl"]
-            return self._url
+        """The queue's URL; raises `ChannelNotFound`. All who ask at once wait for the same call."""
+        if self._url is None:
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.create_task(self._ask_url(), name=f"{self.name} url")
+                self._asking.add_done_callback(_outcome_seen)
+            self._url = await asyncio.shield(self._asking)
+        return self._url
+
+    async def _ask_url(self) -> str:
+        _, _, _, _, account, name = self.address.split(":")
+        try:
+            answer = await self._transport.call(
+                "sqs", "GetQueueUrl", channel=self.name, QueueName=name, QueueOwnerAWSAccountId=account
+            )
+        except ChannelNotFound as error:
+            raise ChannelNotFound(f"no queue {self.name}; declare it with eip.topology") from error
+        return str(answer["QueueUrl"])
 
     async def attributes(self) -> Mapping[str, str]:
         """The queue's attributes, as the service tells them; read once."""
@@ -164,6 +187,12 @@ class SqsQueue(Queue):
         url = self._url or await self.url()
         return await self._transport.call("sqs", operation, channel=self.name, QueueUrl=url, **parameters)
 
+    def call_blocking(self, operation: str, *, timeout: float, **parameters: Any) -> dict[str, Any]:
+        """A hot call on this queue from another thread, while the event loop is blocked."""
+        if self._url is None:
+            raise TransportError(f"{self.name} has not been used yet")
+        return self._transport.call_blocking("sqs", operation, timeout=timeout, QueueUrl=self._url, **parameters)
+
     def dead_letter_queue(self, address: str) -> SqsQueue:
         """The queue of a redrive policy."""
         return self._transport.queue(address)
@@ -182,24 +211,47 @@ class SqsQueue(Queue):
     def _entry(self, message: Message[Any], delay: int) -> Entry:
         if self.fifo and message.group_id is None:
             raise InvalidMessage(f"{self.name} is FIFO: a message needs a group_id")
-        sent = carried(message, channel=self.name, native=_NATIVE)
-        limit = self.limits.message_bytes or 0
-        if sent.size > limit:
-            raise MessageTooLarge(sent.size, limit, channel=self.name)
-        payload: dict[str, Any] = {"MessageBody": sent.body, "MessageAttributes": sent.attributes}
-        if message.group_id is not None:
-            payload["MessageGroupId"] = message.group_id
-        if message.deduplication_id is not None and self.fifo:
-            payload["MessageDeduplicationId"] = message.deduplication_id
-        elif self.fifo and not self._by_content:
-            payload["MessageDeduplicationId"] = message.id
-        elif delay:
+        message = encoded_for(message, self.codec)
+        ids = self._ids(message)
+        sent = carried(message, channel=self.name, limit=self.limits.message_bytes or 0, native=native_fields(ids))
+        payload: dict[str, Any] = {"MessageBody": sent.body, "MessageAttributes": sent.attributes, **ids}
+        if delay:
             payload["DelaySeconds"] = delay
         if message.traceparent is not None and (xray := to_xray(message.traceparent)):
             payload["MessageSystemAttributes"] = {"AWSTraceHeader": {"DataType": "String", "StringValue": xray}}
-        return Entry(message, payload, sent.size, message.group_id if self.fifo else None)
+        return Entry(message, payload, sent.size, ids.get("MessageGroupId") if self.fifo else None)
+
+    def _ids(self, message: Message[Any]) -> dict[str, str]:
+        if self.fifo:
+            return fifo_ids(message, by_content=bool(self._by_content))
+        if message.group_id is None or not self._fair:
+            return {}
+        return {"MessageGroupId": to_native_id(message.group_id)}
 
     async def _send_batch(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
+        if not self._fair:
+            return await self._send_call(entries)
+        try:
+            outcomes = await self._send_call(entries)
+        except EipError as error:
+            if not _refuses_groups(error):
+                raise
+            outcomes = [error] * len(entries)
+        refused = [place for place, outcome in enumerate(outcomes) if outcome and _refuses_groups(outcome)]
+        if not refused or not any("MessageGroupId" in entries[place].payload for place in refused):
+            return outcomes
+        _log.warning("fair_queues_refused", queue=self.name, error=str(outcomes[refused[0]]))
+        self._fair = False
+        again = [self._without_group(entries[place]) for place in refused]
+        sent = await self._send_call(again)
+        found = dict(zip(refused, sent, strict=True))
+        return [found.get(place, outcome) for place, outcome in enumerate(outcomes)]
+
+    def _without_group(self, entry: Entry) -> Entry:
+        """The entry for a queue that takes no group id: it is in the envelope."""
+        return self._entry(entry.message, entry.payload.get("DelaySeconds", 0))
+
+    async def _send_call(self, entries: Sequence[Entry]) -> list[Outcome]:
         size = sum(entry.size for entry in entries)
         answer = await self.call(
             "SendMessageBatch",
@@ -231,6 +283,7 @@ class SqsReceiver(Receiver):
     Args:
         queue: what it receives from.
         capacity: most deliveries that its consumer holds.
+        codec: decodes the bodies of foreign producers.
         wanted: whether a message is for us; others are acknowledged unseen.
     """
 
@@ -241,12 +294,16 @@ class SqsReceiver(Receiver):
         queue: SqsQueue,
         *,
         capacity: int,
+        codec: Codec = JSON,
         wanted: Callable[[Message[Any]], bool] | None = None,
     ) -> None:
-        self.name, self._queue, self._wanted = queue.name, queue, wanted
+        self.name, self._queue, self._codec, self._wanted = queue.name, queue, codec, wanted
         self.max_batch = max(1, min(10, capacity))
         self.ordered = queue.fifo
         self._polls: set[asyncio.Task[list[SqsDelivery]]] = set()
+        self._pause = 0.0
+        """Seconds waited after the last long poll that ended at once with nothing."""
+        self._warned = False
 
     async def open(self) -> None:
         """Read the queue's attributes; raises `ChannelNotFound`."""
@@ -264,12 +321,26 @@ class SqsReceiver(Receiver):
         loop = asyncio.get_running_loop()
         until = loop.time() + wait
         while True:
-            poll = min(max(until - loop.time(), 0.0), self._queue.long_poll, 20.0)
-            taken = await self._poll(min(limit, self.max_batch), math.ceil(poll))
+            begun = loop.time()
+            poll = math.ceil(min(max(until - begun, 0.0), self._queue.long_poll, 20.0))
+            taken = await self._poll(min(limit, self.max_batch), poll)
+            if taken or loop.time() - begun >= _TOO_SOON:
+                self._pause = 0.0
+            elif poll:
+                await self._pause_until(until, poll)
             if self._wanted is not None and taken:
                 taken = await self._sift(taken, self._wanted)
             if taken or loop.time() >= until:
                 return taken
+
+    async def _pause_until(self, until: float, poll: int) -> None:
+        """Wait after a long poll that ended at once with nothing: each is billed. Waits longer each time."""
+        if not self._pause and not self._warned:
+            self._warned = True
+            _log.warning("long_polls_end_at_once", channel=self.name, asked=poll, hint="does a proxy answer for SQS?")
+        first, longest = _PAUSES
+        self._pause = min(max(first, self._pause * 2), longest)
+        await asyncio.sleep(min(self._pause, max(0.0, until - asyncio.get_running_loop().time())))
 
     async def _poll(self, limit: int, wait: int) -> list[SqsDelivery]:
         """One long poll; cancelled, it is listened to a little longer, and what comes is released."""
@@ -329,7 +400,7 @@ class SqsReceiver(Receiver):
         system = received.get("Attributes") or {}
         attributes = received.get("MessageAttributes") or {}
         identity, body = received.get("MessageId"), received.get("Body")
-        message, error = read_message(identity, body, system, attributes)
+        message, error = read_message(identity, body, system, attributes, codec=self._codec)
         return SqsDelivery(
             self,
             message,
@@ -369,6 +440,21 @@ class SqsReceiver(Receiver):
             _CHANGE, deliveries, heartbeat=True, patience=patience, VisibilityTimeout=_visibility(seconds)
         )
 
+    def extend_blocking(self, deliveries: Sequence[Delivery], seconds: float) -> Sequence[Unsettled]:
+        """See `Receiver.extend_blocking`."""
+        timeout = min(_BLOCKING_TIMEOUT, max(0.5, (self.lease or 30.0) / 8))
+        failed: list[Unsettled] = []
+        for start in range(0, len(deliveries), 10):
+            batch = deliveries[start : start + 10]
+            entries = _entries(batch, VisibilityTimeout=_visibility(seconds))
+            try:
+                answer = self._queue.call_blocking(_CHANGE, timeout=timeout, Entries=entries)
+            except Exception as error:  # noqa: BLE001 - reported for each
+                failed += [Unsettled(delivery, error) for delivery in batch]
+            else:
+                failed += _unsettled(batch, outcomes_of("sqs", _CHANGE, answer, batch))
+        return failed
+
     async def _batches(
         self,
         operation: str,
@@ -385,12 +471,7 @@ class SqsReceiver(Receiver):
         failed: list[Unsettled] = []
         for start in range(0, len(deliveries), 10):
             batch = deliveries[start : start + 10]
-            # Ids are indices: a message that was delivered twice into one batch must not make a double id.
-            entries = [
-                {"Id": str(index), "ReceiptHandle": delivery.receipt, **each}
-                for index, delivery in enumerate(batch)
-                if isinstance(delivery, SqsDelivery)
-            ]
+            entries = _entries(batch, **each)
             until = min(each.lease_until or math.inf for each in batch)
             until = min(until, asyncio.get_running_loop().time() + patience)
             try:
@@ -405,18 +486,39 @@ class SqsReceiver(Receiver):
             except Exception as error:  # noqa: BLE001 - reported for each
                 failed += [Unsettled(delivery, error) for delivery in batch]
                 continue
-            outcomes = outcomes_of("sqs", operation, answer, batch)
-            failed += [
-                Unsettled(delivery, outcome)
-                for delivery, outcome in zip(batch, outcomes, strict=True)
-                if outcome is not None
-            ]
+            failed += _unsettled(batch, outcomes_of("sqs", operation, answer, batch))
         return failed
 
     async def aclose(self) -> None:
         """Wait, for a moment, for what cancelled polls still bring, and release it."""
         if self._polls:
             await asyncio.wait(self._polls)
+
+
+def _outcome_seen(asking: asyncio.Task[str]) -> None:
+    """Those who asked may have been cancelled; its error is nobody's then."""
+    if not asking.cancelled():
+        asking.exception()
+
+
+def _entries(batch: Sequence[Delivery], **each: Any) -> list[dict[str, Any]]:
+    """Ids are indices: a message that was delivered twice into one batch must not make a double id."""
+    return [
+        {"Id": str(index), "ReceiptHandle": delivery.receipt, **each}
+        for index, delivery in enumerate(batch)
+        if isinstance(delivery, SqsDelivery)
+    ]
+
+
+def _unsettled(batch: Sequence[Delivery], outcomes: Sequence[Outcome]) -> list[Unsettled]:
+    failed = zip(batch, outcomes, strict=True)
+    return [Unsettled(delivery, outcome) for delivery, outcome in failed if outcome is not None]
+
+
+def _refuses_groups(error: Exception) -> bool:
+    """Whether a standard queue refused a group id: a partition, or an emulator, without fair queues."""
+    text = str(error)
+    return not getattr(error, "transient", False) and ("MessageGroupId" in text or "queue type" in text)
 
 
 def _visibility(seconds: float) -> int:

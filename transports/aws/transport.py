@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import aioboto3
 
 from eip.channels import Sender, Transport
+from eip.codec import JSON, Codec, is_json
 from eip.errors import AddressRefused, ConfigurationError
 from eip.health import Health
 from eip.telemetry.meter import Meter
@@ -34,6 +35,8 @@ _MOST_RESOLVED: Final = 1000
 _CLOSE: Final = 20.0
 """Seconds that what was accepted for sending is given at the end."""
 
+_C = TypeVar("_C", SqsQueue, SnsTopic, EventBridgeBus)
+
 _Channel: TypeAlias = SqsQueue | SnsTopic | EventBridgeBus | KinesisStream
 
 
@@ -50,6 +53,8 @@ class AwsTransport(Transport):
         linger: seconds that a send may wait until its call is full; 0: only while another call is under way.
         long_poll: seconds of a long poll, at most 20.
         connections: of each service's pool; more than pollers and senders together.
+        fair_queues: whether messages with a group carry it as MessageGroupId on standard queues, too, so that SQS
+            keeps one group from holding up the others. A queue that refuses it is noticed once.
         meter: is told of every call, see `eip.telemetry.meter`.
     """
 
@@ -65,16 +70,21 @@ class AwsTransport(Transport):
         linger: float = 0.0,
         long_poll: float = 20.0,
         connections: int = 64,
+        fair_queues: bool = True,
         meter: Meter | None = None,
     ) -> None:
-        if not 0 <= linger <= 60 or not 0 < long_poll <= 20 or connections < 1:
-            raise ConfigurationError("linger is 0 to 60 seconds, long_poll at most 20, and there is a connection")
+        if not 0 <= linger <= 60:
+            raise ConfigurationError(f"linger must be 0 to 60 seconds, got {linger!r}")
+        if not 0 < long_poll <= 20:
+            raise ConfigurationError(f"long_poll must be more than 0 and at most 20 seconds, got {long_poll!r}")
+        if connections < 1:
+            raise ConfigurationError(f"connections must be >= 1, got {connections!r}")
         self._calls = Calls(
             session=session, region=region, endpoint_url=endpoint_url, meter=meter, connections=connections
         )
         self.region = self._calls.region
         self.long_poll = long_poll
-        self._account, self._linger = account, linger
+        self._account, self._linger, self._fair_queues = account, linger, fair_queues
         self._queues: dict[str, SqsQueue] = {}
         self._topics: dict[str, SnsTopic] = {}
         self._buses: dict[str, EventBridgeBus] = {}
@@ -113,40 +123,66 @@ class AwsTransport(Transport):
         """A call of a service, by its API's own names; see `eip.transports.aws._calls.Calls.call`."""
         return await self._calls.call(service, operation, **parameters)
 
+    def call_blocking(self, service: str, operation: str, *, timeout: float, **parameters: Any) -> dict[str, Any]:
+        """A hot call from another thread; see `eip.transports.aws._calls.Calls.call_blocking`."""
+        return self._calls.call_blocking(service, operation, timeout=timeout, **parameters)
+
     async def client(self, service: str) -> Any:
         """The SDK's own client of a service, with this transport's region, endpoint and credentials."""
         return await self._calls.client(service)
 
     def arn(self, service: str, name: str) -> str:
         """The ARN of a name in this account and region; an ARN stays what it is."""
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a str, got {type(name).__name__}")
         if name.startswith("arn:"):
             return name
         if not _NAME.fullmatch(name):
             raise ConfigurationError(f"{name!r} is no name of a queue or topic: letters, digits, - and _, and .fifo")
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{name}"
 
-    def queue(self, name: str) -> SqsQueue:
-        """The queue of that name or ARN; FIFO where its name ends in ``.fifo``."""
+    def queue(self, name: str, *, codec: Codec | None = None) -> SqsQueue:
+        """The queue of that name or ARN; FIFO where its name ends in ``.fifo``.
+
+        Args:
+            name: or ARN.
+            codec: encodes the bodies that are sent, and decodes those of foreign producers; default: JSON.
+        """
         address = self.arn("sqs", name)
         if address not in self._queues:
-            self._queues[address] = SqsQueue(self, address, linger=self._linger)
-        return self._queues[address]
+            self._queues[address] = self._queue(address, codec or JSON)
+        return _with_codec(self._queues[address], codec)
 
-    def topic(self, name: str) -> SnsTopic:
-        """The topic of that name or ARN; FIFO where its name ends in ``.fifo``."""
+    def topic(self, name: str, *, codec: Codec | None = None) -> SnsTopic:
+        """The topic of that name or ARN; FIFO where its name ends in ``.fifo``.
+
+        Args:
+            name: or ARN.
+            codec: see `queue`; its subscriptions have it, too.
+        """
         address = self.arn("sns", name)
         if address not in self._topics:
-            self._topics[address] = SnsTopic(self, address, linger=self._linger)
-        return self._topics[address]
+            self._topics[address] = SnsTopic(self, address, linger=self._linger, codec=codec or JSON)
+        return _with_codec(self._topics[address], codec)
 
-    def bus(self, name: str = "default") -> EventBridgeBus:
-        """The event bus of that name or ARN."""
+    def bus(self, name: str = "default", *, codec: Codec | None = None) -> EventBridgeBus:
+        """The event bus of that name or ARN.
+
+        Args:
+            name: or ARN.
+            codec: one of a JSON syntax, as an event's detail is a JSON object; default: JSON.
+        """
+        if codec is not None and not is_json(codec):
+            raise ConfigurationError(f"codec must be of a JSON content type for a bus, got {codec.content_type!r}")
         if not _BUS_ARN.fullmatch(name) and not _BUS_NAME.fullmatch(name):
             raise ConfigurationError(f"{name!r} is no name of a bus: letters, digits, and ._-/")
         address = name if name.startswith("arn:") else self.events_arn("event-bus", name)
         if address not in self._buses:
-            self._buses[address] = EventBridgeBus(self, address, linger=self._linger)
-        return self._buses[address]
+            self._buses[address] = EventBridgeBus(self, address, linger=self._linger, codec=codec or JSON)
+        return _with_codec(self._buses[address], codec)
+
+    def _queue(self, address: str, codec: Codec = JSON) -> SqsQueue:
+        return SqsQueue(self, address, linger=self._linger, codec=codec, fair=self._fair_queues)
 
     def stream(
         self, name: str, *, aggregate: bool = False, hash_key: HashKey | None = None, reads: ReadRate | None = None
@@ -215,8 +251,7 @@ class AwsTransport(Transport):
         found = _ARN.fullmatch(address)
         if found is None or (found[1], found[3]) != (self.partition, self.region):
             raise AddressRefused(address, reason="no ARN of a queue, topic, bus or stream in this region")
-        made = SqsQueue if found[2] == "sqs" else SnsTopic
-        return made(self, address, linger=self._linger)
+        return self._queue(address) if found[2] == "sqs" else SnsTopic(self, address, linger=self._linger)
 
     def queue_addresses(self, prefix: str) -> str:
         """See `Transport.queue_addresses`."""
@@ -248,3 +283,13 @@ class AwsTransport(Transport):
 
     def __repr__(self) -> str:
         return f"<AwsTransport {self.region}>"
+
+
+def _with_codec(channel: _C, codec: Codec | None) -> _C:
+    """The channel; raises `ConfigurationError` where it has another codec already."""
+    had = channel.codec
+    if codec is not None and (type(codec), codec.content_type) != (type(had), had.content_type):
+        raise ConfigurationError(
+            f"{channel.name} has the codec of {had.content_type} already, not {codec.content_type}"
+        )
+    return channel

@@ -180,19 +180,19 @@ def raised_by_the_sdk() -> list[Exception]:
     return errors
 
 
-@pytest.mark.parametrize("error", raised_by_the_sdk(), ids=lambda each: type(each).__name__)
-@pytest.mark.parametrize("operation", ["SendMessageBatch", "GetQueueUrl"], ids=["fast", "sdk"])
-async def test_no_foreign_error_passes_the_border(error, operation):
+async def test_no_foreign_error_passes_the_border():
     """Fault 7 on AWS, and decision D9: what the SDK and the layers below raise is an error of ours."""
-
-    async def fails(*_: Any) -> Any:
-        raise error
-
     async with AwsTransport(region="us-east-1", account="123456789012") as aws:
-        aws._calls._answer = fails  # type: ignore[assignment]
-        with pytest.raises(EipError) as caught:
-            await aws.call("sqs", operation, retry=False)
-        assert caught.value.__cause__ is error
+        for error in raised_by_the_sdk():
+
+            async def fails(*_: Any, error: Exception = error) -> Any:
+                raise error
+
+            aws._calls._answer = fails  # type: ignore[assignment]
+            for operation in ("SendMessageBatch", "GetQueueUrl"):
+                with pytest.raises(EipError) as caught:
+                    await aws.call("sqs", operation, retry=False)
+                assert caught.value.__cause__ is error, type(error)
 
 
 def test_what_the_sdk_finds_wrong_before_a_call_is_classified():

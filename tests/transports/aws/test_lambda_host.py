@@ -15,6 +15,7 @@ from eip import Message
 from eip.channels import Sender
 from eip.envelope import dump_envelope
 from eip.errors import ConfigurationError, ConnectionLost, Reject
+from eip.limits import MIB
 from eip.packing import entry_of, pack
 from eip.streams.records import dump_record
 from eip.transports.aws import lambda_host
@@ -49,7 +50,9 @@ class Recorder(Sender):
 def sqs_record(message: Message | str, number: int, *, group: str | None = None, count: int = 1) -> dict:
     body, attributes = message if isinstance(message, str) else "", {}
     if isinstance(message, Message):
-        sent = carried(message, channel="q", native=frozenset(("group", "dedup")))
+        sent = carried(
+            message, channel="q", limit=MIB, native={"group": message.group_id, "dedup": message.deduplication_id}
+        )
         body, attributes = sent.body, sent.attributes
     return {
         "messageId": f"m{number}",

@@ -11,7 +11,7 @@ import pytest
 
 from eip import Message
 from eip.errors import InvalidMessage, MessageTooLarge
-from eip.limits import KIB
+from eip.limits import KIB, MIB
 from eip.matching import EventPattern, FilterPolicy
 from eip.topology import QueueSpec, SubscriptionSpec, TopicSpec, Topology
 from eip.transports.aws import AwsTransport
@@ -141,7 +141,7 @@ async def test_calls_are_full_and_within_the_limit(aws, proxy):
     assert proxy.calls["PublishBatch"] == 3
     await topic.send(*(Message("x" * 100_000) for _ in range(5)))
     assert proxy.calls["PublishBatch"] == 6
-    room = 256 * KIB - carried(Message("", id="m", created_at=1.0), channel="t").size
+    room = 256 * KIB - carried(Message("", id="m", created_at=1.0), channel="t", limit=MIB).size
     await topic.send(Message("a" * room, id="m", created_at=1.0))
     with pytest.raises(MessageTooLarge):
         await topic.send(Message("a" * (room + 1), id="m", created_at=1.0))

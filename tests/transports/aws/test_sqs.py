@@ -64,7 +64,7 @@ async def url_of(queue):
 
 def test_the_size_is_that_of_body_and_attributes_in_utf_8():
     message = Message("ä", id="m", created_at=1.0, attributes={"näme"[0:1]: "ö", "n": 12, "b": b"\x00\xff"})
-    sent = carried(message, channel="q")
+    sent = carried(message, channel="q", limit=MIB)
     expected = len('"ä"'.encode())
     for name, attribute in sent.attributes.items():
         value = attribute.get("BinaryValue") or attribute["StringValue"].encode()
@@ -74,7 +74,7 @@ def test_the_size_is_that_of_body_and_attributes_in_utf_8():
 
 async def test_a_message_of_exactly_the_limit_is_accepted_and_one_byte_more_is_refused_before_sending(aws, proxy):
     queue = await made(aws)
-    room = MIB - carried(Message("", id="m", created_at=1.0), channel="q").size
+    room = MIB - carried(Message("", id="m", created_at=1.0), channel="q", limit=MIB).size
     await queue.send(Message("a" * room, id="m", created_at=1.0))
     assert proxy.calls["SendMessageBatch"] == 1
     with pytest.raises(MessageTooLarge, match="claim check"):
@@ -118,7 +118,7 @@ async def test_ten_attributes_one_of_them_ours(aws, proxy):
 )
 def test_attributes_that_no_service_takes_are_refused_before_sending(attributes):
     with pytest.raises(InvalidMessage):
-        carried(Message("x", attributes=attributes), channel="q")
+        carried(Message("x", attributes=attributes), channel="q", limit=MIB)
 
 
 # Other programs.

@@ -1,0 +1,82 @@
+"""Leases are kept by another thread while a handler blocks the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import cast
+from uuid import uuid4
+
+import pytest
+
+from eip import Consumer, Message
+from eip.channels import Delivery
+from eip.errors import LeaseLost, TransportError
+from eip.topology import QueueSpec, Topology
+from eip.transports.aws.sqs import SqsDelivery
+
+pytestmark = pytest.mark.aws
+
+
+@pytest.fixture
+async def queue(aws):
+    name = f"b{uuid4().hex[:12]}"
+    await Topology(QueueSpec(name, visibility=2, max_receive_count=5)).apply(aws)
+    return aws.queue(name)
+
+
+async def test_a_lease_is_extended_without_the_loop(queue, moto_server):
+    """Fault 26: one batch call by a blocking client, from a thread, with the same signer."""
+    await queue.send(*(Message(number) for number in range(3)))
+    async with queue.receiver() as receiver:
+        taken: list[Delivery] = []
+        while len(taken) < 3:
+            taken += await receiver.receive(10)
+        assert receiver.extend_blocking(taken, 60.0) == []  # on the loop's own thread: it awaits nothing
+        assert await asyncio.to_thread(receiver.extend_blocking, taken, 60.0) == []
+        sqs, url = moto_server.client("sqs"), await queue.url()
+        time.sleep(2.2)
+        assert "Messages" not in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)
+        cast("SqsDelivery", taken[1]).receipt = "none"
+        (refused,) = receiver.extend_blocking(taken, 60.0)
+        assert refused.delivery is taken[1]
+        assert isinstance(refused.error, LeaseLost)
+
+
+async def test_what_cannot_be_extended_is_returned(queue, moto_server):
+    await queue.send(Message(1))
+    async with queue.receiver() as receiver:
+        (delivery,) = await receiver.receive(1)
+        calls = queue._transport._calls
+        lean, calls._lean["sqs"] = calls._lean["sqs"], None
+        (refused,) = receiver.extend_blocking([delivery], 60.0)
+        assert "no fast path" in str(refused.error)
+        calls._lean["sqs"] = lean
+        lean._host = "127.0.0.1:1"
+        (refused,) = receiver.extend_blocking([delivery], 60.0)
+        assert isinstance(refused.error, TransportError)
+        assert refused.error.transient
+        lean._host = moto_server.url.removeprefix("http://")
+        await delivery.ack()
+
+
+async def test_a_handler_that_blocks_for_longer_than_the_lease_handles_once(queue, moto_server):
+    """Fault 26: with a lease of 2 s and a handler that blocks for 5, one delivery, acknowledged."""
+    handled = []
+
+    async def handle(message: Message) -> None:
+        handled.append(message.body)
+        time.sleep(5)
+
+    await queue.send(Message("x"))
+    consumer = Consumer(queue, handle)
+    task = asyncio.create_task(consumer.run())
+    async with asyncio.timeout(30):
+        while not consumer.stats.handled:
+            await asyncio.sleep(0.05)
+        while sum((await queue.depth()).values()):
+            await asyncio.sleep(0.1)
+    await consumer.stop()
+    await task
+    assert handled == ["x"]
+    assert (consumer.stats.handled, consumer.stats.lost) == (1, 0)

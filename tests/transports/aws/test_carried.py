@@ -1,0 +1,239 @@
+"""What SQS and SNS carry of any message: ids of any text, a stranger's attributes, bodies that are no text, codecs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from eip import Message
+from eip.channels import put_aside
+from eip.codec import TextCodec
+from eip.errors import ConfigurationError, InvalidMessage, MessageTooLarge, TransportError
+from eip.limits import MIB
+from eip.topology import QueueSpec, SubscriptionSpec, TopicSpec, Topology
+from eip.transports.aws import AwsTransport
+from eip.transports.aws._answers import attributes_md5, checksum_error
+from eip.transports.aws._attributes import carried
+from eip.transports.aws._errors import ServiceFailed
+from eip.transports.aws._reading import read_message
+
+IDS = ["a b", "Müller", "🦄", "x" * 200, "", "eip.sha256.0", "line\nend", "ok-1"]
+
+
+def stranger(body: str, attributes: dict[str, Any], **system: str) -> Message[Any]:
+    message, error = read_message("m1", body, system, attributes)
+    assert error is None
+    return message
+
+
+@pytest.mark.aws
+@pytest.mark.parametrize("suffix", ["", ".fifo"])
+async def test_any_text_is_a_group_id_and_a_deduplication_id(aws, suffix):
+    """Fault 4: mapped without collisions on FIFO, never an error on standard queues; read back as it was."""
+    name = f"i{uuid4().hex[:12]}{suffix}"
+    await Topology(QueueSpec(name)).apply(aws)
+    queue = aws.queue(name)
+    await queue.send(*(Message(number, group_id=each, deduplication_id=each) for number, each in enumerate(IDS)))
+    found: dict[int, Any] = {}
+    async with queue.receiver() as receiver:
+        while len(found) < len(IDS):
+            for delivery in await receiver.receive(10):
+                found[delivery.message.body] = (delivery.message.group_id, delivery.message.deduplication_id)
+                await delivery.ack()
+    assert found == {number: (each, each) for number, each in enumerate(IDS)}
+
+
+def test_the_queues_own_group_wins():
+    """Fault 9c: the service orders by its MessageGroupId, whatever the sender's envelope says."""
+    envelope = {"eip": {"DataType": "String", "StringValue": '{"id":"1","group":"forged","dedup":"forged"}'}}
+    message = stranger("1", envelope, MessageGroupId="real", MessageDeduplicationId="own")
+    assert (message.group_id, message.deduplication_id) == ("real", "own")
+    assert stranger("1", envelope).group_id == "forged"  # a standard queue without groups has none of its own
+
+
+@pytest.mark.aws
+async def test_a_queue_without_fair_queues_is_noticed_once(aws, caplog):
+    """Fault 44: sent without the group id, which travels in the envelope; logged once."""
+    name = f"u{uuid4().hex[:12]}"
+    await Topology(QueueSpec(name)).apply(aws)
+    queue, answer, refused = aws.queue(name), aws._calls._answer, []
+
+    async def refuses(service: str, operation: str, parameters: dict[str, Any]) -> Any:
+        if any("MessageGroupId" in each for each in parameters.get("Entries", ())):
+            refused.append(operation)
+            failed = [
+                {
+                    "Id": each["Id"],
+                    "Code": "InvalidParameterValue",
+                    "SenderFault": True,
+                    "Message": "The request include parameter that is not valid for this queue type",
+                }
+                for each in parameters["Entries"]
+                if "MessageGroupId" in each
+            ]
+            kept = [each for each in parameters["Entries"] if "MessageGroupId" not in each]
+            sent = await answer(service, operation, {**parameters, "Entries": kept}) if kept else {}
+            return {"Successful": sent.get("Successful", []), "Failed": failed}
+        return await answer(service, operation, parameters)
+
+    aws._calls._answer = refuses
+    await queue.send(Message(1, group_id="g"), Message(2), Message(3, group_id="h"))
+    await queue.send(Message(4, group_id="g"))
+    assert len(refused) == 1
+    assert caplog.text.count("fair_queues_refused") == 1
+    async with queue.receiver() as receiver:
+        groups: dict[int, str | None] = {}
+        while len(groups) < 4:
+            groups |= {each.message.body: each.message.group_id for each in await receiver.receive(10)}
+    assert groups == {1: "g", 2: None, 3: "h", 4: "g"}
+
+
+async def test_group_ids_can_be_left_off_standard_queues():
+    """Fault 44: `fair_queues=False`."""
+    queue = AwsTransport(region="us-east-1", account="1" * 12, fair_queues=False).queue("q")
+    entry = queue._entry(Message(1, group_id="g"), 0)
+    assert "MessageGroupId" not in entry.payload
+    assert json.loads(entry.payload["MessageAttributes"]["eip"]["StringValue"])["group"] == "g"
+
+
+TEXT = {"DataType": "String", "StringValue": "x"}
+LONG = "because " * 120
+
+
+def test_ten_attributes_leave_no_room_for_the_reason(caplog):
+    """Fault 9: dead-lettered as it came, the reason logged."""
+    ten = {f"a{number}": TEXT for number in range(10)}
+    sent = carried(put_aside(stranger("1", ten), LONG, source="q", count=1), channel="dead", limit=MIB)
+    assert sent.attributes == ten
+    assert "dead_letter_reason_left_out" in caplog.text
+
+
+def test_a_reason_is_cut_then_left_out_near_the_size_limit(caplog):
+    """Fault 9: a message within 200 bytes of the limit."""
+    for room, cut in ((2000, False), (400, True), (100, None), (0, None)):
+        body = "x" * (MIB - room - len("aStringx"))
+        dead = put_aside(stranger(body, {"a": TEXT}), LONG, source="q", count=1)
+        sent = carried(dead, channel="dead", limit=MIB)
+        assert sent.size <= MIB
+        assert sent.attributes["a"] == TEXT
+        assert (sent.body, "eip" in sent.attributes) == (body, cut is not None)
+        if cut is not None:
+            reason = json.loads(sent.attributes["eip"]["StringValue"])["headers"]["dead-letter-reason"]
+            assert LONG.startswith(reason)
+            assert (len(reason) < len(LONG)) is cut
+    assert caplog.text.count("dead_letter_reason_left_out") == 2
+    with pytest.raises(MessageTooLarge):
+        carried(Message("x" * MIB), channel="q", limit=MIB)
+
+
+def test_names_that_no_one_may_send_travel_in_the_envelope():
+    """Fault 9: attributes `AWS.…` are delivered by the services, and refused by them."""
+    odd = {"AWS.SNS.MOBILE.X": {"DataType": "Number.int", "StringValue": "007"}, "a": TEXT}
+    dead = carried(put_aside(stranger("1", odd), "no", source="q", count=1), channel="dead", limit=MIB)
+    assert set(dead.attributes) == {"a", "eip"}
+    again = stranger(dead.body, dead.attributes)
+    assert dict(again.attributes) == {"AWS.SNS.MOBILE.X": 7, "a": "x"}
+    assert carried(again, channel="q", limit=MIB).attributes.keys() == {"a", "eip"}
+
+
+def test_a_message_made_here_keeps_to_the_services_rules():
+    for attributes in ({"AWS.x": 1}, {f"a{number}": 1 for number in range(10)}, {"a": ""}):
+        with pytest.raises(InvalidMessage):
+            carried(Message(1, attributes=attributes), channel="q", limit=MIB)
+
+
+@pytest.mark.parametrize("raw", [b"\xff\x00", b"", b"\x1f\x8b\x08 gzip", "Latin-1: Ünï".encode("latin-1"), b"a\x00b"])
+def test_what_a_text_channel_cannot_carry_goes_as_base64(raw):
+    """Fault 3: and is read back to the same bytes."""
+    dead = carried(Message.received(raw, id="k"), channel="dead", limit=MIB)
+    assert stranger(dead.body, dead.attributes).raw == raw
+
+
+# Codecs.
+
+
+@pytest.mark.aws
+async def test_a_queue_and_a_topic_have_a_codec(aws, moto_server):
+    """Fault 6: plain text of foreign producers, `Message at 12:00` among it, is a str."""
+    name = f"c{uuid4().hex[:12]}"
+    await Topology(TopicSpec(name), SubscriptionSpec(name, "s", raw=False)).apply(aws)
+    topic = aws.topic(name, codec=TextCodec())
+    moto_server.client("sns").publish(TopicArn=topic.address, Message="Message at 12:00", Subject="Greetings")
+    await topic.send(Message("ours"))
+    found: dict[str, Any] = {}
+    async with topic.subscription("s").receiver() as receiver:
+        while len(found) < 2:
+            for delivery in await receiver.receive(10):
+                found[delivery.message.body] = delivery.message.headers.get("subject")
+    assert found == {"Message at 12:00": "Greetings", "ours": None}
+
+
+def test_a_channel_has_one_codec():
+    aws = AwsTransport(region="us-east-1", account="1" * 12)
+    queue = aws.queue("q", codec=TextCodec())
+    assert aws.queue("q") is aws.queue("q", codec=TextCodec()) is queue
+    with pytest.raises(ConfigurationError, match="codec"):
+        aws.queue("q", codec=TextCodec("text/html"))
+    with pytest.raises(ConfigurationError, match="JSON"):
+        aws.bus("b", codec=TextCodec())
+
+
+@pytest.mark.parametrize("name", [None, 42, b"q", ["q"]])
+def test_a_name_of_another_type_is_a_type_error(name):
+    """Fault 34."""
+    aws = AwsTransport(region="us-east-1", account="1" * 12)
+    for ask in (aws.queue, aws.topic):
+        with pytest.raises(TypeError, match="name"):
+            ask(name)
+
+
+@pytest.mark.parametrize("wanted", [{"a": ["x"]}, "a", 3])
+async def test_a_dict_is_no_filter(aws, wanted):
+    """Fault 27: the same error as in memory, and not no filter at all."""
+    declared = Topology(TopicSpec("t"), SubscriptionSpec("t", "s", filter=wanted))
+    with pytest.raises(ConfigurationError, match="a filter is"):
+        await declared.apply(aws)
+    with pytest.raises(ConfigurationError, match="a filter is"):
+        aws.topic("t").subscription("s", filter=wanted)
+
+
+# Checksums.
+
+
+def test_the_md5_of_attributes_is_the_services():
+    """Fault 51; the digest is the one of the Developer Guide's algorithm, as SQS returned it for this attribute."""
+    assert attributes_md5({"timestamp": {"StringValue": "1493147359900", "DataType": "Number"}}) == (
+        "235c5c510d26fb653d073faed50ae77c"
+    )
+
+
+def test_a_received_message_that_is_not_what_was_sent_is_its_own_error():
+    """Fault 51: a wrong MD5 on receive."""
+    received = {"Body": "1", "MD5OfBody": "c4ca4238a0b923820dcc509a6f75849b", "MessageAttributes": {"a": TEXT}}
+    assert checksum_error(received) is None
+    assert checksum_error({**received, "MD5OfBody": "0" * 32}) is not None
+    assert checksum_error({**received, "MD5OfMessageAttributes": "0" * 32}) is not None
+
+
+@pytest.mark.aws
+async def test_a_wrong_md5_after_a_send_is_no_confirmation(aws):
+    """Fault 51: sent again, and in the end an error."""
+    name = f"w{uuid4().hex[:12]}"
+    await Topology(QueueSpec(name)).apply(aws)
+    queue = aws.queue(name)
+    queue._outbox._attempts = 2
+    answer = aws._calls._answer
+
+    async def wrong(service: str, operation: str, parameters: dict[str, Any]) -> Any:
+        found = await answer(service, operation, parameters)
+        for each in found.get("Successful", ()):
+            each["MD5OfMessageBody"] = "0" * 32
+        return found
+
+    aws._calls._answer = wrong
+    with pytest.raises(TransportError) as caught:
+        await queue.send(Message(1))
+    assert isinstance(caught.value, ServiceFailed)

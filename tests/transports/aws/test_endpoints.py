@@ -1,0 +1,180 @@
+"""Services that cannot be reached, answer too soon, or have another time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import gc
+import socket
+import time
+import warnings
+from email.utils import format_datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from eip import Message
+from eip.errors import ConnectionLost, TransportError
+from eip.topology import QueueSpec, Topology
+from eip.transports.aws import AwsTransport
+from eip.transports.aws._lean import ServiceError
+
+
+@contextlib.contextmanager
+def swallowing():
+    """An address that never lets anyone in: its backlog is full, so that the kernel drops what comes."""
+    with socket.socket() as server, contextlib.ExitStack() as stack:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                waiting.connect(server.getsockname())
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def silent():
+    """An address that accepts and never answers."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(64)
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def nobody():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+
+
+ADDRESSES = {"swallows": swallowing, "silent": silent, "nobody": nobody}
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    """The bounds of a first contact, at a fifth."""
+    monkeypatch.setattr("eip.transports.aws._calls._FIRST_DEADLINE", 1.8)
+    monkeypatch.setattr("eip.transports.aws._calls._CONNECT_TIMEOUT", 1.0)
+    monkeypatch.setattr("eip.transports.aws._outbox._UNREACHABLE", 0.8)
+
+
+@pytest.mark.parametrize("kind", ["swallows"])
+async def test_starting_at_an_endpoint_that_cannot_be_reached_ends_within_10_seconds(kind):
+    """Faults 32 and 41e: the error names endpoint and region, and no session leaks."""
+    with ADDRESSES[kind]() as url, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        begun = time.monotonic()
+        with pytest.raises(ConnectionLost, match="cannot reach") as caught:
+            async with AwsTransport(region="eu-central-1", endpoint_url=url):
+                pytest.fail("it was opened")
+        assert time.monotonic() - begun < 10
+        for word in (url, "eu-central-1", "sts GetCallerIdentity", "check"):
+            assert word in str(caught.value)
+        del caught
+        gc.collect()
+
+
+@pytest.mark.parametrize("kind", ADDRESSES)
+@pytest.mark.usefixtures("hurried")
+async def test_starting_and_using_an_endpoint_that_cannot_be_reached_has_a_bound(kind):
+    """Fault 32: the transport, senders and receivers, with the channel's name."""
+    with ADDRESSES[kind]() as url:
+        async with AwsTransport(region="eu-central-1", account="1" * 12, endpoint_url=url) as aws:
+            message: Message[Any] = Message({}, type="t", source="s")
+
+            async def fails(use: Any, name: str) -> None:
+                begun = time.monotonic()
+                with pytest.raises(TransportError, match=name):
+                    await use
+                assert time.monotonic() - begun < 4
+
+            await asyncio.gather(
+                fails(aws.queue("orders").send(message), "orders"),
+                fails(aws.topic("news").send(message), "news"),
+                fails(aws.bus("jobs").send(message), "jobs"),
+                fails(aws.queue("orders").receiver().open(), "orders"),
+                fails(AwsTransport(region="eu-central-1", endpoint_url=url).open(), url),
+            )
+            assert not aws.health().ok
+
+
+@pytest.mark.aws
+async def test_long_polls_that_end_at_once_are_paced(aws, caplog):
+    """Fault 9d: a floor that grows, and one warning."""
+    name = f"p{uuid4().hex[:12]}"
+    await Topology(QueueSpec(name)).apply(aws)
+    answer, calls = aws._calls._answer, 0
+
+    async def hasty(service: str, operation: str, parameters: dict[str, Any]) -> Any:
+        nonlocal calls
+        if operation != "ReceiveMessage":
+            return await answer(service, operation, parameters)
+        calls += 1
+        return {}
+
+    async with aws.queue(name).receiver() as receiver:
+        aws._calls._answer = hasty
+        assert await receiver.receive(10, wait=3.0) == []
+        assert 2 <= calls <= 8
+        assert await receiver.receive(10, wait=3.0) == []
+        assert calls <= 12
+        assert await receiver.receive(10, wait=0.0) == []  # a look, which may end at once
+        assert caplog.text.count("long_polls_end_at_once") == 1
+        aws._calls._answer = answer
+        await aws.queue(name).send(Message(1))
+        (delivery,) = await receiver.receive(1)
+        await delivery.ack()
+
+
+async def test_the_fast_path_takes_the_services_time_where_the_clocks_differ(monkeypatch):
+    """Fault 41c: the refusal has the time; the call is signed again with it, and later ones at once."""
+    async with AwsTransport(region="eu-central-1", account="1" * 12) as aws:
+        lean = await aws._calls._leaner("sqs")
+        assert lean is not None
+        ahead = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+        signed: list[str] = []
+
+        async def post(operation: str, body: bytes) -> dict[str, Any]:
+            headers = lean._signed(operation, body, await lean._credentials.get_frozen_credentials())
+            signed.append(headers["x-amz-date"])
+            at = dt.datetime.strptime(signed[-1], "%Y%m%dT%H%M%SZ").replace(tzinfo=dt.UTC)
+            if abs(at - ahead) > dt.timedelta(minutes=5):
+                raw = b'{"__type":"x#InvalidSignatureException","message":"Signature expired: it is too late"}'
+                return lean.read(operation, raw, 403, {"Date": format_datetime(ahead, usegmt=True)})
+            return {"Successful": []}
+
+        monkeypatch.setattr(lean, "_post", post)
+        for _ in range(2):
+            assert await aws.call("sqs", "DeleteMessageBatch", retry=False) == {"Successful": []}
+        assert len(signed) == 3
+        with pytest.raises(ServiceError):
+            lean.read("X", b'{"__type":"ExpiredToken"}', 403, {})
+
+
+@pytest.mark.aws
+async def test_acks_are_tried_again_while_the_token_is_expired(aws):
+    """Fault 41c: with an expired token for a moment, the message is acknowledged in the end."""
+    name = f"t{uuid4().hex[:12]}"
+    await Topology(QueueSpec(name, visibility=30)).apply(aws)
+    queue = aws.queue(name)
+    await queue.send(Message(1))
+    answer, refusals = aws._calls._answer, [("ExpiredToken", 403), ("429", 429), ("RequestTimeTooSkewed", 403)]
+
+    async def expired(service: str, operation: str, parameters: dict[str, Any]) -> Any:
+        if operation == "DeleteMessageBatch" and refusals:
+            code, status = refusals.pop()
+            raise ServiceError(code, "", status)
+        return await answer(service, operation, parameters)
+
+    async with queue.receiver() as receiver:
+        (delivery,) = await receiver.receive(1)
+        aws._calls._answer = expired
+        await delivery.ack()
+    assert not refusals
+    assert sum((await queue.depth()).values()) == 0
