@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 import sys
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from examples.lifecycle import Application, connected_to
 from examples.rfq.access import Hosts, RateLimit, Tokens
 from examples.rfq.api import app
 from examples.rfq.booking import RideBooking
+from examples.rfq.channels import Channels
 from examples.rfq.server import Server, connection_limit
 from examples.rfq.unicorns import Herd
 from examples.rfq.wiring import STATES, TRANSPORTS, connected, shown, stored
@@ -30,6 +32,12 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m examples.rfq", description="The Wild Rydes RFQ service.")
     parser.add_argument(
         "--transport", choices=TRANSPORTS, default="memory", help="what it talks over (default: memory)"
+    )
+    parser.add_argument(
+        "--role",
+        choices=("booking", "unicorns", "all"),
+        default="all",
+        help="ride booking with its API and pages, unicorn management, or both in one process (default: all)",
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8080, help="the port; 0 takes a free one (default: 8080)")
@@ -71,6 +79,8 @@ def _arguments() -> argparse.Namespace:
     )
     options = parser.parse_args()
     options.state = options.state or STATES[options.transport]
+    if options.role != "all" and options.transport == "memory":
+        parser.error(f"--role {options.role} needs channels between processes: --transport aws or activemq")
     if not re.fullmatch("[A-Za-z0-9_-]{1,40}", options.herd):
         parser.error("--herd is up to 40 letters, digits, - and _")
     if options.rate_limit is not None and not 0 < options.rate_limit <= 1_000_000:
@@ -106,35 +116,79 @@ def _tls(options: argparse.Namespace) -> ssl.SSLContext:
     return context
 
 
-def _application(options: argparse.Namespace, access: _Access, sock: socket.socket) -> Application:
-    transport, url = options.transport, options.endpoint_url
-    own, meter = dict.fromkeys(options.own_replies), UsageMeter()
+class _Roles:
+    """What each role is made of; the two have nothing in common but the channels."""
 
-    async def connect(stack: AsyncExitStack) -> list[Service]:
-        endpoint = url if transport == "aws" else None
-        state = f"the state in {_at(shown(options.state), endpoint)}"
-        store = await connected_to(state, lambda: stored(options.state, endpoint), stack)
-        channels = await connected_to(
-            _at(transport, url),
-            lambda: connected(transport, url, customers=own, unicorns=options.unicorns, meter=meter),
+    def __init__(self, options: argparse.Namespace, access: _Access) -> None:
+        self._options, self._access = options, access
+        self._url: str | None = options.endpoint_url
+        self._meter = UsageMeter()
+
+    def booking(self, sock: socket.socket) -> Application:
+        """The API on that socket, and the service behind it."""
+
+        async def connect(stack: AsyncExitStack) -> list[Service]:
+            return await self._booking(stack, await self._channels(stack), sock)
+
+        return Application(connect, lambda: self._greet(sock))
+
+    def unicorns(self) -> Application:
+        """The simulated herd."""
+        size, name = self._options.unicorns, self._options.herd
+
+        async def connect(stack: AsyncExitStack) -> list[Service]:
+            return [self._herd(await self._channels(stack))]
+
+        return Application(connect, lambda: print(f"Wild Rydes: {size} unicorns of {name} listen", flush=True))
+
+    def all(self, sock: socket.socket) -> Application:
+        """Both on the same connection."""
+
+        async def connect(stack: AsyncExitStack) -> list[Service]:
+            channels = await self._channels(stack)
+            herd = self._herd(channels)
+            return [*await self._booking(stack, channels, sock, herd.ids), herd]
+
+        return Application(connect, lambda: self._greet(sock))
+
+    async def _channels(self, stack: AsyncExitStack) -> Channels:
+        options = self._options
+        own = dict.fromkeys(options.own_replies)
+        return await connected_to(
+            _at(options.transport, self._url),
+            lambda: connected(
+                options.transport, self._url, customers=own, unicorns=options.unicorns, meter=self._meter
+            ),
             stack,
         )
-        patience = min(20.0, options.rfq_seconds)
-        herd = Herd(channels, size=options.unicorns, seed=options.seed, patience=patience, name=options.herd)
-        booking = RideBooking(channels, store, rfq_seconds=options.rfq_seconds, herd=herd.ids)
-        return [access.server(booking, meter, sock), booking, herd]
 
-    scheme, (host, port) = "https" if access.tls else "http", sock.getsockname()[:2]
-    greeting = f"Wild Rydes: {scheme}://{host}:{port}/  (state in {shown(options.state)}; Ctrl-C ends it)"
-    return Application(connect, lambda: print(greeting, flush=True))
+    async def _booking(
+        self, stack: AsyncExitStack, channels: Channels, sock: socket.socket, herd: Collection[str] = ()
+    ) -> list[Service]:
+        options = self._options
+        endpoint = self._url if options.transport == "aws" else None
+        state = f"the state in {_at(shown(options.state), endpoint)}"
+        store = await connected_to(state, lambda: stored(options.state, endpoint), stack)
+        booking = RideBooking(channels, store, rfq_seconds=options.rfq_seconds, herd=herd)
+        return [self._access.server(booking, self._meter, sock), booking]
+
+    def _herd(self, channels: Channels) -> Herd:
+        options = self._options
+        patience = min(20.0, options.rfq_seconds)
+        return Herd(channels, size=options.unicorns, seed=options.seed, patience=patience, name=options.herd)
+
+    def _greet(self, sock: socket.socket) -> None:
+        scheme, (host, port) = "https" if self._access.tls else "http", sock.getsockname()[:2]
+        state = shown(self._options.state)
+        print(f"Wild Rydes: {scheme}://{host}:{port}/  (state in {state}; Ctrl-C ends it)", flush=True)
 
 
 def _at(what: str, url: str | None) -> str:
     return what if url is None else f"{what} at {shown(url)}"
 
 
-async def _serve(options: argparse.Namespace, access: _Access, sock: socket.socket) -> int:
-    application = _application(options, access, sock)
+async def _serve(make: Callable[[], Application]) -> int:
+    application = make()
     await run(application)
     if application.failure is not None:
         print(f"Cannot start: {application.failure}", file=sys.stderr)
@@ -147,21 +201,22 @@ def main() -> int:
     options = _arguments()
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
-        access = _Access(options)
+        roles = _Roles(options, _Access(options))
     except (ConfigurationError, OSError) as error:
         print(f"Cannot start: {error}", file=sys.stderr)
         return 1
+    if options.role == "unicorns":
+        return asyncio.run(_serve(roles.unicorns))
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((options.host, options.port))
     except OSError as error:
-        print(
-            f"Port {options.port} is taken ({error.strerror}); choose another one: --port N, or make rfq PORT=N",
-            file=sys.stderr,
-        )
+        hint = "choose another one: --port N, or make rfq PORT=N"
+        print(f"Port {options.port} is taken ({error.strerror}); {hint}", file=sys.stderr)
         return 1
-    return asyncio.run(_serve(options, access, sock))
+    front = roles.booking if options.role == "booking" else roles.all
+    return asyncio.run(_serve(lambda: front(sock)))
 
 
 if __name__ == "__main__":

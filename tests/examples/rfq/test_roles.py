@@ -1,0 +1,60 @@
+"""Ride booking and unicorn management as two services that have nothing in common but messages."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from tests.examples.rfq.service import ROOT, running
+from tests.examples.rfq.sharing import ask
+from tests.support.environment import ENVIRONMENT
+
+
+@contextmanager
+def unicorns(herd, *options):
+    """A process of unicorn management; its state folder is nowhere, since it has no state."""
+    line = [sys.executable, "-m", "examples.rfq", "--role", "unicorns", "--herd", herd, "--unicorns", "12", *options]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **ENVIRONMENT})
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == f"Wild Rydes: 12 unicorns of {herd} listen\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.mark.activemq
+def test_each_service_scales_and_dies_alone(tmp_path, activemq_broker):
+    """Three of booking, two of unicorns; one of each kind is killed (-9) while RFQs are under way: none is lost."""
+    options = ("--transport", "activemq", "--endpoint-url", activemq_broker.url)
+    with ExitStack() as stack:
+        first, second, third = (
+            stack.enter_context(running(tmp_path / "rfq.sqlite", "--role", "booking", *options)) for _ in range(3)
+        )
+        assert first.client.get("/readyz").status_code in (200, 503)
+        doomed = stack.enter_context(unicorns("r1", *options))
+        stack.enter_context(unicorns("r2", *options))
+        for service in (first, second, third):
+            service.everyone_there(24)
+            assert service.client.get("/readyz").status_code == 200
+        paths = [ask(service, duration=4) for service in (first, second, third) for _ in range(3)]
+        first.kill()
+        doomed.kill()
+        quotes = [second.follow(path)["quotes"] for path in paths]
+        assert any(quotes)
+        assert [third.follow(path)["quotes"] for path in paths] == quotes
+        assert second.end() == 0
+
+
+@pytest.mark.parametrize("role", ["booking", "unicorns"])
+def test_a_role_alone_needs_channels_between_processes(role):
+    line = [sys.executable, "-m", "examples.rfq", "--role", role]
+    refused = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert refused.returncode == 2
+    assert "--transport aws or activemq" in refused.stderr
