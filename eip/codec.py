@@ -6,7 +6,7 @@ producer's plain message is consumed by it (DESIGN.md, section 5). The envelope 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from decimal import Decimal
 from math import isfinite
@@ -26,12 +26,14 @@ __all__ = [
     "Codec",
     "JsonCodec",
     "TextCodec",
+    "ViewCodec",
     "codec_of",
     "dump_json",
     "is_json",
     "load_json",
     "validate_json",
     "validate_value",
+    "writer_of",
 ]
 
 _SMALL: Final = 16 * 1024
@@ -224,6 +226,24 @@ JSON: Final[Codec] = JsonCodec()
 TEXT: Final[Codec] = TextCodec()
 BYTES: Final[Codec] = BytesCodec()
 _CODECS: Final[Mapping[str, Codec]] = {each.content_type: each for each in (JSON, TEXT, BYTES)}
+
+
+class ViewCodec:
+    """Bodies that one codec writes, read as something else: a model, the plain text, the bytes.
+
+    Args:
+        writer: what encodes the body.
+        read: what a body of these bytes is read as; raises `DecodeError`.
+    """
+
+    def __init__(self, writer: Codec, read: Callable[[bytes], Any]) -> None:
+        self.writer, self.content_type = writer, writer.content_type
+        self.encode, self.decode = writer.encode, read
+
+
+def writer_of(codec: Codec) -> Codec:
+    """The codec that writes what this one does, without its view."""
+    return codec.writer if isinstance(codec, ViewCodec) else codec
 
 
 def codec_of(content_type: str, channel: Codec = JSON) -> Codec:

@@ -190,7 +190,15 @@ class AddressRefused(EipError):
 
 
 class StoreError(EipError):
-    """A pattern's store failed, or refused the change."""
+    """A pattern's store failed, or refused the change; a write may or may not have taken effect.
+
+    ``transient`` tells whether the same call may succeed later: not where the database refuses the credentials, the
+    statement or the data, or cannot be read by this version of the library.
+    """
+
+    def __init__(self, *reason: object, transient: bool = True) -> None:
+        self.transient = transient
+        super().__init__(*reason)
 
 
 class RequestTimeout(EipError, TimeoutError):

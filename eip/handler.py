@@ -5,6 +5,8 @@ A handler is an async function of one message. What it wants is read off its fir
     async def handle(message: Message) -> None: ...          the envelope, with the body as decoded JSON
     async def handle(message: Message[Order]) -> None: ...   the envelope, with the body validated by pydantic
     async def handle(order: Order) -> None: ...              only the validated body
+    async def handle(text: str) -> None: ...                 the body's text, whether it is JSON or not
+    async def handle(raw: bytes) -> None: ...                the body's bytes
 
 It returns None, one message, or several; those are sent before the received one is acknowledged. Patterns that wrap a
 handler are handlers themselves, so they compose by call.
@@ -30,8 +32,8 @@ from typing import Any, Final, TypeAlias, Union, cast, get_args, get_origin, get
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 
-from eip.codec import validate_json, validate_value
-from eip.errors import ConfigurationError, InvalidResult
+from eip.codec import TEXT, Codec, is_json, validate_json, validate_value, writer_of
+from eip.errors import ConfigurationError, DecodeError, InvalidResult
 from eip.message import Message
 
 __all__ = [
@@ -40,10 +42,13 @@ __all__ = [
     "Middleware",
     "Result",
     "body_type",
+    "element_reader_of",
     "handler_of",
     "messages_of",
     "name_of",
+    "reader_of",
     "returns_messages",
+    "text_of",
 ]
 
 Result: TypeAlias = Message[Any] | Iterable[Message[Any]] | None
@@ -90,12 +95,14 @@ def validating(function: Callable[[Any], Awaitable[Any]]) -> Callable[[Message[A
 
 def _validating(function: AnyHandler, plain: Handler) -> Handler:
     wanted, _ = _annotations(function)
-    if wanted is Any or wanted is Message:
+    read = reader_of(wanted, name=name_of(function))
+    if read is None:
         return plain
-    if get_origin(wanted) is Message:
-        (body,) = get_args(wanted)
-        return plain if body is Any else _with_validated_message(plain, _adapter(function, body))
-    return _with_validated_body(plain, _adapter(function, wanted))
+
+    async def handle(message: Message[Any]) -> Result:
+        return await plain(read(message))
+
+    return handle
 
 
 def returns_messages(function: AnyHandler) -> bool:
@@ -123,18 +130,74 @@ def body_type(function: AnyHandler) -> Any:
     return Any if wanted is Message else wanted
 
 
-def _with_validated_message(function: Handler, adapter: TypeAdapter[Any]) -> Handler:
-    async def handle(message: Message[Any]) -> Result:
-        return await function(message.with_body(_validated(message, adapter)))
+def reader_of(wanted: Any, *, name: str) -> Callable[[Message[Any]], Any] | None:
+    """What makes of a message what an annotation asks for; None where that is the message as it is.
 
-    return handle
+    Args:
+        wanted: the annotation: `Message`, ``Message[T]`` or ``T``. A ``str`` is the body's text, as it came or, of a
+            JSON string, its content; ``bytes`` are the body's bytes.
+        name: of the handler, for errors.
+
+    Raises:
+        ConfigurationError: an annotation that no validator can be made of.
+    """
+    if wanted is Any or wanted is Message:
+        return None
+    if get_origin(wanted) is not Message:
+        return _Bodies(wanted, name).value
+    (body,) = get_args(wanted)
+    return None if body is Any else _Bodies(body, name).message
 
 
-def _with_validated_body(function: Callable[[Any], Awaitable[Result]], adapter: TypeAdapter[Any]) -> Handler:
-    def handle(message: Message[Any]) -> Awaitable[Result]:
-        return function(_validated(message, adapter))
+def element_reader_of(function: Callable[[Any], Any]) -> Callable[[Message[Any]], Any] | None:
+    """What makes of each message what a handler of many asks for, ``list[Order]`` or ``Sequence[Message[str]]``.
 
-    return handle
+    None where that is the messages as they are. Raises `ConfigurationError` as `reader_of` does.
+    """
+    wanted, _ = _annotations(function)
+    (element,) = get_args(wanted) or (Any,)
+    return reader_of(element, name=name_of(function))
+
+
+class _Bodies:
+    """Reads the bodies of messages as one type."""
+
+    def __init__(self, wanted: Any, name: str) -> None:
+        self._adapter = _adapter(wanted, name)
+        self._plain = {str: text_of, bytes: _bytes_of}.get(wanted)
+
+    def value(self, message: Message[Any]) -> Any:
+        if message.decoded and self._plain is None:
+            return validate_value(self._adapter, message.body)
+        return self._read(writer_of(message.codec), message.encode())
+
+    def message(self, message: Message[Any]) -> Message[Any]:
+        if message.raw is None and self._plain is None:
+            return message.with_body(validate_value(self._adapter, message.body))
+        return message.read_as(functools.partial(self._read, writer_of(message.codec)))
+
+    def _read(self, codec: Codec, raw: bytes) -> Any:
+        if self._plain is not None:
+            return self._plain(codec, raw)
+        if is_json(codec):
+            return validate_json(self._adapter, raw)  # one pass over the bytes
+        return validate_value(self._adapter, codec.decode(raw))
+
+
+def text_of(codec: Codec, raw: bytes) -> str:
+    """The text that bytes are: the content of a JSON string, or anything else as it came; raises `DecodeError`."""
+    if not is_json(codec) or raw.lstrip()[:1] == b'"':
+        try:
+            value = codec.decode(raw)
+        except DecodeError:
+            value = None
+        if isinstance(value, str):
+            return value
+    return str(TEXT.decode(raw))
+
+
+def _bytes_of(_: Codec, raw: bytes) -> bytes:
+    return raw
 
 
 def _threaded(function: AnyHandler) -> Handler:
@@ -163,12 +226,6 @@ def _call(function: AnyHandler, argument: Any) -> Awaitable[Result] | Result:
         return messages_of(result) if isinstance(result, Iterator) and not inspect.isawaitable(result) else result
     except StopIteration as error:  # a future cannot carry it
         raise RuntimeError("the handler raised StopIteration") from error
-
-
-def _validated(message: Message[Any], adapter: TypeAdapter[Any]) -> Any:
-    if not message.decoded and message.codec.content_type == "application/json":
-        return validate_json(adapter, message.encode())  # one pass over the bytes
-    return validate_value(adapter, message.body)
 
 
 def _annotations(function: AnyHandler) -> tuple[Any, Any]:
@@ -255,11 +312,11 @@ def _may_be_result(annotation: Any) -> bool:
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def _adapter(function: AnyHandler, wanted: Any) -> TypeAdapter[Any]:
+def _adapter(wanted: Any, name: str) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(wanted)
     except PydanticSchemaGenerationError as error:
-        raise ConfigurationError(f"{name_of(function)}: no validator for {wanted!r}: {error.message}") from error
+        raise ConfigurationError(f"{name}: no validator for {wanted!r}: {error.message}") from error
 
 
 def messages_of(result: object) -> list[Message[Any]]:

@@ -13,7 +13,7 @@ from eip import clock
 from eip._ids import new_id
 from eip.attributes import AttributeValue, check_attributes, is_unicode
 from eip.clock import Duration, seconds
-from eip.codec import BYTES, JSON, Codec
+from eip.codec import BYTES, JSON, Codec, ViewCodec, writer_of
 from eip.errors import InvalidMessage
 
 __all__ = ["REQUEST_ID", "AttributeValue", "Message", "SequenceInfo"]
@@ -186,6 +186,7 @@ def _checked(name: str, value: Any) -> Any:
 
 def _codec_for(body: object, codec: Codec) -> Codec:
     """Bytes travel as they are, whatever is made of them as JSON."""
+    codec = writer_of(codec)
     if isinstance(body, bytes):
         return BYTES if codec is JSON else codec
     return JSON if codec is BYTES else codec
@@ -315,7 +316,7 @@ class Message(_Fields, Generic[T]):
         try:
             now = self._codec.encode(self._body)
         except InvalidMessage:  # read, and yet cannot be written: 1e400 is an infinity
-            return bool(self._codec.decode(raw) == self._body)
+            return repr(self._codec.decode(raw)) == repr(self._body)
         return now == raw or now == self._codec.encode(self._codec.decode(raw))
 
     @property
@@ -340,8 +341,14 @@ class Message(_Fields, Generic[T]):
         made = self._copied()
         made._body = _UNDECODED  # noqa: SLF001 - a message in the making
         made._raw = self.encode()  # noqa: SLF001
+        made._codec = writer_of(self._codec)  # noqa: SLF001
         made.__class__ = Message
         return cast("Message[T]", made)
+
+    def read_as(self, read: Callable[[bytes], U]) -> Message[U]:
+        """The same message, its body as ``read`` makes it of the bytes; passed on unchanged, it is the same bytes."""
+        raw, writer = self.encode(), writer_of(self._codec)
+        return cast("Message[U]", self._with(_body=read(raw), _raw=raw, _codec=ViewCodec(writer, read)))
 
     def with_body(self, body: U) -> Message[U]:
         """The same message, same id, holding another body."""

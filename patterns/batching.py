@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from eip.channels import Sender
 from eip.clock import Duration, seconds
 from eip.codec import dump_json
 from eip.errors import ConfigurationError, FailedEntry, InvalidMessage, MessageTooLarge, PartialSendError, SendError
-from eip.handler import Handler
+from eip.handler import Handler, element_reader_of
 from eip.limits import KIB, MIB
 from eip.message import Message
 from eip.packing import Bounds, Encoding, Format, check_encoding, entry_of, is_pack, pack, shared_fields
@@ -300,7 +300,8 @@ class BatchFailure(Exception):
         super().__init__(f"{len(errors)} messages of the batch failed")
 
 
-BatchHandler = Callable[[Sequence[Message[Any]]], Awaitable[None]]
+BatchHandler = Callable[[Any], Awaitable[None]]
+"""Takes a list: of `Message`, ``Message[T]`` or ``T``, as its annotation asks (``list[Order]``)."""
 
 
 def batched(size: int, window: Duration) -> Callable[[BatchHandler], Handler]:
@@ -308,33 +309,42 @@ def batched(size: int, window: Duration) -> Callable[[BatchHandler], Handler]:
 
     The handler gets up to ``size`` messages, as soon as so many are there or ``window`` seconds (or timedelta) after
     the first. It needs a consumer whose concurrency is at least ``size``; messages of one group come one to a batch,
-    as they are handled one at a time. An error fails the whole batch, `BatchFailure` some of it.
+    as they are handled one at a time. An error fails the whole batch, `BatchFailure` some of it; a body that is not
+    what the handler's annotation asks for fails before, alone.
     """
     if size < 1:
         raise ConfigurationError("a batch holds at least one message")
 
     def wrap(handler: BatchHandler) -> Handler:
         batches = _Batches(handler, size, seconds(window))
+        read = element_reader_of(handler)
 
         async def handle(message: Message[Any]) -> None:
-            await batches.handle(message)
+            await batches.handle(message.id, message if read is None else read(message))
 
         return handle
 
     return wrap
 
 
+class _Waiting(NamedTuple):
+    id: str
+    item: Any
+    """What the handler gets: the message, or what its annotation makes of it."""
+    done: asyncio.Future[None]
+
+
 class _Batches:
     def __init__(self, handler: BatchHandler, size: int, window: float) -> None:
         self._handler, self._size, self._window = handler, size, window
-        self._batch: list[tuple[Message[Any], asyncio.Future[None]]] = []
+        self._batch: list[_Waiting] = []
         self._timer: asyncio.TimerHandle | None = None
         self._running: set[asyncio.Task[None]] = set()
 
-    async def handle(self, message: Message[Any]) -> None:
+    async def handle(self, identity: str, item: Any) -> None:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        self._batch.append((message, done))
+        self._batch.append(_Waiting(identity, item, done))
         if len(self._batch) >= self._size:
             self._start()
         elif self._timer is None:
@@ -345,25 +355,25 @@ class _Batches:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        batch = [(message, done) for message, done in self._batch if not done.done()]
+        batch = [each for each in self._batch if not each.done.done()]
         self._batch = []
         if batch:
             task = asyncio.get_running_loop().create_task(self._run(batch))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
-    async def _run(self, batch: Sequence[tuple[Message[Any], asyncio.Future[None]]]) -> None:
+    async def _run(self, batch: Sequence[_Waiting]) -> None:
         failed: dict[str, Exception] = {}
         try:
-            await self._handler([message for message, _ in batch])
+            await self._handler([each.item for each in batch])
         except BatchFailure as error:
             failed = error.errors
         except Exception as error:  # noqa: BLE001 - each message's own consumer judges it
-            failed = {message.id: error for message, _ in batch}
-        for message, done in batch:
-            if done.done():
+            failed = {each.id: error for each in batch}
+        for each in batch:
+            if each.done.done():
                 continue
-            if message.id in failed:
-                done.set_exception(failed[message.id])
+            if each.id in failed:
+                each.done.set_exception(failed[each.id])
             else:
-                done.set_result(None)
+                each.done.set_result(None)

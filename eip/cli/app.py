@@ -1,9 +1,10 @@
 """The command's verbs, put together; each is in a module of its own."""
 
-from __future__ import annotations
+from typing import Annotated
 
 import typer
 
+import eip
 from eip.cli.cost import cost
 from eip.cli.match import match
 from eip.cli.redrive import redrive
@@ -13,11 +14,29 @@ __all__ = ["app"]
 
 app = typer.Typer(
     name="eip",
-    help="Enterprise integration patterns over SNS, SQS, EventBridge, Kinesis and ActiveMQ.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,  # they would hold bodies and credentials
 )
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if wanted:
+        typer.echo(f"eip {eip.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Enterprise integration patterns over SNS, SQS, EventBridge, Kinesis and ActiveMQ."""
+    del version
+
+
 app.command()(cost)
 app.command()(match)
 app.command()(redrive)

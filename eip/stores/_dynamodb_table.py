@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from eip.errors import StoreError
+from eip.stores._aws_errors import error_code, store_error
 
-__all__ = ["DUE_INDEX", "call", "create_table", "table_definition"]
+__all__ = ["DUE_INDEX", "call", "create_table", "table_definition", "until_active"]
 
 DUE_INDEX: Final = "due"
+_CALL_S: Final = 30.0
+"""Seconds that a call may take, with the SDK's own retries."""
+_CREATING_S: Final = 300.0
+_LOOK_S: Final = 1.0
 
 
 def table_definition(table: str) -> dict[str, Any]:
@@ -32,15 +36,55 @@ def table_definition(table: str) -> dict[str, Any]:
 
 
 async def create_table(client: Any, table: str) -> None:
-    """Make the table and turn on the removal of what expired; does nothing where it exists. Raises `StoreError`."""
+    """Make the table with the removal of what expired, or wait until another process has made it.
+
+    Args:
+        client: An open ``dynamodb`` client.
+        table: Name of the table.
+
+    Raises:
+        StoreError: the table cannot be made, or is not there after five minutes.
+    """
     try:
         await call(client, "create_table", **table_definition(table))
-        await client.get_waiter("table_exists").wait(TableName=table, WaiterConfig={"Delay": 1})
-        removal = {"Enabled": True, "AttributeName": "ttl"}
+    except StoreError as error:
+        if error_code(error) != "ResourceInUseException":
+            raise
+    try:
+        await until_active(client, table)
+        await _let_expire(client, table)
+    except StoreError as error:
+        if error_code(error) not in _NOT_ALLOWED:  # those who may only read and write find a table that is there
+            raise
+
+
+_NOT_ALLOWED: Final = ("AccessDeniedException", "AccessDenied")
+
+
+async def until_active(client: Any, table: str) -> None:
+    """Return once the table can be used; raises `StoreError`, also where that takes more than five minutes."""
+    waited = 0.0
+    while True:
+        described = await call(client, "describe_table", TableName=table)
+        status = described["Table"]["TableStatus"]
+        if status in ("ACTIVE", "UPDATING"):
+            return
+        if status != "CREATING" or waited >= _CREATING_S:
+            raise StoreError(f"DynamoDB: table {table} is {status}", transient=status == "CREATING")
+        await asyncio.sleep(_LOOK_S)
+        waited += _LOOK_S
+
+
+async def _let_expire(client: Any, table: str) -> None:
+    """Turn the removal of what expired on; who made the table may have died before."""
+    described = await call(client, "describe_time_to_live", TableName=table)
+    if described["TimeToLiveDescription"]["TimeToLiveStatus"] != "DISABLED":
+        return
+    removal = {"Enabled": True, "AttributeName": "ttl"}
+    try:
         await call(client, "update_time_to_live", TableName=table, TimeToLiveSpecification=removal)
     except StoreError as error:
-        cause = error.__cause__
-        if not isinstance(cause, ClientError) or cause.response["Error"]["Code"] != "ResourceInUseException":
+        if error_code(error) not in ("ValidationException", "ResourceInUseException"):  # another process was first
             raise
 
 
@@ -51,6 +95,7 @@ def _keys(partition: str, sort: str) -> list[dict[str, str]]:
 async def call(client: Any, operation: str, **arguments: Any) -> Any:
     """What the client's operation answers; raises `StoreError`, with the SDK's own error as its cause."""
     try:
-        return await getattr(client, operation)(**arguments)
-    except (ClientError, BotoCoreError, OSError, TimeoutError) as error:
-        raise StoreError(f"DynamoDB: {error}") from error
+        async with asyncio.timeout(_CALL_S):
+            return await getattr(client, operation)(**arguments)
+    except Exception as error:
+        raise store_error("DynamoDB", error) from error

@@ -14,57 +14,142 @@ __all__ = ["PostgresPool"]
 
 _LOCK: Final = 0x6569705F73746F72
 """Of those who create tables at once: CREATE TABLE IF NOT EXISTS alone may fail then."""
-_FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_CONNECT_S: Final = 5.0
+_STATEMENT_S: Final = 10.0
+_CALL_S: Final = 20.0
+"""Seconds that one call may take, with waiting for a connection and connecting."""
+_CLOSE_S: Final = 5.0
+_VERSIONS: Final = """
+CREATE TABLE IF NOT EXISTS eip_schema (collection text PRIMARY KEY, version integer NOT NULL);
+INSERT INTO eip_schema (collection, version) VALUES ('{collection}', {version})
+    ON CONFLICT (collection) DO UPDATE SET version = excluded.version;
+"""
+_PERMANENT_CLASSES: Final = ("0A", "22", "23", "28", "2F", "34", "3D", "3F", "42", "44")
+"""Classes of SQLSTATE after which the same call fails again: features, data, constraints, log-in, names, syntax
+(PostgreSQL, appendix A). Connections, resources, transactions, operators' actions are the others."""
+_PERMANENT: Final = (
+    asyncpg.DataError,
+    asyncpg.ClientConfigurationError,
+    asyncpg.UnsupportedClientFeatureError,
+    asyncpg.UnsupportedServerFeatureError,
+    TypeError,
+    ValueError,
+    OverflowError,
+)
 
 
 class PostgresPool:
     """Runs statements; connects at the first one.
 
     Args:
-        pool: an `asyncpg.Pool`, which stays the caller's; or a DSN, for which it makes one of up to ten connections,
+        pool: An `asyncpg.Pool`, which stays the caller's; or a DSN, for which it makes one of up to ten connections,
             with statements limited to ten seconds, and closes it.
-        schema: SQL that makes the tables where they are missing; None: they are there.
-        last: the table that it makes last.
+        schema: SQL that makes the tables where they are missing.
+        collection: What the tables are for; its schema's version is kept in the table ``eip_schema``.
+        version: Version of the schema. Tables of an earlier one are migrated by `schema`, those of a later one refused.
+        create: Make and migrate the tables; False: the user's migrations do.
     """
 
-    def __init__(self, pool: asyncpg.Pool | str, schema: str | None, *, last: str) -> None:
-        self._schema, self._last = schema, last
+    def __init__(self, pool: asyncpg.Pool | str, schema: str, *, collection: str, version: int, create: bool) -> None:
+        self._schema = schema
+        self._collection, self._version, self._create = collection, version, create
         self._dsn = pool if isinstance(pool, str) else None
         self._pool: Any = None if isinstance(pool, str) else pool
-        self._closed = False
+        self._ready = self._closed = False
         self._opening = asyncio.Lock()
 
     async def fetch(self, sql: str, *arguments: Any) -> list[Any]:
-        """All rows of a statement; raises `StoreError` where the database fails."""
+        """Return all rows of a statement; raises `StoreError` where the database fails, or takes too long."""
+        if self._closed:
+            raise StoreError("PostgreSQL: the store is closed", transient=False)
         try:
-            pool = self._pool
-            if self._schema is not None or pool is None:
-                pool = await self._open()
-            rows: list[Any] = await pool.fetch(sql, *arguments)
-        except _FAILURES as error:
-            raise StoreError(f"PostgreSQL: {type(error).__name__}: {error}") from error
+            async with asyncio.timeout(_CALL_S):
+                if not self._ready:
+                    await self._open()
+                return await self._fetch(self._pool, sql, arguments)
+        except StoreError:
+            raise
+        except Exception as error:  # whatever asyncpg, ssl or the network raises
+            raise _store_error(error) from error
+
+    @staticmethod
+    async def _fetch(pool: Any, sql: str, arguments: tuple[Any, ...]) -> list[Any]:
+        connection = await pool.acquire()
+        try:
+            rows: list[Any] = await connection.fetch(sql, *arguments)
+        except (TimeoutError, asyncio.CancelledError):
+            # Giving it back would wait until the server has confirmed that it cancelled the statement.
+            connection.terminate()
+            raise
+        finally:
+            await pool.release(connection)
         return rows
 
-    async def _open(self) -> Any:
-        """Connect and make the tables, once."""
+    async def _open(self) -> None:
+        """Connect, and make or check the tables, once."""
         async with self._opening:
-            if self._closed:
-                raise asyncpg.InterfaceError("the store is closed")
             if self._pool is None:
-                self._pool = await asyncpg.create_pool(self._dsn, min_size=0, max_size=10, command_timeout=10)
-            if self._schema is not None:
+                self._pool = await asyncpg.create_pool(
+                    self._dsn,
+                    min_size=0,
+                    max_size=10,
+                    timeout=_CONNECT_S,
+                    command_timeout=_STATEMENT_S,
+                    reset=_keep,
+                )
+            if not self._ready:
                 async with self._pool.acquire() as connection, connection.transaction():
-                    await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-                    # Making an index that is there already would wait for all who write.
-                    if await connection.fetchval("SELECT to_regclass(quote_ident($1)) IS NULL", self._last):
-                        await connection.execute(self._schema)
-                self._schema = None
-            return self._pool
+                    await self._prepare(connection)
+                self._ready = True
+
+    async def _prepare(self, connection: Any) -> None:
+        found = await self._found_version(connection)
+        if found == self._version:
+            return
+        if found is not None and found > self._version:
+            raise StoreError(
+                f"PostgreSQL: {self._collection!r} has schema version {found}; this release reads up to "
+                f"{self._version}: upgrade aioeip",
+                transient=False,
+            )
+        if self._create:
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+            if await self._found_version(connection) != self._version:  # another process made them meanwhile
+                await connection.execute(self._schema)
+
+    async def _found_version(self, connection: Any) -> int | None:
+        """The version of the collection's schema; None for none, and for those of releases that did not note it."""
+        if await connection.fetchval("SELECT to_regclass('eip_schema') IS NULL"):
+            return None
+        found: int | None = await connection.fetchval(
+            "SELECT version FROM eip_schema WHERE collection = $1", self._collection
+        )
+        return found
 
     async def aclose(self) -> None:
         """Close the pool, if it was made here. Idempotent."""
         self._closed = True
         if self._dsn is not None and self._pool is not None:
             pool, self._pool = self._pool, None
-            with suppress(*_FAILURES):
-                await pool.close()
+            try:
+                async with asyncio.timeout(_CLOSE_S):
+                    await pool.close()
+            except Exception:  # noqa: BLE001 - a server that does not answer must not hold the end up
+                with suppress(Exception):
+                    pool.terminate()
+
+
+def versioned(schema: str, collection: str, version: int) -> str:
+    """The SQL of a schema, with the note of its version."""
+    return schema + _VERSIONS.format(collection=collection, version=version)
+
+
+async def _keep(connection: Any) -> None:
+    """Reset nothing when a connection of our own pool is released: statements here leave no state behind."""
+
+
+def _store_error(error: Exception) -> StoreError:
+    state = getattr(error, "sqlstate", None)
+    permanent = isinstance(error, _PERMANENT) or (isinstance(state, str) and state[:2] in _PERMANENT_CLASSES)
+    transient = not permanent or isinstance(error, asyncpg.InvalidCachedStatementError)
+    return StoreError(f"PostgreSQL: {type(error).__name__}: {str(error) or 'no answer in time'}", transient=transient)

@@ -1,67 +1,258 @@
-"""An SQLite file and the one thread that works on it, for what is kept in one."""
+"""An SQLite file and the one thread that works on it, for what is kept in one.
+
+Jobs that come while the thread is busy are gathered, and share the next transaction: one sync of the disk for all of
+them ("group commit"). Each job has a savepoint, so that one which fails takes nothing else back, and none is answered
+before the commit.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from eip.errors import ConfigurationError, StoreError
+from eip.stores._gathering import Gatherers, Job
 
 __all__ = ["SqliteFile"]
 
 T = TypeVar("T")
 
+_BATCH: Final = 500
+"""Jobs of one transaction at most, so that no job waits for long."""
+_BUSY_S: Final = 10.0
+"""Seconds that SQLite waits for the write lock of another process."""
+_TRANSIENT: Final = frozenset(
+    (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PROTOCOL,
+    )
+)
+"""Primary result codes after which the same call may succeed (sqlite.org/rescode.html)."""
+_LOCKS: Final = frozenset((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
+_VERSIONS: Final = """
+CREATE TABLE IF NOT EXISTS eip_schema (collection TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+"""
+
+
+@dataclass(slots=True, eq=False)
+class _Job(Job):
+    work: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    writes: bool
+
 
 class SqliteFile:
-    """A connection in WAL mode, and a thread, so that a slow disk does not hold the event loop up.
+    """A connection in WAL mode, opened at the first job, and a thread, so that a slow disk does not hold the loop up.
 
     Args:
-        path: the database's file.
+        path: Path of the database.
         schema: SQL that makes the tables where they are missing.
-        synchronous: ``"NORMAL"`` survives the process, ``"FULL"`` the machine's power as well, at a disk sync a write.
+        collection: What the tables are for; its schema's version is kept in the table ``eip_schema``.
+        version: Version of the schema. A file of an earlier one is migrated by `schema`, one of a later one refused.
+        synchronous: ``"NORMAL"`` survives the process, ``"FULL"`` the machine's power as well, at a disk sync a commit.
+
+    Raises:
+        ConfigurationError: ``synchronous`` is none of NORMAL, FULL, EXTRA.
     """
 
-    def __init__(self, path: Path | str, schema: str, *, synchronous: str) -> None:
+    def __init__(self, path: Path | str, schema: str, *, collection: str, version: int, synchronous: str) -> None:
         if synchronous not in ("NORMAL", "FULL", "EXTRA"):
-            raise ConfigurationError("synchronous is NORMAL, FULL or EXTRA")
+            raise ConfigurationError(f"synchronous must be NORMAL, FULL or EXTRA, got {synchronous!r}")
+        self._path, self._schema, self._synchronous = path, schema, synchronous
+        self._collection, self._version = collection, version
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"sqlite {Path(path).name}")
-        self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
-        """For functions that `run` calls."""
-        self.connection.execute("PRAGMA journal_mode=WAL")
-        self.connection.execute(f"PRAGMA synchronous={synchronous}")
-        self.connection.executescript(schema)
+        self._connection: sqlite3.Connection | None = None
+        self._closed = False
+        self._gatherers: Gatherers[_Job] = Gatherers(self._start, max_jobs=_BATCH)
 
-    async def run(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Call the function in the thread; raises `StoreError` where the database fails."""
+    async def read(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Call ``work(connection, *arguments)`` in the thread; raises `StoreError` where the database fails."""
+        result: T = await self._submit(work, arguments, writes=False)
+        return result
+
+    async def write(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Like `read`, inside a transaction that holds the write lock; returns once it is committed."""
+        result: T = await self._submit(work, arguments, writes=True)
+        return result
+
+    async def rows(self, sql: str, *parameters: Any) -> list[Any]:
+        """Return all rows of a query."""
+        return await self.read(_rows, sql, parameters)
+
+    async def execute(self, sql: str, *parameters: Any) -> int:
+        """Execute a statement that writes; returns the number of rows that it changed."""
+        return await self.write(_execute, sql, parameters)
+
+    def open(self) -> sqlite3.Connection:
+        """Connect and make the tables, where that was not done; raises `StoreError`."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
-        except (sqlite3.Error, RuntimeError) as error:  # RuntimeError: closed
-            raise StoreError(f"SQLite: {error}") from error
+            return self._open()
+        except sqlite3.Error as error:
+            raise _store_error(error) from error
 
-    def rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
-        """All rows of a query; in the thread."""
-        return self.connection.execute(sql, parameters).fetchall()
+    async def aclose(self) -> None:
+        """Let go of the file once what was begun is committed. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._gatherers.idle()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._disconnect)
+        self._thread.shutdown(wait=False)
 
-    def transaction(self) -> _Transaction:
-        """Takes the write lock at once, so that what was read is still true when it is written; in the thread."""
-        return _Transaction(self.connection)
+    async def _submit(self, work: Callable[..., Any], arguments: tuple[Any, ...], *, writes: bool) -> Any:
+        if self._closed:
+            raise StoreError(f"SQLite: {self._path} is closed", transient=False)
+        try:
+            return await self._gatherers.run(_Job(work, arguments, writes))
+        except (sqlite3.Error, OSError, RuntimeError, TypeError, ValueError, OverflowError) as error:
+            raise _store_error(error) from error
 
-    def close(self) -> None:
-        """Let go of the file. Idempotent."""
-        self._thread.shutdown()
-        self.connection.close()
+    def _start(self, jobs: Sequence[_Job]) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, self._work_off, jobs)
+
+    # In the thread.
+
+    def _work_off(self, jobs: Sequence[_Job]) -> None:
+        """Do the jobs; raises what failed for all of them."""
+        try:
+            connection = self._open()
+            if any(each.writes for each in jobs):
+                _commit(connection, jobs)
+            else:
+                for job in jobs:
+                    _attempt(connection, job)
+        except sqlite3.Error as error:
+            if _primary(error) not in _LOCKS:  # a file that was moved or mended is found by a new connection only
+                self._disconnect()
+            raise
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
+        try:
+            _set_wal(connection)
+            connection.execute(f"PRAGMA synchronous={self._synchronous}")
+            self._migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        """Make what is missing, and note the schema's version; refuses a file of a later version."""
+        found = _version(connection, self._collection)
+        if found == self._version:
+            return
+        if found is not None and found > self._version:
+            raise StoreError(
+                f"SQLite: {self._collection!r} in {self._path} has schema version {found}; this release reads up to "
+                f"{self._version}: upgrade aioeip",
+                transient=False,
+            )
+        connection.executescript(f"BEGIN IMMEDIATE; {_VERSIONS} {self._schema}")
+        note = "INSERT OR REPLACE INTO eip_schema (collection, version) VALUES (?, ?)"
+        connection.execute(note, (self._collection, self._version))
+        connection.execute("COMMIT")
 
 
-class _Transaction:
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+def _set_wal(connection: sqlite3.Connection) -> None:
+    """Switch to WAL mode; SQLite does not wait for other processes that do so at the same time."""
+    until = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if _primary(error) not in _LOCKS or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
-    def __enter__(self) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._connection.execute("COMMIT" if kind is None else "ROLLBACK")
+def _version(connection: sqlite3.Connection, collection: str) -> int | None:
+    """The version of a collection's schema; None for none, and for those of releases that did not note it."""
+    tables = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'eip_schema'"
+    if connection.execute(tables).fetchone() is None:
+        return None
+    found = connection.execute("SELECT version FROM eip_schema WHERE collection = ?", (collection,)).fetchone()
+    return None if found is None else int(found[0])
+
+
+def _commit(connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
+    """Do the jobs in one transaction, which takes the write lock at once: what was read is true when it is written."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for job in jobs:
+            if job.writes:
+                _attempt_alone(connection, job)
+            else:
+                _attempt(connection, job)
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):  # some errors have rolled back already
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _attempt(connection: sqlite3.Connection, job: _Job) -> None:
+    try:
+        job.result = job.work(connection, *job.arguments)
+    except Exception as error:  # noqa: BLE001 - one job's failure is its own
+        job.error = error
+
+
+def _attempt_alone(connection: sqlite3.Connection, job: _Job) -> None:
+    """Attempt a job that writes; what it did before it failed is taken back. Raises where the transaction is lost."""
+    connection.execute("SAVEPOINT job")
+    _attempt(connection, job)
+    if job.error is not None:
+        if not connection.in_transaction:  # a full disk, an I/O error: SQLite has rolled back all of it
+            raise job.error
+        connection.execute("ROLLBACK TO job")
+    connection.execute("RELEASE job")
+
+
+def _rows(connection: sqlite3.Connection, sql: str, parameters: tuple[Any, ...]) -> list[Any]:
+    return connection.execute(sql, parameters).fetchall()
+
+
+def _execute(connection: sqlite3.Connection, sql: str, parameters: tuple[Any, ...]) -> int:
+    return connection.execute(sql, parameters).rowcount
+
+
+def _primary(error: BaseException) -> int | None:
+    """The primary result code of an error of SQLite."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code & 0xFF if isinstance(code, int) else None
+
+
+def _store_error(error: BaseException) -> StoreError:
+    """Any error of SQLite, or of Python's module for it, as the store's own."""
+    if isinstance(error, StoreError):
+        return error
+    code = _primary(error)
+    transient = isinstance(error, (OSError, RuntimeError)) if code is None else code in _TRANSIENT
+    return StoreError(f"SQLite: {type(error).__name__}: {error}", transient=transient)

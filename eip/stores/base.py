@@ -1,10 +1,23 @@
-"""The protocol of a store: records under a key, written on condition, listed when due, gone when expired."""
+"""The protocol of a store: records under a key, written on condition, listed when due, gone when expired.
+
+Keys and names of parts come from strangers (correlation ids, message ids), so a store takes any text. Databases do
+not: PostgreSQL refuses NUL and more than some 2,700 bytes, DynamoDB more than 1,024 bytes, and none holds lone
+surrogates. One rule, `stored_name`, gives the name under which a record is kept, for every store and every version of
+the library: a text that fits is its own name, any other is replaced by its SHA-256. What was given is kept with the
+value, so that `Store.due` and `Store.parts` return it.
+"""
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Final, NamedTuple, Protocol
 
-__all__ = ["ABSENT", "Record", "Store"]
+__all__ = ["ABSENT", "HASHED", "MAX_NAME_BYTES", "Record", "Store", "stored_name"]
+
+HASHED: Final = "eip:sha256:"
+"""What the names of hashed texts begin with; a text that begins so is hashed, too, so that no two texts collide."""
+MAX_NAME_BYTES: Final = 900
+"""Of a text that is its own name: with a collection's name beside it, it fits each database's limit of a key."""
 
 ABSENT: Final = ""
 """The version of a record that is not there: ``put(..., version=ABSENT)`` only creates."""
@@ -16,6 +29,30 @@ class Record(NamedTuple):
     value: bytes
     version: str
     """Changes with every write, and never comes back: no two records of a key's history share one."""
+
+
+def stored_name(text: str) -> str:
+    """The name under which a database keeps a key or a part.
+
+    Args:
+        text: any text. One of 1 to 900 bytes of UTF-8, without NUL and lone surrogates, that does not begin with
+            `HASHED` is its own name.
+
+    Raises:
+        TypeError: the text is not a str.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"a key must be str, got {type(text).__name__}")
+    return text if _fits(text) else HASHED + sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _fits(text: str) -> bool:
+    if not 0 < len(text) <= MAX_NAME_BYTES or "\0" in text or text.startswith(HASHED):
+        return False
+    try:
+        return text.isascii() or len(text.encode()) <= MAX_NAME_BYTES
+    except UnicodeEncodeError:
+        return False
 
 
 class Store(Protocol):
@@ -42,7 +79,7 @@ class Store(Protocol):
         """Write the record if it still has that version; the new version, or None where it has another.
 
         Args:
-            key: of at most 900 bytes.
+            key: any text, see `stored_name`.
             value: replaces what was there.
             version: the expected one; `ABSENT`: only where there is no record; None: whatever is there.
             due: when `due` lists it; None: never.

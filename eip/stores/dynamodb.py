@@ -19,17 +19,24 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from botocore.exceptions import ClientError
+from typing_extensions import override
 
 from eip import clock
 from eip._ids import new_id
 from eip.errors import ConfigurationError, MessageTooLarge, StoreError
 from eip.limits import KIB
 from eip.retry import Backoff
-from eip.stores._dynamodb_table import DUE_INDEX, call, create_table, table_definition
+from eip.stores._aws_errors import error_code
+from eip.stores._dynamodb_table import DUE_INDEX, call, create_table, table_definition, until_active
+from eip.stores._named import NamedStore
 from eip.stores.base import ABSENT, Record
 
 __all__ = ["DynamoStore", "create_table", "table_definition"]
 
+_VERSION: Final = 2
+"""Of the schema. 1: releases before 1.0 did not note it; the items are the same."""
+_MAX_NAME_BYTES: Final = 1000
+"""Of a collection: with a key of 900 bytes it fits the 2,048 of a partition key."""
 _RECORD: Final = "r"
 _PART: Final = "p#"
 _LARGEST: Final = 400 * KIB - 4 * KIB
@@ -41,7 +48,7 @@ _AGAIN: Final = Backoff(base=0.05, cap=2.0)
 _LIVE: Final = "(attribute_not_exists(e) OR e > :now)"
 
 
-class DynamoStore:
+class DynamoStore(NamedStore):
     """Records as items of a table that any number of collections share.
 
     Args:
@@ -52,28 +59,38 @@ class DynamoStore:
     """
 
     def __init__(self, client: Any, table: str, name: str = "eip") -> None:
-        if not name or "#" in name:
-            raise ConfigurationError(f"a collection's name is not empty and has no #, not {name!r}")
+        if not name or "#" in name or len(name.encode()) > _MAX_NAME_BYTES:
+            raise ConfigurationError(f"name must be 1 to {_MAX_NAME_BYTES} bytes and have no #, got {name!r}")
         self._client, self._table, self._name = client, table, name
+        self._checked = False
+        self._checking = asyncio.Lock()
 
-    async def get(self, key: str) -> Record | None:
-        """See `Store.get`."""
-        found = await self._do("get_item", Key=self._key(key, _RECORD), ConsistentRead=True)
+    @override
+    async def next_due(self) -> float | None:
+        first = await self._dues(None, 1)
+        return first[0][1] if first else None
+
+    @override
+    async def aclose(self) -> None:
+        """Nothing: the client is the caller's."""
+
+    @override
+    async def _get(self, name: str) -> Record | None:
+        found = await self._do("get_item", Key=self._key(name, _RECORD), ConsistentRead=True)
         item = found.get("Item")
-        return None if item is None or _expired(item) else Record(bytes(item["v"]["B"]), item["n"]["S"])
+        if item is None or _expired(item):
+            return None
+        try:
+            return Record(bytes(item["v"]["B"]), item["n"]["S"])
+        except (KeyError, TypeError) as error:
+            raise _foreign(self._table, name) from error
 
-    async def put(
-        self,
-        key: str,
-        value: bytes,
-        *,
-        version: str | None = None,
-        due: float | None = None,
-        expires_at: float | None = None,
+    @override
+    async def _put(
+        self, name: str, value: bytes, version: str | None, due: float | None, expires_at: float | None
     ) -> str | None:
-        """See `Store.put`."""
         made = new_id()
-        item = {**self._item(key, _RECORD, value, expires_at), "n": {"S": made}}
+        item = {**self._item(name, _RECORD, value, expires_at), "n": {"S": made}}
         if due is not None:
             item |= {"g": {"S": self._name}, "d": _number(due)}
         values: dict[str, Any] = {":now": _number(clock.now())}
@@ -88,14 +105,15 @@ class DynamoStore:
             if held is None or held.get("n") == item["n"]:  # the second: the SDK asked again, the answer was lost
                 return made
             if version in (None, ABSENT) and _expired(held):
-                await self._drop_parts(key, upto=float(held["e"]["N"]))
+                await self._drop_parts(name, upto=float(held["e"]["N"]))
                 wanted = ("n = :version OR attribute_not_exists(pk)", {":version": held["n"]})
             elif version is None:
                 wanted = first
             else:
                 return None
 
-    async def delete(self, key: str, *, version: str | None = None) -> bool:
+    @override
+    async def _delete(self, name: str, version: str | None) -> bool:
         """See `Store.delete`; where this process dies in it, parts without an expiry may stay."""
         now = clock.now()
         condition, values = f"attribute_exists(pk) AND {_LIVE}", {":now": _number(now)}
@@ -103,45 +121,40 @@ class DynamoStore:
             condition, values = f"n = :version AND {_LIVE}", {**values, ":version": {"S": version}}
         where = {"ConditionExpression": condition, "ExpressionAttributeValues": values}
         try:
-            await self._do("delete_item", Key=self._key(key, _RECORD), **where)
+            await self._do("delete_item", Key=self._key(name, _RECORD), **where)
         except StoreError as error:
             if _failed_condition(error) is None:
                 raise
             return False
-        await self._drop_parts(key, upto=now)
+        await self._drop_parts(name, upto=now)
         return True
 
-    async def put_part(self, key: str, part: str, value: bytes, *, expires_at: float | None = None) -> None:
-        """See `Store.put_part`."""
-        item = self._item(key, f"{_PART}{part}", value, expires_at)
+    @override
+    async def _put_part(self, name: str, part: str, value: bytes, expires_at: float | None) -> None:
+        item = self._item(name, f"{_PART}{part}", value, expires_at)
         await self._do("put_item", Item={**item, "t": _number(clock.now())})
 
-    async def parts(self, key: str) -> dict[str, bytes]:
-        """See `Store.parts`."""
-        items = [item async for item in self._items(key)]
+    @override
+    async def _parts(self, name: str) -> dict[str, bytes]:
+        items = [item async for item in self._items(name)]
         records = [each for each in items if each["sk"]["S"] == _RECORD and _expired(each)]
         ended = float(records[0]["e"]["N"]) if records else -math.inf
-        return {
-            item["sk"]["S"].removeprefix(_PART): bytes(item["v"]["B"])
-            for item in items
-            if "t" in item and float(item["t"]["N"]) > ended and not _expired(item)
-        }
+        try:
+            return {
+                item["sk"]["S"].removeprefix(_PART): bytes(item["v"]["B"])
+                for item in items
+                if "t" in item and float(item["t"]["N"]) > ended and not _expired(item)
+            }
+        except (KeyError, TypeError) as error:
+            raise _foreign(self._table, name) from error
 
-    async def delete_parts(self, key: str) -> None:
-        """See `Store.delete_parts`."""
-        await self._drop_parts(key, upto=math.inf)
+    @override
+    async def _delete_parts(self, name: str) -> None:
+        await self._drop_parts(name, upto=math.inf)
 
-    async def due(self, now: float, *, limit: int = 100) -> list[str]:
-        """See `Store.due`; a record written within the last second may be missing."""
+    @override
+    async def _due(self, now: float, limit: int) -> list[str]:
         return [key for key, _ in await self._dues(now, limit)]
-
-    async def next_due(self) -> float | None:
-        """See `Store.next_due`; a record written within the last second may be missing."""
-        first = await self._dues(None, 1)
-        return first[0][1] if first else None
-
-    async def aclose(self) -> None:
-        """Nothing: the client is the caller's."""
 
     async def _put_if(self, item: dict[str, Any], condition: str, values: dict[str, Any]) -> dict[str, Any] | None:
         """None where it was written, otherwise the item that is there."""
@@ -208,7 +221,36 @@ class DynamoStore:
                     await asyncio.sleep(_AGAIN.delay(attempt))
 
     async def _do(self, operation: str, **arguments: Any) -> Any:
+        """Call the table; waits for one that another process is making."""
+        try:
+            await self._check()
+            return await call(self._client, operation, TableName=self._table, **arguments)
+        except StoreError as error:
+            if error_code(error) != "ResourceNotFoundException":
+                raise
+            await until_active(self._client, self._table)
+        await self._check()
         return await call(self._client, operation, TableName=self._table, **arguments)
+
+    async def _check(self) -> None:
+        """Note the version of the collection's schema once, or refuse a later one."""
+        if self._checked:
+            return
+        async with self._checking:
+            key = {"pk": {"S": f"{self._name}#"}, "sk": {"S": "schema"}}
+            answer = await call(self._client, "get_item", TableName=self._table, Key=key, ConsistentRead=True)
+            held = answer.get("Item")
+            found = int(held["version"]["N"]) if held else 1
+            if found > _VERSION:
+                raise StoreError(
+                    f"DynamoDB: {self._name!r} in {self._table} has schema version {found}; this release reads up to "
+                    f"{_VERSION}: upgrade aioeip",
+                    transient=False,
+                )
+            if found < _VERSION:
+                item = {**key, "version": {"N": str(_VERSION)}}
+                await call(self._client, "put_item", TableName=self._table, Item=item)
+            self._checked = True
 
     def _key(self, key: str, sort: str) -> dict[str, Any]:
         return {"pk": {"S": f"{self._name}#{key}"}, "sk": {"S": sort}}
@@ -225,10 +267,14 @@ class DynamoStore:
 def _failed_condition(error: StoreError) -> dict[str, Any] | None:
     """The item that did not meet the condition ({} where there is none); None for any other error."""
     cause = error.__cause__
-    if isinstance(cause, ClientError) and cause.response["Error"]["Code"] == "ConditionalCheckFailedException":
+    if isinstance(cause, ClientError) and error_code(error) == "ConditionalCheckFailedException":
         held: dict[str, Any] = cause.response.get("Item") or {}
         return held
     return None
+
+
+def _foreign(table: str, name: str) -> StoreError:
+    return StoreError(f"DynamoDB: the items of {name!r} in table {table} are not ours", transient=False)
 
 
 def _number(value: float) -> dict[str, str]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
+from heapq import heapify, heappop, heappush
+
+from typing_extensions import override
 
 from eip import clock
 from eip._ids import new_id
+from eip.stores._named import NamedStore
 from eip.stores.base import ABSENT, Record
 
 __all__ = ["MemoryStore"]
@@ -19,80 +22,103 @@ class _Entry:
     expires_at: float | None
 
 
-class MemoryStore:
+class MemoryStore(NamedStore):
     """Records in a dictionary; they end with the process. For tests, and as the reference for the other stores."""
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
-        self._parts: dict[str, dict[str, tuple[bytes, float | None]]] = {}
-        self._writes = 0
+        self._held_parts: dict[str, dict[str, tuple[bytes, float | None]]] = {}
+        self._dues: list[tuple[float, str, str]] = []
+        """A heap of due times with keys and versions; what was written since is left in it, and skipped."""
+        self._ends: list[tuple[float, str, bool, str]] = []
+        """A heap of expiries with keys, whether it is that of a part, and which."""
 
     def __len__(self) -> int:
         """Records that have not expired."""
         return sum(self._live(key) is not None for key in list(self._entries))
 
-    async def get(self, key: str) -> Record | None:
-        """See `Store.get`."""
-        entry = self._live(key)
+    @override
+    async def next_due(self) -> float | None:
+        while self._dues:
+            at, key, version = self._dues[0]
+            if self._is_due(key, version):
+                return at
+            heappop(self._dues)
+        return None
+
+    @override
+    async def aclose(self) -> None:
+        """Nothing: what it holds ends with the process."""
+
+    @override
+    async def _get(self, name: str) -> Record | None:
+        entry = self._live(name)
         return None if entry is None else entry.record
 
-    async def put(
-        self,
-        key: str,
-        value: bytes,
-        *,
-        version: str | None = None,
-        due: float | None = None,
-        expires_at: float | None = None,
+    @override
+    async def _put(
+        self, name: str, value: bytes, version: str | None, due: float | None, expires_at: float | None
     ) -> str | None:
-        """See `Store.put`."""
-        entry = self._live(key)
+        entry = self._live(name)
         if version is not None and version != (ABSENT if entry is None else entry.record.version):
             return None
         made = Record(value, new_id())
-        self._entries[key] = _Entry(made, due, expires_at)
+        self._entries[name] = _Entry(made, due, expires_at)
+        if due is not None:
+            self._note_due(due, name, made.version)
+        if expires_at is not None:
+            heappush(self._ends, (expires_at, name, False, ""))
         self._tidy()
         return made.version
 
-    async def delete(self, key: str, *, version: str | None = None) -> bool:
-        """See `Store.delete`."""
-        entry = self._live(key)
+    @override
+    async def _delete(self, name: str, version: str | None) -> bool:
+        entry = self._live(name)
         if entry is None or version not in (None, entry.record.version):
             return False
-        self._forget(key)
+        self._forget(name)
         return True
 
-    async def put_part(self, key: str, part: str, value: bytes, *, expires_at: float | None = None) -> None:
-        """See `Store.put_part`."""
-        self._live(key)
-        self._parts.setdefault(key, {})[part] = (value, expires_at)
+    @override
+    async def _put_part(self, name: str, part: str, value: bytes, expires_at: float | None) -> None:
+        self._live(name)
+        self._held_parts.setdefault(name, {})[part] = (value, expires_at)
+        if expires_at is not None:
+            heappush(self._ends, (expires_at, name, True, part))
+        self._tidy()
 
-    async def parts(self, key: str) -> dict[str, bytes]:
-        """See `Store.parts`."""
+    @override
+    async def _parts(self, name: str) -> dict[str, bytes]:
         now = clock.now()
-        held = self._parts.get(key, {})
+        self._live(name)
+        held = self._held_parts.get(name, {})
         return {part: value for part, (value, until) in held.items() if until is None or until > now}
 
-    async def delete_parts(self, key: str) -> None:
-        """See `Store.delete_parts`."""
-        self._parts.pop(key, None)
+    @override
+    async def _delete_parts(self, name: str) -> None:
+        self._held_parts.pop(name, None)
 
-    async def due(self, now: float, *, limit: int = 100) -> list[str]:
-        """See `Store.due`."""
-        due = sorted((at, key) for key, at in self._dues() if at <= now)
-        return [key for _, key in islice(due, limit)]
+    @override
+    async def _due(self, now: float, limit: int) -> list[str]:
+        listed: list[tuple[float, str, str]] = []
+        while self._dues and self._dues[0][0] <= now and len(listed) < limit:
+            each = heappop(self._dues)
+            if self._is_due(each[1], each[2]):
+                listed.append(each)
+        for each in listed:  # due until it is written again
+            heappush(self._dues, each)
+        return [key for _, key, _ in listed]
 
-    async def next_due(self) -> float | None:
-        """See `Store.next_due`."""
-        return min((at for _, at in self._dues()), default=None)
+    def _note_due(self, due: float, key: str, version: str) -> None:
+        heappush(self._dues, (due, key, version))
+        if len(self._dues) > 64 + 2 * len(self._entries):
+            self._dues[:] = [each for each in self._dues if self._is_due(each[1], each[2])]
+            heapify(self._dues)
 
-    async def aclose(self) -> None:
-        """See `Store.aclose`."""
-
-    def _dues(self) -> list[tuple[str, float]]:
-        return [
-            (key, each.due) for key, each in list(self._entries.items()) if each.due is not None and self._live(key)
-        ]
+    def _is_due(self, key: str, version: str) -> bool:
+        """Whether the record is there as it was written with its due time."""
+        entry = self._live(key)
+        return entry is not None and entry.record.version == version
 
     def _live(self, key: str) -> _Entry | None:
         entry = self._entries.get(key)
@@ -103,11 +129,19 @@ class MemoryStore:
 
     def _forget(self, key: str) -> None:
         self._entries.pop(key, None)
-        self._parts.pop(key, None)
+        self._held_parts.pop(key, None)
 
     def _tidy(self) -> None:
-        """Every thousand writes, remove what has expired."""
-        self._writes += 1
-        if self._writes % 1000 == 0:
-            for key in list(self._entries):
+        """Remove what has expired; what was given a later expiry since has another place in the heap."""
+        now = clock.now()
+        while self._ends and self._ends[0][0] <= now:
+            _, key, is_part, part = heappop(self._ends)
+            if not is_part:
                 self._live(key)
+                continue
+            held = self._held_parts.get(key, {})
+            until = held[part][1] if part in held else None
+            if until is not None and until <= now:
+                del held[part]
+                if not held:
+                    self._held_parts.pop(key, None)

@@ -166,7 +166,10 @@ def _read(path: Path, limit: int) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size > limit:
             raise MessageTooLarge(size, limit, channel=f"claims in {path.parent.name}")
-        return file.read()
+        data = file.read(size + 1)
+    if len(data) != size:
+        raise StoreError(f"file: {path.name} ended after {len(data):,} of {size:,} bytes")
+    return data
 
 
 def _keys(folder: Path, prefix: str, after: str, limit: int) -> list[str]:

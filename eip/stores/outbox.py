@@ -96,6 +96,8 @@ def outbox_row(channel: str, message: Message[Any]) -> tuple[str, str | None, by
     return channel, message.group_id, dump_message(message), clock.now()
 
 
+_VERSION: Final = 2
+"""Of the schema. 1: releases before 1.0 did not note it; the tables are the same."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS "{name}" (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -118,11 +120,18 @@ class SqliteOutbox:
     Args:
         path: the database's file; the tables are made where they are missing.
         name: of the outbox: its table, and one for its relays; letters, digits and ``_``.
+
+    Raises:
+        ConfigurationError: the name is invalid.
+        StoreError: the file cannot be opened, or has a later schema version.
     """
 
     def __init__(self, path: Path | str, name: str = "eip_outbox") -> None:
         self._name = checked_name(name)
-        self._file = SqliteFile(path, _SCHEMA.format(name=name), synchronous="NORMAL")
+        self._file = SqliteFile(
+            path, _SCHEMA.format(name=name), collection=name, version=_VERSION, synchronous="NORMAL"
+        )
+        self._file.open()  # the user's own connection writes to the tables
         self.insert: str = f'INSERT INTO "{name}" (channel, group_id, message, written_at) VALUES (?, ?, ?, ?)'  # noqa: S608
         """The statement that writes an `outbox_row`, for clients that `add` does not know."""
 
@@ -139,19 +148,13 @@ class SqliteOutbox:
 
     async def lead(self, owner: str, until: float) -> bool:
         """See `Outbox.lead`."""
-        return await self._file.run(self._lead, owner, until, clock.now())
-
-    def _lead(self, owner: str, until: float, now: float) -> bool:
-        done = self._file.connection.execute(
-            f'INSERT INTO "{self._name}_relay" VALUES (1, ?, ?) ON CONFLICT (one) DO UPDATE'  # noqa: S608
-            " SET owner = excluded.owner, until = excluded.until WHERE owner IS excluded.owner OR until <= ?",
-            (owner, until, now),
-        )
-        return done.rowcount == 1
+        sql = f"""INSERT INTO "{self._name}_relay" (one, owner, until) VALUES (1, ?, ?) ON CONFLICT (one) DO UPDATE
+            SET owner = excluded.owner, until = excluded.until WHERE owner IS excluded.owner OR until <= ?"""  # noqa: S608
+        return await self._file.execute(sql, owner, until, clock.now()) == 1
 
     async def resign(self, owner: str) -> None:
         """See `Outbox.resign`."""
-        await self._execute(f'DELETE FROM "{self._name}_relay" WHERE owner = ?', (owner,))  # noqa: S608
+        await self._file.execute(f'DELETE FROM "{self._name}_relay" WHERE owner = ?', owner)  # noqa: S608
 
     async def waiting(self, channel: str, *, limit: int, skip_refused: bool) -> Sequence[Waiting]:
         """See `Outbox.waiting`."""
@@ -159,7 +162,7 @@ class SqliteOutbox:
             AND r.group_id = o.group_id AND r.number < o.number AND r.refused IS NOT NULL)"""  # noqa: S608
         sql = f"""SELECT number, message FROM "{self._name}" o WHERE channel = ? AND refused IS NULL
             {"" if skip_refused else held} ORDER BY number LIMIT ?"""  # noqa: S608
-        return [Waiting(*row) for row in await self._file.run(self._file.rows, sql, (channel, limit))]
+        return [Waiting(*row) for row in await self._file.rows(sql, channel, limit)]
 
     async def sent(self, numbers: Sequence[int]) -> None:
         """See `Outbox.sent`."""
@@ -167,13 +170,13 @@ class SqliteOutbox:
 
     async def refuse(self, number: int, reason: str) -> None:
         """See `Outbox.refuse`."""
-        await self._execute(f'UPDATE "{self._name}" SET refused = ? WHERE number = ?', (reason, number))  # noqa: S608
+        await self._file.execute(f'UPDATE "{self._name}" SET refused = ? WHERE number = ?', reason, number)  # noqa: S608
 
     async def refused(self, *, limit: int = 100) -> Sequence[Refused]:
         """See `Outbox.refused`."""
         sql = f"""SELECT number, channel, group_id, refused, message FROM "{self._name}"
             WHERE refused IS NOT NULL ORDER BY number LIMIT ?"""  # noqa: S608
-        return [Refused(*row) for row in await self._file.run(self._file.rows, sql, (limit,))]
+        return [Refused(*row) for row in await self._file.rows(sql, limit)]
 
     async def retry(self, numbers: Sequence[int] | None = None) -> int:
         """See `Outbox.retry`."""
@@ -189,17 +192,13 @@ class SqliteOutbox:
     async def unsent(self) -> dict[str, int]:
         """See `Outbox.unsent`."""
         sql = f'SELECT channel, count(*) FROM "{self._name}" GROUP BY channel'  # noqa: S608
-        return dict(await self._file.run(self._file.rows, sql))
+        return dict(await self._file.rows(sql))
 
     async def aclose(self) -> None:
         """Let go of the database. Idempotent."""
-        self._file.close()
+        await self._file.aclose()
 
     async def _execute_for(self, sql: str, numbers: Sequence[int] | None) -> int:
         if numbers is None:
-            return await self._execute(f"{sql} IS NOT NULL")
-        return await self._execute(f"{sql} IN ({','.join(map(str, map(int, numbers)))})")
-
-    async def _execute(self, sql: str, parameters: tuple[Any, ...] = ()) -> int:
-        done = await self._file.run(self._file.connection.execute, sql, parameters)
-        return done.rowcount
+            return await self._file.execute(f"{sql} IS NOT NULL")
+        return await self._file.execute(f"{sql} IN ({','.join(map(str, map(int, numbers)))})")

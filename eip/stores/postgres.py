@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import Any, Final
 
 import asyncpg
+from typing_extensions import override
 
 from eip import clock
 from eip._ids import new_id
 from eip.errors import ConfigurationError
-from eip.stores._postgres_pool import PostgresPool
+from eip.stores._named import NamedStore
+from eip.stores._postgres_pool import PostgresPool, versioned
 from eip.stores.base import ABSENT, Record
 
 __all__ = ["PostgresStore", "schema"]
 
+_VERSION: Final = 2
+"""Of the schema. 1: releases before 1.0 did not note it; the tables are the same."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS "{name}" (
     key text COLLATE "C" PRIMARY KEY, value bytea NOT NULL, version text NOT NULL,
@@ -28,7 +32,8 @@ CREATE TABLE IF NOT EXISTS "{name}_parts" (
 CREATE INDEX IF NOT EXISTS "{name}_parts_expire" ON "{name}_parts" (expires_at) WHERE expires_at IS NOT NULL;
 """
 _SET: Final = "value = excluded.value, version = excluded.version, due = excluded.due, expires_at = excluded.expires_at"
-_INSERT: Final = """INSERT INTO "{name}" AS t VALUES ($1, $2, $3, $4, $5) ON CONFLICT (key) """
+_INSERT: Final = """INSERT INTO "{name}" AS t (key, value, version, due, expires_at) VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (key) """
 _STATEMENTS: Final = {
     "get": """SELECT value, version FROM "{name}" t WHERE key = $1 AND coalesce(t.expires_at > $2, true)""",
     "create": _INSERT + "DO NOTHING RETURNING 1",
@@ -46,7 +51,7 @@ _STATEMENTS: Final = {
         ), parts AS (DELETE FROM "{name}_parts" WHERE key IN (SELECT key FROM gone)) SELECT 1 FROM gone""",
     "put_part": """WITH gone AS (DELETE FROM "{name}" WHERE key = $1 AND expires_at <= $5 RETURNING key), parts AS (
             DELETE FROM "{name}_parts" WHERE key IN (SELECT key FROM gone) AND part <> $2
-        ) INSERT INTO "{name}_parts" VALUES ($1, $2, $3, $4)
+        ) INSERT INTO "{name}_parts" (key, part, value, expires_at) VALUES ($1, $2, $3, $4)
         ON CONFLICT (key, part) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at""",
     "parts": """SELECT part, value FROM "{name}_parts" t WHERE key = $1 AND coalesce(t.expires_at > $2, true)
         AND NOT EXISTS (SELECT FROM "{name}" r WHERE r.key = t.key AND r.expires_at <= $2)""",
@@ -60,7 +65,7 @@ _STATEMENTS: Final = {
     "tidy_parts": """DELETE FROM "{name}_parts" WHERE (key, part) IN (
         SELECT key, part FROM "{name}_parts" WHERE expires_at <= $1 LIMIT 1000 FOR UPDATE SKIP LOCKED)""",
 }
-_LONGEST_NAME: Final = 48
+_MAX_NAME: Final = 48
 _GRACE: Final = 60.0
 """Seconds after which what has expired is removed: never before its readers, whose clocks may differ, agree."""
 _TIDY: Final = 200
@@ -69,44 +74,51 @@ _TIDY: Final = 200
 
 def schema(name: str = "eip") -> str:
     """The SQL that makes a collection's tables, for those whose migrations make them."""
-    if not name.isidentifier() or not name.isascii() or len(name) > _LONGEST_NAME:
-        raise ConfigurationError(f"a collection's name is up to {_LONGEST_NAME} letters, digits and _, not {name!r}")
-    return _SCHEMA.format(name=name)
+    if not name.isidentifier() or not name.isascii() or len(name) > _MAX_NAME:
+        raise ConfigurationError(f"name must be up to {_MAX_NAME} letters, digits and _, got {name!r}")
+    return versioned(_SCHEMA.format(name=name), name, _VERSION)
 
 
-class PostgresStore:
+class PostgresStore(NamedStore):
     """Records in a table; what was written is as durable as the database's ``synchronous_commit`` makes it.
 
+    Tables of a later schema version are refused.
+
     Args:
-        pool: an `asyncpg.Pool`, which stays the caller's; or a DSN, for which it makes one of up to ten connections,
+        pool: An `asyncpg.Pool`, which stays the caller's; or a DSN, for which it makes one of up to ten connections,
             with statements limited to ten seconds, and closes it.
-        name: of the collection: a table, and one for parts; letters, digits and ``_``.
-        create: make the tables at the first call, where they are missing; otherwise `schema` tells how.
+        name: Name of the collection: a table, and one for parts; letters, digits and ``_``.
+        create: Make the tables at the first call, where they are missing; otherwise `schema` gives the SQL.
+
+    Raises:
+        ConfigurationError: the name is invalid.
     """
 
     def __init__(self, pool: asyncpg.Pool | str, name: str = "eip", *, create: bool = True) -> None:
-        tables = schema(name)
-        self._pool = PostgresPool(pool, tables if create else None, last=f"{name}_parts")
+        self._pool = PostgresPool(pool, schema(name), collection=name, version=_VERSION, create=create)
         self._sql = {key: text.format(name=name) for key, text in _STATEMENTS.items()}
         self._writes = 0
 
-    async def get(self, key: str) -> Record | None:
-        """See `Store.get`."""
-        rows = await self._fetch("get", key, clock.now())
+    @override
+    async def next_due(self) -> float | None:
+        rows = await self._fetch("next_due", clock.now())
+        return float(rows[0][0]) if rows else None
+
+    @override
+    async def aclose(self) -> None:
+        await self._pool.aclose()
+
+    @override
+    async def _get(self, name: str) -> Record | None:
+        rows = await self._fetch("get", name, clock.now())
         return Record(*rows[0]) if rows else None
 
-    async def put(
-        self,
-        key: str,
-        value: bytes,
-        *,
-        version: str | None = None,
-        due: float | None = None,
-        expires_at: float | None = None,
+    @override
+    async def _put(
+        self, name: str, value: bytes, version: str | None, due: float | None, expires_at: float | None
     ) -> str | None:
-        """See `Store.put`."""
         now, made = clock.now(), new_id()
-        row = (key, value, made, due, expires_at)
+        row = (name, value, made, due, expires_at)
         await self._tidy(now)
         if version not in (None, ABSENT):
             return made if await self._fetch("replace", *row, now, version) else None
@@ -114,38 +126,29 @@ class PostgresStore:
             done = await (self._fetch("create", *row) if version == ABSENT else self._fetch("write", *row, now))
             if done:
                 return made
-            ((live,),) = await self._fetch("purge", key, now)
+            ((live,),) = await self._fetch("purge", name, now)
             if live and version == ABSENT:
                 return None
 
-    async def delete(self, key: str, *, version: str | None = None) -> bool:
-        """See `Store.delete`."""
-        return bool(await self._fetch("delete", key, clock.now(), version))
+    @override
+    async def _delete(self, name: str, version: str | None) -> bool:
+        return bool(await self._fetch("delete", name, clock.now(), version))
 
-    async def put_part(self, key: str, part: str, value: bytes, *, expires_at: float | None = None) -> None:
-        """See `Store.put_part`."""
-        await self._fetch("put_part", key, part, value, expires_at, clock.now())
+    @override
+    async def _put_part(self, name: str, part: str, value: bytes, expires_at: float | None) -> None:
+        await self._fetch("put_part", name, part, value, expires_at, clock.now())
 
-    async def parts(self, key: str) -> dict[str, bytes]:
-        """See `Store.parts`."""
-        return {row[0]: row[1] for row in await self._fetch("parts", key, clock.now())}
+    @override
+    async def _parts(self, name: str) -> dict[str, bytes]:
+        return {row[0]: row[1] for row in await self._fetch("parts", name, clock.now())}
 
-    async def delete_parts(self, key: str) -> None:
-        """See `Store.delete_parts`."""
-        await self._fetch("delete_parts", key)
+    @override
+    async def _delete_parts(self, name: str) -> None:
+        await self._fetch("delete_parts", name)
 
-    async def due(self, now: float, *, limit: int = 100) -> list[str]:
-        """See `Store.due`."""
+    @override
+    async def _due(self, now: float, limit: int) -> list[str]:
         return [row[0] for row in await self._fetch("due", now, clock.now(), limit)]
-
-    async def next_due(self) -> float | None:
-        """See `Store.next_due`."""
-        rows = await self._fetch("next_due", clock.now())
-        return float(rows[0][0]) if rows else None
-
-    async def aclose(self) -> None:
-        """Close the pool, if this store made it. Idempotent."""
-        await self._pool.aclose()
 
     async def _fetch(self, statement: str, *arguments: Any) -> list[Any]:
         return await self._pool.fetch(self._sql[statement], *arguments)

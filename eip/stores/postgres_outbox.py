@@ -9,11 +9,13 @@ import asyncpg
 
 from eip import clock
 from eip.message import Message
-from eip.stores._postgres_pool import PostgresPool
+from eip.stores._postgres_pool import PostgresPool, versioned
 from eip.stores.outbox import Refused, Waiting, checked_name, outbox_row
 
 __all__ = ["PostgresOutbox", "schema"]
 
+_VERSION: Final = 2
+"""Of the schema. 1: releases before 1.0 did not note it; the tables are the same."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS "{name}" (
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -26,7 +28,7 @@ CREATE TABLE IF NOT EXISTS "{name}_relay" (
 );
 """
 _STATEMENTS: Final = {
-    "lead": """INSERT INTO "{name}_relay" AS t VALUES (1, $1, $2) ON CONFLICT (one) DO UPDATE
+    "lead": """INSERT INTO "{name}_relay" AS t (one, owner, until) VALUES (1, $1, $2) ON CONFLICT (one) DO UPDATE
         SET owner = excluded.owner, until = excluded.until WHERE t.owner = excluded.owner OR t.until <= $3
         RETURNING 1""",
     "resign": """DELETE FROM "{name}_relay" WHERE owner = $1""",
@@ -46,7 +48,7 @@ _STATEMENTS: Final = {
 
 def schema(name: str = "eip_outbox") -> str:
     """The SQL that makes an outbox's tables, for those whose migrations make them."""
-    return _SCHEMA.format(name=checked_name(name))
+    return versioned(_SCHEMA.format(name=checked_name(name)), name, _VERSION)
 
 
 class PostgresOutbox:
@@ -67,8 +69,7 @@ class PostgresOutbox:
     """
 
     def __init__(self, pool: asyncpg.Pool | str, name: str = "eip_outbox", *, create: bool = True) -> None:
-        tables = schema(name)
-        self._pool = PostgresPool(pool, tables if create else None, last=f"{name}_relay")
+        self._pool = PostgresPool(pool, schema(name), collection=name, version=_VERSION, create=create)
         self._sql = {key: text.format(name=name) for key, text in _STATEMENTS.items()}
         self.insert: str = f'INSERT INTO "{name}" (channel, group_id, message, written_at) VALUES ($1, $2, $3, $4)'  # noqa: S608
         """The statement that writes an `eip.stores.outbox.outbox_row`, for clients that `add` does not know."""

@@ -9,15 +9,21 @@ another may then claim too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha1
 from typing import Any, Final
 
 import redis.asyncio
-from redis.exceptions import RedisError
+import redis.exceptions
+from typing_extensions import override
 
 from eip import clock
 from eip._ids import new_id
 from eip.errors import ConfigurationError, StoreError
+from eip.stores._gathering import Gatherers, Job
+from eip.stores._named import NamedStore
 from eip.stores.base import Record
 
 __all__ = ["RedisStore"]
@@ -25,17 +31,26 @@ __all__ = ["RedisStore"]
 _GRACE: Final = 60.0
 """Seconds after which Redis removes what has expired: never before its readers, whose clocks may differ, agree."""
 
-_CALLS: Final = 32
-"""Calls at once; each takes a connection, of which a client has 100 where it is not told otherwise."""
+_BATCH: Final = 200
+"""Calls that are sent together at most."""
+_BATCHES: Final = 4
+"""Batches under way at once; each takes a connection."""
+_CALL_S: Final = 20.0
+"""Seconds that one batch may take, with the client's own retries."""
+_CLOSE_S: Final = 2.0
+_VERSION: Final = 2
+"""Of the schema. 1: releases before 1.0 did not note it; the records are the same."""
 
 _TIMEOUTS: Final[dict[str, Any]] = {"socket_timeout": 10.0, "socket_connect_timeout": 5.0}
 """Seconds, of a client made for a URL that does not say otherwise."""
 
 # A record is a hash: v(alue), n(umber of its version), e(xpiry). Its parts are another, each with its expiry before it.
+# What somebody else put under the key is an error of that key alone, and stays.
 _PRELUDE: Final = """
 local function live(record, parts, now)
-    local held = redis.call('HMGET', record, 'n', 'e')
-    if held[1] and held[2] ~= '' and tonumber(held[2]) <= tonumber(now) then
+    local held = redis.pcall('HMGET', record, 'n', 'e')
+    if held.err then return nil, held end
+    if held[1] and (tonumber(held[2] or '') or math.huge) <= tonumber(now) then
         redis.call('DEL', record, parts)
         return nil
     end
@@ -43,12 +58,15 @@ local function live(record, parts, now)
 end
 """
 _GET: Final = """
-if not live(KEYS[1], KEYS[2], ARGV[1]) then return nil end
+local version, wrong = live(KEYS[1], KEYS[2], ARGV[1])
+if not version then return wrong end
 return redis.call('HMGET', KEYS[1], 'v', 'n')
 """
 _PUT: Final = """
 local key, value, made, expected, now, due, expires, gone = unpack(ARGV)
-local version = live(KEYS[1], KEYS[2], now) or ''
+local version, wrong = live(KEYS[1], KEYS[2], now)
+if wrong then return wrong end
+version = version or ''
 if version == made then return 1 end  -- the client asks again: the answer was lost
 if expected ~= '*' and expected ~= version then return 0 end
 redis.call('HSET', KEYS[1], 'v', value, 'n', made, 'e', expires)
@@ -64,7 +82,8 @@ return 1
 """
 _DELETE: Final = """
 local key, expected, now = unpack(ARGV)
-local version = live(KEYS[1], KEYS[2], now)
+local version, wrong = live(KEYS[1], KEYS[2], now)
+if wrong then return wrong end
 if not version or (expected ~= '*' and expected ~= version) then return 0 end
 redis.call('DEL', KEYS[1], KEYS[2])
 redis.call('ZREM', KEYS[3], key)
@@ -73,7 +92,9 @@ return 1
 # The hash of parts lives as long as the record, or without one as long as its longest part.
 _PUT_PART: Final = """
 local part, value, now, gone = unpack(ARGV)
-local alone = not live(KEYS[1], KEYS[2], now)
+local version, wrong = live(KEYS[1], KEYS[2], now)
+if wrong then return wrong end
+local alone = not version
 local left = redis.call('PTTL', KEYS[2])
 redis.call('HSET', KEYS[2], part, value)
 if alone and gone == '' then
@@ -100,7 +121,8 @@ while #found < 2 * limit do
     if #page == 0 then break end
     for at = 1, #page, 2 do
         local key = page[at]
-        if live(prefix .. 'r:' .. key, prefix .. 'p:' .. key, now) then
+        local version, wrong = live(prefix .. 'r:' .. key, prefix .. 'p:' .. key, now)
+        if version or wrong then
             start = start + 1
             if #found < 2 * limit then
                 found[#found + 1] = key
@@ -115,16 +137,55 @@ return found
 """
 
 
-class RedisStore:
+_SCRIPTS: Final = {
+    sha1(text.encode(), usedforsecurity=False).hexdigest(): text
+    for text in (_PRELUDE + each for each in (_GET, _PUT, _DELETE, _PUT_PART, _PARTS, _DUE))
+}
+_SHA_GET, _SHA_PUT, _SHA_DELETE, _SHA_PUT_PART, _SHA_PARTS, _SHA_DUE = _SCRIPTS
+
+_PERMANENT: Final = (
+    redis.exceptions.AuthenticationError,
+    redis.exceptions.AuthorizationError,
+    redis.exceptions.DataError,
+    redis.exceptions.ResponseError,
+    TypeError,
+    ValueError,
+    OverflowError,
+)
+_TRANSIENT: Final = (
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.AskError,
+    redis.exceptions.TryAgainError,
+    redis.exceptions.NoScriptError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+)
+"""Of the kinds of a refusal, those that pass: a cluster in motion, a replica that is not promoted yet, memory."""
+_TRANSIENT_CODES: Final = ("BUSY", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "UNKILLABLE")
+"""What the text of a refusal begins with that passes (redis.io, "Redis serialization protocol", simple errors)."""
+
+
+@dataclass(slots=True, eq=False)
+class _Call(Job):
+    """A script (None: DEL) with its keys and arguments."""
+
+    sha: str | None
+    keys: Sequence[str]
+    arguments: Sequence[Any]
+
+
+class RedisStore(NamedStore):
     """Records in a Redis, conditional writes as Lua scripts; works on a cluster, where a collection is on one shard.
 
+    Calls that come together are sent together. A collection of a later schema version is refused.
+
     Args:
-        client: a `redis.asyncio.Redis` (or ``RedisCluster``) that gives bytes, which stays the caller's; or a URL
+        client: A `redis.asyncio.Redis` (or ``RedisCluster``) that gives bytes, which stays the caller's; or a URL
             (``rediss://user:password@host:6379/0``), for which it makes one and closes it.
-        name: of the collection; its keys begin with ``{name}:``.
+        name: Name of the collection; its keys begin with ``{name}:``.
 
     Raises:
-        ConfigurationError: a client that decodes responses.
+        ConfigurationError: the name is invalid, or the client decodes responses.
     """
 
     def __init__(self, client: redis.asyncio.Redis | redis.asyncio.RedisCluster | str, name: str = "eip") -> None:
@@ -133,93 +194,146 @@ class RedisStore:
         if self._client.get_encoder().decode_responses:
             raise ConfigurationError("the client decodes responses; make it with decode_responses=False")
         if not name or set(name) & set("{}"):
-            raise ConfigurationError(f"a collection's name is not empty and has no braces, not {name!r}")
-        self._turn = asyncio.Semaphore(_CALLS)
+            raise ConfigurationError(f"name must not be empty and have no braces, got {name!r}")
         self._prefix = f"{{{name}}}:"
         self._due_key = f"{self._prefix}due"
-        self._get, self._put, self._delete, self._put_part, self._parts, self._due = (
-            self._client.register_script(_PRELUDE + text) for text in (_GET, _PUT, _DELETE, _PUT_PART, _PARTS, _DUE)
-        )
+        self._checked = self._closed = False
+        self._calls: Gatherers[_Call] = Gatherers(self._start, max_jobs=_BATCH, max_batches=_BATCHES)
 
-    async def get(self, key: str) -> Record | None:
-        """See `Store.get`."""
-        found = await self._run(self._get, self._keys(key), [clock.now()])
-        return None if found is None else Record(found[0], found[1].decode())
-
-    async def put(
-        self,
-        key: str,
-        value: bytes,
-        *,
-        version: str | None = None,
-        due: float | None = None,
-        expires_at: float | None = None,
-    ) -> str | None:
-        """See `Store.put`."""
-        made, expected = new_id(), "*" if version is None else version
-        times = [clock.now(), _time(due), _time(expires_at), _gone(expires_at)]
-        done = await self._run(self._put, [*self._keys(key), self._due_key], [key, value, made, expected, *times])
-        return made if done else None
-
-    async def delete(self, key: str, *, version: str | None = None) -> bool:
-        """See `Store.delete`."""
-        expected = "*" if version is None else version
-        keys = [*self._keys(key), self._due_key]
-        return bool(await self._run(self._delete, keys, [key, expected, clock.now()]))
-
-    async def put_part(self, key: str, part: str, value: bytes, *, expires_at: float | None = None) -> None:
-        """See `Store.put_part`."""
-        held = f"{_time(expires_at)}\n".encode() + value
-        await self._run(self._put_part, self._keys(key), [part, held, clock.now(), _gone(expires_at)])
-
-    async def parts(self, key: str) -> dict[str, bytes]:
-        """See `Store.parts`."""
-        now = clock.now()
-        held = iter(await self._run(self._parts, self._keys(key), [now]))
-        parts: dict[str, bytes] = {}
-        for name, value in zip(held, held, strict=True):
-            until, _, part = value.partition(b"\n")
-            if not until or float(until) > now:
-                parts[name.decode()] = part
-        return parts
-
-    async def delete_parts(self, key: str) -> None:
-        """See `Store.delete_parts`."""
-        await self._run(self._client.delete, self._keys(key)[1])
-
-    async def due(self, now: float, *, limit: int = 100) -> list[str]:
-        """See `Store.due`."""
-        return [key for key, _ in await self._dues(repr(now), limit)]
-
+    @override
     async def next_due(self) -> float | None:
-        """See `Store.next_due`."""
         first = await self._dues("+inf", 1)
         return first[0][1] if first else None
 
+    @override
     async def aclose(self) -> None:
-        """Close the client, if this store made it. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self._calls.idle()
         if self._own:
             await self._client.aclose()
 
+    @override
+    async def _get(self, name: str) -> Record | None:
+        found = await self._run(_SHA_GET, self._keys(name), clock.now())
+        if found is None:
+            return None
+        if found[0] is None:
+            raise StoreError(f"Redis: the record of {name!r} is not ours", transient=False)
+        return Record(found[0], found[1].decode())
+
+    @override
+    async def _put(
+        self, name: str, value: bytes, version: str | None, due: float | None, expires_at: float | None
+    ) -> str | None:
+        made, expected = new_id(), "*" if version is None else version
+        times = (clock.now(), _time(due), _time(expires_at), _gone(expires_at))
+        keys = [*self._keys(name), self._due_key]
+        return made if await self._run(_SHA_PUT, keys, name, value, made, expected, *times) else None
+
+    @override
+    async def _delete(self, name: str, version: str | None) -> bool:
+        expected = "*" if version is None else version
+        keys = [*self._keys(name), self._due_key]
+        return bool(await self._run(_SHA_DELETE, keys, name, expected, clock.now()))
+
+    @override
+    async def _put_part(self, name: str, part: str, value: bytes, expires_at: float | None) -> None:
+        held = f"{_time(expires_at)}\n".encode() + value
+        await self._run(_SHA_PUT_PART, self._keys(name), part, held, clock.now(), _gone(expires_at))
+
+    @override
+    async def _parts(self, name: str) -> dict[str, bytes]:
+        now = clock.now()
+        held = iter(await self._run(_SHA_PARTS, self._keys(name), now))
+        parts: dict[str, bytes] = {}
+        for part, value in zip(held, held, strict=True):
+            until, _, rest = value.partition(b"\n")
+            try:
+                if not until or float(until) > now:
+                    parts[part.decode()] = rest
+            except ValueError as error:
+                raise StoreError(f"Redis: the parts of {name!r} are not ours", transient=False) from error
+        return parts
+
+    @override
+    async def _delete_parts(self, name: str) -> None:
+        await self._run(None, self._keys(name)[1:])
+
+    @override
+    async def _due(self, now: float, limit: int) -> list[str]:
+        return [key for key, _ in await self._dues(repr(now), limit)]
+
     async def _dues(self, upto: str, limit: int) -> list[tuple[str, float]]:
-        found = iter(await self._run(self._due, [self._due_key], [upto, limit, clock.now(), self._prefix]))
-        return [(key.decode(), float(at)) for key, at in zip(found, found, strict=True)]
+        found = iter(await self._run(_SHA_DUE, [self._due_key], upto, limit, clock.now(), self._prefix))
+        return [(key.decode(errors="replace"), float(at)) for key, at in zip(found, found, strict=True)]
 
-    async def _run(self, call: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+    async def _run(self, sha: str | None, keys: Sequence[str], *arguments: Any) -> Any:
+        if self._closed:
+            raise StoreError("Redis: the store is closed", transient=False)
         try:
-            async with self._turn:
-                return await call(*arguments)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise StoreError(f"Redis: {type(error).__name__}: {error}") from error
+            return await self._calls.run(_Call(sha, keys, arguments))
+        except StoreError:
+            raise
+        except Exception as error:  # whatever the client, ssl or the network raises
+            raise _store_error(error) from error
 
-    def _keys(self, key: str) -> list[str]:
-        return [f"{self._prefix}r:{key}", f"{self._prefix}p:{key}"]
+    # Batches.
+
+    def _start(self, calls: Sequence[_Call]) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().create_task(self._work_off(calls), name=f"Redis {self._prefix}")
+
+    async def _work_off(self, calls: Sequence[_Call]) -> None:
+        async with asyncio.timeout(_CALL_S):
+            if not self._checked:
+                await self._check()
+            await self._send(calls)
+            unknown = [each for each in calls if isinstance(each.error, redis.exceptions.NoScriptError)]
+            if unknown:
+                for text in _SCRIPTS.values():
+                    await self._client.script_load(text)
+                await self._send(unknown)
+
+    async def _send(self, calls: Sequence[_Call]) -> None:
+        pipeline = self._client.pipeline(transaction=False)
+        for call in calls:
+            if call.sha is None:
+                pipeline.delete(*call.keys)
+            else:
+                pipeline.execute_command("EVALSHA", call.sha, len(call.keys), *call.keys, *call.arguments)
+        for call, result in zip(calls, await pipeline.execute(raise_on_error=False), strict=True):
+            call.error = result if isinstance(result, Exception) else None
+            call.result = result
+
+    async def _check(self) -> None:
+        """Note the schema's version, or refuse a later one."""
+        await self._client.set(f"{self._prefix}schema", _VERSION, nx=True)
+        found = int(await self._client.get(f"{self._prefix}schema"))
+        if found > _VERSION:
+            raise StoreError(
+                f"Redis: {self._prefix} has schema version {found}; this release reads up to {_VERSION}: "
+                "upgrade aioeip",
+                transient=False,
+            )
+        self._checked = True
+
+    def _keys(self, name: str) -> list[str]:
+        return [f"{self._prefix}r:{name}", f"{self._prefix}p:{name}"]
 
 
 def _time(at: float | None) -> str:
-    return "" if at is None else repr(float(at))
+    return "" if at is None else repr(at)
 
 
 def _gone(expires_at: float | None) -> str:
     """When Redis may remove it, in milliseconds."""
     return "" if expires_at is None else str(round((expires_at + _GRACE) * 1000))
+
+
+def _store_error(error: Exception) -> StoreError:
+    permanent = isinstance(error, _PERMANENT) and not isinstance(error, _TRANSIENT)
+    transient = not permanent or str(error).startswith(_TRANSIENT_CODES)
+    return StoreError(f"Redis: {type(error).__name__}: {str(error) or 'no answer in time'}", transient=transient)

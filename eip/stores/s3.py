@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from eip.errors import ConfigurationError, MessageTooLarge, StoreError
+from eip.stores._aws_errors import error_code, store_error
 
 __all__ = ["S3Objects", "lifecycle_rule"]
 
 _MISSING: Final = ("NoSuchKey", "404")
+_CHUNK: Final = 1024 * 1024
+"""Bytes that are read at once."""
 
 
 def lifecycle_rule(prefix: str = "", *, days: int = 15) -> dict[str, Any]:
@@ -42,43 +43,53 @@ class S3Objects:
 
     async def put(self, key: str, data: bytes) -> None:
         """See `ObjectStore.put`."""
-        try:
-            await self._client.put_object(Bucket=self.bucket, Key=key, Body=data, **self._options)
-        except _FAILURES as error:
-            raise StoreError(f"S3: {error}") from error
+        await self._call("put_object", Bucket=self.bucket, Key=key, Body=data, **self._options)
 
     async def get(self, bucket: str, key: str, *, limit: int) -> bytes | None:
         """See `ObjectStore.get`."""
         try:
-            found = await self._client.get_object(Bucket=bucket, Key=key)
-            async with found["Body"] as body:
-                if found["ContentLength"] > limit:
-                    raise MessageTooLarge(found["ContentLength"], limit, channel=f"claims in {bucket}")
-                data: bytes = await body.read()
-        except ClientError as error:
-            if error.response["Error"]["Code"] in _MISSING:
+            found = await self._call("get_object", Bucket=bucket, Key=key)
+        except StoreError as error:
+            if error_code(error) in _MISSING:
                 return None
-            raise StoreError(f"S3: {error}") from error
-        except _FAILURES as error:
-            raise StoreError(f"S3: {error}") from error
+            raise
+        size = found.get("ContentLength")
+        if size is not None and size > limit:
+            found["Body"].close()  # unread
+            raise MessageTooLarge(size, limit, channel=f"claims in {bucket}")
+        data = await _read(found["Body"], limit)
+        if len(data) > limit:
+            raise MessageTooLarge(len(data), limit, channel=f"claims in {bucket}")
+        if size is not None and len(data) != size:
+            raise StoreError(f"S3: {key} in {bucket} ended after {len(data):,} of {size:,} bytes")
         return data
 
     async def delete(self, bucket: str, key: str) -> None:
         """See `ObjectStore.delete`."""
-        try:
-            await self._client.delete_object(Bucket=bucket, Key=key)
-        except _FAILURES as error:
-            raise StoreError(f"S3: {error}") from error
+        await self._call("delete_object", Bucket=bucket, Key=key)
 
     async def keys(self, prefix: str, *, after: str = "", limit: int = 1000) -> Sequence[str]:
         """See `ListedObjects.keys`; at most 1,000 a call, as S3 has it."""
-        try:
-            found = await self._client.list_objects_v2(
-                Bucket=self.bucket, Prefix=prefix, StartAfter=after, MaxKeys=min(limit, 1000)
-            )
-        except _FAILURES as error:
-            raise StoreError(f"S3: {error}") from error
+        asked = {"Bucket": self.bucket, "Prefix": prefix, "StartAfter": after, "MaxKeys": min(limit, 1000)}
+        found = await self._call("list_objects_v2", **asked)
         return [each["Key"] for each in found.get("Contents", ())]
 
+    async def _call(self, operation: str, **arguments: Any) -> Any:
+        try:
+            return await getattr(self._client, operation)(**arguments)
+        except Exception as error:
+            raise store_error("S3", error) from error
 
-_FAILURES: Final = (ClientError, BotoCoreError, OSError, TimeoutError)
+
+async def _read(body: Any, limit: int) -> bytes:
+    """The body's bytes, one more than the limit at most: not every service says beforehand how many there are."""
+    chunks: list[bytes] = []
+    left = limit + 1
+    try:
+        async with body:
+            while left > 0 and (chunk := await body.read(min(left, _CHUNK))):
+                chunks.append(chunk)
+                left -= len(chunk)
+    except Exception as error:
+        raise store_error("S3", error) from error
+    return b"".join(chunks)

@@ -13,13 +13,32 @@ It needs pytest and pytest-asyncio; times are those of `eip.clock`, which the ca
 from __future__ import annotations
 
 import asyncio
+import math
+from typing import Final
 
 import pytest
 
 from eip import clock
-from eip.stores.base import ABSENT, Store
+from eip.stores.base import ABSENT, Store, stored_name
 
 __all__ = ["StoreConformance"]
+
+
+ODD_TEXTS: Final = (
+    "",
+    "a\0b",
+    "\0",
+    "x" * 901,
+    "x" * 100_000,
+    "ä" * 451,
+    "\ud800",
+    "a\udc00\0",
+    "eip:sha256:" + "0" * 64,
+    "eip:sha256:",
+    "%s {name} \\ ' \" \r\n\t# :",
+    "\U0001f600",
+)
+"""Keys that some database cannot hold, or that look like something else."""
 
 
 class StoreConformance:
@@ -141,6 +160,66 @@ class StoreConformance:
             assert await store.parts("k") == {"p": b"new"}
             assert await store.put("k", b"2", version=ABSENT) is not None
             assert await store.parts("k") == {"p": b"new"}
+
+    @pytest.mark.parametrize("text", ODD_TEXTS)
+    async def test_any_text_is_a_key_and_names_a_part(self, store: Store, text: str) -> None:
+        """Ids come from strangers; what the database cannot hold is hashed, and comes back as it was given."""
+        now = clock.now()
+        first = await store.put(text, b"1", version=ABSENT, due=now - 1)
+        assert first is not None
+        await store.put("other", b"2", due=now)
+        await store.put_part(text, text, b"part")
+        await store.put_part(text, "plain", b"")
+        assert await store.get(text) == (b"1", first)
+        assert await store.put(text, b"x", version=ABSENT) is None
+        assert await store.due(now) == [text, "other"]
+        assert await store.parts(text) == {text: b"part", "plain": b""}
+        assert await store.put(text, b"2", version=first) is not None
+        await store.delete_parts(text)
+        assert await store.parts(text) == {}
+        assert await store.delete(text)
+        assert await store.get(text) is None
+
+    async def test_no_two_texts_share_a_record(self, store: Store) -> None:
+        """Neither their beginnings nor their hashes make two texts one."""
+        texts = ["a" * 3000, "a" * 3001, "a\0b", "ab", "\ud800", "\udc00", "\ud83d\ude00", "\U0001f600"]
+        texts += [stored_name(each) for each in texts if stored_name(each) != each]
+        for text in texts:
+            assert await store.put(text, text.encode("utf-8", "surrogatepass"), version=ABSENT) is not None
+        for text in texts:
+            found = await store.get(text)
+            assert found is not None
+            assert found.value == text.encode("utf-8", "surrogatepass")
+
+    @pytest.mark.parametrize("at", [math.inf, 1e300, -math.inf, -1.0, 0.0])
+    async def test_any_time_is_one(self, store: Store, at: float) -> None:
+        """Later than the year 9999 is never; before 1970 is long ago."""
+        await store.put("due", b"", due=at)
+        assert await store.due(clock.now()) == ([] if at > 0 else ["due"])
+        await store.put("k", b"1", expires_at=at)
+        await store.put_part("p", "part", b"", expires_at=at)
+        assert (await store.get("k") is not None) == (at > 0)
+        assert (await store.parts("p") != {}) == (at > 0)
+
+    async def test_wrong_types_are_named(self, store: Store) -> None:
+        """A key that is no text, and a value that is no bytes, are errors of the program."""
+        with pytest.raises(TypeError, match="key"):
+            await store.get(1)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="value"):
+            await store.put("k", "text")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="nan"):
+            await store.put("k", b"", due=math.nan)
+
+    async def test_a_value_that_cannot_be_written_fails_alone(self, store: Store) -> None:
+        """Of calls made together, one that fails takes none of the others along."""
+        done = await asyncio.gather(
+            *(store.put(f"{n}", b"", version="gone" if n == 5 else ABSENT) for n in range(10)),
+            *(store.put_part("k", 1 if n == 5 else f"{n}", b"") for n in range(10)),  # type: ignore[arg-type]
+            return_exceptions=True,
+        )
+        assert [isinstance(each, str) for each in done[:10]] == [n != 5 for n in range(10)]
+        assert [isinstance(each, TypeError) for each in done[10:]] == [n == 5 for n in range(10)]
+        assert len(await store.parts("k")) == 9
 
     async def test_large_values_and_many_parts(self, store: Store) -> None:
         """A record of 100 KB, and a thousand parts of 1 KB."""

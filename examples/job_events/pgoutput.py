@@ -12,9 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 
-from examples.job_events.changes import Change, Operation, Position, Row
+from eip._logging import get_logger
+from examples.job_events.changes import CaptureError, Change, Operation, Position, Row
 
 __all__ = ["Committed", "Decoder"]
+
+_log = get_logger("examples.job_events")
+_BEGIN_AGAIN: Final = "drop the slot, and the next start begins with the jobs that there are then"
 
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -51,8 +55,19 @@ class Decoder:
         self._committed_at = _EPOCH
 
     def decode(self, data: bytes) -> Iterator[Change | Committed]:
-        """What a message says; nothing where it is only for the decoder."""
-        message = _Reader(data)
+        """The changes of a message; nothing where it is only for the decoder.
+
+        Raises:
+            CaptureError: the message is none of the protocol, or the log does not hold what a change needs.
+        """
+        try:
+            yield from self._decode(_Reader(data))
+        except (struct.error, LookupError, ValueError, OverflowError) as error:
+            raise CaptureError(
+                f"message {data[:1]!r} of pgoutput cannot be read ({error!r}); {_BEGIN_AGAIN}"
+            ) from error
+
+    def _decode(self, message: _Reader) -> Iterator[Change | Committed]:
         match message.letter():
             case "B":
                 self._commit, microseconds, _ = message.unpack("!QqI")
@@ -72,25 +87,43 @@ class Decoder:
             case "U":
                 yield from self._update(message)
             case "D":
-                columns = self._columns[message.unpack("!I")[0]]
-                message.letter()
-                yield self._change(message.row(columns, {}), None)
+                yield self._change(self._old_row(message), None)
+            case "T":
+                raise CaptureError(f"the table was truncated: the log does not name the rows; {_BEGIN_AGAIN}")
             case "M":
-                message.unpack("!BQ")
-                if message.text() == self._snapshot:
-                    yield self._change(None, json.loads(message.sized()))
+                yield from self._emitted(message)
+
+    def _emitted(self, message: _Reader) -> Iterator[Change]:
+        """The row of a logical message; none where it is not ours: anybody may emit one under our prefix."""
+        message.unpack("!BQ")
+        if message.text() != self._snapshot:
+            return
+        try:
+            row = json.loads(message.sized())
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict):
+            yield self._change(None, row)
+        else:
+            _log.warning("logical_message_ignored", prefix=self._snapshot, reason="no JSON object")
 
     def _update(self, message: _Reader) -> Iterator[Change]:
-        columns = self._columns[message.unpack("!I")[0]]
+        old = self._old_row(message)
         message.letter()
-        old = message.row(columns, {})
-        message.letter()
-        new = message.row(columns, old)
+        new = message.row(tuple(old), old)
         if old[self._key] == new[self._key]:
             yield self._change(old, new)
         else:
             yield self._change(old, None)
             yield self._change(None, new)
+
+    def _old_row(self, message: _Reader) -> _Tuple:
+        columns = self._columns[message.unpack("!I")[0]]
+        if message.letter() != "O":  # K: the old key alone, N: no old row at all
+            raise CaptureError(
+                f"the log does not hold the old row of a change: set REPLICA IDENTITY FULL; {_BEGIN_AGAIN}"
+            )
+        return message.row(columns, {})
 
     def _change(self, before: Row | None, after: Row | None) -> Change:
         position = Position(self._commit, self._place)
@@ -130,15 +163,19 @@ class _Reader:
     def row(self, columns: tuple[str, ...], before: _Tuple) -> _Tuple:
         """By column its text, None for NULL; a large value that did not change is not sent, it is as ``before``."""
         (count,) = self.unpack("!H")
+        if count != len(columns):
+            raise ValueError(f"{count} values for {len(columns)} columns")
         row: _Tuple = {}
-        for name in columns[:count]:
+        for name in columns:
             match self.letter():
                 case "n":
                     row[name] = None
                 case "u":
                     row[name] = before[name]
-                case _:
+                case "t":
                     row[name] = self.sized().decode()
+                case kind:
+                    raise ValueError(f"a value of kind {kind!r}")
         return row
 
     def sized(self) -> bytes:
@@ -147,5 +184,7 @@ class _Reader:
 
     def _take(self, size: int) -> bytes:
         taken = self._data[self._at : self._at + size]
+        if len(taken) < size:
+            raise ValueError("it ends too early")
         self._at += size
         return taken

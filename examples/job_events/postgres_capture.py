@@ -20,11 +20,14 @@ from typing import Any, Final
 
 import asyncpg
 
+from eip._logging import get_logger
 from examples.job_events.changes import CaptureError, Change, ChangeCapture, Position
 from examples.job_events.database import TABLE, make_postgres_table
 from examples.job_events.pgoutput import Committed, Decoder
 
 __all__ = ["PostgresCapture"]
+
+_log = get_logger("examples.job_events")
 
 _PEEK: Final = """
 SELECT data FROM pg_logical_slot_peek_binary_changes(
@@ -73,13 +76,21 @@ class PostgresCapture(ChangeCapture):
         """Publication, slot and, in its log, the jobs that there are; does nothing where all of that was done."""
         await connection.execute(f"CREATE TABLE IF NOT EXISTS {_BEGUN} (slot TEXT PRIMARY KEY)")
         begun = await connection.fetchval(f"SELECT count(*) FROM {_BEGUN} WHERE slot = $1", self._slot)
-        slots = await connection.fetchval(f"SELECT count(*) {_OWN_SLOT}", self._slot)
-        if begun and slots:
+        status = await connection.fetchval(f"SELECT wal_status {_OWN_SLOT}", self._slot)
+        if status == "lost":
+            raise CaptureError(
+                f"PostgreSQL: the slot {self._slot} was invalidated, and the log since then is lost:"
+                f" SELECT pg_drop_replication_slot('{self._slot}'), and the next start begins with the jobs that there"
+                " are then. Deletions in between are not in the log; raise max_slot_wal_keep_size to keep it for longer"
+            )
+        if begun and status:
             return
-        if slots:  # made by a process that died before it came to the jobs: nothing was read from it
+        if begun:
+            _log.warning("slot_made_again", slot=self._slot, lost="deletions since the former slot was dropped")
+        if status:  # made by a process that died before it came to the jobs: nothing was read from it
             await connection.execute("SELECT pg_drop_replication_slot($1)", self._slot)
         if not await connection.fetchval("SELECT 1 FROM pg_publication WHERE pubname = $1", self._slot):
-            with_options = "WITH (publish = 'insert, update, delete')"
+            with_options = "WITH (publish = 'insert, update, delete, truncate')"
             await connection.execute(f'CREATE PUBLICATION "{self._slot}" FOR TABLE {TABLE} {with_options}')
         # A slot is made once all transactions under way have ended, and one of them may wait for the lock taken here:
         # the timeout ends that, and the publisher tries again.
@@ -138,7 +149,7 @@ class PostgresCapture(ChangeCapture):
         with _failures():
             async with self._connections.acquire() as connection:
                 size = await connection.fetchval(sql, self._slot)
-        return f"{int(size or 0):,} bytes of log"
+        return "no slot" if size is None else f"{int(size):,} bytes of log"
 
     async def aclose(self) -> None:
         pool, self._pool = self._pool, None

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import eip
 from eip import Delivery, Message
 from eip.channels import dead_lettered
 from eip.cli import main
@@ -267,3 +268,8 @@ def test_replay_says_which_extra_it_needs(monkeypatch):
     monkeypatch.setitem(sys.modules, "eip.transports.aws", None)
     result = ran("replay", "a", *WINDOW)
     assert (result.exit_code, "pip install aioeip[aws]" in result.output) == (1, True)
+
+
+def test_it_prints_its_version():
+    result = ran("--version")
+    assert (result.exit_code, result.stdout) == (0, f"eip {eip.__version__}\n")

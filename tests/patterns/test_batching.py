@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -390,3 +391,22 @@ async def test_an_error_fails_the_whole_batch():
         async with running(Consumer(queue, handle)) as consumer:
             await until(lambda: len(queue) == 0)
         assert consumer.stats.retried == 2
+
+
+async def test_a_handler_of_many_gets_what_its_annotation_asks_for():
+    """Fault 6: batch handlers of plain text; what is no text fails alone."""
+    got: list[object] = []
+
+    @batched(size=2, window=1)
+    async def texts(batch: list[str]) -> None:
+        got.extend(batch)
+
+    @batched(size=1, window=1)
+    async def messages(batch: Sequence[Message[bytes]]) -> None:
+        got.extend(each.body for each in batch)
+
+    with pytest.raises(DecodeError):
+        await texts(Message.received(b"\xff"))
+    await asyncio.gather(texts(Message.received(b"12:00")), texts(Message("sent")))
+    await messages(Message.received(b"\xff"))
+    assert got == ["12:00", "sent", b"\xff"]

@@ -191,7 +191,8 @@ class Dying(MemoryStore):
 
     def __init__(self, shared: MemoryStore, writes: int) -> None:
         super().__init__()
-        self._entries, self._parts, self.writes = shared._entries, shared._parts, writes
+        self.__dict__.update(shared.__dict__)
+        self.writes = writes
 
     async def put(self, *args, **options) -> str | None:
         if self.writes == 0:

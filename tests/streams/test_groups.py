@@ -21,7 +21,7 @@ class Breakable(MemoryStore):
     """A store that can be cut off, for one worker; what it holds is shared."""
 
     def __init__(self, shared: MemoryStore) -> None:
-        self._entries, self._parts, self._writes = shared._entries, shared._parts, 0
+        self.__dict__.update(shared.__dict__)
         self.broken = False
         self.lost_answers = 0
 

@@ -248,6 +248,112 @@ async def test_truncate_is_refused(on_postgres):
 
 
 @postgres
+@pytest.mark.postgres
+@pytest.mark.parametrize("identity", ["DEFAULT", "NOTHING"])
+async def test_a_change_whose_old_row_is_not_in_the_log_says_what_to_do(on_postgres, identity):
+    """Fault 24: somebody changed the table's replica identity; once the slot is dropped all goes on."""
+    database, make = on_postgres
+    async with database:
+        async with make() as capture:
+            await database.commit(job(1), job(2))
+            await database._connection.execute(f"ALTER TABLE tbl_job REPLICA IDENTITY {identity}")
+            change = Edit.set(1, "sal_minor", 5_000_000), Edit.delete(2)
+            if identity == "NOTHING":  # PostgreSQL refuses it itself
+                with pytest.raises(asyncpg.PostgresError):
+                    await database.commit(*change)
+                return
+            await database.commit(*change)
+            with pytest.raises(CaptureError, match=r"REPLICA IDENTITY FULL.*drop the slot"):
+                await changes(capture)
+            await database._connection.execute("SELECT pg_drop_replication_slot($1)", capture._slot)
+        async with make() as capture:
+            assert [each.after["job_no"] for each in await changes(capture)] == [1]
+            await database.commit(Edit.delete(1))
+            assert (await changes(capture))[-1].before["job_no"] == "1"
+
+
+@pytest.mark.postgres
+async def test_a_truncation_behind_the_trigger_is_noticed(on_postgres):
+    """Fault 24: the log does not name the rows."""
+    database, make = on_postgres
+    async with database, make() as capture:
+        await database.commit(job(1))
+        async with database._connection.transaction():
+            await database._connection.execute("SET LOCAL session_replication_role = replica")
+            await database._connection.execute("TRUNCATE tbl_job")
+        with pytest.raises(CaptureError, match=r"truncated.*drop the slot"):
+            await changes(capture)
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("text", ["", "no JSON", "[1]", "7", "[" * 3000])
+async def test_a_strangers_logical_message_under_our_prefix_stops_nothing(on_postgres, text):
+    """Fault 24."""
+    database, make = on_postgres
+    async with database, make() as capture:
+        await database.commit(job(1))
+        await database._connection.execute("SELECT pg_logical_emit_message(true, $1, $2)", capture._slot, text)
+        await database.commit(job(2))
+        assert [each.after["job_no"] for each in await changes(capture)] == ["1", "2"]
+
+
+@pytest.mark.postgres
+async def test_a_slot_that_is_gone_is_made_again(on_postgres):
+    """Fault 24: dropped while it is read."""
+    database, make = on_postgres
+    async with database, make() as capture:
+        await database.commit(job(1))
+        await database._connection.execute("SELECT pg_drop_replication_slot($1)", capture._slot)
+        with pytest.raises(CaptureError, match="does not exist"):
+            await changes(capture)
+        assert await capture.behind() == "no slot"
+        await capture.aclose()
+        await capture.open()
+        assert [each.after["job_no"] for each in await changes(capture)] == [1]
+
+
+@pytest.mark.postgres
+async def test_a_slot_that_was_invalidated_says_what_to_do(on_postgres):
+    """Fault 24: the server was not allowed to keep its log for so long."""
+    database, make = on_postgres
+    async with database:
+        async with make() as capture:
+            await database.commit(job(1))
+        server = database._connection
+        await server.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
+        await server.execute("SELECT pg_reload_conf()")
+        status = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = $1"
+        try:
+            while await server.fetchval(status, capture._slot) != "lost":
+                await server.execute("SELECT pg_logical_emit_message(false, 'other', repeat('x', 1000000))")
+                await server.execute("SELECT pg_switch_wal()")
+                await server.execute("CHECKPOINT")
+        finally:
+            await server.execute("ALTER SYSTEM RESET max_slot_wal_keep_size")
+            await server.execute("SELECT pg_reload_conf()")
+        with pytest.raises(CaptureError, match=f"pg_drop_replication_slot.'{capture._slot}'"):
+            async with make():
+                pass
+        await server.execute("SELECT pg_drop_replication_slot($1)", capture._slot)
+        async with make() as capture:
+            assert [each.after["job_no"] for each in await changes(capture)] == [1]
+
+
+@pytest.mark.postgres
+async def test_changes_before_and_after_the_schema_changed_are_read(on_postgres):
+    """Fault 24: each row has the columns that its table had then."""
+    database, make = on_postgres
+    async with database, make() as capture:
+        await database.commit(job(1))
+        await database._connection.execute("ALTER TABLE tbl_job ADD COLUMN grade TEXT DEFAULT 'a'")
+        await database.commit(job(2), Edit.set(1, "sal_minor", 5_000_000))
+        await database._connection.execute("ALTER TABLE tbl_job DROP COLUMN rec_note")
+        await database.commit(Edit.delete(2))
+        found = await changes(capture)
+        assert [("grade" in (each.after or each.before)) for each in found] == [False, True, True, True]
+        assert [("rec_note" in (each.after or each.before)) for each in found] == [True, True, True, False]
+
+
 async def test_two_publishers_at_once_read_the_same(on_postgres):
     database, make = on_postgres
     async with database, make() as one, make() as two:

@@ -1,0 +1,75 @@
+"""What calls of DynamoDB and S3 can fail with, as the store's own errors."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from botocore import exceptions as sdk
+from botocore.exceptions import ClientError
+
+from eip.errors import StoreError
+
+__all__ = ["error_code", "store_error"]
+
+_TRANSIENT: Final = frozenset(
+    (
+        # DynamoDB: "Error handling with DynamoDB", and its service model.
+        "InternalServerError",
+        "InternalFailure",
+        "ItemCollectionSizeLimitExceededException",
+        "LimitExceededException",
+        "ProvisionedThroughputExceededException",
+        "ReplicatedWriteConflictException",
+        "RequestLimitExceeded",
+        "ResourceInUseException",
+        "ServiceUnavailable",
+        "ThrottlingException",
+        "Throttling",
+        "TransactionConflictException",
+        "TransactionInProgressException",
+        # Credentials that are renewed, clocks that are set.
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "RequestExpired",
+        "RequestTimeTooSkewed",
+        # S3: "Error responses".
+        "InternalError",
+        "OperationAborted",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "SlowDown",
+        "503",
+        "500",
+        "429",
+    )
+)
+"""Codes after which the same call may succeed; all other refusals of a service are permanent."""
+_PERMANENT_KINDS: Final = (
+    sdk.ParamValidationError,
+    sdk.NoRegionError,
+    sdk.InvalidRegionError,
+    sdk.DataNotFoundError,
+    sdk.UnknownServiceError,
+    TypeError,
+    ValueError,
+)
+
+
+def error_code(error: BaseException | None) -> str:
+    """The service's code of an error, its own or its cause's; empty where there is none."""
+    if isinstance(error, StoreError):
+        error = error.__cause__
+    if not isinstance(error, ClientError):
+        return ""
+    response: dict[str, Any] = error.response
+    return str(response.get("Error", {}).get("Code", ""))
+
+
+def store_error(service: str, error: Exception) -> StoreError:
+    """Whatever the SDK, its HTTP client, ssl or the network raised, as a `StoreError`."""
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        transient = error_code(error) in _TRANSIENT or status in (408, 429) or status >= 500
+    else:
+        transient = not isinstance(error, _PERMANENT_KINDS)
+    return StoreError(f"{service}: {type(error).__name__}: {str(error) or 'no answer in time'}", transient=transient)
