@@ -21,8 +21,13 @@ from cryptography.x509.oid import NameOID
 KEYSTORE_PASSWORD = "changeit"
 
 
-def _builder(name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-    """A certificate for loopback under the name, valid from an hour ago for two days."""
+def _builder(
+    name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, signer: ec.EllipticCurvePrivateKey
+) -> x509.CertificateBuilder:
+    """A certificate for loopback under the name, valid from an hour ago for two days.
+
+    The key identifiers are what Python 3.13 asks for: it verifies strictly (RFC 5280).
+    """
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -36,6 +41,22 @@ def _builder(name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x
             x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
             critical=False,
         )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+    )
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
     )
 
 
@@ -47,8 +68,9 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
     """Writes `server.pem` (the certificate) and `server.p12` (with its key) and returns both paths."""
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = (
-        _builder("localhost", _named("localhost"), key)
+        _builder("localhost", _named("localhost"), key, key)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
         .sign(key, hashes.SHA256())
     )
     pem, keystore = folder / "server.pem", folder / "server.p12"
@@ -65,8 +87,9 @@ class Authority:
         self._folder, self._name = folder, _named(name)
         self._key = ec.generate_private_key(ec.SECP256R1())
         signed = (
-            _builder(name, self._name, self._key)
+            _builder(name, self._name, self._key, self._key)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_key_usage(signs_certificates=True), critical=True)
             .sign(self._key, hashes.SHA256())
         )
         self.certificate = folder / f"{name}.pem"
@@ -76,7 +99,7 @@ class Authority:
         """A PEM file with a certificate and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         issued = (
-            _builder(name, self._name, key)
+            _builder(name, self._name, key, self._key)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .sign(self._key, hashes.SHA256())
         )
