@@ -282,7 +282,6 @@ async def test_heartbeats_are_no_progress(activemq, activemq_broker):
 HOSTILE = {
     "no STOMP": b"HTTP/1.1 200 OK\r\n\r\n",
     "a frame that no broker sends": b"SEND\ndestination:/queue/x\n\nboo\0",
-    "a lie about the length": b"MESSAGE\ncontent-length:1\n\nabc\0",
     "an endless header": b"MESSAGE\na:" + b"x" * 2_000_000,
     "an endless body": b"MESSAGE\ncontent-length:5000000000\n\n",
     "an error": b"ERROR\nmessage:go away\n\nstack\0",

@@ -40,7 +40,7 @@ async def handled(queue, count, **options) -> list[Message]:
 
     async def handle(message):
         seen.append(message)
-        if len(seen) == count:
+        if len({each.id for each in seen}) == count:  # a connection that is replaced may bring some twice
             done.set()
 
     consumer = Consumer(queue, handle, concurrency=2, **options)
