@@ -6,7 +6,7 @@ import asyncio
 import math
 import sys
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import CodeType
@@ -202,6 +202,14 @@ class Owner(Protocol):
         """Nobody waits for it any more."""
         ...
 
+    async def result(self, key: str) -> Gathered:
+        """What the request of that id brought, once it is complete."""
+        ...
+
+    def watch(self, key: str) -> AsyncGenerator[Message[Any], None]:
+        """The replies to the request of that id."""
+        ...
+
 
 class Gathering:
     """A request under way: await it for the `Gathered` result, or iterate over the replies as they arrive.
@@ -370,13 +378,6 @@ class Gathering:
         self.result.completed_by = by
         self.result.missing = frozenset(self._names or ())
         self._wake_all()
-
-    def replace(self, result: Gathered) -> None:
-        """Take over what a store holds of the request."""
-        self.result = result
-        _wake(self._watching)
-        if self.done:
-            self._wake_all()
 
     def fail(self, error: BaseException) -> None:
         """End the request with an error, which all who wait for it get."""

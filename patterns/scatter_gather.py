@@ -34,7 +34,9 @@ from eip.patterns._gathering import (
     check_reply_channel,
 )
 from eip.patterns._gathering_in_memory import MemoryGatherer
+from eip.patterns._gathering_in_store import StoredGathering, StoreGatherer
 from eip.patterns._reply_listeners import ReplyListeners
+from eip.stores.base import Store
 
 __all__ = ["CompletedBy", "Gathered", "Gathering", "ReplyChannel", "ScatterGather"]
 
@@ -53,6 +55,12 @@ class ScatterGather:
         concurrency: replies taken from the channel at once.
         dead_letters: where replies go whose envelope cannot be read; default: the channel's own dead-letter queue.
         grace: seconds that stopping may take, whatever the channels do.
+        store: keeps requests, replies and results beyond the process: any number of processes with the same channels
+            and a store of the same collection (which serves nothing else) are one. Each starts requests, takes any
+            reply, completes any request, and has the result of any; each request is completed once. A request in a
+            store goes on whether anyone waits for it, and also when its process ends.
+        remember: with a store, seconds that a result is kept.
+        poll: with a store, seconds between looks for what other processes wrote, of those who wait for a result.
     """
 
     def __init__(
@@ -65,6 +73,9 @@ class ScatterGather:
         concurrency: int = 100,
         dead_letters: Sender | None = None,
         grace: Duration = 20.0,
+        store: Store | None = None,
+        remember: Duration = 24 * 3600.0,
+        poll: Duration = 0.5,
     ) -> None:
         check_instance("requests", requests, Sender, "a channel to send to")
         check_reply_channel("replies", replies)
@@ -76,7 +87,13 @@ class ScatterGather:
         check_number("concurrency", concurrency, least=1)
         self._grace = check_duration("grace", grace)
         self._listeners = ReplyListeners(concurrency=concurrency, dead_letters=dead_letters)
-        self._gatherer = MemoryGatherer(self._listeners, is_error)
+        kept, pause = check_duration("remember", remember, positive=True), check_duration("poll", poll, positive=True)
+        self._gatherer: MemoryGatherer | StoreGatherer = (
+            MemoryGatherer(self._listeners, is_error)
+            if store is None
+            else StoreGatherer(store, self._listeners, is_error=is_error, until=until, remember=kept, poll=pause)
+        )
+        self._kind = Gathering if store is None else StoredGathering
         self._open = False
 
     @property
@@ -123,7 +140,7 @@ class ScatterGather:
     async def stop(self, *, grace: Duration | None = None) -> None:
         """Stop within ``grace`` seconds (default: the constructor's): no reply is taken any more.
 
-        Requests of this process that are open end with an error. Idempotent.
+        Requests that are open end with an error, unless they are in a store. Idempotent.
         """
         self._open = False
         try:
@@ -164,12 +181,14 @@ class ScatterGather:
         conditions = Conditions.of(expected, count)
         if until is not None:
             check_callable("until", until)
+            if self._kind is StoredGathering:
+                raise ConfigurationError("until cannot be stored; give it to every ScatterGather of the store instead")
         if replies is not None:
             check_reply_channel("replies", replies)
         if to is not None:
             check_instance("to", to, Sender, "a channel to send to")
         channel = replies or self._replies
-        return Gathering(
+        return self._kind(
             self._gatherer,
             asked(body, return_address=channel.address, wait=wait),
             conditions=conditions,

@@ -1,0 +1,325 @@
+"""Scatter-gather in a store: any number of processes are one, and nothing is lost when they end."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+import subprocess
+import sys
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+
+from eip import Message, clock
+from eip.errors import ConfigurationError, ConnectionLost, RequestTimeout, StoreError
+from eip.patterns.scatter_gather import Gathered, ScatterGather
+from eip.stores import MemoryStore, SqliteStore
+from eip.transports.memory import MemoryTransport
+from tests.runtime.scripted import until
+
+
+class Processes:
+    """Scatter-gathers over the same channels and store, as many processes would have them."""
+
+    def __init__(self, transport: MemoryTransport, store: Any = None, **options: Any) -> None:
+        self.asked, self.replies = transport.queue("asked"), transport.queue("replies")
+        self.store, self._options = MemoryStore() if store is None else store, options
+
+    def one(self) -> ScatterGather:
+        return ScatterGather(self.asked, self.replies, store=self.store, **self._options)
+
+    async def answer(self, *bodies: Any, number: int = 0, **envelope: Any) -> None:
+        request = self.asked.messages()[number]
+        await self.replies.send(*(request.reply(body, **envelope) for body in bodies))
+        await until(lambda: len(self.replies) == 0)
+
+
+@asynccontextmanager
+async def processes(count: int, **options: Any):
+    async with MemoryTransport() as transport, AsyncExitStack() as stack:
+        world = Processes(transport, **options)
+        yield world, [await stack.enter_async_context(world.one()) for _ in range(count)]
+
+
+def bodies(result: Gathered | None) -> list[Any]:
+    assert result is not None
+    return [reply.body for reply in result.replies]
+
+
+async def test_any_process_takes_replies_completes_and_has_the_result():
+    async with processes(3) as (world, (one, two, three)):
+        key = await one.request("?", expected=3, deadline=60).start()
+        watched = [asyncio.ensure_future(_watched(each, key)) for each in (one, two, three)]
+        await world.answer(1)
+        await world.answer(2, 3)
+        results = [await each.result(key) for each in (one, two, three)]
+        assert [sorted(bodies(each)) for each in results] == [[1, 2, 3]] * 3
+        assert {each.completed_by for each in results} == {"expected"}
+        assert [sorted(each) for each in await asyncio.gather(*watched)] == [[1, 2, 3]] * 3
+        assert await three.get(key) == results[0]
+
+
+async def _watched(gather: ScatterGather, key: str) -> list[Any]:
+    return [reply.body async for reply in gather.watch(key)]
+
+
+async def test_conditions_and_errors_as_in_memory():
+    async with processes(1) as (world, (gather,)):
+        count = asyncio.ensure_future(gather.request("?", count=2, deadline=60)._gather())
+        await until(lambda: len(world.asked) == 1)
+        await world.answer("no", type="error")
+        await world.answer(1, 2)
+        result = await count
+        assert (result.completed_by, bodies(result), len(result.errors)) == ("count", [1, 2], 1)
+        names = asyncio.ensure_future(gather.request("?", expected=["a", "b"], deadline=5)._gather())
+        await until(lambda: len(world.asked) == 2)
+        await world.answer(1, number=1, source="a")
+        result = await names
+        assert (result.completed_by, result.missing) == ("deadline", {"b"})
+        assert (await gather.request("?", expected=0, deadline=5)).completed_by == "expected"
+        assert len(world.asked) == 2
+        with pytest.raises(ConfigurationError, match="until cannot be stored"):
+            gather.request("?", until=bool, deadline=5)
+        with pytest.raises(KeyError):
+            await gather.result("0" * 32)
+        assert await gather.get("../../etc") is None
+
+
+async def test_a_predicate_of_the_component_is_evaluated_by_whoever_takes_a_reply():
+    async with processes(2, until=lambda replies: sum(each.body for each in replies) > 5) as (world, (one, two)):
+        key = await one.request("?", deadline=60).start()
+        await world.answer(3)
+        assert (await two.get(key)).completed_by is None
+        await world.answer(4)
+        assert (await two.result(key)).completed_by == "predicate"
+
+
+async def test_late_unknown_and_repeated_replies_change_nothing():
+    """Fault 19: counted apart, and the result stays as it was told."""
+    async with processes(2) as (world, both):
+        key = await both[0].request(Message("?", correlation_id="order-7"), expected=1, deadline=60).start()
+        request = world.asked.messages()[0]
+        reply = request.reply(1)
+        await world.replies.send(reply)
+        result = await both[1].result(key)
+        await world.replies.send(reply, request.reply(2), reply.with_body("forged"))
+        await world.replies.send(Message(0), Message(0, headers={"request-id": "f" * 32}))
+        await world.replies.send(Message(0, headers={"request-id": "x"}))
+        await until(lambda: len(world.replies) == 0)
+        assert await both[0].get(key) == result
+        assert (sum(each.late for each in both), sum(each.unknown for each in both)) == (2, 3)
+
+
+async def test_foreign_replies_are_matched_where_that_is_unambiguous():
+    """Fault 19: by correlation id, whichever process takes them."""
+    async with processes(2) as (world, both):
+        keys = [await both[0].request(ask, expected=1, deadline=60).start() for ask in ("?", Message("?", id="q"))]
+        for number in range(2):
+            correlation_id = world.asked.messages()[number].correlation_id
+            await world.replies.send(Message(number, correlation_id=correlation_id))
+        assert [bodies(await both[1].result(key)) for key in keys] == [[0], [1]]
+        ask = Message("?", correlation_id="same")
+        shared = [await each.request(ask, expected=1, deadline=5).start() for each in both]
+        await world.replies.send(Message(0, correlation_id="same"))
+        await until(lambda: sum(each.ambiguous for each in both) == 1)
+        assert [bodies(await both[0].result(key)) for key in shared] == [[], []]
+
+
+async def test_a_deadline_that_passes_while_all_are_down():
+    async with processes(1) as (world, (first,)):
+        key = await first.request("?", expected=2, deadline=60).start()
+        await world.answer("in time")
+        await first.stop()
+        await asyncio.sleep(3600)
+        async with world.one() as second:
+            result = await second.result(key)
+            assert (bodies(result), result.completed_by) == (["in time"], "deadline")
+
+
+async def test_a_reply_that_comes_while_the_request_is_completed_is_in_or_late_for_everyone():
+    """Whatever the moment: what was acknowledged as taken is in the result, the rest is late."""
+    for moment in range(12):
+        async with processes(2) as (world, both):
+            steps = itertools.count()
+            key = await both[0].request("?", deadline=5).start()
+            request = world.asked.messages()[0]
+
+            step = _at(moment, steps, lambda request=request: world.replies.send(request.reply("late or not")))
+            await asyncio.sleep(4.9)
+            for name in ("get", "put", "parts"):
+                call = getattr(world.store, name)
+                setattr(world.store, name, step(call))
+            result = await both[1].result(key)
+            await asyncio.sleep(10)
+            late = sum(each.late for each in both)
+            assert (len(result.replies) + late) == (1 if next(steps) > moment else 0)
+            assert bodies(await both[0].get(key)) == bodies(result)
+
+
+def _at(moment: int, steps: Any, act: Any) -> Any:
+    """Wraps the calls of a store: before the one of that number, something happens."""
+
+    def wrapped(call: Any) -> Any:
+        async def acting(*arguments: Any, **options: Any) -> Any:
+            if next(steps) == moment:
+                await act()
+                await asyncio.sleep(0.01)
+            return await call(*arguments, **options)
+
+        return acting
+
+    return wrapped
+
+
+async def test_a_process_that_ends_at_any_store_call_costs_nothing():
+    """Killed before or after each write and read; another goes on, and each request is completed once, with all."""
+    for moment in range(14):
+        async with MemoryTransport() as transport:
+            world = Processes(transport)
+            steps = itertools.count()
+            dying = Processes(transport, store=_Dying(world.store, steps, moment))
+            first = dying.one()
+            with suppress(StoreError):
+                async with first:
+                    await first.request("?", expected=2, deadline=30).start()
+                    request = world.asked.messages()[0]
+                    await world.replies.send(request.reply(1), request.reply(2))
+                    await asyncio.sleep(1)
+            await asyncio.sleep(1)
+            if not world.asked.messages():
+                continue
+            async with world.one() as second:
+                key = world.asked.messages()[0].headers["request-id"]
+                found = await second.get(key)
+                if found is not None:  # otherwise it was withdrawn, and its caller knows
+                    assert sorted(bodies(await second.result(key))) == [1, 2]
+
+
+class _Dying:
+    """A store whose process loses it for good at one of its calls."""
+
+    def __init__(self, store: MemoryStore, steps: Any, moment: int) -> None:
+        self._store, self._steps, self._moment = store, steps, moment
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._store, name)
+
+        async def dying(*arguments: Any, **options: Any) -> Any:
+            if next(self._steps) >= self._moment:
+                raise StoreError("gone")
+            return await call(*arguments, **options)
+
+        return dying
+
+
+async def test_a_request_that_cannot_be_sent_is_withdrawn():
+    """Fault 29: and its deadline bounds sending."""
+    async with processes(1) as (world, (gather,)):
+        error: Exception | None = ConnectionLost("gone")
+
+        async def send(*messages: Message, **options: Any) -> None:
+            if error is not None:
+                raise error
+            await asyncio.sleep(3600)
+
+        world.asked.send = send
+        with pytest.raises(ConnectionLost):
+            await gather.request("?", deadline=5)
+        assert len(world.store) == 0
+        error = None
+        with pytest.raises(RequestTimeout):
+            await gather.request("?", deadline=5)
+
+
+async def test_one_write_per_reply_and_results_expire():
+    writes: list[str] = []
+
+    class Counting(MemoryStore):
+        async def put(self, key: str, value: bytes, **options: Any) -> str | None:
+            writes.append("put")
+            return await super().put(key, value, **options)
+
+        async def put_part(self, key: str, part: str, value: bytes, **options: Any) -> None:
+            writes.append("part")
+            await super().put_part(key, part, value, **options)
+
+    async with processes(1, store=Counting(), remember=100) as (world, (gather,)):
+        key = await gather.request("?", expected=10, deadline=60).start()
+        await world.answer(*range(10))
+        assert len(bodies(await gather.result(key))) == 10
+        assert (writes.count("part"), writes.count("put")) == (10, 2)
+        await asyncio.sleep(101)
+        assert await gather.get(key) is None
+
+
+async def test_many_requests_leave_nothing_in_memory():
+    """A hundred thousand take the same: what a process holds is of requests that are open."""
+    async with processes(1, remember=5) as (world, (gather,)):
+        for _ in range(20):
+            keys = [await gather.request("?", expected=1, deadline=60).start() for _ in range(100)]
+            requests = world.asked.messages()[-100:]
+            await world.replies.send(*(each.reply(1) for each in requests))
+            assert {len((await gather.result(key)).replies) for key in keys} == {1}
+            await asyncio.sleep(6)
+        state = gather._gatherer
+        assert (gather.in_flight, len(state._checks), len(state._waiting)) == (0, 0, 0)
+
+
+PROCESS = """
+import asyncio, os, signal, sys
+from eip import Message
+from eip.patterns.scatter_gather import ScatterGather
+from eip.stores import SqliteStore
+from eip.transports.memory import MemoryTransport
+
+async def main(path, dies_after):
+    store = SqliteStore(path)
+    put_part, taken = store.put_part, 0
+    async def counted(*arguments, **options):
+        nonlocal taken
+        await put_part(*arguments, **options)
+        taken += 1
+        if taken == dies_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+    store.put_part = counted
+    async with MemoryTransport() as transport:
+        asked = transport.queue("asked")
+        async with ScatterGather(asked, transport.queue("replies"), store=store) as gather:
+            key = await gather.request("?", expected=5, deadline=2).start()
+            print(key, flush=True)
+            await transport.queue("replies").send(*(asked.messages()[0].reply(n) for n in range(4)))
+            print(len((await gather.result(key)).replies), flush=True)
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+"""
+
+
+@pytest.mark.parametrize("dies_after", [1, 3])
+def test_what_a_killed_process_had_stored_is_completed_by_the_next(tmp_path, dies_after):
+    """kill -9 between two replies: the next process completes the request with those that were stored."""
+    path = str(tmp_path / "requests.sqlite")
+    command = [sys.executable, "-c", PROCESS, path, str(dies_after)]
+    killed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+    async def next_process() -> Gathered:
+        store = SqliteStore(path)
+        async with MemoryTransport() as transport:
+            gather = ScatterGather(transport.queue("asked"), transport.queue("replies"), store=store)
+            async with gather, asyncio.timeout(30):
+                result = await gather.result(killed.stdout.split()[0])
+        await store.aclose()
+        return result
+
+    result = asyncio.run(next_process())
+    assert len(result.replies) >= dies_after
+    assert result.completed_by == "deadline"
+
+
+async def test_the_clock_of_the_store_is_the_clock_of_deadlines():
+    """A deadline that is far away is no timer of this process only."""
+    async with processes(1) as (world, (gather,)):
+        await gather.request("?", deadline=60).start()
+        assert await world.store.next_due() == pytest.approx(clock.now() + 60, abs=1)
