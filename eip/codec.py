@@ -6,7 +6,8 @@ producer's plain message is consumed by it (DESIGN.md, section 5). The envelope 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass
 from decimal import Decimal
 from math import isfinite
@@ -30,6 +31,8 @@ __all__ = [
     "codec_of",
     "dump_json",
     "is_json",
+    "json_elements",
+    "json_members",
     "load_json",
     "validate_json",
     "validate_value",
@@ -122,6 +125,60 @@ def load_json(raw: bytes | str) -> Any:
         return from_json(raw, allow_inf_nan=False)
     except (ValueError, RecursionError) as error:
         raise DecodeError(f"body is not JSON: {error}") from error
+
+
+_piece_at: Final = json.JSONDecoder().raw_decode
+
+
+def json_members(raw: bytes) -> dict[str, bytes]:
+    """The members of an object's text, each value as the text that it is; the last of those with one name.
+
+    Raises `DecodeError` for what is not an object.
+    """
+    return {load_json(name): value for name, value in _pieces(raw, "{", "}")}
+
+
+def json_elements(raw: bytes) -> list[bytes]:
+    """The elements of an array's text, each as the text that it is; raises `DecodeError` for what is not an array."""
+    return [element for _, element in _pieces(raw, "[", "]")]
+
+
+def _pieces(raw: bytes, opening: str, closing: str) -> Iterator[tuple[bytes, bytes]]:
+    """What stands between the brackets: the name, b"" in an array, and the value's text."""
+    try:
+        text = raw.decode().strip(_BLANK)
+        if text[:1] != opening or text[-1:] != closing:
+            raise DecodeError("not a JSON object" if opening == "{" else "not a JSON array")
+        at, end = _skip(text, 1), len(text) - 1
+        while at < end:
+            name = ""
+            if opening == "{":
+                start, at = at, _piece_at(text, at)[1]
+                name = text[start:at]
+                at = _expect(text, at, ":")
+            start, at = at, _piece_at(text, at)[1]
+            yield name.encode(), text[start:at].encode()
+            at = _skip(text, at)
+            if at < end:
+                at = _expect(text, at, ",")
+    except (ValueError, IndexError, RecursionError) as error:
+        raise error if isinstance(error, DecodeError) else DecodeError(f"body is not JSON: {error}") from error
+
+
+_BLANK: Final = " \t\r\n"
+
+
+def _skip(text: str, at: int) -> int:
+    while text[at] in _BLANK:
+        at += 1
+    return at
+
+
+def _expect(text: str, at: int, mark: str) -> int:
+    at = _skip(text, at)
+    if text[at] != mark:
+        raise DecodeError(f"body is not JSON: no {mark!r} at {at}")
+    return _skip(text, at + 1)
 
 
 def validate_json(adapter: TypeAdapter[Any], raw: bytes) -> Any:

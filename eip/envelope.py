@@ -288,6 +288,7 @@ _DEEP: Final = 150
 def is_json_piece(raw: bytes) -> bool:
     """Whether the bytes are JSON that is still read a few levels inside of other JSON."""
     try:
+        load_json(raw)  # by itself, since "1,2" and nothing at all are right between brackets
         load_json(b"[[[[[%b]]]]]" % raw)
     except DecodeError:
         return False

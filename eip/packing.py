@@ -24,9 +24,9 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import orjson
 
 from eip.cloudevents import dump_cloud_event, load_cloud_event
-from eip.codec import JSON, TextCodec, load_json
-from eip.envelope import envelope_fields, parse_envelope
-from eip.errors import ConfigurationError, DecodeError
+from eip.codec import JSON, dump_json, json_elements, json_members, load_json
+from eip.envelope import body_from_json, body_to_json, dump_fields, envelope_fields, parse_envelope
+from eip.errors import ConfigurationError, DecodeError, InvalidMessage
 from eip.limits import KIB, MIB
 from eip.message import Message
 
@@ -41,6 +41,7 @@ __all__ = [
     "pack",
     "shared_fields",
     "unpack",
+    "unreadable",
 ]
 
 PACK_HEADER: Final = "pack"
@@ -53,7 +54,6 @@ _KEY: Final = "eip-pack"
 _SHARED: Final = ("type", "source", "group")
 """Wire keys of the envelope that a pack may say once for all its messages."""
 _VERSION: Final = 1
-_TEXT: Final = TextCodec()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,13 +97,10 @@ def entry_of(message: Message[Any], *, format: Format = "eip", shared: bool = Fa
         return dump_cloud_event(message)
     fields = envelope_fields(message)
     if shared:
-        for key in _SHARED:
+        for key in ("v", *_SHARED):
             fields.pop(key, None)
-    if message.codec.content_type == JSON.content_type:
-        fields["b"] = orjson.Fragment(message.encode())
-    else:
-        fields["b"], fields["ct"] = message.encode().decode(), message.codec.content_type
-    return orjson.dumps(fields)
+    piece, form = body_to_json(message)
+    return dump_fields({**fields, **form, "b": orjson.Fragment(piece)})
 
 
 def shared_fields(message: Message[Any]) -> dict[str, Any]:
@@ -148,22 +145,26 @@ def pack(
 def unpack(message: Message[Any], *, bounds: Bounds = _BOUNDS) -> list[Message[Any]]:
     """The messages of a pack, each with its own id, correlation, trace and headers, and the pack's attributes.
 
-    Raises `DecodeError` for what is no pack, is malformed, holds packs itself, or exceeds the bounds.
+    An entry that is malformed, or a pack itself, is a message whose body is the entry and raises `DecodeError` when it
+    is read, see `unreadable`; its neighbours are what they are. Raises `DecodeError` for what is not a pack, does not
+    hold what it says, or exceeds the bounds.
     """
     body = message.body
     if isinstance(body, list):
         elements: list[Any] = body
-        count = len(elements)
+        count, listed = len(elements), b""
         read: Callable[[Any, Message[Any]], Message[Any]] = _from_event
     else:
         count = _count(body, bounds)
-        elements = _elements(body, bounds, len(message.raw or message.encode()))
+        elements, listed = _elements(body, bounds, message.raw or message.encode())
         read = partial(_from_entry, shared=parse_envelope(_mapping(body[_KEY].get("all", {}))))
     if len(elements) != count:
         raise DecodeError(f"pack says it holds {count} messages, but holds {len(elements)}")
     if count > bounds.count:
         raise DecodeError(f"pack of {count:,} messages exceeds the bound of {bounds.count:,}")
-    return [read(each, message) for each in elements]
+    if listed:
+        elements = _same(elements, listed)
+    return [_alone(read, each, message, at) for at, each in enumerate(elements)]
 
 
 def _count(body: Any, bounds: Bounds) -> int:
@@ -178,17 +179,29 @@ def _count(body: Any, bounds: Bounds) -> int:
     raise DecodeError("body is not a pack")
 
 
-def _elements(body: Mapping[str, Any], bounds: Bounds, packed_size: int) -> list[Any]:
+def _elements(body: Mapping[str, Any], bounds: Bounds, raw: bytes) -> tuple[list[Any], bytes]:
+    """The entries, and their text."""
     encoding = body[_KEY].get("encoding")
     match encoding, body:
         case "identity", {"messages": list() as elements}:
-            return elements
+            return elements, json_members(raw)["messages"]
         case "gzip" | "zstd", {"data": str() as data}:
-            limit = min(bounds.size, int(packed_size * bounds.ratio))
-            elements = load_json(_inflated(data, encoding, limit))
+            limit = min(bounds.size, int(len(raw) * bounds.ratio))
+            inflated = _inflated(data, encoding, limit)
+            elements = load_json(inflated)
             if isinstance(elements, list):
-                return elements
+                return elements, inflated
     raise DecodeError(f"pack of encoding {encoding!r} without its messages")
+
+
+def _same(elements: list[Any], listed: bytes) -> list[Any]:
+    """The elements, whose bodies are to stay the bytes that they are in the text."""
+    try:
+        if dump_json(elements) == listed.strip():
+            return elements
+    except InvalidMessage:  # 1e400, which is read as an infinity
+        pass
+    return _exact_entries(listed)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -199,14 +212,67 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _from_entry(entry: Any, outer: Message[Any], *, shared: Mapping[str, Any]) -> Message[Any]:
     if not isinstance(entry, dict) or "b" not in entry:
-        raise DecodeError("pack holds something that is no message")
-    envelope = {"group_id": outer.group_id, **shared, **parse_envelope(entry)}
-    made: Message[Any] = _not_a_pack(Message(entry["b"], **{**envelope, "attributes": outer.attributes}))
-    if "ct" not in entry:
-        return made
-    if entry["ct"] != _TEXT.content_type or not isinstance(entry["b"], str):
-        raise DecodeError(f"packed body of content type {entry['ct']!r} cannot be read")
-    return made.with_codec(_TEXT)
+        raise DecodeError("pack holds something that is not a message")
+    envelope = {"group_id": outer.group_id, **shared, **parse_envelope(entry), "attributes": outer.attributes}
+    if not entry.keys() & {"ct", "enc"} and not isinstance(entry["b"], _Exact):
+        return _not_a_pack(Message(entry["b"], codec=JSON, **envelope))
+    piece = entry["b"].raw if isinstance(entry["b"], _Exact) else dump_json(entry["b"])
+    form = body_from_json(piece, {"enc": None, **entry})
+    return _not_a_pack(Message.received(form.raw, codec=form.codec, **envelope))
+
+
+class _Exact:
+    """A body's own text, where writing its value again would change it."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+
+
+def _exact_entries(listed: bytes) -> list[Any]:
+    """The entries of an array's text, bodies as they are written there."""
+    return [
+        {**load_json(entry), "b": _Exact(members["b"])} if "b" in (members := json_members(entry)) else load_json(entry)
+        for entry in json_elements(listed)
+    ]
+
+
+class _Unreadable:
+    """In the place of a codec: the body is an entry of a pack that is not a message."""
+
+    content_type = JSON.content_type
+
+    def __init__(self, error: DecodeError) -> None:
+        self.error = error
+
+    @staticmethod
+    def encode(body: Any) -> bytes:
+        return dump_json(body)
+
+    def decode(self, _: bytes) -> Any:
+        raise self.error
+
+
+def unreadable(message: Message[Any]) -> DecodeError | None:
+    """Why an entry of a pack could not be read; None for every other message."""
+    return message.codec.error if isinstance(message.codec, _Unreadable) else None
+
+
+def _alone(read: Callable[[Any, Message[Any]], Message[Any]], entry: Any, outer: Message[Any], at: int) -> Message[Any]:
+    """The message of an entry; one that cannot be read is that entry's own failure."""
+    try:
+        return read(entry, outer)
+    except (DecodeError, InvalidMessage) as error:
+        odd = entry
+        if isinstance(entry, dict) and isinstance(entry.get("b"), _Exact):
+            odd = {**entry, "b": orjson.Fragment(entry["b"].raw)}
+        failure = error if isinstance(error, DecodeError) else DecodeError(str(error))
+        return Message.received(
+            dump_json(odd),
+            codec=_Unreadable(failure),
+            id=f"{outer.id}-{at}",
+            group_id=outer.group_id,
+            attributes=outer.attributes,
+        )
 
 
 def _from_event(event: Any, outer: Message[Any]) -> Message[Any]:

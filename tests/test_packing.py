@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from eip import Message
 from eip.codec import TextCodec
 from eip.errors import DecodeError
-from eip.packing import PACK_HEADER, Bounds, entry_of, is_pack, pack, unpack
+from eip.packing import PACK_HEADER, Bounds, entry_of, is_pack, pack, unpack, unreadable
 
 
 def received(made: Message) -> Message:
@@ -148,7 +148,7 @@ HOSTILE = {
 @pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_packs_are_decode_errors(body):
     with pytest.raises(DecodeError):
-        unpack(Message.received(json.dumps(body).encode(), headers={PACK_HEADER: "1"}))
+        _ = [each.body for each in unpack(Message.received(json.dumps(body).encode(), headers={PACK_HEADER: "1"}))]
 
 
 def test_a_zstd_bomb_is_refused_before_it_takes_memory():
@@ -193,3 +193,35 @@ def test_whatever_json_comes_is_unpacked_or_refused(body):
             unpack(Message.received(json.dumps(value).encode()))
         except DecodeError:
             continue
+
+
+ODD_BODIES = [
+    b'{"n": 1.10000000000000000001}',
+    b"1e400",
+    b'{"a":1,"a":2}',
+    b"plain",
+    b"\xff\0",
+    b"",
+    b"[" * 300,
+    b'{"a":1}',
+]
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+@pytest.mark.parametrize("body", ODD_BODIES)
+def test_a_body_in_a_pack_stays_the_same_bytes(body, encoding):
+    """Faults 3 and 12, for packs: what is no JSON, and what JSON would write in another way."""
+    sent = [Message.received(b'{"x":1}'), Message.received(body), Message(b"bytes"), Message("text")]
+    packed = pack([entry_of(each) for each in sent], sent[0], encoding=encoding)
+    assert [each.encode() for each in unpack(packed.sealed())] == [each.encode() for each in sent]
+
+
+def test_an_odd_entry_of_a_pack_fails_alone():
+    """Fault 1, for packs: a stranger's entry does not take its neighbours with it."""
+    entries = [entry_of(Message(1)), b'{"b":1,"cid":7}', b"null", b'{"id":"x"}', entry_of(Message(2))]
+    made = unpack(pack(entries, Message(0)))
+    assert [each.encode() for each in made] == [b"1", b'{"b":1,"cid":7}', b"null", b'{"id":"x"}', b"2"]
+    assert [unreadable(each) is None for each in made] == [True, False, False, False, True]
+    assert len({each.id for each in made}) == 5
+    with pytest.raises(DecodeError):
+        _ = made[1].body

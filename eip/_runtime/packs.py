@@ -10,7 +10,7 @@ from eip._logging import get_logger
 from eip.channels import Delivery, Queue, send_dead_letter
 from eip.errors import error_text
 from eip.message import Message
-from eip.packing import unpack
+from eip.packing import unpack, unreadable
 
 from .recovery import (
     Attempt,
@@ -208,6 +208,8 @@ class Packs:
             if self._settings.on_expired == "dead_letter" and delivery.receiver.dead_letters is not None:
                 await self._dead_letter(Delivery(delivery.receiver, message), "expired before it was handled")
             return
+        if (unread := unreadable(message)) is not None:
+            raise unread
         try:
             await self._process(message)
         except asyncio.CancelledError as error:
