@@ -28,7 +28,9 @@ from eip.handler import Handler as Handler
 from eip.message import Message as Message
 from eip.message import SequenceInfo as SequenceInfo
 from eip.retry import Backoff as Backoff
+from eip.service import Service as Service
 from eip.service import run as run
+from eip.service import running as running
 
 if TYPE_CHECKING:
     from eip.dispatch import Handlers as Handlers
@@ -70,6 +72,7 @@ __all__ = [
     "RuleSpec",
     "Sender",
     "SequenceInfo",
+    "Service",
     "Source",
     "Stream",
     "StreamSpec",
@@ -82,6 +85,7 @@ __all__ = [
     "__version__",
     "current_delivery",
     "run",
+    "running",
 ]
 
 export_lazily(

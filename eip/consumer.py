@@ -23,6 +23,7 @@ from eip.errors import ConfigurationError
 from eip.handler import AnyHandler, handler_of, name_of, returns_messages
 from eip.health import Health, HealthTracker
 from eip.retry import Backoff
+from eip.service import Service
 
 __all__ = ["Consumer", "current_delivery"]
 
@@ -30,7 +31,7 @@ _MAX_PROCESSING_S = 12 * 3600.0
 """SQS ends a lease 12 hours after the receive, whatever the extensions."""
 
 
-class Consumer:
+class Consumer(Service):
     """Runs a handler over a channel's messages until stopped.
 
     At most ``concurrency`` messages are handled at once, and no more are fetched than can start. Messages of one group
@@ -91,8 +92,9 @@ class Consumer:
     ) -> None:
         self._source, self._handler = _source(source), handler
         self._dead_letter = check_type("dead_letter", dead_letter, Sender, "a sender", optional=True)
+        self.name = name or source.name
         self._settings = Settings(
-            name=name or source.name,
+            name=self.name,
             handler=handler_of(handler),
             handler_name=name_of(handler),
             concurrency=check_integer("concurrency", concurrency, least=1),
@@ -115,14 +117,15 @@ class Consumer:
         self._health = HealthTracker()
         self.stats = Stats()
         """What it counted so far."""
-        self.started = asyncio.Event()
-        """Set while it runs: connected, and polling."""
+        self.ready = asyncio.Event()
+        self.started = self.ready
+        """The earlier name of `ready`."""
         self._ended = asyncio.Event()
 
     @property
-    def name(self) -> str:
-        """What logs and errors call it."""
-        return self._settings.name
+    def grace(self) -> float:
+        """Seconds that handlers have to finish after `stop`."""
+        return self._settings.grace
 
     @property
     def source(self) -> Source:
@@ -186,13 +189,13 @@ class Consumer:
         channel = self._source if isinstance(self._source, Queue) else self._source.retry_queue
         try:
             self._session = Session(self._settings, receiver, self.stats, self._health, channel=channel)
-            self.started.set()
+            self.ready.set()
             if self._stop.is_set():
                 self._session.stop()
             await self._session.run()
         finally:
             self._session = None
-            self.started.clear()
+            self.ready.clear()
             with anyio.CancelScope(shield=True):
                 await close(receiver)
 

@@ -189,3 +189,28 @@ async def test_a_message_that_a_handler_passes_on_unchanged_is_the_same_bytes():
     assert await run(change) == b'{"number":2}'
     with pytest.raises(InvalidMessage, match="far is inf"):
         await run(change_plain)
+
+
+def blocking(order: Order) -> Message:
+    return Message(order.number)
+
+
+def lazy(message: Message):
+    yield Message(1)
+    yield Message(2)
+
+
+def stops(message: Message) -> None:
+    raise StopIteration
+
+
+async def test_plain_functions_are_handlers_with_all_that_handlers_have():
+    """Fault 25."""
+    result = await handler_of(blocking)(Message.received(b'{"number":1}'))
+    assert [each.body for each in messages_of(result)] == [1]
+    assert [each.body for each in messages_of(await handler_of(lazy)(Message(0)))] == [1, 2]
+    with pytest.raises(DecodeError):
+        await handler_of(blocking)(Message.received(b"[]"))
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await handler_of(stops)(Message(0))
+    assert messages_of(await handler_of(lambda message: plain(message))(Message(0))) == []  # noqa: PLW0108 - a plain function

@@ -73,6 +73,11 @@ class Leases:
         """Renew its lease no more; it stays held until that ends, as its handler may still be running."""
         self._held[delivery] = _LET_GO
 
+    def age(self, delivery: Delivery, now: float) -> float:
+        """Seconds since it was received, by the loop's clock; `max_processing` where it was let go since."""
+        until = self._held.get(delivery, now)
+        return self._max_processing if until is _LET_GO else max(now - until + self._max_processing, 0.0)
+
     def __contains__(self, delivery: Delivery) -> bool:
         return delivery in self._held
 

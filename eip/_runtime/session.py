@@ -26,7 +26,7 @@ from .polls import Polls
 from .recovery import is_permanent
 from .settings import Settings, Stats
 from .settlement import Settlement
-from .watchdog import HandlerCall, watched
+from .watchdog import HandlerCall, abandoned, watched
 from .workers import Worker, Workers, absorbed
 
 __all__ = ["FORCE_S", "Session", "current"]
@@ -53,6 +53,7 @@ class Session:
         channel: Queue | None = None,
     ) -> None:
         self._settings, self._receiver = settings, receiver
+        self._loop = asyncio.get_running_loop()
         self._tasks = asyncio.TaskGroup()
         self._stop = asyncio.Event()
         self._stopping = False
@@ -122,12 +123,14 @@ class Session:
 
     def running(self) -> list[HandlerCall]:
         """The handlers that run now; may be called from another thread."""
-        name, handler = self._settings.name, self._settings.handler_name
-        return [
-            HandlerCall(name, handler, each.handling.message.id, each.task)
-            for each in self._workers.busy()
-            if each.handling is not None
-        ]
+        return [self._call_of(worker) for worker in self._workers.busy()]
+
+    def _call_of(self, worker: Worker) -> HandlerCall:
+        delivery, settings = worker.handling, self._settings
+        if delivery is None:
+            return HandlerCall(settings.name, settings.handler_name, "", 0.0, worker.task)
+        seconds = self.leases.age(delivery, self._loop.time())
+        return HandlerCall(settings.name, settings.handler_name, delivery.message.id, seconds, worker.task)
 
     @property
     def lease(self) -> float | None:
@@ -166,6 +169,8 @@ class Session:
         if unusual and await self._turned_away(delivery):
             return
         failure = await self._call(worker, delivery)
+        if self._workers.closing:
+            return  # the session has ended without it, and released its message
         if failure is not None:
             await settlement.failed(delivery, failure)
         else:
@@ -294,19 +299,22 @@ class Session:
         unstarted = self._backlog.unstarted(self.leases)
         # Held in the order received: the newest goes back first, so each group's head goes last.
         await self._settlement.give_back([each for each in reversed(list(self.leases)) if each in unstarted])
-        for delivery in await self._workers.drain(grace, force=FORCE_S):
-            self._abandoned(delivery)
-            await self._settlement.recover(delivery)
+        for worker in await self._workers.drain(grace, force=FORCE_S):
+            await self._abandon(worker)
         await self._settlement.aclose(limit=max(grace, FORCE_S))
 
-    def _abandoned(self, delivery: Delivery) -> None:
+    async def _abandon(self, worker: Worker) -> None:
+        """Leave a handler behind that ignores its cancellation, or sits in a thread; its message is released."""
+        call = abandoned[worker.task] = self._call_of(worker)
         _log.error(
             "handler_does_not_end",
-            consumer=self._settings.name,
-            handler=self._settings.handler_name,
-            message_id=delivery.message.id,
-            reason="it ignores its cancellation, or sits in a thread; the consumer ends without it",
+            consumer=call.consumer,
+            handler=call.handler,
+            message_id=call.message_id,
+            seconds=round(call.seconds, 1),
         )
+        if worker.handling is not None:
+            await self._settlement.recover(worker.handling)
 
 
 def _unreadable(error: Exception) -> Exception:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from time import monotonic
 from traceback import format_stack
 from typing import Any, Final, NamedTuple, Protocol
+from weakref import WeakKeyDictionary
 
 from eip._logging import get_logger
 from eip._repeated import RepeatedLines
@@ -21,7 +22,7 @@ from eip.errors import error_text
 
 from .leases import Leases
 
-__all__ = ["HandlerCall", "running_handlers", "stack_of", "watched"]
+__all__ = ["HandlerCall", "abandoned", "running_handlers", "stack_of", "watched"]
 
 _log = RepeatedLines(get_logger("eip.consumer"), interval=10.0)
 
@@ -39,7 +40,13 @@ class HandlerCall(NamedTuple):
     consumer: str
     handler: str
     message_id: str
+    seconds: float
+    """Since it was received."""
     task: asyncio.Task[Any]
+
+
+abandoned: Final[WeakKeyDictionary[asyncio.Task[Any], HandlerCall]] = WeakKeyDictionary()
+"""Handlers that did not end when their session did; see `Shutdown`."""
 
 
 class Watched(Protocol):

@@ -118,7 +118,7 @@ class Workers:
         """Those in a handler, or in the settling that follows it; may be asked for from another thread."""
         return [each for each in self._workers.copy() if each.handling is not None]
 
-    async def drain(self, grace: float, *, force: float) -> list[Delivery]:
+    async def drain(self, grace: float, *, force: float) -> list[Worker]:
         """Let handlers finish for ``grace`` seconds, then cancel them, and leave those that ignore even that.
 
         Args:
@@ -126,7 +126,7 @@ class Workers:
             force: seconds that cancelled handlers have to end.
 
         Returns:
-            What abandoned workers were handling.
+            The workers that were left.
         """
         self._stopping = True
         for idle in self._idle:
@@ -142,7 +142,7 @@ class Workers:
         for worker in self._workers:
             worker.task.cancel()
         await self._ended(min(force, 1.0))
-        return [each.handling for each in self._workers if each.handling is not None]
+        return list(self._workers)
 
     def _ended_with(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

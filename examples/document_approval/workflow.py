@@ -13,7 +13,7 @@ from eip.matching import FilterPolicy
 from eip.patterns.claim_check import ClaimCheckSender, claim_checked
 from eip.patterns.content_based_router import ContentBasedRouter
 from eip.patterns.process_manager import Context, Process, ProcessManager
-from eip.service import Service
+from eip.service import Runnable
 from eip.stores.base import Store
 from eip.stores.objects import ObjectStore
 from eip.topology import QueueSpec, SubscriptionSpec, TopicSpec, Topology
@@ -73,7 +73,7 @@ class Workflow:
         self._approvals = ProcessManager(approvals, [self._process(patience)])
         analysed, approved, pending = (transport.topic(name) for name in (_ANALYSED, APPROVED, PENDING_REVIEW))
         router = ContentBasedRouter([(_CLEAR, approved)], otherwise=pending)
-        self.services: list[Service] = [
+        self.services: list[Runnable] = [
             self._approvals,
             Consumer(transport.queue(SCANS), self._begin),
             Consumer(

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eip import run
-from eip.service import Service
+from eip.service import Runnable
 from examples.job_events.agency import Generator
 from examples.job_events.analytics import Analytics
 from examples.job_events.database import database
@@ -105,9 +105,9 @@ async def _services(options: argparse.Namespace, setup: Setup) -> int:
     console = Console(stderr=False, width=None if sys.stdout.isatty() else 120)
     views: list[View] = []
 
-    async def connect(stack: AsyncExitStack) -> list[Service]:
+    async def connect(stack: AsyncExitStack) -> list[Runnable]:
         parts = await _parts(wanted, options, setup, stack)
-        services: list[Service] = [
+        services: list[Runnable] = [
             each for each in (parts.analytics, parts.inventory, parts.publisher, parts.generator) if each is not None
         ]
         views.append(View(parts, title=_title(options, setup), console=console))
@@ -159,7 +159,7 @@ def _title(options: argparse.Namespace, setup: Setup) -> str:
 class _Timer:
     """A service that ends the others."""
 
-    def __init__(self, seconds: float, services: tuple[Service, ...]) -> None:
+    def __init__(self, seconds: float, services: tuple[Runnable, ...]) -> None:
         self._seconds, self._services = seconds, services
         self._stopping = asyncio.Event()
 

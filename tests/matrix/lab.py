@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from eip import Consumer, Message, Queue, Sender, Source, Topic, Transport
 from eip.handler import AnyHandler
-from eip.service import Service
+from eip.service import Runnable
 from eip.stores import MemoryStore
 from eip.topology import BusSpec, QueueSpec, RuleSpec, StreamSpec, SubscriptionSpec, TopicSpec, Topology
 
@@ -66,7 +66,7 @@ class Lab:
         return Message(body, **{"type": "Thing", "source": "lab", **envelope})
 
     @asynccontextmanager
-    async def running(self, *services: Service) -> AsyncIterator[None]:
+    async def running(self, *services: Runnable) -> AsyncIterator[None]:
         """The services run until the block ends, which fails where it takes too long."""
         async with asyncio.timeout(self.patience), asyncio.TaskGroup() as tasks:
             for each in services:

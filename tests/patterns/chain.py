@@ -16,7 +16,7 @@ from eip.patterns.aggregator import Aggregator
 from eip.patterns.idempotent_receiver import idempotent
 from eip.patterns.resequencer import Resequencer
 from eip.patterns.splitter import splitter
-from eip.service import Service
+from eip.service import Runnable
 from eip.stores import MemoryStore
 from eip.stores.base import Store
 
@@ -71,7 +71,7 @@ class Chain:
         once = idempotent(self.claims, lease=10, window=_REMEMBER)
         resequencer = Resequencer(self.sequences, output=ordered, remember=_REMEMBER)
         aggregator = Aggregator(self.groups, output=sums, sequence=True, remember=_REMEMBER)
-        services: list[Service] = [
+        services: list[Runnable] = [
             Consumer(orders, splitter(lines_of), output=lines, grace=1),
             Consumer(lines, once(self.price), output=priced, grace=1),
             Consumer(priced, resequencer, grace=1),

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from eip import Consumer, Message
-from eip.errors import AccessDenied, ConnectionLost
+from eip.errors import AccessDenied, ConnectionLost, Throttled
 
 from .scripted import Scripted, lost, running, until
 
@@ -82,3 +82,34 @@ async def test_handlers_wait_when_too_many_acks_are_pending():
         assert consumer.stats.handled <= 120
         gate.set()
         await until(lambda: len(source.acked_ids) == 1000)
+
+
+async def test_acks_are_tried_for_as_long_as_the_lease_can_be_kept(caplog):
+    """Fault 41c: after three seconds of a throttled or refusing service, 20 of 20 messages ran twice."""
+    for settle_batch in (1, 10):
+        source = Scripted(*messages(20), settle_batch=settle_batch, lease=6.0)
+        since = asyncio.get_running_loop().time()
+
+        async def refuse_for_a_minute(deliveries, source=source, since=since):
+            if asyncio.get_running_loop().time() - since < 60:
+                raise Throttled("slow down") if len(source.acked) % 2 else OSError("a driver's own")
+            source.acked.append([each.message.id for each in deliveries])
+            return ()
+
+        source._ack = refuse_for_a_minute
+        async with running(Consumer(source, handle)) as consumer:
+            await until(lambda: len(source.acked_ids) == 20)  # noqa: B023 - awaited inside the loop
+        assert (consumer.stats.lost, consumer.stats.received) == (0, 20)
+    assert caplog.text.count("ack_retried") <= 4
+
+
+async def test_what_is_not_acknowledged_within_max_processing_is_given_back():
+    source = Scripted(*messages(1), lease=6.0)
+
+    async def refuse(_):
+        raise ConnectionLost("away")
+
+    source._ack = refuse
+    async with running(Consumer(source, handle, max_processing=60)) as consumer:
+        await until(lambda: source.nacked)
+        assert consumer.stats.in_flight <= 1

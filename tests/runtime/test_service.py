@@ -8,7 +8,9 @@ import signal
 
 import pytest
 
-from eip import run
+from eip import Consumer, Message, Queue, run, running
+from eip.errors import ConfigurationError
+from eip.transports.memory import MemoryTransport
 
 
 class Worker:
@@ -46,23 +48,83 @@ async def test_a_signal_drains(number):
     assert [each.ended for each in workers] == ["drained", "drained"]
 
 
-async def test_a_second_signal_cancels():
-    worker = Worker(drains=10_000)
-    task = asyncio.create_task(run(worker))
-    await worker.started.wait()
-    os.kill(os.getpid(), signal.SIGTERM)
-    await worker.stopping.wait()
-    os.kill(os.getpid(), signal.SIGTERM)
-    await task
-    assert worker.ended == "cancelled"
-
-
-async def test_one_that_fails_lets_the_others_drain():
+async def test_one_that_fails_lets_the_others_drain_and_raises_its_own_error():
+    """Fault 30: it came in an ExceptionGroup."""
     good, bad = Worker(), Worker(fails=True)
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(ValueError, match="broken"):
         await run(good, bad)
-    assert caught.group_contains(ValueError, match="broken")
     assert good.ended == "drained"
+
+
+async def test_a_stop_that_raises_keeps_nobody_from_stopping():
+    good, odd, bad = Worker(), Worker(), Worker(fails=True)
+
+    async def stop() -> None:
+        odd.stopping.set()
+        raise RuntimeError("odd")
+
+    odd.stop = stop
+    with pytest.raises(ValueError, match="broken"):
+        await run(odd, good, bad)
+    assert (good.ended, odd.ended) == ("drained", "drained")
+
+
+async def handle(_: Message) -> None: ...
+
+
+async def test_a_block_begins_when_its_services_are_ready_and_drains_them_when_it_ends():
+    async with MemoryTransport() as memory:
+        consumers = [Consumer(memory.queue(name), handle) for name in "ab"]
+        async with running(*consumers):
+            assert [each.ready.is_set() for each in consumers] == [True, True]
+            assert [each.health().ok for each in consumers] == [True, True]
+        assert [each.ready.is_set() for each in consumers] == [False, False]
+        async with consumers[0] as entered:
+            assert entered is consumers[0]
+            assert entered.ready.is_set()
+        assert consumers[0].health().reason == "not running"
+
+
+async def test_what_a_block_raises_is_raised_as_it_is():
+    """Fault 30."""
+    worker = Worker()
+    with pytest.raises(KeyError, match="mine"):
+        async with running(worker):
+            raise KeyError("mine")
+    assert worker.ended == "drained"
+
+
+async def test_a_service_that_fails_ends_its_block_with_its_own_error():
+    good, bad = Worker(), Worker()
+
+    async def run_and_fail() -> None:
+        bad.started.set()
+        await bad.stopping.wait()
+        raise ValueError("broken")
+
+    bad.run = run_and_fail
+    with pytest.raises(ValueError, match="broken"):  # noqa: PT012 - the block is what is tested
+        async with running(good, bad):
+            bad.stopping.set()
+            await asyncio.sleep(3600)
+    assert good.ended == "drained"
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_a_service_that_cannot_start_is_an_error_at_the_beginning_of_the_block():
+    class Refuses(Queue):
+        name = address = "refuses"
+
+        async def send(self, *messages, delay=0.0): ...
+
+        def receiver(self, *, capacity=10):
+            raise ConfigurationError("no such queue")
+
+    with pytest.raises(ConfigurationError, match="no such queue"):
+        async with Consumer(Refuses(), handle):
+            raise AssertionError
 
 
 async def test_cancelling_run_cancels_the_services():

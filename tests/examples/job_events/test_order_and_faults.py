@@ -15,7 +15,7 @@ import pytest
 from eip import Backoff
 from eip.errors import StoreError, TransportError
 from eip.patterns.redrive import redrive
-from eip.service import Service
+from eip.service import Runnable
 from eip.stores import MemoryStore
 from eip.stores.objects import MemoryObjects
 from eip.testing import FaultPlan, run
@@ -110,7 +110,7 @@ class World:
         self.watch("analytics", analytics.consumer)
         self.watch("inventory", inventory.consumer)
         capture = Watched(self.database_path, self.events)
-        services: list[Service] = [Publisher(capture, channels, batch=100, retry=retry), analytics, inventory]
+        services: list[Runnable] = [Publisher(capture, channels, batch=100, retry=retry), analytics, inventory]
         try:
             async with asyncio.TaskGroup() as tasks:
                 for each in services:
