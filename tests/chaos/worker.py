@@ -10,7 +10,7 @@ from pathlib import Path
 
 from eip import Consumer, Message, Source, run
 from eip.patterns.outbox import OutboxRelay
-from eip.service import Service
+from eip.service import Runnable
 from eip.stores import SqliteStore
 from eip.streams import GroupOptions
 from eip.transports.activemq import ActiveMQTransport
@@ -32,7 +32,7 @@ def consumer(source: Source, notes: str) -> Consumer:
     return Consumer(source, handle, concurrency=10)
 
 
-async def service(role: str, url: str, channel: str, notes: str, stack: AsyncExitStack) -> Service:
+async def service(role: str, url: str, channel: str, notes: str, stack: AsyncExitStack) -> Runnable:
     """The one of that role: ``sqs``, ``activemq``, ``kinesis`` or ``relay``."""
     if role == "activemq":
         broker = await stack.enter_async_context(ActiveMQTransport(url))
