@@ -15,7 +15,7 @@ import anyio
 from eip import Backoff
 from eip._logging import get_logger
 from eip.errors import EipError, StoreError
-from eip.service import Service
+from eip.service import Runnable
 
 __all__ = ["Application", "Waiting", "connected_to"]
 
@@ -43,7 +43,7 @@ class Waiting(Protocol):
 
 
 class Application:
-    """A service (see `eip.service.Service`) of several parts, from connecting to disconnecting.
+    """A service (see `eip.service.Runnable`) of several parts, from connecting to disconnecting.
 
     Args:
         connect: makes the parts; connects by `connected_to`, with the stack that it is given.
@@ -51,7 +51,7 @@ class Application:
     """
 
     def __init__(
-        self, connect: Callable[[AsyncExitStack], Awaitable[Sequence[Service]]], greet: Callable[[], object]
+        self, connect: Callable[[AsyncExitStack], Awaitable[Sequence[Runnable]]], greet: Callable[[], object]
     ) -> None:
         self._connect, self._greeting = connect, greet
         self._starting = anyio.CancelScope()
@@ -62,7 +62,7 @@ class Application:
     async def run(self) -> None:
         """Connect, work until `stop` or until all parts have ended, disconnect."""
         async with AsyncExitStack() as stack:
-            parts: Sequence[Service] = ()
+            parts: Sequence[Runnable] = ()
             with self._starting:
                 try:
                     parts = await self._connect(stack)
@@ -76,7 +76,7 @@ class Application:
         self._stopping.set()
         self._starting.cancel()
 
-    async def _work(self, parts: Sequence[Service]) -> None:
+    async def _work(self, parts: Sequence[Runnable]) -> None:
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(part.run(), name=type(part).__name__) for part in parts]
             greeting = tasks.create_task(self._greet(parts))
@@ -92,7 +92,7 @@ class Application:
             for task in (*late, *stopping):
                 task.cancel()
 
-    async def _greet(self, parts: Sequence[Service]) -> None:
+    async def _greet(self, parts: Sequence[Runnable]) -> None:
         waits: list[str] = []
         with _telling(lambda: f"Waiting for {'; '.join(waits)}"):
             while True:

@@ -16,7 +16,7 @@ import structlog
 
 from eip import run
 from eip.errors import ConfigurationError
-from eip.service import Service
+from eip.service import Runnable
 from eip.telemetry.meter import UsageMeter
 from examples.lifecycle import Application, connected_to
 from examples.rfq.access import Hosts, RateLimit, Tokens
@@ -127,7 +127,7 @@ class _Roles:
     def booking(self, sock: socket.socket) -> Application:
         """The API on that socket, and the service behind it."""
 
-        async def connect(stack: AsyncExitStack) -> list[Service]:
+        async def connect(stack: AsyncExitStack) -> list[Runnable]:
             return await self._booking(stack, await self._channels(stack), sock)
 
         return Application(connect, lambda: self._greet(sock))
@@ -136,7 +136,7 @@ class _Roles:
         """The simulated herd."""
         size, name = self._options.unicorns, self._options.herd
 
-        async def connect(stack: AsyncExitStack) -> list[Service]:
+        async def connect(stack: AsyncExitStack) -> list[Runnable]:
             return [self._herd(await self._channels(stack))]
 
         return Application(connect, lambda: print(f"Wild Rydes: {size} unicorns of {name} listen", flush=True))
@@ -144,7 +144,7 @@ class _Roles:
     def all(self, sock: socket.socket) -> Application:
         """Both on the same connection."""
 
-        async def connect(stack: AsyncExitStack) -> list[Service]:
+        async def connect(stack: AsyncExitStack) -> list[Runnable]:
             channels = await self._channels(stack)
             herd = self._herd(channels)
             return [*await self._booking(stack, channels, sock, herd.ids), herd]
@@ -164,7 +164,7 @@ class _Roles:
 
     async def _booking(
         self, stack: AsyncExitStack, channels: Channels, sock: socket.socket, herd: Collection[str] = ()
-    ) -> list[Service]:
+    ) -> list[Runnable]:
         options = self._options
         endpoint = self._url if options.transport == "aws" else None
         state = f"the state in {_at(shown(options.state), endpoint)}"
