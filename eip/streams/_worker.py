@@ -4,78 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from eip import clock
 from eip._ids import new_id
 from eip._logging import get_logger
+from eip._repeated import RepeatedLines
 from eip.errors import StoreError
+from eip.health import Health, HealthTracker
 from eip.retry import Backoff
+from eip.streams._held import Held
 from eip.streams.balance import Seen, balance
 from eip.streams.leases import Beginning, Lease, LeaseTable
-from eip.streams.log import Cursor, Log, Shard, Start
+from eip.streams.log import Log, Shard, Start
 from eip.streams.options import GroupOptions
-from eip.streams.window import Slot, Window
+from eip.streams.window import Window
 
 __all__ = ["Held", "Worker"]
 
 _log = get_logger("eip.streams")
-_MOST_AHEAD: Final = 4000
-"""Records done beyond the checkpoint that a lease tells its next owner: 250 KB, where DynamoDB takes 400."""
-_READ_AGAIN: Final = Backoff(base=0.2, cap=5.0)
-
-
-class Held:
-    """A shard that a worker has the lease of."""
-
-    def __init__(
-        self, lease: Lease, cursor: Cursor, window: Window, *, now: float, failover: float, look: asyncio.Event
-    ) -> None:
-        self.shard, self.lease, self.cursor, self.window = lease.shard, lease, cursor, window
-        self._failover, self._look = failover, look
-        self._time = asyncio.get_running_loop().time
-        self.renewed = now
-        """When the last write of the lease that succeeded was begun, by the loop's clock."""
-        self.behind = 0.0
-        """Seconds between the newest record and what was read last."""
-        self.missed = 0
-        """Records that fell out of the stream before they were read."""
-        self.ended = False
-        """Whether the last record was read, as the shard is closed."""
-        self.full = False
-        """Whether it is not read on until something of it is done."""
-        self.leaving = False
-        """It is being handed over: nothing more of it is handed out."""
-        self.gone = False
-        """It is not this worker's any more: nothing of it can be done."""
-        self.reader: asyncio.Task[None] | None = None
-        self.writing = asyncio.Lock()
-        self.changed = asyncio.Event()
-        """Set when something was done, given back, or added, or nothing more is to be taken."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether it is surely still held: another may take it once its lease was silent for long enough."""
-        return not self.gone and self._time() - self.renewed < self._failover
-
-    def done(self, slots: Sequence[Slot], *, more: bool = False) -> None:
-        """Handled; all of one lane, see `Window.done`."""
-        self.window.done(slots, more=more)
-        self.changed.set()
-        if self.ended and not self.window:
-            self._look.set()
-
-    def back(self, slots: Sequence[Slot], *, delayed: bool = False) -> None:
-        """Given back; all of one lane. ``delayed``: after `Window.hold`."""
-        self.window.back(slots, held=delayed)
-        self.changed.set()
-
-    @property
-    def age(self) -> float:
-        """Seconds since the oldest record that is not done arrived; with none held, how far reading is behind."""
-        oldest = self.window.oldest
-        return self.behind if oldest is None else max(clock.now() - oldest, 0.0)
+_repeated = RepeatedLines(_log)
+_MAX_AHEAD: Final = 4000
+"""Records done beyond the checkpoint that a lease names for its next owner: 250 KB, where DynamoDB takes 400."""
+_READ_BACKOFF: Final = Backoff(base=0.2, cap=5.0)
+_DENIED_BACKOFF: Final = Backoff(base=1.0, cap=30.0)
+"""After a failure that another attempt will most likely repeat."""
+_BEGIN_WITHIN_S: Final = 10.0
+_ROUND_WITHIN_S: Final = 30.0
+"""Seconds after which the store or the service counts as away: it may accept a call and never answer."""
+_JOIN_BACKOFF: Final = Backoff(base=0.5, cap=10.0)
+_RELEASE_WITHIN_S: Final = 5.0
+"""Seconds to write the last checkpoints at the end; leases not given up by then expire by themselves."""
 
 
 class Worker:
@@ -122,13 +81,19 @@ class Worker:
         self._pause = options.beat
         self._tasks = asyncio.TaskGroup()
         self._main: asyncio.Task[None] | None = None
+        self._reading = False
+        """Whether shards that are taken are read at once: not before the worker has joined."""
+        self._health = HealthTracker()
+        self._suspects: frozenset[str] = frozenset()
+        """Shards that were open at the last look although the group has finished them."""
 
     async def open(self) -> None:
-        """Join the group, and take what is free of it. Raises what the log or the store raises."""
-        shards = await self._log.shards()
-        self._begun = await self._table.begin(
-            self._log.position(self._start), shards, skip_closed=self._start == "latest"
-        )
+        """Join the group, and take what is free of it; waits for a service that is away.
+
+        Raises what the log or the store raises where another attempt will not help.
+        """
+        await self._retried(self._begin, within=_BEGIN_WITHIN_S)
+        await self._retried(self._round, within=_ROUND_WITHIN_S)
         opened = asyncio.Event()
         self._main = asyncio.create_task(self._run(opened), name=f"{self._group} worker")
         waiting = asyncio.create_task(opened.wait())
@@ -142,21 +107,59 @@ class Worker:
         if self._main.done():
             await self._main
 
+    async def _begin(self) -> None:
+        shards = await self._log.shards()
+        place = self._log.position(self._start)
+        self._begun = await self._table.begin(place, shards, skip_closed=self._start == "latest")
+
+    async def _retried(self, step: Callable[[], Awaitable[None]], *, within: float) -> None:
+        attempt = 0
+        while True:
+            try:
+                async with asyncio.timeout(within):
+                    await step()
+            except Exception as error:
+                if not (isinstance(error, TimeoutError) or getattr(error, "transient", False)):
+                    raise
+                attempt += 1
+                self._health.failed(error)
+                text = str(error) or f"no answer within {within:.0f} s"
+                _repeated.warning("join_failed", stream=self._log.name, group=self._group, error=text)
+                await asyncio.sleep(_JOIN_BACKOFF.delay(attempt))
+            else:
+                self._health.succeeded()
+                return
+
     async def aclose(self) -> None:
-        """Write the last checkpoints, leave the shards to others. Idempotent."""
+        """Write the last checkpoints, leave the shards to others; takes five seconds at most. Idempotent."""
         main, self._main = self._main, None
         if main is None:
             return
         await self._end(main)
         for held in self.held.values():
             held.leaving = True
-        await asyncio.gather(*(self._release(held) for held in list(self.held.values())))
+        held_last = list(self.held.values())
+        try:
+            async with asyncio.timeout(_RELEASE_WITHIN_S):
+                await asyncio.gather(*(self._release(held) for held in held_last))
+        except TimeoutError:
+            names = [held.shard for held in held_last if held.shard in self.held]
+            _log.warning("leases_not_released", stream=self._log.name, group=self._group, shards=names)
+            for held in held_last:
+                await self._drop(held)
+
+    @property
+    def health(self) -> Health:
+        """The worst of its shards, or of its own looks at leases and shards."""
+        failing = [each for each in (held.health.health() for held in self.held.values()) if not each.ok]
+        own = self._health.health()
+        return own if not own.ok or not failing else min(failing, key=lambda each: each.failing_since or 0.0)
 
     # Tasks.
 
     async def _run(self, opened: asyncio.Event) -> None:
-        await self._round()
         async with self._tasks as tasks:
+            self._reading = True
             for held in self.held.values():
                 self._start_reading(held)
             opened.set()
@@ -171,27 +174,33 @@ class Worker:
 
     async def _looking_after(self) -> None:
         """Renew leases, write checkpoints, notice what was asked for, end what is done."""
+        time, options = asyncio.get_running_loop().time, self._options
         while True:
+            slept = time()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._options.beat):
+                async with asyncio.timeout(options.beat):
                     await self._look.wait()
             self._look.clear()
-            await asyncio.gather(*map(self._look_after_safely, list(self.held.values())))
+            # A handler that blocked the loop kept everything from being renewed. Nobody need have noticed: the
+            # conditional write decides whose the shard is.
+            blocked = time() - slept - options.beat > options.failover / 2
+            await asyncio.gather(*(self._look_after_safely(held, blocked=blocked) for held in list(self.held.values())))
 
-    async def _look_after_safely(self, held: Held) -> None:
+    async def _look_after_safely(self, held: Held, *, blocked: bool) -> None:
         try:
-            await self._look_after(held)
+            await self._look_after(held, blocked=blocked)
         except Exception as error:  # noqa: BLE001 - one shard's trouble is not the others'
-            _log.warning("lease_not_kept", stream=self._log.name, shard=held.shard, error=str(error))
+            self._warn_of(held, "lease_not_kept", error)
 
-    async def _look_after(self, held: Held) -> None:
+    async def _look_after(self, held: Held, *, blocked: bool) -> None:
         now = asyncio.get_running_loop().time()
         if held.gone or held.leaving:
             if held.leaving and not held.gone:
                 await self._renew(held)
             return
         if now - held.renewed >= self._options.failover:
-            self._lose(held, "it was not renewed in time")
+            if not (blocked and await self._write(held)):
+                self._lose(held, "it was not renewed in time")
         elif held.ended and not held.window:
             if await self._write(held, owner=None, wanted_by=None, ended=True):
                 _log.info("shard_ended", stream=self._log.name, group=self._group, shard=held.shard)
@@ -221,13 +230,15 @@ class Worker:
                 begun = asyncio.get_running_loop().time()
                 try:
                     window = held.window
-                    ahead = window.done_ahead(_MOST_AHEAD) if leaving else held.lease.ahead if window.ahead else ()
-                    changes |= {"position": window.checkpoint, "ahead": tuple(ahead)}
-                    written = await self._table.write(held.lease, **changes)
-                    found = None if written is not None else await self._table.get(held.shard)
-                except StoreError as error:
-                    _log.warning("lease_not_written", stream=self._log.name, shard=held.shard, error=str(error))
+                    ahead = window.done_ahead(_MAX_AHEAD) if leaving else held.lease.ahead if window.ahead else ()
+                    changes |= {"position": window.checkpoint, "ahead": tuple(ahead), "read_until": held.read_until}
+                    async with asyncio.timeout(self._write_timeout(held, begun)):
+                        written = await self._table.write(held.lease, **changes)
+                        found = None if written is not None else await self._table.get(held.shard)
+                except (StoreError, TimeoutError) as error:
+                    self._warn_of(held, "lease_not_written", error)
                     return False
+                self._health.succeeded()
                 if written is not None:
                     held.lease, held.renewed = written, begun
                     held.gone = written.owner != self.id  # nothing may be written after that
@@ -237,6 +248,11 @@ class Worker:
                     return False
                 held.lease = found  # somebody asks for it, or the answer to our own last write was lost
             return False
+
+    def _write_timeout(self, held: Held, now: float) -> float:
+        """Seconds until a write counts as failed: while the lease surely lasts, and time for one where it may not."""
+        failover = self._options.failover
+        return max(held.renewed + failover - now, failover / 3)
 
     async def _hand_over(self, held: Held, to: str) -> None:
         """Finish what is out, then let the other worker begin where that ends."""
@@ -304,22 +320,20 @@ class Worker:
             held.full = False
             try:
                 page = await held.cursor.read(options.read_ahead - len(window))
-                failures = 0
             except Exception as error:  # noqa: BLE001 - whatever failed, the shard is read on
                 failures += 1
-                delay = _READ_AGAIN.delay(failures)
-                _log.warning("read_failed", stream=self._log.name, shard=held.shard, error=str(error))
-                await asyncio.sleep(delay)
+                held.not_read(error)
+                self._warn_of(held, "read_failed", error)
+                backoff = _READ_BACKOFF if getattr(error, "transient", True) else _DENIED_BACKOFF
+                await asyncio.sleep(backoff.delay(failures))
                 continue
-            held.behind, held.ended = page.behind, page.ended
+            failures = 0
+            held.add(page)
             if page.missed:
-                held.missed += page.missed
                 _log.error("records_missed", stream=self._log.name, shard=held.shard, count=page.missed)
-            window.add(page.records)
-            held.changed.set()
             if page.records:
                 self._on_records()
-            if held.ended:
+            if page.ended:
                 self._look.set()
 
     # Balance.
@@ -331,9 +345,14 @@ class Worker:
                     await self._move.wait()
             self._move.clear()
             try:
-                await self._round()
+                async with asyncio.timeout(_ROUND_WITHIN_S):
+                    await self._round()
+                if not self._suspects:
+                    self._health.succeeded()
             except Exception as error:  # noqa: BLE001 - what is held goes on, and the next round comes
-                _log.warning("balance_failed", stream=self._log.name, group=self._group, error=str(error))
+                self._health.failed(error)
+                text = str(error) or type(error).__name__
+                _repeated.warning("balance_failed", stream=self._log.name, group=self._group, error=text)
                 await asyncio.sleep(self._options.beat)
 
     async def _round(self) -> None:
@@ -342,7 +361,9 @@ class Worker:
         if now - self._discovered >= self._options.discover_every:
             self._shards = {each.id: each for each in await self._log.shards()}
             self._ended &= self._shards.keys()
+            await self._look_for_a_new_beginning()
             self._discovered = now
+            self._look_for_another_stream()
         others = [each for each in self._shards if each not in self.held and not self._finished(each)]
         leases = await self._table.load(others)
         ended = {each.shard for each in leases.values() if each.ended}
@@ -358,6 +379,32 @@ class Worker:
         asked = any(each.wanted_by == self.id for each in leases.values() if not each.ended)
         more = bool(ended) or any(each.owner is None for each in seen if each.shard not in self.held)
         self._pause = self._options.beat if moves.ask or asked or more else self._options.failover / 2
+
+    async def _look_for_a_new_beginning(self) -> None:
+        """Notice `StreamGroup.seek`: what the group had finished is to be read again."""
+        found = await self._table.beginning()
+        if found.version != self._begun.version:
+            self._begun = found
+            self._ended.clear()
+
+    def _look_for_another_stream(self) -> None:
+        """Report shards that are open although the group finished them: those of another stream of the same name.
+
+        Twice in a row, as the list of shards may be a moment older than the leases.
+        """
+        finished = frozenset(each.id for each in self._shards.values() if not each.closed and self._finished(each.id))
+        known, self._suspects = self._suspects & finished, finished
+        if known:
+            error = (
+                f"stream {self._log.name} was deleted and made again: the group has finished shards that are open now; "
+                'begin again with `await group.seek("trim_horizon")`, which reads all of its records'
+            )
+            self._health.failed(error)
+            _repeated.error("stream_made_again", group=self._group, shards=sorted(known)[:10], error=error)
+
+    def _warn_of(self, held: Held, event: str, error: Exception) -> None:
+        text = str(error) or type(error).__name__
+        _repeated.warning(event, stream=self._log.name, group=self._group, error=text, varying={"shard": held.shard})
 
     def _finished(self, shard: str) -> bool:
         return shard in self._ended or shard in self._begun.skipped
@@ -391,7 +438,7 @@ class Worker:
         window = Window(taken.position, self._lane_of, taken.ahead)
         held = Held(taken, cursor, window, now=begun, failover=self._options.failover, look=self._look)
         self.held[lease.shard] = held
-        if self._main is not None and self._main is not asyncio.current_task():
+        if self._reading:
             self._start_reading(held)
         self._on_taken(held)
 

@@ -7,45 +7,30 @@ factor, bisecting a batch that fails, attempts, age, and an on-failure destinati
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any, Final, TypeAlias
+from typing import Final
 from zlib import crc32
 
 import anyio
 
 from eip._logging import get_logger
-from eip._runtime.acks import cancelled
-from eip._runtime.recovery import is_permanent
 from eip._runtime.settings import Stats
-from eip.channels import Sender, put_aside
-from eip.clock import Duration, now, seconds
-from eip.errors import ConfigurationError, Disposition
-from eip.handler import Result, messages_of
-from eip.message import Message
-from eip.packing import is_pack, unpack
+from eip.channels import Sender
+from eip.clock import Duration, seconds
+from eip.errors import ConfigurationError
 from eip.retry import Backoff
+from eip.streams._batch_lane import BatchFailure, BatchHandler, BatchSettings, Lane
 from eip.streams._worker import Held, Worker
 from eip.streams.group import StreamGroup
-from eip.streams.window import Slot
 
 __all__ = ["BatchConsumer", "BatchFailure", "BatchHandler"]
 
 _log = get_logger("eip.streams")
-_LARGEST: Final = 10_000
-_LONGEST: Final = 300.0
-
-BatchHandler: TypeAlias = Callable[[Sequence[Message[Any]]], Awaitable[Result]]
-"""Takes messages of one shard, those of a key in order; returns what a handler of `eip.Consumer` returns."""
-
-
-class BatchFailure(Disposition):
-    """The handler did the first ``handled`` messages of its batch and failed at the next: it begins there again."""
-
-    def __init__(self, reason: str = "", *, handled: int) -> None:
-        self.handled = handled
-        super().__init__(reason)
+_MAX_BATCH: Final = 10_000
+_MAX_WINDOW_S: Final = 300.0
+_MAX_LANES: Final = 10
+_CANCEL_WITHIN_S: Final = 2.0
+"""Seconds that a cancelled handler has to end; then it is left behind, by name."""
 
 
 class BatchConsumer:
@@ -95,18 +80,20 @@ class BatchConsumer:
         name: str | None = None,
     ) -> None:
         self.name = name or group.name
-        self._group, self._handler = group, handler
-        self._size, self._window, self._lanes = batch_size, seconds(batch_window), parallelization
-        self._output, self._on_failure = output, group.dead_letters if on_failure is None else on_failure
-        self._bisect, self._retry = bisect, retry or Backoff()
-        self._max_age = None if max_age is None else seconds(max_age)
-        self._max_processing, self._grace = seconds(max_processing), seconds(grace)
-        if not 1 <= batch_size <= _LARGEST or not 0 <= self._window <= _LONGEST or not 1 <= parallelization <= 10:
-            raise ConfigurationError("batch_size is 1 to 10,000, batch_window up to 300 s, parallelization 1 to 10")
-        if self._max_processing <= 0 or self._grace < 0:
-            raise ConfigurationError("max_processing is more than 0, and grace not negative")
-        if self._on_failure is None and not (self._max_age is self._retry.max_attempts is None):
-            raise ConfigurationError("max_attempts and max_age need on_failure: nothing is dropped unhandled")
+        self._group, self._lanes, self._grace = group, parallelization, seconds(grace)
+        self._settings = BatchSettings(
+            name=self.name,
+            handler=handler,
+            size=batch_size,
+            window=seconds(batch_window),
+            output=output,
+            on_failure=group.dead_letters if on_failure is None else on_failure,
+            bisect=bisect,
+            retry=retry or Backoff(),
+            max_age=None if max_age is None else seconds(max_age),
+            max_processing=seconds(max_processing),
+        )
+        self._validate()
         self.stats = Stats()
         """What it counted so far, in messages."""
         self.started = asyncio.Event()
@@ -115,29 +102,38 @@ class BatchConsumer:
         self._ended = asyncio.Event()
         self._ended.set()
         self._tasks: asyncio.TaskGroup
-        self._running: dict[Held, list[asyncio.Task[None]]] = {}
+        self._running: dict[Held, list[Lane]] = {}
+
+    def _validate(self) -> None:
+        settings = self._settings
+        if not 1 <= settings.size <= _MAX_BATCH:
+            raise ConfigurationError(f"batch_size must be 1 to {_MAX_BATCH:,}, got {settings.size}")
+        if not 0 <= settings.window <= _MAX_WINDOW_S:
+            raise ConfigurationError(f"batch_window must be 0 to {_MAX_WINDOW_S:.0f} seconds, got {settings.window}")
+        if not 1 <= self._lanes <= _MAX_LANES:
+            raise ConfigurationError(f"parallelization must be 1 to {_MAX_LANES}, got {self._lanes}")
+        if settings.max_processing <= 0:
+            raise ConfigurationError(f"max_processing must be positive, got {settings.max_processing}")
+        if self._grace < 0:
+            raise ConfigurationError(f"grace must not be negative, got {self._grace}")
+        if settings.on_failure is None and not (settings.max_age is settings.retry.max_attempts is None):
+            raise ConfigurationError("max_attempts and max_age need on_failure: nothing is dropped unhandled")
 
     async def run(self) -> None:
         """Consume until `stop`; raises what joining the group raises. Cancelled, it ends without grace."""
         if not self._ended.is_set():
             raise ConfigurationError(f"{self.name} is running already")
         self._ended.clear()
-        most = max(self._group.options.read_ahead, 2 * self._size * self._lanes)
         worker: Worker | None = None
         grace = 0.0
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 try:
-                    worker = await self._group.join(
-                        self._lane_of,
-                        replace(self._group.options, read_ahead=most),
-                        on_taken=self._begin,
-                        on_lost=self._abandon,
-                        on_records=_nothing,
-                    )
-                    self.started.set()
-                    await self._stop.wait()
-                    grace = self._grace
+                    worker = await self._join()
+                    if worker is not None:
+                        self.started.set()
+                        await self._stop.wait()
+                        grace = self._grace
                 finally:
                     with anyio.CancelScope(shield=True):
                         await self._drain(worker, grace)
@@ -146,154 +142,68 @@ class BatchConsumer:
             self.started.clear()
             self._ended.set()
 
+    async def _join(self) -> Worker | None:
+        """A worker of the group; None where the consumer is stopped before the group can be joined."""
+        options = self._group.options
+        read_ahead = max(options.read_ahead, 2 * self._settings.size * self._lanes)
+        joining = asyncio.ensure_future(
+            self._group.join(
+                self._lane_of,
+                replace(options, read_ahead=read_ahead),
+                on_taken=self._begin,
+                on_lost=self._abandon,
+                on_records=_nothing,
+            )
+        )
+        stopping = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait((joining, stopping), return_when=asyncio.FIRST_COMPLETED)
+            return await joining if joining.done() else None
+        finally:
+            stopping.cancel()
+            joining.cancel()
+            await asyncio.wait((joining,))
+
     async def stop(self) -> None:
         """End `run` and wait for it; before `run`, it lets the next `run` return at once."""
         self._stop.set()
         await self._ended.wait()
 
     async def _drain(self, worker: Worker | None, grace: float) -> None:
-        tasks = [task for tasks in self._running.values() for task in tasks]
+        lanes = [lane for lanes in self._running.values() for lane in lanes]
         for held in self._running:
             held.leaving = True
             held.changed.set()
-        if tasks and grace > 0:
-            await asyncio.wait(tasks, timeout=grace)
-        await cancelled(tasks)
+        if lanes and grace > 0:
+            await asyncio.wait([lane.task for lane in lanes], timeout=grace)
+        await self._end(lanes)
         self._running.clear()
         if worker is not None:
             await self._group.leave(worker)
 
+    async def _end(self, lanes: list[Lane]) -> None:
+        for lane in lanes:
+            lane.cancel()
+        if lanes:
+            _, left = await asyncio.wait([lane.task for lane in lanes], timeout=_CANCEL_WITHIN_S)
+            for task in left:
+                _log.error("handler_ignores_cancellation", group=self.name, lane=task.get_name())
+
     def _lane_of(self, key: str) -> int:
-        return crc32(key.encode()) % self._lanes
+        return crc32(key.encode("utf-8", "surrogatepass")) % self._lanes
 
     def _begin(self, held: Held) -> None:
-        lanes = [self._tasks.create_task(self._work(held, lane)) for lane in range(self._lanes)]
+        lanes = [Lane(self._settings, self._group, self.stats, held, number) for number in range(self._lanes)]
+        for number, lane in enumerate(lanes):
+            lane.task = self._tasks.create_task(lane.run(), name=f"{self.name} {held.shard} lane {number}")
         self._running[held] = lanes
-        lanes[0].add_done_callback(lambda _: self._running.pop(held, None) if held.gone else None)
+        lanes[0].task.add_done_callback(lambda _: self._running.pop(held, None) if held.gone else None)
 
     def _abandon(self, held: Held) -> None:
         """Another worker has the shard, and all that is not done of it."""
         self.stats.lost += held.window.out
-        for task in self._running.pop(held, ()):
-            task.cancel()
-
-    # One lane of a shard.
-
-    async def _work(self, held: Held, lane: int) -> None:
-        while batch := await self._gather(held, lane):
-            self.stats.received += len(batch)
-            self.stats.in_flight += len(batch)
-            try:
-                await self._settle(held, batch, last=True)
-            finally:
-                self.stats.in_flight -= len(batch)
-
-    async def _gather(self, held: Held, lane: int) -> list[Slot]:
-        """The lane's next batch; [] when there will be none."""
-        time = asyncio.get_running_loop().time
-        until: float | None = None
-        while not held.leaving and not held.gone:
-            waiting = held.window.waiting(lane)
-            if waiting and until is None:
-                until = time() + self._window
-            complete = waiting >= self._size or held.full or held.ended
-            if waiting and until is not None and (complete or time() >= until):
-                return held.window.take_lane(lane, self._size)
-            held.changed.clear()
-            try:
-                async with asyncio.timeout_at(until):
-                    await held.changed.wait()
-            except TimeoutError:
-                continue
-        return []
-
-    async def _settle(self, held: Held, slots: Sequence[Slot], *, last: bool) -> None:
-        """Try until every one is done or put aside. ``last``: nothing of the lane is out behind them."""
-        attempt = 0
-        while True:
-            failure = await self._attempt(held, slots)
-            if failure is None:
-                self.stats.handled += len(slots)
-                held.done(slots, more=not last)
-                return
-            if isinstance(failure, BatchFailure) and 0 < failure.handled < len(slots):
-                done, slots = slots[: failure.handled], slots[failure.handled :]
-                self.stats.handled += len(done)
-                held.done(done, more=True)
-                attempt = 0
-            attempt += 1
-            self.stats.retried += len(slots)
-            if self._bisect and len(slots) > 1:
-                middle = len(slots) // 2
-                await self._settle(held, slots[:middle], last=False)
-                await self._settle(held, slots[middle:], last=last)
-                return
-            if self._give_up(slots, failure, attempt) and await self._put_aside(held, slots, failure, attempt):
-                held.done(slots, more=not last)
-                return
-            await asyncio.sleep(self._retry.delay(attempt))
-
-    async def _attempt(self, held: Held, slots: Sequence[Slot]) -> Exception | None:
-        """One call of the handler; returns what it raised."""
-        ends: list[int] = []
-        try:
-            messages, ends = self._messages(held, slots)
-            async with asyncio.timeout(self._max_processing):
-                result = messages_of(await self._handler(messages))
-            if result:
-                await self._send(result)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is judged
-            first = slots[0].record
-            _log.warning(
-                "batch_failed",
-                group=self.name,
-                shard=held.shard,
-                sequence_number=first.sequence,
-                messages=len(slots),
-                error=f"{type(error).__name__}: {error}",
-            )
-            if isinstance(error, BatchFailure):
-                return BatchFailure(error.reason, handled=bisect_right(ends, error.handled))
-            return error
-        return None
-
-    async def _send(self, messages: Sequence[Message[Any]]) -> None:
-        if self._output is None:
-            raise ConfigurationError(f"{self.name}: the handler returned messages; give it output=...")
-        await self._output.send(*messages)
-
-    def _messages(self, held: Held, slots: Sequence[Slot]) -> tuple[list[Message[Any]], list[int]]:
-        """The messages, packs unpacked, and how many of them there are up to the end of each slot."""
-        messages: list[Message[Any]] = []
-        ends: list[int] = []
-        for slot in slots:
-            message, error = self._group.message(held, slot)
-            if error is not None:
-                raise error
-            messages += unpack(message) if is_pack(message) else [message]
-            ends.append(len(messages))
-        return messages, ends
-
-    def _give_up(self, slots: Sequence[Slot], failure: Exception, attempt: int) -> bool:
-        most = self._retry.max_attempts
-        too_old = self._max_age is not None and now() - slots[0].record.at >= self._max_age
-        return is_permanent(failure) or (most is not None and attempt >= most) or too_old
-
-    async def _put_aside(self, held: Held, slots: Sequence[Slot], failure: Exception, attempt: int) -> bool:
-        """Send the messages to the on-failure destination; whether that was done."""
-        if self._on_failure is None:
-            return False
-        reason = f"{type(failure).__name__}: {failure}"
-        messages = [self._group.message(held, slot)[0] for slot in slots]
-        try:
-            await self._on_failure.send(
-                *(put_aside(each, reason, source=self._group.name, count=attempt) for each in messages)
-            )
-        except Exception as error:  # noqa: BLE001 - they stay where they are, and it is tried again
-            _log.error("on_failure_failed", group=self.name, shard=held.shard, error=str(error))
-            return False
-        self.stats.dead_lettered += len(messages)
-        return True
+        for lane in self._running.pop(held, ()):
+            lane.cancel()
 
     def __repr__(self) -> str:
         return f"<BatchConsumer {self.name} in_flight={self.stats.in_flight}>"

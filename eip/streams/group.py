@@ -7,10 +7,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
-from eip.channels import Delivery, Receiver, Sender, Source, Unsettled
-from eip.errors import LeaseLost
+from eip.channels import Delivery, Receiver, Sender, Source, Unsettled, dead_lettered
+from eip.errors import ConfigurationError, DecodeError, LeaseLost
+from eip.health import Health
 from eip.message import Message
 from eip.stores.base import Store
+from eip.streams._dead_letters import send_dead_letters
 from eip.streams._worker import Held, Worker
 from eip.streams.leases import LeaseTable
 from eip.streams.log import HORIZON, Log, Position, Start
@@ -32,6 +34,8 @@ class ShardStatus(NamedTuple):
     """Up to there everything is done."""
     missed: int
     """Records that fell out of the stream before they were read, where the log can tell."""
+    health: Health
+    """Whether it is read: since when not, and why."""
 
 
 class StreamGroup(Source):
@@ -77,7 +81,10 @@ class StreamGroup(Source):
         """What the workers in this process hold."""
         held = [each for worker in self._workers for each in worker.held.values()]
         return [
-            ShardStatus(each.shard, each.age, len(each.window), each.window.checkpoint, each.missed) for each in held
+            ShardStatus(
+                each.shard, each.age, len(each.window), each.window.checkpoint, each.missed, each.health.health()
+            )
+            for each in held
         ]
 
     @property
@@ -91,14 +98,24 @@ class StreamGroup(Source):
         return {shard: lease.position for shard, lease in leases.items()}
 
     async def seek(self, start: Start) -> None:
-        """Read again from a place, whoever reads now: workers lose their shards and take them up from there."""
+        """Read again from a place, whoever reads now: workers lose their shards and take them up from there.
+
+        Also the way on where the stream was deleted and made again, and the checkpoints are those of the old one.
+        """
         table = await self.table()
         shards = await self.log.shards()
         place = self.log.position(start)
-        found = await table.begin(place, shards, skip_closed=start == "latest")
+        latest = start == "latest"
         await table.reset(
-            {each.id: HORIZON if start == "trim_horizon" else place for each in shards if each.id not in found.skipped}
+            {each.id: HORIZON if start == "trim_horizon" else place for each in shards if not (latest and each.closed)}
         )
+        await table.begin_again(place, shards, skip_closed=latest)
+
+    @property
+    def health(self) -> Health:
+        """Whether the workers in this process read their shards and keep their leases; ok without a worker."""
+        failing = [each for each in (worker.health for worker in self._workers) if not each.ok]
+        return min(failing, key=lambda each: each.failing_since or 0.0) if failing else Health(ok=True)
 
     async def table(self) -> LeaseTable:
         """The group's leases."""
@@ -135,8 +152,17 @@ class StreamGroup(Source):
             self._workers.discard(worker)
 
     def message(self, held: Held, slot: Slot) -> tuple[Message[Any], Exception | None]:
-        """A record of a shard as a message; see `Log.message`."""
-        return self.log.message(held.shard, slot.record)
+        """A record of a shard as a message, and why it cannot be read where that is so; never raises."""
+        record = slot.record
+        try:
+            return self.log.message(held.shard, record)
+        except Exception as error:  # noqa: BLE001 - whatever reading a record raises concerns that record alone
+            raw = record.payload if isinstance(record.payload, bytes) else b""
+            where = {"shard": held.shard, "sequence-number": record.sequence}
+            message = Message.received(
+                raw, id=f"{held.shard}:{record.name}", group_id=record.key, created_at=record.at, headers=where
+            )
+            return message, DecodeError(f"record cannot be read: {type(error).__name__}: {error}")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} shards={len(self.shards)}>"
@@ -228,7 +254,7 @@ class StreamReceiver(Receiver):
             assert isinstance(delivery, StreamDelivery)
             known = delivery in self._out
             self._out.pop(delivery, None)
-            if known and delivery.held.alive:
+            if known and not delivery.held.gone:  # after a blocked loop it may still be ours: its next write decides
                 verb(delivery, *arguments)
             else:
                 failed.append(_lost(delivery))
@@ -254,6 +280,16 @@ class StreamReceiver(Receiver):
         if not delivery.held.gone:
             delivery.held.back((delivery.slot,), delayed=True)
             self._changed.set()
+
+    async def dead_letter(self, delivery: Delivery, reason: str) -> None:
+        """See `Receiver.dead_letter`; what the channel can never carry is referred to, so that its key goes on."""
+        if self.dead_letters is None:
+            raise ConfigurationError(f"{self.name} has no dead-letter channel; give the group or the consumer one")
+        message = dead_lettered(delivery, reason, source=self.name)
+        await send_dead_letters(self.dead_letters, [message], source=self.name)
+        delivery.on_acked = None
+        for unsettled in await self.ack((delivery,)):
+            raise unsettled.error
 
     def _lose(self, held: Held) -> None:
         lost = [each for each in self._out if each.held is held]

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
 
 from eip import clock
+from eip._logging import get_logger
+from eip._repeated import RepeatedLines
 from eip.codec import load_json
 from eip.errors import StoreError
 from eip.stores.base import ABSENT, Store
@@ -22,10 +24,18 @@ from eip.streams.log import HORIZON, Position, Shard
 
 __all__ = ["Beginning", "Lease", "LeaseTable"]
 
+_repeated = RepeatedLines(get_logger("eip.streams"))
+
 _AT_ONCE: Final = 16
 """Reads of the store under way at once."""
 _FORGET: Final = 400 * 86_400.0
 """Seconds that the lease of an ended shard is kept: longer than any stream keeps its records."""
+
+
+_VERSION: Final = 1
+"""Of the stored form. A newer version adds fields and keeps the meaning of these."""
+_OPTIONAL: Final = ("owner", "wanted_by", "ended", "ahead", "read_until")
+_KNOWN: Final = frozenset(("v", "position", "epoch", *_OPTIONAL))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,29 +54,36 @@ class Lease:
     """The shard was closed and all of it is done."""
     ahead: tuple[str, ...] = ()
     """Records beyond the position that were done when the shard was handed over, see `Window.done_ahead`."""
+    read_until: float | None = None
+    """The time up to which everything that arrived was done, seconds since the epoch: for the iterator age alone."""
+    unknown: Mapping[str, Any] = field(default_factory=dict)
+    """What a newer version of this library wrote and this one does not know: kept."""
     version: str = ABSENT
     """What the store calls the state that this is."""
 
     def to_json(self) -> bytes:
         """As it is stored."""
-        optional = {"owner": self.owner, "wanted_by": self.wanted_by, "ended": self.ended, "ahead": self.ahead}
-        fields = {name: value for name, value in optional.items() if value}
-        return orjson.dumps({"position": self.position.to_json(), "epoch": self.epoch, **fields})
+        optional = {name: value for name in _OPTIONAL if (value := getattr(self, name))}
+        known = {"v": _VERSION, "position": self.position.to_json(), "epoch": self.epoch, **optional}
+        return orjson.dumps({**self.unknown, **known})
 
     @staticmethod
     def from_json(shard: str, raw: bytes, version: str) -> Lease:
-        """The inverse of `to_json`."""
-        fields = load_json(raw)
-        return Lease(
-            shard=shard,
-            owner=fields.get("owner"),
-            position=Position.from_json(fields["position"]),
-            wanted_by=fields.get("wanted_by"),
-            epoch=fields["epoch"],
-            ended=fields.get("ended", False),
-            ahead=tuple(fields.get("ahead", ())),
-            version=version,
-        )
+        """The inverse of `to_json`; raises `StoreError` for what is no lease."""
+        try:
+            fields = load_json(raw)
+            known = {name: fields[name] for name in _OPTIONAL if name in fields}
+            known["ahead"] = tuple(known.get("ahead", ()))
+            return Lease(
+                shard=shard,
+                position=Position.from_json(fields["position"]),
+                epoch=int(fields["epoch"]),
+                unknown={name: value for name, value in fields.items() if name not in _KNOWN},
+                version=version,
+                **known,
+            )
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise StoreError(f"the lease of {shard} cannot be read: {type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +96,19 @@ class Beginning:
     skipped: frozenset[str]
     """Those that were closed already when a group began with the latest record."""
 
+    version: str = ABSENT
+    """What the store calls the state that this is; changes when the group begins again."""
+
     def of(self, shard: str) -> Position:
         """Where the group begins in a shard."""
         return self.position if shard in self.shards else HORIZON
+
+
+def _beginning(position: Position, shards: Iterable[Shard], *, skip_closed: bool) -> bytes:
+    known = list(shards)
+    skipped = [each.id for each in known if each.closed] if skip_closed else []
+    fields = {"position": position.to_json(), "shards": [each.id for each in known], "skipped": skipped}
+    return orjson.dumps({"v": _VERSION, **fields})
 
 
 class LeaseTable:
@@ -93,19 +120,29 @@ class LeaseTable:
 
     async def begin(self, position: Position, shards: Iterable[Shard], *, skip_closed: bool) -> Beginning:
         """How the group begins: as the first of its workers found it, which is this one where there was none."""
-        known = list(shards)
-        skipped = [each.id for each in known if each.closed] if skip_closed else []
-        fields = {"position": position.to_json(), "shards": [each.id for each in known], "skipped": skipped}
-        await self._store.put(self._prefix, orjson.dumps(fields), version=ABSENT)
+        await self._store.put(self._prefix, _beginning(position, shards, skip_closed=skip_closed), version=ABSENT)
+        return await self.beginning()
+
+    async def begin_again(self, position: Position, shards: Iterable[Shard], *, skip_closed: bool) -> Beginning:
+        """Have the group begin at a position, whatever it began with."""
+        await self._store.put(self._prefix, _beginning(position, shards, skip_closed=skip_closed))
+        return await self.beginning()
+
+    async def beginning(self) -> Beginning:
+        """How the group began; raises `StoreError` where it has not, or where that cannot be read."""
         found = await self._store.get(self._prefix)
         if found is None:
             raise StoreError(f"the store lost the group {self._prefix}")
-        fields = load_json(found.value)
-        return Beginning(
-            position=Position.from_json(fields["position"]),
-            shards=frozenset(fields["shards"]),
-            skipped=frozenset(fields["skipped"]),
-        )
+        try:
+            fields = load_json(found.value)
+            return Beginning(
+                position=Position.from_json(fields["position"]),
+                shards=frozenset(fields["shards"]),
+                skipped=frozenset(fields["skipped"]),
+                version=found.version,
+            )
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise StoreError(f"the beginning of the group {self._prefix} cannot be read: {error}") from error
 
     async def get(self, shard: str) -> Lease | None:
         """The shard's lease, None where it was never taken."""
@@ -113,12 +150,19 @@ class LeaseTable:
         return None if found is None else Lease.from_json(shard, found.value, found.version)
 
     async def load(self, shards: Iterable[str]) -> dict[str, Lease]:
-        """The leases that there are of the shards."""
+        """The leases that there are of the shards; one that cannot be read is left alone, and its shard untaken."""
         gate = asyncio.Semaphore(_AT_ONCE)
 
         async def one(shard: str) -> Lease | None:
             async with gate:
-                return await self.get(shard)
+                found = await self._store.get(self._key(shard))
+            if found is None:
+                return None
+            try:
+                return Lease.from_json(shard, found.value, found.version)
+            except StoreError as error:
+                _repeated.error("lease_unreadable", group=self._prefix, shard=shard, error=str(error))
+                return None
 
         found = await asyncio.gather(*map(one, shards))
         return {each.shard: each for each in found if each is not None}
@@ -136,10 +180,20 @@ class LeaseTable:
         """Put the shards to positions, whoever reads them: their owners lose them at their next write."""
         for shard, position in positions.items():
             while True:
-                lease = await self.get(shard) or Lease(shard=shard)
-                fresh = Lease(shard=shard, position=position, epoch=lease.epoch + 1, version=lease.version)
+                found = await self._store.get(self._key(shard))
+                fresh = Lease(shard=shard, position=position)
+                if found is not None:
+                    fresh = replace(fresh, epoch=_epoch_of(found.value) + 1, version=found.version)
                 if await self.write(fresh) is not None:
                     break
 
     def _key(self, shard: str) -> str:
         return f"{self._prefix}/{shard}"
+
+
+def _epoch_of(raw: bytes) -> int:
+    """The epoch of a lease, 0 of one that cannot be read."""
+    try:
+        return Lease.from_json("", raw, ABSENT).epoch
+    except StoreError:
+        return 0

@@ -106,8 +106,8 @@ class Page(NamedTuple):
     """What one read brought."""
 
     records: Sequence[Record]
-    behind: float = 0.0
-    """Seconds between the newest record of the shard and the end of this page."""
+    behind: float | None = 0.0
+    """Seconds between the newest record of the shard and the end of this page; None where the shard was not read."""
     ended: bool = False
     """Whether the shard is closed and this was its last page."""
     missed: int = 0
@@ -153,4 +153,7 @@ class Log(ABC):
 
     @abstractmethod
     def message(self, shard: str, record: Record) -> tuple[Message[Any], Exception | None]:
-        """The record as a message, and why it cannot be read where that is so."""
+        """The record as a message, and why it cannot be read where that is so.
+
+        The message of an unreadable record holds its raw bytes. What this raises concerns the record alone.
+        """

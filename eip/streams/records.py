@@ -23,7 +23,15 @@ __all__ = ["dump_record", "load_record"]
 
 _OPENING: Final = b'{"' + ENVELOPE_KEY.encode() + b'":'
 _RESERVED: Final = b'"' + ENVELOPE_KEY.encode() + b'"'
-_decode_at: Final = json.JSONDecoder().raw_decode
+_BODY: Final = ',"body":'
+"""What stands between the envelope and a body that is no object, as `dump_record` writes it."""
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_decode_at: Final = json.JSONDecoder(parse_constant=_refused).raw_decode
 
 
 def dump_record(message: Message[Any]) -> bytes:
@@ -50,31 +58,49 @@ def load_record(data: bytes, *, key: str, **known: Any) -> tuple[Message[Any], E
     keywords that the record itself tells (id, time of arrival); the envelope's take precedence.
     """
     known["group_id"] = key
-    if not data.startswith(_OPENING):
-        if b'"detail-type"' in data and (event := read_event(data)) is not None:
-            return message_of(event, **known)
-        return Message.received(data, **known), None
     try:
-        text = data.decode()
-        start = len(_OPENING)
-        while text[start] == " ":  # written anew by someone else
-            start += 1
-        fields, end = _decode_at(text, start)
-        envelope = parse_envelope(fields)
-        if envelope.get("id") == key:
-            envelope["group_id"] = None
-        if "attrs" in fields:
-            envelope["attributes"] = load_attributes(fields["attrs"])
-        if "headers" in envelope:
-            envelope["headers"] = {**envelope["headers"], **known.get("headers", {})}
-        if fields.get("in") != "body":
-            rest = text[end:].lstrip()
-            body = "{" + rest[1:] if rest.startswith(",") else "{" + rest
-            return Message.received(body.encode(), **{**known, **envelope}), None
-        body = text[end:].partition(":")[2].strip()[:-1]
-        if fields.get("ct") == TextCodec.content_type:
-            return Message.received(load_json(body).encode(), codec=TextCodec(), **{**known, **envelope}), None
-        return Message.received(body.encode(), codec=JSON, **{**known, **envelope}), None
-    except (ValueError, AttributeError, TypeError, IndexError) as error:
-        failure = error if isinstance(error, DecodeError) else DecodeError(f"envelope cannot be read: {error}")
+        return (_sent(data, key, known) if data.startswith(_OPENING) else _foreign(data, known)), None
+    except Exception as error:  # noqa: BLE001 - whatever a stranger wrote concerns this record alone
+        failure = error if isinstance(error, DecodeError) else DecodeError(f"record cannot be read: {error}")
         return Message.received(data, **known), failure
+
+
+def _foreign(data: bytes, known: dict[str, Any]) -> Message[Any]:
+    if b'"detail-type"' in data and (event := read_event(data)) is not None:
+        message, error = message_of(event, **known)
+        if error is not None:
+            raise error
+        return message
+    return Message.received(data, **known)
+
+
+def _sent(data: bytes, key: str, known: dict[str, Any]) -> Message[Any]:
+    text = data.decode()
+    start = len(_OPENING)
+    while text[start] == " ":  # written again by someone else
+        start += 1
+    fields, end = _decode_at(text, start)
+    if text.find("\\u", start, end) >= 0:
+        load_json(text[start:end])  # refuses lone surrogates, which could be read and never be written
+    envelope = parse_envelope(fields)
+    if envelope.get("id") == key:
+        envelope["group_id"] = None
+    if "attrs" in fields:
+        envelope["attributes"] = load_attributes(fields["attrs"])
+    if "headers" in envelope:
+        envelope["headers"] = {**envelope["headers"], **known.get("headers", {})}
+    known = {**known, **envelope}
+    if fields.get("in") != "body":
+        rest = text[end:].lstrip()
+        return Message.received(("{" + rest.removeprefix(",")).encode(), **known)
+    body = _body(text[end:])
+    if fields.get("ct") == TextCodec.content_type:
+        return Message.received(load_json(body).encode(), codec=TextCodec(), **known)
+    return Message.received(body.encode(), codec=JSON, **known)
+
+
+def _body(rest: str) -> str:
+    """The text after the envelope without its key and the last brace: to the letter where we wrote it."""
+    if rest.startswith(_BODY) and rest.endswith("}"):
+        return rest[len(_BODY) : -1]
+    return rest.partition(":")[2].strip()[:-1]

@@ -351,10 +351,11 @@ async def test_a_worker_cancelled_while_it_joins_leaves_no_task(memory):
     assert asyncio.all_tasks() <= before
 
 
-async def test_joining_says_what_fails(memory):
+async def test_joining_says_what_fails(memory, monkeypatch):
     stream = memory.stream("s")
     groups, stores = worker_groups(stream, 1)
-    stores[0].broken = True
+    stores[0].broken = True  # for good: an error that is transient is waited for
+    monkeypatch.setattr(StoreError, "transient", False, raising=False)
     with pytest.raises(StoreError, match="cut off"):
         async with groups[0].receiver():
             pass

@@ -21,7 +21,9 @@ MAGIC: Final = b"\xf3\x89\x9a\xc2"
 _DIGEST: Final = 16
 _KEY, _HASH, _RECORD = 0x0A, 0x12, 0x1A  # fields 1 to 3, each with a length
 _KEY_INDEX, _HASH_INDEX, _DATA = 0x08, 0x10, 0x1A
-_LONGEST_VARINT: Final = 10
+_MAX_VARINT_BYTES: Final = 10
+_MAX_USER_RECORDS: Final = 1024 * 1024 // 6
+"""The library's largest aggregate has 1 MiB, and its smallest user record 6 bytes."""
 
 
 class UserRecord(NamedTuple):
@@ -33,9 +35,11 @@ class UserRecord(NamedTuple):
 
 
 def deaggregate(data: bytes) -> list[UserRecord] | None:
-    """The user records of an aggregate, in order; None for data that is none: without magic, damaged, or not so made.
+    """The user records of an aggregate, in order; None for data that is no aggregate.
 
-    What looks like an aggregate and is not one is an ordinary record, as for Amazon's own consumers.
+    What looks like an aggregate and is not one (damaged, cut short, of more than 174,762 records, which are more than
+    the 1 MiB of the producer library hold) is an ordinary record, as for Amazon's own consumers. An aggregate inside
+    an aggregate is the data of a user record.
     """
     if not data.startswith(MAGIC) or len(data) < len(MAGIC) + _DIGEST:
         return None
@@ -66,12 +70,16 @@ def _records(body: bytes) -> list[UserRecord]:
         if stop > end:
             raise ValueError("cut short")
         if tag == _RECORD:
+            if len(found) == _MAX_USER_RECORDS:
+                raise ValueError("more user records than an aggregate has room for")
             found.append(_record(body, place, stop, keys, hashes))
         elif tag == _KEY:
             keys.append(body[place:stop].decode())
         else:
             hashes.append(body[place:stop].decode())
         place = stop
+    if place != end or not found:
+        raise ValueError("cut short, or without a record")
     return found
 
 
@@ -103,7 +111,7 @@ def _record(body: bytes, place: int, stop: int, keys: list[str], hashes: list[st
 def _varint(body: bytes, place: int) -> tuple[int, int]:
     """The number there, and the place after it."""
     number = 0
-    for count in range(_LONGEST_VARINT):
+    for count in range(_MAX_VARINT_BYTES):
         byte = body[place + count]
         number |= (byte & 0x7F) << 7 * count
         if byte < 0x80:

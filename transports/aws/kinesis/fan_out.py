@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from botocore.exceptions import BotoCoreError, EventStreamError, HTTPClientError
+from botocore.exceptions import EventStreamError
 
 from eip.errors import ChannelNotFound, ConnectionLost, TransportError
 from eip.streams import Cursor, Page, Position
-from eip.transports.aws.kinesis.reading import records_of, starting_at
+from eip.transports.aws._calls import error_of
+from eip.transports.aws.kinesis.reading import ReadAhead, starting_at
 
 if TYPE_CHECKING:
     from eip.transports.aws.kinesis.stream import KinesisStream
@@ -30,16 +31,24 @@ class FanOutCursor(Cursor):
         self._stream, self._shard, self._position, self._group = stream, shard, position, group
         self._events: AsyncIterator[Mapping[str, Any]] | None = None
         self._body: Any = None
+        self._read_ahead = ReadAhead()
+        self._behind = 0.0
+        self._ended = False
 
     async def read(self, limit: int) -> Page:
-        """The next event's records; ``limit`` is the service's own."""
-        del limit
+        """The next event's records, or what is left of the last one's."""
+        if self._read_ahead:
+            return self._page(limit)
         if self._events is None:
             await self._subscribe()
             assert self._events is not None
         try:
             event = await anext(self._events, None)
-        except (EventStreamError, BotoCoreError, HTTPClientError, OSError, TimeoutError) as error:
+        except EventStreamError as error:
+            await self.aclose()
+            found = error.response.get("Error", {})
+            raise error_of(str(found.get("Code", "")), str(found.get("Message", "")), status=500) from error
+        except Exception as error:
             await self.aclose()
             raise ConnectionLost(f"subscription to {self._shard} ended: {type(error).__name__}") from error
         except BaseException:
@@ -47,18 +56,23 @@ class FanOutCursor(Cursor):
             raise
         if event is None:
             await self.aclose()  # its five minutes are over
-            return Page(())
-        return self._page(event.get("SubscribeToShardEvent") or {})
+            return Page((), behind=None)
+        self._take_in(event.get("SubscribeToShardEvent") or {})
+        return self._page(limit)
 
-    def _page(self, event: Mapping[str, Any]) -> Page:
+    def _take_in(self, event: Mapping[str, Any]) -> None:
         received = event.get("Records") or ()
-        records = list(records_of(received, self._position))
+        self._read_ahead.fill(received, self._position)
         continuation = event.get("ContinuationSequenceNumber")
         if received:
             self._position = Position(sequence=received[-1]["SequenceNumber"])
         self._stream.report(self._group, "SubscribeToShardEvent", received)
-        ended = bool(event.get("ChildShards")) or ("ContinuationSequenceNumber" in event and not continuation)
-        return Page(records, event.get("MillisBehindLatest", 0) / 1000, ended=ended)
+        self._behind = event.get("MillisBehindLatest", 0) / 1000
+        self._ended = bool(event.get("ChildShards")) or ("ContinuationSequenceNumber" in event and not continuation)
+
+    def _page(self, limit: int) -> Page:
+        records = self._read_ahead.take(limit)
+        return Page(records, self._behind, ended=self._ended and not self._read_ahead)
 
     async def _subscribe(self) -> None:
         arn = await consumer_arn(self._stream, self._group)

@@ -13,7 +13,7 @@ from eip.message import Message
 from eip.streams import Cursor, Log, Page, Position, Record, Shard
 from eip.transports.aws._errors import IteratorExpired
 from eip.transports.aws.kinesis.fan_out import FanOutCursor
-from eip.transports.aws.kinesis.reading import message_of, records_of, starting_at
+from eip.transports.aws.kinesis.reading import ReadAhead, message_of, starting_at
 
 if TYPE_CHECKING:
     from eip.transports.aws.kinesis.stream import KinesisStream
@@ -61,9 +61,14 @@ class PollingCursor(Cursor):
         self._budget = stream.rates.of(shard)
         self._iterator: str | None = None
         self._pause = 0.0
+        self._read_ahead = ReadAhead()
+        self._behind = 0.0
+        self._ended = False
 
     async def read(self, limit: int) -> Page:
         """See `Cursor.read`."""
+        if self._read_ahead:
+            return self._page(limit)
         if self._pause:
             await asyncio.sleep(self._pause)
         if self._iterator is None:
@@ -81,24 +86,29 @@ class PollingCursor(Cursor):
             )
         except IteratorExpired:
             self._iterator = None  # five minutes old, as nothing was read for so long; found again by the position
-            return Page(())
+            return Page((), behind=None)
         except Throttled:
             self._budget.throttled()
-            return Page(())
-        return self._page(answer)
+            return Page((), behind=None)
+        self._take_in(answer)
+        return self._page(limit)
 
-    def _page(self, answer: Mapping[str, Any]) -> Page:
-        """What came, all noted in one step."""
+    def _take_in(self, answer: Mapping[str, Any]) -> None:
+        """Note what came, all in one step."""
         received = answer["Records"]
         self._budget.spend(sum(len(each["Data"]) for each in received))
-        records = list(records_of(received, self._position))
+        self._read_ahead.fill(received, self._position)
         if received:
             self._position = Position(sequence=received[-1]["SequenceNumber"])
         self._iterator = answer.get("NextShardIterator")
-        behind = answer.get("MillisBehindLatest", 0) / 1000
+        self._behind = answer.get("MillisBehindLatest", 0) / 1000
         rate = self._stream.rates.rate
-        self._pause = 0.0 if received or behind else min(max(2 * self._pause, 1 / rate.calls), rate.idle)
-        return Page(records, behind, ended=self._iterator is None)
+        self._pause = 0.0 if received or self._behind else min(max(2 * self._pause, 1 / rate.calls), rate.idle)
+        self._ended = self._iterator is None
+
+    def _page(self, limit: int) -> Page:
+        records = self._read_ahead.take(limit)
+        return Page(records, self._behind, ended=self._ended and not self._read_ahead)
 
     async def _locate(self) -> str:
         asked = starting_at(self._position)

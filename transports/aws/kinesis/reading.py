@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from eip import clock
 from eip.message import Message
 from eip.streams import Position, Record
 from eip.streams.records import load_record
 from eip.transports.aws.kinesis.aggregation import deaggregate
 
-__all__ = ["message_of", "records_of", "starting_at"]
+__all__ = ["ReadAhead", "message_of", "records_of", "starting_at"]
 
 
 def starting_at(position: Position) -> dict[str, Any]:
@@ -32,8 +33,8 @@ def records_of(received: Sequence[Mapping[str, Any]], after: Position) -> Iterat
     """
     start = after.at or 0.0
     for each in received:
-        data, sequence = each["Data"], each["SequenceNumber"]
-        at = each["ApproximateArrivalTimestamp"].timestamp()
+        data, sequence, arrived = each["Data"], each["SequenceNumber"], each.get("ApproximateArrivalTimestamp")
+        at = clock.now() if arrived is None else arrived.timestamp()
         if at < start:
             continue
         parts = deaggregate(data)
@@ -45,6 +46,31 @@ def records_of(received: Sequence[Mapping[str, Any]], after: Position) -> Iterat
         for number, part in enumerate(parts):
             if number > done:
                 yield Record(sequence, part.key, at, len(part.data), part.data, number, number == final)
+
+
+class ReadAhead:
+    """User records of what was received, handed out a few at a time: an aggregate may hold 170,000 of them."""
+
+    def __init__(self) -> None:
+        self._records: Iterator[Record] = iter(())
+        self._next: Record | None = None
+
+    def __bool__(self) -> bool:
+        """Whether records are left."""
+        return self._next is not None
+
+    def fill(self, received: Sequence[Mapping[str, Any]], after: Position) -> None:
+        """Take in what one call brought, once all before is taken."""
+        self._records = records_of(received, after)
+        self._next = next(self._records, None)
+
+    def take(self, limit: int) -> list[Record]:
+        """The next records, ``limit`` at most."""
+        taken: list[Record] = []
+        while self._next is not None and len(taken) < limit:
+            taken.append(self._next)
+            self._next = next(self._records, None)
+        return taken
 
 
 def message_of(shard: str, record: Record) -> tuple[Message[Any], Exception | None]:
