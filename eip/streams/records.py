@@ -3,7 +3,8 @@
     {"eip": {"id": "...", "type": "Click", ...}, "page": "/", "user": 7}         a body that is an object
     {"eip": {"id": "...", "in": "body", ...}, "body": [1, 2, 3]}                 any other body
 
-So a foreign consumer reads our records as plain JSON. Records without the key come from foreign producers: all of their
+So a foreign consumer reads our records as plain JSON. A body that is no JSON is a string, see
+`eip.envelope.body_to_json`. The partition key is the message's group, see `to_partition_key`. Records without the key come from foreign producers: all of their
 data is the body, and their id says where they are in the stream, so that it is the same each time they are read. Those
 that a rule of an event bus wrote are the events that they hold.
 """
@@ -11,20 +12,25 @@ that a rule of an event bus wrote are the events that they hold.
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from typing import Any, Final
 
-from eip.codec import JSON, TextCodec, dump_json, load_json
-from eip.envelope import ENVELOPE_KEY, dump_attributes, envelope_fields, load_attributes, parse_envelope
+from eip._ids import MAPPED_PREFIX
+from eip.attributes import dump_attributes, load_attributes
+from eip.codec import JSON, Codec, load_json
+from eip.envelope import ENVELOPE_KEY, body_from_json, body_to_json, dump_fields, envelope_fields, parse_envelope
 from eip.errors import DecodeError
 from eip.events import message_of, read_event
 from eip.message import Message
 
-__all__ = ["dump_record", "load_record"]
+__all__ = ["dump_record", "load_record", "to_partition_key"]
 
 _OPENING: Final = b'{"' + ENVELOPE_KEY.encode() + b'":'
 _RESERVED: Final = b'"' + ENVELOPE_KEY.encode() + b'"'
 _BODY: Final = ',"body":'
 """What stands between the envelope and a body that is no object, as `dump_record` writes it."""
+_MAX_KEY: Final = 256
+"""Characters of a partition key (API reference, PutRecords)."""
 
 
 def _refused(constant: str) -> None:
@@ -34,47 +40,61 @@ def _refused(constant: str) -> None:
 _decode_at: Final = json.JSONDecoder(parse_constant=_refused).raw_decode
 
 
+def to_partition_key(text: str) -> str:
+    """The text as a partition key: itself where Kinesis takes it (1 to 256 characters), otherwise a digest of it.
+
+    As `eip._ids.to_native_id`: the same in every process and version, and no two texts become the same key.
+    """
+    if 1 <= len(text) <= _MAX_KEY and not text.startswith(MAPPED_PREFIX):
+        return text
+    return MAPPED_PREFIX + sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def dump_record(message: Message[Any]) -> bytes:
     """The message as a record's data. Raises `InvalidMessage` for a body that cannot be encoded."""
     fields = envelope_fields(message)
-    fields.pop("group", None)  # the partition key carries it
+    if message.group_id is not None and to_partition_key(message.group_id) == message.group_id:
+        del fields["group"]  # the partition key carries it
     if message.attributes:
         fields["attrs"] = dump_attributes(message.attributes)
-    body = message.encode()
-    if message.codec.content_type == TextCodec.content_type:
-        fields["ct"] = TextCodec.content_type
-        body = dump_json(body.decode())
-    elif body.startswith(b"{") and _RESERVED not in body:
-        rest = b"}" if body == b"{}" else b"," + body[1:]
-        return _OPENING + dump_json(fields) + rest
+    body, form = body_to_json(message)
+    fields |= form
+    if body.startswith(b"{") and _RESERVED not in body:
+        members = body[1:].lstrip(b" \t\r\n") != b"}"
+        if members or body == b"{}":
+            return b"".join((_OPENING, dump_fields(fields), b"," if members else b"", body[1:]))
     fields["in"] = "body"
-    return b"".join((_OPENING, dump_json(fields), b',"body":', body, b"}"))
+    return b"".join((_OPENING, dump_fields(fields), _BODY.encode(), body, b"}"))
 
 
-def load_record(data: bytes, *, key: str, **known: Any) -> tuple[Message[Any], Exception | None]:
-    """The message of a record's data, and why its envelope cannot be read where that is so.
+def load_record(data: bytes, *, key: str, codec: Codec = JSON, **known: Any) -> tuple[Message[Any], Exception | None]:
+    """The message of a record's data, and why it cannot be read where that is so; raises nothing.
 
-    Its partition key is the message's group, or its id where it was sent without one. ``known`` are the constructor's
-    keywords that the record itself tells (id, time of arrival); the envelope's take precedence.
+    Args:
+        data: of the record.
+        key: its partition key: the message's group, or its id where it was sent without one.
+        codec: of bodies that came without an envelope.
+        known: the constructor's keywords that the record itself holds (id, time of arrival); the envelope's take
+            precedence.
     """
     known["group_id"] = key
     try:
-        return (_sent(data, key, known) if data.startswith(_OPENING) else _foreign(data, known)), None
+        return (_sent(data, key, codec, known) if data.startswith(_OPENING) else _foreign(data, codec, known)), None
     except Exception as error:  # noqa: BLE001 - whatever a stranger wrote concerns this record alone
         failure = error if isinstance(error, DecodeError) else DecodeError(f"record cannot be read: {error}")
         return Message.received(data, **known), failure
 
 
-def _foreign(data: bytes, known: dict[str, Any]) -> Message[Any]:
+def _foreign(data: bytes, codec: Codec, known: dict[str, Any]) -> Message[Any]:
     if b'"detail-type"' in data and (event := read_event(data)) is not None:
         message, error = message_of(event, **known)
         if error is not None:
             raise error
         return message
-    return Message.received(data, **known)
+    return Message.received(data, codec=codec, **known)
 
 
-def _sent(data: bytes, key: str, known: dict[str, Any]) -> Message[Any]:
+def _sent(data: bytes, key: str, codec: Codec, known: dict[str, Any]) -> Message[Any]:
     text = data.decode()
     start = len(_OPENING)
     while text[start] == " ":  # written again by someone else
@@ -83,20 +103,22 @@ def _sent(data: bytes, key: str, known: dict[str, Any]) -> Message[Any]:
     if text.find("\\u", start, end) >= 0:
         load_json(text[start:end])  # refuses lone surrogates, which could be read and never be written
     envelope = parse_envelope(fields)
-    if envelope.get("id") == key:
-        envelope["group_id"] = None
+    envelope["group_id"] = _group(envelope, key)
     if "attrs" in fields:
         envelope["attributes"] = load_attributes(fields["attrs"])
     if "headers" in envelope:
         envelope["headers"] = {**envelope["headers"], **known.get("headers", {})}
-    known = {**known, **envelope}
-    if fields.get("in") != "body":
-        rest = text[end:].lstrip()
-        return Message.received(("{" + rest.removeprefix(",")).encode(), **known)
-    body = _body(text[end:])
-    if fields.get("ct") == TextCodec.content_type:
-        return Message.received(load_json(body).encode(), codec=TextCodec(), **known)
-    return Message.received(body.encode(), codec=JSON, **known)
+    piece = _body(text[end:]) if fields.get("in") == "body" else "{" + text[end:].lstrip().removeprefix(",")
+    form = body_from_json(piece.encode(), fields, channel=codec)
+    return Message.received(form.raw, codec=form.codec, **{**known, **envelope})
+
+
+def _group(envelope: dict[str, Any], key: str) -> str | None:
+    """The group: the envelope's where it is the key's, none where the key is the message's id, otherwise the key."""
+    sent, identity = envelope.get("group_id"), envelope.get("id")
+    if sent is not None:
+        return str(sent) if to_partition_key(sent) == key else key
+    return None if identity is not None and to_partition_key(identity) == key else key
 
 
 def _body(rest: str) -> str:
