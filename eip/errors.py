@@ -13,6 +13,7 @@
     │   ├── ChannelNotFound
     │   ├── Conflict                       it exists already, or is in no state for that
     │   ├── AccessDenied
+    │   ├── CheckpointInvalid              a checkpoint of another stream: it was deleted and made again
     │   ├── LeaseLost                      the message may be with another consumer: it was not settled
     │   └── SendError                      not accepted by the service
     │       └── PartialSendError           some were accepted, some were not
@@ -40,6 +41,7 @@ __all__ = [
     "AccessDenied",
     "AddressRefused",
     "ChannelNotFound",
+    "CheckpointInvalid",
     "ConfigurationError",
     "Conflict",
     "ConnectionLost",
@@ -146,6 +148,13 @@ class Conflict(TransportError):
 
 class AccessDenied(TransportError):
     """The credentials do not allow the call."""
+
+
+class CheckpointInvalid(TransportError):
+    """The group's checkpoint is not of this stream, which was probably deleted and made again.
+
+    What is in the stream now was never read by the group: begin again with `eip.streams.StreamGroup.seek`.
+    """
 
 
 class LeaseLost(TransportError):

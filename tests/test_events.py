@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -103,7 +104,7 @@ def test_an_event_of_a_service_is_a_message():
 def test_an_event_in_a_record_of_a_stream_is_a_message():
     """As a rule with a stream as its target writes it: the event's id is the partition key."""
     where = {"shard": "shardId-000000000000", "sequence-number": "5"}
-    known = {"id": "shardId-000000000000:5", "created_at": 1.0, "headers": where}
+    known: dict[str, Any] = {"id": "shardId-000000000000:5", "created_at": 1.0, "headers": where}
     message, error = load_record(OF_A_SERVICE.encode(), key="6a7e8feb", **known)
     assert error is None
     assert (message.id, message.type, message.group_id) == ("6a7e8feb", "Object Created", "6a7e8feb")

@@ -13,7 +13,7 @@ from eip._logging import get_logger
 from eip._repeated import RepeatedLines
 from eip._runtime.recovery import is_permanent
 from eip._runtime.settings import Stats
-from eip.channels import Sender, put_aside
+from eip.channels import Sender
 from eip.clock import now
 from eip.errors import ConfigurationError, Disposition
 from eip.handler import Result, messages_of
@@ -235,8 +235,7 @@ class Lane:
         reason = f"{type(failure).__name__}: {failure}"
         messages = [self._group.message(self._held, slot)[0] for slot in slots]
         try:
-            aside = [put_aside(each, reason, source=source, count=attempt) for each in messages]
-            await send_dead_letters(destination, aside, source=source)
+            await send_dead_letters(destination, messages, reason, source=source, count=attempt)
         except Exception as error:  # noqa: BLE001 - they stay where they are, and it is tried again
             _repeated.error("on_failure_failed", group=self._settings.name, shard=self._held.shard, error=str(error))
             return False

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from eip._logging import get_logger
-from eip.channels import Sender
+from eip.channels import Sender, put_aside, send_dead_letter
 from eip.errors import InvalidMessage
 from eip.message import Message
 
@@ -16,31 +16,32 @@ _log = get_logger("eip.streams")
 _PLACE: Final = ("shard", "sequence-number", "sub-sequence-number")
 
 
-async def send_dead_letters(destination: Sender, messages: Sequence[Message[Any]], *, source: str) -> None:
+async def send_dead_letters(
+    destination: Sender, messages: Sequence[Message[Any]], reason: str, *, source: str, count: int
+) -> None:
     """Send the messages; one that the destination can never carry is replaced by a reference to its record.
 
     A record of a stream may be larger than any message of a queue. The record itself stays in the stream for its
-    retention, so the reference says where it is, as Lambda's on-failure destinations do.
+    retention, so the reference names its place, as Lambda's on-failure destinations do.
     """
-    try:
-        await destination.send(*messages)
-    except InvalidMessage as error:
-        if len(messages) > 1:  # nothing of them was sent
+    if len(messages) > 1:
+        try:
+            await destination.send(*(put_aside(each, reason, source=source, count=count) for each in messages))
+        except InvalidMessage:  # nothing of them was sent: find the one
             for each in messages:
-                await send_dead_letters(destination, [each], source=source)
-            return
-        (message,) = messages
-        place = _place(message.headers)
+                await send_dead_letters(destination, [each], reason, source=source, count=count)
+        return
+    (message,) = messages
+    try:
+        await send_dead_letter(destination, message, reason, source=source, count=count)
+    except InvalidMessage as error:
+        place = {name: message.headers[name] for name in _PLACE if name in message.headers}
         _log.error("dead_letter_by_reference", source=source, destination=destination.name, error=str(error), **place)
-        await destination.send(_reference(message, source, place))
+        reference = put_aside(_reference(message, source, place), reason, source=source, count=count)
+        await destination.send(reference)
 
 
 def _reference(message: Message[Any], source: str, place: Mapping[str, str]) -> Message[Any]:
     """A message that names the record instead of holding it; of its envelope only what any channel carries."""
     body = {"stream": source.rpartition("/")[0], **place, "size": len(message.raw or b"")}
-    headers = {name: text for name, text in message.headers.items() if name.startswith("dead-letter-") or name in place}
-    return Message({"dead-letter-reference": body}, group_id=message.group_id, headers=headers)
-
-
-def _place(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: headers[name] for name in _PLACE if name in headers}
+    return Message({"dead-letter-reference": body}, group_id=message.group_id, headers=place)

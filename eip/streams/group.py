@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
-from eip.channels import Delivery, Receiver, Sender, Source, Unsettled, dead_lettered
+from eip.channels import Delivery, Receiver, Sender, Source, Unsettled
 from eip.errors import ConfigurationError, DecodeError, LeaseLost
 from eip.health import Health
 from eip.message import Message
@@ -285,8 +285,8 @@ class StreamReceiver(Receiver):
         """See `Receiver.dead_letter`; what the channel can never carry is referred to, so that its key goes on."""
         if self.dead_letters is None:
             raise ConfigurationError(f"{self.name} has no dead-letter channel; give the group or the consumer one")
-        message = dead_lettered(delivery, reason, source=self.name)
-        await send_dead_letters(self.dead_letters, [message], source=self.name)
+        count = delivery.receive_count
+        await send_dead_letters(self.dead_letters, [delivery.message], reason, source=self.name, count=count)
         delivery.on_acked = None
         for unsettled in await self.ack((delivery,)):
             raise unsettled.error

@@ -4,9 +4,11 @@
     {"eip": {"id": "...", "in": "body", ...}, "body": [1, 2, 3]}                 any other body
 
 So a foreign consumer reads our records as plain JSON. A body that is no JSON is a string, see
-`eip.envelope.body_to_json`. The partition key is the message's group, see `to_partition_key`. Records without the key come from foreign producers: all of their
-data is the body, and their id says where they are in the stream, so that it is the same each time they are read. Those
-that a rule of an event bus wrote are the events that they hold.
+`eip.envelope.body_to_json`. The partition key is the message's group, see `to_partition_key`.
+
+Records without the key come from foreign producers: all of their data is the body, and their id says where they are in
+the stream, so that it is the same each time they are read. Those that a rule of an event bus wrote are the events that
+they hold.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ class AwsTransport(Transport):
         self._queues: dict[str, SqsQueue] = {}
         self._topics: dict[str, SnsTopic] = {}
         self._buses: dict[str, EventBridgeBus] = {}
-        self._streams: dict[tuple[str, bool, HashKey | None], KinesisStream] = {}
+        self._streams: dict[tuple[Any, ...], KinesisStream] = {}
         self._reads: dict[str, ReadRates] = {}
         self._resolved: dict[str, _Channel] = {}
 
@@ -185,7 +185,13 @@ class AwsTransport(Transport):
         return SqsQueue(self, address, linger=self._linger, codec=codec, fair=self._fair_queues)
 
     def stream(
-        self, name: str, *, aggregate: bool = False, hash_key: HashKey | None = None, reads: ReadRate | None = None
+        self,
+        name: str,
+        *,
+        aggregate: bool = False,
+        hash_key: HashKey | None = None,
+        reads: ReadRate | None = None,
+        codec: Codec = JSON,
     ) -> KinesisStream:
         """The stream of that name or ARN.
 
@@ -195,6 +201,7 @@ class AwsTransport(Transport):
                 for consumers that take it apart, as ours do.
             hash_key: chooses a message's explicit hash key, and so its shard.
             reads: how fast its shards are polled, by all groups of this transport together; counts at the first call.
+            codec: encodes the bodies that are sent, and decodes those of foreign producers; default: JSON.
         """
         address = name if name.startswith("arn:") else self._own_streams + name
         if not _STREAM_ARN.fullmatch(address):
@@ -202,9 +209,9 @@ class AwsTransport(Transport):
         rates = self._reads.setdefault(address, ReadRates(reads or ReadRate()))
         if reads is not None and reads != rates.rate:
             raise ConfigurationError(f"stream {name} is read at another rate already")
-        key = (address, aggregate, hash_key)
+        key = (address, aggregate, hash_key, codec)
         if key not in self._streams:
-            self._streams[key] = self._stream(address, rates, aggregate=aggregate, hash_key=hash_key)
+            self._streams[key] = self._stream(address, rates, aggregate=aggregate, hash_key=hash_key, codec=codec)
         return self._streams[key]
 
     def _stream(self, address: str, rates: ReadRates | None = None, **options: Any) -> KinesisStream:

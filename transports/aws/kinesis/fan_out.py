@@ -11,7 +11,7 @@ from botocore.exceptions import EventStreamError
 
 from eip.errors import ChannelNotFound, ConnectionLost, TransportError
 from eip.streams import Cursor, Page, Position
-from eip.transports.aws._calls import error_of
+from eip.transports.aws._errors import error_of
 from eip.transports.aws.kinesis.reading import ReadAhead, starting_at
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ class FanOutCursor(Cursor):
         except EventStreamError as error:
             await self.aclose()
             found = error.response.get("Error", {})
-            raise error_of(str(found.get("Code", "")), str(found.get("Message", "")), status=500) from error
+            code, text = str(found.get("Code", "")), str(found.get("Message", ""))
+            raise error_of("kinesis", code, text, operation="SubscribeToShard", status=500) from error
         except Exception as error:
             await self.aclose()
             raise ConnectionLost(f"subscription to {self._shard} ended: {type(error).__name__}") from error

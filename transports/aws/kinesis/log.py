@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from eip import clock
-from eip.errors import Throttled
+from eip.errors import CheckpointInvalid, EipError, Throttled
 from eip.message import Message
 from eip.streams import Cursor, Log, Page, Position, Record, Shard
 from eip.transports.aws._errors import IteratorExpired
@@ -49,7 +49,7 @@ class KinesisLog(Log):
 
     def message(self, shard: str, record: Record) -> tuple[Message[Any], Exception | None]:
         """See `Log.message`."""
-        return message_of(shard, record)
+        return message_of(shard, record, codec=self._stream.codec)
 
 
 class PollingCursor(Cursor):
@@ -115,7 +115,16 @@ class PollingCursor(Cursor):
         if "SequenceNumber" in asked:
             asked["StartingSequenceNumber"] = asked.pop("SequenceNumber")
         asked["ShardIteratorType"] = asked.pop("Type")
-        answer = await self._stream.call("GetShardIterator", ShardId=self._shard, units=0, **asked)
+        try:
+            answer = await self._stream.call("GetShardIterator", ShardId=self._shard, units=0, **asked)
+        except EipError as error:
+            if self._position.sequence is None or "InvalidArgument" not in str(error):
+                raise
+            raise CheckpointInvalid(
+                f"{self._channel}: the checkpoint {self._position.sequence} of {self._shard} is not of this stream: it "
+                'was probably deleted and made again; begin again with `await group.seek("trim_horizon")`, which reads '
+                f"all of its records ({error})"
+            ) from error
         iterator: str = answer["ShardIterator"]
         return iterator
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from eip import clock
+from eip.codec import JSON, Codec
 from eip.message import Message
 from eip.streams import Position, Record
 from eip.streams.records import load_record
@@ -73,7 +74,7 @@ class ReadAhead:
         return taken
 
 
-def message_of(shard: str, record: Record) -> tuple[Message[Any], Exception | None]:
+def message_of(shard: str, record: Record, *, codec: Codec = JSON) -> tuple[Message[Any], Exception | None]:
     """The message of a record, saying where the record is, and why its envelope cannot be read."""
     alone = record.last and not record.part
     where = {"shard": shard, "sequence-number": record.sequence}
@@ -82,6 +83,7 @@ def message_of(shard: str, record: Record) -> tuple[Message[Any], Exception | No
     return load_record(
         record.payload,
         key=record.key,
+        codec=codec,
         id=f"{shard}:{record.sequence}" if alone else f"{shard}:{record.sequence}:{record.part}",
         created_at=record.at,
         headers=where,

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from eip import limits
 from eip.channels import Sender, Stream
+from eip.codec import JSON, Codec
+from eip.envelope import encoded_for
 from eip.errors import ConnectionLost, InvalidMessage, MessageTooLarge, StoreError
 from eip.message import Message
 from eip.stores.base import Store
 from eip.streams import GroupOptions, Start, StreamGroup
-from eip.streams.records import dump_record
+from eip.streams.records import dump_record, to_partition_key
 from eip.transports.aws._errors import entry_error
 from eip.transports.aws._outbox import Entry, Outbox, Outcome
 from eip.transports.aws.kinesis.aggregation import Aggregate
@@ -35,7 +37,6 @@ LEASE_TABLE: Final = "eip-leases"
 HashKey: TypeAlias = Callable[[Message[Any]], int | None]
 """The explicit hash key of a message, 0 to 2**128 - 1; None: its partition key's MD5."""
 
-_LONGEST_KEY: Final = 256
 _AGGREGATE: Final = 250 * limits.KIB
 """Bytes of an aggregate: large enough to fill what is billed, small enough for a shard's megabyte a second."""
 _AGGREGATED_ENTRIES: Final = 10_000
@@ -50,7 +51,8 @@ class _Misplaced(ConnectionLost):
 class KinesisStream(Stream):
     """A stream; `AwsTransport.stream` makes it. It must exist: declare it with `eip.topology`.
 
-    The partition key is the message's group, or its id where it has none.
+    The partition key is the message's group, or its id where it has none; a digest of it where Kinesis takes no such
+    key, see `eip.streams.records.to_partition_key`.
     """
 
     limits = limits.KINESIS
@@ -65,8 +67,9 @@ class KinesisStream(Stream):
         hash_key: HashKey | None,
         rates: ReadRates,
         linger: float = 0.0,
+        codec: Codec = JSON,
     ) -> None:
-        self._transport, self.address, self.rates = transport, address, rates
+        self._transport, self.address, self.rates, self.codec = transport, address, rates, codec
         self.name = address.rpartition("/")[2]
         self._named: dict[str, str] = {"StreamName": self.name} if own else {"StreamARN": address}
         self._hash_key = hash_key
@@ -145,10 +148,8 @@ class KinesisStream(Stream):
     # Putting.
 
     def _entry(self, message: Message[Any]) -> Entry:
-        key = message.id if message.group_id is None else message.group_id
-        if not 1 <= len(key) <= _LONGEST_KEY:
-            raise InvalidMessage(f"{self.name}: a partition key (the message's group) has 1 to 256 characters")
-        data = dump_record(message)
+        key = to_partition_key(message.id if message.group_id is None else message.group_id)
+        data = dump_record(encoded_for(message, self.codec))
         size = len(data) + len(key.encode())
         limit = self.limits.message_bytes or 0
         if size > limit:
