@@ -83,7 +83,9 @@ class Lease:
                 **known,
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise StoreError(f"the lease of {shard} cannot be read: {type(error).__name__}: {error}") from error
+            raise StoreError(
+                f"the lease of {shard} cannot be read: {type(error).__name__}: {error}", transient=False
+            ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +144,9 @@ class LeaseTable:
                 version=found.version,
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise StoreError(f"the beginning of the group {self._prefix} cannot be read: {error}") from error
+            raise StoreError(
+                f"the beginning of the group {self._prefix} cannot be read: {error}", transient=False
+            ) from error
 
     async def get(self, shard: str) -> Lease | None:
         """The shard's lease, None where it was never taken."""

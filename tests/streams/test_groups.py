@@ -22,17 +22,17 @@ class Breakable(MemoryStore):
 
     def __init__(self, shared: MemoryStore) -> None:
         self.__dict__.update(shared.__dict__)
-        self.broken = False
+        self.broken = self.for_good = False
         self.lost_answers = 0
 
     async def get(self, key):
         if self.broken:
-            raise StoreError("cut off")
+            raise StoreError("cut off", transient=not self.for_good)
         return await super().get(key)
 
     async def put(self, key, value, **options):
         if self.broken:
-            raise StoreError("cut off")
+            raise StoreError("cut off", transient=not self.for_good)
         written = await super().put(key, value, **options)
         if self.lost_answers and written:
             self.lost_answers -= 1
@@ -351,11 +351,10 @@ async def test_a_worker_cancelled_while_it_joins_leaves_no_task(memory):
     assert asyncio.all_tasks() <= before
 
 
-async def test_joining_says_what_fails(memory, monkeypatch):
+async def test_joining_says_what_fails(memory):
     stream = memory.stream("s")
     groups, stores = worker_groups(stream, 1)
-    stores[0].broken = True  # for good: an error that is transient is waited for
-    monkeypatch.setattr(StoreError, "transient", False, raising=False)
+    stores[0].broken, stores[0].for_good = True, True  # an error that is transient is waited for
     with pytest.raises(StoreError, match="cut off"):
         async with groups[0].receiver():
             pass

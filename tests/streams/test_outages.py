@@ -20,10 +20,6 @@ from tests.streams.test_batches import running, until
 QUICK = GroupOptions(failover=9.0, checkpoint_every=1.0, hand_off=20.0)
 
 
-class Away(StoreError):
-    transient = True
-
-
 class Store(MemoryStore):
     """A store that may be away, or swallow what it is asked and never answer."""
 
@@ -122,7 +118,7 @@ def virtual_loop() -> VirtualTimeLoop:
 async def test_a_store_that_is_away_at_the_start_is_waited_for(kind):
     """Fault 41: and work begins when it is there."""
     log, store = ScriptedLog(), Store()
-    store.error = Away("no route")
+    store.error = StoreError("no route")
     made = consumer_of(kind, log.group(leases=store, options=QUICK))
     loop = asyncio.get_running_loop()
     running_one = asyncio.create_task(made.run())
@@ -143,7 +139,7 @@ async def test_a_store_that_is_away_at_the_start_is_waited_for(kind):
 async def test_it_stops_while_it_waits_for_the_store(trouble, kind, caplog):
     """Fault 41: and what is waited for was reported within ten seconds."""
     store = Store()
-    store.error, store.silent = (Away("away"), False) if trouble == "away" else (None, True)
+    store.error, store.silent = (StoreError("away"), False) if trouble == "away" else (None, True)
     made = consumer_of(kind, ScriptedLog().group(leases=store, options=QUICK))
     loop = asyncio.get_running_loop()
     begun = asyncio.create_task(made.run())
@@ -174,7 +170,7 @@ async def test_it_stops_within_its_grace_whatever_the_store_does(trouble, busy, 
     consumer = Consumer(group, handle, grace=10) if kind == "consumer" else BatchConsumer(group, handle, grace=10)
     async with running(consumer):
         await started.wait()
-        store.error, store.silent = (Away("away"), False) if trouble == "away" else (None, True)
+        store.error, store.silent = (StoreError("away"), False) if trouble == "away" else (None, True)
         await asyncio.sleep(3)
         begun = loop.time()
     assert loop.time() - begun <= 10 + 5 + 1

@@ -22,10 +22,11 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Final, Protocol, TypeAlias
 
 from eip._logging import get_logger
-from eip.channels import Delivery, Receiver, Source, Unsettled
+from eip.channels import Delivery, Receiver, Sender, Source, Unsettled
 from eip.consumer import Consumer
 from eip.errors import ConfigurationError, EipError
 from eip.handler import AnyHandler, handler_of
+from eip.message import Message
 from eip.transports.aws._invocations import Invocation, invocation_of
 
 __all__ = ["InvocationFailed", "LambdaContext", "LambdaHandler", "lambda_handler"]
@@ -75,8 +76,20 @@ def lambda_handler(
     if margin < 0:
         raise ConfigurationError("a margin is not negative")
     made = LambdaHandler(handler, setup, margin, options)
-    made.consumer(Invocation(name="lambda", records=(), ordered=False, partial=True), {}, 1.0)  # checks the options
+    # Checks the options now. What ``setup`` will give is not known before the first invocation: an output may be in it.
+    given = {"output": _Setup()} if setup is not None and "output" not in options else {}
+    made.consumer(Invocation(name="lambda", records=(), ordered=False, partial=True), given, 1.0)
     return made
+
+
+class _Setup(Sender):
+    """Stands for the output that ``setup`` may give."""
+
+    name = address = "setup"
+
+    async def send(self, *messages: Message[Any]) -> None:
+        del messages
+        raise AssertionError("it is replaced before the first message")
 
 
 class LambdaHandler:
