@@ -25,7 +25,9 @@ from eip.clock import Duration, seconds
 from eip.envelope import dump_message, load_message
 from eip.errors import ConfigurationError, Reject, StoreError
 from eip.handler import Result
+from eip.health import Health
 from eip.message import Message
+from eip.patterns._due import DueLoop
 from eip.retry import Backoff
 from eip.stores.base import ABSENT, Store
 
@@ -39,8 +41,6 @@ _MOST: Final = 10_000
 """Inputs of one group, where no size is given: it is complete then, so that memory stays bounded."""
 _CLAIM: Final = 60.0
 """Seconds after which another process takes over the release of a group."""
-_LOOK_AGAIN: Final = 5.0
-"""Seconds between looks for groups that other processes left behind."""
 _AGAIN: Final = Backoff(base=0.05, cap=5.0)
 _CONFLICTS: Final = 100
 
@@ -79,6 +79,14 @@ class _Group(BaseModel):
         if self.state == "open":
             return min((each for each in (self.deadline, self.idle_at) if each is not None), default=None)
         return self.again_at if self.state == "claimed" else None
+
+
+def _group_of(key: str, value: bytes) -> _Group:
+    try:
+        return _Group.model_validate_json(value)
+    except ValueError as error:
+        reason = f"the record of {key!r} is no group of an aggregator: {type(error).__name__}"
+        raise StoreError(reason, transient=False) from None
 
 
 def _correlation(message: Message[Any]) -> str | None:
@@ -140,8 +148,7 @@ class Aggregator:
         self._combine, self._late_policy, self._remember = combine or _bodies, late, seconds(remember)
         self._owner = new_id()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._earlier = asyncio.Event()
-        self._stopping = asyncio.Event()
+        self._loop = DueLoop(store, self._expire, name="eip.aggregator")
         self.released: Counter[CompletedBy] = Counter()
         """How many groups this process released, by what completed them."""
         self.duplicates = 0
@@ -165,47 +172,22 @@ class Aggregator:
 
     async def run(self) -> None:
         """Release groups when they are due, until `stop`."""
-        failures = 0
-        while not self._stopping.is_set():
-            self._earlier.clear()
-            try:
-                await self._sweep()
-                wait = await self._until_next()
-                failures = 0
-            except StoreError as error:
-                failures += 1
-                wait = _AGAIN.delay(failures)
-                _log.warning("store_failed", error=str(error), again_in=round(wait, 2))
-            await self._pause(wait)
-        self._stopping.clear()
+        await self._loop.run()
 
     async def stop(self) -> None:
         """Let `run` return."""
-        self._stopping.set()
-        self._earlier.set()
+        self._loop.stop()
 
-    async def _sweep(self) -> None:
-        while keys := await self._store.due(clock.now()):
-            await asyncio.gather(*(self._expire(key) for key in keys))
-            if self._stopping.is_set():
-                return
-
-    async def _until_next(self) -> float:
-        due = await self._store.next_due()
-        return _LOOK_AGAIN if due is None else min(max(due - clock.now(), 0.0), _LOOK_AGAIN)
-
-    async def _pause(self, wait: float) -> None:
-        try:
-            await asyncio.wait_for(self._earlier.wait(), wait)
-        except TimeoutError:
-            return
+    def health(self) -> Health:
+        """Whether the store answered the latest look for groups that are due."""
+        return self._loop.health()
 
     async def _expire(self, key: str) -> None:
         """Release a group that is due: its time is over, or its last release failed."""
         found = await self._store.get(key)
         if found is None:
             return
-        group, now = _Group.model_validate_json(found.value), clock.now()
+        group, now = _group_of(key, found.value), clock.now()
         if group.due is None or group.due > now:
             return
         if group.state == "open":
@@ -226,7 +208,7 @@ class Aggregator:
         for attempt in range(1, _CONFLICTS):
             found = await self._store.get(key)
             now = clock.now()
-            group = self._new_group(message, now) if found is None else _Group.model_validate_json(found.value)
+            group = self._new_group(message, now) if found is None else _group_of(key, found.value)
             known = message.id in group.inputs
             if group.state != "open" or (group.due is not None and group.due <= now):
                 if known:
@@ -287,7 +269,7 @@ class Aggregator:
             key, group.model_dump_json().encode(), version=version, due=group.due, expires_at=expires_at
         )
         if written is not None and group.due is not None:
-            self._earlier.set()
+            self._loop.wake(group.due)
         return written
 
     async def _claim(self, key: str, group: _Group, version: str) -> str | None:

@@ -32,12 +32,11 @@ class Expiring(Sender):
             raise ConfigurationError("an expiry lies ahead")
         self.name, self.address, self.limits = sender.name, sender.address, sender.limits
 
-    async def send(self, *messages: Message[Any]) -> None:
-        """See `Sender.send`."""
+    async def send(self, *messages: Message[Any], **options: Any) -> None:
+        """See `Sender.send`. ``options`` (a queue's ``delay``) are passed on."""
         at = clock.now() + self._after
-        await self._sender.send(
-            *(each if each.expires_at is not None else each.replace(expires_at=at) for each in messages)
-        )
+        timed = (each if each.expires_at is not None else each.replace(expires_at=at) for each in messages)
+        await self._sender.send(*timed, **options)
 
 
 def expiration(

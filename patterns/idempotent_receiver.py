@@ -16,7 +16,6 @@ within seconds.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ import anyio
 from eip import clock
 from eip._logging import get_logger
 from eip.clock import Duration, seconds
+from eip.consumer import current_delivery
 from eip.envelope import load_message
 from eip.errors import ConfigurationError, Reject, Retry, StoreError
 from eip.handler import AnyHandler, Handler, Result, handler_of, messages_of
@@ -38,8 +38,8 @@ __all__ = ["IdempotentReceiver", "idempotent"]
 _log = get_logger("eip.idempotent")
 
 _DAY: Final = 86_400.0
-_LONGEST_KEY: Final = 512
-"""Bytes; of a longer key its hash is taken."""
+_LOOK: Final = 5.0
+"""Seconds between looks at a claim of another handler, which may give it back, or be done, before it ends."""
 _AFTER: Final = 0.25
 """Seconds after the end of a lease, at which a deferred message comes again."""
 
@@ -52,6 +52,7 @@ def idempotent(
     window: Duration = 15 * _DAY,
     scope: str = "",
     replays: bool = False,
+    patience: Duration = 240.0,
 ) -> IdempotentReceiver:
     """Handle each message once, however often it is delivered; wraps a handler: ``idempotent(store)(handler)``.
 
@@ -66,10 +67,25 @@ def idempotent(
         replays: whether what a replay brings (`eip.patterns.replay`) is handled again, once per replay; otherwise it is
             a duplicate like any other, for as long as the window.
 
+        patience: seconds (or timedelta) that a message waits in its handler slot, its lease kept by the consumer, while
+            another handler has it; only then it goes back to its channel, which counts as a receive. Make it less than
+            the consumer's ``max_processing``. Other hosts (AWS Lambda) keep no lease: there it goes back at once.
+
     Raises:
         ConfigurationError: a window that does not exceed the lease.
     """
-    return IdempotentReceiver(store, key=key, lease=lease, window=window, scope=scope, replays=replays)
+    return IdempotentReceiver(
+        store, key=key, lease=lease, window=window, scope=scope, replays=replays, patience=patience
+    )
+
+
+def _lease_is_kept() -> bool:
+    """Whether a consumer called the handler, and keeps the message's lease while it waits."""
+    try:
+        current_delivery()
+    except LookupError:
+        return False
+    return True
 
 
 class IdempotentReceiver:
@@ -84,9 +100,10 @@ class IdempotentReceiver:
         window: Duration,
         scope: str,
         replays: bool,
+        patience: Duration,
     ) -> None:
         self._store, self._key, self._scope, self._replays = store, key, scope, replays
-        self._lease, self._window = seconds(lease), seconds(window)
+        self._lease, self._window, self._patience = seconds(lease), seconds(window), seconds(patience)
         if not 0 < self._lease < self._window:
             raise ConfigurationError("a lease is more than 0 seconds, and the window longer than the lease")
         self.duplicates = 0
@@ -104,6 +121,8 @@ class IdempotentReceiver:
             key = self._key_of(message)
             claim = Claim(self._store, key, self._lease)
             known = await claim.take()
+            if known is not None and known.results is None:
+                known = await self._wait_for(claim, known)
             if known is None:
                 try:
                     return await self._handle(claim, handle, message)
@@ -122,7 +141,23 @@ class IdempotentReceiver:
         key = f"{self._scope}:{key}" if self._scope else key
         if self._replays and message.replay_name is not None:
             key = f"{key}@{message.replay_name}"
-        return key if len(key.encode()) <= _LONGEST_KEY else f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
+        return key
+
+    async def _wait_for(self, claim: Claim, state: State) -> State | None:
+        """Take over another handler's claim once it ends; None: it is ours; otherwise what is known after `patience`.
+
+        Only where a consumer keeps the lease meanwhile: giving the message back would use up a receive, and a message
+        whose first handler was killed could be dead-lettered without ever being handled.
+        """
+        if not _lease_is_kept():
+            return state
+        self.deferred += 1
+        known: State | None = state
+        give_up = clock.now() + self._patience
+        while known is not None and known.results is None and clock.now() < give_up:
+            await asyncio.sleep(min(max(known.until - clock.now(), 0.0) + _AFTER, _LOOK, give_up - clock.now()))
+            known = await claim.take()
+        return known
 
     async def _known(self, key: str) -> State:
         found = await self._store.get(key)
@@ -133,7 +168,7 @@ class IdempotentReceiver:
     async def _known_already(self, key: str, state: State) -> list[Message[Any]]:
         """What the handler returned for a message that is done; raises `Retry` for one that is being handled."""
         if state.results is None:
-            self.deferred += 1
+            self.deferred += not _lease_is_kept()
             raise Retry("another handler has it", delay=max(state.until - clock.now(), 0.0) + _AFTER)
         self.duplicates += 1
         if state.results == 0:

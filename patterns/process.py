@@ -23,6 +23,7 @@ Status: TypeAlias = Literal["running", "waiting", "compensating", "completed", "
 
 _ENDED: Final = ("completed", "compensated", "failed")
 _RETRY: Final = Backoff(cap=60.0)
+_ATTEMPTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class Process:
         compensate: Callable[..., Awaitable[Any]] | None = None,
         when: Callable[[Any], bool] | None = None,
         timeout: Duration = 60.0,
-        attempts: int = 5,
+        attempts: int | None = None,
         retry: Backoff = _RETRY,
     ) -> Self:
         """Add a step.
@@ -109,6 +110,7 @@ class Process:
             when: whether the step is made; default: always.
             timeout: seconds for an attempt. A process that died holds the instance up for that long, plus ten.
             attempts: after so many failures the process is compensated; at once where the step raises `Reject`.
+                Default: ``max_attempts`` of ``retry``, or 5.
             retry: the delays between them.
         """
         return self._add(
@@ -118,7 +120,7 @@ class Process:
                 compensate=compensate,
                 when=when,
                 timeout=seconds(timeout),
-                attempts=attempts,
+                attempts=_attempts(attempts, retry),
                 retry=retry,
             )
         )
@@ -133,7 +135,7 @@ class Process:
         compensate: Callable[..., Awaitable[Any]] | None = None,
         when: Callable[[Any], bool] | None = None,
         timeout: Duration = 60.0,
-        attempts: int = 5,
+        attempts: int | None = None,
         retry: Backoff = _RETRY,
     ) -> Self:
         """Add a step that waits for a message whose correlation id is the process's id.
@@ -150,7 +152,7 @@ class Process:
                 when=when,
                 timeout=seconds(timeout),
                 waits=seconds(within),
-                attempts=attempts,
+                attempts=_attempts(attempts, retry),
                 retry=retry,
             )
         )
@@ -233,6 +235,15 @@ class Instance(BaseModel):
     def ended(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.status in _ENDED
+
+
+def _attempts(given: int | None, retry: Backoff) -> int:
+    """How often a step is tried; two different numbers are an error."""
+    if given is None:
+        return _ATTEMPTS if retry.max_attempts is None else retry.max_attempts
+    if retry.max_attempts not in (None, given):
+        raise ConfigurationError(f"attempts is {given}, and retry.max_attempts {retry.max_attempts}: give one of them")
+    return given
 
 
 async def call(

@@ -32,7 +32,6 @@ _log = get_logger("eip.process_manager")
 _UNKNOWN: Final = 30.0
 """Seconds after which an instance of an unknown definition is looked at again."""
 _CONFLICTS: Final = 20
-_LONGEST_ID: Final = 800  # bytes; a store's key has 900
 
 
 class ProcessManager:
@@ -87,8 +86,6 @@ class ProcessManager:
         if not versions:
             raise ConfigurationError(f"there is no process {process!r}")
         definition, identity, now = self._known[process, max(versions)], id or new_id(), clock.now()
-        if len(identity.encode()) > _LONGEST_ID:
-            raise ConfigurationError(f"the id of a process is at most {_LONGEST_ID} bytes")
         instance = Instance(
             id=identity,
             process=process,

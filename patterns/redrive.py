@@ -158,6 +158,9 @@ class _Run:
         """Ids of what was moved: what comes back to the dead-letter queue meanwhile has failed again, and stays."""
         self._held: dict[Delivery, None] = {}
         """All that was received and not taken off, in that order."""
+        self._left: set[str] = set()
+        """Ids of those: one that comes again, because its lease could not be kept, is not counted again."""
+        self._nothing_new = False
         self._stuck: set[str] = set()
         """Groups that have a message which stays: later ones must not overtake it."""
         self._next = 0.0
@@ -165,7 +168,7 @@ class _Run:
     @property
     def enough(self) -> bool:
         """Whether it is over before the queue is empty."""
-        return self._room(self.progress.moved) <= 0 or len(self._held) >= _MOST_LEFT
+        return self._nothing_new or self._room(self.progress.moved) <= 0 or len(self._held) >= _MOST_LEFT
 
     def _room(self, moved: int) -> int:
         return _MOST_LEFT if self._limit is None else self._limit - moved
@@ -174,7 +177,9 @@ class _Run:
         """Move those of the batch that are to be moved."""
         chosen: list[Delivery] = []
         self._held.update(dict.fromkeys(deliveries))
-        for delivery in deliveries:
+        new = [each for each in deliveries if each.message.id not in self._left]
+        self._nothing_new = not new
+        for delivery in new:
             reason = delivery.message.headers.get("dead-letter-reason", "unknown")[:100]
             self.progress.reasons[reason] = self.progress.reasons.get(reason, 0) + 1
             if self._moves(delivery) and self._room(self.progress.moved + len(chosen)) > 0:
@@ -272,6 +277,7 @@ class _Run:
 
     def _leave(self, delivery: Delivery, *, count: bool = True) -> None:
         self.progress.left += count
+        self._left.add(delivery.message.id)
         group = self._group(delivery)
         if group is not None:
             self._stuck.add(group)
@@ -293,7 +299,10 @@ class _Run:
             await asyncio.sleep(lease / 3)
             held = list(self._held)
             for start in range(0, len(held), 10):
-                await self._receiver.extend(held[start : start + 10], lease)
+                try:
+                    await self._receiver.extend(held[start : start + 10], lease)
+                except Exception as error:  # noqa: BLE001 - the next round tries again, until the leases end
+                    _log.warning("redrive_leases_not_extended", error=repr(error))
 
     async def give_back(self) -> None:
         """Give back what stays, the newest first."""

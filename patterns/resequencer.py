@@ -32,7 +32,6 @@ _BATCH: Final = 100
 _AGAIN: Final = Backoff(base=0.05, cap=5.0)
 _FAILED: Final = 2.0
 """Seconds after which a failed release is tried again."""
-_LONGEST_ID: Final = 800  # bytes; a store's key has 900
 
 
 class Resequencer:
@@ -107,7 +106,7 @@ class Resequencer:
         Raises `Reject` for one that is no part of a sequence, and `Retry` where too many wait already.
         """
         place = message.sequence
-        if place is None or len(place.id.encode()) > _LONGEST_ID:
+        if place is None:
             raise Reject("the message is no part of a sequence")
         if place.position < 0 or (place.size is not None and place.position >= place.size):
             raise Reject(f"position {place.position} lies outside of its sequence")

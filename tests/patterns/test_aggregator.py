@@ -278,3 +278,27 @@ def test_options_that_cannot_be():
         Aggregator(MemoryStore(), output=Outbox(), size=0)
     with pytest.raises(ConfigurationError, match="late"):
         Aggregator(MemoryStore(), output=Outbox(), size=1, late="ignore")  # type: ignore[arg-type]
+
+
+async def test_records_of_somebody_else_stop_no_group():
+    """Fault 7: a record that is no group failed outside of the group's own care, and ended `run`."""
+    store, out = MemoryStore(), Outbox()
+    for number in range(150):
+        await store.put(f"foreign {number}", b"not a group", due=1.0)
+    aggregator = Aggregator(store, output=out, deadline=5)
+    async with sweeping(aggregator):
+        await aggregator(Message(1, correlation_id="g"))
+        await asyncio.sleep(60)
+        assert [each.body for each in out.sent] == [[1]]
+        with pytest.raises(StoreError, match="no group"):
+            await aggregator(Message(1, correlation_id="foreign 1"))
+
+
+async def test_strangers_correlation_ids_make_groups():
+    """Fault 15: ids with NUL, or longer than a database's keys."""
+    store, out = MemoryStore(), Outbox()
+    aggregator = Aggregator(store, output=out, size=2)
+    for key in ("order\0 7", "x" * 5000):
+        for number in range(2):
+            await aggregator(Message(number, correlation_id=key))
+    assert [each.correlation_id for each in out.sent] == ["order\0 7", "x" * 5000]

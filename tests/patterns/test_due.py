@@ -114,3 +114,52 @@ async def test_a_store_that_fails_is_asked_again():
     async with work.running():
         await asyncio.sleep(10)
     assert len(work.done) == 1
+
+
+async def test_keys_that_fail_for_good_hide_no_others():
+    """Fault 15: more records than one look lists that are somebody else's; each fails alone, less and less often."""
+    work, tried = Work(), []
+
+    async def failing(key: str) -> None:
+        tried.append(key)
+        if key.startswith("foreign"):
+            raise ValueError("not ours")
+        await work.store.delete(key)
+
+    loop = DueLoop(work.store, failing, name="test", concurrency=10)
+    for number in range(50):
+        await work.store.put(f"foreign {number}", b"?", due=1.0)
+    await work.store.put("ours", b"", due=2.0)
+    task = asyncio.create_task(loop.run())
+    await asyncio.sleep(600)
+    loop.stop()
+    await task
+    assert await work.store.get("ours") is None
+    assert len(tried) < 50 * 12
+
+
+async def test_a_foreign_error_of_a_store_does_not_end_the_loop():
+    """Fault 7: whatever a user's own store raises; its health says so until it answers again."""
+    work, failures = Work(), [ZeroDivisionError("client"), StoreError("no", transient=False)]
+    due = work.store.due
+
+    async def failing(*args, **options) -> list[str]:
+        if failures:
+            raise failures.pop()
+        return await due(*args, **options)
+
+    async def done(key: str) -> None:
+        work.done.append((key, 0.0))
+        await work.store.delete(key)
+
+    work.store.due = failing
+    await work.put("a", after=0)
+    loop = DueLoop(work.store, done, name="test")
+    task = asyncio.create_task(loop.run())
+    await asyncio.sleep(0.01)
+    assert not loop.health().ok
+    await asyncio.sleep(30)
+    assert loop.health().ok
+    loop.stop()
+    await task
+    assert len(work.done) == 1

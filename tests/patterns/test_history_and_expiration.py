@@ -160,3 +160,14 @@ async def test_a_late_message_is_acknowledged_only_once_it_is_kept_elsewhere():
             await until(lambda: len(queue) == 0)
         assert consumer.stats.retried == 1
     assert [each.body for each in late.sent] == [1]
+
+
+async def test_an_expiry_is_given_with_a_delay():
+    """Fault 40: ``Expiring(queue).send(message, delay=5)`` was a TypeError."""
+    async with MemoryTransport() as transport:
+        queue = transport.queue("q")
+        await Expiring(queue, after=60).send(Message(1), delay=5)
+        async with queue.receiver() as receiver:
+            assert not await receiver.receive(1, wait=4)
+            (delivery,) = await receiver.receive(1, wait=2)
+            assert delivery.message.expires_at is not None

@@ -12,6 +12,7 @@ import pytest
 from eip import Consumer, Message, clock
 from eip.errors import ConfigurationError, InvalidMessage, Reject, Retry, StoreError
 from eip.handler import messages_of
+from eip.patterns._claims import Claim
 from eip.patterns.idempotent_receiver import idempotent
 from eip.stores import MemoryStore, SqliteStore
 from eip.transports.memory import MemoryTransport
@@ -398,3 +399,27 @@ def test_what_a_killed_process_had_is_handled_by_another(tmp_path):
     first.wait()
     assert _worker(tmp_path, "second", 2).wait() == 0
     assert _handled(tmp_path / "second") == ALL
+
+
+async def test_waiting_for_a_killed_handlers_claim_uses_up_no_receive():
+    """Fault 37: with ``max_receive_count=2`` the message was dead-lettered without ever being handled to the end."""
+    store, handled = MemoryStore(), []
+
+    async def handle(message: Message) -> None:
+        handled.append(message.id)
+
+    async with MemoryTransport() as transport:
+        dead = transport.queue("dead")
+        queue = transport.queue("work", max_receive_count=2, dead_letters=dead, visibility=5)
+        await queue.send(Message(1, id="m"))
+        async with queue.receiver() as receiver:  # the first attempt, which is killed
+            (delivery,) = await receiver.receive(1)
+            assert await Claim(store, delivery.message.id, 60.0).take() is None
+            await asyncio.sleep(6)
+            consumer = Consumer(queue, idempotent(store)(handle))
+            running = asyncio.create_task(consumer.run())
+            await asyncio.sleep(100)
+            await consumer.stop()
+            await running
+    assert handled == ["m"]
+    assert consumer.stats.dead_lettered == 0

@@ -12,6 +12,7 @@ from eip import Consumer, Message
 from eip.errors import ConfigurationError, ConnectionLost, Reject, Retry, StoreError
 from eip.patterns.describing import describe
 from eip.patterns.process_manager import Context, Instance, Process, ProcessManager
+from eip.retry import Backoff
 from eip.stores import MemoryStore, SqliteStore
 from eip.transports.memory import MemoryTransport
 from tests.runtime.scripted import running, until
@@ -431,8 +432,6 @@ async def test_what_cannot_be_started_is_refused():
         await manager.start("unknown", {})
     with pytest.raises(ConfigurationError, match="not a state"):
         await manager.start("trip", {"to": 3})
-    with pytest.raises(ConfigurationError, match="bytes"):
-        await manager.start("trip", Trip(), id="x" * 900)
     with pytest.raises(LookupError):
         await manager.ended("unknown")
 
@@ -464,3 +463,26 @@ async def test_ended_instances_are_forgotten_after_a_while():
 def test_a_manager_tells_its_processes():
     told = str(describe(ProcessManager(MemoryStore(), [World().trip()])))
     assert told.splitlines() == ["process_manager", "  process trip 1", "    hotel", "    train", "    guide"]
+
+
+async def test_the_most_attempts_of_a_backoff_are_a_steps():
+    """Fault 40: ``Process.step(retry=Backoff(max_attempts=…))`` was ignored."""
+
+    async def book(trip):
+        return trip
+
+    assert Process("p").step(book, retry=Backoff(max_attempts=2)).steps[0].attempts == 2
+    assert Process("p").step(book).steps[0].attempts == 5
+    assert Process("p").step(book, attempts=3, retry=Backoff(max_attempts=3)).steps[0].attempts == 3
+    with pytest.raises(ConfigurationError, match="attempts is 3"):
+        Process("p").step(book, attempts=3, retry=Backoff(max_attempts=2))
+
+
+async def test_a_process_may_have_any_id(store):
+    """Fault 15: strangers' ids with NUL, or longer than a database's keys."""
+    world = World()
+    manager = ProcessManager(store, [world.trip()])
+    async with working(manager):
+        for key in ("a\0b", "x" * 5000):
+            await manager.start("trip", Trip(), id=key)
+            assert (await manager.ended(key)).status == "completed"

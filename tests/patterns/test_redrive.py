@@ -189,3 +189,24 @@ async def test_what_fails_again_at_once_stays_dead_and_ends_the_redrive(memory, 
         await consumer.stop()
     assert progress.moved == 30
     assert sorted(bodies(dead)) == list(range(30))
+
+
+async def test_leases_that_cannot_be_extended_count_no_message_twice(monkeypatch):
+    """Fault 40: what could not be kept was read again and again, and ``left`` was 10,002."""
+    async with MemoryTransport() as transport:
+        dead, to = transport.queue("dead", visibility=6), transport.queue("to")
+        await dead.send(*(Message(number, id=f"{number}") for number in range(3)))
+        receiver_of = dead.receiver
+
+        def failing(**options):
+            receiver = receiver_of(**options)
+
+            async def extend(*_):
+                raise ConnectionResetError("away")
+
+            monkeypatch.setattr(receiver, "extend", extend)
+            return receiver
+
+        monkeypatch.setattr(dead, "receiver", failing)
+        progress = await redrive(dead, to, wanted=lambda message: message.body == 1, idle=20)
+    assert (progress.moved, progress.left) == (1, 2)
