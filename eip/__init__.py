@@ -17,25 +17,25 @@ from eip.channels import Source as Source
 from eip.channels import Stream as Stream
 from eip.channels import Topic as Topic
 from eip.channels import Transport as Transport
-from eip.consumer import Consumer as Consumer
-from eip.consumer import current_delivery as current_delivery
 from eip.errors import EipError as EipError
 from eip.errors import Park as Park
 from eip.errors import Reject as Reject
 from eip.errors import RequestTimeout as RequestTimeout
 from eip.errors import Retry as Retry
-from eip.handler import Handler as Handler
 from eip.message import Message as Message
 from eip.message import SequenceInfo as SequenceInfo
 from eip.retry import Backoff as Backoff
-from eip.service import Service as Service
-from eip.service import run as run
-from eip.service import running as running
+from eip.runtime.consumer import Consumer as Consumer
+from eip.runtime.consumer import current_delivery as current_delivery
+from eip.runtime.handlers import Handler as Handler
+from eip.runtime.service import Service as Service
+from eip.runtime.service import run as run
+from eip.runtime.service import running as running
 
 if TYPE_CHECKING:
-    from eip.dispatch import Handlers as Handlers
     from eip.matching import EventPattern as EventPattern
     from eip.matching import FilterPolicy as FilterPolicy
+    from eip.runtime.dispatch import Handlers as Handlers
     from eip.topology import ArchiveSpec as ArchiveSpec
     from eip.topology import BusSpec as BusSpec
     from eip.topology import QueueSpec as QueueSpec
@@ -91,7 +91,7 @@ __all__ = [
 export_lazily(
     __name__,
     {
-        "Handlers": "eip.dispatch",
+        "Handlers": "eip.runtime.dispatch",
         "EventPattern": "eip.matching",
         "FilterPolicy": "eip.matching",
         "ArchiveSpec": "eip.topology",

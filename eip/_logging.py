@@ -67,5 +67,5 @@ def _text(value: object) -> str:
 
 
 def get_logger(name: str) -> Logger:
-    """The logger of that name, e.g. ``eip.consumer``."""
+    """The logger of that name, e.g. ``eip.runtime.consumer``."""
     return Logger(name)

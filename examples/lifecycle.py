@@ -15,7 +15,7 @@ import anyio
 from eip import Backoff
 from eip._logging import get_logger
 from eip.errors import EipError, StoreError
-from eip.service import Runnable
+from eip.runtime.service import Runnable
 
 __all__ = ["Application", "Waiting", "connected_to"]
 
@@ -43,7 +43,7 @@ class Waiting(Protocol):
 
 
 class Application:
-    """A service (see `eip.service.Runnable`) of several parts, from connecting to disconnecting.
+    """A service (see `eip.runtime.service.Runnable`) of several parts, from connecting to disconnecting.
 
     Args:
         connect: makes the parts; connects by `connected_to`, with the stack that it is given.

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any, TypeAlias
 
-from eip.handler import validating
 from eip.message import Message
+from eip.runtime.handlers import validating
 
 __all__ = ["Function", "function_of"]
 
@@ -16,7 +16,7 @@ Function: TypeAlias = Callable[[Message[Any]], Awaitable[Any]]
 
 
 def function_of(function: Any) -> Function:
-    """The function in one form: async, of the message; its annotation is respected as `eip.handler` says.
+    """The function in one form: async, of the message; its annotation is respected as `eip.runtime.handlers` says.
 
     Raises `ConfigurationError` for what takes no single argument.
     """

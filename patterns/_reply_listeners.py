@@ -8,10 +8,10 @@ from typing import Any, Final, cast
 
 from eip._logging import get_logger
 from eip.channels import Sender, Source
-from eip.consumer import Consumer
 from eip.message import Message
 from eip.patterns._gathering import ReplyChannel
 from eip.retry import Backoff
+from eip.runtime.consumer import Consumer
 
 __all__ = ["ReplyListeners"]
 

@@ -24,11 +24,11 @@ from eip.channels import Sender
 from eip.clock import Duration, seconds
 from eip.envelope import dump_message, load_message
 from eip.errors import ConfigurationError, Reject, StoreError
-from eip.handler import Result
 from eip.health import Health
 from eip.message import Message
 from eip.patterns._due import DueLoop
 from eip.retry import Backoff
+from eip.runtime.handlers import Result
 from eip.stores.base import ABSENT, Store
 
 __all__ = ["Aggregate", "Aggregator", "CompletedBy"]

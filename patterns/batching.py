@@ -16,10 +16,10 @@ from eip.channels import Sender
 from eip.clock import Duration, seconds
 from eip.codec import dump_json
 from eip.errors import ConfigurationError, FailedEntry, InvalidMessage, MessageTooLarge, PartialSendError, SendError
-from eip.handler import Handler, element_reader_of
 from eip.limits import KIB, MIB
 from eip.message import Message
 from eip.packing import Bounds, Encoding, Format, check_encoding, entry_of, is_pack, pack, shared_fields
+from eip.runtime.handlers import Handler, element_reader_of
 
 __all__ = ["BatchFailure", "Packer", "batched"]
 

@@ -8,9 +8,9 @@ from typing import Any, Final, Literal, TypeAlias
 from eip._logging import get_logger
 from eip.clock import Duration, seconds
 from eip.errors import AddressRefused, ConfigurationError, DecodeError, Disposition, InvalidMessage, Retry
-from eip.handler import AnyHandler, Handler, Result, handler_of
 from eip.message import Message
 from eip.patterns.describing import described
+from eip.runtime.handlers import AnyHandler, Handler, Result, handler_of
 
 __all__ = ["CircuitBreaker", "State"]
 

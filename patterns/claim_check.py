@@ -26,7 +26,6 @@ from eip._ids import new_id
 from eip._logging import get_logger
 from eip.channels import Sender
 from eip.codec import dump_json, load_json
-from eip.consumer import current_delivery
 from eip.envelope import dump_envelope
 from eip.errors import (
     ConfigurationError,
@@ -38,11 +37,12 @@ from eip.errors import (
     SendError,
     StoreError,
 )
-from eip.handler import AnyHandler, Handler, Middleware, Result, handler_of
 from eip.limits import MIB
 from eip.message import Message
 from eip.packing import is_pack
 from eip.patterns.describing import described
+from eip.runtime.consumer import current_delivery
+from eip.runtime.handlers import AnyHandler, Handler, Middleware, Result, handler_of
 from eip.stores.objects import ObjectStore
 
 __all__ = ["SIZE_ATTRIBUTE", "ClaimCheckSender", "claim_checked"]

@@ -11,9 +11,9 @@ from typing import Any
 from eip.channels import Sender
 from eip.cloudevents import from_cloud_event, is_cloud_event, to_cloud_event
 from eip.errors import DecodeError
-from eip.handler import AnyHandler, Handler, Middleware, Result, handler_of
 from eip.message import Message
 from eip.patterns.describing import described
+from eip.runtime.handlers import AnyHandler, Handler, Middleware, Result, handler_of
 
 __all__ = ["CloudEvents", "cloud_events"]
 

@@ -7,10 +7,10 @@ from typing import Any, Self
 
 from eip.channels import Filter, Sender
 from eip.errors import Reject
-from eip.handler import Result
 from eip.matching import as_predicate
 from eip.message import Message
 from eip.patterns.describing import Channel, Description, condition_text
+from eip.runtime.handlers import Result
 
 __all__ = ["ContentBasedRouter"]
 

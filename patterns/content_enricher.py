@@ -8,10 +8,10 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError, Reject, Retry
-from eip.handler import Handler
 from eip.message import Message
 from eip.patterns._functions import function_of
 from eip.patterns.describing import condition_text, described
+from eip.runtime.handlers import Handler
 
 __all__ = ["Missing", "content_enricher"]
 

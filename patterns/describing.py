@@ -12,9 +12,9 @@ from itertools import pairwise
 from typing import Any
 
 from eip.channels import Filter, Sender
-from eip.consumer import Consumer
-from eip.handler import Handler
 from eip.matching import EventPattern, FilterPolicy
+from eip.runtime.consumer import Consumer
+from eip.runtime.handlers import Handler
 
 __all__ = ["Channel", "Description", "condition_text", "describe", "described", "mermaid"]
 

@@ -13,10 +13,10 @@ from eip import clock
 from eip._logging import get_logger
 from eip.channels import Sender
 from eip.errors import ConfigurationError, InvalidPattern, Reject, Retry
-from eip.handler import Handler, Result, handler_of
 from eip.matching import EventPattern, FilterPolicy, as_predicate
 from eip.message import Message
 from eip.patterns.describing import Channel, Description
+from eip.runtime.handlers import Handler, Result, handler_of
 
 __all__ = ["Announcement", "DynamicRouter"]
 

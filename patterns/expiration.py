@@ -14,9 +14,9 @@ from eip._logging import get_logger
 from eip.channels import Sender
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError
-from eip.handler import AnyHandler, Handler, Middleware, Result, handler_of
 from eip.message import Message
 from eip.patterns.describing import described
+from eip.runtime.handlers import AnyHandler, Handler, Middleware, Result, handler_of
 
 __all__ = ["Expiring", "expiration"]
 

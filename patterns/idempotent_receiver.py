@@ -24,13 +24,13 @@ import anyio
 from eip import clock
 from eip._logging import get_logger
 from eip.clock import Duration, seconds
-from eip.consumer import current_delivery
 from eip.envelope import load_message
 from eip.errors import ConfigurationError, Reject, Retry, StoreError
-from eip.handler import AnyHandler, Handler, Result, handler_of, messages_of
 from eip.message import Message
 from eip.patterns._claims import AGAIN, Claim, ClaimLostError, State, part_name
 from eip.patterns.describing import described
+from eip.runtime.consumer import current_delivery
+from eip.runtime.handlers import AnyHandler, Handler, Result, handler_of, messages_of
 from eip.stores.base import Store
 
 __all__ = ["IdempotentReceiver", "idempotent"]

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from eip.channels import Filter, Sender
-from eip.handler import AnyHandler, Handler, Result, handler_of
 from eip.matching import as_predicate
 from eip.message import Message
 from eip.patterns.describing import condition_text, described
+from eip.runtime.handlers import AnyHandler, Handler, Result, handler_of
 
 __all__ = ["message_filter"]
 

@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 from eip import clock
 from eip.codec import dump_json, load_json
 from eip.errors import ConfigurationError, DecodeError, Reject
-from eip.handler import AnyHandler, Handler, Middleware, Result, handler_of, messages_of
 from eip.message import Message
 from eip.patterns.describing import described
+from eip.runtime.handlers import AnyHandler, Handler, Middleware, Result, handler_of, messages_of
 
 __all__ = ["Hop", "history_of", "message_history"]
 

@@ -7,11 +7,11 @@ from typing import Any, Self
 
 from eip.channels import Filter
 from eip.errors import Reject
-from eip.handler import Handler, Result
 from eip.matching import as_predicate
 from eip.message import Message
 from eip.patterns.describing import Description, condition_text
 from eip.patterns.translator import Translation, translator
+from eip.runtime.handlers import Handler, Result
 
 __all__ = ["Normalizer"]
 

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 from eip.errors import ConfigurationError
-from eip.handler import Handler, Middleware, Result, messages_of
 from eip.message import Message
 from eip.patterns._functions import function_of
 from eip.patterns.describing import Description, describe, mermaid
+from eip.runtime.handlers import Handler, Middleware, Result, messages_of
 
 __all__ = ["Around", "Pipeline", "Step", "around", "pipeline"]
 
@@ -77,10 +77,9 @@ class Pipeline:
 def pipeline(*steps: Step | Around) -> Pipeline:
     """A handler that feeds each message to the first step, what that returns to the second, and so on.
 
-    A step takes a message (or a ``Message[T]``, or a body of type ``T``, see `eip.handler`) and returns none, one or
-    several; with none, that message goes no further. Messages of one step go through the next one at a time, in order.
-    Steps are handlers, so a router ends a pipeline, and a pipeline can be a step of another. Plain functions will do
-    where there is nothing to await.
+    A step is a handler (see `eip.runtime.handlers`): it takes a message and returns none, one or several; with none,
+    that message goes no further. Messages of one step go through the next one at a time, in order. A router can end a
+    pipeline, and a pipeline can be a step of another. Plain functions will do if there is nothing to await.
 
         Consumer(orders, pipeline(translator(Order.from_xml), around(message_filter(big)), split), output=lines)
 

@@ -17,12 +17,12 @@ from eip._logging import get_logger
 from eip.clock import Duration, seconds
 from eip.envelope import dump_message
 from eip.errors import ConfigurationError, Reject, StoreError
-from eip.handler import Handler, Result
 from eip.message import Message
 from eip.patterns._due import DueLoop
 from eip.patterns._process_run import ProcessRun
 from eip.patterns.describing import Description
 from eip.patterns.process import Context, Instance, Process
+from eip.runtime.handlers import Handler, Result
 from eip.stores.base import ABSENT, Store
 
 __all__ = ["Context", "Instance", "Process", "ProcessManager"]

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from eip.channels import Sender
-from eip.handler import Result
 from eip.message import Message
 from eip.patterns.describing import Channel, Description, condition_text
+from eip.runtime.handlers import Result
 
 __all__ = ["RecipientList", "fan_out"]
 

@@ -15,12 +15,12 @@ from eip._logging import get_logger
 from eip.channels import Sender
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError, Reject, Retry, StoreError
-from eip.handler import Result
 from eip.message import Message, SequenceInfo
 from eip.patterns._due import DueLoop
 from eip.patterns._sequences import CONFLICTS, Held, Sequence, Sequences, sequence_id
 from eip.patterns.describing import Channel, Description
 from eip.retry import Backoff
+from eip.runtime.handlers import Result
 from eip.stores.base import Store
 
 __all__ = ["Resequencer"]

@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from eip.handler import Handler
 from eip.message import Message, SequenceInfo
 from eip.patterns._functions import function_of
 from eip.patterns.describing import condition_text, described
+from eip.runtime.handlers import Handler
 
 __all__ = ["part_id", "splitter"]
 

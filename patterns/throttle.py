@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError, Retry
-from eip.handler import AnyHandler, Handler, Middleware, Result, handler_of
 from eip.message import Message
 from eip.patterns.describing import described
+from eip.runtime.handlers import AnyHandler, Handler, Middleware, Result, handler_of
 
 __all__ = ["limited_by", "throttle"]
 

@@ -10,10 +10,10 @@ from pydantic.errors import PydanticSchemaGenerationError
 
 from eip.codec import Codec, validate_value
 from eip.errors import ConfigurationError, Reject
-from eip.handler import Handler
 from eip.message import Message
 from eip.patterns._functions import Function, function_of
 from eip.patterns.describing import condition_text, described
+from eip.runtime.handlers import Handler
 
 __all__ = ["Translation", "translator"]
 

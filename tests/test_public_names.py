@@ -48,7 +48,7 @@ def test_importing_eip_imports_no_cloud_sdk_no_broker_client_and_no_driver():
 
 LAZY = """
 import sys, eip, eip.patterns
-print(sorted(m for m in sys.modules if m.startswith(("eip.patterns.", "eip.topology", "eip.dispatch"))))
+print(sorted(m for m in sys.modules if m.startswith(("eip.patterns.", "eip.topology", "eip.runtime.dispatch"))))
 import eip.patterns.splitter
 from eip.patterns import splitter, ScatterGather
 from eip import Handlers, Topology

@@ -11,15 +11,15 @@ from typing import Any, NamedTuple, TypeAlias
 
 from eip._logging import get_logger
 from eip._repeated import RepeatedLines
-from eip._runtime.recovery import is_permanent
-from eip._runtime.settings import Stats
 from eip.channels import Sender
 from eip.clock import now
 from eip.errors import ConfigurationError, Disposition
-from eip.handler import Result, messages_of
 from eip.message import Message
 from eip.packing import is_pack, unpack
 from eip.retry import Backoff
+from eip.runtime._recovery import is_permanent
+from eip.runtime._settings import Stats
+from eip.runtime.handlers import Result, messages_of
 from eip.streams._dead_letters import send_dead_letters
 from eip.streams._worker import Held
 from eip.streams.group import StreamGroup

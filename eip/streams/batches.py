@@ -14,11 +14,11 @@ from zlib import crc32
 import anyio
 
 from eip._logging import get_logger
-from eip._runtime.settings import Stats
 from eip.channels import Sender
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError
 from eip.retry import Backoff
+from eip.runtime._settings import Stats
 from eip.streams._batch_lane import BatchFailure, BatchHandler, BatchSettings, Lane
 from eip.streams._worker import Held, Worker
 from eip.streams.group import StreamGroup

@@ -12,7 +12,7 @@ import logging
 from collections.abc import MutableMapping
 from typing import Any
 
-from eip.consumer import current_delivery
+from eip.runtime.consumer import current_delivery
 
 __all__ = ["MessageContextFilter", "add_message_context"]
 

@@ -20,10 +20,10 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from eip.channels import Sender
-from eip.consumer import current_delivery
 from eip.errors import Disposition, PartialSendError
-from eip.handler import AnyHandler, Handler, Middleware, Result, handler_of, messages_of
 from eip.message import Message
+from eip.runtime.consumer import current_delivery
+from eip.runtime.handlers import AnyHandler, Handler, Middleware, Result, handler_of, messages_of
 
 __all__ = ["TracedSender", "traced"]
 

@@ -8,12 +8,12 @@ from typing import Final
 from eip import Consumer, Handler, Message, Transport
 from eip.clock import Duration
 from eip.codec import dump_json
-from eip.handler import handler_of
 from eip.matching import FilterPolicy
 from eip.patterns.claim_check import ClaimCheckSender, claim_checked
 from eip.patterns.content_based_router import ContentBasedRouter
 from eip.patterns.process_manager import Context, Process, ProcessManager
-from eip.service import Runnable
+from eip.runtime.handlers import handler_of
+from eip.runtime.service import Runnable
 from eip.stores.base import Store
 from eip.stores.objects import ObjectStore
 from eip.topology import QueueSpec, SubscriptionSpec, TopicSpec, Topology

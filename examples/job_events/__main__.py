@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eip import run
-from eip.service import Runnable
+from eip.runtime.service import Runnable
 from examples.job_events.agency import Generator
 from examples.job_events.analytics import Analytics
 from examples.job_events.database import database

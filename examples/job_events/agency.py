@@ -80,7 +80,7 @@ class Agency:
 
 
 class Generator:
-    """A service, see `eip.service.Service`: lets the agency work on its database.
+    """A service, see `eip.runtime.service.Service`: lets the agency work on its database.
 
     Args:
         database: opened and closed here.

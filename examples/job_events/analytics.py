@@ -29,7 +29,7 @@ _MOST: Final = 300 * KIB
 
 
 class Analytics:
-    """A service, see `eip.service.Service`.
+    """A service, see `eip.runtime.service.Service`.
 
     Args:
         channels: its queue is `Channels.analytics`.

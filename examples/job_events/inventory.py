@@ -41,7 +41,7 @@ class InventoryTable(Protocol):
 
 
 class Inventory:
-    """A service, see `eip.service.Service`.
+    """A service, see `eip.runtime.service.Service`.
 
     Args:
         channels: its queue is `Channels.inventory`.

@@ -29,7 +29,7 @@ _log = structlog.get_logger("examples.job_events")
 
 
 class Publisher:
-    """A service, see `eip.service.Service`. While database or topic fail, it tries again, and nothing is skipped.
+    """A `Service`. While database or topic fail, it tries again, and nothing is skipped.
 
     A change that is no event, or an event that no topic carries, is put aside on the invalid-message channel, and the
     next ones go on.

@@ -64,7 +64,7 @@ class _Rate:
 
 
 class View:
-    """A service, see `eip.service.Service`: draws what `Parts` do.
+    """A service, see `eip.runtime.service.Service`: draws what `Parts` do.
 
     Args:
         parts: what there is.

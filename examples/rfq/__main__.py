@@ -16,7 +16,7 @@ import structlog
 
 from eip import run
 from eip.errors import ConfigurationError
-from eip.service import Runnable
+from eip.runtime.service import Runnable
 from eip.telemetry.meter import UsageMeter
 from examples.lifecycle import Application, connected_to
 from examples.rfq.access import Hosts, RateLimit, Tokens

@@ -60,7 +60,7 @@ def connection_limit() -> int:
 
 
 class Server:
-    """Serves an application until `stop`; a service, see `eip.service.Service`.
+    """Serves an application until `stop`; a service, see `eip.runtime.service.Service`.
 
     Args:
         app: an ASGI application.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from eip import Consumer, Message, Source, run
 from eip.patterns.outbox import OutboxRelay
-from eip.service import Runnable
+from eip.runtime.service import Runnable
 from eip.stores import SqliteStore
 from eip.streams import GroupOptions
 from eip.transports.activemq import ActiveMQTransport

@@ -9,8 +9,8 @@ from typing import Any
 from uuid import uuid4
 
 from eip import Consumer, Message, Queue, Sender, Source, Topic, Transport
-from eip.handler import AnyHandler
-from eip.service import Runnable
+from eip.runtime.handlers import AnyHandler
+from eip.runtime.service import Runnable
 from eip.stores import MemoryStore
 from eip.topology import BusSpec, QueueSpec, RuleSpec, StreamSpec, SubscriptionSpec, TopicSpec, Topology
 

@@ -16,7 +16,7 @@ from eip.patterns.aggregator import Aggregator
 from eip.patterns.idempotent_receiver import idempotent
 from eip.patterns.resequencer import Resequencer
 from eip.patterns.splitter import splitter
-from eip.service import Runnable
+from eip.runtime.service import Runnable
 from eip.stores import MemoryStore
 from eip.stores.base import Store
 

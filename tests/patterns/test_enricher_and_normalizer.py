@@ -10,12 +10,12 @@ from pydantic import BaseModel
 
 from eip import Consumer, Message
 from eip.errors import ConfigurationError, ConnectionLost, Reject, Retry
-from eip.handler import messages_of
 from eip.matching import EventPattern, FilterPolicy
 from eip.patterns.content_enricher import content_enricher
 from eip.patterns.describing import describe
 from eip.patterns.normalizer import Normalizer
 from eip.patterns.translator import translator
+from eip.runtime.handlers import messages_of
 from eip.transports.memory import MemoryTransport
 from tests.runtime.scripted import Outbox, running, until
 

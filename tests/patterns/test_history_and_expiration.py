@@ -8,10 +8,10 @@ import pytest
 
 from eip import Consumer, Message
 from eip.errors import ConfigurationError, ConnectionLost
-from eip.handler import messages_of
 from eip.patterns.expiration import Expiring, expiration
 from eip.patterns.message_history import Hop, history_of, message_history
 from eip.patterns.pipeline import around, pipeline
+from eip.runtime.handlers import messages_of
 from eip.testing import EPOCH
 from eip.transports.memory import MemoryTransport
 from tests.runtime.scripted import Outbox, running, until

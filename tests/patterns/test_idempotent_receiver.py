@@ -11,9 +11,9 @@ import pytest
 
 from eip import Consumer, Message, clock
 from eip.errors import ConfigurationError, InvalidMessage, Reject, Retry, StoreError
-from eip.handler import messages_of
 from eip.patterns._claims import Claim
 from eip.patterns.idempotent_receiver import idempotent
+from eip.runtime.handlers import messages_of
 from eip.stores import MemoryStore, SqliteStore
 from eip.transports.memory import MemoryTransport
 from tests.runtime.scripted import Outbox
@@ -343,7 +343,7 @@ WORKER = """
 import asyncio, os, sys
 from eip import Message
 from eip.errors import Retry
-from eip.handler import messages_of
+from eip.runtime.handlers import messages_of
 from eip.patterns.idempotent_receiver import idempotent
 from eip.stores import SqliteStore
 

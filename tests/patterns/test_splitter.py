@@ -7,8 +7,8 @@ from pydantic import BaseModel
 
 from eip import Consumer, Message, SequenceInfo
 from eip.errors import ConnectionLost
-from eip.handler import messages_of
 from eip.patterns.splitter import part_id, splitter
+from eip.runtime.handlers import messages_of
 from eip.transports.memory import MemoryTransport
 from tests.runtime.scripted import Outbox, running, until
 

@@ -10,9 +10,9 @@ from pydantic import BaseModel
 from eip import Consumer, Message
 from eip.codec import TextCodec
 from eip.errors import ConfigurationError, DecodeError, Reject
-from eip.handler import messages_of
 from eip.patterns.pipeline import pipeline
 from eip.patterns.translator import translator
+from eip.runtime.handlers import messages_of
 from eip.transports.memory import MemoryTransport
 from tests.runtime.scripted import Outbox, running, until
 

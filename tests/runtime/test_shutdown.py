@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from eip.service import EXIT_STUCK
+from eip.runtime.service import EXIT_STUCK
 
 PROGRAM = """
 import asyncio, hashlib, logging, time

@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind
 from eip import Backoff, Consumer, Message
 from eip.channels import Sender
 from eip.errors import ConnectionLost, FailedEntry, PartialSendError, Reject
-from eip.handler import messages_of
+from eip.runtime.handlers import messages_of
 from eip.telemetry.traces import TracedSender, traced
 from eip.testing import run
 from eip.transports.memory import MemoryTransport

@@ -23,10 +23,10 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from eip._logging import get_logger
 from eip.channels import Delivery, Receiver, Sender, Source, Unsettled
-from eip.consumer import Consumer
 from eip.errors import ConfigurationError, EipError
-from eip.handler import AnyHandler, handler_of
 from eip.message import Message
+from eip.runtime.consumer import Consumer
+from eip.runtime.handlers import AnyHandler, handler_of
 from eip.transports.aws._invocations import Invocation, invocation_of
 
 __all__ = ["InvocationFailed", "LambdaContext", "LambdaHandler", "lambda_handler"]
@@ -62,7 +62,7 @@ def lambda_handler(
     """The entry point of a Lambda function that has a handler's messages handled.
 
     Args:
-        handler: see `eip.handler`; the same that a `Consumer` takes.
+        handler: see `eip.runtime.handlers`; the same that a `Consumer` takes.
         setup: gives a context manager that is entered once in each execution environment, in the event loop that all
             invocations share; what it yields are further options, e.g. ``{"output": aws.topic("quotes")}``.
         margin: seconds before the function would be ended, at which what is not done is given back.

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from eip.consumer import Consumer
 from eip.errors import ChannelNotFound, InvalidMessage
 from eip.message import Message, SequenceInfo
+from eip.runtime.consumer import Consumer
 from eip.testing.conformance.harness import Cases, Harness, bodies
 from eip.topology.archives import HasArchives
 

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from eip.consumer import Consumer
 from eip.errors import Reject
 from eip.message import Message
 from eip.retry import Backoff
+from eip.runtime.consumer import Consumer
 from eip.testing.conformance.harness import Cases, Harness, bodies
 
 __all__ = ["RunCases"]

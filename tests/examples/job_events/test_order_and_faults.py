@@ -15,7 +15,7 @@ import pytest
 from eip import Backoff
 from eip.errors import StoreError, TransportError
 from eip.patterns.redrive import redrive
-from eip.service import Runnable
+from eip.runtime.service import Runnable
 from eip.stores import MemoryStore
 from eip.stores.objects import MemoryObjects
 from eip.testing import FaultPlan, run

@@ -26,9 +26,9 @@ import anyio
 
 from eip._checks import check_duration
 from eip._logging import get_logger
-from eip._runtime.shutdown import EXIT_STUCK, Shutdown
 from eip.clock import Duration
 from eip.health import Health
+from eip.runtime._shutdown import EXIT_STUCK, Shutdown
 
 __all__ = ["EXIT_STUCK", "Runnable", "Service", "run", "running"]
 

@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias
 
 from eip.addresses import ReturnAddresses
 from eip.channels import Sender
-from eip.handler import Handler
 from eip.retry import Backoff
+from eip.runtime.handlers import Handler
 
 __all__ = ["GroupFailure", "OnExpired", "Settings", "Stats"]
 

@@ -9,8 +9,7 @@ from typing import Any, Final
 
 from eip._logging import get_logger
 from eip.channels import Delivery
-
-from .backlog import Backlog
+from eip.runtime._backlog import Backlog
 
 __all__ = ["Draining", "Worker", "Workers", "absorbed"]
 

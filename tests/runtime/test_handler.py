@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from eip import Message
 from eip.codec import JSON, TextCodec
 from eip.errors import ConfigurationError, DecodeError, InvalidMessage
-from eip.handler import handler_of, messages_of
+from eip.runtime.handlers import handler_of, messages_of
 
 
 class Order(BaseModel):

@@ -9,9 +9,9 @@ import pytest
 from pydantic import BaseModel
 
 from eip import Consumer, Message
-from eip.dispatch import Handlers, message_type
 from eip.errors import ConfigurationError, DecodeError, Reject
 from eip.matching import FilterPolicy
+from eip.runtime.dispatch import Handlers, message_type
 from eip.transports.memory import MemoryTransport
 
 

@@ -17,8 +17,7 @@ from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
 from eip._logging import get_logger
-
-from .watchdog import abandoned, running_handlers, stack_of
+from eip.runtime._watchdog import abandoned, running_handlers, stack_of
 
 __all__ = ["EXIT_STUCK", "Shutdown"]
 

@@ -12,9 +12,8 @@ from eip.channels import Delivery, Receiver, Unsettled
 from eip.errors import LeaseLost, TransportError, error_text
 from eip.health import HealthTracker
 from eip.retry import Backoff
-
-from .leases import Leases
-from .settings import Stats
+from eip.runtime._leases import Leases
+from eip.runtime._settings import Stats
 
 __all__ = ["Acks", "cancelled"]
 

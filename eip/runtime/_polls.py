@@ -12,9 +12,8 @@ from eip.channels import Delivery, Receiver
 from eip.errors import error_text
 from eip.health import HealthTracker
 from eip.retry import Backoff
-
-from .acks import cancelled
-from .backlog import Backlog
+from eip.runtime._acks import cancelled
+from eip.runtime._backlog import Backlog
 
 __all__ = ["Polls"]
 

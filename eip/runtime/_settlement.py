@@ -12,12 +12,11 @@ from eip._repeated import RepeatedLines
 from eip.channels import Delivery, Receiver, Unsettled
 from eip.errors import LeaseLost, error_text
 from eip.health import HealthTracker
-
-from .acks import Acks
-from .backlog import Backlog
-from .leases import Leases
-from .packs import Packs
-from .recovery import (
+from eip.runtime._acks import Acks
+from eip.runtime._backlog import Backlog
+from eip.runtime._leases import Leases
+from eip.runtime._packs import Packs
+from eip.runtime._recovery import (
     Attempt,
     Attempts,
     DeadLetter,
@@ -28,8 +27,8 @@ from .recovery import (
     decide,
     is_counted,
 )
-from .settings import Settings, Stats
-from .workers import Draining
+from eip.runtime._settings import Settings, Stats
+from eip.runtime._workers import Draining
 
 __all__ = ["Settlement"]
 

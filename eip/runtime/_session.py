@@ -13,21 +13,20 @@ import anyio
 from eip._logging import get_logger
 from eip.channels import Delivery, Queue, Receiver, Sender
 from eip.errors import DecodeError, InvalidResult, LeaseLost, error_text
-from eip.handler import messages_of, threads
 from eip.health import HealthTracker
 from eip.message import Message
 from eip.packing import is_pack
-
-from .acks import Acks
-from .backlog import Backlog
-from .leases import Leases
-from .packs import Packs, own_cancellation
-from .polls import Polls
-from .recovery import is_permanent
-from .settings import Settings, Stats
-from .settlement import Settlement
-from .watchdog import HandlerCall, abandoned, watched
-from .workers import Worker, Workers, absorbed
+from eip.runtime._acks import Acks
+from eip.runtime._backlog import Backlog
+from eip.runtime._leases import Leases
+from eip.runtime._packs import Packs, own_cancellation
+from eip.runtime._polls import Polls
+from eip.runtime._recovery import is_permanent
+from eip.runtime._settings import Settings, Stats
+from eip.runtime._settlement import Settlement
+from eip.runtime._watchdog import HandlerCall, abandoned, watched
+from eip.runtime._workers import Worker, Workers, absorbed
+from eip.runtime.handlers import messages_of, threads
 
 __all__ = ["FORCE_S", "Session", "current"]
 

@@ -11,8 +11,7 @@ from eip.channels import Delivery, Queue, send_dead_letter
 from eip.errors import error_text
 from eip.message import Message
 from eip.packing import unpack, unreadable
-
-from .recovery import (
+from eip.runtime._recovery import (
     Attempt,
     DeadLetter,
     DelayedRetry,
@@ -22,8 +21,8 @@ from .recovery import (
     decide,
     is_counted,
 )
-from .settings import Settings, Stats
-from .workers import absorbed
+from eip.runtime._settings import Settings, Stats
+from eip.runtime._workers import absorbed
 
 __all__ = ["ATTEMPTS_HEADER", "Packs", "own_cancellation"]
 

@@ -13,17 +13,17 @@ from typing import get_args
 import anyio
 
 from eip._checks import check_duration, check_integer, check_one_of, check_type
-from eip._runtime.connecting import close, connect
-from eip._runtime.session import Session, current
-from eip._runtime.settings import GroupFailure, OnExpired, Settings, Stats
 from eip.addresses import ReturnAddresses
 from eip.channels import Bus, Delivery, Queue, Receiver, Sender, Source, Stream, Topic
 from eip.clock import Duration
 from eip.errors import ConfigurationError
-from eip.handler import AnyHandler, handler_of, name_of, returns_messages
 from eip.health import Health, HealthTracker
 from eip.retry import Backoff
-from eip.service import Service
+from eip.runtime._connecting import close, connect
+from eip.runtime._session import Session, current
+from eip.runtime._settings import GroupFailure, OnExpired, Settings, Stats
+from eip.runtime.handlers import AnyHandler, handler_of, name_of, returns_messages
+from eip.runtime.service import Service
 
 __all__ = ["Consumer", "current_delivery"]
 
@@ -48,7 +48,7 @@ class Consumer(Service):
 
     Args:
         source: a queue, a subscription or a stream's group.
-        handler: ``async def handle(message)``, or ``def`` to run in a thread; see `eip.handler` for its forms.
+        handler: ``async def handle(message)``, or ``def`` to run in a thread; see `eip.runtime.handlers` for its forms.
         concurrency: messages handled at once; most threads of a ``def`` handler.
         output: where messages that the handler returns are sent, before the received one is acknowledged.
         replies: sends them to the received message's return address instead, where it has one.

@@ -19,8 +19,7 @@ from weakref import WeakKeyDictionary
 from eip._logging import get_logger
 from eip._repeated import RepeatedLines
 from eip.errors import error_text
-
-from .leases import Leases
+from eip.runtime._leases import Leases
 
 __all__ = ["HandlerCall", "abandoned", "running_handlers", "stack_of", "watched"]
 

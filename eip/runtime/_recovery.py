@@ -8,8 +8,7 @@ from typing import Final, NamedTuple, TypeAlias
 from eip.channels import Delivery
 from eip.errors import AddressRefused, ConfigurationError, DecodeError, InvalidMessage, Park, Reject, Retry, error_text
 from eip.retry import Backoff
-
-from .settings import GroupFailure
+from eip.runtime._settings import GroupFailure
 
 __all__ = [
     "Attempt",

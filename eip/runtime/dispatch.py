@@ -23,9 +23,9 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args, get_origin
 
 from eip.channels import Filter
 from eip.errors import ConfigurationError, Reject
-from eip.handler import AnyHandler, Handler, Result, body_type, handler_of
 from eip.matching.predicate import as_predicate
 from eip.message import Message
+from eip.runtime.handlers import AnyHandler, Handler, Result, body_type, handler_of
 
 __all__ = ["Handlers", "OnUnknown", "message_type"]
 

@@ -7,9 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from eip.channels import Delivery, Receiver
-
-from .group_queue import GroupQueue
-from .settings import Stats
+from eip.runtime._group_queue import GroupQueue
+from eip.runtime._settings import Stats
 
 __all__ = ["Backlog"]
 

@@ -1,1 +1,0 @@
-"""What a `Consumer` is made of; `session` puts the parts together."""
