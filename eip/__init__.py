@@ -28,6 +28,9 @@ from eip.retry import Backoff as Backoff
 from eip.runtime.consumer import Consumer as Consumer
 from eip.runtime.consumer import current_delivery as current_delivery
 from eip.runtime.handlers import Handler as Handler
+from eip.runtime.handlers import Middleware as Middleware
+from eip.runtime.handlers import Result as Result
+from eip.runtime.handlers import middleware as middleware
 from eip.runtime.service import Service as Service
 from eip.runtime.service import run as run
 from eip.runtime.service import running as running
@@ -61,12 +64,14 @@ __all__ = [
     "Handler",
     "Handlers",
     "Message",
+    "Middleware",
     "Park",
     "Queue",
     "QueueSpec",
     "Receiver",
     "Reject",
     "RequestTimeout",
+    "Result",
     "Retry",
     "ReturnAddresses",
     "RuleSpec",
@@ -84,6 +89,7 @@ __all__ = [
     "Transport",
     "__version__",
     "current_delivery",
+    "middleware",
     "run",
     "running",
 ]

@@ -10,7 +10,7 @@ from eip.clock import Duration, seconds
 from eip.errors import AddressRefused, ConfigurationError, DecodeError, Disposition, InvalidMessage, Retry
 from eip.message import Message
 from eip.patterns.describing import described
-from eip.runtime.handlers import AnyHandler, Handler, Result, handler_of
+from eip.runtime.handlers import AnyHandler, Handler, Result, middleware
 
 __all__ = ["CircuitBreaker", "State"]
 
@@ -76,7 +76,9 @@ class CircuitBreaker:
 
     def __call__(self, handler: AnyHandler) -> Handler:
         """The handler, protected."""
-        handle = handler_of(handler)
+        return middleware(self._wrap)(handler)
+
+    def _wrap(self, handle: Handler) -> Handler:
 
         async def protected(message: Message[Any]) -> Result:
             await self._wait_for_turn()
@@ -89,7 +91,7 @@ class CircuitBreaker:
             self._after(opening, failed=False)
             return result
 
-        return described(protected, f"circuit_breaker {self.name}", inside=handler)
+        return described(protected, f"circuit_breaker {self.name}", inside=handle)
 
     async def _wait_for_turn(self) -> None:
         """Return when the message may be handled; raises `Retry` where that takes too long."""

@@ -42,7 +42,7 @@ from eip.message import Message
 from eip.packing import is_pack
 from eip.patterns.describing import described
 from eip.runtime.consumer import current_delivery
-from eip.runtime.handlers import AnyHandler, Handler, Middleware, Result, handler_of
+from eip.runtime.handlers import AnyHandler, Handler, Middleware, Result, middleware
 from eip.stores.objects import ObjectStore
 
 __all__ = ["SIZE_ATTRIBUTE", "ClaimCheckSender", "claim_checked"]
@@ -187,7 +187,9 @@ class _Redeemer:
         self._removing: set[asyncio.Task[None]] = set()
 
     def __call__(self, handler: AnyHandler) -> Handler:
-        handle = handler_of(handler)
+        return middleware(self._wrap)(handler)
+
+    def _wrap(self, handle: Handler) -> Handler:
 
         async def redeemed(message: Message[Any]) -> Result:
             claim = _claim_of(message)
@@ -205,7 +207,7 @@ class _Redeemer:
                 self._when_acked(lambda: self._start_removal(claim))
             return result
 
-        return described(redeemed, "claim_check", inside=handler)
+        return described(redeemed, "claim_check", inside=handle)
 
     async def _fetch(self, claim: _Claim) -> bytes | None:
         if claim.bucket not in self._buckets or not claim.key.startswith(self._prefix):

@@ -13,7 +13,7 @@ from eip.cloudevents import from_cloud_event, is_cloud_event, to_cloud_event
 from eip.errors import DecodeError
 from eip.message import Message
 from eip.patterns.describing import described
-from eip.runtime.handlers import AnyHandler, Handler, Middleware, Result, handler_of
+from eip.runtime.handlers import Handler, Middleware, Result, middleware
 
 __all__ = ["CloudEvents", "cloud_events"]
 
@@ -37,9 +37,8 @@ def cloud_events(*, strict: bool = False) -> Middleware:
         strict: refuse what is no CloudEvent, which dead-letters it; default: it is handed on as it came.
     """
 
-    def wrap(handler: AnyHandler) -> Handler:
-        handle = handler_of(handler)
-
+    @middleware
+    def wrap(handle: Handler) -> Handler:
         async def read(message: Message[Any]) -> Result:
             if is_cloud_event(message):
                 return await handle(from_cloud_event(message))
@@ -47,6 +46,6 @@ def cloud_events(*, strict: bool = False) -> Middleware:
                 raise DecodeError("not a CloudEvent of version 1.0")
             return await handle(message)
 
-        return described(read, "cloud_events", inside=handler)
+        return described(read, "cloud_events", inside=handle)
 
     return wrap

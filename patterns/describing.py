@@ -14,7 +14,7 @@ from typing import Any
 from eip.channels import Filter, Sender
 from eip.matching import EventPattern, FilterPolicy
 from eip.runtime.consumer import Consumer
-from eip.runtime.handlers import Handler
+from eip.runtime.handlers import Handler, inside_of
 
 __all__ = ["Channel", "Description", "condition_text", "describe", "described", "mermaid"]
 
@@ -51,7 +51,10 @@ def describe(thing: Any) -> Description:
     """What a handler or step says of itself; where it says nothing, its name."""
     tell = getattr(thing, "describe", None)
     told = tell() if callable(tell) and not isinstance(thing, type) else None
-    return told if isinstance(told, Description) else Description(name=_name(thing))
+    if isinstance(told, Description):
+        return told
+    inside = inside_of(thing)
+    return Description(name=_name(thing)) if inside is None else describe(inside)
 
 
 def described(

@@ -16,7 +16,7 @@ from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError
 from eip.message import Message
 from eip.patterns.describing import described
-from eip.runtime.handlers import AnyHandler, Handler, Middleware, Result, handler_of
+from eip.runtime.handlers import Handler, Middleware, Result, middleware
 
 __all__ = ["Expiring", "expiration"]
 
@@ -59,9 +59,8 @@ def expiration(
     if left < 0 or (oldest is not None and oldest <= 0):
         raise ConfigurationError("max_age is more than 0, and margin is not negative")
 
-    def wrap(handler: AnyHandler) -> Handler:
-        handle = handler_of(handler)
-
+    @middleware
+    def wrap(handle: Handler) -> Handler:
         async def timely(message: Message[Any]) -> Result:
             remaining = _remaining(message, oldest)
             if remaining is not None and remaining <= left:
@@ -77,7 +76,7 @@ def expiration(
             await _turn_away(message, expired, "message_expired_while_handled")
             return None
 
-        return described(timely, "expiration", inside=handler, channels=[(expired, "too late")])
+        return described(timely, "expiration", inside=handle, channels=[(expired, "too late")])
 
     return wrap
 

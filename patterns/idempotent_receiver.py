@@ -30,7 +30,7 @@ from eip.message import Message
 from eip.patterns._claims import AGAIN, Claim, ClaimLostError, State, part_name
 from eip.patterns.describing import described
 from eip.runtime.consumer import current_delivery
-from eip.runtime.handlers import AnyHandler, Handler, Result, handler_of, messages_of
+from eip.runtime.handlers import AnyHandler, Handler, Result, messages_of, middleware
 from eip.stores.base import Store
 
 __all__ = ["IdempotentReceiver", "idempotent"]
@@ -115,7 +115,9 @@ class IdempotentReceiver:
 
     def __call__(self, handler: AnyHandler) -> Handler:
         """The handler, wrapped."""
-        handle = handler_of(handler)
+        return middleware(self._wrap)(handler)
+
+    def _wrap(self, handle: Handler) -> Handler:
 
         async def once(message: Message[Any]) -> Result:
             key = self._key_of(message)
@@ -132,7 +134,7 @@ class IdempotentReceiver:
                 known = await self._known(key)
             return await self._known_already(key, known)
 
-        return described(once, "idempotent_receiver", inside=handler)
+        return described(once, "idempotent_receiver", inside=handle)
 
     def _key_of(self, message: Message[Any]) -> str:
         key = message.id if self._key is None else self._key(message)

@@ -5,19 +5,18 @@ Where the channel can filter, let it: give the filter to its subscription, which
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from eip.channels import Filter, Sender
 from eip.matching import as_predicate
 from eip.message import Message
 from eip.patterns.describing import condition_text, described
-from eip.runtime.handlers import AnyHandler, Handler, Result, handler_of
+from eip.runtime.handlers import Handler, Middleware, Result, middleware
 
 __all__ = ["message_filter"]
 
 
-def message_filter(wanted: Filter, *, rejected: Sender | None = None) -> Callable[[AnyHandler], Handler]:
+def message_filter(wanted: Filter, *, rejected: Sender | None = None) -> Middleware:
     """Hand on only the messages that pass; the others are acknowledged unhandled.
 
     Args:
@@ -26,9 +25,8 @@ def message_filter(wanted: Filter, *, rejected: Sender | None = None) -> Callabl
     """
     passes = as_predicate(wanted)
 
-    def wrap(handler: AnyHandler) -> Handler:
-        handle = handler_of(handler)
-
+    @middleware
+    def wrap(handle: Handler) -> Handler:
         async def filtered(message: Message[Any]) -> Result:
             if passes(message):
                 return await handle(message)
@@ -37,6 +35,6 @@ def message_filter(wanted: Filter, *, rejected: Sender | None = None) -> Callabl
             return None
 
         name = f"message_filter {condition_text(wanted)}"
-        return described(filtered, name, inside=handler, channels=[(rejected, "rejected")])
+        return described(filtered, name, inside=handle, channels=[(rejected, "rejected")])
 
     return wrap

@@ -10,7 +10,7 @@ from eip.codec import dump_json, load_json
 from eip.errors import ConfigurationError, DecodeError, Reject
 from eip.message import Message
 from eip.patterns.describing import described
-from eip.runtime.handlers import AnyHandler, Handler, Middleware, Result, handler_of, messages_of
+from eip.runtime.handlers import Handler, Middleware, Result, messages_of, middleware
 
 __all__ = ["Hop", "history_of", "message_history"]
 
@@ -50,9 +50,8 @@ def message_history(name: str, *, visits: int | None = None) -> Middleware:
     if visits is not None and visits < 1:
         raise ConfigurationError("visits is at least 1")
 
-    def wrap(handler: AnyHandler) -> Handler:
-        handle = handler_of(handler)
-
+    @middleware
+    def wrap(handle: Handler) -> Handler:
         async def noted(message: Message[Any]) -> Result:
             hops = (*history_of(message), Hop(name, clock.now()))[-_MOST:]
             if visits is not None and sum(hop.name == name for hop in hops) > visits:
@@ -60,7 +59,7 @@ def message_history(name: str, *, visits: int | None = None) -> Middleware:
             result = await handle(_with(message, hops))
             return [_after(hops, each) for each in messages_of(result)]
 
-        return described(noted, f"message_history {name}", inside=handler)
+        return described(noted, f"message_history {name}", inside=handle)
 
     return wrap
 

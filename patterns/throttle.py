@@ -15,7 +15,7 @@ from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError, Retry
 from eip.message import Message
 from eip.patterns.describing import described
-from eip.runtime.handlers import AnyHandler, Handler, Middleware, Result, handler_of
+from eip.runtime.handlers import Handler, Middleware, Result, middleware
 
 __all__ = ["limited_by", "throttle"]
 
@@ -46,9 +46,8 @@ def throttle(
         raise ConfigurationError("rate and per are more than 0, burst is at least 1, and patience is not negative")
     turns = _Turns(interval, burst)
 
-    def wrap(handler: AnyHandler) -> Handler:
-        handle = handler_of(handler)
-
+    @middleware
+    def wrap(handle: Handler) -> Handler:
         async def throttled(message: Message[Any]) -> Result:
             counted = "" if key is None else key(message)
             wait = 0.0 if counted is None else turns.take(counted, longest)
@@ -58,7 +57,7 @@ def throttle(
                 await asyncio.sleep(wait)
             return await handle(message)
 
-        return described(throttled, f"throttle {rate:g} per {seconds(per):g} s", inside=handler)
+        return described(throttled, f"throttle {rate:g} per {seconds(per):g} s", inside=handle)
 
     return wrap
 
@@ -66,14 +65,13 @@ def throttle(
 def limited_by(limiter: AbstractAsyncContextManager[Any]) -> Middleware:
     """Call the handler inside of ``limiter``: a semaphore, or another library's rate limiter (``aiolimiter``)."""
 
-    def wrap(handler: AnyHandler) -> Handler:
-        handle = handler_of(handler)
-
+    @middleware
+    def wrap(handle: Handler) -> Handler:
         async def limited(message: Message[Any]) -> Result:
             async with limiter:
                 return await handle(message)
 
-        return described(limited, f"limited_by {type(limiter).__name__}", inside=handler)
+        return described(limited, f"limited_by {type(limiter).__name__}", inside=handle)
 
     return wrap
 

@@ -11,7 +11,7 @@ from eip.channels import Sender
 from eip.clock import Duration, seconds
 from eip.message import Message
 from eip.patterns.describing import described
-from eip.runtime.handlers import AnyHandler, Handler, Middleware, Result, handler_of
+from eip.runtime.handlers import Handler, Middleware, Result, middleware
 
 __all__ = ["wire_tap"]
 
@@ -49,9 +49,8 @@ def wire_tap(
             async with asyncio.timeout(limit):
                 await tap.send(made)
 
-    def wrap(handler: AnyHandler) -> Handler:
-        handle = handler_of(handler)
-
+    @middleware
+    def wrap(handle: Handler) -> Handler:
         async def tapped(message: Message[Any]) -> Result:
             try:
                 await send(message)
@@ -61,6 +60,6 @@ def wire_tap(
                 _log.warning("tap_failed", channel=tap.name, message_id=message.id, error=repr(error))
             return await handle(message)
 
-        return described(tapped, "wire_tap", inside=handler, channels=[(tap, "copy")])
+        return described(tapped, "wire_tap", inside=handle, channels=[(tap, "copy")])
 
     return wrap

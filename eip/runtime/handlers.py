@@ -8,8 +8,8 @@ A handler is an async function of one message. What it wants is read off its fir
     async def handle(text: str) -> None: ...                 the body's text, whether it is JSON or not
     async def handle(raw: bytes) -> None: ...                the body's bytes
 
-It returns None, one message, or several; those are sent before the received one is acknowledged. Patterns that wrap a
-handler are handlers themselves, so they compose by call.
+It returns None, one message, or several; those are sent before the received one is acknowledged. A `middleware` wraps a
+handler and is one itself, so middlewares compose by call.
 
 A plain ``def`` function runs in a worker thread, so that it may block: at most as many at once as the consumer's
 ``concurrency``, each with the context (`eip.current_delivery`) of its message. A thread cannot be cancelled: where the
@@ -44,7 +44,9 @@ __all__ = [
     "body_type",
     "element_reader_of",
     "handler_of",
+    "inside_of",
     "messages_of",
+    "middleware",
     "name_of",
     "reader_of",
     "returns_messages",
@@ -102,7 +104,58 @@ def _validating(function: AnyHandler, plain: Handler) -> Handler:
     async def handle(message: Message[Any]) -> Result:
         return await plain(read(message))
 
-    return handle
+    return _wrapping(handle, function)
+
+
+def middleware(wrap: Callable[[Handler], Handler]) -> Middleware:
+    """Make a middleware of a function that takes a handler and returns one; use it as a decorator.
+
+        def observed(name: str) -> Middleware:
+            @middleware
+            def wrap(handle: Handler) -> Handler:
+                async def observe(message: Message) -> Result:
+                    with timer(name):
+                        return await handle(message)
+
+                return observe
+
+            return wrap
+
+        Consumer(orders, observed("orders")(book))    # book(order: Order) gets a validated Order
+
+    The handler keeps its type: ``wrap`` gets it in its plain form, which takes the message, validates the body as the
+    annotation of the user's function asks, and runs a ``def`` function in a thread.
+
+    Args:
+        wrap: called once for each handler that is wrapped.
+
+    Raises:
+        ConfigurationError: ``wrap`` is an async function: it is not called for each message.
+    """
+    if inspect.iscoroutinefunction(wrap) or not callable(wrap):
+        raise ConfigurationError(f"wrap must be a function that takes a handler and returns one, got {wrap!r}")
+
+    def wrapped(handler: AnyHandler) -> Handler:
+        return _wrapping(handler_of(wrap(handler_of(handler))), handler)
+
+    wrapped.__qualname__ = wrapped.__name__ = name_of(wrap)
+    return wrapped
+
+
+def _wrapping(outer: Handler, inner: AnyHandler) -> Handler:
+    """The outer handler, which knows the one inside: for its name and the type of its body."""
+    if outer is inner:
+        return outer
+    takes_attributes = hasattr(outer, "__dict__") and not inspect.ismethod(outer)
+    made: Any = outer if takes_attributes else functools.partial(outer)
+    made.__eip_inside__ = inner  # not `__wrapped__`: `inspect` and `typing` would take the inner one's annotations
+    return cast("Handler", made)
+
+
+def inside_of(function: Any) -> Any:
+    """The function that another one wraps; None: it wraps none."""
+    inside = getattr(function, "__eip_inside__", None)
+    return getattr(function, "__wrapped__", None) if inside is None else inside
 
 
 def returns_messages(function: AnyHandler) -> bool:
@@ -112,19 +165,24 @@ def returns_messages(function: AnyHandler) -> bool:
     return bool(arms) and all(_is_messages(each) for each in arms)
 
 
-def name_of(function: AnyHandler) -> str:
+def name_of(function: Callable[..., Any]) -> str:
     """What logs and errors call a handler; for a wrapped one, the function inside."""
-    inner = function
-    while (wrapped := getattr(inner, "__wrapped__", None)) is not None:
-        inner = wrapped
+    inner = _innermost(function)
     if isinstance(inner, functools.partial):
         return name_of(inner.func)
     return str(getattr(inner, "__qualname__", None) or type(inner).__qualname__)
 
 
+def _innermost(function: Any) -> Any:
+    """The function that the user wrote, inside of whatever wraps it."""
+    while (inside := inside_of(function)) is not None:
+        function = inside
+    return function
+
+
 def body_type(function: AnyHandler) -> Any:
     """The type that a handler's annotation asks the body to be; `Any` where it asks for nothing."""
-    wanted, _ = _annotations(function)
+    wanted, _ = _annotations(_innermost(function))
     if get_origin(wanted) is Message:
         return get_args(wanted)[0]
     return Any if wanted is Message else wanted
@@ -216,7 +274,7 @@ def _threaded(function: AnyHandler) -> Handler:
         result = running.result()
         return await result if inspect.isawaitable(result) else result
 
-    return handle
+    return _wrapping(handle, function)
 
 
 def _call(function: AnyHandler, argument: Any) -> Awaitable[Result] | Result:

@@ -23,7 +23,7 @@ from eip.channels import Sender
 from eip.errors import Disposition, PartialSendError
 from eip.message import Message
 from eip.runtime.consumer import current_delivery
-from eip.runtime.handlers import AnyHandler, Handler, Middleware, Result, handler_of, messages_of
+from eip.runtime.handlers import Handler, Middleware, Result, messages_of, middleware
 
 __all__ = ["TracedSender", "traced"]
 
@@ -39,8 +39,8 @@ def traced(*, provider: trace.TracerProvider | None = None) -> Middleware:
     """
     tracer = trace.get_tracer(_NAME, tracer_provider=provider)
 
-    def wrap(handler: AnyHandler) -> Handler:
-        handle = handler_of(handler)
+    @middleware
+    def wrap(handle: Handler) -> Handler:
 
         async def handled(message: Message[Any]) -> Result:
             channel, count = _current_channel()
