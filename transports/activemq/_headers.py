@@ -31,7 +31,7 @@ from eip.transports.activemq._addresses import to_address, to_destination
 from eip.transports.activemq._bodies import JMS_MESSAGE_HEADER, body_read, body_written, escaped_json
 from eip.transports.activemq._frames import Frame, escape
 
-__all__ = ["Received", "copied", "delayed", "encoded", "from_frame"]
+__all__ = ["BROKER_HEADERS", "Received", "copied", "delayed", "encoded", "from_frame"]
 
 _ATTEMPTS: Final = "eip-attempts"
 """How many times the message was received before it was sent again to be retried."""
@@ -64,7 +64,7 @@ _MESSAGE_NAMES: Final = """
     originalDestination originalExpiration dlqDeliveryFailureCause persistent priority redelivered reply-to
     scheduledJobId subscription timestamp type
 """
-_OF_MESSAGES: Final = frozenset(_MESSAGE_NAMES.split())
+BROKER_HEADERS: Final = frozenset(_MESSAGE_NAMES.split())
 """Headers that brokers put into the frames of messages."""
 _COMMAND_NAMES: Final = """
     browser content-encoding host id login message passcode receipt receipt-id selector server session transaction
@@ -72,7 +72,7 @@ _COMMAND_NAMES: Final = """
 """
 _OF_COMMANDS: Final = frozenset(_COMMAND_NAMES.split())
 """Headers that mean something in frames that clients send, or in other frames of brokers."""
-_RESERVED: Final = _OF_MESSAGES | _OF_COMMANDS
+_RESERVED: Final = BROKER_HEADERS | _OF_COMMANDS
 _RESERVED_PREFIXES: Final = ("eip", "JMS", "AMQ_", "activemq.", "_AMQ")
 _BROKERS_PREFIXES: Final = ("JMS", "AMQ_", "_AMQ", f"{ENVELOPE_KEY}-")
 
@@ -386,7 +386,7 @@ def _attributes(headers: Mapping[str, str], fields: Mapping[str, Any]) -> dict[s
 
 def _is_attribute(name: str, text: str) -> bool:
     """Return whether a header is a property of the message, by its name, or by a value that no broker gives it."""
-    if name in _OF_MESSAGES:
+    if name in BROKER_HEADERS:
         return _is_property(name, text)
     return bool(name) and name != ENVELOPE_KEY and not name.startswith(_BROKERS_PREFIXES)
 

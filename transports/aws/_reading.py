@@ -19,7 +19,7 @@ from eip.message import Message
 from eip.transports.aws._attributes import from_carried, readable_attributes
 from eip.transports.aws._tracing import to_traceparent
 
-__all__ = ["base64_of", "read_message"]
+__all__ = ["read_message"]
 
 _Read: TypeAlias = tuple[Message[Any], Exception | None]
 
@@ -128,11 +128,3 @@ def _unwrapped(name: str, attribute: Any) -> dict[str, Any]:
         case {"Type": str(kind), "Value": str(value)}:
             return {"DataType": kind, "StringValue": value}
     raise DecodeError(f"notification of SNS: attribute {name!r} is not {{Type, Value}}")
-
-
-def base64_of(text: str) -> bytes:
-    """The bytes of base64 text; none where it is malformed."""
-    try:
-        return b64decode(text, validate=True)
-    except binascii.Error:
-        return b""

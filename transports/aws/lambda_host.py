@@ -21,9 +21,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Final, Protocol, TypeAlias
 
+from eip._checks import check_duration
 from eip._logging import get_logger
 from eip.channels import Delivery, Receiver, Sender, Source, Unsettled
-from eip.errors import ConfigurationError, EipError
+from eip.clock import Duration
+from eip.codec import JSON, Codec
+from eip.errors import EipError
 from eip.message import Message
 from eip.runtime.consumer import Consumer
 from eip.runtime.handlers import AnyHandler, handler_of
@@ -57,7 +60,7 @@ class InvocationFailed(EipError):
 
 
 def lambda_handler(
-    handler: AnyHandler, *, setup: Setup | None = None, margin: float = 1.0, **options: Any
+    handler: AnyHandler, *, setup: Setup | None = None, margin: Duration = 1.0, codec: Codec = JSON, **options: Any
 ) -> LambdaHandler:
     """The entry point of a Lambda function that has a handler's messages handled.
 
@@ -66,16 +69,16 @@ def lambda_handler(
         setup: gives a context manager that is entered once in each execution environment, in the event loop that all
             invocations share; what it yields are further options, e.g. ``{"output": aws.topic("quotes")}``.
         margin: seconds before the function would be ended, at which what is not done is given back.
+        codec: decodes the bodies of foreign producers; a ``str`` or ``bytes`` handler gets any body without it.
         options: of `Consumer`: ``concurrency``, ``output``, ``dead_letter``, ``retry``, ... By default a message is
             tried once per invocation (``local_retries=0``): Lambda brings it again.
 
     Raises:
-        ConfigurationError: options that cannot be; from the entry point, an event of no known source.
+        TypeError: an option of the wrong type.
+        ConfigurationError: a value out of range; from the entry point, an event of an unknown source.
     """
     handler_of(handler)
-    if margin < 0:
-        raise ConfigurationError("a margin is not negative")
-    made = LambdaHandler(handler, setup, margin, options)
+    made = LambdaHandler(handler, setup, check_duration("margin", margin), codec, options)
     # Checks the options now. What ``setup`` will give is not known before the first invocation: an output may be in it.
     given = {"output": _Setup()} if setup is not None and "output" not in options else {}
     made.consumer(Invocation(name="lambda", records=(), ordered=False, partial=True), given, 1.0)
@@ -95,16 +98,23 @@ class _Setup(Sender):
 class LambdaHandler:
     """What `lambda_handler` gives: a callable with an event loop of its own, kept between invocations."""
 
-    def __init__(self, handler: AnyHandler, setup: Setup | None, margin: float, options: Mapping[str, Any]) -> None:
-        self._handler, self._setup, self._margin = handler, setup, margin
+    def __init__(
+        self, handler: AnyHandler, setup: Setup | None, margin: float, codec: Codec, options: Mapping[str, Any]
+    ) -> None:
+        self._handler, self._setup, self._margin, self._codec = handler, setup, margin, codec
         self._options = {"local_retries": 0, **options}
         self._runner: asyncio.Runner | None = None
         self._stack = AsyncExitStack()
         self._given: Mapping[str, Any] | None = None
 
     def __call__(self, event: Any, context: LambdaContext) -> Response:
-        """Handle the messages of an event; raises `InvocationFailed` where some failed and the source takes no part."""
-        invocation = invocation_of(event)
+        """Handle the messages of an event.
+
+        Raises:
+            InvocationFailed: messages failed, and the source takes no partial answer.
+            ConfigurationError: an event of an unknown source.
+        """
+        invocation = invocation_of(event, self._codec)
         if self._runner is None:
             self._runner = asyncio.Runner()
         return self._runner.run(self._handle(invocation, context))

@@ -6,7 +6,7 @@ import pytest
 
 from eip.testing.conformance import Harness
 from eip.topology import BusSpec, QueueSpec, RuleSpec, StreamSpec, SubscriptionSpec, TopicSpec, Topology
-from eip.transports.aws import AwsTransport
+from eip.transports.aws import AwsTransport, lambda_host
 
 
 @pytest.fixture
@@ -87,3 +87,17 @@ def harness(aws, moto_server):
 @pytest.fixture
 def second_harness(second_aws, ministack):
     return AwsHarness(second_aws, ministack)
+
+
+@pytest.fixture
+def lambda_handler():
+    """Makes entry points, and closes their loops."""
+    made = []
+
+    def make(handler, **options):
+        made.append(lambda_host.lambda_handler(handler, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()

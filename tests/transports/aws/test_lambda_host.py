@@ -12,94 +12,13 @@ import pytest
 from pydantic import BaseModel
 
 from eip import Message
-from eip.channels import Sender
 from eip.envelope import dump_envelope
 from eip.errors import ConfigurationError, ConnectionLost, Reject
-from eip.limits import MIB
 from eip.packing import entry_of, pack
 from eip.streams.records import dump_record
-from eip.transports.aws import lambda_host
-from eip.transports.aws._attributes import carried
 from eip.transports.aws.kinesis.aggregation import Aggregate
 from eip.transports.aws.lambda_host import InvocationFailed
-
-
-class Context:
-    """What Lambda gives, with so many seconds left."""
-
-    def __init__(self, seconds: float = 60.0) -> None:
-        self._seconds = seconds
-
-    def get_remaining_time_in_millis(self) -> int:
-        return int(self._seconds * 1000)
-
-
-class Recorder(Sender):
-    name = address = "recorder"
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.sent: list[Message] = []
-        self._error = error
-
-    async def send(self, *messages):
-        if self._error is not None:
-            raise self._error
-        self.sent += messages
-
-
-def sqs_record(message: Message | str, number: int, *, group: str | None = None, count: int = 1) -> dict:
-    body, attributes = message if isinstance(message, str) else "", {}
-    if isinstance(message, Message):
-        sent = carried(
-            message, channel="q", limit=MIB, native={"group": message.group_id, "dedup": message.deduplication_id}
-        )
-        body, attributes = sent.body, sent.attributes
-    return {
-        "messageId": f"m{number}",
-        "receiptHandle": "r",
-        "body": body,
-        "attributes": {
-            "ApproximateReceiveCount": str(count),
-            "SentTimestamp": "1700000000000",
-            **({} if group is None else {"MessageGroupId": group, "MessageDeduplicationId": f"d{number}"}),
-        },
-        "messageAttributes": {
-            name: {
-                "dataType": each["DataType"],
-                **(
-                    {"binaryValue": b64encode(each["BinaryValue"]).decode()}
-                    if "BinaryValue" in each
-                    else {"stringValue": each["StringValue"]}
-                ),
-            }
-            for name, each in attributes.items()
-        },
-        "eventSource": "aws:sqs",
-        "eventSourceARN": f"arn:aws:sqs:eu-central-1:123456789012:orders{'' if group is None else '.fifo'}",
-        "awsRegion": "eu-central-1",
-    }
-
-
-def sqs(*records: dict) -> dict:
-    return {"Records": list(records)}
-
-
-@pytest.fixture
-def lambda_handler():
-    """Makes entry points, and closes their loops."""
-    made = []
-
-    def make(handler, **options):
-        made.append(lambda_host.lambda_handler(handler, **options))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
-
-
-def failures(response: dict) -> list[str]:
-    return [each["itemIdentifier"] for each in response["batchItemFailures"]]
+from tests.support.lambda_events import SNS, Context, Recorder, failures, kinesis_record, mq_message, sqs, sqs_record
 
 
 def test_the_messages_of_a_queue_are_handled_and_only_the_failed_ones_come_again(lambda_handler):
@@ -245,22 +164,6 @@ def test_setup_is_entered_once_and_gives_options_in_the_loop_of_all_invocations(
     assert len(output.sent) == 3
 
 
-SNS = {
-    "EventVersion": "1.0",
-    "EventSubscriptionArn": "arn:aws:sns:eu-central-1:123456789012:rides:1",
-    "EventSource": "aws:sns",
-    "Sns": {
-        "Type": "Notification",
-        "MessageId": "s1",
-        "TopicArn": "arn:aws:sns:eu-central-1:123456789012:rides",
-        "Subject": None,
-        "Message": '{"from":"Berlin"}',
-        "Timestamp": "2026-01-01T00:00:00.000Z",
-        "MessageAttributes": {"kind": {"Type": "String", "Value": "ride"}},
-    },
-}
-
-
 def test_a_notification_of_a_topic_is_handled_or_the_invocation_fails(lambda_handler):
     seen: list[Message] = []
 
@@ -305,21 +208,6 @@ def test_an_event_of_eventbridge_is_handled_with_its_type_and_source(lambda_hand
     assert message.replay_name == "again"
 
 
-def kinesis_record(data: bytes, number: int, key: str) -> dict:
-    return {
-        "kinesis": {
-            "kinesisSchemaVersion": "1.0",
-            "partitionKey": key,
-            "sequenceNumber": str(number),
-            "data": b64encode(data).decode(),
-            "approximateArrivalTimestamp": 1_700_000_000.5,
-        },
-        "eventSource": "aws:kinesis",
-        "eventID": f"shardId-000000000000:{number}",
-        "eventSourceARN": "arn:aws:kinesis:eu-central-1:123456789012:stream/clicks",
-    }
-
-
 def test_records_of_a_stream_are_handled_in_order_per_key_and_come_again_from_the_first_failure(lambda_handler):
     handled = []
 
@@ -353,24 +241,6 @@ def test_records_of_our_own_and_aggregates_are_read_and_fail_as_one_record(lambd
     assert (first.id, first.type, first.attributes, first.group_id) == ("i", "T", {"a": 1}, "k")
     assert (second.group_id, second.headers["sub-sequence-number"]) == ("k2", "0")
     assert (third.body, third.created_at) == ({"n": 3}, 1_700_000_000.5)
-
-
-def mq_message(number: int, body: bytes, **properties: str) -> dict:
-    return {
-        "messageID": f"ID:b-{number}:1:1:1:1",
-        "messageType": "jms/text-message",
-        "deliveryMode": 1,
-        "replyTo": None,
-        "type": None,
-        "expiration": 0,
-        "priority": 4,
-        "correlationId": "c1",
-        "redelivered": False,
-        "destination": {"physicalName": "orders"},
-        "data": b64encode(body).decode(),
-        "timestamp": 1_700_000_000_000,
-        "properties": properties,
-    }
 
 
 def test_messages_of_amazon_mq_are_handled_with_their_envelopes_and_fail_together(lambda_handler):
