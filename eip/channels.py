@@ -142,12 +142,12 @@ def _raise_first(failed: Sequence[Unsettled]) -> None:
         raise failed[0].error
 
 
-def _tell_acked(deliveries: Sequence[Delivery], failed: Sequence[Unsettled]) -> None:
+def _call_on_acked(deliveries: Sequence[Delivery], failed: Sequence[Unsettled]) -> None:
     refused = {each.delivery for each in failed}
     for delivery in deliveries:
         if delivery not in refused:
-            told, delivery.on_acked = delivery.on_acked or (), None
-            for callback in told:
+            callbacks, delivery.on_acked = delivery.on_acked or (), None
+            for callback in callbacks:
                 callback()
 
 
@@ -192,10 +192,11 @@ class Receiver(ABC):
         """Let the channel forget the messages; returns those that it did not."""
         live, lost = self._split(deliveries)
         failed = await self._ack(live) if live else ()
-        watched = [each for each in live if each.on_acked]
-        if watched:
-            _tell_acked(watched, failed)
-        return [*lost, *failed]
+        for each in live:
+            if each.on_acked:
+                _call_on_acked(live, failed)
+                break
+        return [*lost, *failed] if lost else failed
 
     async def nack(self, deliveries: Sequence[Delivery], *, delay: float = 0.0) -> Sequence[Unsettled]:
         """Give the messages back, to be delivered again after ``delay`` seconds; returns those not given back.
@@ -249,13 +250,16 @@ class Receiver(ABC):
     async def _extend(self, deliveries: Sequence[Delivery], seconds: float) -> Sequence[Unsettled]: ...
 
     @staticmethod
-    def _split(deliveries: Sequence[Delivery]) -> tuple[Sequence[Delivery], list[Unsettled]]:
+    def _split(deliveries: Sequence[Delivery]) -> tuple[Sequence[Delivery], Sequence[Unsettled]]:
         """Those still on lease, and those whose lease is known to have ended."""
         now = get_running_loop().time()
-        ended = [each for each in deliveries if each.lease_until is not None and each.lease_until <= now]
-        if not ended:
-            return deliveries, []
+        for each in deliveries:  # a plain loop: every message pays for it, and hardly ever has a lease ended
+            if each.lease_until is not None and each.lease_until <= now:
+                break
+        else:
+            return deliveries, ()
         live = [each for each in deliveries if each.lease_until is None or each.lease_until > now]
+        ended = [each for each in deliveries if each.lease_until is not None and each.lease_until <= now]
         return live, [Unsettled(each, LeaseLost(f"the lease of {each.message.id} has ended")) for each in ended]
 
     async def open(self) -> None:

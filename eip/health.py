@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eip import clock
+from eip.clock import now
 from eip.errors import error_text
 
 __all__ = ["Health", "HealthTracker"]
@@ -42,12 +42,12 @@ class HealthTracker:
 
     def polled(self) -> None:
         """Report a receive that the service answered."""
-        self.last_poll = clock.now()
+        self.last_poll = now()
         self._failing_since = self._reason = None
 
     def settled(self) -> None:
         """Report messages that were acknowledged or given back."""
-        self.last_settle = clock.now()
+        self.last_settle = now()
 
     def succeeded(self) -> None:
         """Report any other call that the service answered."""
@@ -56,7 +56,7 @@ class HealthTracker:
     def failed(self, error: BaseException | str) -> None:
         """Report a call that failed, with its error."""
         if self._failing_since is None:
-            self._failing_since = clock.now()
+            self._failing_since = now()
         self._reason = error_text(error) if isinstance(error, BaseException) else error
 
     def health(self) -> Health:

@@ -339,8 +339,9 @@ class Message(_Fields, Generic[T]):
         Raises `InvalidMessage` for a body that cannot be encoded.
         """
         made = self._copied()
-        made._body = _UNDECODED  # noqa: SLF001 - a message in the making
-        made._raw = self.encode()  # noqa: SLF001
+        if self._body is not _UNDECODED:
+            made._body = _UNDECODED  # noqa: SLF001 - a message in the making
+            made._raw = self.encode()  # noqa: SLF001
         made._codec = writer_of(self._codec)  # noqa: SLF001
         made.__class__ = Message
         return cast("Message[T]", made)

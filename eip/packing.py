@@ -70,6 +70,7 @@ class Bounds:
 
 _BOUNDS: Final = Bounds()
 _PREFIX: Final = b'{"eip-pack":'
+_STARTS: Final = (_PREFIX, b"[")
 
 
 def is_pack(message: Message[Any]) -> bool:
@@ -77,10 +78,9 @@ def is_pack(message: Message[Any]) -> bool:
     if PACK_HEADER in message.headers:
         return True
     raw = message.raw
-    if raw is None:
+    if raw is None or not raw.startswith(_STARTS):
         return False
-    start = raw[:12]
-    return start == _PREFIX or (start[:1] == b"[" and b'"specversion"' in raw[: 2 * KIB])
+    return raw.startswith(_PREFIX) or b'"specversion"' in raw[: 2 * KIB]
 
 
 def check_encoding(encoding: Encoding) -> None:

@@ -46,7 +46,9 @@ class Acks:
     async def ack(self, delivery: Delivery) -> None:
         """Acknowledge the delivery, now or with the next call; waits only where too many acks are pending."""
         if self._single:
-            await self._ack_one(delivery)
+            until = self._leases.take(delivery)
+            if until is not None and (failed := await self._call((delivery,))):
+                await self._retry(failed, {delivery: until})
             return
         self._pending.append(delivery)
         if len(self._pending) >= self._receiver.settle_batch:
@@ -63,11 +65,6 @@ class Acks:
         if self._calls:
             await asyncio.wait(self._calls, timeout=limit)
             await cancelled(self._calls)
-
-    async def _ack_one(self, delivery: Delivery) -> None:
-        until = self._leases.take(delivery)
-        if until is not None and (failed := await self._call((delivery,))):
-            await self._retry(failed, {delivery: until})
 
     def _flush(self) -> None:
         if self._timer is not None:

@@ -64,10 +64,8 @@ class Backlog:
         self._stats.received += len(deliveries)
         self._stats.in_flight += len(ready) - before
 
-    def start(self) -> Delivery | None:
-        """The next delivery to handle."""
-        if not self.ready:
-            return None
+    def start(self) -> Delivery:
+        """The next of the ready deliveries, to be handled now."""
         delivery = self.ready.popleft()
         self._started.add(delivery)
         return delivery
@@ -79,10 +77,11 @@ class Backlog:
     def finish(self, delivery: Delivery) -> None:
         """The delivery is settled: its slot is free, and the next of its group is ready."""
         self._free(delivery)
-        group = self._group_of(delivery)
-        if group is not None and (following := self._groups.leave(group, delivery)) is not None:
-            self.ready.append(following)
-            self._stats.in_flight += 1
+        if self._ordered and (group := delivery.message.group_id) is not None:
+            following = self._groups.leave(group, delivery)
+            if following is not None:
+                self.ready.append(following)
+                self._stats.in_flight += 1
 
     def leave(self, delivery: Delivery) -> list[Delivery]:
         """The delivery goes back: its slot and its group are free; returns what waited behind it, newest first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from math import inf
 from typing import Final
@@ -43,7 +43,10 @@ class Leases:
     ) -> None:
         self._held: dict[Delivery, float] = {}
         """What is held, and until when by the loop's clock at most."""
+        self.held: Mapping[Delivery, float] = self._held
+        """What is held, in the order received, for others to look at."""
         self._receiver = receiver
+        self._time = asyncio.get_running_loop().time
         self._max_processing = max_processing
         self._on_lost, self._on_overdue = on_lost, on_overdue
 
@@ -51,7 +54,7 @@ class Leases:
 
     def add(self, deliveries: Iterable[Delivery]) -> None:
         """Hold what was received, from now on."""
-        until = asyncio.get_running_loop().time() + self._max_processing
+        until = self._time() + self._max_processing
         held = self._held
         for delivery in deliveries:
             held[delivery] = until
@@ -78,17 +81,11 @@ class Leases:
         until = self._held.get(delivery, now)
         return self._max_processing if until is _LET_GO else max(now - until + self._max_processing, 0.0)
 
-    def __contains__(self, delivery: Delivery) -> bool:
-        return delivery in self._held
-
-    def __iter__(self) -> Iterator[Delivery]:
-        return iter(list(self._held))
-
     # Keeping the leases.
 
     async def keep(self) -> None:
         """Extend for ever; run in a task of its own."""
-        time = asyncio.get_running_loop().time
+        time = self._time
         lease = self._receiver.lease
         beat = self._max_processing if lease is None else min(lease / 6, self._max_processing)
         while True:

@@ -123,11 +123,8 @@ class Attempts:
     """
 
     def __init__(self) -> None:
-        self._made: OrderedDict[str, tuple[Attempt, int]] = OrderedDict()
+        self.made: OrderedDict[str, tuple[Attempt, int]] = OrderedDict()
         """By message id: the last attempt, and the receive count it was made at."""
-
-    def __bool__(self) -> bool:
-        return bool(self._made)
 
     def count(self, delivery: Delivery) -> Attempt:
         """Count an attempt that failed."""
@@ -143,13 +140,13 @@ class Attempts:
 
     def forget(self, delivery: Delivery) -> None:
         """The message is done."""
-        self._made.pop(delivery.message.id, None)
+        self.made.pop(delivery.message.id, None)
 
     def _last(self, delivery: Delivery) -> tuple[Attempt, int]:
-        return self._made.get(delivery.message.id, (Attempt(delivery.receive_count - 1, 0), 0))
+        return self.made.get(delivery.message.id, (Attempt(delivery.receive_count - 1, 0), 0))
 
     def _note(self, delivery: Delivery, attempt: Attempt) -> None:
-        made = self._made
+        made = self.made
         made[delivery.message.id] = attempt, delivery.receive_count
         made.move_to_end(delivery.message.id)
         if len(made) > _MAX_REMEMBERED:

@@ -147,44 +147,35 @@ class Session:
         self._workers.wake()
 
     def _take(self) -> Delivery | None:
-        """The next delivery to handle: a ready one, or one that the receiver has at hand."""
+        """The next delivery that the receiver has at hand, started; more may be ready with it."""
         backlog = self._backlog
-        if not backlog.ready and not self._stopping and (free := backlog.free()) > 0:
+        if not self._stopping and (free := backlog.free()) > 0:
             receiver = self._receiver
             if deliveries := receiver.receive_nowait(min(free, receiver.max_batch)):
                 self.leases.add(deliveries)
                 backlog.admit(deliveries)
-        return backlog.start()
+                return backlog.start() if backlog.ready else None
+        return None
 
     # One delivery.
 
     async def _handle(self, worker: Worker, delivery: Delivery) -> None:
         """One delivery from its handler to its settlement; raises only cancellation of the consumer itself."""
         message, settlement = delivery.message, self._settlement
-        if delivery not in self.leases:
+        if delivery not in self.leases.held:
             settlement.abandon(delivery)
             return
         unusual = delivery.error is not None or message.expires_at is not None or settlement.parked
         if unusual and await self._turned_away(delivery):
             return
-        failure = await self._call(worker, delivery)
-        if self._workers.closing:
-            return  # the session has ended without it, and released its message
-        if failure is not None:
-            await settlement.failed(delivery, failure)
-        else:
-            await settlement.succeeded(delivery)
-
-    async def _call(self, worker: Worker, delivery: Delivery) -> Exception | None:
-        """The handler, interruptible; returns what it failed with."""
         failure: Exception | None = None
         worker.interruptible = True
         try:
             current.set(delivery)
-            if is_pack(delivery.message):
+            if is_pack(message):
                 await self._packs.handle(delivery)
             else:
-                await self._process(delivery.message)
+                await self._process(message)
         except asyncio.CancelledError as error:
             if worker.stopped_for is None and self._workers.closing:
                 raise
@@ -192,13 +183,18 @@ class Session:
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is judged, never propagated
             failure = error
         worker.interruptible = False
-        if worker.task.cancelling() and not self._workers.closing:
+        if self._workers.closing:
+            return  # the session has ended without it, and released its message
+        if worker.task.cancelling():
             await absorbed(worker.task)
         if (interrupted := worker.stopped_for) is not None:
             worker.stopped_for = None
             if isinstance(interrupted, LeaseLost):  # even where the handler finished in spite of it
                 failure = interrupted
-        return failure
+        if failure is None:
+            await settlement.succeeded(delivery)
+        else:
+            await settlement.failed(delivery, failure)
 
     async def _turned_away(self, delivery: Delivery) -> bool:
         """Whether the delivery was settled without its handler: undecodable, expired, or of a parked group."""
@@ -281,7 +277,7 @@ class Session:
         """Held for longer than max_processing: its handler is cancelled, which counts as a failure."""
         self.leases.let_go(delivery)
         error = TimeoutError(f"not handled within max_processing={self._settings.max_processing:g} s")
-        if not self._workers.interrupt(delivery, error) and delivery in self.leases:
+        if not self._workers.interrupt(delivery, error) and delivery in self.leases.held:
             self._tasks.create_task(self._settlement.give_back_overdue(delivery))
 
     def _broken(self, error: BaseException) -> None:
@@ -295,9 +291,9 @@ class Session:
         """Stop polling, release what never started, let handlers finish, flush acks, release the rest."""
         self._stopping = self._settlement.stopping = True
         await self._polls.aclose()
-        unstarted = self._backlog.unstarted(self.leases)
+        unstarted = self._backlog.unstarted(list(self.leases.held))
         # Held in the order received: the newest goes back first, so each group's head goes last.
-        await self._settlement.give_back([each for each in reversed(list(self.leases)) if each in unstarted])
+        await self._settlement.give_back([each for each in reversed(list(self.leases.held)) if each in unstarted])
         for worker in await self._workers.drain(grace, force=FORCE_S):
             await self._abandon(worker)
         await self._settlement.aclose(limit=max(grace, FORCE_S))

@@ -68,7 +68,7 @@ class Settlement:
     async def succeeded(self, delivery: Delivery) -> None:
         """It was handled, and its results are sent: acknowledge it."""
         self._stats.handled += 1
-        if self._attempts:
+        if self._attempts.made:
             self._attempts.forget(delivery)
         await self._acks.ack(delivery)
         self._backlog.finish(delivery)
@@ -86,7 +86,7 @@ class Settlement:
 
     async def failed(self, delivery: Delivery, error: Exception) -> None:
         """Its handling failed: try it again, or not."""
-        if isinstance(error, LeaseLost) and delivery not in self._leases:
+        if isinstance(error, LeaseLost) and delivery not in self._leases.held:
             self.abandon(delivery)
             return
         if isinstance(error, Draining):

@@ -53,7 +53,7 @@ class Workers:
     Args:
         backlog: what they work off.
         concurrency: most workers.
-        take: the next delivery, started; None where there is none.
+        take: called where nothing is ready; the next delivery, started, if the receiver has one at hand.
         handle: handles and settles one; raises only cancellation.
         recover: called with a delivery that is unsettled as the worker's task was cancelled from within.
         on_idle: called when a worker has nothing to do.
@@ -155,15 +155,15 @@ class Workers:
     async def _work(self, worker: Worker) -> None:
         try:
             self._waking = False
-            turn = 0
-            while (delivery := self._take()) or not self._stopping:
+            backlog, ready, turn = self._backlog, self._backlog.ready, 0
+            while (delivery := backlog.start() if ready else self._take()) or not self._stopping:
                 try:
                     if delivery is None:
                         worker.handling = None
                         await self._idle_until_woken()
                         turn = 0
                         continue
-                    if self._backlog.ready and not self._waking:
+                    if ready and not self._waking:
                         self.wake()
                     worker.handling = delivery
                     await self._handle(worker, delivery)

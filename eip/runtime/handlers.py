@@ -32,7 +32,7 @@ from typing import Any, Final, TypeAlias, Union, cast, get_args, get_origin, get
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 
-from eip.codec import TEXT, Codec, is_json, validate_json, validate_value, writer_of
+from eip.codec import JSON, TEXT, Codec, is_json, validate_json, validate_value, writer_of
 from eip.errors import ConfigurationError, DecodeError, InvalidResult
 from eip.message import Message
 
@@ -225,8 +225,11 @@ class _Bodies:
         self._plain = {str: text_of, bytes: _bytes_of}.get(wanted)
 
     def value(self, message: Message[Any]) -> Any:
-        if message.decoded and self._plain is None:
-            return validate_value(self._adapter, message.body)
+        if self._plain is None:
+            if message.decoded:
+                return validate_value(self._adapter, message.body)
+            if message.codec is JSON and (raw := message.raw) is not None:  # what nearly every message is
+                return validate_json(self._adapter, raw)
         return self._read(writer_of(message.codec), message.encode())
 
     def message(self, message: Message[Any]) -> Message[Any]:

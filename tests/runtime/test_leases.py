@@ -118,7 +118,7 @@ async def test_deliveries_that_the_driver_takes_away_are_lost_at_once():
         await until(lambda: consumer.stats.in_flight == 2)
         assert consumer._session is not None
         assert source.on_lost is not None
-        source.on_lost(list(consumer._session.leases)[:1])
+        source.on_lost(list(consumer._session.leases.held)[:1])
         await until(lambda: source.acked)
         assert source.acked_ids == ["m1"]
         assert consumer.stats.lost == 1
