@@ -112,8 +112,11 @@ class Session:
                         await self._stop.wait()
                         grace = self._grace
                     finally:
-                        with anyio.CancelScope(shield=True):
-                            await self._drain(grace)
+                        try:
+                            with anyio.CancelScope(shield=True):
+                                await self._drain(grace)
+                        finally:  # a second cancellation, as of a loop that ends, cuts the drain off
+                            self._workers.cancel()
                             heart.cancel()
         finally:
             pool.shutdown(wait=False)
@@ -185,16 +188,20 @@ class Session:
         worker.interruptible = False
         if self._workers.closing:
             return  # the session has ended without it, and released its message
-        if worker.task.cancelling():
-            await absorbed(worker.task)
-        if (interrupted := worker.stopped_for) is not None:
-            worker.stopped_for = None
-            if isinstance(interrupted, LeaseLost):  # even where the handler finished in spite of it
-                failure = interrupted
+        if worker.stopped_for is not None or worker.task.cancelling():
+            failure = await self._interrupted(worker) or failure
         if failure is None:
             await settlement.succeeded(delivery)
         else:
             await settlement.failed(delivery, failure)
+
+    @staticmethod
+    async def _interrupted(worker: Worker) -> LeaseLost | None:
+        """Let the worker go on after its handler was cancelled; returns what counts even where that finished."""
+        if worker.task.cancelling():
+            await absorbed(worker.task)
+        reason, worker.stopped_for = worker.stopped_for, None
+        return reason if isinstance(reason, LeaseLost) else None
 
     async def _turned_away(self, delivery: Delivery) -> bool:
         """Whether the delivery was settled without its handler: undecodable, expired, or of a parked group."""

@@ -137,11 +137,15 @@ class Workers:
             if worker.interruptible:
                 worker.interrupt(Draining())
         await self._ended(force)
+        self.cancel()
+        await self._ended(min(force, 1.0))
+        return list(self._workers)
+
+    def cancel(self) -> None:
+        """Cancel what is left, handlers and idle workers alike."""
         self.closing = True
         for worker in self._workers:
             worker.task.cancel()
-        await self._ended(min(force, 1.0))
-        return list(self._workers)
 
     def _ended_with(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -176,6 +180,8 @@ class Workers:
                         raise
                     # Code of a handler has kept this task and cancelled it: that must not cost its slot for good.
                     await absorbed(worker.task)
+                    if self.closing:  # by now: the whole loop ends
+                        raise
                     _log.warning("worker_cancelled_from_within", worker=worker.task.get_name())
                     if delivery is not None:
                         await self._recover(delivery)

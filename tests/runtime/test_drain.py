@@ -146,3 +146,22 @@ async def test_connecting_that_fails_is_raised_by_run():
 
     with pytest.raises(ConnectionError):
         await Consumer(source, handle).run()
+
+
+async def test_a_second_cancellation_cuts_the_drain_off_and_leaves_no_task_behind():
+    source = Scripted(*messages(2))
+
+    async def handle(_: Message) -> None:
+        await asyncio.sleep(10)
+
+    before = asyncio.all_tasks()
+    consumer = Consumer(source, handle, concurrency=2)
+    task = asyncio.create_task(consumer.run())
+    await until(lambda: consumer.stats.in_flight == 2)
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(1)
+    assert asyncio.all_tasks() == before
