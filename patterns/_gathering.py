@@ -100,8 +100,10 @@ class Conditions(NamedTuple):
     @staticmethod
     def of(expected: int | Iterable[str] | None, count: int | None) -> Conditions:
         """Validate what `ScatterGather.request` was given."""
-        if count is None and expected.__class__ is int and expected >= 0:  # the common case
-            return Conditions(expected, None, None)
+        if count is None and expected.__class__ is int:  # the common case: one object for all requests that share it
+            known = _COMMON.get(expected)
+            if known is not None:
+                return known
         if count is not None:
             check_number("count", count, least=1)
         if expected is None:
@@ -118,8 +120,13 @@ class Conditions(NamedTuple):
         return Conditions(len(names), names, count)
 
 
+_COMMON: Final = {expected: Conditions(expected, None, None) for expected in range(1000)}
+
+
 def check_duration(name: str, duration: object, *, positive: bool = False) -> float:
     """A duration that was given as an argument, in seconds; finite, and positive or at least not negative."""
+    if (duration.__class__ is float or duration.__class__ is int) and 0 < duration < math.inf:  # the common case
+        return duration
     if not isinstance(duration, (int, float, timedelta)) or isinstance(duration, bool):
         raise TypeError(f"{name} must be seconds or a timedelta, got {duration!r}")
     wait = seconds(duration)
@@ -259,19 +266,19 @@ class Gathering:
         """Whether it goes on without anyone waiting for it."""
         self.sending: asyncio.Task[Any] | None = None
         """The task that sends it now, ..."""
-        self.interrupted = False
-        """... and whether that was stopped because the request is over."""
+        self.interrupted: int | None = None
+        """... and, once that was stopped because the request is over, the cancellations it had before."""
         self._error: BaseException | None = None
         self._waiters = 0
-        self._ids: dict[str, None] = {}
+        self._ids: dict[str, None] | None = None
         """Of the replies so far; half the size of a set."""
-        self._watching: list[asyncio.Future[None]] = []
+        self._watching: list[asyncio.Future[None]] | None = None
         """To be woken at each reply, by iterators, ..."""
-        self._ended: list[asyncio.Future[None]] = []
+        self._ended: list[asyncio.Future[None]] | None = None
         """... and at the end only, by those that await the result: a wake-up per reply costs more than the reply."""
-        caller = sys._getframe(2)  # noqa: SLF001 - the documented way to name the caller at the price of a counter
+        caller = sys._getframe(2)  # noqa: SLF001 - for `__del__`; the line number would cost a search, so the offset
         self._made_in: CodeType = caller.f_code
-        self._made_at = caller.f_lineno
+        self._made_at = caller.f_lasti
 
     def __del__(self) -> None:
         """Warn of a request that was never sent, as Python does of a coroutine that was never awaited."""
@@ -282,7 +289,7 @@ class Gathering:
             "nothing was sent",
             RuntimeWarning,
             self._made_in.co_filename,
-            self._made_at,
+            _line(self._made_in, self._made_at),
             source=self,
         )
 
@@ -297,7 +304,18 @@ class Gathering:
         return self.result.completed_by is not None or self._error is not None
 
     def __await__(self) -> Generator[Any, None, Gathered]:
-        return self._gather().__await__()
+        self._waiters += 1
+        try:
+            if not self._started:
+                yield from self._start().__await__()
+            while self.result.completed_by is None and self._error is None:
+                if self._ended is None:
+                    self._ended = []
+                yield from _news(self._ended)
+        finally:
+            self._leave()
+        self._raise()
+        return self.result
 
     async def start(self) -> str:
         """Send the request, and return its id once the channel has accepted it; the request goes on by itself."""
@@ -319,22 +337,12 @@ class Gathering:
                     yield self.result.replies[given - 1]
                 if self.done:
                     break
+                if self._watching is None:
+                    self._watching = []
                 await _news(self._watching)
         finally:
             self._leave()
         self._raise()
-
-    async def _gather(self) -> Gathered:
-        self._waiters += 1
-        try:
-            if not self._started:
-                await self._start()
-            while self.result.completed_by is None and self._error is None:
-                await _news(self._ended)
-        finally:
-            self._leave()
-        self._raise()
-        return self.result
 
     def _start(self) -> Awaitable[None]:
         self._started = True
@@ -352,7 +360,9 @@ class Gathering:
     def take(self, reply: Message[Any], *, failed: bool) -> bool:
         """Note a reply, once; whether it completes the request."""
         ids, result, identity = self._ids, self.result, reply.id
-        if identity in ids:
+        if ids is None:
+            ids = self._ids = {}
+        elif identity in ids:
             return False
         ids[identity] = None
         (result.errors if failed else result.replies).append(reply)
@@ -388,12 +398,24 @@ class Gathering:
     def interrupt(self) -> None:
         """Stop sending: the request is over."""
         if self.sending is not None:
-            self.interrupted = True
+            self.interrupted = self.sending.cancelling()
             self.sending.cancel()
 
+    def withdraw_interruption(self) -> bool:
+        """Sending has ended: whether the task was cancelled by `interrupt` alone, which is undone."""
+        task, self.sending = self.sending, None
+        return task is not None and self.interrupted is not None and task.uncancel() <= self.interrupted
+
     def _wake_all(self) -> None:
-        _wake(self._watching)
-        _wake(self._ended)
+        if self._watching:
+            _wake(self._watching)
+        if self._ended:
+            _wake(self._ended)
+
+
+def _line(code: CodeType, offset: int) -> int:
+    """The line of an instruction."""
+    return next((line for start, end, line in code.co_lines() if start <= offset < end and line), code.co_firstlineno)
 
 
 def _news(waiting: list[asyncio.Future[None]]) -> asyncio.Future[None]:

@@ -69,23 +69,20 @@ class MemoryGatherer:
             gathering.complete("expected")
             return
         self._add(gathering)
-        task = asyncio.current_task()
-        cancelled_before = 0 if task is None else task.cancelling()
-        gathering.sending = task
+        gathering.sending = asyncio.current_task()
         try:
             if gathering.replies.address not in self._listeners.active:
                 await self._listeners.listen(gathering.replies)
             await gathering.to.send(gathering.request)
         except BaseException as error:
-            gathering.sending = None
-            if gathering.interrupted and task is not None and task.uncancel() <= cancelled_before:
+            if gathering.withdraw_interruption():
                 _check_asked(gathering)
                 return
             self._fail(gathering, error)
             raise
+        if gathering.interrupted is not None:  # it was over just as the channel accepted it
+            await _absorb(gathering)
         gathering.sending = None
-        if gathering.interrupted and task is not None:  # it was over just as the channel accepted it
-            await _absorb(task)
 
     def _fail(self, gathering: Gathering, error: BaseException) -> None:
         """Its other waiters, if any, get the error as well."""
@@ -239,10 +236,10 @@ def _check_asked(gathering: Gathering) -> None:
         raise error
 
 
-async def _absorb(task: asyncio.Task[Any]) -> None:
+async def _absorb(gathering: Gathering) -> None:
     """Let a cancellation arrive that was asked for by us and came too late to stop anything."""
     try:
         await asyncio.sleep(0)
     except asyncio.CancelledError:
-        if task.uncancel() > 0:
+        if not gathering.withdraw_interruption():
             raise

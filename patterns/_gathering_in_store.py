@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel
@@ -104,8 +104,9 @@ class StoredGathering(Gathering):
         self._raise()
         return self.id
 
-    async def _gather(self) -> Gathered:
-        self.result = await self._owner.result(await self.start())
+    def __await__(self) -> Generator[Any, None, Gathered]:
+        key = yield from self.start().__await__()
+        self.result = yield from self._owner.result(key).__await__()
         return self.result
 
     async def __aiter__(self) -> AsyncIterator[Message[Any]]:

@@ -135,7 +135,7 @@ async def test_late_unknown_and_duplicate_replies_are_counted_and_acknowledged()
         asked, replies = transport.queue("asked"), transport.queue("replies")
         async with ScatterGather(asked, replies) as gather:
             gathering = gather.request(Message("?", id="q"), count=2, deadline=60)
-            task = asyncio.ensure_future(gathering._gather())
+            task = asyncio.ensure_future(gathering)
             await until(lambda: gather.in_flight == 1)
             first = Message(1, correlation_id="q")
             await replies.send(first, first, Message(0, correlation_id="nobody"), Message(0))
@@ -153,7 +153,7 @@ async def test_responders_that_failed_are_told_from_those_that_answered():
     async with MemoryTransport() as transport:
         asked, replies = transport.queue("asked"), transport.queue("replies")
         async with ScatterGather(asked, replies) as gather:
-            task = asyncio.ensure_future(gather.request(Message("?", id="q"), expected=2, deadline=9)._gather())
+            task = asyncio.ensure_future(gather.request(Message("?", id="q"), expected=2, deadline=9))
             await until(lambda: gather.in_flight == 1)
             await replies.send(Message("no", correlation_id="q", type="error"), Message("yes", correlation_id="q"))
             result = await task
@@ -166,7 +166,7 @@ async def test_a_dedicated_reply_channel_per_customer():
         mine, yours = transport.queue("replies-mine"), transport.queue("replies-yours")
         results = await asyncio.gather(
             *(
-                gather.request(name, expected=1, deadline=5, replies=queue)._gather()
+                gather.request(name, expected=1, deadline=5, replies=queue)
                 for name, queue in (("m", mine), ("y", yours))
             )
         )
@@ -180,7 +180,7 @@ async def test_thousands_in_flight_at_once():
     async with MemoryTransport() as transport:
         delays: dict[str, float | None] = {str(number): random.Random(number).random() for number in range(5)}
         async with responders(transport, delays) as gather, gather:
-            results = await asyncio.gather(*(gather.request(n, expected=5, deadline=60)._gather() for n in range(2000)))
+            results = await asyncio.gather(*(gather.request(n, expected=5, deadline=60) for n in range(2000)))
             assert {len(result.replies) for result in results} == {5}
             assert (gather.late, gather.unknown, gather.in_flight) == (0, 0, 0)
             assert len(gather._gatherer._deadlines) <= 2001
@@ -262,7 +262,7 @@ async def test_two_requests_at_once_may_have_one_correlation_id():
     async with MemoryTransport() as transport, responders(transport, {"a": 1, "b": 2}) as gather, gather:
         ask = Message("?", correlation_id="order-7")
         one, two = await asyncio.gather(
-            *(gather.request(ask, expected=2, deadline=60)._gather() for _ in range(2)),
+            *(gather.request(ask, expected=2, deadline=60) for _ in range(2)),
         )
         assert one.correlation_id == two.correlation_id == "order-7"
         assert one.id != two.id
@@ -276,7 +276,7 @@ async def test_a_late_reply_never_answers_a_later_request_of_the_same_correlatio
     async with gathering_with_foreigner() as (gather, foreign):
         ask = Message("?", correlation_id="order-7")
         first = await gather.request(ask, expected=1, deadline=5)
-        second = asyncio.ensure_future(gather.request(ask, expected=1, deadline=60)._gather())
+        second = asyncio.ensure_future(gather.request(ask, expected=1, deadline=60))
         asked = await foreign.request(1)
         await foreign.replies.send((await foreign.request(0)).reply("late"))
         await until(lambda: gather.late == 1)
@@ -289,7 +289,7 @@ async def test_a_foreign_reply_is_matched_by_its_correlation_id_where_one_reques
     """Fault 19: responders that know nothing of request ids still work."""
     async with gathering_with_foreigner() as (gather, foreign):
         for number, ask in enumerate(("?", Message("?", id="q"), Message("?", correlation_id="order-7"))):
-            gathering = asyncio.ensure_future(gather.request(ask, expected=1, deadline=60)._gather())
+            gathering = asyncio.ensure_future(gather.request(ask, expected=1, deadline=60))
             await foreign.answer(await foreign.request(number), number)
             assert [each.body for each in (await gathering).replies] == [number]
 
@@ -298,7 +298,7 @@ async def test_a_foreign_reply_that_several_requests_may_mean_is_ambiguous():
     """Fault 19: it answers none of them, whether they are open or one is over."""
     async with gathering_with_foreigner() as (gather, foreign):
         ask = Message("?", correlation_id="order-7")
-        open_ones = [asyncio.ensure_future(gather.request(ask, expected=1, deadline=60)._gather()) for _ in range(2)]
+        open_ones = [asyncio.ensure_future(gather.request(ask, expected=1, deadline=60)) for _ in range(2)]
         await foreign.answer(await foreign.request(1), "?")
         assert (gather.ambiguous, gather.in_flight) == (1, 2)
         for number in range(2):
@@ -311,9 +311,9 @@ async def test_a_foreign_reply_that_several_requests_may_mean_is_ambiguous():
 async def test_a_correlation_id_that_is_another_request_s_id_confuses_nobody():
     """Fault 19: a nested request carries its cause's correlation id, which is a request id of the same requester."""
     async with gathering_with_foreigner() as (gather, foreign):
-        outer = asyncio.ensure_future(gather.request("outer", expected=1, deadline=60)._gather())
+        outer = asyncio.ensure_future(gather.request("outer", expected=1, deadline=60))
         cause = await foreign.request(0)
-        inner = asyncio.ensure_future(gather.request(cause.derive("inner"), expected=1, deadline=60)._gather())
+        inner = asyncio.ensure_future(gather.request(cause.derive("inner"), expected=1, deadline=60))
         await foreign.replies.send((await foreign.request(1)).reply("to inner"), cause.reply("to outer"))
         assert [(await each).replies[0].body for each in (outer, inner)] == ["to outer", "to inner"]
 
@@ -398,7 +398,7 @@ async def test_the_deadline_bounds_connecting_to_a_reply_channel():
 async def test_a_cancellation_from_outside_stays_one():
     """Fault 29: only the deadline's own interruption becomes a timeout."""
     async with MemoryTransport() as transport, ScatterGather(Away(), transport.queue("replies")) as gather:
-        task = asyncio.ensure_future(gather.request("?", deadline=5)._gather())
+        task = asyncio.ensure_future(gather.request("?", deadline=5))
         await asyncio.sleep(1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -456,7 +456,7 @@ async def test_replies_that_are_not_json_are_read(raw):
     """Fault 6: plain text is a str, other bytes are bytes; none is tried again."""
     async with gathering_with_foreigner() as (gather, foreign):
         task = asyncio.ensure_future(
-            gather.request("?", until=lambda replies: replies[-1].body is not None, deadline=9)._gather()
+            gather.request("?", until=lambda replies: replies[-1].body is not None, deadline=9)
         )
         request = await foreign.request(0)
         await foreign.replies.send(Message.received(raw, correlation_id=request.correlation_id))
@@ -470,7 +470,7 @@ async def test_replies_that_are_not_json_are_read(raw):
 async def test_what_a_predicate_raises_is_raised_to_the_caller():
     """A broken predicate is the caller's: the reply is not tried again."""
     async with gathering_with_foreigner() as (gather, foreign):
-        task = asyncio.ensure_future(gather.request("?", until=lambda replies: 1 // 0, deadline=9)._gather())
+        task = asyncio.ensure_future(gather.request("?", until=lambda replies: 1 // 0, deadline=9))
         await foreign.answer(await foreign.request(0), 1)
         with pytest.raises(ZeroDivisionError):
             await task
@@ -533,7 +533,7 @@ async def test_open_requests_end_with_an_error_when_the_block_ends():
     """Nobody waits for ever for replies that are not taken any more."""
     async with MemoryTransport() as transport:
         async with ScatterGather(transport.queue("asked"), transport.queue("replies")) as gather:
-            tasks = [asyncio.ensure_future(gather.request("?", deadline=99)._gather()) for _ in range(3)]
+            tasks = [asyncio.ensure_future(gather.request("?", deadline=99)) for _ in range(3)]
             await until(lambda: gather.in_flight == 3)
         for task in tasks:
             with pytest.raises(ConfigurationError, match="closed"):
@@ -546,7 +546,7 @@ async def test_one_of_two_waiters_may_leave():
     """The request ends when its last waiter is cancelled."""
     async with MemoryTransport() as transport, responders(transport, {"a": 5}) as gather, gather:
         request = gather.request("?", expected=1, deadline=60)
-        tasks = [asyncio.ensure_future(request._gather()) for _ in range(3)]
+        tasks = [asyncio.ensure_future(request) for _ in range(3)]
         await asyncio.sleep(1)
         tasks[0].cancel()
         await asyncio.sleep(1)
@@ -616,7 +616,7 @@ async def test_a_reply_channel_that_fails_later_is_consumed_again():
             await broken.wait()
             await asyncio.sleep(120)
             assert gather.ready
-            task = asyncio.ensure_future(gather.request("?", expected=1, deadline=60)._gather())
+            task = asyncio.ensure_future(gather.request("?", expected=1, deadline=60))
             await until(lambda: gather.in_flight == 1)
             await transport.queue("replies").send(transport.queue("asked").messages()[0].reply(1))
             assert (await task).answered == 1

@@ -67,13 +67,13 @@ async def _watched(gather: ScatterGather, key: str) -> list[Any]:
 
 async def test_conditions_and_errors_as_in_memory():
     async with processes(1) as (world, (gather,)):
-        count = asyncio.ensure_future(gather.request("?", count=2, deadline=60)._gather())
+        count = asyncio.ensure_future(gather.request("?", count=2, deadline=60))
         await until(lambda: len(world.asked) == 1)
         await world.answer("no", type="error")
         await world.answer(1, 2)
         result = await count
         assert (result.completed_by, bodies(result), len(result.errors)) == ("count", [1, 2], 1)
-        names = asyncio.ensure_future(gather.request("?", expected=["a", "b"], deadline=5)._gather())
+        names = asyncio.ensure_future(gather.request("?", expected=["a", "b"], deadline=5))
         await until(lambda: len(world.asked) == 2)
         await world.answer(1, number=1, source="a")
         result = await names
