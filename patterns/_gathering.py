@@ -8,14 +8,14 @@ import sys
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from types import CodeType
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from eip import clock
+from eip._checks import check_duration, check_integer
 from eip._ids import new_id
 from eip.channels import Queue, Receiver, Sender, Source
-from eip.clock import seconds
+from eip.clock import Duration
 from eip.codec import JsonCodec, load_json
 from eip.errors import ConfigurationError, DecodeError
 from eip.message import REQUEST_ID, Message
@@ -30,14 +30,13 @@ __all__ = [
     "ReplyChannel",
     "ReplyCounts",
     "asked",
-    "check_callable",
-    "check_duration",
-    "check_instance",
-    "check_number",
+    "check_deadline",
+    "check_function",
     "check_reply_channel",
 ]
 
 CompletedBy: TypeAlias = Literal["expected", "count", "predicate", "deadline"]
+_Function = TypeVar("_Function")
 Predicate: TypeAlias = Callable[[Sequence[Message[Any]]], bool]
 
 
@@ -60,17 +59,25 @@ class Gathered:
     id: str
     """The request's own id, unique whatever its correlation id: what `ScatterGather.get` takes."""
     correlation_id: str
+    request: Message[Any] | None = None
+    """The request as it was sent, with its deadline as ``expires_at``."""
     replies: list[Message[Any]] = field(default_factory=list)
     """The answers, in the order of their arrival, each once."""
     errors: list[Message[Any]] = field(default_factory=list)
     """The answers of responders that report a failure."""
     expected: int | None = None
+    names: frozenset[str] | None = None
+    """The responders expected by name; None: they were not named."""
     missing: frozenset[str] = frozenset()
-    """Of the responders expected by name (a reply's ``source``), those that did not answer."""
+    """Once complete: of the responders expected by name (a reply's ``source``), those that did not answer."""
     completed_by: CompletedBy | None = None
     """What completed it; None while it is running."""
+    completed_at: float | None = None
+    """Seconds since the epoch."""
     late: int = 0
     """Replies that came after completion; grows while the request is remembered."""
+    late_replies: list[Message[Any]] | None = None
+    """With a store, those replies; None without one, which only counts them."""
 
     @property
     def answered(self) -> int:
@@ -105,11 +112,11 @@ class Conditions(NamedTuple):
             if known is not None:
                 return known
         if count is not None:
-            check_number("count", count, least=1)
+            check_integer("count", count, least=1)
         if expected is None:
             return Conditions(None, None, count)
         if isinstance(expected, int):
-            check_number("expected", expected, least=0)
+            check_integer("expected", expected, least=0)
             return Conditions(expected, None, count)
         if isinstance(expected, (str, bytes)) or not isinstance(expected, Iterable):
             raise TypeError(f"expected must be a number or the responders' names, got {expected!r}")
@@ -123,43 +130,28 @@ class Conditions(NamedTuple):
 _COMMON: Final = {expected: Conditions(expected, None, None) for expected in range(1000)}
 
 
-def check_duration(name: str, duration: object, *, positive: bool = False) -> float:
-    """A duration that was given as an argument, in seconds; finite, and positive or at least not negative."""
-    if (duration.__class__ is float or duration.__class__ is int) and 0 < duration < math.inf:  # the common case
-        return duration
-    if not isinstance(duration, (int, float, timedelta)) or isinstance(duration, bool):
-        raise TypeError(f"{name} must be seconds or a timedelta, got {duration!r}")
-    wait = seconds(duration)
-    if 0 < wait < math.inf or (wait == 0 and not positive):
-        return wait
-    wanted = "positive" if positive else ">= 0"
-    raise ConfigurationError(f"{name} must be {wanted}{'' if wait <= 0 else ' and finite'}, got {duration!r}")
+def check_deadline(name: str, duration: Duration) -> float:
+    """The duration in seconds, where it is positive and finite; raises `TypeError` or `ConfigurationError`."""
+    if (duration.__class__ is float or duration.__class__ is int) and 0 < duration < math.inf:
+        return duration  # the common case, at the price of a comparison
+    wait = check_duration(name, duration, positive=True)
+    if wait == math.inf:
+        raise ConfigurationError(f"{name} must be finite, got {duration!r}")
+    return wait
 
 
-def check_number(name: str, value: object, *, least: int) -> None:
-    """Raise `TypeError` or `ConfigurationError` for an argument that is no integer, or too small."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an int, got {value!r}")
-    if value < least:
-        raise ConfigurationError(f"{name} must be >= {least}, got {value}")
-
-
-def check_instance(name: str, value: object, kind: type, what: str) -> None:
-    """Raise `TypeError` for an argument of the wrong type."""
-    if not isinstance(value, kind):
-        raise TypeError(f"{name} must be {what}, got {value!r}")
-
-
-def check_reply_channel(name: str, value: object) -> None:
-    """Raise `TypeError` for an argument that is no `ReplyChannel`."""
+def check_reply_channel(name: str, value: ReplyChannel) -> ReplyChannel:
+    """The channel, where it is a `ReplyChannel`; raises `TypeError`."""
     if not isinstance(value, Source) or not isinstance(getattr(value, "address", None), str):
         raise TypeError(f"{name} must be a queue, or a source with an address, got {value!r}")
+    return value
 
 
-def check_callable(name: str, value: object) -> None:
-    """Raise `TypeError` for an argument that cannot be called."""
+def check_function(name: str, value: _Function) -> _Function:
+    """The function, or None; raises `TypeError` for anything else."""
     if value is not None and not callable(value):
         raise TypeError(f"{name} must be a function, got {value!r}")
+    return value
 
 
 def asked(body: Any, *, return_address: str, wait: float) -> Message[Any]:
@@ -210,7 +202,7 @@ class Owner(Protocol):
         ...
 
     async def result(self, key: str) -> Gathered:
-        """What the request of that id brought, once it is complete."""
+        """What the request of that id has brought, once it is complete."""
         ...
 
     def watch(self, key: str) -> AsyncGenerator[Message[Any], None]:
@@ -261,7 +253,13 @@ class Gathering:
         self.when = when
         """When it ends, by the event loop's clock."""
         key = request.headers[REQUEST_ID]
-        self.result = Gathered(id=key, correlation_id=request.correlation_id or key, expected=conditions.expected)
+        self.result = Gathered(
+            id=key,
+            correlation_id=request.correlation_id or key,
+            request=request,
+            expected=conditions.expected,
+            names=conditions.names,
+        )
         self.kept = False
         """Whether it goes on without anyone waiting for it."""
         self.sending: asyncio.Task[Any] | None = None
@@ -385,7 +383,7 @@ class Gathering:
 
     def complete(self, by: CompletedBy) -> None:
         """End the request."""
-        self.result.completed_by = by
+        self.result.completed_by, self.result.completed_at = by, clock.now()
         self.result.missing = frozenset(self._names or ())
         self._wake_all()
 

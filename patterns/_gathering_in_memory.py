@@ -6,11 +6,12 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from heapq import heapify, heappop, heappush
-from itertools import count
+from itertools import count, islice
 from typing import Any, Final
 
 from eip._logging import get_logger
 from eip.errors import ConfigurationError, RequestTimeout
+from eip.health import Health
 from eip.message import REQUEST_ID, Message
 from eip.patterns._gathering import REPLY_CODEC, Gathered, Gathering, ReplyChannel, ReplyCounts
 from eip.patterns._reply_listeners import ReplyListeners
@@ -50,6 +51,10 @@ class MemoryGatherer:
         """Begin to take replies."""
         self._listeners.take = self.take
         await self._listeners.listen(replies)
+
+    def health(self) -> Health:
+        """Memory does not fail."""
+        return Health(ok=True)
 
     def close(self) -> None:
         """End what is still open with an error: no reply will come any more."""
@@ -179,6 +184,10 @@ class MemoryGatherer:
         self.counts.late += 1
 
     # Results.
+
+    async def open_requests(self, limit: int) -> list[str]:
+        """See `ScatterGather.open_requests`."""
+        return list(islice(self._open, limit))
 
     async def get(self, key: str) -> Gathered | None:
         """See `ScatterGather.get`."""

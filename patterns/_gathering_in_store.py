@@ -1,31 +1,53 @@
 """Gathering in a store: any number of processes with the same channels and store gather together.
 
 A request is a record that is due at its deadline; a reply is a part of it, written once and acknowledged after that.
-Whoever writes a reply looks whether the request is complete now; whoever finds it due completes it. Completing is one
-conditional write, which lists the replies that count: a request is completed once, and its result never changes.
+Whoever has written a reply looks whether the request is complete; whoever finds a request due completes it. Completing
+is one conditional write, which lists the replies that count: a request is completed once, and its result never changes.
 
-At a deadline, and where a predicate decides, the record is closed first, then the replies are read, then they are
-listed: a reply that was written while the record was open is always in the result. Where a number is reached, that
-reply sees the number as well, so the first step is not needed.
+Which replies count:
+
+- Replies count in the order of their arrival, up to the one that completes the request. A surplus one is late, also
+  where it was stored before the request was completed: the same result as in memory, where replies come one by one.
+- At the deadline all count that are stored when the record is completed. Whoever completes it reads them after the
+  deadline, so a reply that was stored before it is always in the result.
+- A reply that is stored between that read and the write is late. Whoever stored it reads the record afterwards, and so
+  knows. The loser of two conditional writes starts again with what the winner wrote.
+
+Arrival times are those of the processes' clocks: where these differ, so does the order, until the result fixes it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
-from typing import Any, Final, Literal, NamedTuple
-
-from pydantic import BaseModel
+from typing import Any, Final
 
 from eip import clock
 from eip._logging import get_logger
-from eip.envelope import dump_message, load_message
 from eip.errors import RequestTimeout, StoreError
+from eip.health import Health, HealthTracker
 from eip.message import REQUEST_ID, Message
 from eip.patterns._due import DueLoop
-from eip.patterns._gathering import REPLY_CODEC, CompletedBy, Gathered, Gathering, Predicate, ReplyChannel, ReplyCounts
+from eip.patterns._gathering import (
+    REPLY_CODEC,
+    CompletedBy,
+    Gathered,
+    Gathering,
+    Predicate,
+    ReplyChannel,
+    ReplyCounts,
+)
+from eip.patterns._gathering_records import (
+    RequestRecord,
+    Sharing,
+    StoredReply,
+    gathered,
+    in_order,
+    is_request_id,
+    part_of,
+    sharing_key,
+)
 from eip.patterns._reply_listeners import ReplyListeners
 from eip.retry import Backoff
 from eip.stores.base import ABSENT, Store
@@ -35,11 +57,12 @@ __all__ = ["StoreGatherer", "StoredGathering"]
 _log = get_logger("eip.scatter_gather")
 
 _MAX_CONFLICTS: Final = 50
+"""Writes of one record that others may win before ours."""
 _TICK_S: Final = 1e-6
 """Between the times of two replies, so that their order is that of their arrival."""
-_AGAIN: Final = Backoff(base=0.02, cap=0.5)
+_CONFLICT_BACKOFF: Final = Backoff(base=0.02, cap=0.5)
 """Between attempts at a record that others change."""
-_DOWNTIME_S: Final = 7 * 24 * 3600.0
+_MAX_DOWNTIME_S: Final = 7 * 24 * 3600.0
 """How long all processes may be down after a deadline without losing replies."""
 _MAX_KNOWN: Final = 100_000
 """Open requests whose replies are written without reading the record first."""
@@ -47,47 +70,17 @@ _MAX_POLLS_PER_S: Final = 500
 """Reads, of one process, for what others wrote."""
 _MAX_SHARING: Final = 16
 """Requests listed under one correlation id; two are ambiguous already."""
-
-
-class _Request(BaseModel):
-    """A request's record."""
-
-    v: int = 1
-    state: Literal["open", "closing", "completed"] = "open"
-    correlation_id: str
-    expected: int | None = None
-    names: list[str] | None = None
-    count: int | None = None
-    deadline: float
-    completed_by: CompletedBy | None = None
-    replies: list[str] = []
-    errors: list[str] = []
-    missing: list[str] = []
-    """Once completed: the parts that are its replies, in the order of their arrival."""
-
-
-class _Sharing(BaseModel):
-    """Under a correlation id of the caller's own: the requests that have it, and until when."""
-
-    requests: dict[str, float] = {}
-
-
-class _Reply(NamedTuple):
-    """A part, read."""
-
-    at: float
-    part: str
-    failed: bool
-    message: Message[Any]
+_FAR_S: Final = 10 * 365 * 24 * 3600.0
+"""All open requests are due within that time."""
 
 
 class _Check:
-    """Looks at one request, of which one serves all replies that were written before it began."""
+    """Looks at one request: one look serves all replies that were written before it began."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.users = self.writes = self.seen = 0
-        self.request: _Request | None = None
+        self.record: RequestRecord | None = None
 
 
 class StoredGathering(Gathering):
@@ -126,13 +119,14 @@ class StoreGatherer:
         *,
         is_error: Callable[[Message[Any]], bool] | None,
         until: Predicate | None,
-        remember: float,
-        poll: float,
+        retention: float,
+        poll_interval: float,
     ) -> None:
         self._store, self._listeners = store, listeners
         self._is_error, self._until = is_error, until
-        self._remember, self._poll = remember, poll
+        self._retention, self._poll_interval = retention, poll_interval
         self.counts = ReplyCounts()
+        self._health = HealthTracker()
         self._open: OrderedDict[str, float] = OrderedDict()
         """The deadlines of requests that were open when this process last looked."""
         self._last_at = 0.0
@@ -158,6 +152,10 @@ class StoreGatherer:
             self._due.stop()
             self._task.cancel()
             self._task = None
+
+    def health(self) -> Health:
+        """Whether the store takes what is written to it."""
+        return self._health.health()
 
     # Requests.
 
@@ -196,28 +194,29 @@ class StoreGatherer:
     async def _create(self, gathering: Gathering) -> None:
         key, conditions = gathering.id, gathering.conditions
         deadline = gathering.request.expires_at or clock.now()
-        request = _Request(
+        record = RequestRecord.new(
+            gathering.request,
             correlation_id=gathering.result.correlation_id,
             expected=conditions.expected,
             names=None if conditions.names is None else sorted(conditions.names),
             count=conditions.count,
             deadline=deadline,
         )
-        if request.correlation_id != key:
-            await self._share(request.correlation_id, key, deadline + self._remember)
+        if record.correlation_id != key:
+            await self._share(record.correlation_id, key, deadline + self._retention)
         if conditions.expected == 0:
-            request.state, request.completed_by = "completed", "expected"
-        await self._write(key, request, ABSENT)
-        if request.state == "open":
+            record.complete("expected", [], clock.now())
+        await self._write(key, record, ABSENT)
+        if not record.completed:
             self._note_open(key, deadline)
             self._due.wake(deadline)
 
     async def _share(self, correlation_id: str, key: str, until: float) -> None:
         """List the request under its correlation id, for replies that carry nothing else."""
-        name = _sharing_key(correlation_id)
+        name = sharing_key(correlation_id)
         for attempt in range(1, _MAX_CONFLICTS):
             found = await self._store.get(name)
-            sharing = _Sharing() if found is None else _Sharing.model_validate_json(found.value)
+            sharing = Sharing() if found is None else Sharing.model_validate_json(found.value)
             now = clock.now()
             live = [(each, end) for each, end in sharing.requests.items() if end > now]
             sharing.requests = dict([*live[-_MAX_SHARING:], (key, until)])
@@ -225,18 +224,18 @@ class StoreGatherer:
             ends = max(sharing.requests.values())
             if await self._store.put(name, sharing.model_dump_json().encode(), version=version, expires_at=ends):
                 return
-            await asyncio.sleep(_AGAIN.delay(attempt))
+            await asyncio.sleep(_CONFLICT_BACKOFF.delay(attempt))
         raise StoreError(f"the requests of one correlation id changed {_MAX_CONFLICTS} times while one was added")
 
-    async def _write(self, key: str, request: _Request, version: str) -> str | None:
-        completed = request.state == "completed"
-        return await self._store.put(
+    async def _write(self, key: str, record: RequestRecord, version: str) -> bool:
+        written = await self._store.put(
             key,
-            request.model_dump_json().encode(),
+            record.dump(),
             version=version,
-            due=None if completed else request.deadline,
-            expires_at=clock.now() + self._remember if completed else None,
+            due=None if record.completed else record.deadline,
+            expires_at=clock.now() + self._retention if record.completed else None,
         )
+        return written is not None
 
     def _note_open(self, key: str, deadline: float) -> None:
         self._open[key] = deadline
@@ -247,32 +246,34 @@ class StoreGatherer:
 
     async def take(self, reply: Message[Any]) -> None:
         """Write a reply to its request; one that has none is counted. Raises `StoreError`: it comes again."""
+        try:
+            await self._take(reply)
+        except StoreError as error:
+            self._health.failed(error)
+            raise
+        self._health.succeeded()
+
+    async def _take(self, reply: Message[Any]) -> None:
         key = await self._key_of(reply)
         if key is None:
             return
         deadline = self._open.get(key)
         if deadline is None:
-            request = await self._read(key)
-            if request is None:
+            record = await self._read(key)
+            if record is None:
                 self.counts.unknown += 1
                 return
-            if request.state == "completed":
-                self._count_late(request, _part(reply)[0])
-                return
-            deadline = request.deadline
-            self._note_open(key, deadline)
-        part, dumped = _part(reply)
+            deadline = record.deadline
+            if not record.completed:
+                self._note_open(key, deadline)
+        part = part_of(reply)
         self._last_at = max(clock.now(), self._last_at + _TICK_S)
-        head = f"{self._last_at!r} {int(self._failed(reply))}\n".encode()
-        await self._store.put_part(key, part, head + dumped, expires_at=deadline + self._remember + _DOWNTIME_S)
+        value = StoredReply.dump(reply, at=self._last_at, failed=self._failed(reply))
+        await self._store.put_part(key, part, value, expires_at=deadline + self._retention + _MAX_DOWNTIME_S)
         after = await self._look(key)
-        if after is not None and after.state == "completed":
-            self._count_late(after, part)
-        self._wake(key)
-
-    def _count_late(self, request: _Request, part: str) -> None:
-        if part not in request.replies and part not in request.errors:
+        if after is not None and after.completed and not after.counts(part):
             self.counts.late += 1
+        self._wake(key)
 
     def _failed(self, reply: Message[Any]) -> bool:
         reply.decode_with(REPLY_CODEC)
@@ -285,8 +286,8 @@ class StoreGatherer:
     async def _key_of(self, reply: Message[Any]) -> str | None:
         key = reply.headers.get(REQUEST_ID)
         if key is None:
-            key = await self._of_correlation(reply.correlation_id or "")
-        elif not _is_id(key):
+            return await self._of_correlation(reply.correlation_id or "")
+        if not is_request_id(key):
             self.counts.unknown += 1
             return None
         return key
@@ -294,12 +295,12 @@ class StoreGatherer:
     async def _of_correlation(self, correlation_id: str) -> str | None:
         """The one request of a foreign responder's reply; otherwise the reply is counted."""
         keys: list[str] = []
-        if _is_id(correlation_id) and (correlation_id in self._open or await self._read(correlation_id) is not None):
+        if is_request_id(correlation_id) and (correlation_id in self._open or await self._read(correlation_id)):
             keys.append(correlation_id)
-        found = await self._store.get(_sharing_key(correlation_id)) if not keys else None
+        found = await self._store.get(sharing_key(correlation_id))
         if found is not None:
             now = clock.now()
-            keys += [key for key, end in _Sharing.model_validate_json(found.value).requests.items() if end > now]
+            keys += [key for key, end in Sharing.model_validate_json(found.value).requests.items() if end > now]
         if len(keys) == 1:
             return keys[0]
         if keys:
@@ -314,7 +315,7 @@ class StoreGatherer:
         await self._look(key)
         self._wake(key)
 
-    async def _look(self, key: str) -> _Request | None:
+    async def _look(self, key: str) -> RequestRecord | None:
         """The request as it is after all that was written until now; completed, where it is complete."""
         check = self._checks.setdefault(key, _Check())
         check.users += 1
@@ -323,98 +324,113 @@ class StoreGatherer:
             async with check.lock:
                 if check.seen < ticket:
                     seen = check.writes
-                    check.request = await self._complete(key)
+                    check.record = await self._complete(key)
                     check.seen = seen
-                return check.request
+                return check.record
         finally:
             check.users -= 1
             if not check.users:
                 self._checks.pop(key, None)
 
-    async def _complete(self, key: str) -> _Request | None:
+    async def _complete(self, key: str) -> RequestRecord | None:
         for attempt in range(1, _MAX_CONFLICTS):
             found = await self._store.get(key)
-            if found is None:
+            record = None if found is None else RequestRecord.load(found.value)
+            if found is None or record is None or record.completed:
                 self._open.pop(key, None)
-                return None
-            request, version = _Request.model_validate_json(found.value), found.version
-            if request.state == "completed":
+                return record
+            over = clock.now() >= record.deadline  # before the replies are read: what was stored by then is read
+            replies = in_order(await self._store.parts(key))
+            by, counted = self._outcome(record, replies)
+            if by is None and not over:
+                return record
+            record.complete(by or "deadline", counted, clock.now())
+            if await self._write(key, record, found.version):
                 self._open.pop(key, None)
-                return request
-            replies = await self._replies(key)
-            by = self._completed_by(request, replies)
-            if request.state == "open":
-                if by is None and clock.now() < request.deadline:
-                    return request
-                if by in (None, "predicate"):
-                    request.state, request.completed_by = "closing", by or "deadline"
-                    closed = await self._write(key, request, version)
-                    if closed is None:
-                        continue
-                    version, replies = closed, await self._replies(key)
-            _close(request, replies, by or request.completed_by or "deadline")
-            if await self._write(key, request, version) is not None:
-                self._open.pop(key, None)
-                return request
-            await asyncio.sleep(_AGAIN.delay(attempt))
+                return record
+            await asyncio.sleep(_CONFLICT_BACKOFF.delay(attempt))
         raise StoreError(f"request {key} changed {_MAX_CONFLICTS} times while it was completed")
 
-    def _completed_by(self, request: _Request, replies: list[_Reply]) -> CompletedBy | None:
-        if request.names is not None:
-            if {each.message.source for each in replies}.issuperset(request.names):
-                return "expected"
-        elif request.expected is not None and len(replies) >= request.expected:
-            return "expected"
-        answers = [each.message for each in replies if not each.failed]
-        if request.count is not None and len(answers) >= request.count:
-            return "count"
+    def _outcome(
+        self, record: RequestRecord, replies: list[StoredReply]
+    ) -> tuple[CompletedBy | None, list[StoredReply]]:
+        """What completes the request, if anything, and the replies up to the one that did."""
+        missing = None if record.names is None else set(record.names)
+        answers: list[Message[Any]] = []
+        successes = 0
+        for number, reply in enumerate(replies, 1):
+            successes += not reply.failed
+            by: CompletedBy | None = None
+            if missing is not None:
+                missing.discard(reply.source)
+                by = None if missing else "expected"
+            elif number == record.expected:
+                by = "expected"
+            if by is None and successes == record.count:
+                by = "count"
+            if by is None and self._until is not None and not reply.failed:
+                answers.append(reply.message)
+                by = "predicate" if self._satisfied(answers) else None
+            if by is not None:
+                return by, replies[:number]
+        return None, replies
+
+    def _satisfied(self, answers: list[Message[Any]]) -> bool:
+        assert self._until is not None
         try:
-            return "predicate" if answers and self._until is not None and self._until(answers) else None
+            return self._until(answers)
         except Exception as error:  # noqa: BLE001 - the caller's own function; the deadline still ends the request
             _log.error("until_failed", error=repr(error))
-            return None
+            return False
 
-    async def _replies(self, key: str) -> list[_Reply]:
-        """What was written so far, each message once, in the order of arrival."""
-        found = sorted(_read_part(part, raw) for part, raw in (await self._store.parts(key)).items())
-        return list({each.message.id: each for each in reversed(found)}.values())[::-1]
-
-    async def _read(self, key: str) -> _Request | None:
+    async def _read(self, key: str) -> RequestRecord | None:
         found = await self._store.get(key)
-        return None if found is None else _Request.model_validate_json(found.value)
+        return None if found is None else RequestRecord.load(found.value)
 
     # Results.
 
+    async def open_requests(self, limit: int) -> list[str]:
+        """See `ScatterGather.open_requests`."""
+        return await self._store.due(clock.now() + _FAR_S, limit=limit)
+
     async def get(self, key: str) -> Gathered | None:
         """See `ScatterGather.get`."""
-        if not _is_id(key):
+        found = await self._found(key)
+        return None if found is None else gathered(key, *found)
+
+    async def _found(self, key: str) -> tuple[RequestRecord, list[StoredReply]] | None:
+        """The record, then its replies: what it lists is stored already."""
+        record = await self._read(key) if is_request_id(key) else None
+        if record is None:
             return None
-        replies = await self._replies(key)
-        request = await self._read(key)
-        return None if request is None else _gathered(key, request, replies)
+        replies = in_order(await self._store.parts(key))
+        gone = {*record.replies, *record.errors}.difference(each.part for each in replies)
+        return None if gone else (record, replies)  # gone: it expired between the two reads
 
     async def result(self, key: str) -> Gathered:
         """See `ScatterGather.result`."""
         while True:
-            request = await self._read(key) if _is_id(key) else None
-            if request is None:
+            record = await self._read(key) if is_request_id(key) else None
+            found = await self.get(key) if record is None or record.completed else None
+            if found is not None:
+                return found
+            if record is None or record.completed:
                 raise KeyError(key)
-            if request.state == "completed":
-                return _gathered(key, request, await self._replies(key))
             await self._news(key)
 
     async def watch(self, key: str) -> AsyncGenerator[Message[Any], None]:
         """See `ScatterGather.watch`."""
         given: set[str] = set()
         while True:
-            found = await self.get(key)
+            found = await self._found(key)
             if found is None:
                 raise KeyError(key)
-            for reply in found.replies:
-                if reply.id not in given:
-                    given.add(reply.id)
-                    yield reply
-            if found.completed_by is not None:
+            record, replies = found
+            for reply in replies:
+                if not (reply.failed or reply.part in given or (record.completed and not record.counts(reply.part))):
+                    given.add(reply.part)
+                    yield reply.message
+            if record.completed:
                 return
             await self._news(key)
 
@@ -423,7 +439,7 @@ class StoreGatherer:
         news = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, []).append(news)
         try:
-            await asyncio.wait((news,), timeout=max(self._poll, len(self._waiting) / _MAX_POLLS_PER_S))
+            await asyncio.wait((news,), timeout=max(self._poll_interval, len(self._waiting) / _MAX_POLLS_PER_S))
         finally:
             waiting = self._waiting.get(key, [])
             if news in waiting:
@@ -435,50 +451,3 @@ class StoreGatherer:
         for news in self._waiting.pop(key, ()):
             if not news.done():
                 news.set_result(None)
-
-
-def _close(request: _Request, replies: list[_Reply], by: CompletedBy) -> None:
-    request.state, request.completed_by = "completed", by
-    request.replies = [each.part for each in replies if not each.failed]
-    request.errors = [each.part for each in replies if each.failed]
-    request.missing = sorted(set(request.names or ()) - {each.message.source or "" for each in replies})
-
-
-def _gathered(key: str, request: _Request, replies: list[_Reply]) -> Gathered:
-    completed = request.state == "completed"
-    counted = {*request.replies, *request.errors} if completed else {each.part for each in replies}
-    return Gathered(
-        id=key,
-        correlation_id=request.correlation_id,
-        replies=[each.message for each in replies if each.part in counted and not each.failed],
-        errors=[each.message for each in replies if each.part in counted and each.failed],
-        expected=request.expected,
-        missing=frozenset(request.missing),
-        completed_by=request.completed_by if completed else None,
-        late=sum(each.part not in counted for each in replies),
-    )
-
-
-def _is_id(text: str) -> bool:
-    return len(text) == 32 and text.isalnum() and text.isascii()
-
-
-def _sharing_key(correlation_id: str) -> str:
-    return "correlation-" + hashlib.sha256(correlation_id.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _part(reply: Message[Any]) -> tuple[str, bytes]:
-    """The name of a reply's part, and the reply as it is stored.
-
-    The name is that of the content: a reply that comes again is the same part, another with its id is not.
-    """
-    dumped = dump_message(reply)
-    return hashlib.sha256(reply.id.encode() + b"\0" + reply.encode()).hexdigest(), dumped
-
-
-def _read_part(part: str, raw: bytes) -> _Reply:
-    head, _, dumped = raw.partition(b"\n")
-    at, failed = head.split()
-    message = load_message(dumped)
-    message.decode_with(REPLY_CODEC)
-    return _Reply(float(at), part, failed == b"1", message)

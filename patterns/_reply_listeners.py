@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Final, cast
 
 from eip._logging import get_logger
 from eip.channels import Sender, Source
+from eip.errors import error_text
+from eip.health import Health
 from eip.message import Message
 from eip.patterns._gathering import ReplyChannel
 from eip.retry import Backoff
@@ -69,6 +72,12 @@ class _Listener:
         await self.consumer.started.wait()
         self._was_started, self.error = True, None
 
+    def health(self) -> Health:
+        """The consumer's, or why it waits to be started again."""
+        found = self.consumer.health()
+        reason = found.reason if self.error is None else error_text(self.error)
+        return found if found.ok else replace(found, reason=f"{self.consumer.name}: {reason}")
+
     async def stop(self, grace: float) -> None:
         """Let the consumer drain for up to ``grace`` seconds, then cancel it."""
         self._stopping = True
@@ -92,6 +101,8 @@ class ReplyListeners:
     def __init__(self, *, concurrency: int, dead_letters: Sender | None) -> None:
         self._concurrency, self._dead_letters = concurrency, dead_letters
         self._listeners: dict[str, _Listener] = {}
+        self._handled_before = 0
+        """By consumers that were stopped."""
         self.active: set[str] = set()
         """The addresses of the channels that are consumed."""
 
@@ -101,9 +112,16 @@ class ReplyListeners:
         return listener is not None and listener.consumer.started.is_set()
 
     @property
-    def failing(self) -> dict[str, Exception]:
-        """The channels that cannot be consumed now, and why."""
-        return {each.consumer.name: each.error for each in self._listeners.values() if each.error is not None}
+    def handled(self) -> int:
+        """Replies handled so far."""
+        return self._handled_before + sum(each.consumer.stats.handled for each in self._listeners.values())
+
+    def health(self) -> Health:
+        """The first of the channels that cannot be consumed now, and why; ok: all can be."""
+        healths = [each.health() for each in self._listeners.values()]
+        failing = [each for each in healths if not each.ok]
+        polls = [each.last_poll for each in healths if each.last_poll is not None]
+        return failing[0] if failing else Health(ok=True, last_poll=min(polls, default=None))
 
     async def listen(self, channel: ReplyChannel) -> None:
         """Consume the channel; returns once that has begun, and raises what connecting raises."""
@@ -131,11 +149,17 @@ class ReplyListeners:
         self.active.discard(address)
         listener = self._listeners.pop(address, None)
         if listener is not None:
-            await listener.stop(grace)
+            await self._stop(listener, grace)
 
     async def stop(self, grace: float) -> None:
         """Stop consuming all channels."""
         listeners = list(self._listeners.values())
         self._listeners.clear()
         self.active.clear()
-        await asyncio.gather(*(each.stop(grace) for each in listeners))
+        await asyncio.gather(*(self._stop(each, grace) for each in listeners))
+
+    async def _stop(self, listener: _Listener, grace: float) -> None:
+        try:
+            await listener.stop(grace)
+        finally:
+            self._handled_before += listener.consumer.stats.handled

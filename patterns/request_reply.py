@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
+
+from typing_extensions import override
 
 from eip.channels import Sender
 from eip.clock import Duration
 from eip.errors import EipError, RequestTimeout
+from eip.health import Health
 from eip.message import Message
-from eip.patterns._gathering import check_duration
+from eip.patterns._gathering import check_deadline
 from eip.patterns.scatter_gather import ReplyChannel, ScatterGather
+from eip.runtime.service import Service
 
 __all__ = ["RequestFailed", "RequestReply"]
 
@@ -23,8 +26,8 @@ class RequestFailed(EipError):
         super().__init__(f"the responder of {reply.correlation_id} failed")
 
 
-class RequestReply:
-    """Sends requests and awaits the reply to each; use it with ``async with``.
+class RequestReply(Service):
+    """Sends requests and awaits the reply to each; a service that is mostly used as a block.
 
     Any number of requests may be under way over one reply channel. The first reply counts; later ones are counted in
     `late` and acknowledged.
@@ -45,24 +48,19 @@ class RequestReply:
         grace: Duration = 20.0,
     ) -> None:
         self._gather = ScatterGather(requests, replies, dead_letters=dead_letters, grace=grace)
+        self.name, self.ready, self.grace = self._gather.name, self._gather.ready, self._gather.grace
 
-    async def __aenter__(self) -> Self:
-        await self._gather.__aenter__()
-        return self
+    @override
+    def health(self) -> Health:
+        return self._gather.health()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._gather.__aexit__(kind, error, trace)
+    @override
+    async def run(self) -> None:
+        await self._gather.run()
 
+    @override
     async def stop(self, *, grace: Duration | None = None) -> None:
-        """See `ScatterGather.stop`."""
         await self._gather.stop(grace=grace)
-
-    @property
-    def ready(self) -> bool:
-        """Whether replies can be received now."""
-        return self._gather.ready
 
     @property
     def late(self) -> int:
@@ -90,7 +88,7 @@ class RequestReply:
             RequestTimeout: no reply came in time.
             RequestFailed: the reply is of type ``"error"``.
         """
-        wait = check_duration("timeout", timeout, positive=True)
+        wait = check_deadline("timeout", timeout)
         gathered = await self._gather.request(body, deadline=wait, expected=1)
         if gathered.errors:
             raise RequestFailed(gathered.errors[0])

@@ -12,12 +12,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
-from types import TracebackType
 from typing import Any, Self
 
+from typing_extensions import override
+
+from eip._checks import check_duration, check_integer, check_type
 from eip.channels import Sender
-from eip.clock import Duration, seconds
+from eip.clock import Duration
 from eip.errors import ConfigurationError
+from eip.health import Health
 from eip.message import Message
 from eip.patterns._gathering import (
     CompletedBy,
@@ -27,22 +30,21 @@ from eip.patterns._gathering import (
     Predicate,
     ReplyChannel,
     asked,
-    check_callable,
-    check_duration,
-    check_instance,
-    check_number,
+    check_deadline,
+    check_function,
     check_reply_channel,
 )
 from eip.patterns._gathering_in_memory import MemoryGatherer
 from eip.patterns._gathering_in_store import StoredGathering, StoreGatherer
 from eip.patterns._reply_listeners import ReplyListeners
+from eip.runtime.service import Service
 from eip.stores.base import Store
 
 __all__ = ["CompletedBy", "Gathered", "Gathering", "ReplyChannel", "ScatterGather"]
 
 
-class ScatterGather:
-    """Sends requests and gathers their replies; use it with ``async with``.
+class ScatterGather(Service):
+    """Sends requests and gathers their replies; a service that is mostly used as a block.
 
         async with ScatterGather(requests=transport.topic("rfq-berlin"), replies=transport.queue("rfq-replies")) as rfq:
             quotes = await rfq.request(ride, expected=12, deadline=timedelta(minutes=5))
@@ -59,8 +61,9 @@ class ScatterGather:
             and a store of the same collection (which serves nothing else) are one. Each starts requests, takes any
             reply, completes any request, and has the result of any; each request is completed once. A request in a
             store goes on whether anyone waits for it, and also when its process ends.
-        remember: with a store, seconds that a result is kept.
-        poll: with a store, seconds between looks for what other processes wrote, of those who wait for a result.
+        retention: with a store, seconds that a result is kept after completion.
+        poll_interval: with a store, seconds between reads of what other processes wrote, of those who wait for a
+            result.
     """
 
     def __init__(
@@ -74,32 +77,42 @@ class ScatterGather:
         dead_letters: Sender | None = None,
         grace: Duration = 20.0,
         store: Store | None = None,
-        remember: Duration = 24 * 3600.0,
-        poll: Duration = 0.5,
+        retention: Duration = 24 * 3600.0,
+        poll_interval: Duration = 0.5,
     ) -> None:
-        check_instance("requests", requests, Sender, "a channel to send to")
-        check_reply_channel("replies", replies)
-        check_callable("is_error", is_error)
-        check_callable("until", until)
-        self._requests, self._replies, self._until = requests, replies, until
-        if dead_letters is not None:
-            check_instance("dead_letters", dead_letters, Sender, "a channel to send to")
-        check_number("concurrency", concurrency, least=1)
-        self._grace = check_duration("grace", grace)
+        self._requests = check_type("requests", requests, Sender, "a channel to send to")
+        self._replies = check_reply_channel("replies", replies)
+        self._until = check_function("until", until)
+        check_function("is_error", is_error)
+        check_type("dead_letters", dead_letters, Sender, "a channel to send to", optional=True)
+        check_integer("concurrency", concurrency, least=1)
+        self.name = requests.name
+        self.grace = self._stop_grace = check_duration("grace", grace)
+        kept = check_duration("retention", retention, positive=True)
+        interval = check_duration("poll_interval", poll_interval, positive=True)
         self._listeners = ReplyListeners(concurrency=concurrency, dead_letters=dead_letters)
-        kept, pause = check_duration("remember", remember, positive=True), check_duration("poll", poll, positive=True)
         self._gatherer: MemoryGatherer | StoreGatherer = (
             MemoryGatherer(self._listeners, is_error)
             if store is None
-            else StoreGatherer(store, self._listeners, is_error=is_error, until=until, remember=kept, poll=pause)
+            else StoreGatherer(
+                store, self._listeners, is_error=is_error, until=until, retention=kept, poll_interval=interval
+            )
         )
         self._kind = Gathering if store is None else StoredGathering
-        self._open = False
+        self._running = self._open = False
+        self.ready = asyncio.Event()
+        self._stopping, self._ended = asyncio.Event(), asyncio.Event()
 
     @property
     def in_flight(self) -> int:
         """Requests of this process under way."""
         return self._gatherer.in_flight
+
+    @property
+    def taken(self) -> int:
+        """Replies of requests that this process took in time, errors included."""
+        counts = self._gatherer.counts
+        return self._listeners.handled - counts.late - counts.unknown - counts.ambiguous
 
     @property
     def late(self) -> int:
@@ -116,37 +129,72 @@ class ScatterGather:
         """Replies without a request id, whose correlation id several requests share; they are acknowledged."""
         return self._gatherer.counts.ambiguous
 
-    @property
-    def ready(self) -> bool:
-        """Whether replies can be received now."""
-        return self._open and self._listeners.listening(self._replies.address)
+    @override
+    def health(self) -> Health:
+        """Whether all reply channels can be consumed, and the store answers; otherwise since when not, and why."""
+        if not self._open:
+            return super().health()
+        channels, store = self._listeners.health(), self._gatherer.health()
+        return channels if not channels.ok or store.ok else store
 
+    @override
     async def __aenter__(self) -> Self:
-        if self._open:
-            raise ConfigurationError("the scatter-gather is in use already")
-        self._open = True
+        self._check_idle()
+        return await super().__aenter__()
+
+    @override
+    async def run(self) -> None:
+        """Take replies until `stop`; then end the requests that are open with an error, unless they are in a store."""
+        self._check_idle()
+        self._running = True
+        self._ended.clear()
         try:
-            await self._gatherer.open(self._replies)
-        except BaseException:
-            await self.stop()
+            if await self._opened():
+                self._open = True
+                self.ready.set()
+                await self._stopping.wait()
+        except asyncio.CancelledError:
+            self._stop_grace = 0.0
             raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
-
-    async def stop(self, *, grace: Duration | None = None) -> None:
-        """Stop within ``grace`` seconds (default: the constructor's): no reply is taken any more.
-
-        Requests that are open end with an error, unless they are in a store. Idempotent.
-        """
-        self._open = False
-        try:
-            await self._listeners.stop(self._grace if grace is None else seconds(grace))
         finally:
-            self._gatherer.close()
+            self._open = False
+            self.ready.clear()
+            try:
+                await self._listeners.stop(self._stop_grace)
+            finally:
+                self._gatherer.close()
+                self._running = False
+                self._stopping.clear()
+                self._ended.set()
+
+    def _check_idle(self) -> None:
+        if self._running:
+            raise ConfigurationError("the scatter-gather is in use already")
+
+    async def _opened(self) -> bool:
+        """Open the reply channel; False where `stop` came first."""
+        opening = asyncio.ensure_future(self._gatherer.open(self._replies))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if opening.done():
+                opening.result()
+            return opening.done()
+        finally:
+            opening.cancel()
+            stopping.cancel()
+
+    @override
+    async def stop(self, *, grace: Duration | None = None) -> None:
+        """Take no reply any more, and let `run` return, within ``grace`` seconds (default: the constructor's)."""
+        self._stop_grace = self.grace if grace is None else check_duration("grace", grace)
+        self._stopping.set()
+        if self._running:
+            await self._ended.wait()
+
+    def __repr__(self) -> str:
+        state = "running" if self._open else "starting" if self._running else "stopped"
+        return f"<ScatterGather {self.name} {state} in_flight={self.in_flight}>"
 
     def request(
         self,
@@ -177,16 +225,16 @@ class ScatterGather:
         """
         if not self._open:
             raise ConfigurationError("a scatter-gather sends only inside its `async with`")
-        wait = check_duration("deadline", deadline, positive=True)
+        wait = check_deadline("deadline", deadline)
         conditions = Conditions.of(expected, count)
         if until is not None:
-            check_callable("until", until)
+            check_function("until", until)
             if self._kind is StoredGathering:
                 raise ConfigurationError("until cannot be stored; give it to every ScatterGather of the store instead")
         if replies is not None:
             check_reply_channel("replies", replies)
         if to is not None:
-            check_instance("to", to, Sender, "a channel to send to")
+            check_type("to", to, Sender, "a channel to send to")
         channel = replies or self._replies
         return self._kind(
             self._gatherer,
@@ -198,12 +246,16 @@ class ScatterGather:
             replies=channel,
         )
 
+    async def open_requests(self, *, limit: int = 100) -> list[str]:
+        """The ids of up to ``limit`` requests that are open: of this process, with a store of all."""
+        return await self._gatherer.open_requests(check_integer("limit", limit, least=1))
+
     async def get(self, id: str) -> Gathered | None:  # noqa: A002 - the field's term
         """What the request of that id has brought so far; None for one that is not known (any more)."""
         return await self._gatherer.get(id)
 
     async def result(self, id: str) -> Gathered:  # noqa: A002 - the field's term
-        """What the request of that id brought, once it is complete; raises `KeyError` for one that is not known."""
+        """What the request of that id has brought, once it is complete; raises `KeyError` for one that is not known."""
         return await self._gatherer.result(id)
 
     async def watch(self, id: str) -> AsyncGenerator[Message[Any], None]:  # noqa: A002 - the field's term
@@ -217,4 +269,4 @@ class ScatterGather:
 
     async def unlisten(self, replies: ReplyChannel) -> None:
         """Stop consuming a reply channel that `request` was given; what still comes stays in it."""
-        await self._listeners.unlisten(replies.address, grace=self._grace)
+        await self._listeners.unlisten(replies.address, grace=self.grace)

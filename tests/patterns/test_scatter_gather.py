@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from eip import Consumer, Message, ReturnAddresses
+from eip import Consumer, Message, ReturnAddresses, running
 from eip.channels import Sender, Source
 from eip.errors import ChannelNotFound, ConfigurationError, ConnectionLost, RequestTimeout
 from eip.patterns.request_reply import RequestFailed, RequestReply
@@ -432,7 +432,7 @@ async def test_what_connecting_raises_comes_out_as_it_was_raised():
             gather = ScatterGather(transport.queue("asked"), Missing())
             with pytest.raises(ChannelNotFound):
                 await gather.__aenter__()
-            assert not gather.ready
+            assert not gather.ready.is_set()
 
 
 async def test_a_request_that_is_never_awaited_warns():
@@ -480,22 +480,22 @@ async def test_what_a_predicate_raises_is_raised_to_the_caller():
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({"deadline": -1.0}, ConfigurationError, "deadline must be positive, got -1.0"),
-        ({"deadline": 0}, ConfigurationError, "deadline must be positive, got 0"),
-        ({"deadline": timedelta(seconds=-5)}, ConfigurationError, "deadline must be positive"),
-        ({"deadline": float("nan")}, ConfigurationError, "deadline must be positive and finite, got nan"),
-        ({"deadline": float("inf")}, ConfigurationError, "deadline must be positive and finite, got inf"),
+        ({"deadline": -1.0}, ConfigurationError, "deadline must be > 0, got -1.0"),
+        ({"deadline": 0}, ConfigurationError, "deadline must be > 0, got 0"),
+        ({"deadline": timedelta(seconds=-5)}, ConfigurationError, "deadline must be > 0"),
+        ({"deadline": float("nan")}, ConfigurationError, "deadline must be > 0, got nan"),
+        ({"deadline": float("inf")}, ConfigurationError, "deadline must be finite, got inf"),
         ({"deadline": "soon"}, TypeError, "deadline must be seconds or a timedelta, got 'soon'"),
         ({"deadline": "5"}, TypeError, "deadline must be seconds or a timedelta, got '5'"),
         ({"deadline": None}, TypeError, "deadline must be seconds or a timedelta, got None"),
         ({"deadline": True}, TypeError, "deadline must be seconds or a timedelta, got True"),
         ({"expected": -1}, ConfigurationError, "expected must be >= 0, got -1"),
-        ({"expected": True}, TypeError, "expected must be an int, got True"),
+        ({"expected": True}, TypeError, "expected must be an integer, got True"),
         ({"expected": "abc"}, TypeError, "expected must be a number or the responders' names, got 'abc'"),
         ({"expected": 1.5}, TypeError, "expected must be a number or the responders' names, got 1.5"),
         ({"expected": [1]}, TypeError, r"expected must hold names \(str\), got 1"),
         ({"count": 0}, ConfigurationError, "count must be >= 1, got 0"),
-        ({"count": "2"}, TypeError, "count must be an int, got '2'"),
+        ({"count": "2"}, TypeError, "count must be an integer, got '2'"),
         ({"until": 7}, TypeError, "until must be a function, got 7"),
         ({"replies": "queue"}, TypeError, "replies must be a queue"),
         ({"to": "topic"}, TypeError, "to must be a channel to send to, got 'topic'"),
@@ -522,11 +522,72 @@ async def test_each_parameter_of_a_scatter_gather_is_checked():
         for name, value in {"concurrency": 0, "grace": -1}.items():
             with pytest.raises(ConfigurationError, match=f"{name} must be"):
                 make(queue, queue, **{name: value})
-        with pytest.raises(ConfigurationError, match=r"timeout must be positive, got -1\.0"):
+        with pytest.raises(ConfigurationError, match=r"timeout must be > 0, got -1\.0"):
             await RequestReply(queue, queue).request("?", timeout=-1.0)
 
 
 # Starting and stopping.
+
+
+async def test_health_names_the_reply_channel_that_cannot_be_consumed():
+    """Fault 46: of scatter-gather and request-reply alike; both are services."""
+    async with MemoryTransport() as transport:
+        queue, replies = transport.queue("asked"), transport.queue("replies")
+        failing = False
+        make = replies.receiver
+
+        def receiver(*, capacity: int = 10) -> Any:
+            made = make(capacity=capacity)
+            receive = made.receive
+
+            async def failing_receive(*arguments: Any, **options: Any) -> Any:
+                if failing:
+                    raise ConnectionLost("the broker is away")
+                return await receive(*arguments, **{**options, "wait": 0.01})
+
+            made.receive = failing_receive
+            return made
+
+        replies.receiver = receiver
+        for service in (ScatterGather(queue, replies), RequestReply(queue, replies)):
+            assert not service.health().ok
+            async with service:
+                await until(lambda service=service: service.health().ok)
+                failing = True
+                await until(lambda service=service: not service.health().ok)
+                assert "the broker is away" in (service.health().reason or "")
+                failing = False
+                await until(lambda service=service: service.health().ok)
+            assert service.health().reason == "not running"
+
+
+async def test_it_runs_as_a_service_beside_others():
+    """`running` begins it, and drains it at the end."""
+    async with MemoryTransport() as transport, responders(transport, {"a": 1}) as gather, running(gather):
+        assert (await gather.request("?", expected=1, deadline=5)).answered == 1
+        assert (gather.taken, await gather.open_requests()) == (1, [])
+    assert not gather.ready.is_set()
+    with pytest.raises(ConfigurationError):
+        gather.request("?", deadline=5)
+
+
+async def test_stopped_while_it_connects():
+    """A broker that is away delays no end."""
+    async with MemoryTransport() as transport:
+        replies = transport.queue("replies")
+        gather = ScatterGather(transport.queue("asked"), replies)
+        make = replies.receiver
+
+        def receiver(*, capacity: int = 10) -> Any:
+            made = make(capacity=capacity)
+            made.open = lambda: asyncio.sleep(3600)
+            return made
+
+        replies.receiver = receiver
+        running_it = asyncio.create_task(gather.run())
+        await asyncio.sleep(1)
+        await asyncio.wait_for(gather.stop(grace=2), 5)
+        await running_it
 
 
 async def test_open_requests_end_with_an_error_when_the_block_ends():
@@ -615,7 +676,7 @@ async def test_a_reply_channel_that_fails_later_is_consumed_again():
         async with ScatterGather(transport.queue("asked"), Breaking()) as gather:
             await broken.wait()
             await asyncio.sleep(120)
-            assert gather.ready
+            assert gather.ready.is_set()
             task = asyncio.ensure_future(gather.request("?", expected=1, deadline=60))
             await until(lambda: gather.in_flight == 1)
             await transport.queue("replies").send(transport.queue("asked").messages()[0].reply(1))

@@ -108,8 +108,77 @@ async def test_late_unknown_and_repeated_replies_change_nothing():
         await world.replies.send(Message(0), Message(0, headers={"request-id": "f" * 32}))
         await world.replies.send(Message(0, headers={"request-id": "x"}))
         await until(lambda: len(world.replies) == 0)
-        assert await both[0].get(key) == result
+        now = await both[0].get(key)
+        assert now is not None
+        assert (bodies(now), now.completed_at) == (bodies(result), result.completed_at) == ([1], result.completed_at)
+        assert [each.body for each in now.late_replies or ()] == [2]
         assert (sum(each.late for each in both), sum(each.unknown for each in both)) == (2, 3)
+        assert sum(each.taken for each in both) == 2
+
+
+async def test_a_surplus_reply_is_late_also_where_it_was_stored_before_completion():
+    """Replies count in the order of their arrival up to the one that completes the request, as in memory."""
+    for options, counted in (({"expected": 2}, 2), ({"count": 3}, 3), ({"expected": ["a"]}, 1), ({}, 4)):
+        async with processes(1, until=lambda replies: len(replies) == 4) as (world, (gather,)):
+            store, hold = world.store, asyncio.Event()
+            get = store.get
+
+            async def slow(key: str, get: Any = get, hold: asyncio.Event = hold) -> Any:
+                await hold.wait()
+                return await get(key)
+
+            key = await gather.request("?", deadline=60, **options).start()
+            store.get = slow  # all five are stored before the first look
+            request = world.asked.messages()[0]
+            await world.replies.send(*(request.reply(number, source=name) for number, name in enumerate("abcde")))
+            await asyncio.sleep(1)
+            hold.set()
+            result = await gather.result(key)
+            assert bodies(result) == [0, 1, 2, 3, 4][:counted]
+            assert [each.body for each in result.late_replies or ()] == [0, 1, 2, 3, 4][counted:]
+            await until(lambda: len(world.replies) == 0)
+            assert (gather.late, gather.taken) == (5 - counted, counted)
+
+
+async def test_what_is_known_of_a_request_from_any_process():
+    """The request itself, who was asked, and when it ended; requests that are open are listed."""
+    async with processes(2) as (world, (one, two)):
+        asking = Message({"from": "A"}, type="Ride", attributes={"zone": 7}, correlation_id="order-7")
+        key = await one.request(asking, expected=["a", "b"], deadline=60).start()
+        assert await one.open_requests() == await two.open_requests() == [key]
+        await world.answer(1, source="a")
+        found = await two.get(key)
+        assert found is not None
+        assert found.request is not None
+        assert (found.request.body, found.request.type, found.request.attributes) == (
+            {"from": "A"},
+            "Ride",
+            {"zone": 7},
+        )
+        assert (found.names, found.completed_at) == ({"a", "b"}, None)
+        await world.answer(2, source="b")
+        result = await two.result(key)
+        assert (result.completed_at, result.missing) == (pytest.approx(clock.now(), abs=1), frozenset())
+        assert await two.open_requests() == []
+
+
+async def test_a_store_that_fails_is_told_by_health():
+    """What it failed to store comes again, and is in the result."""
+    async with processes(1) as (world, (gather,)):
+        assert gather.health().ok
+        key = await gather.request("?", expected=1, deadline=600).start()
+        put_part = world.store.put_part
+
+        async def failing(*arguments: Any, **options: Any) -> None:
+            raise StoreError("the database is away")
+
+        world.store.put_part = failing
+        await world.replies.send(world.asked.messages()[0].reply(1))
+        await until(lambda: not gather.health().ok)
+        assert "the database is away" in (gather.health().reason or "")
+        world.store.put_part = put_part
+        assert bodies(await gather.result(key)) == [1]
+        assert gather.health().ok
 
 
 async def test_foreign_replies_are_matched_where_that_is_unambiguous():
@@ -245,7 +314,7 @@ async def test_one_write_per_reply_and_results_expire():
             writes.append("part")
             await super().put_part(key, part, value, **options)
 
-    async with processes(1, store=Counting(), remember=100) as (world, (gather,)):
+    async with processes(1, store=Counting(), retention=100) as (world, (gather,)):
         key = await gather.request("?", expected=10, deadline=60).start()
         await world.answer(*range(10))
         assert len(bodies(await gather.result(key))) == 10
@@ -256,7 +325,7 @@ async def test_one_write_per_reply_and_results_expire():
 
 async def test_many_requests_leave_nothing_in_memory():
     """A hundred thousand take the same: what a process holds is of requests that are open."""
-    async with processes(1, remember=5) as (world, (gather,)):
+    async with processes(1, retention=5) as (world, (gather,)):
         for _ in range(20):
             keys = [await gather.request("?", expected=1, deadline=60).start() for _ in range(100)]
             requests = world.asked.messages()[-100:]

@@ -1,0 +1,162 @@
+"""What scatter-gather keeps in a store: a record per request, a part per reply, an index of correlation ids."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final, NamedTuple
+
+from pydantic import BaseModel
+
+from eip.codec import dump_json, load_json
+from eip.envelope import dump_message, load_message
+from eip.message import Message
+from eip.patterns._gathering import REPLY_CODEC, CompletedBy, Gathered
+
+__all__ = ["RequestRecord", "Sharing", "StoredReply", "gathered", "in_order", "is_request_id", "part_of", "sharing_key"]
+
+_PART_DIGITS: Final = 32
+"""Of a part's name: 128 bits of the reply's digest."""
+
+
+class RequestRecord(BaseModel):
+    """A request's record; the request itself follows it, on a line of its own."""
+
+    v: int = 1
+    correlation_id: str
+    expected: int | None = None
+    names: list[str] | None = None
+    count: int | None = None
+    deadline: float
+    """Seconds since the epoch."""
+    completed_by: CompletedBy | None = None
+    """None: it is open."""
+    completed_at: float | None = None
+    replies: list[str] = []
+    """Once completed: the parts that are its replies, in the order of their arrival, ..."""
+    errors: list[str] = []
+    """... those that report an error, ..."""
+    missing: list[str] = []
+    """... and the names that did not answer."""
+    _request: bytes = b""
+
+    @staticmethod
+    def new(request: Message[Any], **fields: Any) -> RequestRecord:
+        """The record of a request that was not sent yet."""
+        record = RequestRecord(**fields)
+        record._request = dump_message(request)
+        return record
+
+    @staticmethod
+    def load(value: bytes) -> RequestRecord:
+        """The record of its `dump`; the request is not decoded."""
+        head, _, request = value.partition(b"\n")
+        record = RequestRecord.model_validate_json(head)
+        record._request = request  # noqa: SLF001 - a record in the making
+        return record
+
+    def dump(self) -> bytes:
+        """The record as it is stored."""
+        return self.model_dump_json(exclude_defaults=True).encode() + b"\n" + self._request
+
+    @property
+    def request(self) -> Message[Any]:
+        """The request as it was sent."""
+        return load_message(self._request)
+
+    @property
+    def completed(self) -> bool:
+        """Whether it is over; nothing of it changes any more."""
+        return self.completed_by is not None
+
+    def counts(self, part: str) -> bool:
+        """Whether that reply is in the result."""
+        return part in self.replies or part in self.errors
+
+    def complete(self, by: CompletedBy, replies: list[StoredReply], at: float) -> None:
+        """End it with those replies."""
+        self.completed_by, self.completed_at = by, at
+        self.replies = [each.part for each in replies if not each.failed]
+        self.errors = [each.part for each in replies if each.failed]
+        self.missing = sorted(set(self.names or ()) - {each.source for each in replies})
+
+
+class Sharing(BaseModel):
+    """Under a correlation id of the caller's own: the requests that have it, and until when."""
+
+    requests: dict[str, float] = {}
+
+
+class StoredReply(NamedTuple):
+    """A reply's part: a line of JSON with what completing a request needs, then the reply."""
+
+    at: float
+    """When it was taken, seconds since the epoch."""
+    part: str
+    failed: bool
+    id: str
+    source: str
+    """Empty: it names none."""
+    dumped: bytes
+
+    @staticmethod
+    def dump(reply: Message[Any], *, at: float, failed: bool) -> bytes:
+        """The part's value."""
+        return dump_json([at, failed, reply.id, reply.source or ""]) + b"\n" + dump_message(reply)
+
+    @staticmethod
+    def load(part: str, value: bytes) -> StoredReply:
+        """The part, its reply not decoded yet."""
+        head, _, dumped = value.partition(b"\n")
+        at, failed, identity, source = load_json(head)
+        return StoredReply(float(at), part, bool(failed), str(identity), str(source), dumped)
+
+    @property
+    def message(self) -> Message[Any]:
+        """The reply."""
+        message = load_message(self.dumped)
+        message.decode_with(REPLY_CODEC)
+        return message
+
+
+def in_order(parts: dict[str, bytes]) -> list[StoredReply]:
+    """The replies in the order of their arrival, each message once."""
+    found = sorted(StoredReply.load(part, value) for part, value in parts.items())
+    return list({each.id: each for each in reversed(found)}.values())[::-1]
+
+
+def gathered(key: str, record: RequestRecord, replies: list[StoredReply]) -> Gathered:
+    """What the request has brought."""
+    taken = [each for each in replies if not record.completed or record.counts(each.part)]
+    late = [each.message for each in replies if record.completed and not record.counts(each.part)]
+    return Gathered(
+        id=key,
+        correlation_id=record.correlation_id,
+        request=record.request,
+        replies=[each.message for each in taken if not each.failed],
+        errors=[each.message for each in taken if each.failed],
+        expected=record.expected,
+        names=None if record.names is None else frozenset(record.names),
+        missing=frozenset(record.missing),
+        completed_by=record.completed_by,
+        completed_at=record.completed_at,
+        late=len(late),
+        late_replies=late,
+    )
+
+
+def is_request_id(text: str) -> bool:
+    """Whether the text can be a request id: whatever else is asked for needs no look into the store."""
+    return len(text) == 32 and text.isalnum() and text.isascii()
+
+
+def sharing_key(correlation_id: str) -> str:
+    """The key of a correlation id's `Sharing`; no request id looks like it."""
+    return "correlation-" + hashlib.sha256(correlation_id.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def part_of(reply: Message[Any]) -> str:
+    """The name of a reply's part.
+
+    It is that of the content: a reply that comes again is the same part, another with its id is not.
+    """
+    return hashlib.sha256(reply.id.encode() + b"\0" + reply.encode()).hexdigest()[:_PART_DIGITS]
