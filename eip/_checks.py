@@ -6,8 +6,9 @@ from typing import Any, TypeVar
 
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError
+from eip.message import Message
 
-__all__ = ["check_duration", "check_integer", "check_one_of", "check_type"]
+__all__ = ["check_duration", "check_integer", "check_message", "check_one_of", "check_type"]
 
 _T = TypeVar("_T")
 _Choice = TypeVar("_Choice")
@@ -29,6 +30,12 @@ def check_type(name: str, value: _T, kind: type[Any], what: str, *, optional: bo
     if isinstance(value, kind) or (optional and value is None):
         return value
     raise TypeError(f"{name} must be {what}{' or None' if optional else ''}, got {value!r}")
+
+
+def check_message(message: Message[Any]) -> None:
+    """Raise `TypeError` for an argument of ``send`` that is not a message."""
+    if not isinstance(message, Message):
+        raise TypeError(f"messages must be Message, got {type(message).__name__}; wrap it: Message(...)")
 
 
 def check_integer(name: str, value: int, *, least: int) -> int:

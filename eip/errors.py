@@ -3,6 +3,7 @@
     EipError
     ├── ConfigurationError (ValueError)    the program is wrong; not tried again
     │   ├── UnsupportedChannel             the transport has no such kind of channel
+    │   ├── StateError                     used after it was closed, or before it was opened
     │   ├── InvalidPattern                 an event pattern or filter policy the service would refuse
     │   ├── InvalidResult (TypeError)      a handler returned what cannot be sent
     │   └── InvalidMessage                 a message that the channel can never carry
@@ -60,6 +61,7 @@ __all__ = [
     "RequestTimeout",
     "Retry",
     "SendError",
+    "StateError",
     "StoreError",
     "Throttled",
     "TransportError",
@@ -85,6 +87,10 @@ class UnsupportedChannel(ConfigurationError):
     def __init__(self, transport: str, kind: str, available: Iterable[str]) -> None:
         self.transport, self.kind, self.available = transport, kind, tuple(available)
         super().__init__(f"{transport} has no {kind}; it has: {', '.join(self.available) or 'nothing'}")
+
+
+class StateError(ConfigurationError):
+    """A transport, channel or store is used after it was closed, or before it was opened."""
 
 
 class InvalidPattern(ConfigurationError):

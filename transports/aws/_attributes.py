@@ -38,6 +38,8 @@ __all__ = ["Carried", "carried", "fifo_ids", "from_carried", "native_fields", "r
 _log = get_logger("eip.aws")
 
 _MAX_ATTRIBUTES: Final = 10
+_UNREAD_KEY: Final = "eip-unread"
+"""The attribute that keeps an envelope which cannot be read, as it came."""
 _NAME: Final = re.compile(r"(?!(?:aws|amazon)\.)(?!\.)(?!.*\.\.)[A-Za-z0-9_.-]{1,256}(?<!\.)", re.IGNORECASE)
 _UNCARRIED: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 """What XML 1.0 has no place for (SQS API reference, SendMessage)."""
@@ -228,19 +230,22 @@ def from_carried(
         }
         form = body_from_text(body, fields, channel=codec)
     except (DecodeError, LookupError) as error:
-        unread = Message.received(body.encode(), attributes=readable_attributes(native), **known)
+        unread = Message.received(body.encode(), attributes=readable_attributes(attributes), **known)
         return unread, DecodeError(f"envelope cannot be read: {error}")
     return Message.received(form.raw, codec=form.codec, **envelope), None
 
 
 def readable_attributes(attributes: Any) -> dict[str, Any]:
-    """The attributes of a message that cannot be read, as far as they can: those that cannot are left out."""
+    """The attributes of a message that cannot be read; those that cannot be read either are left out.
+
+    Its envelope becomes the attribute ``eip-unread``, since the dead letter has an envelope of its own.
+    """
     if not isinstance(attributes, Mapping):
         return {}
     found: dict[str, Any] = {}
     for name, each in attributes.items():
         with contextlib.suppress(Exception):
-            found[name] = _value(each, None)
+            found[_UNREAD_KEY if name == ENVELOPE_KEY else name] = _value(each, None)
     return found
 
 

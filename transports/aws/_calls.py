@@ -25,7 +25,7 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
-from eip.errors import AccessDenied, ConfigurationError, ConnectionLost, EipError, TransportError
+from eip.errors import AccessDenied, ConfigurationError, ConnectionLost, EipError, StateError, TransportError
 from eip.health import Health, HealthTracker
 from eip.retry import Backoff
 from eip.telemetry.meter import Meter
@@ -237,9 +237,9 @@ class Calls:
         )
 
     def check_open(self) -> None:
-        """Raise `ConfigurationError` once it is closed."""
+        """Raise `StateError` once it is closed."""
         if self._closed:
-            raise ConfigurationError("the AwsTransport is closed: make a new one, and use it inside its `async with`")
+            raise StateError("the AwsTransport is closed: make a new one, and use it inside its `async with`")
 
     def _partition(self, *, strict: bool) -> str:
         """By the SDK's partition data; with an endpoint of its own, any name may be a region."""

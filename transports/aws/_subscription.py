@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from eip._checks import check_integer
 from eip.channels import Filter, Receiver, Source
 from eip.codec import JSON, Codec
 from eip.matching import as_predicate
@@ -20,4 +21,5 @@ class QueueSubscription(Source):
 
     def receiver(self, *, capacity: int = 10) -> Receiver:
         """A receiver; any number may share the subscription."""
+        check_integer("capacity", capacity, least=1)
         return SqsReceiver(self.queue, capacity=capacity, codec=self._codec, wanted=self._wanted)

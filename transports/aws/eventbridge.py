@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eip import limits
+from eip._checks import check_message, check_type
 from eip.channels import Bus, Filter, Source
 from eip.codec import JSON, Codec
 from eip.envelope import encoded_for
@@ -54,6 +55,7 @@ class EventBridgeBus(Bus):
         ``pattern`` is evaluated here, also where the topology has the service evaluate it: the result is the same, and
         what it does not let through is acknowledged.
         """
+        check_type("name", name, str, "a str")
         wanted = None if pattern is None else as_bus_predicate(pattern)
         return QueueSubscription(self._transport.queue(rule_queue(self.name, name)), wanted)
 
@@ -71,6 +73,7 @@ class EventBridgeBus(Bus):
         await self._outbox.aclose(limit=limit)
 
     def _entry(self, message: Message[Any]) -> Entry:
+        check_message(message)
         message = encoded_for(message, self.codec)
         entry = entry_of(message, channel=self.name)
         payload: dict[str, Any] = {

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from eip import limits
+from eip._checks import check_message, check_type
 from eip.channels import Filter, Source, Topic
 from eip.codec import JSON, Codec
 from eip.envelope import encoded_for
@@ -61,6 +62,7 @@ class SnsTopic(Topic):
         ``filter`` is evaluated here, also where the topology has the service evaluate it: the result is the same, and
         what it does not let through is acknowledged.
         """
+        check_type("name", name, str, "a str")
         queue = self._transport.queue(suffixed(self.name, name))
         return QueueSubscription(queue, filter, codec=self.codec)
 
@@ -97,6 +99,7 @@ class SnsTopic(Topic):
         return bool(answer["Attributes"].get("ContentBasedDeduplication") == "true")
 
     def _entry(self, message: Message[Any]) -> Entry:
+        check_message(message)
         if self.fifo and message.group_id is None:
             raise InvalidMessage(f"{self.name} is FIFO: a message needs a group_id")
         message = encoded_for(message, self.codec)

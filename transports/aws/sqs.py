@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from eip import limits
+from eip._checks import check_duration, check_integer, check_message
 from eip._ids import new_id, to_native_id
 from eip._logging import get_logger
 from eip.channels import Delivery, Queue, Receiver, Sender, Unsettled
+from eip.clock import Duration
 from eip.codec import JSON, Codec, load_json
 from eip.envelope import encoded_for
 from eip.errors import (
@@ -42,7 +44,6 @@ _log = get_logger("eip.sqs")
 
 __all__ = ["SqsDelivery", "SqsQueue", "SqsReceiver", "units_of"]
 
-_LONGEST_DELAY: Final = 900
 _LONGEST_LEASE: Final = 43_200
 _CHANGE: Final = "ChangeMessageVisibilityBatch"
 _AFTER_CANCEL: Final = 1.0
@@ -54,6 +55,8 @@ _TOO_SOON: Final = 0.5
 """Seconds before which no long poll should end with nothing."""
 _PAUSES: Final = (0.1, 5.0)
 """Seconds between such polls, the first and the longest."""
+_SLACK: Final = 20
+"""Part of a lease that is given up, since an answer takes its time to come; at most a second."""
 _LOOK_AGAIN: Final = 1.0
 """Seconds between looks at a task that the service works on."""
 
@@ -86,7 +89,7 @@ class SqsQueue(Queue):
         self._attributes: Mapping[str, str] | None = None
         self._by_content: bool | None = None if self.fifo else False
 
-    async def send(self, *messages: Message[Any], delay: float = 0.0) -> None:
+    async def send(self, *messages: Message[Any], delay: Duration = 0.0) -> None:
         """See `Queue.send`; ``delay`` up to 15 minutes, none on a FIFO queue.
 
         On a FIFO queue a message is deduplicated by its ``deduplication_id``; without one by its id, or by its body
@@ -94,18 +97,21 @@ class SqsQueue(Queue):
         moment but took later ones of its group in the same call, it is reported as failed and not sent again: that
         would break the order.
         """
-        if not 0 <= delay <= _LONGEST_DELAY:
-            raise InvalidMessage(f"{self.name} delays by 0 to {_LONGEST_DELAY} seconds, not {delay:g}")
-        if delay and self.fifo:
+        try:
+            seconds = check_duration("delay", delay, most=self.limits.max_delay)
+        except ConfigurationError as error:
+            raise InvalidMessage(f"{self.name}: {error}") from None
+        if seconds and self.fifo:
             raise InvalidMessage(f"{self.name} is FIFO: it has no delay per message")
         if self._by_content is None:
             self._by_content = await self._deduplicates_by_content()
-        entries = [self._entry(message, math.ceil(delay)) for message in messages]
+        entries = [self._entry(message, math.ceil(seconds)) for message in messages]
         if entries:
             await self._outbox.send(entries)
 
     def receiver(self, *, capacity: int = 10) -> Receiver:
         """A receiver; any number, in any process, may share the queue."""
+        check_integer("capacity", capacity, least=1)
         return SqsReceiver(self, capacity=capacity, codec=self.codec)
 
     async def flush(self) -> None:
@@ -209,6 +215,7 @@ class SqsQueue(Queue):
             return False
 
     def _entry(self, message: Message[Any], delay: int) -> Entry:
+        check_message(message)
         if self.fifo and message.group_id is None:
             raise InvalidMessage(f"{self.name} is FIFO: a message needs a group_id")
         message = encoded_for(message, self.codec)
@@ -373,8 +380,11 @@ class SqsReceiver(Receiver):
         if self.ordered:
             # After a lost answer the same id brings the same messages, whose group would be locked otherwise.
             parameters["ReceiveRequestAttemptId"] = new_id()
+        loop, lease = asyncio.get_running_loop(), self.lease or 30.0
+        slack = min(1.0, lease / _SLACK)
         attempt = 1
         while True:
+            begun, lag = loop.time(), LoopLag(slack / 2)
             try:
                 answer = await self._queue.call("ReceiveMessage", retry=False, measure=_received, **parameters)
             except ConnectionLost:
@@ -384,9 +394,24 @@ class SqsReceiver(Receiver):
                 await asyncio.sleep(0.1)
             else:
                 break
-        lease = self.lease or 30.0
-        until = asyncio.get_running_loop().time() + lease - min(1.0, lease / 20)  # the answer took its time to come
-        return self._deliveries(answer.get("Messages") or [], until)
+            finally:
+                late = lag.stop()
+        # The lease began when SQS sent the answer: not before the call, and where the loop read its sockets all the
+        # time, not longer ago than the slack.
+        sent = begun if late else max(begun, loop.time() - slack)
+        taken = self._deliveries(answer.get("Messages") or [], sent + lease)
+        return await self._renewed(taken, lease) if late and loop.time() - begun > slack else taken
+
+    async def _renewed(self, taken: list[SqsDelivery], lease: float) -> list[SqsDelivery]:
+        """Renew leases that may have ended in the socket of a blocked loop; what cannot be renewed comes again."""
+        now = asyncio.get_running_loop().time()
+        certain = {each: each.lease_until for each in taken}
+        for each in taken:
+            each.lease_until = None
+        lost = {each.delivery for each in await self._extend(taken, lease)}
+        for each in taken:
+            each.lease_until = certain[each] if each in lost else now + lease
+        return [each for each in taken if (each.lease_until or 0.0) > now]
 
     def _deliveries(self, received: Any, until: float) -> list[SqsDelivery]:
         """What a receive brought; an entry without a receipt cannot be settled, and comes again."""
@@ -493,6 +518,34 @@ class SqsReceiver(Receiver):
         """Wait, for a moment, for what cancelled polls still bring, and release it."""
         if self._polls:
             await asyncio.wait(self._polls)
+
+
+class LoopLag:
+    """Notices whether the event loop was held up while something was awaited.
+
+    Args:
+        interval: seconds between two looks. A loop that stood still for twice as long was late.
+    """
+
+    def __init__(self, interval: float) -> None:
+        self._loop, self._interval = asyncio.get_running_loop(), interval
+        self._late = False
+        self._due = self._loop.time() + interval
+        self._timer = self._loop.call_at(self._due, self._look)
+
+    def _look(self) -> None:
+        self._note()
+        self._due = self._loop.time() + self._interval
+        self._timer = self._loop.call_at(self._due, self._look)
+
+    def _note(self) -> None:
+        self._late = self._late or self._loop.time() > self._due + self._interval
+
+    def stop(self) -> bool:
+        """Return whether the loop was late."""
+        self._timer.cancel()
+        self._note()
+        return self._late
 
 
 def _outcome_seen(asking: asyncio.Task[str]) -> None:

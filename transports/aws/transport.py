@@ -9,9 +9,11 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import aioboto3
 
+from eip._checks import check_duration, check_integer, check_type
 from eip.channels import Sender, Transport
+from eip.clock import Duration
 from eip.codec import JSON, Codec, is_json
-from eip.errors import AddressRefused, ConfigurationError
+from eip.errors import AddressRefused, ConfigurationError, StateError
 from eip.health import Health
 from eip.telemetry.meter import Meter
 from eip.topology import BusSpec, Resource, Step, TopicSpec
@@ -27,6 +29,7 @@ __all__ = ["AwsTransport"]
 
 _ARN: Final = re.compile(r"arn:(aws[a-z-]*):(sqs|sns):([a-z0-9-]+):([0-9]{12}):([A-Za-z0-9_-]{1,251}(?:\.fifo)?)")
 _BUS_ARN: Final = re.compile(r"arn:(aws[a-z-]*):events:([a-z0-9-]+):([0-9]{12}):event-bus/([A-Za-z0-9._/-]{1,256})")
+_ACCOUNT: Final = re.compile(r"[0-9]{12}")
 _BUS_NAME: Final = re.compile(r"[A-Za-z0-9._/-]{1,256}")
 _STREAM_ARN: Final = re.compile(r"arn:(aws[a-z-]*):kinesis:([a-z0-9-]+):([0-9]{12}):stream/([A-Za-z0-9_.-]{1,128})")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,251}(?:\.fifo)?")
@@ -34,6 +37,10 @@ _MOST_RESOLVED: Final = 1000
 """Channels known only by addresses that strangers named."""
 _CLOSE: Final = 20.0
 """Seconds that what was accepted for sending is given at the end."""
+
+_MAX_LINGER_S: Final = 60.0
+_MAX_LONG_POLL_S: Final = 20.0
+"""ReceiveMessage, API reference."""
 
 _C = TypeVar("_C", SqsQueue, SnsTopic, EventBridgeBus)
 
@@ -49,13 +56,18 @@ class AwsTransport(Transport):
         region: default: the session's, or AWS_REGION's.
         endpoint_url: of all services, e.g. ``http://127.0.0.1:5000`` of a local moto.
         session: an `aioboto3.Session` with credentials of its own.
-        account: the account's number; default: asked for once, of STS.
-        linger: seconds that a send may wait until its call is full; 0: only while another call is under way.
-        long_poll: seconds of a long poll, at most 20.
-        connections: of each service's pool; more than pollers and senders together.
+        account: the account's number, 12 digits; default: asked for once, of STS.
+        linger: how long a send may wait until its call is full, seconds or a timedelta, at most 60 s; 0: only while
+            another call is under way.
+        long_poll: length of a long poll, seconds or a timedelta, at most 20 s.
+        connections: of each service's pool, at least 1; more than pollers and senders together.
         fair_queues: whether messages with a group carry it as MessageGroupId on standard queues, too, so that SQS
             keeps one group from holding up the others. A queue that refuses it is noticed once.
-        meter: is told of every call, see `eip.telemetry.meter`.
+        meter: gets a record of every call, see `eip.telemetry.meter`.
+
+    Raises:
+        TypeError: an argument of another type.
+        ConfigurationError: an argument out of range, no region, or a region that the SDK does not know.
     """
 
     kinds = ("queue", "topic", "bus", "stream")
@@ -67,24 +79,29 @@ class AwsTransport(Transport):
         session: aioboto3.Session | None = None,
         *,
         account: str | None = None,
-        linger: float = 0.0,
-        long_poll: float = 20.0,
+        linger: Duration = 0.0,
+        long_poll: Duration = 20.0,
         connections: int = 64,
         fair_queues: bool = True,
         meter: Meter | None = None,
     ) -> None:
-        if not 0 <= linger <= 60:
-            raise ConfigurationError(f"linger must be 0 to 60 seconds, got {linger!r}")
-        if not 0 < long_poll <= 20:
-            raise ConfigurationError(f"long_poll must be more than 0 and at most 20 seconds, got {long_poll!r}")
-        if connections < 1:
-            raise ConfigurationError(f"connections must be >= 1, got {connections!r}")
+        check_type("region", region, str, "a str", optional=True)
+        check_type("endpoint_url", endpoint_url, str, "a str", optional=True)
+        check_type("session", session, aioboto3.Session, "an aioboto3.Session", optional=True)
+        check_type("account", account, str, "a str", optional=True)
+        check_type("fair_queues", fair_queues, bool, "a bool")
+        if account is not None and not _ACCOUNT.fullmatch(account):
+            raise ConfigurationError(f"account must be 12 digits, got {account!r}")
+        if meter is not None and not (callable(getattr(meter, "record", None)) and not isinstance(meter, type)):
+            raise TypeError(f"meter must have a method record, got {meter!r}")
+        self._linger = check_duration("linger", linger, most=_MAX_LINGER_S)
+        self.long_poll = check_duration("long_poll", long_poll, positive=True, most=_MAX_LONG_POLL_S)
+        check_integer("connections", connections, least=1)
         self._calls = Calls(
             session=session, region=region, endpoint_url=endpoint_url, meter=meter, connections=connections
         )
         self.region = self._calls.region
-        self.long_poll = long_poll
-        self._account, self._linger, self._fair_queues = account, linger, fair_queues
+        self._account, self._fair_queues = account, fair_queues
         self._queues: dict[str, SqsQueue] = {}
         self._topics: dict[str, SnsTopic] = {}
         self._buses: dict[str, EventBridgeBus] = {}
@@ -96,7 +113,7 @@ class AwsTransport(Transport):
     def account(self) -> str:
         """The account's number; known once the transport is open."""
         if self._account is None:
-            raise ConfigurationError("use the transport inside its `async with`: the account is not known before")
+            raise StateError("use the transport inside its `async with`: the account is not known before")
         return self._account
 
     @property
@@ -133,8 +150,7 @@ class AwsTransport(Transport):
 
     def arn(self, service: str, name: str) -> str:
         """The ARN of a name in this account and region; an ARN stays what it is."""
-        if not isinstance(name, str):
-            raise TypeError(f"name must be a str, got {type(name).__name__}")
+        check_type("name", name, str, "a str")
         if name.startswith("arn:"):
             return name
         if not _NAME.fullmatch(name):
@@ -148,6 +164,7 @@ class AwsTransport(Transport):
             name: or ARN.
             codec: encodes the bodies that are sent, and decodes those of foreign producers; default: JSON.
         """
+        _check_codec(codec)
         address = self.arn("sqs", name)
         if address not in self._queues:
             self._queues[address] = self._queue(address, codec or JSON)
@@ -160,6 +177,7 @@ class AwsTransport(Transport):
             name: or ARN.
             codec: see `queue`; its subscriptions have it, too.
         """
+        _check_codec(codec)
         address = self.arn("sns", name)
         if address not in self._topics:
             self._topics[address] = SnsTopic(self, address, linger=self._linger, codec=codec or JSON)
@@ -172,6 +190,8 @@ class AwsTransport(Transport):
             name: or ARN.
             codec: one of a JSON syntax, as an event's detail is a JSON object; default: JSON.
         """
+        check_type("name", name, str, "a str")
+        _check_codec(codec)
         if codec is not None and not is_json(codec):
             raise ConfigurationError(f"codec must be of a JSON content type for a bus, got {codec.content_type!r}")
         if not _BUS_ARN.fullmatch(name) and not _BUS_NAME.fullmatch(name):
@@ -203,6 +223,11 @@ class AwsTransport(Transport):
             reads: how fast its shards are polled, by all groups of this transport together; counts at the first call.
             codec: encodes the bodies that are sent, and decodes those of foreign producers; default: JSON.
         """
+        check_type("name", name, str, "a str")
+        check_type("aggregate", aggregate, bool, "a bool")
+        if hash_key is not None and not callable(hash_key):
+            raise TypeError(f"hash_key must be a function or None, got {hash_key!r}")
+        check_type("reads", reads, ReadRate, "a ReadRate", optional=True)
         address = name if name.startswith("arn:") else self._own_streams + name
         if not _STREAM_ARN.fullmatch(address):
             raise ConfigurationError(f"{name!r} is no name of a stream: letters, digits, and ._-")
@@ -239,6 +264,7 @@ class AwsTransport(Transport):
 
     def resolve(self, address: str) -> Sender:
         """The queue, topic, bus or stream of an ARN in this partition and region."""
+        check_type("address", address, str, "a str")
         known: _Channel | None = self._queues.get(address) or self._topics.get(address) or self._buses.get(address)
         if known is not None:
             return known
@@ -290,6 +316,12 @@ class AwsTransport(Transport):
 
     def __repr__(self) -> str:
         return f"<AwsTransport {self.region}>"
+
+
+def _check_codec(codec: Codec | None) -> None:
+    whole = all(hasattr(codec, name) for name in ("content_type", "encode", "decode"))
+    if codec is not None and (isinstance(codec, type) or not whole):
+        raise TypeError(f"codec must be a Codec or None, got {codec!r}")
 
 
 def _with_codec(channel: _C, codec: Codec | None) -> _C:

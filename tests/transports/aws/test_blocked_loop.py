@@ -11,7 +11,7 @@ import pytest
 
 from eip import Consumer, Message
 from eip.channels import Delivery
-from eip.errors import LeaseLost, TransportError
+from eip.errors import ConnectionLost, LeaseLost, TransportError
 from eip.topology import QueueSpec, Topology
 from eip.transports.aws.sqs import SqsDelivery
 
@@ -80,3 +80,67 @@ async def test_a_handler_that_blocks_for_longer_than_the_lease_handles_once(queu
     await task
     assert handled == ["x"]
     assert (consumer.stats.handled, consumer.stats.lost) == (1, 0)
+
+
+# Leases of what was received by a loop that stood still.
+
+
+def polls_late(queue, block, extended, *, refused=False):
+    """A receiver whose polls take 0.2 s and then lie in the socket while the loop is blocked for ``block`` seconds."""
+    call = queue.call
+
+    async def late(operation, **parameters):
+        if operation == "ReceiveMessage":
+            answer = await call(operation, **parameters)
+            await asyncio.sleep(0.2)
+            time.sleep(block)
+            return answer
+        extended.append(operation)
+        if refused and operation == "ChangeMessageVisibilityBatch":
+            raise ConnectionLost("no answer")
+        return await call(operation, **parameters)
+
+    queue.call = late
+    return queue.receiver()
+
+
+async def test_a_lease_that_a_blocked_loop_may_have_slept_through_is_renewed(queue):
+    """Fault 26: it is never longer than the service's; here 1.2 s of 2 are over, and nobody could know it."""
+    await queue.send(Message(1))
+    extended: list[str] = []
+    await queue.url()
+    async with polls_late(queue, 1.0, extended) as receiver:
+        before = asyncio.get_running_loop().time()
+        (delivery,) = await receiver.receive(1)
+        assert extended[-1] == "ChangeMessageVisibilityBatch"
+        assert delivery.lease_until is not None
+        assert before + 3.2 < delivery.lease_until < asyncio.get_running_loop().time() + 2.0
+        await delivery.ack()
+
+
+async def test_what_cannot_be_renewed_is_left_to_come_again(queue):
+    await queue.send(Message(1))
+    extended: list[str] = []
+    async with polls_late(queue, 2.0, extended, refused=True) as receiver:
+        assert not await receiver.receive(1, wait=0)
+        assert extended[-1] == "ChangeMessageVisibilityBatch"
+        queue.call = type(queue).call.__get__(queue)
+        (delivery,) = await receiver.receive(1)
+        assert delivery.receive_count == 2
+
+
+async def test_a_lease_counts_from_the_start_of_a_poll_that_returns_at_once(queue):
+    await queue.send(Message(1))
+    loop, call, called = asyncio.get_running_loop(), queue.call, []
+
+    async def noted(operation, **parameters):
+        called.append(loop.time())
+        return await call(operation, **parameters)
+
+    async with queue.receiver() as receiver:
+        receiver.lease = 60.0
+        queue.call = noted
+        (delivery,) = await receiver.receive(1)
+        assert delivery.lease_until is not None
+        assert called[0] + 59.0 < delivery.lease_until <= loop.time() + 60.0 - min(1.0, loop.time() - called[-1])
+        await delivery.ack()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ import pytest
 from eip import Message
 from eip.channels import put_aside
 from eip.codec import TextCodec
-from eip.errors import ConfigurationError, InvalidMessage, MessageTooLarge, TransportError
+from eip.errors import ConfigurationError, DecodeError, InvalidMessage, MessageTooLarge, TransportError
 from eip.limits import MIB
 from eip.topology import QueueSpec, SubscriptionSpec, TopicSpec, Topology
 from eip.transports.aws import AwsTransport
@@ -198,6 +199,107 @@ async def test_a_dict_is_no_filter(aws, wanted):
         await declared.apply(aws)
     with pytest.raises(ConfigurationError, match="a filter is"):
         aws.topic("t").subscription("s", filter=wanted)
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"region": 1}, TypeError),
+        ({"endpoint_url": b"http://x"}, TypeError),
+        ({"session": "default"}, TypeError),
+        ({"account": 123456789012}, TypeError),
+        ({"account": "me"}, ConfigurationError),
+        ({"linger": "1"}, TypeError),
+        ({"linger": 61}, ConfigurationError),
+        ({"linger": float("nan")}, ConfigurationError),
+        ({"long_poll": None}, TypeError),
+        ({"long_poll": 0}, ConfigurationError),
+        ({"long_poll": timedelta(seconds=21)}, ConfigurationError),
+        ({"connections": 2.5}, TypeError),
+        ({"connections": True}, TypeError),
+        ({"connections": 0}, ConfigurationError),
+        ({"fair_queues": "no"}, TypeError),
+        ({"meter": print}, TypeError),
+        ({"visibilty": 5}, TypeError),
+    ],
+    ids=str,
+)
+def test_a_wrong_parameter_is_named(given, error):
+    """Fault 34, on the transport."""
+    with pytest.raises(error, match=next(iter(given))):
+        AwsTransport(**{"region": "us-east-1", **given})
+
+
+def test_durations_are_seconds_or_a_timedelta():
+    aws = AwsTransport(region="us-east-1", linger=timedelta(milliseconds=50), long_poll=timedelta(seconds=2))
+    assert (aws._linger, aws.long_poll) == (0.05, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "ask"),
+    [
+        ("name", lambda aws: aws.bus(7)),
+        ("name", lambda aws: aws.stream(None)),
+        ("aggregate", lambda aws: aws.stream("s", aggregate=1)),
+        ("hash_key", lambda aws: aws.stream("s", hash_key=7)),
+        ("reads", lambda aws: aws.stream("s", reads=5)),
+        ("codec", lambda aws: aws.queue("q", codec="text/plain")),
+        ("codec", lambda aws: aws.topic("t", codec=TextCodec)),
+        ("codec", lambda aws: aws.bus("b", codec=object())),
+        ("visibility", lambda aws: aws.queue("q", visibility=5)),
+        ("address", lambda aws: aws.resolve(None)),
+        ("capacity", lambda aws: aws.queue("q").receiver(capacity="10")),
+        ("capacity", lambda aws: aws.topic("t").subscription("s").receiver(capacity=2.5)),
+        ("name", lambda aws: aws.topic("t").subscription(None)),
+        ("name", lambda aws: aws.bus("b").subscription(3)),
+    ],
+)
+def test_a_wrong_parameter_of_a_channel_is_named(name, ask):
+    """Fault 34, on queues, topics, buses and streams."""
+    with pytest.raises(TypeError, match=name):
+        ask(AwsTransport(region="us-east-1", account="1" * 12))
+
+
+@pytest.mark.parametrize("given", [{"a": 1}, "text", None, Message], ids=str)
+@pytest.mark.parametrize("channel", ["queue", "topic", "bus"])
+async def test_what_is_sent_is_a_message(channel, given):
+    """Fault 34: `send({...})`."""
+    sender = getattr(AwsTransport(region="us-east-1", account="1" * 12), channel)("x")
+    with pytest.raises(TypeError, match="messages must be Message"):
+        await sender.send(given)
+
+
+@pytest.mark.parametrize(
+    ("delay", "error"), [("1", TypeError), (-1, InvalidMessage), (901, InvalidMessage), (float("nan"), InvalidMessage)]
+)
+async def test_a_wrong_delay_is_named(delay, error):
+    """Fault 34."""
+    with pytest.raises(error, match="delay"):
+        await AwsTransport(region="us-east-1", account="1" * 12).queue("q").send(Message(1), delay=delay)
+
+
+# Envelopes that cannot be read.
+
+
+@pytest.mark.parametrize(
+    "envelope",
+    [
+        {"DataType": "String", "StringValue": '{"id": 1, "n": 1.10,\t"x":'},
+        {"DataType": "String.json", "StringValue": "[1]"},
+        {"DataType": "Binary.cbor", "BinaryValue": b"\xff\x00"},
+    ],
+    ids=["torn", "list", "binary"],
+)
+def test_an_envelope_that_cannot_be_read_is_kept_in_the_dead_letter(envelope):
+    """Fault 9: byte for byte, with its data type, beside the dead letter's own envelope."""
+    message, error = read_message("m1", "1", {}, {"eip": envelope, "a": TEXT})
+    assert isinstance(error, DecodeError)
+    sent = carried(put_aside(message, "because", source="q", count=1), channel="dead", limit=MIB)
+    own = sent.attributes.pop("eip")
+    assert sent.attributes == {"eip-unread": envelope, "a": TEXT}
+    again, error = read_message("m2", sent.body, {}, {**sent.attributes, "eip": own})
+    assert error is None
+    assert again.headers["dead-letter-reason"] == "because"
 
 
 # Checksums.

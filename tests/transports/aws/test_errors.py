@@ -24,6 +24,7 @@ from eip.errors import (
     EipError,
     InvalidMessage,
     LeaseLost,
+    StateError,
     Throttled,
     TransportError,
 )
@@ -244,7 +245,7 @@ async def test_a_closed_transport_refuses_every_use(moto_server):
         lambda: aws.client("s3"),
         aws.open,
     ):
-        with pytest.raises(ConfigurationError, match="closed"):
+        with pytest.raises(StateError, match="closed"):
             await use()
     assert aws._calls._clients == {}
 

@@ -42,7 +42,7 @@ def model(service: str) -> Any:
 async def lean(request):
     """A lean client of a service, its credentials with or without a token."""
     service, token = request.param
-    transport = AwsTransport(region="eu-central-1", account="1", endpoint_url="https://example.com:8443/under")
+    transport = AwsTransport(region="eu-central-1", account="1" * 12, endpoint_url="https://example.com:8443/under")
     client = await transport.client(service)
     frozen = SimpleNamespace(access_key="AKID", secret_key="sécret", token=token)
     made = _lean.LeanClient(client, SimpleNamespace(), connections=1)
@@ -249,7 +249,7 @@ async def test_the_services_certificate_is_verified_by_the_authorities_the_sdk_w
 
 
 async def test_renewed_credentials_are_used_and_the_key_is_derived_anew():
-    transport = AwsTransport(region="eu-central-1", account="1")
+    transport = AwsTransport(region="eu-central-1", account="1" * 12)
     client = _lean.LeanClient(await transport.client("sqs"), SimpleNamespace(), connections=1)
     old = SimpleNamespace(access_key="A", secret_key="one", token="t1")
     client._signed("X", b"", old)
