@@ -32,7 +32,7 @@ class Backlog:
         self._max_waiting = max(concurrency, receiver.max_batch)
         self.ready: deque[Delivery] = deque()
         self._started: set[Delivery] = set()
-        self._groups = GroupQueue()
+        self._groups: GroupQueue[Delivery] = GroupQueue()
         self._sleeping: dict[Delivery, asyncio.TimerHandle] = {}
         self._asked_for = 0
 

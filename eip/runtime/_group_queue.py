@@ -1,27 +1,30 @@
-"""Message groups inside one consumer: one delivery of a group at a time, in the order received."""
+"""Message groups inside one consumer or receiver: one delivery of a group at a time, in the order received."""
 
 from __future__ import annotations
 
 from collections import deque
+from typing import Generic, TypeVar
 
 from eip.channels import Delivery
 
 __all__ = ["GroupQueue"]
 
+_D = TypeVar("_D", bound=Delivery)
 
-class GroupQueue:
+
+class GroupQueue(Generic[_D]):
     """The head of each busy group, and what waits behind it."""
 
     __slots__ = ("_heads", "_tails", "waiting")
 
     def __init__(self) -> None:
-        self._heads: dict[str, Delivery] = {}
-        self._tails: dict[str, deque[Delivery]] = {}
+        self._heads: dict[str, _D] = {}
+        self._tails: dict[str, deque[_D]] = {}
         self.waiting = 0
         """How many deliveries wait behind the head of their group."""
 
-    def enter(self, group: str, delivery: Delivery) -> bool:
-        """Whether the delivery is the head of its group and may start; otherwise it waits."""
+    def enter(self, group: str, delivery: _D) -> bool:
+        """Add a delivery; return whether it is the head of its group and may start. Otherwise it waits."""
         if group not in self._heads:
             self._heads[group] = delivery
             return True
@@ -32,8 +35,8 @@ class GroupQueue:
         self.waiting += 1
         return False
 
-    def leave(self, group: str, head: Delivery) -> Delivery | None:
-        """The head is done: the next one, which is the head now, or None and the group is idle.
+    def leave(self, group: str, head: _D) -> _D | None:
+        """Remove a head that is done; return the next one, which is the head now, or None: the group is idle.
 
         Nothing happens where the group was closed meanwhile.
         """
@@ -49,8 +52,13 @@ class GroupQueue:
         self.waiting -= 1
         return following
 
-    def close(self, group: str, head: Delivery) -> list[Delivery]:
-        """The head is gone, done or not: the group is idle, and what waited behind it is handed out, oldest first.
+    def replace_head(self, group: str, head: _D, successor: _D) -> None:
+        """Let another delivery of the head's message take its place."""
+        if self._heads.get(group) is head:
+            self._heads[group] = successor
+
+    def close(self, group: str, head: _D) -> list[_D]:
+        """Make the group idle; return what waited behind the head, oldest first.
 
         Nothing happens where another delivery is the head by now.
         """

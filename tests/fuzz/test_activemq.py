@@ -10,9 +10,10 @@ from eip import Message
 from eip.codec import dump_json
 from eip.errors import InvalidMessage
 from eip.transports.activemq._bodies import body_read
-from eip.transports.activemq._frames import Frame, Parser
-from eip.transports.activemq._headers import copied, encoded, from_frame
-from eip.transports.activemq._settling import ack_ids_of
+from eip.transports.activemq._broker_dead_letters import ack_ids_of
+from eip.transports.activemq._decoding import from_frame
+from eip.transports.activemq._encoding import encoded, retry_copy
+from eip.transports.activemq._stomp.frames import Frame, Parser
 from tests.fuzz import bounded_time, fuzz, mutated, odd_json, odd_text
 
 DESTINATION = "/queue/q"
@@ -76,7 +77,7 @@ def test_whatever_the_headers_are_the_message_is_passed_on_or_refused(found, bod
     frame = Frame("MESSAGE", {"ack": "1", "message-id": "ID:1", **found}, body)
     received = from_frame(frame)
     try:
-        head, copy = copied(received.message, frame.headers, destination=DESTINATION, attempts=1, delay=0.0)
+        head, copy = retry_copy(received.message, frame.headers, destination=DESTINATION, attempts=1, delay=0.0)
     except InvalidMessage:
         return
     (again,) = Parser().feed(head.replace(b"SEND", b"MESSAGE", 1) + b"\n" + copy + b"\0")

@@ -76,7 +76,7 @@ def _talk(connection: socket.socket, frame: bytes) -> bytes:
 
 @pytest.mark.activemq
 def test_activemq_keeps_persistent_messages_over_a_kill(start_activemq):
-    broker = start_activemq()
+    broker = start_activemq(sync=True)
     connect = _frame("CONNECT", accept_version="1.2", host="eip", login=broker.user, passcode=broker.password)
     with socket.create_connection((broker.host, broker.port), timeout=10) as connection:
         assert _talk(connection, connect).startswith(b"CONNECTED")

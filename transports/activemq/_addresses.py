@@ -1,8 +1,8 @@
 """Names of destinations, and the addresses that travel in messages.
 
 ``activemq:queue/NAME``, ``activemq:topic/NAME``, and ``activemq:temp-queue/ID`` for a temporary queue of another
-connection. To the broker a name may be more than a name (a list, a wildcard, options), so what strangers send is held
-to plain ones.
+connection. To the broker a name may be a list, a wildcard, or hold options, so addresses from strangers must have plain
+names.
 """
 
 from __future__ import annotations
@@ -26,16 +26,19 @@ _PREFIXES: Final = {
 
 
 def checked_name(name: str) -> str:
-    """The name of a queue or topic; raises `ConfigurationError` for what the broker takes for more than that."""
+    """Return the name of a queue or topic; raises `ConfigurationError` if it means more to the broker."""
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
-            f"{name[:80]!r} is no name of a queue or topic: letters, digits and - _ . $, up to 250"
+            f"the name of a queue or topic must be 1 to 250 letters, digits, - _ . or $, got {name[:80]!r}"
         )
     return name
 
 
 def parse(address: str) -> tuple[str, str] | None:
-    """Kind and name of an address: ``queue``, ``topic``, ``temp-queue``, ``own-temp-queue``; None for any other."""
+    """Return kind and name of an address; None for one that is not of a broker.
+
+    The kinds are ``queue``, ``topic``, ``temp-queue``, and ``own-temp-queue`` for one of this process.
+    """
     kind, slash, name = address.removeprefix(SCHEME).partition("/")
     if not address.startswith(SCHEME) or not slash:
         return None
@@ -49,7 +52,7 @@ def parse(address: str) -> tuple[str, str] | None:
 
 
 def to_destination(address: str) -> str | None:
-    """The broker's own name of an address; None for one of elsewhere."""
+    """Return the broker's own name of an address; None for an address that is not of a broker."""
     match parse(address):
         case ("temp-queue", name):
             return f"/remote-temp-queue/{name}"
@@ -61,12 +64,12 @@ def to_destination(address: str) -> str | None:
 
 
 def to_address(destination: str) -> str | None:
-    """The address of what a broker calls a destination; None for what is no plain one."""
+    """Return the address of a destination as the broker names it; None if the name is not a plain one."""
     for prefix, kind in _PREFIXES.items():
         if destination.startswith(prefix):
             address = f"{SCHEME}{kind}/{destination.removeprefix(prefix)}"
             return address if parse(address) else None
-    if destination.startswith("/temp-queue/"):  # of the very connection that receives it
+    if destination.startswith("/temp-queue/"):  # of the connection that receives it
         address = f"{SCHEME}temp-queue/{destination.removeprefix('/temp-queue/')}"
         return address if parse(address) else None
     return None

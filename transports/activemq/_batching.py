@@ -1,4 +1,4 @@
-"""Sends confirmed: what gathers while one transaction is under way leaves with the next, a hundred messages at a time.
+"""Confirmed sends: what gathers while one transaction is under way leaves with the next, up to a hundred messages.
 
 The broker writes to its disk once per transaction, and answers its commit: several times as fast as an answer to each
 message. One transaction at a time keeps the order of everything that is sent.
@@ -17,21 +17,22 @@ from eip.message import Message
 from eip.retry import Backoff
 from eip.telemetry.meter import Meter
 from eip.transports._ticket import Ticket
-from eip.transports.activemq._connection import Connection, RefusedByBroker
-from eip.transports.activemq._frames import dump
-from eip.transports.activemq._reconnecting import ReconnectingConnection
+from eip.transports.activemq._stomp.connection import Connection
+from eip.transports.activemq._stomp.errors import RefusedByBroker
+from eip.transports.activemq._stomp.frames import dump
+from eip.transports.activemq._stomp.reconnecting import ReconnectingConnection
 
 __all__ = ["BatchAccumulator", "Entry"]
 
-_MOST_PENDING: Final = 10_000
+_MAX_PENDING: Final = 10_000
 """Messages that wait for their transaction before senders have to wait."""
-_AGAIN: Final = Backoff(base=0.1, cap=5.0)
-_REFUSALS: Final = 2
-"""Times that a message may end the connection before it is held to be the reason."""
+_RETRY_BACKOFF: Final = Backoff(base=0.1, cap=5.0)
+_MAX_REFUSALS: Final = 2
+"""How often a message may end the connection before it counts as the reason, and fails."""
 
 
 class Entry:
-    """A message on its way: the frame's head without its end, and the body."""
+    """A message to be sent: the head of its frame without the empty line, and the body."""
 
     __slots__ = ("body", "channel", "head", "message", "place", "size", "ticket")
 
@@ -42,51 +43,55 @@ class Entry:
         self.ticket: Ticket
 
     def settle(self, error: Exception | None) -> None:
-        """Tell its send the outcome."""
+        """Report the outcome to its send."""
         self.ticket.settle(self.place, self.message, error)
 
     def frame(self, header: str) -> bytes:
-        """The whole frame, with one more header."""
+        """Return the whole frame, with one more header."""
         return b"".join((self.head, header.encode(), b"\n\n", self.body, b"\0"))
 
 
 class BatchAccumulator:
-    """Sends over one link, in the order given.
+    """Sends over one connection, in the order given.
 
-    A connection that breaks before the answer came means that the transaction is sent again on the next one: what the
-    broker had committed already is then there twice.
+    When the connection breaks before the answer came, the transaction is sent again on the next one. If the broker had
+    committed it, its messages are there twice.
+
+    Args:
+        connection: over which to send.
+        meter: records the frames; None: nothing is recorded.
     """
 
-    def __init__(self, link: ReconnectingConnection, meter: Meter | None) -> None:
-        self._link, self._meter = link, meter
+    def __init__(self, connection: ReconnectingConnection, meter: Meter | None) -> None:
+        self._connection, self._meter = connection, meter
         self._pending: deque[Entry] = deque()
         self._room = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
-        self._numbers = 0
+        self._transactions = 0
 
     async def send(self, entries: Sequence[Entry]) -> None:
         """Return when each was accepted; raises `PartialSendError`, or the error of all.
 
-        Cancelled, it takes back what has not begun to leave.
+        If cancelled, what has not begun to leave is not sent.
         """
         ticket = Ticket(len(entries))
         for place, entry in enumerate(entries):
-            while len(self._pending) >= _MOST_PENDING:
+            while len(self._pending) >= _MAX_PENDING:
                 self._room.clear()
                 await self._room.wait()
             entry.ticket, entry.place = ticket, place
             self._pending.append(entry)
             if self._pump is None:
-                self._pump = asyncio.create_task(self._send_all(), name=f"{self._link.name} outbox")
+                self._pump = asyncio.create_task(self._send_all(), name=f"{self._connection.name} batches")
         await ticket.wait()
 
     async def flush(self) -> None:
-        """Return when everything was sent, or given up."""
+        """Return when everything was sent, or has failed."""
         while self._pump is not None:
             await asyncio.wait((self._pump,))
 
     async def aclose(self) -> None:
-        """Give up what is not sent."""
+        """Fail what is not sent."""
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.wait((self._pump,))
@@ -107,7 +112,7 @@ class BatchAccumulator:
             self._room.set()
 
     def _batch(self) -> list[Entry]:
-        """What the next transaction holds; what nobody waits for any more is left out."""
+        """Return the entries of the next transaction, without those whose send was cancelled."""
         batch: list[Entry] = []
         room = ACTIVEMQ.batch_bytes or 0
         while self._pending and len(batch) < (ACTIVEMQ.batch_entries or 1):
@@ -122,15 +127,15 @@ class BatchAccumulator:
         return batch
 
     async def _deliver(self, batch: Sequence[Entry]) -> None:
-        """Send until it is confirmed, refused, or the timeout is over."""
+        """Send until the batch is confirmed or refused, or the timeout is over."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + self._link.connector.timeout
+        started = loop.time()
         attempt = refusals = 0
         while True:
             attempt += 1
             try:
-                connection = await self._link.connection(timeout=max(until - loop.time(), 0.0))
-            except (TransportError, ConfigurationError) as error:  # none came in time, or it was closed
+                connection = await self._connection.connection(since=started)
+            except (TransportError, ConfigurationError) as error:  # no connection in time, or it was closed
                 self._settle(batch, error)
                 return
             try:
@@ -138,14 +143,15 @@ class BatchAccumulator:
             except TransportError as error:
                 refusals += isinstance(error, RefusedByBroker)
                 if (not error.transient or refusals) and len(batch) > 1:
-                    for entry in batch:  # one of them is the reason
+                    for entry in batch:  # one of them is the reason: the others must not fail with it
                         await self._deliver([entry])
                     return
-                if not error.transient or refusals >= _REFUSALS or loop.time() >= until:
+                is_over = loop.time() >= started + self._connection.connector.timeout
+                if not error.transient or refusals >= _MAX_REFUSALS or is_over:
                     self._settle(batch, error)
                     return
                 if not isinstance(error, ConnectionLost):
-                    await asyncio.sleep(_AGAIN.delay(attempt))
+                    await asyncio.sleep(_RETRY_BACKOFF.delay(attempt))
             else:
                 self._settle(batch, None)
                 return
@@ -155,14 +161,14 @@ class BatchAccumulator:
             entry.settle(error)
 
     async def _transfer(self, connection: Connection, batch: Sequence[Entry]) -> None:
-        """A message with a receipt of its own, or a transaction with one."""
+        """Write one message, or a transaction of several, and return when the broker has confirmed it."""
         await connection.drain()
-        timeout = self._link.connector.answer_timeout
+        timeout = self._connection.connector.answer_timeout
         if len(batch) == 1:
             await connection.confirmed(lambda receipt: batch[0].frame(f"receipt:{receipt}"), timeout=timeout)
         else:
-            self._numbers += 1
-            name = f"t{self._numbers}"
+            self._transactions += 1
+            name = f"t{self._transactions}"
             await connection.confirmed(
                 lambda receipt: b"".join(_transaction(batch, name=name, receipt=receipt)), timeout=timeout
             )

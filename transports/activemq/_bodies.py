@@ -16,14 +16,14 @@ from eip.message import Message
 __all__ = ["JMS_MESSAGE_HEADER", "body_read", "body_written", "escaped_json"]
 
 JMS_MESSAGE_HEADER: Final = "jms-message"
-"""Message header ``bytes``: a BytesMessage of another program, which stays one wherever it is sent."""
+"""Message header with the value ``bytes``: another program's BytesMessage, which is sent on as one."""
 
 _BEYOND_BMP: Final = re.compile("[\U00010000-\U0010ffff]")
 _JAVA_ONLY: Final = re.compile(rb"\xed[\xa0-\xbf]|\xc0\x80")
 
 
 def body_written(message: Message[Any]) -> tuple[bytes, bool]:
-    """Return the body's bytes as they travel, and whether they are a TextMessage to JMS consumers."""
+    """Return the body's bytes on the wire, and whether JMS consumers get a TextMessage."""
     raw = message.encode()
     if 0 in raw or message.headers.get(JMS_MESSAGE_HEADER) == "bytes" or not _is_text(message.codec.content_type):
         return raw, False
@@ -36,12 +36,12 @@ def body_written(message: Message[Any]) -> tuple[bytes, bool]:
     if _BEYOND_BMP.search(text) is None:
         return raw, True
     if message.codec.content_type == JSON.content_type and raw is not message.raw:
-        return escaped_json(text).encode(), True  # any JSON reader understands it
+        return escaped_json(text).encode(), True  # any JSON reader understands escapes
     return _BEYOND_BMP.sub(_surrogates, text).encode("utf-8", "surrogatepass"), True  # `body_read` undoes it
 
 
 def body_read(body: bytes, *, text: bool) -> bytes:
-    """Return the body in UTF-8; one that is not a text, or not Java's, as it is."""
+    """Return the body in UTF-8; unchanged if it is not a text, or not in Java's encoding."""
     if not text or body.isascii() or _JAVA_ONLY.search(body) is None:
         return body
     try:

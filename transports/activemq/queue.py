@@ -1,84 +1,33 @@
-"""Queues of an ActiveMQ broker, and what receives from them.
+"""Queues of an ActiveMQ broker.
 
 Delivery is at-least-once: what was received and not acknowledged when a connection breaks comes again, to anyone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from eip.channels import Queue, Receiver, Sender
-from eip.codec import JSON, Codec
-from eip.envelope import encoded_for
-from eip.errors import ConfigurationError, InvalidMessage, MessageTooLarge
-from eip.limits import Limits
+from typing_extensions import override
+
+from eip.channels import Filter, Queue, Receiver, Sender
+from eip.errors import ConfigurationError, InvalidMessage
+from eip.matching import as_predicate
 from eip.message import Message
 from eip.transports.activemq._batching import Entry
-from eip.transports.activemq._headers import copied, delayed, encoded
-from eip.transports.activemq.receiver import ActiveMQDelivery, ActiveMQReceiver, Subscription
+from eip.transports.activemq._delivery import ActiveMQDelivery
+from eip.transports.activemq._encoding import delay_headers, retry_copy
+from eip.transports.activemq._publisher import Publisher
+from eip.transports.activemq.receiver import ActiveMQReceiver, Subscription
 
-if TYPE_CHECKING:
-    from eip.transports.activemq.transport import ActiveMQTransport
+__all__ = ["ActiveMQQueue", "Redrive"]
 
-__all__ = ["ActiveMQQueue", "Publisher", "Redrive"]
-
-_LONGEST_DELAY: Final = 10 * 365 * 86_400.0
-
-
-class Publisher(Sender):
-    """What queues and topics share: messages become frames of one destination."""
-
-    def __init__(self, transport: ActiveMQTransport, *, kind: str, name: str, destination: str, address: str) -> None:
-        self._transport, self.kind = transport, kind
-        self.name, self.destination, self.address = name, destination, address
-        self.limits: Limits = transport.limits
-        self.codec: Codec = JSON
-        """Decodes what other programs send, and encodes bodies that have no codec of their own."""
-
-    async def send(self, *messages: Message[Any], priority: int | None = None, persistent: bool = True) -> None:
-        """Send the messages, confirmed; see `Sender.send`.
-
-        Args:
-            messages: what is sent, in this order.
-            priority: 0 to 9, the broker's default being 4; a queue heeds it where its policy says so.
-            persistent: whether the broker keeps it on disk; otherwise it is gone with the broker.
-        """
-        await self._send(messages, priority=priority, persistent=persistent)
-
-    async def _send(
-        self,
-        messages: tuple[Message[Any], ...],
-        *,
-        priority: int | None,
-        persistent: bool,
-        more: Mapping[str, str] | None = None,
-    ) -> None:
-        if priority is not None and not 0 <= priority <= 9:
-            raise InvalidMessage(f"priority must be 0 to 9, got {priority}")
-        entries = [self._entry(each, priority=priority, persistent=persistent, more=more) for each in messages]
-        if entries:
-            await self._transport.dispatch(entries)
-
-    def _entry(self, message: Message[Any], **options: Any) -> Entry:
-        if not isinstance(message, Message):
-            raise TypeError(f"messages must be Message, got {type(message).__name__}; wrap it: Message(...)")
-        entry = Entry(
-            message, self.name, *encoded(encoded_for(message, self.codec), destination=self.destination, **options)
-        )
-        limit = self.limits.message_bytes or 0
-        if entry.size > limit:
-            raise MessageTooLarge(entry.size, limit, channel=self.name)
-        return entry
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name}>"
+_MAX_DELAY_S: Final = 10 * 365 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redrive:
-    """What becomes of a message that was given back too often: the broker has no such policy, so consumers keep it."""
+    """The redrive policy of a queue. The broker has none, so consumers apply it."""
 
     dead_letters: Sender
     max_receive_count: int
@@ -86,17 +35,18 @@ class Redrive:
     def __post_init__(self) -> None:
         """Validate the parameters."""
         if self.max_receive_count < 1:
-            raise ConfigurationError(f"max_receive_count must be at least 1, got {self.max_receive_count}")
+            raise ConfigurationError(f"max_receive_count must be >= 1, got {self.max_receive_count}")
 
 
 class ActiveMQQueue(Publisher, Queue):
-    """A queue; `ActiveMQTransport.queue` makes it, and the broker at its first use."""
+    """A queue; `ActiveMQTransport.queue` returns it, and the broker makes it at its first use."""
 
     redrive: Redrive | None = None
-    """Kept by the consumers of this transport."""
-    ahead: int = 0
-    """Messages that each receiver may be handed beyond its capacity; see `ActiveMQTransport.queue`."""
+    """Applied by the consumers of this transport."""
+    extra_prefetch: int = 0
+    """How many messages each receiver may be handed beyond its capacity; see `ActiveMQTransport.queue`."""
 
+    @override
     async def send(
         self,
         *messages: Message[Any],
@@ -104,43 +54,56 @@ class ActiveMQQueue(Publisher, Queue):
         priority: int | None = None,
         persistent: bool = True,
     ) -> None:
-        """See `Publisher.send`; ``delay`` needs the broker's scheduler (``schedulerSupport``).
+        """Send the messages, confirmed; see `Sender.send`.
 
-        Where the broker has none, what comes too early is held by its consumer until it is due.
+        Args:
+            messages: in the order of sending.
+            delay: seconds until they are delivered. Needs the broker's scheduler (``schedulerSupport``); without one,
+                a message is held by its consumer until it is due.
+            priority: 0 to 9; None: the broker's default, 4. A queue uses it only if its policy at the broker says so.
+            persistent: whether the broker keeps it on disk; otherwise it is gone with the broker.
         """
-        if not 0 <= delay <= _LONGEST_DELAY:
+        if not 0 <= delay <= _MAX_DELAY_S:
             raise InvalidMessage(f"delay must be 0 seconds to ten years, got {delay:g}")
-        await self._send(messages, priority=priority, persistent=persistent, more=delayed(delay))
+        await self._send(messages, priority=priority, persistent=persistent, extra=delay_headers(delay))
 
-    async def send_again(self, delivery: ActiveMQDelivery, *, delay: float) -> None:
-        """Send a copy to be received after ``delay`` seconds; it tells how often the message was received before."""
-        message = delivery.message.with_encoded(delivery.message.raw or b"")  # as it came, whatever a handler did to it
-        copy = copied(
+    async def _reschedule(self, delivery: ActiveMQDelivery, delay: float) -> None:
+        """Send a copy of a delivery with its receive count, as it came, whatever a handler has changed in it."""
+        message = delivery.message.with_encoded(delivery.message.raw or b"")
+        head, body = retry_copy(
             message, delivery.headers, destination=self.destination, attempts=delivery.receive_count, delay=delay
         )
-        await self._transport.dispatch([Entry(message, self.name, *copy)])
+        await self._client.send([Entry(message, self.name, head, body)])
 
+    @override
     def receiver(
         self,
         *,
         capacity: int = 10,
-        wanted: Callable[[Message[Any]], bool] | None = None,
+        filter: Filter | None = None,
         selector: str | None = None,
     ) -> Receiver:
-        """A receiver with a connection of its own; any number, in any process, may share the queue.
+        """Return a receiver with a connection of its own; any number, in any process, may share the queue.
 
-        What is not ``wanted`` is acknowledged unseen; what a JMS ``selector`` does not let through stays in the queue,
-        for other consumers (pattern "Selective Consumer").
+        Args:
+            capacity: how many deliveries its consumer holds at most.
+            filter: messages that it refuses are acknowledged unseen.
+            selector: a JMS selector; messages that it refuses stay in the queue, for other consumers (pattern
+                "Selective Consumer").
         """
-        headers = {} if selector is None else {"selector": selector}
+        subscription = Subscription(
+            destination=self.destination,
+            name=self.name,
+            capacity=capacity,
+            extra_prefetch=self.extra_prefetch,
+            headers={} if selector is None else {"selector": selector},
+        )
         return ActiveMQReceiver(
-            self._transport,
-            Subscription(
-                destination=self.destination, name=self.name, capacity=capacity, ahead=self.ahead, headers=headers
-            ),
-            again=self,
+            self._client,
+            subscription,
+            reschedule=self._reschedule,
             codec=self.codec,
-            wanted=wanted,
+            filter=None if filter is None else as_predicate(filter),
             dead_letters=self.redrive.dead_letters if self.redrive else None,
             max_receive_count=self.redrive.max_receive_count if self.redrive else None,
         )

@@ -1,19 +1,15 @@
-"""Temporary queues: where replies to this process come in, gone with its connection."""
+"""Temporary queues: where replies to this process arrive, gone with its connection."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing_extensions import override
 
-from eip._ids import new_id
 from eip.channels import Receiver, Source
 from eip.codec import JSON, Codec
-from eip.errors import ConfigurationError
 from eip.transports.activemq._addresses import SCHEME
 from eip.transports.activemq._batching import BatchAccumulator
+from eip.transports.activemq._client import Client, temporary_name
 from eip.transports.activemq.receiver import ActiveMQReceiver, Subscription
-
-if TYPE_CHECKING:
-    from eip.transports.activemq.transport import ActiveMQTransport
 
 __all__ = ["TemporaryQueue"]
 
@@ -26,54 +22,36 @@ class TemporaryQueue(Source):
     in it are gone; requests sent afterwards are answered to a new one.
     """
 
-    def __init__(self, transport: ActiveMQTransport, codec: Codec = JSON) -> None:
-        self._transport, self.codec = transport, codec
-        self.name = f"eip-{new_id()}"
+    def __init__(self, client: Client, codec: Codec = JSON) -> None:
+        self._client, self.codec = client, codec
+        self.name = temporary_name()
         self.address = f"{SCHEME}temp-queue/{self.name}"
-        self._outbox: BatchAccumulator | None = None
 
+    @override
     def receiver(self, *, capacity: int = 10) -> Receiver:
-        """Its only receiver."""
+        """Return its receiver; one at a time may be open."""
         subscription = Subscription(destination=f"/temp-queue/{self.name}", name=self.name, capacity=capacity)
-        receiver = _TemporaryReceiver(self._transport, subscription, again=None, codec=self.codec)
-        receiver.queue = self
-        return receiver
-
-    @property
-    def outbox(self) -> BatchAccumulator:
-        """What requests are sent through; there is one while its receiver is open."""
-        if self._outbox is None:
-            raise ConfigurationError(f"{self.name}: nobody receives replies; open its receiver first")
-        return self._outbox
-
-    def opened(self, outbox: BatchAccumulator) -> None:
-        """Its receiver is open."""
-        if self._outbox is not None:
-            raise ConfigurationError(f"{self.name} has a receiver already")
-        self._outbox = outbox
-
-    def closed(self) -> None:
-        """Its receiver is closed."""
-        self._outbox = None
+        return _TemporaryReceiver(self._client, subscription, address=self.address, codec=self.codec)
 
     def __repr__(self) -> str:
         return f"<TemporaryQueue {self.name}>"
 
 
 class _TemporaryReceiver(ActiveMQReceiver):
-    """Receives replies, and lends its connection to the requests."""
+    """Receives replies, and sends the requests over its connection."""
 
-    queue: TemporaryQueue
+    def __init__(self, client: Client, subscription: Subscription, *, address: str, codec: Codec) -> None:
+        super().__init__(client, subscription, reschedule=None, codec=codec)
+        self._address = address
+        self._requests = BatchAccumulator(self._connection, client.meter)
 
+    @override
     async def open(self) -> None:
-        """See `ActiveMQReceiver.open`."""
-        self._requests = BatchAccumulator(self._link, self._transport.meter)
-        self.queue.opened(self._requests)
+        self._client.add_replies(self._address, self._requests)
         await super().open()
 
+    @override
     async def aclose(self) -> None:
-        """See `ActiveMQReceiver.aclose`."""
-        if not self._closed:
-            self.queue.closed()
-            await self._requests.aclose()
+        self._client.remove_replies(self._address, self._requests)
+        await self._requests.aclose()
         await super().aclose()

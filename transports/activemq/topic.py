@@ -7,108 +7,122 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
+
+from typing_extensions import override
 
 from eip.channels import Filter, Receiver, Source, Topic
 from eip.errors import ConfigurationError
 from eip.matching import as_predicate
 from eip.matching.pushdown import push_down
-from eip.message import Message
-from eip.transports.activemq.queue import ActiveMQQueue, Publisher
+from eip.transports.activemq._client import Client
+from eip.transports.activemq._publisher import Publisher
+from eip.transports.activemq.queue import ActiveMQQueue
 from eip.transports.activemq.receiver import ActiveMQReceiver, Subscription
 
-if TYPE_CHECKING:
-    from eip.transports.activemq.transport import ActiveMQTransport
+__all__ = ["VIRTUAL_PREFIX", "ActiveMQTopic", "DurableSubscription", "QueueSubscription"]
 
-__all__ = ["VIRTUAL", "ActiveMQTopic", "DurableSubscription", "QueueSubscription"]
-
-VIRTUAL: Final = "VirtualTopic."
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
+VIRTUAL_PREFIX: Final = "VirtualTopic."
+_SUBSCRIPTION_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
 class ActiveMQTopic(Publisher, Topic):
-    """A topic; `ActiveMQTransport.topic` makes it.
+    """A topic; `ActiveMQTransport.topic` returns it.
 
     A subscription of a virtual topic is the queue ``Consumer.NAME.VirtualTopic.TOPIC``, and has all that a queue has:
     consumers share it, and it keeps what nobody consumes. It gets what is published once the broker knows the queue:
     declare it with `eip.topology`, or open a receiver. On a plain topic a subscription is a durable subscriber, which
     the broker knows once a receiver was open.
+
+    Args:
+        client: the transport's.
+        queue: returns the transport's queue of a name.
+        name: the topic's.
+        destination: the broker's own name of it.
+        address: the same as a return address.
     """
 
-    def __init__(self, transport: ActiveMQTransport, **about: str) -> None:
-        super().__init__(transport, **about)
+    def __init__(
+        self, client: Client, *, queue: Callable[[str], ActiveMQQueue], name: str, destination: str, address: str
+    ) -> None:
+        super().__init__(client, name=name, destination=destination, address=address)
+        self._queue = queue
         self.declared: dict[str, Filter | None] = {}
         """By subscription, the filters that a topology declared."""
 
     @property
     def virtual(self) -> bool:
         """Whether its subscriptions are queues."""
-        return self.name.startswith(VIRTUAL)
+        return self.name.startswith(VIRTUAL_PREFIX)
 
-    def subscription(self, name: str, *, filter: Filter | None = None) -> QueueSubscription | DurableSubscription:  # noqa: A002 - the field's term
-        """The named subscription; the name has no dots. ``filter`` is by default the one that a topology declared.
+    @override
+    def subscription(self, name: str, *, filter: Filter | None = None) -> QueueSubscription | DurableSubscription:
+        """Return the named subscription.
 
-        A durable subscriber's ``filter`` is pushed down to the broker as a selector as far as that can tell, and
-        evaluated here besides. On a virtual topic it is evaluated here only: the queue would keep for ever what its
-        consumers' selector does not let through.
+        Args:
+            name: letters, digits, ``-`` and ``_``, up to 100.
+            filter: default: the one that a topology declared. For a durable subscriber the broker evaluates what a
+                JMS selector can express, and the receiver all of it. On a virtual topic only the receiver does: the
+                queue would keep for ever what its consumers' selector refuses.
         """
-        if not _NAME.fullmatch(name):
-            raise ConfigurationError(f"{name[:80]!r} is no name of a subscription: letters, digits, - and _")
+        if not _SUBSCRIPTION_NAME.fullmatch(name):
+            raise ConfigurationError(
+                f"the name of a subscription must be 1 to 100 letters, digits, - or _, got {name[:80]!r}"
+            )
         filter = self.declared.get(name) if filter is None else filter  # noqa: A001 - as above
-        if self.virtual:
-            return QueueSubscription(self._transport.queue(f"Consumer.{name}.{self.name}", codec=self.codec), filter)
-        return DurableSubscription(self._transport, self, name, filter)
+        if not self.virtual:
+            return DurableSubscription(self._client, self, name, filter)
+        queue = self._queue(f"Consumer.{name}.{self.name}")
+        queue.codec = self.codec
+        return QueueSubscription(queue, filter)
 
 
 class QueueSubscription(Source):
-    """A virtual topic's queue, and the filter that is evaluated here: what that refuses is acknowledged."""
+    """A virtual topic's queue with a filter, which the receiver evaluates: what it refuses is acknowledged."""
 
-    def __init__(self, queue: ActiveMQQueue, wanted: Filter | None) -> None:
+    def __init__(self, queue: ActiveMQQueue, filter: Filter | None) -> None:  # noqa: A002 - the field's term
         self.name, self.queue = queue.name, queue
-        self._wanted = _predicate(wanted)
+        self._filter = filter
 
     async def make_known(self) -> None:
         """Have the broker make the queue, which gets what is published from now on."""
         async with self.queue.receiver(capacity=1, selector="FALSE"):
             return
 
+    @override
     def receiver(self, *, capacity: int = 10) -> Receiver:
-        """A receiver; any number may share the subscription."""
-        return self.queue.receiver(capacity=capacity, wanted=self._wanted)
+        """Return a receiver; any number may share the subscription."""
+        return self.queue.receiver(capacity=capacity, filter=self._filter)
 
 
 class DurableSubscription(Source):
-    """A durable subscriber of a topic: one receiver at a time, and what is to be tried again is kept by that."""
+    """A durable subscriber of a plain topic. It has one receiver at a time, which also keeps what is to be retried."""
 
-    def __init__(self, transport: ActiveMQTransport, topic: ActiveMQTopic, name: str, wanted: Filter | None) -> None:
-        self._transport, self._codec = transport, topic.codec
+    def __init__(self, client: Client, topic: ActiveMQTopic, name: str, filter: Filter | None) -> None:  # noqa: A002 - the field's term
         self.name = f"{topic.name}/{name}"
-        self._wanted = _predicate(wanted)
-        headers = {"activemq.subscriptionName": name}
-        pushed = None if wanted is None else push_down(wanted, "jms").pushed
-        if pushed is not None:
-            headers["selector"] = pushed
-        self.selector = pushed
-        """What the broker evaluates; None: nothing."""
-        self._headers, self._destination = headers, topic.destination
-        self._client_id = f"{topic.name}.{name}"
+        self.selector = None if filter is None else push_down(filter, "jms").pushed
+        """The part of the filter that the broker evaluates; None: nothing."""
+        self._client, self._topic, self._subscription = client, topic, name
+        self._filter = None if filter is None else as_predicate(filter)
 
     async def make_known(self) -> None:
         """Have the broker keep, from now on, what is published."""
         async with self.receiver(capacity=1):
             return
 
+    @override
     def receiver(self, *, capacity: int = 10) -> Receiver:
-        """The receiver; the broker refuses a second one while it is open."""
+        """Return the receiver; the broker refuses a second one while it is open."""
+        headers = {"activemq.subscriptionName": self._subscription}
+        if self.selector is not None:
+            headers["selector"] = self.selector
         subscription = Subscription(
-            destination=self._destination,
+            destination=self._topic.destination,
             name=self.name,
             capacity=capacity,
-            headers=self._headers,
-            client_id=self._client_id,
+            headers=headers,
+            client_id=f"{self._topic.name}.{self._subscription}",
         )
-        return ActiveMQReceiver(self._transport, subscription, again=None, codec=self._codec, wanted=self._wanted)
-
-
-def _predicate(wanted: Filter | None) -> Callable[[Message[Any]], bool] | None:
-    return None if wanted is None else as_predicate(wanted)
+        return ActiveMQReceiver(
+            self._client, subscription, reschedule=None, codec=self._topic.codec, filter=self._filter
+        )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import ssl
-from collections.abc import Iterable, Sequence
-from typing import Final
-from weakref import WeakValueDictionary
+from collections.abc import Iterable
 
+from typing_extensions import override
+
+from eip._checks import check_duration, check_integer
 from eip.channels import Sender, Transport
+from eip.clock import Duration
 from eip.codec import JSON, Codec
 from eip.errors import AddressRefused, ConfigurationError
 from eip.health import Health
@@ -17,19 +17,18 @@ from eip.limits import ACTIVEMQ, KIB, Limits
 from eip.telemetry.meter import Meter
 from eip.topology import BusSpec, Resource, Step, TopicSpec
 from eip.transports.activemq._addresses import SCHEME, checked_name, parse, to_destination
-from eip.transports.activemq._batching import BatchAccumulator, Entry
-from eip.transports.activemq._provision import provision
-from eip.transports.activemq._reconnecting import ConnectionHealth, Connector, ReconnectingConnection
-from eip.transports.activemq._servers import Credentials, CredentialsSource, environment, parse_servers
-from eip.transports.activemq.queue import ActiveMQQueue, Publisher, Redrive
+from eip.transports.activemq._client import Client
+from eip.transports.activemq._credentials import credentials_source
+from eip.transports.activemq._publisher import Publisher
+from eip.transports.activemq._stomp.connecting import Connector
+from eip.transports.activemq._stomp.reconnecting import ConnectionHealth
+from eip.transports.activemq._stomp.servers import Credentials, CredentialsSource, parse_servers
+from eip.transports.activemq.provisioning import provision
+from eip.transports.activemq.queue import ActiveMQQueue, Redrive
 from eip.transports.activemq.temporary import TemporaryQueue
-from eip.transports.activemq.topic import VIRTUAL, ActiveMQTopic
+from eip.transports.activemq.topic import VIRTUAL_PREFIX, ActiveMQTopic
 
 __all__ = ["ActiveMQTransport"]
-
-_FLUSH_TIMEOUT_S: Final = 10.0
-"""For what was accepted for sending, when the transport is closed."""
-_OWN: Final = f"{SCHEME}temp-queue/eip-"
 
 
 class ActiveMQTransport(Transport):
@@ -40,23 +39,23 @@ class ActiveMQTransport(Transport):
 
     Args:
         url: the brokers, active before standby: ``stomp+ssl://user@active:61614,stomp+ssl://standby:61614``.
-        credentials: `Credentials`, or what gives them for each connection: `environment`, `secret`, or an async
-            function of your own. Default: those of the URL, or else ACTIVEMQ_USER and ACTIVEMQ_PASSWORD.
+        credentials: `Credentials`, or their source: `environment`, `secret`, or an async function, called for each
+            connection. Default: those of the URL, or else ACTIVEMQ_USER and ACTIVEMQ_PASSWORD.
         tls: default: the system's certificates, names checked.
-        heartbeat: seconds between signs of life, ours and the broker's; 0: none.
-        max_blocked: seconds that the event loop may be blocked, at least, before the broker takes us for dead and gives
-            what we hold to others; also the time after which it does so where our machine has vanished.
-        probe: seconds without a message or an answer after which the broker is asked for a sign of progress.
+        heartbeat: seconds between heart-beats, ours and the broker's; 0: none.
+        max_blocked: seconds that the event loop may be blocked before the broker counts us as dead and hands out again
+            what we hold; it also does so that long after our machine has vanished.
+        probe_interval: seconds without a message or an answer after which the broker is asked for a sign of progress.
         connect_timeout: timeout, in seconds, to connect and log in to one broker.
         open_timeout: timeout, in seconds, to open the transport or a receiver, all attempts included.
-        answer_timeout: seconds in which a broker confirms; one that does not is taken for dead.
-        timeout: seconds that a send goes on while no broker is there.
-        max_message_bytes: of a frame, the broker's own limit (``wireFormat.maxFrameSize``).
-        meter: is told of every frame, see `eip.telemetry.meter`.
+        answer_timeout: timeout, in seconds, of the broker's confirmations; a broker that exceeds it counts as dead.
+        timeout: timeout, in seconds, of a send while no broker answers.
+        max_message_bytes: maximum size of a frame, the broker's own limit (``wireFormat.maxFrameSize``).
+        meter: records every frame, see `eip.telemetry.meter`.
         patience: the earlier name of ``timeout`` and ``open_timeout``.
 
     Raises:
-        ConfigurationError: a wrong URL or option.
+        ConfigurationError: a wrong URL, or an option out of range.
     """
 
     kinds = ("queue", "topic")
@@ -67,230 +66,191 @@ class ActiveMQTransport(Transport):
         *,
         credentials: Credentials | CredentialsSource | None = None,
         tls: ssl.SSLContext | None = None,
-        heartbeat: float = 10.0,
-        max_blocked: float = 60.0,
-        probe: float = 30.0,
-        connect_timeout: float = 5.0,
-        open_timeout: float = 10.0,
-        answer_timeout: float = 30.0,
-        timeout: float = 60.0,
+        heartbeat: Duration = 10.0,
+        max_blocked: Duration = 60.0,
+        probe_interval: Duration = 30.0,
+        connect_timeout: Duration = 5.0,
+        open_timeout: Duration = 10.0,
+        answer_timeout: Duration = 30.0,
+        timeout: Duration = 60.0,
         max_message_bytes: int = ACTIVEMQ.message_bytes or 0,
         meter: Meter | None = None,
-        patience: float | None = None,
+        patience: Duration | None = None,
     ) -> None:
-        timeout, open_timeout = (timeout, open_timeout) if patience is None else (patience, patience)
-        _check_positive(
-            probe=probe,
-            connect_timeout=connect_timeout,
-            open_timeout=open_timeout,
-            answer_timeout=answer_timeout,
-            timeout=timeout,
-            max_blocked=max_blocked,
-        )
-        if not heartbeat >= 0:
-            raise ConfigurationError(f"heartbeat must be 0 or more seconds, got {heartbeat:g}")
-        if max_message_bytes < KIB:
-            raise ConfigurationError(f"max_message_bytes must be at least {KIB}, got {max_message_bytes}")
-        servers, found = parse_servers(url)
+        if patience is not None:
+            timeout = open_timeout = check_duration("patience", patience, positive=True)
+        servers, in_url = parse_servers(url)
         if tls is None and any(server.tls for server in servers):
             tls = ssl.create_default_context()
+        max_message_bytes = check_integer("max_message_bytes", max_message_bytes, least=KIB)
+        connector = Connector(
+            servers=servers,
+            credentials=credentials_source(credentials, in_url),
+            tls=tls,
+            max_body=max_message_bytes,
+            heartbeat=check_duration("heartbeat", heartbeat),
+            max_blocked=check_duration("max_blocked", max_blocked, positive=True),
+            connect_timeout=check_duration("connect_timeout", connect_timeout, positive=True),
+            open_timeout=check_duration("open_timeout", open_timeout, positive=True),
+            answer_timeout=check_duration("answer_timeout", answer_timeout, positive=True),
+            probe_interval=check_duration("probe_interval", probe_interval, positive=True),
+            timeout=check_duration("timeout", timeout, positive=True),
+        )
         self.limits = Limits(
             message_bytes=max_message_bytes,
             batch_entries=ACTIVEMQ.batch_entries,
             batch_bytes=ACTIVEMQ.batch_bytes,
         )
-        self.meter = meter
-        self.connector = Connector(
-            servers=servers,
-            credentials=_source(credentials, found),
-            tls=tls,
-            max_body=max_message_bytes,
-            heartbeat=heartbeat,
-            max_blocked=max_blocked,
-            connect_timeout=connect_timeout,
-            open_timeout=open_timeout,
-            answer_timeout=answer_timeout,
-            probe_interval=probe,
-            timeout=timeout,
-        )
-        self.links: set[ReconnectingConnection] = set()
-        """The connections of this transport."""
-        self._link = ReconnectingConnection(self.connector, name="sender")
-        self._outbox = BatchAccumulator(self._link, meter)
-        self._channels: dict[str, Publisher] = {}
-        self._closed = False
-        self._temporary: WeakValueDictionary[str, TemporaryQueue] = WeakValueDictionary()
+        self._client = Client(connector, limits=self.limits, meter=meter)
+        self._queues: dict[str, ActiveMQQueue] = {}
+        self._topics: dict[str, ActiveMQTopic] = {}
 
+    @override
     async def open(self) -> None:
         """Connect.
 
-        Raises `AccessDenied`; `ConnectionLost` where no broker answers within ``open_timeout``; `TransportError` for a
-        port that does not speak STOMP, or a certificate that is not trusted.
+        Raises:
+            AccessDenied: the broker refuses the credentials.
+            ConnectionLost: no broker answers within ``open_timeout``.
+            TransportError: the port does not speak STOMP, or its certificate is not trusted.
         """
-        self.check_open()
-        self.links.add(self._link)
         try:
-            await self._link.connection(timeout=self.connector.open_timeout)
+            await self._client.open()
         except BaseException:
             await self.aclose()
             raise
 
+    @override
     def queue(
         self,
         name: str,
         *,
         dead_letters: Sender | None = None,
         max_receive_count: int | None = None,
-        ahead: int | None = None,
+        extra_prefetch: int | None = None,
         codec: Codec | None = None,
     ) -> ActiveMQQueue:
-        """The queue of that name; the broker makes it at its first use.
+        """Return the queue of that name; the broker makes it at its first use.
 
-        ``codec`` (default: JSON) decodes what other programs send, and encodes bodies that have no codec of their own.
+        Args:
+            name: letters, digits and ``- _ . $``, up to 250.
+            dead_letters: where consumers of this transport move, with the reason, what was received
+                ``max_receive_count`` times. Default: what an earlier call has set.
+            max_receive_count: goes with ``dead_letters``.
+            extra_prefetch: how many more messages each receiver may be handed than it can start, default 0. With
+                message groups, those that wait behind a failed head take slots, and without extra ones the other
+                groups of that consumer would wait as well.
+            codec: decodes the messages of other programs, and encodes bodies that have no codec of their own; default:
+                JSON.
 
-        ``dead_letters`` and ``max_receive_count`` go together: consumers of this transport move there, with the
-        reason, what was received so often. ``ahead`` (default: 0) lets each receiver be handed so many messages more
-        than it can start: with message groups, what waits behind the failed head of one group takes slots, and the
-        other groups of that consumer would wait as well.
+        Raises:
+            ConfigurationError: a name that means more than one queue to the broker, or an option out of range.
         """
-        queue = self._channel("queue", name)
-        assert isinstance(queue, ActiveMQQueue)
         if (dead_letters is None) != (max_receive_count is None):
-            raise ConfigurationError("dead_letters and max_receive_count go together")
+            raise ConfigurationError(
+                "dead_letters and max_receive_count go together, "
+                f"got dead_letters={dead_letters!r} and max_receive_count={max_receive_count!r}"
+            )
+        queue = self._queue(name)
         if dead_letters is not None and max_receive_count is not None:
             queue.redrive = Redrive(dead_letters=dead_letters, max_receive_count=max_receive_count)
-        if ahead is not None:
-            if ahead < 0:
-                raise ConfigurationError(f"ahead must not be negative, got {ahead}")
-            queue.ahead = ahead
+        if extra_prefetch is not None:
+            queue.extra_prefetch = check_integer("extra_prefetch", extra_prefetch, least=0)
         if codec is not None:
             queue.codec = codec
         return queue
 
+    def _queue(self, name: str) -> ActiveMQQueue:
+        if name not in self._queues:
+            self._queues[name] = ActiveMQQueue(self._client, name=checked_name(name), **_addresses("queue", name))
+        return self._queues[name]
+
+    @override
     def topic(self, name: str, *, virtual: bool = True, codec: Codec | None = None) -> ActiveMQTopic:
-        """The topic of that name: the virtual topic ``VirtualTopic.name``, or the plain one. ``codec``: see `queue`."""
-        if virtual and not name.startswith(VIRTUAL):
-            name = VIRTUAL + name
-        topic = self._channel("topic", name)
-        assert isinstance(topic, ActiveMQTopic)
+        """Return the topic of that name; the broker makes it at its first use.
+
+        Args:
+            name: as for `queue`.
+            virtual: whether it is the virtual topic ``VirtualTopic.name``; otherwise a plain one.
+            codec: as for `queue`.
+        """
+        if virtual and not name.startswith(VIRTUAL_PREFIX):
+            name = VIRTUAL_PREFIX + name
+        topic = self._topic(name)
         if codec is not None:
             topic.codec = codec
         return topic
 
+    def _topic(self, name: str) -> ActiveMQTopic:
+        if name not in self._topics:
+            self._topics[name] = ActiveMQTopic(
+                self._client, queue=self._queue, name=checked_name(name), **_addresses("topic", name)
+            )
+        return self._topics[name]
+
     def temporary_queue(self, *, codec: Codec = JSON) -> TemporaryQueue:
-        """A new queue for replies to this process, which is gone with its connection; ``codec`` as for queues."""
-        queue = TemporaryQueue(self, codec)
-        self._temporary[queue.address] = queue
-        return queue
+        """Return a new queue for replies to this process, which is gone with its connection; ``codec``: see `queue`."""
+        return TemporaryQueue(self._client, codec)
 
+    @override
     def resolve(self, address: str) -> Sender:
-        """The queue or topic of an address; also of a temporary queue that another connection has."""
+        """Return the queue or topic of an address; also a temporary queue of another connection."""
         match parse(address):
-            case ("own-temp-queue", _) | None:
-                raise AddressRefused(address, reason="no address of a queue or topic of this broker")
-            case (kind, name):
-                return self._channel(kind, name)
+            case ("queue", name):
+                return self._queue(name)
+            case ("topic", name):
+                return self._topic(name)
+            case ("temp-queue", name):  # not kept: they are many, and short-lived
+                return Publisher(self._client, name=name, **_addresses("temp-queue", name))
+        raise AddressRefused(address, reason="not a queue or topic of this broker")
 
+    @override
     def queue_addresses(self, prefix: str) -> str:
-        """See `Transport.queue_addresses`."""
         return f"{SCHEME}queue/{prefix}*"
 
-    def _channel(self, kind: str, name: str) -> Publisher:
-        if kind != "temp-queue":
-            checked_name(name)
-        address = f"{SCHEME}{kind}/{name}"
-        known = self._channels.get(address)
-        if known is None:
-            destination = to_destination(address) or ""
-            make = {"queue": ActiveMQQueue, "topic": ActiveMQTopic, "temp-queue": Publisher}[kind]
-            known = make(self, kind=kind, name=name, destination=destination, address=address)
-            if kind != "temp-queue":  # those are many, and short-lived
-                self._channels[address] = known
-        return known
-
-    async def dispatch(self, entries: Sequence[Entry]) -> None:
-        """Send frames; those that ask for replies to a temporary queue over that queue's connection."""
-        self.check_open()
-        own = {entry.message.return_address or "" for entry in entries}
-        if not any(address.startswith(_OWN) for address in own):
-            await self._outbox.send(entries)
-            return
-        for address in own:
-            those = [entry for entry in entries if (entry.message.return_address or "") == address]
-            await self._outbox_of(address).send(those)
-
-    def _outbox_of(self, address: str) -> BatchAccumulator:
-        if not address.startswith(_OWN):
-            return self._outbox
-        queue = self._temporary.get(address)
-        if queue is None:
-            raise ConfigurationError(f"{address} is no temporary queue of this transport, or one that is gone")
-        return queue.outbox
-
     async def provision(self, resource: Resource, *, apply: bool) -> Iterable[Step]:
-        """See `eip.topology.Provisioner.provision`; what a broker can be told, and tells, is little."""
+        """Plan or apply one resource of a topology; see `eip.topology.Provisioner.provision`.
+
+        Args:
+            resource: what is declared.
+            apply: whether to make it.
+        """
         return await provision(self, resource, apply=apply)
 
     async def undeclared(
         self, channel: TopicSpec | BusSpec, declared: frozenset[str], *, delete: bool
     ) -> Iterable[Step]:
-        """See `eip.topology.Provisioner.undeclared`; over STOMP nobody can know."""
+        """Return nothing: STOMP has no way to ask what exists. See `eip.topology.Provisioner.undeclared`."""
         del channel, declared, delete
         return ()
 
+    @override
     def health(self) -> Health:
         """Return whether each connection is up; `connections` has the details."""
         down = [each for each in self.connections() if not each.connected]
         if not down:
-            return Health(ok=not self._closed, reason="closed" if self._closed else None)
+            return Health(ok=not self._client.closed, reason="closed" if self._client.closed else None)
         since = [each.failing_since for each in down if each.failing_since is not None]
         reasons = "; ".join(f"{each.name}: {each.reason or 'not connected yet'}" for each in down)
         return Health(ok=False, failing_since=min(since, default=None), reason=reasons)
 
     def connections(self) -> list[ConnectionHealth]:
-        """Return how each connection is doing: when the broker last made progress, and whether it owes answers."""
-        return sorted((link.health() for link in self.links), key=lambda each: each.name)
+        """Return the state of each connection: when the broker last made progress, and what it has not answered."""
+        return sorted((each.health() for each in self._client.connections), key=lambda each: each.name)
 
-    def check_open(self) -> None:
-        """Raise `ConfigurationError` if it was closed."""
-        if self._closed:
-            raise ConfigurationError(f"{self!r} was closed; make another one")
-
+    @override
     async def aclose(self) -> None:
-        """Send what was accepted for sending, in at most ten seconds, and disconnect all receivers, too. Idempotent."""
-        if self._closed:
-            return
-        self._closed = True
-        try:
-            async with asyncio.timeout(_FLUSH_TIMEOUT_S if self._link.current is not None else 0):
-                await self._outbox.flush()
-        except TimeoutError:
-            pass
-        finally:
-            await self._outbox.aclose()
-            await asyncio.gather(*(link.aclose() for link in self.links))
-            self.links.clear()
+        """Send what was accepted for sending, in at most ten seconds, and disconnect, receivers included.
+
+        Idempotent.
+        """
+        await self._client.aclose()
 
     def __repr__(self) -> str:
-        return f"<ActiveMQTransport {', '.join(map(str, self.connector.servers))}>"
+        return f"<ActiveMQTransport {self._client.connector}>"
 
 
-def _check_positive(**seconds: float) -> None:
-    for name, value in seconds.items():
-        if not value > 0:
-            raise ConfigurationError(f"{name} must be more than 0 seconds, got {value:g}")
-
-
-def _source(given: Credentials | CredentialsSource | None, found: Credentials | None) -> CredentialsSource:
-    """What gives the credentials: what was given, the URL, or the environment."""
-    if given is not None and not isinstance(given, Credentials):
-        return given
-    fixed = given or found
-    if fixed is None:
-        return environment()
-
-    async def read() -> Credentials:
-        password = fixed.password or os.environ.get("ACTIVEMQ_PASSWORD", "")
-        return Credentials(user=fixed.user, password=password)
-
-    return read
+def _addresses(kind: str, name: str) -> dict[str, str]:
+    """Return a channel's address, and the broker's own name of it."""
+    address = f"{SCHEME}{kind}/{name}"
+    return {"address": address, "destination": to_destination(address) or ""}

@@ -14,8 +14,9 @@ from eip.codec import Codec, load_json
 from eip.envelope import ENVELOPE_KEY
 from eip.errors import DecodeError
 from eip.message import Message
-from eip.transports.activemq._frames import Frame
-from eip.transports.activemq._headers import BROKER_HEADERS, from_frame
+from eip.transports.activemq._decoding import from_frame
+from eip.transports.activemq._headers import BROKER_HEADERS
+from eip.transports.activemq._stomp.frames import Frame
 
 __all__ = ["read_mq_message"]
 

@@ -32,7 +32,12 @@ async def test_a_wrong_password_is_refused_at_once_and_told_nowhere(activemq_bro
     transport = ActiveMQTransport(address(activemq_broker), credentials=Credentials(user="eip", password=SECRET))
     with structlog.testing.capture_logs() as logs, pytest.raises(AccessDenied) as refused:
         await transport.open()
-    told = "".join(traceback.format_exception(refused.value)) + repr(logs) + repr(transport) + repr(transport.connector)
+    told = (
+        "".join(traceback.format_exception(refused.value))
+        + repr(logs)
+        + repr(transport)
+        + repr(transport._client.connector)
+    )
     told += repr(transport.connections())
     assert SECRET not in told
     assert "s3cret" not in told
@@ -157,7 +162,10 @@ def test_a_url_that_is_none_is_refused_without_telling_its_password(url):
 
 def test_a_url_names_brokers_in_their_order():
     transport = ActiveMQTransport("stomp+ssl://user:p%40ss@active, stomp://standby:1234")
-    assert [str(each) for each in transport.connector.servers] == ["stomp+ssl://active:61614", "stomp://standby:1234"]
+    assert [str(each) for each in transport._client.connector.servers] == [
+        "stomp+ssl://active:61614",
+        "stomp://standby:1234",
+    ]
     assert "p@ss" not in repr(transport)
     assert "p%40ss" not in repr(transport)
 
@@ -170,7 +178,9 @@ async def test_credentials_cannot_smuggle_headers(activemq_broker):
         ).open()
 
 
-@pytest.mark.parametrize("option", [{"heartbeat": -1}, {"patience": 0}, {"probe": 0}, {"max_message_bytes": 10}])
+@pytest.mark.parametrize(
+    "option", [{"heartbeat": -1}, {"patience": 0}, {"probe_interval": 0}, {"max_message_bytes": 10}]
+)
 def test_options_that_cannot_be(option):
     with pytest.raises(ConfigurationError):
         ActiveMQTransport("stomp://host", **option)

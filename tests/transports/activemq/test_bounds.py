@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from uuid import uuid4
 
 import pytest
@@ -63,6 +64,43 @@ async def test_opening_against_a_server_that_never_answers_ends(scheme):
         assert [each["event"] for each in logs] == ["connect_failed"]
 
 
+@contextmanager
+def dropping_port():
+    """A port that answers no packet: the queue of its listening socket is full, so the kernel drops each SYN."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listening, ExitStack() as stack:
+        address = listening.getsockname()
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(address)
+        with socket.socket() as probe:
+            probe.settimeout(0.2)
+            if probe.connect_ex(address) == 0:
+                pytest.skip("this kernel accepts connections beyond the backlog")
+        yield address[1]
+
+
+@pytest.mark.parametrize("scheme", ["stomp", "stomp+ssl"])
+async def test_opening_against_an_address_that_drops_packets_ends(scheme):
+    """Fault 41e: a firewall's DROP. In bounded time, with the address and the step."""
+    with dropping_port() as port:
+        transport = ActiveMQTransport(f"{scheme}://127.0.0.1:{port}", connect_timeout=0.2, open_timeout=1.0)
+        async with within(4):
+            with pytest.raises(ConnectionLost, match=rf"127.0.0.1:{port}.*no answer within 0.2 s, while connecting"):
+                await transport.open()
+        assert not transport.connections()
+
+
+async def test_a_broker_behind_one_that_drops_packets_is_found(activemq_broker):
+    """The first address costs its connect timeout, and no more."""
+    with dropping_port() as port:
+        urls = f"stomp://127.0.0.1:{port},{activemq_broker.url}"
+        async with within(8), ActiveMQTransport(urls, connect_timeout=1.0) as transport:
+            await transport.queue(fresh()).send(Message(1))
+            (connection,) = transport.connections()
+            assert connection.server == f"stomp://127.0.0.1:{activemq_broker.port}"
+
+
 async def test_opening_where_nobody_listens_names_the_address():
     """Fault 32: host, port, and what was being done."""
     port = free_port()
@@ -81,7 +119,7 @@ async def test_a_consumer_that_cannot_start_ends_and_leaves_nothing():
             await consumer.stop()
             await asyncio.gather(task, return_exceptions=True)
             await transport.aclose()
-        assert not transport.links
+        assert not transport._client.connections
 
 
 async def test_a_send_is_bounded_while_the_broker_is_away(activemq_broker):
@@ -102,7 +140,7 @@ async def test_a_send_is_bounded_while_the_broker_is_away(activemq_broker):
 @pytest.mark.parametrize("state", ["idle", "connecting", "paused", "away with sends"])
 async def test_closing_ends_in_every_state(activemq_broker, state, monkeypatch):
     """Fault 41: whatever the broker does, closing ends within its limit."""
-    monkeypatch.setattr("eip.transports.activemq.transport._FLUSH_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("eip.transports.activemq._client._FLUSH_TIMEOUT_S", 1.0)
     async with Proxy(activemq_broker.port) as proxy, silent_server() as port:
         if state == "connecting":
             transport = ActiveMQTransport(f"stomp://127.0.0.1:{port}")
@@ -142,14 +180,20 @@ async def test_a_closed_transport_refuses_every_use(activemq_broker):
         with pytest.raises(ConfigurationError, match="closed"):
             await use()
     assert not transport.health().ok
-    assert not transport.links
+    assert not transport._client.connections
 
 
 async def test_wrong_uses_are_refused_by_name(activemq):
     """Fault 34."""
     with pytest.raises(TypeError, match="dict"):
         await activemq.queue(fresh()).send({"a": 1})
-    for options in ({"heartbeat": -1}, {"probe": 0}, {"max_blocked": 0}, {"max_message_bytes": 3}, {"timeout": -1.0}):
+    for options in (
+        {"heartbeat": -1},
+        {"probe_interval": 0},
+        {"max_blocked": 0},
+        {"max_message_bytes": 3},
+        {"timeout": -1.0},
+    ):
         (name,) = options
         with pytest.raises(ConfigurationError, match=name):
             ActiveMQTransport("stomp://127.0.0.1", **options)
@@ -222,7 +266,7 @@ async def test_a_line_from_another_thread_never_lands_in_a_frame(activemq_broker
     async with ActiveMQTransport(activemq_broker.url) as transport:
         queue = transport.queue(fresh())
         async with queue.receiver(capacity=100) as receiver:
-            connection = transport._link.current
+            connection = transport._client.sender.current
             assert connection is not None
             ended = threading.Event()
 
@@ -238,7 +282,7 @@ async def test_a_line_from_another_thread_never_lands_in_a_frame(activemq_broker
             finally:
                 ended.set()
                 thread.join()
-            assert transport._link.epoch == 1
+            assert transport._client.sender.epoch == 1
             got: list = []
             while len(got) < 20:
                 got += await receiver.receive(20, wait=10)

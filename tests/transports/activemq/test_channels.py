@@ -227,8 +227,8 @@ async def test_a_temporary_queue_comes_back_with_its_connection(activemq, active
         replies = activemq.temporary_queue()
         async with RequestReply(requests, replies) as client:
             assert (await client.request("ping", timeout=30)).body == "pong"
-            for link in activemq.links:
-                link.current._transport.abort()
+            for connection in activemq._client.connections:
+                connection.current._transport.abort()
             assert (await client.request("ping", timeout=30)).body == "pong"
         stop.set()
 

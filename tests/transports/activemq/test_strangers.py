@@ -163,7 +163,7 @@ async def test_what_cannot_be_read_at_all_is_left_to_the_broker(activemq, jms, o
 
 async def test_a_length_that_swallows_what_follows_is_noticed_in_bounded_time(activemq, jms, monkeypatch):
     """Fault 5: a frame that claims more than comes is not waited for, and those it held up are handled."""
-    monkeypatch.setattr("eip.transports.activemq._connection._STALLED_S", 0.3)
+    monkeypatch.setattr("eip.transports.activemq._stomp.frame_timeout._MAX_STALL_S", 0.3)
     odd = {"body": "hello", "properties": {"content-length": "500000"}}
     async with odd_between_neighbours(activemq, jms, odd) as (message_id, _, _logs):
         assert await dead_letter_of_the_broker(jms, message_id) == "hello"

@@ -29,7 +29,8 @@ _ACK: Final = re.compile(rb"\nack:([^\r\n]{1,500})\r?\n")
 _SETTLING: Final = ("ack", "subscription", "message-id", "content-length")
 """Headers of a MESSAGE that decide where it ends and how it is settled: the broker sends each once."""
 _MAX_COMMAND_BYTES: Final = 20
-_SCANNED_TAIL: Final = 1024
+_SCAN_OVERLAP_BYTES: Final = 1024
+"""Kept of an oversized head between two reads, so that an ack header across them is found."""
 
 
 class ProtocolError(ConnectionLost):
@@ -54,9 +55,9 @@ class Frame(NamedTuple):
     headers: dict[str, str]
     body: bytes
     error: str | None = None
-    """Why it is not well-formed."""
+    """Why it is malformed; None: it is not."""
     head: bytes = b""
-    """The command and headers as they came, of a frame that is not well-formed."""
+    """The command and headers of a malformed frame as they came."""
     complete: bool = True
     """Whether its end was found; otherwise its body is missing and the reader has failed."""
 
@@ -84,7 +85,7 @@ def dump(command: str, headers: Mapping[str, str], body: bytes = b"") -> bytes:
 
 
 class Parser:
-    """Turns bytes into frames, wherever they are cut; heart-beats between frames vanish.
+    """Turns bytes into frames, wherever they are cut, and drops heart-beats.
 
     Args:
         max_body: maximum size of a body, in bytes.
@@ -108,6 +109,11 @@ class Parser:
         """Bytes of an oversized head that were searched for its ack header and dropped."""
         self.failure: ProtocolError | None = None
         """Why reading has ended for good; what is fed afterwards is ignored."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether reading has ended for good."""
+        return self.failure is not None
 
     @property
     def idle(self) -> bool:
@@ -168,7 +174,7 @@ class Parser:
     def _read_head(self) -> Frame | None:
         buffer, start = self._buffer, self._at
         if self._searched <= start:  # heart-beats between frames are ends of lines
-            start = self._at = self._searched = _LINE_ENDS.match(buffer, start).end()  # type: ignore[union-attr]  # it matches nothing, too
+            start = self._at = self._searched = _LINE_ENDS.match(buffer, start).end()  # type: ignore[union-attr]  # it matches the empty string
         if not _begins_with_command(buffer, start):
             self.failure = NotStomp(bytes(buffer[start : start + 40]))
             return None
@@ -185,10 +191,10 @@ class Parser:
             return None
         frame = _parsed(bytes(buffer[start:end]))
         self._at = self._searched = end + width
-        self._length, wrong = _declared_length(frame.headers)
+        self._length, error = _declared_length(frame.headers)
         if self._length is not None and self._length > self._max_body:
             return self._incomplete(frame, f"a body of {self._length:,} bytes exceeds {self._max_body:,}")
-        return frame if wrong is None else _wrong(frame, wrong, bytes(buffer[start:end]))
+        return frame if error is None else _with_error(frame, error, bytes(buffer[start:end]))
 
     def _scan(self) -> Frame | None:
         """Look for the header by which the message with an oversized head can be settled, in bounded memory."""
@@ -198,7 +204,7 @@ class Parser:
         ended = buffer.find(b"\n\n", self._at) >= 0
         if found is not None:
             return self._incomplete(Frame("MESSAGE", _parsed(b"MESSAGE" + found[0].rstrip()).headers, b""), reason)
-        dropped = max(len(buffer) - _SCANNED_TAIL - self._at, 0)
+        dropped = max(len(buffer) - _SCAN_OVERLAP_BYTES - self._at, 0)
         self._at += dropped
         self._searched = self._at
         self._scanned = (self._scanned or 0) + dropped
@@ -217,14 +223,14 @@ class Parser:
                 return None
             if not buffer[end]:
                 return end
-            # The header lies: a JMS property may have this name. Java's text has no NUL, so it ends at the first.
+            # The header is wrong: a JMS property may have this name. Java's text has no NUL, so it ends at the first.
             assert self._head is not None
-            self._head = _wrong(self._head, "content-length does not lead to the end of the frame")
+            self._head = _with_error(self._head, "content-length does not lead to the end of the frame")
             self._length, self._searched = None, self._at
         end = buffer.find(0, self._searched)
         if (len(buffer) if end < 0 else end) - self._at > self._max_body:
             assert self._head is not None
-            self._head = _wrong(self._head, f"a body exceeds {self._max_body:,} bytes")
+            self._head = _with_error(self._head, f"a body exceeds {self._max_body:,} bytes")
             return -1
         if end < 0:
             self._searched = len(buffer)
@@ -243,13 +249,13 @@ def _begins_with_command(buffer: bytearray, start: int) -> bool:
 
 def _may_follow(buffer: bytearray, start: int) -> bool:
     """Return whether another frame, or its beginning, is what comes next."""
-    start = _LINE_ENDS.match(buffer, start).end()  # type: ignore[union-attr]  # it matches nothing, too
+    start = _LINE_ENDS.match(buffer, start).end()  # type: ignore[union-attr]  # it matches the empty string
     line = bytes(buffer[start : start + 10])
     return any(line.startswith(each + b"\n") or each.startswith(line) for each in _COMMANDS)
 
 
 def _declared_length(headers: Mapping[str, str]) -> tuple[int | None, str | None]:
-    """Return the body's length where a header gives it, and what is wrong with that header."""
+    """Return the body's length if a header gives it, and the error of that header."""
     text = headers.get("content-length")
     if text is None:
         return None, None
@@ -258,7 +264,7 @@ def _declared_length(headers: Mapping[str, str]) -> tuple[int | None, str | None
     return int(text), None
 
 
-def _wrong(frame: Frame, error: str, head: bytes = b"") -> Frame:
+def _with_error(frame: Frame, error: str, head: bytes = b"") -> Frame:
     """Return the frame with an error; the first one counts."""
     return frame if frame.error is not None else frame._replace(error=error, head=head or frame.head)
 

@@ -1,0 +1,109 @@
+"""What the channels of one transport share: how to connect, and the connection that sends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from eip._ids import new_id
+from eip.errors import ConfigurationError
+from eip.limits import Limits
+from eip.telemetry.meter import Meter
+from eip.transports.activemq._addresses import SCHEME
+from eip.transports.activemq._batching import BatchAccumulator, Entry
+from eip.transports.activemq._stomp.connecting import Connector
+from eip.transports.activemq._stomp.reconnecting import ReconnectingConnection
+
+__all__ = ["Client", "temporary_name"]
+
+_FLUSH_TIMEOUT_S: Final = 10.0
+"""Seconds for what was accepted for sending, when the client is closed."""
+_TEMPORARY_PREFIX: Final = "eip-"
+_TEMPORARY_ADDRESS: Final = f"{SCHEME}temp-queue/{_TEMPORARY_PREFIX}"
+
+
+def temporary_name() -> str:
+    """Return a name for a temporary queue of this process."""
+    return f"{_TEMPORARY_PREFIX}{new_id()}"
+
+
+class Client:
+    """Connections to the brokers of one transport.
+
+    One connection sends, confirmed; each receiver adds its own to `connections`.
+
+    Args:
+        connector: makes the connections.
+        limits: of messages.
+        meter: records frames; None: nothing is recorded.
+    """
+
+    def __init__(self, connector: Connector, *, limits: Limits, meter: Meter | None) -> None:
+        self.connector, self.limits, self.meter = connector, limits, meter
+        self.connections: set[ReconnectingConnection] = set()
+        self.sender = ReconnectingConnection(connector, name="sender")
+        self._batches = BatchAccumulator(self.sender, meter)
+        self._reply_batches: dict[str, BatchAccumulator] = {}
+        self.closed = False
+
+    async def open(self) -> None:
+        """Connect; raises what `ReconnectingConnection.connection` raises."""
+        self.check_open()
+        self.connections.add(self.sender)
+        await self.sender.connection(timeout=self.connector.open_timeout)
+
+    def check_open(self) -> None:
+        """Raise `ConfigurationError` if it was closed."""
+        if self.closed:
+            raise ConfigurationError(f"the transport of {self.connector} was closed; make another one")
+
+    async def send(self, entries: Sequence[Entry]) -> None:
+        """Return when each was accepted; raises `PartialSendError`, or the error of all.
+
+        Requests whose replies go to a temporary queue are sent over that queue's connection, as the broker knows its
+        name only there.
+        """
+        self.check_open()
+        addresses = dict.fromkeys(entry.message.return_address or "" for entry in entries)
+        if not any(address.startswith(_TEMPORARY_ADDRESS) for address in addresses):
+            await self._batches.send(entries)
+            return
+        for address in addresses:
+            those = [entry for entry in entries if (entry.message.return_address or "") == address]
+            await self._batches_for(address).send(those)
+
+    def _batches_for(self, return_address: str) -> BatchAccumulator:
+        if not return_address.startswith(_TEMPORARY_ADDRESS):
+            return self._batches
+        if return_address not in self._reply_batches:
+            raise ConfigurationError(
+                f"nobody receives replies at {return_address}: open a receiver of the temporary queue before sending"
+            )
+        return self._reply_batches[return_address]
+
+    def add_replies(self, address: str, batches: BatchAccumulator) -> None:
+        """Send requests with this return address over ``batches`` from now on."""
+        if address in self._reply_batches:
+            raise ConfigurationError(f"{address} has a receiver already; a temporary queue has one at a time")
+        self._reply_batches[address] = batches
+
+    def remove_replies(self, address: str, batches: BatchAccumulator) -> None:
+        """Undo `add_replies`."""
+        if self._reply_batches.get(address) is batches:
+            del self._reply_batches[address]
+
+    async def aclose(self) -> None:
+        """Send what was accepted for sending, in bounded time, and end all connections. Idempotent."""
+        if self.closed:
+            return
+        self.closed = True
+        try:
+            async with asyncio.timeout(_FLUSH_TIMEOUT_S if self.sender.current is not None else 0):
+                await self._batches.flush()
+        except TimeoutError:
+            pass
+        finally:
+            await self._batches.aclose()
+            await asyncio.gather(*(each.aclose() for each in self.connections))
+            self.connections.clear()

@@ -1,0 +1,46 @@
+"""A message that was received over one connection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eip.channels import Delivery, Receiver
+from eip.message import Message
+from eip.transports.activemq._stomp.connection import Connection
+
+__all__ = ["ActiveMQDelivery"]
+
+
+class ActiveMQDelivery(Delivery):
+    """A message held over one connection, with its headers as the broker sent them."""
+
+    __slots__ = ("ack_ids", "connection", "headers")
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        message: Message[Any],
+        *,
+        connection: Connection,
+        headers: Mapping[str, str],
+        ack_ids: Sequence[str],
+        receive_count: int,
+        error: Exception | None,
+    ) -> None:
+        super().__init__(receiver, message, receive_count=receive_count, error=error)
+        self.connection, self.headers = connection, headers
+        self.ack_ids = ack_ids
+        """The broker's ids of it on this connection: one, or several candidates where the head is malformed."""
+
+    def next_attempt(self) -> ActiveMQDelivery:
+        """Return the delivery that follows when this one is given back: the message as it came, not as it was left."""
+        return ActiveMQDelivery(
+            self.receiver,
+            self.message.with_encoded(self.message.raw or b""),
+            connection=self.connection,
+            headers=self.headers,
+            ack_ids=self.ack_ids,
+            receive_count=self.receive_count + 1,
+            error=self.error,
+        )
