@@ -27,7 +27,7 @@ from concurrent.futures import Executor
 from contextvars import ContextVar, copy_context
 from itertools import islice
 from types import UnionType
-from typing import Any, Final, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Final, NamedTuple, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
@@ -38,9 +38,11 @@ from eip.message import Message
 
 __all__ = [
     "AnyHandler",
+    "BatchForm",
     "Handler",
     "Middleware",
     "Result",
+    "batch_handler_of",
     "body_type",
     "element_reader_of",
     "handler_of",
@@ -213,8 +215,41 @@ def element_reader_of(function: Callable[[Any], Any]) -> Callable[[Message[Any]]
     None where that is the messages as they are. Raises `ConfigurationError` as `reader_of` does.
     """
     wanted, _ = _annotations(function)
-    (element,) = get_args(wanted) or (Any,)
+    element, *_ = get_args(wanted) or (Any,)
     return reader_of(element, name=name_of(function))
+
+
+class BatchForm(NamedTuple):
+    """A handler of many messages in its plain form."""
+
+    call: Callable[[list[Any]], Awaitable[Result]]
+    read: Callable[[Message[Any]], Any] | None
+    """What makes of each message what the handler asks for; None: nothing."""
+
+
+def batch_handler_of(function: Callable[[Any], Any]) -> BatchForm:
+    """The handler of many messages in its plain form: async, with what reads each element as its annotation asks.
+
+    Args:
+        function: ``async def`` or ``def``, of a list of messages: ``list[Order]``, ``Sequence[Message[Order]]``, ...
+
+    Raises:
+        ConfigurationError: as `handler_of`; or a function of one message by its annotation.
+    """
+    wanted, returned = _annotations(function)
+    _check_is_handler(function, wanted, returned)
+    kind = get_origin(wanted) or wanted
+    if kind not in (Any, object) and isinstance(kind, type) and not _holds_many(kind):
+        raise ConfigurationError(
+            f"{name_of(function)} takes one {kind.__name__} by its annotation: give it to a Consumer, or annotate "
+            "list[...]"
+        )
+    call = cast("Handler", function) if _is_async(function, returned) else _threaded(function)
+    return BatchForm(cast("Callable[[list[Any]], Awaitable[Result]]", call), element_reader_of(function))
+
+
+def _holds_many(kind: type) -> bool:
+    return issubclass(list, kind) or (issubclass(kind, Iterable) and not issubclass(kind, (str, bytes, Mapping)))
 
 
 class _Bodies:

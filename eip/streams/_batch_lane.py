@@ -4,42 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from eip._logging import get_logger
 from eip._repeated import RepeatedLines
 from eip.channels import Sender
 from eip.clock import now
-from eip.errors import ConfigurationError, Disposition
+from eip.errors import InvalidResult, error_text
 from eip.message import Message
-from eip.packing import is_pack, unpack
+from eip.packing import is_pack, unpack, unreadable
 from eip.retry import Backoff
 from eip.runtime._recovery import is_permanent
 from eip.runtime._settings import Stats
-from eip.runtime.handlers import Result, messages_of
-from eip.streams._dead_letters import send_dead_letters
-from eip.streams._worker import Held
+from eip.runtime._watchdog import HandlerCall
+from eip.runtime._workers import absorbed
+from eip.runtime.handlers import BatchForm, messages_of
+from eip.streams._batch_handlers import BatchFailure, MessageFailure
+from eip.streams._dead_letters import PLACE_HEADERS, send_dead_letters
+from eip.streams._held import Held
 from eip.streams.group import StreamGroup
 from eip.streams.window import Slot
 
-__all__ = ["BatchFailure", "BatchHandler", "BatchSettings", "Lane"]
+__all__ = ["BatchSettings", "Lane"]
 
 _log = get_logger("eip.streams")
 _repeated = RepeatedLines(_log)
-
-BatchHandler: TypeAlias = Callable[[Sequence[Any]], Awaitable[Result]]
-"""Takes messages of one shard, those of a key in order; returns what a handler of `eip.Consumer` returns."""
-
-
-class BatchFailure(Disposition):
-    """The handler did the first ``handled`` messages of its batch and failed at the next: it begins there again."""
-
-    def __init__(self, reason: str = "", *, handled: int) -> None:
-        self.handled = handled
-        super().__init__(reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +39,8 @@ class BatchSettings:
     """The options of a batch consumer, see `BatchConsumer`; durations in seconds."""
 
     name: str
-    handler: BatchHandler
+    handler: BatchForm
+    handler_name: str
     size: int
     window: float
     output: Sender | None
@@ -59,10 +52,12 @@ class BatchSettings:
 
 
 class _Item(NamedTuple):
-    """A record and what the handler gets of it: one message, or those of a pack."""
+    """A record, and what the handler gets of it: one message, or those of a pack."""
 
     slot: Slot
-    messages: Sequence[Any]
+    arguments: Sequence[Any]
+    unreadable: Sequence[tuple[Message[Any], Exception]]
+    """What cannot be read of it, and why: all of it, or entries of a pack."""
 
 
 class _Leaving(Exception):
@@ -76,12 +71,24 @@ class Lane:
         self._settings, self._group, self._stats = settings, group, stats
         self._held, self._number = held, number
         self._ending = False
+        self._unread: dict[Slot, _Item] = {}
+        """Of the batch, the records that are not done before their unreadable parts are put aside."""
+        self._call: tuple[str, float] | None = None
+        """The id of the first message that the handler has now, and since when by the loop's clock."""
         self.task: asyncio.Task[None]
 
     def cancel(self) -> None:
         """End it at once; what it has out is not settled."""
         self._ending = True
         self.task.cancel()
+
+    def running(self) -> HandlerCall | None:
+        """The call of the handler that runs now."""
+        if self._call is None:
+            return None
+        message_id, since = self._call
+        settings, seconds = self._settings, asyncio.get_running_loop().time() - since
+        return HandlerCall(settings.name, settings.handler_name, message_id, seconds, self.task)
 
     async def run(self) -> None:
         """Work until the shard is left, or lost."""
@@ -91,6 +98,7 @@ class Lane:
             stats.in_flight += len(batch)
             try:
                 await self._settle_batch(batch)
+                self._held.free(self._number)
             except _Leaving:
                 self._held.back([slot for slot in batch if not slot.done])
             finally:
@@ -121,60 +129,82 @@ class Lane:
             return
 
     async def _settle_batch(self, batch: Sequence[Slot]) -> None:
-        """Have the readable records handled, then put each unreadable one aside: its neighbours do not wait for it."""
-        items: list[_Item] = []
-        unreadable: list[tuple[Slot, Exception]] = []
-        for slot in batch:
-            try:
-                items.append(self._item(slot))
-            except Exception as error:  # noqa: BLE001 - what reading a record raises concerns that record alone
-                unreadable.append((slot, error))
-        if items:
-            await self._settle(items, last=not unreadable)
-        for slot, failure in unreadable:
-            await self._settle_unreadable(slot, failure, last=slot is unreadable[-1][0])
+        """Have what is readable handled, then put the rest aside: its neighbours do not wait for it."""
+        items = [self._read(slot) for slot in batch]
+        self._unread = {item.slot: item for item in items if item.unreadable}
+        self._done([item.slot for item in items if not item.arguments])  # an empty pack
+        if handled := [item for item in items if item.arguments]:
+            await self._settle(handled)
+        for item in list(self._unread.values()):
+            await self._settle_unreadable(item)
 
-    def _item(self, slot: Slot) -> _Item:
+    def _read(self, slot: Slot) -> _Item:
         message, error = self._group.message(self._held, slot)
         if error is not None:
-            raise error
-        return _Item(slot, unpack(message) if is_pack(message) else (message,))
+            return _Item(slot, (), [(message, error)])
+        try:
+            messages = unpack(message) if is_pack(message) else (message,)
+        except Exception as failure:  # noqa: BLE001 - what reading a record raises concerns that record alone
+            return _Item(slot, (), [(message, failure)])
+        place = {name: message.headers[name] for name in PLACE_HEADERS if name in message.headers}
+        return self._read_each(slot, messages, place)
 
-    async def _settle(self, items: Sequence[_Item], *, last: bool) -> None:
-        """Try until every one is done or put aside. ``last``: nothing of the lane is out behind them."""
+    def _read_each(self, slot: Slot, messages: Sequence[Message[Any]], place: dict[str, str]) -> _Item:
+        """The messages of a record as the handler asks for them; one that cannot be read says where it was."""
+        read, arguments, odd = self._settings.handler.read, list[Any](), list[tuple[Message[Any], Exception]]()
+        for each in messages:
+            try:
+                arguments.append(_checked(each) if read is None else read(_checked(each)))
+            except Exception as failure:  # noqa: BLE001 - an entry of a pack, or a body that is not what is asked for
+                odd.append((each.replace(headers={**each.headers, **place}), failure))
+        return _Item(slot, arguments, odd)
+
+    async def _settle(self, items: Sequence[_Item]) -> None:
+        """Try until every one is done or put aside."""
         attempt = 0
-        while (failure := await self._attempt(items)) is not None:
-            items = [self._item(each.slot) for each in items]  # the handler may have changed what it was given
+        while items and (failure := await self._attempt(items)) is not None:
+            items = [self._read(each.slot) for each in items]  # the handler may have changed what it was given
             if isinstance(failure, BatchFailure) and 0 < failure.handled < len(items):
-                self._handled(items[: failure.handled], more=True)
+                self._handled(items[: failure.handled])
                 items = items[failure.handled :]
                 attempt = 0
             attempt += 1
-            self._stats.retried += len(items)
-            if self._settings.bisect and len(items) > 1:
-                middle = len(items) // 2
-                await self._settle(items[:middle], last=False)
-                await self._settle(items[middle:], last=last)
+            # A handler of single messages failed at the first one: that one alone is tried again, or put aside.
+            failed = items[:1] if isinstance(failure, MessageFailure) else items
+            error = failure.error if isinstance(failure, MessageFailure) else failure
+            self._stats.retried += len(failed)
+            if self._settings.bisect and len(failed) > 1:
+                middle = len(failed) // 2
+                await self._settle(failed[:middle])
+                await self._settle(failed[middle:])
                 return
-            slots = [each.slot for each in items]
-            if self._gives_up(slots, failure, attempt) and await self._put_aside(slots, failure, attempt):
-                self._held.done(slots, more=not last)
-                return
-            await self._pause(attempt)
-        self._handled(items, more=not last)
+            slots = [each.slot for each in failed]
+            if self._gives_up(slots, error, attempt) and await self._put_aside(slots, error, attempt):
+                items = items[len(failed) :]
+                attempt = 0
+            else:
+                await self._pause(attempt)
+        self._handled(items)
 
-    def _handled(self, items: Sequence[_Item], *, more: bool) -> None:
+    def _handled(self, items: Sequence[_Item]) -> None:
         self._stats.handled += len(items)
-        self._held.done([each.slot for each in items], more=more)
+        self._done([each.slot for each in items])
 
-    async def _settle_unreadable(self, slot: Slot, error: Exception, *, last: bool) -> None:
-        """Try until it is put aside; without a destination it stays, and its lane waits."""
-        attempt = 1
-        self._warn("record_unreadable", slot, error)
-        while not await self._put_aside([slot], error, attempt):
-            await self._pause(attempt)
-            attempt += 1
-        self._held.done([slot], more=not last)
+    def _done(self, slots: Sequence[Slot]) -> None:
+        """Count the records as done, except where a part of one has still to be put aside."""
+        if done := [slot for slot in slots if slot not in self._unread]:
+            self._held.done(done, more=True)
+
+    async def _settle_unreadable(self, item: _Item) -> None:
+        """Try until all of it is put aside; without a destination it stays, and its lane waits."""
+        for message, error in item.unreadable:
+            attempt = 1
+            self._warn("record_unreadable", item.slot, error)
+            while not await self._send_aside([message], error, attempt):
+                await self._pause(attempt)
+                attempt += 1
+        del self._unread[item.slot]
+        self._done([item.slot])
 
     async def _pause(self, attempt: int) -> None:
         """Wait for the next attempt; raises `_Leaving` where it is another worker's to make."""
@@ -187,39 +217,57 @@ class Lane:
 
     async def _attempt(self, items: Sequence[_Item]) -> Exception | None:
         """One call of the handler; returns what it raised."""
-        settings = self._settings
         try:
-            async with asyncio.timeout(settings.max_processing):
-                result = messages_of(await settings.handler([each for item in items for each in item.messages]))
-            if result:
-                await self._send(result)
+            async with asyncio.timeout(self._settings.max_processing):
+                await self._call_handler(items)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its batch's failure
             failure = self._failure(error)
+            await self._take_back_cancellation()
             self._warn("batch_failed", items[0].slot, failure, messages=len(items))
             if isinstance(failure, BatchFailure):
-                ends = list(accumulate(len(item.messages) for item in items))
-                return BatchFailure(failure.reason, handled=bisect_right(ends, failure.handled))
+                ends = list(accumulate(len(item.arguments) for item in items))
+                failure.handled = bisect_right(ends, failure.handled)  # from messages to records
             return failure
+        await self._take_back_cancellation()
+        if self._ending:
+            raise _Leaving  # the handler ignored its cancellation: the shard is not this consumer's any more
         return None
+
+    async def _call_handler(self, items: Sequence[_Item]) -> None:
+        arguments = [each for item in items for each in item.arguments]
+        record, time = items[0].slot.record, asyncio.get_running_loop().time
+        self._call = f"{self._held.shard}:{record.name}", time()
+        try:
+            results = messages_of(await self._settings.handler.call(arguments))
+        except MessageFailure as failure:
+            await self._send(failure.results)
+            raise
+        finally:
+            self._call = None
+        await self._send(results)
 
     def _failure(self, error: BaseException) -> Exception:
         """What a handler raised, as an error; raises it where the lane itself is to end."""
         if isinstance(error, Exception):
             return error
-        if isinstance(error, asyncio.CancelledError):
-            if self._ending:
-                raise error
-            while self.task.uncancel():  # the handler cancelled its own task: nobody else wants it to end
-                pass
+        if isinstance(error, asyncio.CancelledError) and self._ending:
+            raise error
         failure = RuntimeError(f"the handler raised {type(error).__name__}")
         failure.__cause__ = error
         return failure
 
+    async def _take_back_cancellation(self) -> None:
+        """Undo what a handler did that cancelled its own task: nobody else wants the lane to end."""
+        if self.task.cancelling() and not self._ending:
+            await absorbed(self.task)
+
     async def _send(self, messages: Sequence[Message[Any]]) -> None:
+        if not messages or self._ending:
+            return
         if self._settings.output is None:
-            raise ConfigurationError(f"{self._settings.name}: the handler returned messages; give it output=...")
+            raise InvalidResult(f"{self._settings.name}: the handler returned messages; give it output=...")
         await self._settings.output.send(*messages)
 
     def _gives_up(self, slots: Sequence[Slot], failure: Exception, attempt: int) -> bool:
@@ -228,14 +276,22 @@ class Lane:
         return is_permanent(failure) or (max_attempts is not None and attempt >= max_attempts) or too_old
 
     async def _put_aside(self, slots: Sequence[Slot], failure: Exception, attempt: int) -> bool:
-        """Send the messages to the on-failure destination; whether that was done."""
+        """Send whole records to the on-failure destination; whether that was done, and they are."""
+        messages = [self._group.message(self._held, slot)[0] for slot in slots]
+        if not await self._send_aside(messages, failure, attempt):
+            return False
+        for slot in slots:
+            self._unread.pop(slot, None)
+        self._done(slots)
+        return True
+
+    async def _send_aside(self, messages: Sequence[Message[Any]], failure: Exception, attempt: int) -> bool:
+        """Send messages to the on-failure destination; whether that was done."""
         destination, source = self._settings.on_failure, self._group.name
         if destination is None:
             return False
-        reason = f"{type(failure).__name__}: {failure}"
-        messages = [self._group.message(self._held, slot)[0] for slot in slots]
         try:
-            await send_dead_letters(destination, messages, reason, source=source, count=attempt)
+            await send_dead_letters(destination, messages, error_text(failure), source=source, count=attempt)
         except Exception as error:  # noqa: BLE001 - they stay where they are, and it is tried again
             _repeated.error("on_failure_failed", group=self._settings.name, shard=self._held.shard, error=str(error))
             return False
@@ -248,6 +304,13 @@ class Lane:
             group=self._settings.name,
             shard=self._held.shard,
             sequence_number=slot.record.sequence,
-            error=f"{type(error).__name__}: {error}",
+            error=error_text(error),
             **fields,
         )
+
+
+def _checked(message: Message[Any]) -> Message[Any]:
+    """The message; raises why an entry of a pack is none."""
+    if (error := unreadable(message)) is not None:
+        raise error
+    return message

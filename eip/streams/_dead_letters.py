@@ -10,10 +10,11 @@ from eip.channels import Sender, put_aside, send_dead_letter
 from eip.errors import InvalidMessage
 from eip.message import Message
 
-__all__ = ["send_dead_letters"]
+__all__ = ["PLACE_HEADERS", "send_dead_letters"]
 
 _log = get_logger("eip.streams")
-_PLACE: Final = ("shard", "sequence-number", "sub-sequence-number")
+PLACE_HEADERS: Final = ("shard", "sequence-number", "sub-sequence-number")
+"""Headers that name the record of a message."""
 
 
 async def send_dead_letters(
@@ -35,7 +36,7 @@ async def send_dead_letters(
     try:
         await send_dead_letter(destination, message, reason, source=source, count=count)
     except InvalidMessage as error:
-        place = {name: message.headers[name] for name in _PLACE if name in message.headers}
+        place = {name: message.headers[name] for name in PLACE_HEADERS if name in message.headers}
         _log.error("dead_letter_by_reference", source=source, destination=destination.name, error=str(error), **place)
         reference = put_aside(_reference(message, source, place), reason, source=source, count=count)
         await destination.send(reference)

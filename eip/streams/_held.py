@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from eip import clock
 from eip.health import HealthTracker
@@ -59,6 +60,10 @@ class Held:
         self.changed.set()
         if self.ended and not self.window:
             self._look.set()
+
+    def free(self, lane: Any) -> None:
+        """All that was out of the lane is done: its next may be taken."""
+        self.window.free(lane)
 
     def back(self, slots: Sequence[Slot], *, delayed: bool = False) -> None:
         """Given back; all of one lane. ``delayed``: after `Window.hold`."""

@@ -13,7 +13,8 @@ from eip.health import Health
 from eip.message import Message
 from eip.stores.base import Store
 from eip.streams._dead_letters import send_dead_letters
-from eip.streams._worker import Held, Worker
+from eip.streams._held import Held
+from eip.streams._worker import Worker
 from eip.streams.leases import LeaseTable
 from eip.streams.log import HORIZON, Log, Position, Start
 from eip.streams.options import GroupOptions

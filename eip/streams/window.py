@@ -111,7 +111,7 @@ class Window:
     def done(self, slots: Sequence[Slot], *, more: bool = False) -> None:
         """Handled, all of one lane: the checkpoint follows as far as everything before is done.
 
-        ``more``: others of the lane are still out, so that it stays busy.
+        ``more``: others of the lane are still out, so that it stays busy, until it is given `free`.
         """
         for slot in slots:
             slot.done = True
@@ -119,6 +119,10 @@ class Window:
         self._advance()
         if not more:
             self._unlock(slots[0].lane)
+
+    def free(self, lane: Any) -> None:
+        """Nothing of the lane is out any more, after `done` with ``more``."""
+        self._unlock(lane)
 
     def hold(self, slot: Slot) -> None:
         """Not being handled any more, but its lane stays busy until it is given `back`."""
