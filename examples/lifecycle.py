@@ -17,17 +17,19 @@ from eip._logging import get_logger
 from eip.errors import EipError, StoreError
 from eip.runtime.service import Runnable
 
-__all__ = ["Application", "Waiting", "connected_to"]
+__all__ = ["GRACE", "Application", "Waiting", "connected_to"]
 
 _log = get_logger("examples.lifecycle")
 _T = TypeVar("_T")
 
-_GRACE: Final = 8.0
-"""Seconds that the parts have to drain; then they are cancelled."""
+GRACE: Final = 8.0
+"""Default of the seconds that the parts have to drain; then they are cancelled."""
 _CONNECT: Final = 60.0
 """Seconds of one attempt to connect, and to make what is missing there."""
 _DISCONNECT: Final = 4.0
-"""Seconds."""
+"""Seconds to leave one connection."""
+_DISCONNECTS: Final = 2
+"""Connections of an application that are left one after the other: its channels and its state."""
 _AGAIN: Final = Backoff(base=0.5, cap=10.0)
 _FIRST_LINE, _NEXT_LINE = 3.0, 10.0
 """Seconds after which a line tells what is waited for, and tells it again."""
@@ -48,12 +50,19 @@ class Application:
     Args:
         connect: makes the parts; connects by `connected_to`, with the stack that it is given.
         greet: called once no part waits for anything.
+        grace: seconds that the parts have to drain.
     """
 
     def __init__(
-        self, connect: Callable[[AsyncExitStack], Awaitable[Sequence[Runnable]]], greet: Callable[[], object]
+        self,
+        connect: Callable[[AsyncExitStack], Awaitable[Sequence[Runnable]]],
+        greet: Callable[[], object],
+        *,
+        grace: float = GRACE,
     ) -> None:
-        self._connect, self._greeting = connect, greet
+        self._connect, self._greeting, self._drain = connect, greet, grace
+        self.grace = grace + _DISCONNECTS * _DISCONNECT
+        """Seconds until it has ended, for `eip.run`: draining, then disconnecting."""
         self._starting = anyio.CancelScope()
         self._stopping = asyncio.Event()
         self.failure: EipError | None = None
@@ -86,9 +95,9 @@ class Application:
             for task in (ended, stop, greeting):
                 task.cancel()
             stopping = [tasks.create_task(part.stop()) for part in parts]
-            _, late = await asyncio.wait(running, timeout=_GRACE)
+            _, late = await asyncio.wait(running, timeout=self._drain)
             for task in late:
-                _log.warning("part_cancelled", part=task.get_name(), grace=_GRACE)
+                _log.warning("part_cancelled", part=task.get_name(), grace=self._drain)
             for task in (*late, *stopping):
                 task.cancel()
 

@@ -116,6 +116,8 @@ class Session:
                             with anyio.CancelScope(shield=True):
                                 await self._drain(grace)
                         finally:  # a second cancellation, as of a loop that ends, cuts the drain off
+                            for worker in self._workers.busy():  # one may ignore this: the end of the process names it
+                                abandoned[worker.task] = self._call_of(worker)
                             self._workers.cancel()
                             heart.cancel()
         finally:

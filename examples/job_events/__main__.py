@@ -26,7 +26,7 @@ from examples.job_events.inventory import Inventory
 from examples.job_events.publisher import Publisher
 from examples.job_events.view import Parts, View
 from examples.job_events.wiring import TRANSPORTS, Setup, capture, connected, inventory_table, lake
-from examples.lifecycle import Application, connected_to
+from examples.lifecycle import GRACE, Application, connected_to
 
 _COMMANDS = {
     "run": "everything in one process",
@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument("--bucket", default="job-events", help="of S3")
     shared.add_argument("--visibility", type=float, default=30.0, metavar="S", help="seconds of a lease")
     shared.add_argument("--takeover", type=float, default=60.0, metavar="S", help="until others finish a dead batch")
+    shared.add_argument("--grace", type=float, default=GRACE, metavar="S", help="the end may take to drain; default: 8")
     shared.add_argument("--seconds", type=float, metavar="S", help="end after that time")
     shared.add_argument("--view", choices=("auto", "lines", "off"), default="auto", help="auto: drawn on a terminal")
     shared.add_argument("--svg", type=Path, metavar="FILE", help="keep the view's last picture")
@@ -85,6 +86,8 @@ def _options() -> tuple[argparse.Namespace, Setup]:
         )
     if options.svg is not None and options.view == "off":
         parser.error("--svg keeps what the view draws: not with --view off")
+    if not 0 <= options.grace <= 600:
+        parser.error("--grace is 0 to 600 seconds")
     if options.command in ("run", "generate") and (options.rate < 0 or options.jobs < 1):
         parser.error("--rate is not negative, and there is a job")
     return options, Setup(
@@ -117,7 +120,9 @@ async def _services(options: argparse.Namespace, setup: Setup) -> int:
             services.append(_Timer(options.seconds, tuple(services)))
         return services
 
-    application = Application(connect, lambda: print(f"{options.command}: ready", file=sys.stderr, flush=True))
+    application = Application(
+        connect, lambda: print(f"{options.command}: ready", file=sys.stderr, flush=True), grace=options.grace
+    )
     await run(application)
     if application.failure is not None:
         print(f"Cannot start: {application.failure}", file=sys.stderr)

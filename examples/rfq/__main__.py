@@ -8,22 +8,24 @@ import re
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import structlog
+from starlette.applications import Starlette
 
 from eip import run
 from eip.errors import ConfigurationError
 from eip.runtime.service import Runnable
 from eip.telemetry.meter import UsageMeter
-from examples.lifecycle import Application, connected_to
+from examples.lifecycle import GRACE, Application, connected_to
 from examples.rfq.access import Hosts, RateLimit, Tokens
 from examples.rfq.api import app
 from examples.rfq.booking import RideBooking
 from examples.rfq.channels import Channels
 from examples.rfq.server import Server, connection_limit
+from examples.rfq.unicorn_api import herd_app
 from examples.rfq.unicorns import Herd
 from examples.rfq.wiring import STATES, TRANSPORTS, connected, shown, stored
 
@@ -58,6 +60,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--unicorns", type=int, default=60, help="how many are simulated here (default: 60)")
     parser.add_argument("--herd", default="unicorn", metavar="NAME", help="of theirs; each process needs another")
+    parser.add_argument(
+        "--grace", type=float, default=GRACE, metavar="S", help="how long the end may take to drain (default: 8)"
+    )
     parser.add_argument("--seed", type=int, help="of the simulation; default: another one each time")
     guard = parser.add_argument_group("access", "By default anybody who can reach the port may ask, over plain HTTP.")
     guard.add_argument("--tls-certificate", type=Path, metavar="PEM", help="serve HTTPS with this certificate")
@@ -83,6 +88,8 @@ def _arguments() -> argparse.Namespace:
         parser.error(f"--role {options.role} needs channels between processes: --transport aws or activemq")
     if not re.fullmatch("[A-Za-z0-9_-]{1,40}", options.herd):
         parser.error("--herd is up to 40 letters, digits, - and _")
+    if not 0 <= options.grace <= 600:
+        parser.error("--grace is 0 to 600 seconds")
     if options.rate_limit is not None and not 0 < options.rate_limit <= 1_000_000:
         parser.error("--rate-limit is more than 0")
     if options.tls_certificate is None and (options.tls_key or options.tls_client_ca):
@@ -102,9 +109,12 @@ class _Access:
         self.hosts = Hosts(options.allowed_host)
         self.proxy: str = options.trusted_proxy
 
-    def server(self, booking: RideBooking, meter: UsageMeter, sock: socket.socket) -> Server:
-        """The server of the API."""
-        front = app(booking, meter=meter, tokens=self.tokens, limit=self.limit, hosts=self.hosts)
+    def front(self, booking: RideBooking, meter: UsageMeter) -> Starlette:
+        """The API."""
+        return app(booking, meter=meter, tokens=self.tokens, limit=self.limit, hosts=self.hosts)
+
+    def server(self, front: Starlette, sock: socket.socket) -> Server:
+        """Serve an application on a socket."""
         return Server(front, sock, connections=connection_limit(), tls=self.tls, trusted_proxy=self.proxy)
 
 
@@ -130,16 +140,16 @@ class _Roles:
         async def connect(stack: AsyncExitStack) -> list[Runnable]:
             return await self._booking(stack, await self._channels(stack), sock)
 
-        return Application(connect, lambda: self._greet(sock))
+        return self._application(connect, sock)
 
-    def unicorns(self) -> Application:
-        """The simulated herd."""
-        size, name = self._options.unicorns, self._options.herd
+    def unicorns(self, sock: socket.socket) -> Application:
+        """The simulated herd, and its health on that socket."""
 
         async def connect(stack: AsyncExitStack) -> list[Runnable]:
-            return [self._herd(await self._channels(stack))]
+            herd = self._herd(await self._channels(stack))
+            return [self._access.server(herd_app(herd, hosts=self._access.hosts), sock), herd]
 
-        return Application(connect, lambda: print(f"Wild Rydes: {size} unicorns of {name} listen", flush=True))
+        return self._application(connect, sock)
 
     def all(self, sock: socket.socket) -> Application:
         """Both on the same connection."""
@@ -149,7 +159,12 @@ class _Roles:
             herd = self._herd(channels)
             return [*await self._booking(stack, channels, sock, herd.ids), herd]
 
-        return Application(connect, lambda: self._greet(sock))
+        return self._application(connect, sock)
+
+    def _application(
+        self, connect: Callable[[AsyncExitStack], Awaitable[Sequence[Runnable]]], sock: socket.socket
+    ) -> Application:
+        return Application(connect, lambda: self._greet(sock), grace=self._options.grace)
 
     async def _channels(self, stack: AsyncExitStack) -> Channels:
         options = self._options
@@ -170,7 +185,7 @@ class _Roles:
         state = f"the state in {_at(shown(options.state), endpoint)}"
         store = await connected_to(state, lambda: stored(options.state, endpoint), stack)
         booking = RideBooking(channels, store, rfq_seconds=options.rfq_seconds, herd=herd)
-        return [self._access.server(booking, self._meter, sock), booking]
+        return [self._access.server(self._access.front(booking, self._meter), sock), booking]
 
     def _herd(self, channels: Channels) -> Herd:
         options = self._options
@@ -179,8 +194,11 @@ class _Roles:
 
     def _greet(self, sock: socket.socket) -> None:
         scheme, (host, port) = "https" if self._access.tls else "http", sock.getsockname()[:2]
-        state = shown(self._options.state)
-        print(f"Wild Rydes: {scheme}://{host}:{port}/  (state in {state}; Ctrl-C ends it)", flush=True)
+        options = self._options
+        what = f"state in {shown(options.state)}"
+        if options.role == "unicorns":
+            what = f"{options.unicorns} unicorns of {options.herd} listen"
+        print(f"Wild Rydes: {scheme}://{host}:{port}/  ({what}; Ctrl-C ends it)", flush=True)
 
 
 def _at(what: str, url: str | None) -> str:
@@ -205,8 +223,6 @@ def main() -> int:
     except (ConfigurationError, OSError) as error:
         print(f"Cannot start: {error}", file=sys.stderr)
         return 1
-    if options.role == "unicorns":
-        return asyncio.run(_serve(roles.unicorns))
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -215,8 +231,8 @@ def main() -> int:
         hint = "choose another one: --port N, or make rfq PORT=N"
         print(f"Port {options.port} is taken ({error.strerror}); {hint}", file=sys.stderr)
         return 1
-    front = roles.booking if options.role == "booking" else roles.all
-    return asyncio.run(_serve(lambda: front(sock)))
+    make = {"booking": roles.booking, "unicorns": roles.unicorns, "all": roles.all}[options.role]
+    return asyncio.run(_serve(lambda: make(sock)))
 
 
 if __name__ == "__main__":

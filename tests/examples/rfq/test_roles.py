@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
 
+import httpx
 import pytest
 
 from tests.examples.rfq.service import ROOT, running
@@ -16,13 +18,17 @@ from tests.support.environment import ENVIRONMENT
 
 @contextmanager
 def unicorns(herd, *options):
-    """A process of unicorn management; its state folder is nowhere, since it has no state."""
-    line = [sys.executable, "-m", "examples.rfq", "--role", "unicorns", "--herd", herd, "--unicorns", "12", *options]
+    """A process of unicorn management and its address; it has no state."""
+    line = [sys.executable, "-m", "examples.rfq", "--role", "unicorns", "--port", "0", "--herd", herd]
+    line += ["--unicorns", "12", *options]
     process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **ENVIRONMENT})
     assert process.stdout is not None
     try:
-        assert process.stdout.readline() == f"Wild Rydes: 12 unicorns of {herd} listen\n"
-        yield process
+        greeting = process.stdout.readline()
+        assert f"12 unicorns of {herd} listen" in greeting
+        found = re.search("http://[^/]+", greeting)
+        assert found is not None
+        yield process, found.group()
     finally:
         process.kill()
         process.wait()
@@ -38,8 +44,10 @@ def test_each_service_scales_and_dies_alone(tmp_path, activemq_broker):
             stack.enter_context(running(tmp_path / "rfq.sqlite", "--role", "booking", *options)) for _ in range(3)
         )
         assert first.client.get("/readyz").status_code in (200, 503)
-        doomed = stack.enter_context(unicorns("r1", *options))
-        stack.enter_context(unicorns("r2", *options))
+        doomed, _ = stack.enter_context(unicorns("r1", *options))
+        _, url = stack.enter_context(unicorns("r2", *options))
+        assert httpx.get(f"{url}/healthz", trust_env=False).json() == {"status": "ok", "unicorns": 12}
+        assert httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
         for service in (first, second, third):
             service.everyone_there(24)
             assert service.client.get("/readyz").status_code == 200
