@@ -5,12 +5,14 @@ SQS and SNS carry an attribute as a data type and a text or bytes. `from_native`
 ``String.UUID``, ``Binary.gif``), `from_native` returns a subclass of the plain type that holds the type and the text as
 they came: handlers and filters see 7, and whoever passes the value on writes 007.
 
-`to_wire` and `from_wire` do the same for places that hold JSON: envelopes, stores, packs, records.
+`to_wire` and `from_wire` do the same for places that hold JSON: envelopes, stores, packs, records. A form that a later
+version of this library adds is read as text, and passed on as it came (docs/wire-format.md).
 """
 
 from __future__ import annotations
 
 import binascii
+import contextlib
 import math
 import re
 from base64 import b64decode, b64encode
@@ -18,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from eip.codec import dump_json, load_json
+from eip.codec import dump_json, is_embeddable, load_json
 from eip.errors import DecodeError, InvalidMessage
 
 __all__ = [
@@ -41,12 +43,15 @@ AttributeValue: TypeAlias = str | int | float | Decimal | bool | bytes | Sequenc
 
 _MAX_DIGITS: Final = 4_000
 """Digits of a number, or a few less: Python converts up to 4,300 to text and back, and the parser reads as many."""
-_MAX_NUMBER: Final = 1_000
+_MAX_NUMBER: Final = _MAX_DIGITS + 1
 """Characters of a foreign number; services take 38 digits. A longer one is read as the text that it is."""
-_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,40}")
+_INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
 _PLAIN_EXPONENT: Final = 128
 """Numbers up to 10**128 are written without an exponent, the range of SQS and SNS."""
+_UNKNOWN_TYPE: Final = "String.eip"
+"""Data type of a value that SQS and SNS have no type for: its text is the JSON of `to_wire`."""
+_NOTES: Final = frozenset(("", "bool", "float", "decimal"))
 
 
 class Native(NamedTuple):
@@ -57,7 +62,7 @@ class Native(NamedTuple):
     value: str | bytes
     """StringValue, or BinaryValue where the type is one of Binary."""
     note: str = ""
-    """What the data type does not tell: ``"bool"``, ``"float"`` or ``"decimal"``; travels in the envelope."""
+    """What the data type does not determine: ``"bool"``, ``"float"``, ``"decimal"``; travels in the envelope."""
 
 
 class Foreign:
@@ -68,6 +73,10 @@ class Foreign:
 
 class _Text(Foreign, str):  # noqa: SLOT000 - the others cannot have slots, and are few
     pass
+
+
+class _Unknown(_Text):
+    """The JSON of a form that this version does not know."""
 
 
 class _Integer(Foreign, int):
@@ -98,7 +107,7 @@ _FOREIGN: Final[Mapping[type, type[Any]]] = {
     bytes: _Bytes,
     list: _List,
 }
-_PLAIN: Final[Mapping[type, type[Any]]] = {kept: plain for plain, kept in _FOREIGN.items()}
+_PLAIN: Final[Mapping[type, type[Any]]] = {_Unknown: str, **{kept: plain for plain, kept in _FOREIGN.items()}}
 
 
 def plain_of(value: Any) -> Any:
@@ -135,15 +144,22 @@ def _still_holds(value: Foreign) -> bool:
 def from_native(data_type: str, value: str | bytes, note: str = "") -> AttributeValue:
     """The plain value of a data type and a text or bytes, written by `to_native` or by a foreign producer.
 
-    Never fails: a text that is not what its data type promises is a string that keeps its data type.
+    Never fails: a text that is not what its data type promises is a string that keeps its data type, and so does one
+    whose note only a later version knows.
     """
     if data_type == "String" and not note and isinstance(value, str):
         return value
+    if data_type == _UNKNOWN_TYPE and isinstance(value, str):
+        with contextlib.suppress(DecodeError):
+            found: AttributeValue = from_wire(load_json(value))
+            return found
     plain = _plain(data_type, value, note)
-    if to_native(plain)[:2] == (data_type, value):
-        return plain
+    if note in _NOTES:
+        if to_native(plain)[:2] == (data_type, value):
+            return plain
+        note = ""
     kept: AttributeValue = _FOREIGN[type(plain)](plain)
-    kept.native = Native(data_type, value)  # type: ignore[union-attr]  # one of the classes above
+    kept.native = Native(data_type, value, note)  # type: ignore[union-attr]  # one of the classes above
     return kept
 
 
@@ -190,11 +206,14 @@ def load_attributes(found: Any) -> dict[str, Any]:
     return {name: from_wire(value) for name, value in found.items()}
 
 
-def to_wire(value: Any) -> Any:
+def to_wire(value: Any) -> Any:  # noqa: PLR0911 - one return for each type
     """A value as plain JSON where that keeps the type, otherwise as an object that names it."""
     match value:
+        case _Unknown():
+            return load_json(value.native.value)
         case Foreign() if _still_holds(value):
-            return {"type": value.native.data_type, **_wire_text(value.native.value)}
+            data_type, content, note = value.native
+            return {"type": data_type, **_wire_text(content), **({"note": note} if note else {})}
         case bytes():
             return _wire_text(value)
         case Decimal():
@@ -211,21 +230,47 @@ def _wire_text(value: str | bytes) -> dict[str, str]:
 
 
 def from_wire(value: Any) -> Any:
-    """The value of `to_wire`; raises `DecodeError`."""
-    match value:
-        case {"type": str(data_type), "text": str(text)}:
-            return from_native(data_type, text)
-        case {"type": str(data_type), "bytes": str(text)}:
-            return from_native(data_type, _unbased(text))
-        case {"bytes": str(text)}:
-            return _unbased(text)
-        case {"decimal": str(text)}:
-            return _decimal(text)
-        case list():
-            value = [each if each is None else from_wire(each) for each in value]
+    """The value of `to_wire`; raises `DecodeError` for one that cannot be passed on."""
+    if value is None or isinstance(value, dict):
+        found = _from_object(value or {})
+        return _unknown(value) if found is None else found
+    if isinstance(value, list):
+        elements = [each if each is None else from_wire(each) for each in value]
+        if any(isinstance(each, (_Unknown, list)) for each in elements):
+            return _unknown(value)
+        value = elements
     if reason := _wrong(value):
         raise DecodeError(f"attribute {reason}")
     return value
+
+
+def _from_object(fields: Mapping[str, Any]) -> Any:
+    """The value of an object that names its type; None for one of a form that this version does not know."""
+    if not all(isinstance(each, str) for each in fields.values()):
+        return None
+    match sorted(fields):  # all of them: a key more is another form
+        case ["text", "type"] | ["note", "text", "type"]:
+            return from_native(fields["type"], fields["text"], fields.get("note", ""))
+        case ["bytes", "type"] | ["bytes", "note", "type"]:
+            return from_native(fields["type"], _unbased(fields["bytes"]), fields.get("note", ""))
+        case ["bytes"]:
+            return _unbased(fields["bytes"])
+        case ["decimal"]:
+            return _decimal(fields["decimal"])
+    return None
+
+
+def _unknown(value: Any) -> Any:
+    """A form of a later version: a text to handlers, passed on as it came."""
+    try:
+        raw = dump_json(value)
+    except InvalidMessage as error:
+        raise DecodeError(f"attribute cannot be passed on: {error}") from error
+    if not is_embeddable(raw):
+        raise DecodeError("attribute is nested too deep to be passed on")
+    kept = _Unknown(raw.decode())
+    kept.native = Native(_UNKNOWN_TYPE, raw.decode())
+    return kept
 
 
 def _unbased(text: str) -> bytes:

@@ -7,6 +7,7 @@ producer's plain message is consumed by it (DESIGN.md, section 5). The envelope 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass
 from decimal import Decimal
@@ -30,6 +31,7 @@ __all__ = [
     "ViewCodec",
     "codec_of",
     "dump_json",
+    "is_embeddable",
     "is_json",
     "json_elements",
     "json_members",
@@ -127,6 +129,16 @@ def load_json(raw: bytes | str) -> Any:
         raise DecodeError(f"body is not JSON: {error}") from error
 
 
+def is_embeddable(raw: bytes) -> bool:
+    """Whether the bytes are JSON that is still read a few levels inside of other JSON."""
+    try:
+        load_json(raw)  # by itself, since "1,2" and nothing at all are right between brackets
+        load_json(b"[[[[[%b]]]]]" % raw)
+    except DecodeError:
+        return False
+    return True
+
+
 _piece_at: Final = json.JSONDecoder().raw_decode
 
 
@@ -221,36 +233,44 @@ class JsonCodec:
     decode = staticmethod(load_json)
 
 
+_CHARSET: Final = re.compile(
+    r";\s*charset\s*=\s*\"?(us-ascii|iso-8859-(?:[1-9]|1[0134-6])|windows-125[0-8]|utf-16(?:le|be)?)\b", re.IGNORECASE
+)
+"""The others that Python knows are not text, or take more than linear time."""
+
+
 class TextCodec:
     """Bodies are plain text in UTF-8, for channels whose other side does not speak JSON.
 
     Args:
-        content_type: default ``text/plain``; or another type of text.
+        content_type: default ``text/plain``; or another type of text. The characters are UTF-8 unless its ``charset``
+            is ASCII, an ISO 8859, a Windows code page or UTF-16.
     """
 
     content_type: str = "text/plain"
+    _charset = "utf-8"
 
     def __init__(self, content_type: str | None = None) -> None:
         if content_type is not None:
             self.content_type = content_type
+            if found := _CHARSET.search(content_type):
+                self._charset = found[1].lower()
 
-    @staticmethod
-    def encode(body: Any) -> bytes:
+    def encode(self, body: Any) -> bytes:
         """The text's bytes; raises `InvalidMessage` for anything but a string."""
         if not isinstance(body, str):
             raise InvalidMessage(f"a text body must be a string, not {type(body).__name__}")
         try:
-            return body.encode()
+            return body.encode(self._charset)
         except UnicodeEncodeError as error:
-            raise InvalidMessage(f"body is not Unicode text: {error.reason} at {error.start}") from None
+            raise InvalidMessage(f"body is not {self._charset} text: {error.reason} at {error.start}") from None
 
-    @staticmethod
-    def decode(raw: bytes) -> str:
+    def decode(self, raw: bytes) -> str:
         """The bytes' text; raises `DecodeError`."""
         try:
-            return raw.decode()
+            return raw.decode(self._charset)
         except UnicodeDecodeError as error:
-            raise DecodeError(f"body is not UTF-8: {error.reason} at byte {error.start}") from error
+            raise DecodeError(f"body is not {self._charset}: {error.reason} at byte {error.start}") from error
 
 
 class BytesCodec:
@@ -303,6 +323,9 @@ def writer_of(codec: Codec) -> Codec:
     return codec.writer if isinstance(codec, ViewCodec) else codec
 
 
+_TEXTS: Final = ("/xml", "+xml", "/yaml", "+yaml", "/javascript", "/x-www-form-urlencoded")
+
+
 def codec_of(content_type: str, channel: Codec = JSON) -> Codec:
     """The codec of a content type.
 
@@ -311,17 +334,18 @@ def codec_of(content_type: str, channel: Codec = JSON) -> Codec:
         channel: the codec of the channel that brought it; taken where it is of that type.
 
     Returns:
-        For ``text/...`` a `TextCodec`, for ``...+json`` a `JsonCodec`, for any type not known a `BytesCodec`: the body
-        is what came, and is passed on with its type.
+        For ``text/...``, XML and YAML a `TextCodec`, for ``.../json`` and ``...+json`` a `JsonCodec`, for any other
+        type a `BytesCodec`: the body is what came, and is passed on with its type.
     """
     if content_type == channel.content_type:
         return channel
     if (known := _CODECS.get(content_type)) is not None:
         return known
     kind = content_type.partition(";")[0].strip().lower()
-    if kind in ("application/json", "text/json") or kind.endswith("+json"):
+    if kind.endswith(("/json", "+json")):
         return JsonCodec(content_type)
-    return TextCodec(content_type) if kind.startswith("text/") else BytesCodec(content_type)
+    is_text = kind.startswith("text/") or kind.endswith(_TEXTS)
+    return TextCodec(content_type) if is_text else BytesCodec(content_type)
 
 
 def is_json(codec: Codec) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from eip.attributes import dump_attributes, from_wire, is_unicode, load_attributes, to_wire
-from eip.codec import JSON, Codec, codec_of, dump_json, is_json, load_json
+from eip.codec import JSON, Codec, codec_of, dump_json, is_embeddable, is_json, load_json
 from eip.errors import DecodeError, InvalidMessage
 from eip.message import Message, SequenceInfo
 
@@ -106,6 +106,13 @@ def _writable(value: Any) -> bool:
     return True
 
 
+def _can_be_passed_on(value: Any) -> bool:
+    try:
+        return is_embeddable(dump_json(value))
+    except InvalidMessage:
+        return False
+
+
 def dump_envelope(message: Message[Any]) -> bytes:
     """The envelope as compact JSON in UTF-8."""
     return dump_fields(envelope_fields(message))
@@ -135,7 +142,7 @@ def parse_envelope(raw: bytes | str | Mapping[str, Any]) -> dict[str, Any]:
                 _checked(key, name, str): _checked(f"headers.{name}", text, str) for name, text in headers.items()
             }
         elif key != "v" or _version(value) != VERSION:
-            if not _writable({key: value}):
+            if not _can_be_passed_on({key: value}):
                 raise DecodeError(f"envelope field {key!r:.80} cannot be passed on")
             parsed.setdefault("extensions", {})[key] = value
     return parsed
@@ -235,14 +242,21 @@ def body_from_text(text: str, fields: Mapping[str, Any], *, channel: Codec = JSO
         fields: the envelope's; {} for a message of a foreign producer, whose body is the text's UTF-8.
         channel: the channel's codec, taken where the message came without an envelope.
     """
-    encoding = fields.get("enc")
-    if encoding == "empty":
-        raw = b""
-    elif encoding == "base64":
-        raw = _unbased(text)
-    else:
-        raw = text.encode()
+    match fields.get("enc"):
+        case None:
+            raw = text.encode()
+        case "empty":
+            raw = b""
+        case "base64":
+            raw = _unbased(text)
+        case encoding:
+            raise _unknown_encoding(encoding)
     return body_from_bytes(raw, fields, channel=channel)
+
+
+def _unknown_encoding(encoding: Any) -> DecodeError:
+    """An encoding of a later version: taken for plain text, the body would be another one."""
+    return DecodeError(f"envelope field 'enc' is {encoding!r:.80}, which this version does not know")
 
 
 def _unbased(text: str) -> bytes:
@@ -273,7 +287,7 @@ def body_to_json(message: Message[Any]) -> tuple[bytes, dict[str, str]]:
     """
     raw, fields = body_to_bytes(message)
     json = is_json(message.codec)
-    if json and ((message.raw is None and raw.count(b"[") + raw.count(b"{") < _DEEP) or is_json_piece(raw)):
+    if json and ((message.raw is None and raw.count(b"[") + raw.count(b"{") < _DEEP) or is_embeddable(raw)):
         return raw, fields
     text = _as_text(raw)
     if text is None:
@@ -285,21 +299,13 @@ _DEEP: Final = 150
 """So many levels of JSON are read even inside of something else; the parser's limit is about 200."""
 
 
-def is_json_piece(raw: bytes) -> bool:
-    """Whether the bytes are JSON that is still read a few levels inside of other JSON."""
-    try:
-        load_json(raw)  # by itself, since "1,2" and nothing at all are right between brackets
-        load_json(b"[[[[[%b]]]]]" % raw)
-    except DecodeError:
-        return False
-    return True
-
-
 def body_from_json(piece: bytes, fields: Mapping[str, Any], *, channel: Codec = JSON) -> BodyForm:
     """The body of `body_to_json`; raises `DecodeError`."""
     form, encoding = body_from_bytes(piece, fields, channel=channel), fields.get("enc")
     if encoding is None and is_json(form.codec):
         return form
+    if encoding not in (None, "text", "base64"):
+        raise _unknown_encoding(encoding)
     text = _checked("body", load_json(piece), str)
     return form._replace(raw=_unbased(text) if encoding == "base64" else text.encode())
 

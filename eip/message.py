@@ -355,9 +355,9 @@ class Message(_Fields, Generic[T]):
         """The same message, same id, holding another body."""
         return cast("Message[U]", self._with(_body=body, _raw=None, _codec=_codec_for(body, self._codec)))
 
-    def with_encoded(self, raw: bytes) -> Message[Any]:
-        """The same message, same id and codec, whose body is that of other bytes."""
-        return self._with(_body=_UNDECODED, _raw=raw)
+    def with_encoded(self, raw: bytes, *, codec: Codec | None = None) -> Message[Any]:
+        """The same message, same id, whose body is that of other bytes; ``codec``: default, as before."""
+        return self._with(_body=_UNDECODED, _raw=raw, _codec=self._codec if codec is None else codec)
 
     def with_codec(self, codec: Codec) -> Message[T]:
         """The same message, same id, whose body another codec encodes."""

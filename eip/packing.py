@@ -24,7 +24,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import orjson
 
 from eip.cloudevents import dump_cloud_event, load_cloud_event
-from eip.codec import JSON, dump_json, json_elements, json_members, load_json
+from eip.codec import JSON, JsonCodec, dump_json, json_elements, json_members, load_json
 from eip.envelope import body_from_json, body_to_json, dump_fields, envelope_fields, parse_envelope
 from eip.errors import ConfigurationError, DecodeError, InvalidMessage
 from eip.limits import KIB, MIB
@@ -69,6 +69,7 @@ class Bounds:
 
 
 _BOUNDS: Final = Bounds()
+_BATCH: Final = JsonCodec("application/cloudevents-batch+json")
 _PREFIX: Final = b'{"eip-pack":'
 _STARTS: Final = (_PREFIX, b"[")
 
@@ -134,6 +135,7 @@ def pack(
         body, how = orjson.dumps({_KEY: about, **content}), encoding
     return Message.received(
         body,
+        codec=_BATCH if format == "cloudevents" else JSON,
         type=like.type,
         source=like.source,
         group_id=like.group_id,
@@ -152,10 +154,10 @@ def unpack(message: Message[Any], *, bounds: Bounds = _BOUNDS) -> list[Message[A
     body = message.body
     if isinstance(body, list):
         elements: list[Any] = body
-        count, listed = len(elements), b""
+        count, listed, key = len(elements), message.raw or b"", "data"
         read: Callable[[Any, Message[Any]], Message[Any]] = _from_event
     else:
-        count = _count(body, bounds)
+        count, key = _count(body, bounds), "b"
         elements, listed = _elements(body, bounds, message.raw or message.encode())
         read = partial(_from_entry, shared=parse_envelope(_mapping(body[_KEY].get("all", {}))))
     if len(elements) != count:
@@ -163,19 +165,17 @@ def unpack(message: Message[Any], *, bounds: Bounds = _BOUNDS) -> list[Message[A
     if count > bounds.count:
         raise DecodeError(f"pack of {count:,} messages exceeds the bound of {bounds.count:,}")
     if listed:
-        elements = _same(elements, listed)
+        elements = _same(elements, listed, key)
     return [_alone(read, each, message, at) for at, each in enumerate(elements)]
 
 
 def _count(body: Any, bounds: Bounds) -> int:
     """What the pack says it holds; refused before anything is decompressed where that is too much."""
     match body:
-        case {"eip-pack": {"version": 1, "count": int() as count}}:
+        case {"eip-pack": {"version": int() as version, "count": int() as count}} if version >= _VERSION:
             if 0 <= count <= bounds.count:
                 return count
             raise DecodeError(f"pack of {count:,} messages exceeds the bound of {bounds.count:,}")
-        case {"eip-pack": {"version": version}} if version != _VERSION:
-            raise DecodeError(f"pack of version {version!r}; this library reads version {_VERSION}")
     raise DecodeError("body is not a pack")
 
 
@@ -194,14 +194,14 @@ def _elements(body: Mapping[str, Any], bounds: Bounds, raw: bytes) -> tuple[list
     raise DecodeError(f"pack of encoding {encoding!r} without its messages")
 
 
-def _same(elements: list[Any], listed: bytes) -> list[Any]:
+def _same(elements: list[Any], listed: bytes, key: str) -> list[Any]:
     """The elements, whose bodies are to stay the bytes that they are in the text."""
     try:
         if dump_json(elements) == listed.strip():
             return elements
     except InvalidMessage:  # 1e400, which is read as an infinity
         pass
-    return _exact_entries(listed)
+    return [_exact(entry, key) for entry in json_elements(listed)]
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -228,12 +228,10 @@ class _Exact:
         self.raw = raw
 
 
-def _exact_entries(listed: bytes) -> list[Any]:
-    """The entries of an array's text, bodies as they are written there."""
-    return [
-        {**load_json(entry), "b": _Exact(members["b"])} if "b" in (members := json_members(entry)) else load_json(entry)
-        for entry in json_elements(listed)
-    ]
+def _exact(entry: bytes, key: str) -> Any:
+    """The entry of a text, its body, under that key, as it is written there."""
+    found = load_json(entry)
+    return {**found, key: _Exact(json_members(entry)[key])} if isinstance(found, dict) and key in found else found
 
 
 class _Unreadable:
@@ -263,8 +261,10 @@ def _alone(read: Callable[[Any, Message[Any]], Message[Any]], entry: Any, outer:
         return read(entry, outer)
     except (DecodeError, InvalidMessage) as error:
         odd = entry
-        if isinstance(entry, dict) and isinstance(entry.get("b"), _Exact):
-            odd = {**entry, "b": orjson.Fragment(entry["b"].raw)}
+        if isinstance(entry, dict):
+            odd = {
+                key: orjson.Fragment(value.raw) if isinstance(value, _Exact) else value for key, value in entry.items()
+            }
         failure = error if isinstance(error, DecodeError) else DecodeError(str(error))
         return Message.received(
             dump_json(odd),
@@ -276,6 +276,9 @@ def _alone(read: Callable[[Any, Message[Any]], Message[Any]], entry: Any, outer:
 
 
 def _from_event(event: Any, outer: Message[Any]) -> Message[Any]:
+    data = event.get("data") if isinstance(event, dict) else None
+    if isinstance(data, _Exact):
+        return _not_a_pack(load_cloud_event({**event, "data": load_json(data.raw)}, like=outer, data=data.raw))
     return _not_a_pack(load_cloud_event(event, like=outer))
 
 

@@ -108,7 +108,8 @@ def data(text: bytes, *, encoding: str = "gzip", count: int = 1) -> dict:
 BOMB = zlib.compress(b"[" + b"0," * 20_000_000 + b"0]", 9, wbits=31)
 HOSTILE = {
     "no pack at all": {"a": 1},
-    "a future version": {"eip-pack": {"version": 2, "encoding": "identity", "count": 0}, "messages": []},
+    "no version": {"eip-pack": {"version": 0, "encoding": "identity", "count": 0}, "messages": []},
+    "an encoding of a later version": {"eip-pack": {"version": 2, "encoding": "lz4", "count": 0}, "data": ""},
     "no count": {"eip-pack": {"version": 1, "encoding": "identity"}, "messages": []},
     "a wrong count": {
         "eip-pack": {"version": 1, "encoding": "identity", "count": 2},

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from eip import clock
 from eip._ids import new_id
-from eip.attributes import from_wire
+from eip.attributes import from_native, from_wire
 from eip.codec import JSON, Codec, codec_of, load_json
 from eip.envelope import ENVELOPE_KEY, parse_envelope
 from eip.errors import DecodeError
@@ -183,7 +183,7 @@ def _attributes(headers: Mapping[str, str], fields: Mapping[str, Any]) -> dict[s
     return {**found, **{name: from_wire(value) for name, value in inside.items()}}
 
 
-def _value(text: str, kind: Any) -> Any:
+def _value(text: str, kind: Any) -> Any:  # noqa: PLR0911 - one return for each type
     try:
         match kind:
             case "bool":
@@ -197,6 +197,8 @@ def _value(text: str, kind: Any) -> Any:
             case "list":
                 listed = load_json(text)
                 return listed if isinstance(listed, list) else text
+            case str() if kind != "int":  # a type that a later version adds
+                return from_native("String", text, kind)
     except (ValueError, InvalidOperation):
         pass
     return text

@@ -1,0 +1,1 @@
+"""Golden vectors: what each version of the wire format writes, and that every other version reads it."""
