@@ -28,7 +28,6 @@ from eip._logging import get_logger
 from eip.errors import RequestTimeout, StoreError
 from eip.health import Health, HealthTracker
 from eip.message import REQUEST_ID, Message
-from eip.patterns._due import DueLoop
 from eip.patterns._gathering import (
     REPLY_CODEC,
     CompletedBy,
@@ -49,6 +48,7 @@ from eip.patterns._gathering_records import (
     sharing_key,
 )
 from eip.patterns._reply_listeners import ReplyListeners
+from eip.patterns._scheduler import Scheduler
 from eip.retry import Backoff
 from eip.stores.base import ABSENT, Store
 
@@ -132,7 +132,7 @@ class StoreGatherer:
         self._last_at = 0.0
         self._checks: dict[str, _Check] = {}
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
-        self._due = DueLoop(store, self._on_due, name="eip.scatter_gather")
+        self._due = Scheduler(store, self._on_due, name="scatter_gather")
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -149,7 +149,6 @@ class StoreGatherer:
     def close(self) -> None:
         """Leave what is open to the other processes, and to the next start."""
         if self._task is not None:
-            self._due.stop()
             self._task.cancel()
             self._task = None
 

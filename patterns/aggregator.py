@@ -23,10 +23,9 @@ from eip._logging import get_logger
 from eip.channels import Sender
 from eip.clock import Duration, seconds
 from eip.envelope import dump_message, load_message
-from eip.errors import ConfigurationError, Reject, StoreError
-from eip.health import Health
+from eip.errors import ConfigurationError, Reject, StoreError, error_text
 from eip.message import Message
-from eip.patterns._due import DueLoop
+from eip.patterns._scheduler import ScheduledService
 from eip.retry import Backoff
 from eip.runtime.handlers import Result
 from eip.stores.base import ABSENT, Store
@@ -95,7 +94,7 @@ def _correlation(message: Message[Any]) -> str | None:
     return message.correlation_id
 
 
-class Aggregator:
+class Aggregator(ScheduledService):
     """A handler that stores its inputs, and a service (`run`, `stop`) that watches the deadlines.
 
         quotes = Aggregator(store, output=aws.queue("best-quotes"), size=3, deadline=timedelta(minutes=5))
@@ -118,6 +117,7 @@ class Aggregator:
         combine: the aggregate's message or body; default: the list of the inputs' bodies.
         late: what becomes of a late input: ``"drop"``, ``"dead_letter"``, or it is sent to another channel.
         remember: how long a released group is known, so that late inputs and duplicates are told from new groups.
+        grace: seconds (or timedelta) for what is in hand when it is stopped; after that it is cancelled.
     """
 
     def __init__(
@@ -134,6 +134,7 @@ class Aggregator:
         combine: Callable[[Aggregate], Any] | None = None,
         late: Literal["drop", "dead_letter"] | Sender = "drop",
         remember: Duration = 3600.0,
+        grace: Duration = 20.0,
     ) -> None:
         if size is None and not sequence and until is None and inactivity is None and deadline is None:
             raise ConfigurationError("an aggregator needs to know when a group is complete: size, sequence, until, ...")
@@ -141,14 +142,14 @@ class Aggregator:
             raise ConfigurationError(f"a size is from 1 to {_MOST:,}")
         if isinstance(late, str) and late not in ("drop", "dead_letter"):
             raise ConfigurationError(f"late is 'drop', 'dead_letter' or a channel, not {late!r}")
-        self._store, self._output, self._correlation = store, output, correlation
+        super().__init__(store, self._expire, name="aggregator", grace=grace)
+        self._output, self._correlation = output, correlation
         self._size, self._sequence, self._until = size, sequence, until
         self._inactivity = None if inactivity is None else seconds(inactivity)
         self._deadline = deadline if callable(deadline) or deadline is None else seconds(deadline)
         self._combine, self._late_policy, self._remember = combine or _bodies, late, seconds(remember)
         self._owner = new_id()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._loop = DueLoop(store, self._expire, name="eip.aggregator")
         self.released: Counter[CompletedBy] = Counter()
         """How many groups this process released, by what completed them."""
         self.duplicates = 0
@@ -168,20 +169,6 @@ class Aggregator:
             await self._turn_away(key, message)
         return None
 
-    # As a service.
-
-    async def run(self) -> None:
-        """Release groups when they are due, until `stop`."""
-        await self._loop.run()
-
-    async def stop(self) -> None:
-        """Let `run` return."""
-        self._loop.stop()
-
-    def health(self) -> Health:
-        """Whether the store answered the latest look for groups that are due."""
-        return self._loop.health()
-
     async def _expire(self, key: str) -> None:
         """Release a group that is due: its time is over, or its last release failed."""
         found = await self._store.get(key)
@@ -197,8 +184,8 @@ class Aggregator:
         if claimed is not None:
             try:
                 await self._release(key, group, claimed)
-            except Exception as error:  # noqa: BLE001 - one group's failure must not keep the others waiting
-                _log.warning("release_failed", group=key, failures=group.failures + 1, error=repr(error))
+            except Exception as error:  # noqa: BLE001 - it is due again, at a time that is in the store
+                _log.warning("release_failed", group=key, failures=group.failures, error=error_text(error))
 
     # A group's life: open, claimed by one process, released.
 
@@ -269,7 +256,7 @@ class Aggregator:
             key, group.model_dump_json().encode(), version=version, due=group.due, expires_at=expires_at
         )
         if written is not None and group.due is not None:
-            self._loop.wake(group.due)
+            self._scheduler.wake(group.due)
         return written
 
     async def _claim(self, key: str, group: _Group, version: str) -> str | None:

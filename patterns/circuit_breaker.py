@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final, Literal, TypeAlias
 
+from eip._checks import check_duration, check_integer
 from eip._logging import get_logger
-from eip.clock import Duration, seconds
+from eip.clock import Duration
 from eip.errors import AddressRefused, ConfigurationError, DecodeError, Disposition, InvalidMessage, Retry
 from eip.message import Message
 from eip.patterns.describing import described
@@ -28,37 +29,38 @@ class CircuitBreaker:
         billing = CircuitBreaker("billing", failures=5, open_for=30)
         Consumer(invoices, billing(send_invoice))
 
-    Closed, it lets every message through. After ``failures`` failures in a row it opens: messages wait, in their
+    Closed, it lets every message through. After ``max_failures`` failures in a row it opens: messages wait, in their
     handler slots and with their leases kept, so that the consumer fetches no more and no receive is used up. After
     ``open_for`` seconds one message tries (half-open): where it succeeds all go on, otherwise it opens again, for twice
     as long. One breaker can wrap several handlers that call the same service.
 
     Args:
         name: of what is protected, for logs.
-        failures: so many in a row open it. `Reject`, `Park`, `Retry` and what cannot be decoded are the message's own
-            failures and do not count.
+        max_failures: so many in a row open it. `Reject`, `Park`, `Retry` and what cannot be decoded are the message's
+            own failures and do not count.
         open_for: seconds (or timedelta) that it stays open the first time.
-        longest: seconds that it stays open at most.
+        max_open: seconds (or timedelta) that it stays open at most.
         on: the errors that count.
-        patience: seconds that a message waits; after that it goes back to its channel until it may be tried. Make it
-            less than the consumer's ``max_processing``.
+        max_wait: seconds (or timedelta) that a message waits in its handler slot; after that it gives the slot to
+            others until it may be tried. Waiting does not use up receive attempts.
     """
 
     def __init__(
         self,
         name: str = "circuit",
         *,
-        failures: int = 5,
+        max_failures: int = 5,
         open_for: Duration = 30.0,
-        longest: Duration = 600.0,
+        max_open: Duration = 600.0,
         on: tuple[type[Exception], ...] = (Exception,),
-        patience: Duration = 240.0,
+        max_wait: Duration = 240.0,
     ) -> None:
         self.name = name
-        self._most, self._on, self._patience = failures, on, seconds(patience)
-        self._first, self._longest = seconds(open_for), seconds(longest)
-        if failures < 1 or self._first <= 0 or self._longest < self._first or self._patience < 0:
-            raise ConfigurationError("failures is at least 1, open_for more than 0 and at most longest")
+        self._on, self._max_failures = on, check_integer("max_failures", max_failures, least=1)
+        self._open_for = check_duration("open_for", open_for, positive=True)
+        self._max_open, self._max_wait = check_duration("max_open", max_open), check_duration("max_wait", max_wait)
+        if self._max_open < self._open_for:
+            raise ConfigurationError(f"max_open must be >= open_for ({self._open_for:g}), got {self._max_open:g}")
         self._failures = 0
         self._openings = 0
         """How often it opened since it last closed."""
@@ -96,12 +98,12 @@ class CircuitBreaker:
     async def _wait_for_turn(self) -> None:
         """Return when the message may be handled; raises `Retry` where that takes too long."""
         loop = asyncio.get_running_loop()
-        give_up = loop.time() + self._patience
+        give_up = loop.time() + self._max_wait
         while self._openings and (self._trying or self._until > loop.time()):
             # While one tries, how long the others have to wait is not known.
             next_look = give_up if self._trying else self._until
             if next_look > give_up or give_up <= loop.time():
-                raise Retry(f"{self.name} is open", delay=max(self._until - loop.time(), 1.0))
+                raise Retry(f"{self.name} is open", delay=max(self._until - loop.time(), 1.0), counted=False)
             try:
                 async with asyncio.timeout_at(next_look):
                     await self._changed.wait()
@@ -123,7 +125,7 @@ class CircuitBreaker:
             self._trying = False
         if failed:
             self._failures += 1
-            if opening or self._failures >= self._most:
+            if opening or self._failures >= self._max_failures:
                 self._open()
         elif failed is False:
             self._failures = 0
@@ -134,7 +136,7 @@ class CircuitBreaker:
             self._tell()
 
     def _open(self) -> None:
-        pause = min(self._first * 2 ** min(self._openings, 60), self._longest)
+        pause = min(self._open_for * 2 ** min(self._openings, 60), self._max_open)
         self._openings += 1
         self._until = asyncio.get_running_loop().time() + pause
         _log.warning("circuit_open", circuit=self.name, failures=self._failures, try_in=pause)

@@ -23,9 +23,11 @@ import anyio
 
 from eip import clock
 from eip._logging import get_logger
+from eip._repeated import RepeatedLines
 from eip.clock import Duration, seconds
 from eip.envelope import load_message
-from eip.errors import ConfigurationError, Reject, Retry, StoreError
+from eip.errors import ConfigurationError, Reject, Retry, StoreError, error_text
+from eip.health import Health, HealthTracker
 from eip.message import Message
 from eip.patterns._claims import AGAIN, Claim, ClaimLostError, State, part_name
 from eip.patterns.describing import described
@@ -37,10 +39,10 @@ __all__ = ["IdempotentReceiver", "idempotent"]
 
 _log = get_logger("eip.idempotent")
 
-_DAY: Final = 86_400.0
-_LOOK: Final = 5.0
+_DAY_S: Final = 86_400.0
+_LOOK_S: Final = 5.0
 """Seconds between looks at a claim of another handler, which may give it back, or be done, before it ends."""
-_AFTER: Final = 0.25
+_AFTER_S: Final = 0.25
 """Seconds after the end of a lease, at which a deferred message comes again."""
 
 
@@ -49,10 +51,9 @@ def idempotent(
     *,
     key: Callable[[Message[Any]], str | None] | None = None,
     lease: Duration = 60.0,
-    window: Duration = 15 * _DAY,
+    window: Duration = 15 * _DAY_S,
     scope: str = "",
     replays: bool = False,
-    patience: Duration = 240.0,
 ) -> IdempotentReceiver:
     """Handle each message once, however often it is delivered; wraps a handler: ``idempotent(store)(handler)``.
 
@@ -67,25 +68,25 @@ def idempotent(
         replays: whether what a replay brings (`eip.patterns.replay`) is handled again, once per replay; otherwise it is
             a duplicate like any other, for as long as the window.
 
-        patience: seconds (or timedelta) that a message waits in its handler slot, its lease kept by the consumer, while
-            another handler has it; only then it goes back to its channel, which counts as a receive. Make it less than
-            the consumer's ``max_processing``. Other hosts (AWS Lambda) keep no lease: there it goes back at once.
-
     Raises:
         ConfigurationError: a window that does not exceed the lease.
     """
-    return IdempotentReceiver(
-        store, key=key, lease=lease, window=window, scope=scope, replays=replays, patience=patience
-    )
+    return IdempotentReceiver(store, key=key, lease=lease, window=window, scope=scope, replays=replays)
 
 
-def _lease_is_kept() -> bool:
-    """Whether a consumer called the handler, and keeps the message's lease while it waits."""
+def _deferred(state: State) -> Retry:
+    """Puts a message off that another handler has.
+
+    Waiting does not use up receive attempts where a consumer keeps the message's lease: a message whose first handler
+    was killed could otherwise be dead-lettered without ever being handled. Then it also looks more often, as the other
+    handler may give its claim back, or be done, before it ends. AWS Lambda keeps no lease: each look is a receive.
+    """
+    left = max(state.until - clock.now(), 0.0) + _AFTER_S
     try:
         current_delivery()
     except LookupError:
-        return False
-    return True
+        return Retry("another handler has it", delay=left)
+    return Retry("another handler has it", delay=min(left, _LOOK_S), counted=False)
 
 
 class IdempotentReceiver:
@@ -100,16 +101,16 @@ class IdempotentReceiver:
         window: Duration,
         scope: str,
         replays: bool,
-        patience: Duration,
     ) -> None:
         self._store, self._key, self._scope, self._replays = store, key, scope, replays
-        self._lease, self._window, self._patience = seconds(lease), seconds(window), seconds(patience)
+        self._lease, self._window = seconds(lease), seconds(window)
         if not 0 < self._lease < self._window:
             raise ConfigurationError("a lease is more than 0 seconds, and the window longer than the lease")
+        self._tracker, self._lines = HealthTracker(), RepeatedLines(_log)
         self.duplicates = 0
         """Messages that were done already."""
         self.deferred = 0
-        """Messages put off because another handler had them."""
+        """How often a message was put off because another handler had it."""
         self.taken_over = 0
         """Handlings whose claim another took over: their lease had ended."""
 
@@ -123,8 +124,6 @@ class IdempotentReceiver:
             key = self._key_of(message)
             claim = Claim(self._store, key, self._lease)
             known = await claim.take()
-            if known is not None and known.results is None:
-                known = await self._wait_for(claim, known)
             if known is None:
                 try:
                     return await self._handle(claim, handle, message)
@@ -136,6 +135,10 @@ class IdempotentReceiver:
 
         return described(once, "idempotent_receiver", inside=handle)
 
+    def health(self) -> Health:
+        """Whether the store took the latest renewal of a claim; if not, since when and why."""
+        return self._tracker.health()
+
     def _key_of(self, message: Message[Any]) -> str:
         key = message.id if self._key is None else self._key(message)
         if key is None:
@@ -144,22 +147,6 @@ class IdempotentReceiver:
         if self._replays and message.replay_name is not None:
             key = f"{key}@{message.replay_name}"
         return key
-
-    async def _wait_for(self, claim: Claim, state: State) -> State | None:
-        """Take over another handler's claim once it ends; None: it is ours; otherwise what is known after `patience`.
-
-        Only where a consumer keeps the lease meanwhile: giving the message back would use up a receive, and a message
-        whose first handler was killed could be dead-lettered without ever being handled.
-        """
-        if not _lease_is_kept():
-            return state
-        self.deferred += 1
-        known: State | None = state
-        give_up = clock.now() + self._patience
-        while known is not None and known.results is None and clock.now() < give_up:
-            await asyncio.sleep(min(max(known.until - clock.now(), 0.0) + _AFTER, _LOOK, give_up - clock.now()))
-            known = await claim.take()
-        return known
 
     async def _known(self, key: str) -> State:
         found = await self._store.get(key)
@@ -170,8 +157,8 @@ class IdempotentReceiver:
     async def _known_already(self, key: str, state: State) -> list[Message[Any]]:
         """What the handler returned for a message that is done; raises `Retry` for one that is being handled."""
         if state.results is None:
-            self.deferred += not _lease_is_kept()
-            raise Retry("another handler has it", delay=max(state.until - clock.now(), 0.0) + _AFTER)
+            self.deferred += 1
+            raise _deferred(state)
         self.duplicates += 1
         if state.results == 0:
             return []
@@ -196,7 +183,7 @@ class IdempotentReceiver:
     async def _while_renewed(self, claim: Claim, handle: Handler, message: Message[Any]) -> list[Message[Any]]:
         results: list[Message[Any]] = []
         with anyio.CancelScope() as running:
-            renewing = asyncio.create_task(self._renew(claim, running), name=f"claim of {message.id}")
+            renewing = asyncio.create_task(self._renew(claim, running, message.id), name=f"claim of {message.id}")
             try:
                 results = messages_of(await handle(message))
             finally:
@@ -206,7 +193,7 @@ class IdempotentReceiver:
             raise ClaimLostError
         return results
 
-    async def _renew(self, claim: Claim, running: anyio.CancelScope) -> None:
+    async def _renew(self, claim: Claim, running: anyio.CancelScope, message_id: str) -> None:
         """Renew the claim every third of its lease; stops the handler once the claim is lost, or cannot be renewed."""
         failures, wait = 0, self._lease / 3
         while True:
@@ -216,11 +203,14 @@ class IdempotentReceiver:
                 async with asyncio.timeout(max(left, 1.0)):
                     await claim.renew()
                 failures, wait = 0, self._lease / 3
+                self._tracker.succeeded()
             except ClaimLostError:
                 return running.cancel()
             except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt tells until the lease ends
                 failures += 1
-                _log.warning("claim_not_renewed", owner=claim.owner, ends_in=round(left, 1), error=str(error))
+                self._tracker.failed(error)
+                varying = {"message_id": message_id, "ends_in": round(left, 1)}
+                self._lines.warning("claim_not_renewed", varying=varying, error=error_text(error))
                 left = claim.until - clock.now()
                 if left <= 0:
                     return running.cancel()

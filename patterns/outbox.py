@@ -13,31 +13,35 @@ Source: Chris Richardson, "Pattern: Transactional outbox"; the relay is his "Pol
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final, Literal
 
+from typing_extensions import override
+
 from eip import clock
+from eip._checks import check_duration, check_one_of
 from eip._ids import new_id
-from eip._logging import get_logger
 from eip.channels import Sender
-from eip.clock import Duration, seconds
+from eip.clock import Duration
 from eip.envelope import load_message
-from eip.errors import ConfigurationError, DecodeError, InvalidMessage, PartialSendError, StoreError
+from eip.errors import ConfigurationError, DecodeError, InvalidMessage, PartialSendError, StoreError, error_text
+from eip.health import Health, HealthTracker
 from eip.message import Message
-from eip.retry import Backoff
+from eip.patterns._background import BackgroundService, retry_delay, wait_for_event
 from eip.stores.outbox import Outbox, Waiting
 
 __all__ = ["OutboxRelay"]
 
-_log = get_logger("eip.outbox")
-
 _WINDOW: Final = 200
 """Messages that are read at once."""
-_AGAIN: Final = Backoff(base=0.5, cap=30.0)
+_MAX_STANDBY_S: Final = 5.0
+"""Between attempts to lead while another relay does."""
+_RESIGN_S: Final = 2.0
 
 
-class OutboxRelay:
+class OutboxRelay(BackgroundService):
     """Sends what an outbox holds, in order; a service (`run`, `stop`).
 
     Of any number of relays on one outbox one sends and the others stand by; when it dies, another goes on after
@@ -53,6 +57,8 @@ class OutboxRelay:
             dropped; ``"skip"``: it does not, so that the order has a gap.
         poll: seconds (or timedelta) between looks at an empty outbox; `wake` makes it look at once.
         lease: seconds (or timedelta) after which another relay takes over; renewed every third of it.
+        grace: seconds (or timedelta) for what is being sent when it is stopped; after that it is cancelled, and sent
+            again by the next relay.
 
     Raises:
         ConfigurationError: no channels, or options that cannot be.
@@ -66,16 +72,18 @@ class OutboxRelay:
         on_refused: Literal["block", "skip"] = "block",
         poll: Duration = 1.0,
         lease: Duration = 30.0,
+        grace: Duration = 20.0,
     ) -> None:
-        if not channels or on_refused not in ("block", "skip"):
-            raise ConfigurationError("a relay needs a channel, and on_refused is 'block' or 'skip'")
-        self._outbox, self._channels, self._skip = outbox, dict(channels), on_refused == "skip"
-        self._poll, self._lease = seconds(poll), seconds(lease)
-        if self._poll <= 0 or self._lease <= 0:
-            raise ConfigurationError("poll and lease are more than 0 seconds")
+        super().__init__("outbox", grace=grace)
+        if not channels:
+            raise ConfigurationError("channels must not be empty")
+        self._skip = check_one_of("on_refused", on_refused, ("block", "skip")) == "skip"
+        self._outbox, self._channels = outbox, dict(channels)
+        self._poll = check_duration("poll", poll, positive=True)
+        self._lease = check_duration("lease", lease, positive=True)
         self._owner = new_id()
-        self._stopping = asyncio.Event()
         self._news = {name: asyncio.Event() for name in self._channels}
+        self._trackers = {name: HealthTracker() for name in self._channels}
         self.leading = False
         """Whether this relay is the one that sends."""
         self.sent = 0
@@ -83,94 +91,121 @@ class OutboxRelay:
         self.refused = 0
         """Messages that this relay set aside."""
 
-    async def run(self) -> None:
-        """Send what is committed, or stand by, until `stop`; what is under way then is finished."""
-        try:
-            while not self._stopping.is_set():
-                if await self._lead():
-                    await self._relay()
-                else:
-                    await self._rest(self._stopping, min(self._lease / 3, 5.0))
-        finally:
-            self._stopping.clear()
-            if self.leading:
-                self.leading = False
-                with suppress(StoreError):  # then its lease runs out
-                    await self._outbox.resign(self._owner)
-
-    async def stop(self) -> None:
-        """Let `run` return."""
-        self._stopping.set()
-        self.wake()
-
     def wake(self) -> None:
-        """Something was committed: look at once."""
+        """Look at once: something was committed."""
         for each in self._news.values():
             each.set()
 
-    async def _lead(self) -> bool:
-        until = clock.now() + self._lease
+    @override
+    def health(self) -> Health:
+        """Whether it runs, its database answers and each channel accepts; if not, since when and why.
+
+        A relay that stands by is healthy.
+        """
+        own = super().health()
+        channels = [each.health() for each in self._trackers.values()]
+        polled = max((each.last_poll or 0.0 for each in (own, *channels)), default=0.0)
+        sent = max((each.last_settle or 0.0 for each in channels), default=0.0)
+        failing = next((each for each in (own, *channels) if not each.ok), own)
+        return replace(failing, last_poll=polled or None, last_settle=sent or None)
+
+    @override
+    def _wake_up(self) -> None:
+        self.wake()
+
+    @override
+    async def _serve(self) -> None:
+        failures = 0
         try:
-            leads = await self._outbox.lead(self._owner, until)
-        except StoreError as error:
-            _log.warning("outbox_failed", error=str(error))
-            leads = False
+            while not self._stopping.is_set():
+                try:
+                    leads = await self._unless_stopped(self._lead(), f"{self._outbox!r}")
+                    failures = 0
+                except Exception as error:  # noqa: BLE001 - whatever an outbox raises, it is asked again
+                    failures += 1
+                    await self._pause(self._failed("outbox_failed", error, failures, outbox=repr(self._outbox)))
+                    continue
+                if leads:
+                    await self._relay()
+                elif leads is False:
+                    await self._pause(min(self._lease / 3, _MAX_STANDBY_S))
+        finally:
+            if self.leading:
+                self.leading = False
+                with suppress(Exception):  # then its lease runs out
+                    async with asyncio.timeout(_RESIGN_S):
+                        await self._outbox.resign(self._owner)
+
+    async def _lead(self) -> bool:
+        leads = await self._outbox.lead(self._owner, clock.now() + self._lease)
+        self._tracker.polled()
+        self.ready.set()
         if leads and not self.leading:
-            _log.info("outbox_leads", owner=self._owner)
+            self._log.info("outbox_leads", owner=self._owner)
         self.leading = leads
         return leads
 
     async def _relay(self) -> None:
         """Relay all channels while this relay leads."""
-        with suppress(StoreError):  # only said; the workers meet the failure themselves
-            unknown = {
-                name: count for name, count in (await self._outbox.unsent()).items() if name not in self._channels
-            }
+        working = [self._start(self._work(name), f"outbox {name}") for name in self._channels]
+        keeper = self._start(self._keep(working), "outbox lease")
+        unknown = self._start(self._report_unknown(), "outbox channels")
+        await asyncio.wait(working)
+        keeper.cancel()
+        unknown.cancel()
+
+    async def _report_unknown(self) -> None:
+        with suppress(StoreError):  # the workers meet the failure themselves
+            unsent = await self._outbox.unsent()
+            unknown = {name: count for name, count in unsent.items() if name not in self._channels}
             if unknown:
-                _log.error("outbox_channels_unknown", unsent=unknown, known=sorted(self._channels))
-        async with asyncio.TaskGroup() as tasks:
-            working = [tasks.create_task(self._work(name), name=f"outbox {name}") for name in self._channels]
-            keeper = tasks.create_task(self._keep(working), name="outbox lease")
-            await asyncio.wait(working)
-            keeper.cancel()
+                self._log.error("outbox_channels_unknown", unsent=unknown, known=sorted(self._channels))
 
     async def _keep(self, working: Sequence[asyncio.Task[None]]) -> None:
-        """Renew the lease; where that fails until it ends, or another leads, cancel what is under way."""
-        until = clock.now() + self._lease
-        while True:
-            await asyncio.sleep(self._lease / 3)
+        """Renew the lease; where that fails until it ends, or another leads, cancel what is under way.
+
+        Another relay sends from the moment the lease ends, so what this one still sent after that could overtake it.
+        """
+        until, failures = clock.now() + self._lease, 0
+        wait = self._lease / 3
+        while clock.now() < until:
+            await asyncio.sleep(min(wait, until - clock.now()))
             try:
                 async with asyncio.timeout(max(until - clock.now(), 0.0)):
                     asked_until = clock.now() + self._lease
                     if not await self._outbox.lead(self._owner, asked_until):
                         break
-                    until = asked_until
-            except (StoreError, TimeoutError) as error:
-                _log.warning("outbox_lease_not_renewed", ends_in=round(until - clock.now(), 1), error=str(error))
-                if clock.now() + self._lease / 3 >= until:
-                    break
+                until, failures, wait = asked_until, 0, self._lease / 3
+                self._tracker.succeeded()
+            except Exception as error:  # noqa: BLE001 - whatever an outbox raises, it is asked again
+                failures += 1
+                wait = min(self._failed("outbox_lease_not_renewed", error, failures), self._lease / 6)
         self.leading = False
-        _log.warning("outbox_lease_lost", owner=self._owner)
+        self._log.warning("outbox_lease_lost", owner=self._owner)
         for task in working:
             task.cancel()
 
     async def _work(self, name: str) -> None:
         """Send the messages of one channel, until stopped."""
-        news, failures = self._news[name], 0
+        news, tracker, failures = self._news[name], self._trackers[name], 0
         while not self._stopping.is_set():
             news.clear()
             try:
-                window = await self._outbox.waiting(name, limit=_WINDOW, skip_refused=self._skip)
-                done = await self._send_all(name, window)
+                reading = self._outbox.waiting(name, limit=_WINDOW, skip_refused=self._skip)
+                window = await self._unless_stopped(reading, f"{self._outbox!r}")
+                done = await self._send_all(name, window or ())
+                tracker.polled()
             except Exception as error:  # noqa: BLE001 - one channel's failure must not end the relay
                 failures += 1
-                delay = _AGAIN.delay(failures)
-                _log.warning("outbox_not_sent", channel=name, error=repr(error), again_in=round(delay, 1))
-                await self._rest(self._stopping, delay)
+                delay = retry_delay(error, failures)
+                tracker.failed(error)
+                varying = {"again_in": round(delay, 1)}
+                self._lines.warning("outbox_not_sent", varying=varying, channel=name, error=error_text(error))
+                await self._pause(delay)
             else:
                 failures = 0
                 if not done:
-                    await self._rest(news, self._poll)
+                    await wait_for_event(news, self._poll)
 
     async def _send_all(self, name: str, window: Sequence[Waiting]) -> bool:
         """Send the messages of a window, each group's one after the other; False where there were none."""
@@ -202,7 +237,7 @@ class OutboxRelay:
             if len(batch) > 1:  # nothing of it was sent: one by one it shows which it is
                 return any([await self._send(name, [each]) for each in batch])
             failed = {batch[0][1].id: error}
-        await self._note_sent(number for number, message in batch if message.id not in failed)
+        await self._note_sent(name, [number for number, message in batch if message.id not in failed])
         wrong = [(number, failed[message.id]) for number, message in batch if message.id in failed]
         for number, reason in wrong:
             if isinstance(reason, InvalidMessage):
@@ -212,19 +247,13 @@ class OutboxRelay:
                 raise reason
         return bool(wrong)
 
-    async def _note_sent(self, numbers: Iterable[int]) -> None:
-        done = list(numbers)
+    async def _note_sent(self, name: str, done: Sequence[int]) -> None:
         if done:
             await self._outbox.sent(done)
             self.sent += len(done)
+            self._trackers[name].settled()
 
     async def _refuse(self, name: str, number: int, error: Exception) -> None:
-        _log.error("outbox_message_refused", channel=name, number=number, error=str(error))
+        self._log.error("outbox_message_refused", channel=name, number=number, error=str(error))
         await self._outbox.refuse(number, f"{type(error).__name__}: {error}"[:1000])
         self.refused += 1
-
-    @staticmethod
-    async def _rest(event: asyncio.Event, longest: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(longest):
-                await event.wait()

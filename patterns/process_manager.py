@@ -18,8 +18,8 @@ from eip.clock import Duration, seconds
 from eip.envelope import dump_message
 from eip.errors import ConfigurationError, Reject, StoreError
 from eip.message import Message
-from eip.patterns._due import DueLoop
 from eip.patterns._process_run import ProcessRun
+from eip.patterns._scheduler import ScheduledService
 from eip.patterns.describing import Description
 from eip.patterns.process import Context, Instance, Process
 from eip.runtime.handlers import Handler, Result
@@ -34,7 +34,7 @@ _UNKNOWN: Final = 30.0
 _CONFLICTS: Final = 20
 
 
-class ProcessManager:
+class ProcessManager(ScheduledService):
     """Runs processes: a service (`run`, `stop`) with handlers that start processes and bring them messages.
 
         manager = ProcessManager(SqliteStore("trips.sqlite"), [trip_v1, trip_v2])
@@ -49,6 +49,7 @@ class ProcessManager:
         processes: the definitions, those of instances that still run included.
         concurrency: instances worked on at once.
         remember: how long an instance that has ended is known.
+        grace: seconds (or timedelta) for what is in hand when it is stopped; after that it is cancelled.
     """
 
     def __init__(
@@ -58,20 +59,13 @@ class ProcessManager:
         *,
         concurrency: int = 100,
         remember: Duration = 7 * 24 * 3600.0,
+        grace: Duration = 20.0,
     ) -> None:
-        self._store, self._remember = store, seconds(remember)
+        super().__init__(store, self._work, name="process_manager", concurrency=concurrency, grace=grace)
+        self._remember = seconds(remember)
         self._known = {(each.name, each.version): each for each in processes}
         if any(not each.steps for each in self._known.values()):
             raise ConfigurationError("a process has at least one step")
-        self._loop = DueLoop(store, self._work, name="eip.process_manager", concurrency=concurrency)
-
-    async def run(self) -> None:
-        """Take instances through their steps, those that others left behind included, until `stop`."""
-        await self._loop.run()
-
-    async def stop(self) -> None:
-        """Let `run` return once the steps under way are done; what follows is for its peers, or the next `run`."""
-        self._loop.stop()
 
     def describe(self) -> Description:
         """The definitions."""
@@ -97,7 +91,7 @@ class ProcessManager:
             due=now,
         )
         if await self._write(instance, ABSENT):
-            self._loop.wake(clock.now())
+            self._scheduler.wake(clock.now())
         return identity
 
     def starting(self, process: str) -> Handler:
@@ -128,7 +122,7 @@ class ProcessManager:
                 return None  # it looks for messages before it waits, and once more when that is written
             instance.due = clock.now()
             if await self._write(instance, version):
-                self._loop.wake(clock.now())
+                self._scheduler.wake(clock.now())
                 return None
         raise StoreError(f"process {key} changed {_CONFLICTS} times while a message was brought to it")
 
@@ -162,7 +156,7 @@ class ProcessManager:
         instance, version = found
         instance.status, instance.attempt, instance.due = "compensating", 0, clock.now()
         written = await self._write(instance, version)
-        self._loop.wake(clock.now())
+        self._scheduler.wake(clock.now())
         return written is not None
 
     # An instance, as far as it goes.
@@ -185,7 +179,7 @@ class ProcessManager:
             version = written or version
             return written is not None
 
-        await ProcessRun(self._store, definition, instance, write, lambda: self._loop.stopping).go()
+        await ProcessRun(self._store, definition, instance, write, lambda: self._scheduler.stopping).go()
 
     async def _read(self, key: str) -> tuple[Instance, str] | None:
         found = await self._store.get(key)

@@ -16,7 +16,7 @@ from eip.channels import Sender
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError, Reject, Retry, StoreError
 from eip.message import Message, SequenceInfo
-from eip.patterns._due import DueLoop
+from eip.patterns._scheduler import ScheduledService
 from eip.patterns._sequences import CONFLICTS, Held, Sequence, Sequences, sequence_id
 from eip.patterns.describing import Channel, Description
 from eip.retry import Backoff
@@ -34,7 +34,7 @@ _FAILED: Final = 2.0
 """Seconds after which a failed release is tried again."""
 
 
-class Resequencer:
+class Resequencer(ScheduledService):
     """A handler that sends the parts of sequences on in order, and a service (`run`, `stop`) that watches for gaps.
 
         ordered = Resequencer(store, output=aws.queue("lines-in-order"), gap_timeout=timedelta(minutes=10))
@@ -57,6 +57,7 @@ class Resequencer:
         late: what becomes of a late part: ``"drop"``, ``"dead_letter"``, or it is sent to another channel.
         remember: how long a complete sequence is known, so that duplicates are told; one of unknown size is known for
             14 days after its latest message.
+        grace: seconds (or timedelta) for what is in hand when it is stopped; after that it is cancelled.
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class Resequencer:
         capacity: int = 1000,
         late: Literal["drop", "dead_letter"] | Sender = "dead_letter",
         remember: Duration = 3600.0,
+        grace: Duration = 20.0,
     ) -> None:
+        super().__init__(store, self._on_due, name="resequencer", grace=grace)
         self._gap_timeout = None if gap_timeout is None else seconds(gap_timeout)
         if capacity < 1 or (self._gap_timeout is not None and self._gap_timeout <= 0):
             raise ConfigurationError("capacity is at least 1, and gap_timeout is more than 0")
@@ -76,8 +79,7 @@ class Resequencer:
             raise ConfigurationError(f"late is 'drop', 'dead_letter' or a channel, not {late!r}")
         self._output, self._capacity, self._late = output, capacity, late
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._loop = DueLoop(store, self._on_due, name="eip.resequencer")
-        self._sequences = Sequences(store, remember=seconds(remember), on_due=self._loop.wake)
+        self._sequences = Sequences(store, remember=seconds(remember), on_due=self._scheduler.wake)
         self.released = 0
         """Messages that this process sent on."""
         self.duplicates = 0
@@ -91,14 +93,6 @@ class Resequencer:
         """Its channels."""
         late = [Channel(self._late.name, "late")] if isinstance(self._late, Sender) else []
         return Description(name="resequencer", channels=(Channel(self._output.name), *late))
-
-    async def run(self) -> None:
-        """End gaps when their time is over, and finish what other processes left behind, until `stop`."""
-        await self._loop.run()
-
-    async def stop(self) -> None:
-        """Let `run` return."""
-        self._loop.stop()
 
     async def __call__(self, message: Message[Any]) -> Result:
         """Send the message on, and those that waited for it, or store it.

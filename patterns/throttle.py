@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
+from eip._checks import check_duration, check_integer
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError, Retry
 from eip.message import Message
@@ -19,7 +20,7 @@ from eip.runtime.handlers import Handler, Middleware, Result, middleware
 
 __all__ = ["limited_by", "throttle"]
 
-_MOST_KEYS: Final = 10_000
+_MAX_KEYS: Final = 10_000
 
 
 def throttle(
@@ -28,7 +29,7 @@ def throttle(
     per: Duration = 1.0,
     burst: int = 1,
     key: Callable[[Message[Any]], str | None] | None = None,
-    patience: Duration = 60.0,
+    max_wait: Duration = 60.0,
 ) -> Middleware:
     """Let through ``rate`` messages ``per`` so many seconds (or timedelta), evenly spaced, in the order they came.
 
@@ -37,22 +38,22 @@ def throttle(
         per: the time.
         burst: so many may come at once after a pause.
         key: what the rate is counted by, e.g. the customer; None: the message is not throttled. Default: all together.
-        patience: seconds that a message may wait for its turn; one that had to wait longer goes back to its channel
-            until then, which counts as a receive. Make it less than the consumer's ``max_processing``.
+        max_wait: seconds (or timedelta) that a message waits for its turn in its handler slot; one that has to wait
+            longer gives the slot to others meanwhile. Waiting does not use up receive attempts.
     """
-    interval = seconds(per) / rate if rate > 0 else 0.0
-    longest = seconds(patience)
-    if interval <= 0 or burst < 1 or longest < 0:
-        raise ConfigurationError("rate and per are more than 0, burst is at least 1, and patience is not negative")
-    turns = _Turns(interval, burst)
+    if not rate > 0:
+        raise ConfigurationError(f"rate must be > 0, got {rate!r}")
+    interval = check_duration("per", per, positive=True) / rate
+    turns = _Turns(interval, check_integer("burst", burst, least=1))
+    limit = check_duration("max_wait", max_wait)
 
     @middleware
     def wrap(handle: Handler) -> Handler:
         async def throttled(message: Message[Any]) -> Result:
             counted = "" if key is None else key(message)
-            wait = 0.0 if counted is None else turns.take(counted, longest)
-            if wait > longest:
-                raise Retry("throttled", delay=wait)
+            wait = 0.0 if counted is None else turns.take(counted, limit)
+            if wait > limit:
+                raise Retry("throttled", delay=wait, counted=False)
             if wait > 0:
                 await asyncio.sleep(wait)
             return await handle(message)
@@ -83,13 +84,13 @@ class _Turns:
         self._interval, self._slack = interval, interval * (burst - 1)
         self._next: dict[str, float] = {}
 
-    def take(self, key: str, longest: float) -> float:
-        """Seconds until the key's next turn, which is taken unless that is longer than ``longest``."""
+    def take(self, key: str, max_wait: float) -> float:
+        """Seconds until the key's next turn, which is taken unless that is longer than ``max_wait``."""
         now = asyncio.get_running_loop().time()
         due = max(self._next.get(key, now), now)
         wait = max(due - self._slack - now, 0.0)
-        if wait <= longest:
+        if wait <= max_wait:
             self._next[key] = due + self._interval
-            if len(self._next) > _MOST_KEYS:
+            if len(self._next) > _MAX_KEYS:
                 self._next = {each: at for each, at in self._next.items() if at > now}
         return wait

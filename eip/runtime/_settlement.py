@@ -235,6 +235,9 @@ class Settlement:
 
 
 def _warn(delivery: Delivery, error: Exception, attempt: int, action: RecoveryAction) -> None:
+    if not is_counted(error):  # nothing failed: the handler only waits
+        _log.debug("handling_put_off", message_id=delivery.message.id, reason=str(error))
+        return
     _log.warning(
         "handling_failed",
         channel=delivery.receiver.name,

@@ -77,6 +77,10 @@ class NamedStore(ABC):
             return None
 
     @abstractmethod
+    def __repr__(self) -> str:
+        """Name the collection and where it is, without credentials: for logs."""
+
+    @abstractmethod
     async def next_due(self) -> float | None:
         """See `Store.next_due`."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -57,6 +58,9 @@ class PostgresPool:
         self._pool: Any = None if isinstance(pool, str) else pool
         self._ready = self._closed = False
         self._opening = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"{self._collection} at {_server(self._dsn)}"
 
     async def fetch(self, sql: str, *arguments: Any) -> list[Any]:
         """Return all rows of a statement; raises `StoreError` where the database fails, or takes too long."""
@@ -137,6 +141,16 @@ class PostgresPool:
             except Exception:  # noqa: BLE001 - a server that does not answer must not hold the end up
                 with suppress(Exception):
                     pool.terminate()
+
+
+def _server(dsn: str | None) -> str:
+    """Host and port of a DSN, which may hold a password."""
+    if dsn is None:
+        return "the given pool"
+    try:
+        return urlsplit(dsn).netloc.rpartition("@")[2] or "the default server"
+    except ValueError:
+        return "the given server"
 
 
 def versioned(schema: str, collection: str, version: int) -> str:

@@ -78,6 +78,9 @@ class SqliteFile:
         self._closed = False
         self._gatherers: Gatherers[_Job] = Gatherers(self._start, max_jobs=_BATCH)
 
+    def __repr__(self) -> str:
+        return f"{self._collection} in {self._path}"
+
     async def read(self, work: Callable[..., T], *arguments: Any) -> T:
         """Call ``work(connection, *arguments)`` in the thread; raises `StoreError` where the database fails."""
         result: T = await self._submit(work, arguments, writes=False)

@@ -66,6 +66,10 @@ class DynamoStore(NamedStore):
         self._checking = asyncio.Lock()
 
     @override
+    def __repr__(self) -> str:
+        return f"<DynamoStore {self._name} in table {self._table}>"
+
+    @override
     async def next_due(self) -> float | None:
         first = await self._dues(None, 1)
         return first[0][1] if first else None

@@ -38,6 +38,10 @@ class MemoryStore(NamedStore):
         return sum(self._live(key) is not None for key in list(self._entries))
 
     @override
+    def __repr__(self) -> str:
+        return "<MemoryStore>"
+
+    @override
     async def next_due(self) -> float | None:
         while self._dues:
             at, key, version = self._dues[0]

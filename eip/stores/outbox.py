@@ -146,6 +146,9 @@ class SqliteOutbox:
         rows = [outbox_row(channel, message) for message in messages]
         connection.executemany(self.insert, rows)
 
+    def __repr__(self) -> str:
+        return f"<SqliteOutbox {self._file!r}>"
+
     async def lead(self, owner: str, until: float) -> bool:
         """See `Outbox.lead`."""
         sql = f"""INSERT INTO "{self._name}_relay" (one, owner, until) VALUES (1, ?, ?) ON CONFLICT (one) DO UPDATE

@@ -100,6 +100,10 @@ class PostgresStore(NamedStore):
         self._writes = 0
 
     @override
+    def __repr__(self) -> str:
+        return f"<PostgresStore {self._pool!r}>"
+
+    @override
     async def next_due(self) -> float | None:
         rows = await self._fetch("next_due", clock.now())
         return float(rows[0][0]) if rows else None

@@ -88,6 +88,9 @@ class PostgresOutbox:
         """
         await connection.executemany(self.insert, [outbox_row(channel, message) for message in messages])
 
+    def __repr__(self) -> str:
+        return f"<PostgresOutbox {self._pool!r}>"
+
     async def lead(self, owner: str, until: float) -> bool:
         """See `Outbox.lead`."""
         return bool(await self._fetch("lead", owner, until, clock.now()))

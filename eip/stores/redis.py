@@ -201,6 +201,10 @@ class RedisStore(NamedStore):
         self._calls: Gatherers[_Call] = Gatherers(self._start, max_jobs=_BATCH, max_batches=_BATCHES)
 
     @override
+    def __repr__(self) -> str:
+        return f"<RedisStore {self._prefix} at {_server(self._client)}>"
+
+    @override
     async def next_due(self) -> float | None:
         first = await self._dues("+inf", 1)
         return first[0][1] if first else None
@@ -322,6 +326,12 @@ class RedisStore(NamedStore):
 
     def _keys(self, name: str) -> list[str]:
         return [f"{self._prefix}r:{name}", f"{self._prefix}p:{name}"]
+
+
+def _server(client: Any) -> str:
+    """Host and port, or path, of a client; a cluster's are many."""
+    options = getattr(getattr(client, "connection_pool", None), "connection_kwargs", {})
+    return str(options.get("path") or f"{options.get('host', 'cluster')}:{options.get('port', '')}").rstrip(":")
 
 
 def _time(at: float | None) -> str:

@@ -80,6 +80,10 @@ class SqliteStore(NamedStore):
         )
 
     @override
+    def __repr__(self) -> str:
+        return f"<SqliteStore {self._file!r}>"
+
+    @override
     async def next_due(self) -> float | None:
         rows = await self._file.rows(self._sql["next_due"], clock.now())
         return float(rows[0][0]) if rows else None

@@ -32,7 +32,7 @@ class Billing:
 async def main() -> None:
     async with MemoryTransport() as memory:
         invoices, billing = memory.queue("invoices"), Billing()
-        breaker = CircuitBreaker("billing", failures=3, open_for=30)
+        breaker = CircuitBreaker("billing", max_failures=3, open_for=30)
         print(breaker.state)
         await invoices.send(*(Message(number) for number in range(10)))
         consumer = Consumer(invoices, breaker(billing.send), concurrency=1, retry=Backoff(base=0.1))

@@ -328,7 +328,7 @@ async def test_in_a_consumer_duplicates_are_acknowledged_and_deferred_ones_wait(
         await consumer.stop()
         await task
     assert handler.began == handler.ended == 3
-    assert receiver.deferred == 6
+    assert receiver.deferred >= 6
     assert len({each.id for each in out.sent}) == 3
 
 

@@ -78,7 +78,7 @@ async def test_each_key_has_its_own_rate_and_none_is_not_throttled():
 
 async def test_who_would_wait_too_long_goes_back_until_its_turn():
     service = Service()
-    outcomes = await all_of(throttle(1, patience=1.5)(service.handle), *range(4))
+    outcomes = await all_of(throttle(1, max_wait=1.5)(service.handle), *range(4))
     assert service.times == [0, 1]
     assert [each.delay for each in outcomes if isinstance(each, Retry)] == [2, 2]
 
@@ -132,7 +132,7 @@ async def fail(handle, times: int) -> None:
 
 
 async def test_it_opens_after_failures_in_a_row_and_closes_when_one_succeeds():
-    service, breaker = Service(broken=True), CircuitBreaker(failures=3, open_for=30)
+    service, breaker = Service(broken=True), CircuitBreaker(max_failures=3, open_for=30)
     handle = breaker(service.handle)
     await fail(handle, 2)
     service.broken = False
@@ -149,7 +149,7 @@ async def test_it_opens_after_failures_in_a_row_and_closes_when_one_succeeds():
 
 
 async def test_while_it_is_open_messages_wait_and_one_tries():
-    service, breaker = Service(broken=True), CircuitBreaker(failures=1, open_for=30)
+    service, breaker = Service(broken=True), CircuitBreaker(max_failures=1, open_for=30)
     handle = breaker(service.handle)
     await fail(handle, 1)
     service.broken, service.takes = False, 5
@@ -158,14 +158,14 @@ async def test_while_it_is_open_messages_wait_and_one_tries():
 
 
 async def test_each_failed_trial_doubles_the_pause_up_to_the_longest():
-    service, breaker = Service(broken=True), CircuitBreaker(failures=1, open_for=10, longest=40)
+    service, breaker = Service(broken=True), CircuitBreaker(max_failures=1, open_for=10, max_open=40)
     handle = breaker(service.handle)
     await fail(handle, 6)
     assert service.times == [0, 10, 30, 70, 110, 150]
 
 
 async def test_a_message_that_waits_too_long_goes_back_to_its_channel():
-    service, breaker = Service(broken=True), CircuitBreaker(failures=1, open_for=60, patience=20)
+    service, breaker = Service(broken=True), CircuitBreaker(max_failures=1, open_for=60, max_wait=20)
     handle = breaker(service.handle)
     await fail(handle, 1)
     with pytest.raises(Retry) as raised:
@@ -178,7 +178,7 @@ async def test_a_message_that_waits_too_long_goes_back_to_its_channel():
 
 
 async def test_a_failure_of_the_message_itself_does_not_count():
-    service, breaker = Service(broken=True), CircuitBreaker(failures=1)
+    service, breaker = Service(broken=True), CircuitBreaker(max_failures=1)
     service.error = Reject("bad")
     with pytest.raises(Reject):
         await breaker(service.handle)(Message(1))
@@ -186,13 +186,13 @@ async def test_a_failure_of_the_message_itself_does_not_count():
 
 
 async def test_only_the_given_errors_count():
-    service, breaker = Service(broken=True), CircuitBreaker(failures=1, on=(TimeoutError,))
+    service, breaker = Service(broken=True), CircuitBreaker(max_failures=1, on=(TimeoutError,))
     await fail(breaker(service.handle), 3)
     assert state(breaker) == "closed"
 
 
 async def test_a_cancelled_trial_lets_the_next_one_try():
-    service, breaker = Service(broken=True), CircuitBreaker(failures=1, open_for=10)
+    service, breaker = Service(broken=True), CircuitBreaker(max_failures=1, open_for=10)
     handle = breaker(service.handle)
     await fail(handle, 1)
     service.broken, service.takes = False, 100
@@ -207,7 +207,7 @@ async def test_a_cancelled_trial_lets_the_next_one_try():
 
 
 async def test_outcomes_of_what_began_before_it_opened_change_nothing():
-    service, breaker = Service(), CircuitBreaker(failures=1, open_for=50)
+    service, breaker = Service(), CircuitBreaker(max_failures=1, open_for=50)
     handle = breaker(service.handle)
     service.takes = 20
     slow = asyncio.ensure_future(handle(Message(1)))
@@ -220,21 +220,21 @@ async def test_outcomes_of_what_began_before_it_opened_change_nothing():
 
 
 async def test_one_breaker_serves_several_handlers():
-    service, breaker = Service(broken=True), CircuitBreaker("billing", failures=2)
+    service, breaker = Service(broken=True), CircuitBreaker("billing", max_failures=2)
     await fail(breaker(service.handle), 1)
     await fail(breaker(service.handle), 1)
     assert state(breaker) == "open"
     assert repr(breaker) == "<CircuitBreaker billing open>"
 
 
-@pytest.mark.parametrize("options", [{"failures": 0}, {"open_for": 0}, {"open_for": 10, "longest": 5}])
+@pytest.mark.parametrize("options", [{"max_failures": 0}, {"open_for": 0}, {"open_for": 10, "max_open": 5}])
 async def test_breakers_that_cannot_be_are_refused(options):
     with pytest.raises(ConfigurationError):
         CircuitBreaker(**options)
 
 
 async def test_a_consumer_pauses_while_the_circuit_is_open_and_loses_nothing():
-    service, breaker = Service(broken=True), CircuitBreaker(failures=3, open_for=30)
+    service, breaker = Service(broken=True), CircuitBreaker(max_failures=3, open_for=30)
     async with MemoryTransport() as transport:
         queue = transport.queue("in")
         await queue.send(*(Message(each) for each in range(50)))

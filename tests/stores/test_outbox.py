@@ -208,7 +208,7 @@ async def test_a_group_is_sent_one_after_the_other_and_groups_do_not_wait(shop):
 
 @pytest.mark.parametrize("error", [ConnectionLost("no answer"), ChannelNotFound("not yet"), ValueError("a bug")])
 async def test_a_send_that_fails_is_tried_again_in_order(shop, monkeypatch, error):
-    monkeypatch.setattr("eip.patterns.outbox._AGAIN", Backoff(base=0.01, cap=0.01))
+    monkeypatch.setattr("eip.patterns._background._RETRY_BACKOFF", Backoff(base=0.01, cap=0.01))
     failures = iter([error, None, error, error])
     channel = Channel(lambda messages: next(failures, None))
     for number in range(4):
@@ -332,7 +332,7 @@ async def test_a_relay_whose_lease_was_taken_stops_sending(shop):
 
 
 async def test_a_store_that_fails_for_a_while_is_survived(shop, monkeypatch):
-    monkeypatch.setattr("eip.patterns.outbox._AGAIN", Backoff(base=0.01, cap=0.01))
+    monkeypatch.setattr("eip.patterns._background._RETRY_BACKOFF", Backoff(base=0.01, cap=0.01))
     channel, failing = Channel(), [True]
     waiting = shop.outbox.waiting
 

@@ -100,3 +100,25 @@ async def test_sqlite_says_what_is_wrong(tmp_path):
     await store.aclose()
     with pytest.raises(StoreError):
         await store.get("k")
+
+
+def test_a_store_names_where_it_is_without_its_credentials(tmp_path):
+    """Fault 41e: the log states what is waited for, and where; section 6: no secret in a log."""
+    redis = pytest.importorskip("eip.stores.redis")
+    postgres = pytest.importorskip("eip.stores.postgres")
+    outbox = pytest.importorskip("eip.stores.postgres_outbox")
+    stores = [
+        MemoryStore(),
+        SqliteStore(tmp_path / "file.sqlite"),
+        redis.RedisStore("redis://user:secret@db.example:6380/1", "orders"),
+        redis.RedisStore("unix:///run/redis.sock?password=secret", "orders"),
+        postgres.PostgresStore("postgresql://user:secret@db.example:5433/shop?password=secret", "orders"),
+        postgres.PostgresStore("host=db.example password=secret", "orders"),
+        outbox.PostgresOutbox("postgresql://user:secret@[::1]:5433/shop"),
+    ]
+    named = [repr(each) for each in stores]
+    assert "secret" not in str(named)
+    assert "file.sqlite" in named[1]
+    assert "db.example:6380" in named[2]
+    assert "db.example:5433" in named[4]
+    assert "[::1]:5433" in named[6]

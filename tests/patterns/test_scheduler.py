@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from eip import clock
 from eip.errors import StoreError
-from eip.patterns._due import DueLoop
+from eip.patterns._scheduler import Scheduler
 from eip.stores import MemoryStore
 
 
@@ -16,7 +16,7 @@ class Work:
 
     def __init__(self, *, takes: float = 0.0, failures: int = 0, concurrency: int = 100) -> None:
         self.store = MemoryStore()
-        self.loop = DueLoop(self.store, self.do, name="test", concurrency=concurrency)
+        self.loop = Scheduler(self.store, self.do, name="test", concurrency=concurrency)
         self.takes, self.failures = takes, failures
         self.began = clock.now()
         self.done: list[tuple[str, float]] = []
@@ -45,7 +45,7 @@ class Work:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.loop.run())
             yield
-            self.loop.stop()
+            await self.loop.stop()
 
 
 async def test_everything_is_done_when_it_is_due():
@@ -126,13 +126,13 @@ async def test_keys_that_fail_for_good_hide_no_others():
             raise ValueError("not ours")
         await work.store.delete(key)
 
-    loop = DueLoop(work.store, failing, name="test", concurrency=10)
+    loop = Scheduler(work.store, failing, name="test", concurrency=10)
     for number in range(50):
         await work.store.put(f"foreign {number}", b"?", due=1.0)
     await work.store.put("ours", b"", due=2.0)
     task = asyncio.create_task(loop.run())
     await asyncio.sleep(600)
-    loop.stop()
+    await loop.stop()
     await task
     assert await work.store.get("ours") is None
     assert len(tried) < 50 * 12
@@ -154,12 +154,12 @@ async def test_a_foreign_error_of_a_store_does_not_end_the_loop():
 
     work.store.due = failing
     await work.put("a", after=0)
-    loop = DueLoop(work.store, done, name="test")
+    loop = Scheduler(work.store, done, name="test")
     task = asyncio.create_task(loop.run())
     await asyncio.sleep(0.01)
     assert not loop.health().ok
     await asyncio.sleep(30)
     assert loop.health().ok
-    loop.stop()
+    await loop.stop()
     await task
     assert len(work.done) == 1
