@@ -16,7 +16,7 @@ from eip.errors import DecodeError, InvalidMessage, MessageTooLarge
 from eip.events import EventEntry, entry_of, message_of, read_event
 from eip.limits import EVENTBRIDGE
 from eip.message import SequenceInfo
-from eip.streams.records import load_record
+from eip.transports.aws.kinesis.records import load_record
 
 PLACE = {"id": "e1", "account": "123456789012", "region": "eu-central-1"}
 

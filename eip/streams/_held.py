@@ -80,6 +80,8 @@ class Held:
             self.health.polled()
         self.window.add(page.records)
         self.changed.set()
+        if self.ended:
+            self._look.set()
 
     def not_read(self, error: Exception) -> None:
         """A read failed."""

@@ -165,11 +165,11 @@ class BatchConsumer(Service):
     async def _join(self) -> Worker | None:
         """A worker of the group; None where the consumer is stopped before the group can be joined."""
         options = self._group.options
-        read_ahead = max(options.read_ahead, 2 * self._settings.size * self._lanes)
+        max_read_ahead = max(options.max_read_ahead, 2 * self._settings.size * self._lanes)
         joining = asyncio.ensure_future(
             self._group.join(
                 self._lane_of,
-                replace(options, read_ahead=read_ahead),
+                replace(options, max_read_ahead=max_read_ahead),
                 on_taken=self._begin,
                 on_lost=self._abandon,
                 on_records=_nothing,

@@ -130,7 +130,7 @@ class StreamGroup(Source):
         """A worker of the group, at work; close it with `leave`. For the callbacks see `Worker`."""
         worker = Worker(
             self.log,
-            await self.table(),
+            self.table,
             group=self.group,
             start=self.start,
             options=options or self.options,

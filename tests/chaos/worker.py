@@ -44,7 +44,7 @@ async def service(role: str, url: str, channel: str, notes: str, stack: AsyncExi
         leases = SqliteStore(Path(notes).with_suffix(".leases"), "leases")
         stack.push_async_callback(leases.aclose)
         stream = aws.stream(channel, reads=ReadRate(calls=20, bytes=1 << 30, idle=0.2))
-        options = GroupOptions(failover=LEASE, checkpoint_every=0.4)
+        options = GroupOptions(failover=LEASE, checkpoint_interval=0.4)
         return consumer(stream.group("chaos", start="trim_horizon", leases=leases, options=options), notes)
     from eip.stores.postgres_outbox import PostgresOutbox
 

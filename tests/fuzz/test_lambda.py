@@ -13,9 +13,9 @@ from eip import Message
 from eip.channels import put_aside
 from eip.envelope import dump_envelope, dump_message, load_message
 from eip.errors import ConfigurationError, DecodeError
-from eip.streams.records import dump_record
 from eip.transports.aws._invocations import _json_of, invocation_of
 from eip.transports.aws.kinesis.aggregation import Aggregate
+from eip.transports.aws.kinesis.records import dump_record
 from tests.fuzz import bounded_time, fuzz, mutated, odd_json, odd_text
 from tests.support.lambda_events import kinesis_record, mq_message, sns_record, sqs_record
 

@@ -6,22 +6,32 @@ Each case is a path that a dead letter can travel. To add one: a subclass of `Pa
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from abc import ABC, abstractmethod
 from base64 import b64decode
+from collections import Counter
 from collections.abc import Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 from uuid import uuid4
 
 import pytest
 
 from eip import Consumer, Message, Queue, Reject, Source
+from eip.channels import Sender
+from eip.errors import DecodeError
 from eip.patterns import redrive
-from eip.topology import BusSpec, QueueSpec, RuleSpec, SubscriptionSpec, TopicSpec, Topology
+from eip.stores import MemoryStore
+from eip.topology import BusSpec, QueueSpec, RuleSpec, StreamSpec, SubscriptionSpec, TopicSpec, Topology
 from eip.transports.activemq import ActiveMQTransport
 from eip.transports.aws import AwsTransport
+from eip.transports.aws.kinesis import KinesisStream
+from eip.transports.aws.lambda_host import lambda_handler
 from tests.support.aws import native_messages
 from tests.support.jms import JmsProgram
+from tests.support.lambda_events import Context, kinesis_record, mq_message, sns_record, sqs_record
+from tests.transports.aws.kinesis.conftest import FAST
 
 Attributes: TypeAlias = Mapping[str, tuple[str, str | bytes]]
 """Data type and value by name."""
@@ -225,6 +235,140 @@ async def test_a_dead_letter_and_its_redrive_are_the_same_bytes(aws, moto_server
     progress = await redrive(path.dead, path.back, transform=lambda message: message)
     assert (progress.moved, progress.failed) == (len(sent), 0)
     assert sorted(await path.came_back(), key=key) == sorted(sent, key=key)
+
+
+RAW = {
+    **{name: body.encode() for name, body in BODIES.items()},
+    "empty": b"",
+    "latin": "Grüße".encode("latin-1"),
+    "gzip": gzip.compress(b'{"a": 1}', mtime=0),
+    "controls": bytes(range(32)),
+}
+"""Bodies of channels that carry bytes."""
+
+
+class FromKinesis:
+    """Records that boto3 put; a key of a stream is the group of its message, whatever it is."""
+
+    def __init__(self, aws: AwsTransport, moto: Any) -> None:
+        self.aws, self.client = aws, moto.client("kinesis")
+        self.name = f"raw{uuid4().hex[:10]}"
+        self.keys = [name if number % 2 else "ü " * 100 + name for number, name in enumerate(RAW)]
+
+    async def open(self) -> None:
+        streams = [StreamSpec(name, shards=2) for name in (self.name, f"{self.name}-dead")]
+        await Topology(*streams, QueueSpec(f"{self.name}-dead", dead_letters=False)).apply(self.aws)
+        self.back = self.aws.stream(self.name, reads=FAST)
+        for key, body in zip(self.keys, RAW.values(), strict=True):
+            await asyncio.to_thread(self.client.put_record, StreamName=self.name, Data=body, PartitionKey=key)
+
+    async def rejected(self, dead: Sender) -> None:
+        """Have a consumer send all of it to the dead-letter channel, having looked at the bodies."""
+
+        async def handle(message: Message) -> None:
+            with suppress(DecodeError):
+                _ = message.body
+            raise Reject("no")
+
+        group = self.back.group(uuid4().hex, start="trim_horizon", leases=MemoryStore(), dead_letters=dead)
+        async with Consumer(group, handle) as consumer, asyncio.timeout(60):
+            while consumer.stats.dead_lettered < len(RAW):
+                await asyncio.sleep(0.02)
+
+    async def read(self, stream: KinesisStream, count: int) -> list[Message]:
+        """The last records of a stream, by a group of its own."""
+        seen: list[Message] = []
+
+        async def handle(message: Message) -> None:
+            seen.append(message)
+
+        group = stream.group(uuid4().hex, start="trim_horizon", leases=MemoryStore())
+        async with Consumer(group, handle), asyncio.timeout(60):
+            while len(seen) < count:
+                await asyncio.sleep(0.02)
+        return seen
+
+    @property
+    def wires(self) -> list[tuple[str, bytes]]:
+        """Key and data of each record."""
+        return list(zip(self.keys, RAW.values(), strict=True))
+
+    def check(self, messages: list[Message]) -> None:
+        assert sorted((str(each.group_id), each.encode()) for each in messages) == sorted(self.wires)
+
+
+async def received(queue: Queue, count: int) -> list[Message]:
+    """Messages of a queue; they are acknowledged."""
+    found: list[Message] = []
+    async with queue.receiver() as receiver, asyncio.timeout(60):
+        while len(found) < count:
+            for delivery in await receiver.receive(10, wait=1):
+                assert delivery.error is None
+                found.append(delivery.message)
+                await delivery.ack()
+    return found
+
+
+@pytest.mark.aws
+async def test_records_of_a_stream_are_the_same_bytes_in_a_queue_and_back_in_the_stream(aws, moto_server):
+    """Faults 3, 4 and 12: Kinesis to SQS and back, with keys that are no id of SQS."""
+    path = FromKinesis(aws, moto_server)
+    await path.open()
+    dead = aws.queue(f"{path.name}-dead")
+    await path.rejected(dead)
+    lying = await asyncio.to_thread(native_messages, moto_server.client("sqs"), await dead.url())
+    assert set(BODIES.values()) <= {each["Body"] for each in lying}
+    progress = await redrive(dead, path.back)
+    assert (progress.moved, progress.failed) == (len(RAW), 0)
+    both = await path.read(path.back, 2 * len(RAW))
+    assert Counter((each.group_id, each.encode()) for each in both) == Counter([*path.wires, *path.wires])
+
+
+@pytest.mark.aws
+async def test_records_of_a_stream_are_the_same_bytes_in_another_stream(aws, moto_server):
+    """Faults 3 and 12: Kinesis to Kinesis."""
+    path = FromKinesis(aws, moto_server)
+    await path.open()
+    dead = aws.stream(f"{path.name}-dead", reads=FAST)
+    await path.rejected(dead)
+    path.check(await path.read(dead, len(RAW)))
+
+
+LAMBDA = {
+    "sqs": lambda body, number: sqs_record(body.decode(), number),
+    "sns": lambda body, number: sns_record(body.decode(), number),
+    "kinesis": lambda body, number: kinesis_record(body, number, f"k {number}"),
+    "mq": lambda body, number: mq_message(number, body, color="red"),
+}
+
+
+@pytest.mark.aws
+@pytest.mark.parametrize("source", LAMBDA)
+async def test_records_that_lambda_brought_are_the_same_bytes_in_a_queue(aws, moto_server, source):
+    """Faults 1, 3 and 12: Lambda to SQS."""
+    name = f"raw{uuid4().hex[:10]}"
+    await Topology(QueueSpec(name, dead_letters=False)).apply(aws)
+    bodies = [*(RAW.values() if source in ("kinesis", "mq") else (each.encode() for each in BODIES.values()))]
+    records = [LAMBDA[source](body, number) for number, body in enumerate(bodies)]
+
+    @asynccontextmanager
+    async def setup():
+        options = {"session": moto_server.session, "endpoint_url": moto_server.url}
+        async with AwsTransport(region=moto_server.region, **options) as transport:
+            yield {"dead_letter": transport.queue(name)}
+
+    async def handle(message: Message) -> None:
+        with suppress(DecodeError):
+            _ = message.body
+        raise Reject("no")
+
+    function = lambda_handler(handle, setup=setup)
+    event = {"eventSource": "aws:mq", "messages": records} if source == "mq" else {"Records": records}
+    answer = await asyncio.to_thread(function, event, Context())
+    await asyncio.to_thread(function.close)
+    assert answer == {"batchItemFailures": []}
+    found = await received(aws.queue(name), len(bodies))
+    assert sorted(each.encode() for each in found) == sorted(bodies)
 
 
 class FromActiveMQ(Path):

@@ -130,7 +130,7 @@ async def test_a_whole_pack_that_fails_is_put_aside_once():
 
 
 def put_orders(log: ScriptedLog, count: int) -> None:
-    from eip.streams.records import dump_record
+    from eip.transports.aws.kinesis.records import dump_record
 
     kinds = ("Click", "other")
     log.put(*(dump_record(Message({"page": str(n)}, type=kinds[n % 2])) for n in range(count)), key="k")

@@ -98,7 +98,7 @@ async def test_a_window_ends_when_no_more_may_be_held(memory):
     async def handle(batch):
         sizes.append(len(batch))
 
-    group = stream.group("g", options=GroupOptions(read_ahead_bytes=10_000))
+    group = stream.group("g", options=GroupOptions(max_read_ahead_bytes=10_000))
     async with running(BatchConsumer(group, handle, batch_size=1000, batch_window=300)):
         for _ in range(30):
             await stream.send(Message("x" * 1000, group_id="k"))
@@ -335,7 +335,7 @@ async def test_shards_are_shared_out_and_handed_over_without_duplicates(memory):
         await asyncio.sleep(1)
         done.extend((each.group_id, each.body) for each in batch)
 
-    options = GroupOptions(failover=6, checkpoint_every=1)
+    options = GroupOptions(failover=6, checkpoint_interval=1)
     group = stream.group("g", start="trim_horizon", options=options)
     first, second = (BatchConsumer(group, handle, batch_size=5, parallelization=2) for _ in range(2))
     async with running(first):

@@ -14,7 +14,7 @@ from eip.errors import ConfigurationError, LeaseLost, Reject, StoreError
 from eip.stores import MemoryStore
 from eip.streams import GroupOptions, StreamGroup, export_iterator_age
 
-QUICK = GroupOptions(failover=9.0, checkpoint_every=1.0, hand_off=20.0)
+QUICK = GroupOptions(failover=9.0, checkpoint_interval=1.0, hand_off_timeout=20.0)
 
 
 class Breakable(MemoryStore):
@@ -148,7 +148,7 @@ async def test_a_worker_cut_off_from_its_leases_stops_before_another_begins(memo
             cut = loop.time()
             (again,) = await second.receive(1, wait=60)
             assert again.message.body == held.message.body == 0
-            assert loop.time() - cut > QUICK.failover - QUICK.checkpoint_every
+            assert loop.time() - cut > QUICK.failover - QUICK.checkpoint_interval
             assert lost == [held]
             with pytest.raises(LeaseLost):
                 await held.ack()
@@ -169,7 +169,7 @@ async def test_a_stale_worker_cannot_move_the_checkpoint(memory):
         lease = await table.get("shardId-000000000000")
         assert await table.write(lease, owner="thief", epoch=lease.epoch + 1)
         assert not await receiver.ack([held])  # it may still believe that it holds it
-        await asyncio.sleep(QUICK.checkpoint_every * 2)
+        await asyncio.sleep(QUICK.checkpoint_interval * 2)
         stolen = await table.get("shardId-000000000000")
         assert (stolen.owner, stolen.position.sequence) == ("thief", None)
         assert groups[0].shards == []
@@ -286,7 +286,7 @@ async def test_one_key_that_fails_holds_no_other_back(memory):
 
 async def test_memory_stays_bounded_behind_a_slow_handler(memory):
     stream = memory.stream("s", shards=1)
-    group = stream.group("g", start="trim_horizon", options=GroupOptions(read_ahead=100))
+    group = stream.group("g", start="trim_horizon", options=GroupOptions(max_read_ahead=100))
     await stream.send(*(Message(number, group_id=f"k{number}") for number in range(1000)))
     most, seen = 0, []
 
@@ -308,9 +308,9 @@ async def test_the_iterator_age_is_logged(memory, monkeypatch):
         def __getattr__(self, _):
             return lambda event, **fields: logged.append((event, fields))
 
-    monkeypatch.setattr("eip.streams._worker._log", Log())
+    monkeypatch.setattr("eip.streams._worker.log", Log())
     stream = memory.stream("s", shards=2)
-    group = stream.group("g", start="trim_horizon", options=GroupOptions(report_every=10))
+    group = stream.group("g", start="trim_horizon", options=GroupOptions(report_interval=10))
     await stream.send(Message(1, group_id="k"))
     async with group.receiver() as receiver:
         (held,) = await receiver.receive(1)
@@ -360,5 +360,5 @@ async def test_joining_says_what_fails(memory):
             pass
     with pytest.raises(ConfigurationError, match="latest"):
         stream.group("h", start="yesterday")
-    with pytest.raises(ConfigurationError, match="three times"):
+    with pytest.raises(ConfigurationError, match="checkpoint_interval must be at most"):
         GroupOptions(failover=1.0)

@@ -13,8 +13,8 @@ from eip import Backoff, Consumer, Message
 from eip.errors import ConnectionLost, DecodeError, MessageTooLarge
 from eip.stores import MemoryStore
 from eip.streams import BatchConsumer, GroupOptions
-from eip.streams.records import dump_record
 from eip.transports.aws.kinesis.aggregation import MAGIC, Aggregate, deaggregate
+from eip.transports.aws.kinesis.records import dump_record
 from tests.runtime.scripted import Outbox
 from tests.streams.scripted import SHARD, ScriptedLog
 from tests.streams.test_batches import running, until
@@ -219,7 +219,7 @@ async def test_a_handler_that_cancels_itself_or_raises_a_base_exception_fails_it
 
 
 async def test_an_aggregate_of_very_many_records_is_held_a_few_at_a_time():
-    """Fault 2: work and memory are bounded by ``read_ahead``, not by what an aggregate says it holds."""
+    """Fault 2: work and memory are bounded by ``max_read_ahead``, not by what an aggregate says it holds."""
     log, most, seen = ScriptedLog(), 0, 0
     log.put(small_records(20_000))
 
@@ -228,7 +228,7 @@ async def test_an_aggregate_of_very_many_records_is_held_a_few_at_a_time():
         most = max(most, group.shards[0].held)
         seen += len(messages)
 
-    group = log.group(options=GroupOptions(read_ahead=500))
+    group = log.group(options=GroupOptions(max_read_ahead=500))
     async with running(BatchConsumer(group, handle, batch_size=100)):
         await until(lambda: seen == 20_000)
     assert most <= 500
@@ -261,7 +261,7 @@ async def test_a_failing_read_is_tried_again_and_loses_nothing():
 @pytest.mark.parametrize("data", [b'{ "n" : 1 }', b'{"n":1e400, "n":2}', b"{}", b"[1, 2 ]", b' "x"', b"7", b"{\n}"])
 def test_what_is_sent_on_unchanged_is_the_same_bytes(data):
     """Fault 12."""
-    from eip.streams.records import load_record
+    from eip.transports.aws.kinesis.records import load_record
 
     received, error = load_record(data, key="k", id="i")
     assert error is None
@@ -270,7 +270,7 @@ def test_what_is_sent_on_unchanged_is_the_same_bytes(data):
 
 
 def test_an_unreadable_record_says_so():
-    from eip.streams.records import load_record
+    from eip.transports.aws.kinesis.records import load_record
 
     for data in UNREADABLE.values():
         message, error = load_record(data, key="k", id="i")

@@ -17,7 +17,7 @@ from eip.testing import VirtualTimeLoop
 from tests.streams.scripted import SHARD, ScriptedLog
 from tests.streams.test_batches import running, until
 
-QUICK = GroupOptions(failover=9.0, checkpoint_every=1.0, hand_off=20.0)
+QUICK = GroupOptions(failover=9.0, checkpoint_interval=1.0, hand_off_timeout=20.0)
 
 
 class Store(MemoryStore):
@@ -251,7 +251,7 @@ async def test_a_stream_that_was_made_again_is_noticed_and_seeking_reads_it(capl
     async def handle(message: Message) -> None:
         seen.append(message.body)
 
-    options = GroupOptions(failover=9.0, discover_every=10.0)
+    options = GroupOptions(failover=9.0, discovery_interval=10.0)
     group = log.group(leases=leases, options=options, start="latest")
     async with running(Consumer(group, handle)):
         await asyncio.sleep(30)
@@ -318,3 +318,19 @@ async def test_a_lease_that_cannot_be_read_keeps_its_own_shard_alone(raw, caplog
     stored = await leases.get(f"s/{raw!r}/shardId-000000000001")
     assert stored is not None
     assert stored.value == raw
+
+
+@pytest.mark.parametrize("kind", ["consumer", "batch consumer"])
+async def test_leases_that_cannot_be_opened_at_the_start_are_waited_for(kind):
+    """Fault 22: what opens the store may fail for a moment, as while its table is being made."""
+    log, failures = ScriptedLog(), [StoreError("CREATING"), StoreError("CREATING")]
+    log.put(b"1")
+
+    async def leases():
+        if failures:
+            raise failures.pop()
+        return MemoryStore()
+
+    made = consumer_of(kind, log.group(leases=leases, options=QUICK))
+    async with running(made):
+        await until(lambda: made.stats.handled == 1, within=40)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from eip import Message
 from eip.codec import TextCodec
 from eip.errors import DecodeError
-from eip.streams.records import dump_record, load_record
+from eip.transports.aws.kinesis.records import dump_record, load_record
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),

@@ -15,8 +15,8 @@ from eip import Message
 from eip.envelope import dump_envelope
 from eip.errors import ConfigurationError, ConnectionLost, Reject
 from eip.packing import entry_of, pack
-from eip.streams.records import dump_record
 from eip.transports.aws.kinesis.aggregation import Aggregate
+from eip.transports.aws.kinesis.records import dump_record
 from eip.transports.aws.lambda_host import InvocationFailed
 from tests.support.lambda_events import SNS, Context, Recorder, failures, kinesis_record, mq_message, sqs, sqs_record
 

@@ -225,7 +225,7 @@ async def test_a_checkpoint_passes_nothing_that_is_not_done(memory):
 
 async def test_a_stream_is_bounded_and_says_what_a_slow_group_missed(memory):
     stream = memory.stream("clicks", shards=1, capacity=1500)
-    group = stream.group("g", options=GroupOptions(read_ahead=1000))
+    group = stream.group("g", options=GroupOptions(max_read_ahead=1000))
     async with group.receiver(capacity=1000) as receiver:
         got = []
         for batch in range(4):

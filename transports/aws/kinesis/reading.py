@@ -10,8 +10,8 @@ from eip import clock
 from eip.codec import JSON, Codec
 from eip.message import Message
 from eip.streams import Position, Record
-from eip.streams.records import load_record
 from eip.transports.aws.kinesis.aggregation import deaggregate
+from eip.transports.aws.kinesis.records import load_record
 
 __all__ = ["ReadAhead", "message_of", "records_of", "starting_at"]
 

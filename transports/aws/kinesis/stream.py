@@ -19,12 +19,12 @@ from eip.errors import ConnectionLost, InvalidMessage, MessageTooLarge, StoreErr
 from eip.message import Message
 from eip.stores.base import Store
 from eip.streams import GroupOptions, Start, StreamGroup
-from eip.streams.records import dump_record, to_partition_key
 from eip.transports.aws._errors import entry_error
 from eip.transports.aws._outbox import Entry, Outbox, Outcome
 from eip.transports.aws.kinesis.aggregation import Aggregate
 from eip.transports.aws.kinesis.log import KinesisLog, list_shards
 from eip.transports.aws.kinesis.rates import ReadRates
+from eip.transports.aws.kinesis.records import dump_record, to_partition_key
 
 if TYPE_CHECKING:
     from eip.transports.aws.transport import AwsTransport
@@ -52,7 +52,7 @@ class KinesisStream(Stream):
     """A stream; `AwsTransport.stream` makes it. It must exist: declare it with `eip.topology`.
 
     The partition key is the message's group, or its id where it has none; a digest of it where Kinesis takes no such
-    key, see `eip.streams.records.to_partition_key`.
+    key, see `eip.transports.aws.kinesis.records.to_partition_key`.
     """
 
     limits = limits.KINESIS
@@ -135,13 +135,17 @@ class KinesisStream(Stream):
         self._transport.report("kinesis", f"{self.name}/{group}", operation, messages=len(received), size=size)
 
     async def _lease_table(self) -> Store:
-        from eip.stores.dynamodb import DynamoStore, create_table  # noqa: PLC0415 - only where it is wanted
+        """The store of the leases; its table is made where there is none, and waited for where another makes it."""
+        from eip.stores._aws_errors import error_code  # noqa: PLC0415 - only where it is wanted
+        from eip.stores.dynamodb import DynamoStore, create_table  # noqa: PLC0415
 
         client = await self._transport.client("dynamodb")
         store = DynamoStore(client, LEASE_TABLE, "streams")
         try:
             await store.get(self.name)
-        except StoreError:
+        except StoreError as error:
+            if error_code(error) != "ResourceNotFoundException":
+                raise
             await create_table(client, LEASE_TABLE)
         return store
 

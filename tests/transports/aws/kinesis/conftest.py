@@ -11,7 +11,7 @@ from eip.topology import StreamSpec, Topology
 from eip.transports.aws import AwsTransport, ReadRate
 
 #: Quick hand-overs, for tests that wait for them.
-BRISK = GroupOptions(failover=1.5, checkpoint_every=0.1, hand_off=10.0)
+BRISK = GroupOptions(failover=1.5, checkpoint_interval=0.1, hand_off_timeout=10.0)
 
 #: Polls as fast as it likes: an emulator is nobody else's.
 FAST = ReadRate(calls=50, bytes=1 << 30, idle=0.1)

@@ -28,7 +28,7 @@ async def main():
     async def handle(message):
         os.write(file, b"%d %s %d\\n" % (time.monotonic_ns(), message.group_id.encode(), message.body))
 
-    options = GroupOptions(failover=4.0, checkpoint_every=0.4)
+    options = GroupOptions(failover=4.0, checkpoint_interval=0.4)
     rate = ReadRate(calls=20, bytes=1 << 30, idle=0.2)
     async with AwsTransport(region, url, account=account) as aws:
         group = aws.stream(stream, reads=rate).group(

@@ -1,0 +1,182 @@
+"""Gives a worker its share of the shards: looks at all leases, takes what is free, asks for what is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from eip._repeated import RepeatedLines
+from eip.errors import error_text
+from eip.streams._context import WorkerContext, log
+from eip.streams._held import Held
+from eip.streams._lease_keeper import LeaseKeeper
+from eip.streams.balance import Seen, balance
+from eip.streams.leases import Beginning, Lease
+from eip.streams.log import Shard
+from eip.streams.window import Window
+
+__all__ = ["ROUND_S", "ShardBalancer"]
+
+_repeated = RepeatedLines(log)
+ROUND_S: Final = 30.0
+"""Seconds after which the store or the service counts as away: it may accept a call and never answer."""
+
+
+class ShardBalancer:
+    """Looks at the group's leases again and again, and takes shards for its worker.
+
+    No worker leads: each looks at the same leases and computes its own moves (`balance`). Two that want the same free
+    shard write the same version, and the store lets one of them. A shard with an owner is only asked for; its owner
+    finishes what is out and hands it over, so that nothing comes twice.
+
+    Args:
+        context: of the worker.
+        keeper: keeps what is taken.
+        beginning: how the group began.
+        lane_of: see `Window`.
+    """
+
+    def __init__(
+        self, context: WorkerContext, keeper: LeaseKeeper, beginning: Beginning, lane_of: Callable[[str], Any]
+    ) -> None:
+        self._context, self._options, self._keeper = context, context.options, keeper
+        self._begun, self._lane_of = beginning, lane_of
+        self._shards: dict[str, Shard] = {}
+        self._discovered = float("-inf")
+        self._ended: set[str] = set()
+        self._unchanged: dict[str, tuple[str, float]] = {}
+        """Of each lease of another worker: its version, and since when it is that."""
+        self._pause = self._options.checkpoint_interval
+        self._suspects: frozenset[str] = frozenset()
+        """Shards that were open at the last look although the group has finished them."""
+        self._time = asyncio.get_running_loop().time
+
+    async def keep_balance(self) -> None:
+        """Look for ever; what fails is tried again."""
+        context, moved = self._context, self._keeper.moved
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pause):
+                    await moved.wait()
+            moved.clear()
+            try:
+                async with asyncio.timeout(ROUND_S):
+                    await self.look()
+                if not self._suspects:
+                    context.health.succeeded()
+            except Exception as error:  # noqa: BLE001 - what is held goes on, and the next round comes
+                context.health.failed(error)
+                _repeated.warning(
+                    "balance_failed", stream=context.log.name, group=context.group, error=error_text(error)
+                )
+                await asyncio.sleep(self._options.checkpoint_interval)
+
+    async def look(self) -> None:
+        """Look at all leases, take what is free of them, ask for what is missing to the fair share."""
+        now, held, table = self._time(), self._keeper.held, self._context.table
+        self._finish(self._keeper.finished)
+        self._keeper.finished.clear()
+        if now - self._discovered >= self._options.discovery_interval:
+            await self._discover(now)
+        others = [each for each in self._shards if each not in held and not self._finished(each)]
+        leases = await table.load(others)
+        ended = {each.shard for each in leases.values() if each.ended}
+        self._finish(ended)
+        seen = [self._seen(each, leases.get(each), now) for each in self._shards if self._readable(each)]
+        moves = balance(self._context.id, seen)
+        for shard in moves.take:
+            await self._take(leases.get(shard) or Lease(shard=shard, position=self._begun.of(shard)))
+        for shard in moves.ask:
+            await table.write(leases[shard], wanted_by=self._context.id)
+        self._pause = self._next_look(leases, moving=bool(moves.ask or ended), seen=seen)
+
+    def _next_look(self, leases: Mapping[str, Lease], *, moving: bool, seen: list[Seen]) -> float:
+        """Seconds until the next look: soon while shards move, otherwise so that a silent owner is noticed in time.
+
+        Each look reads a lease per shard of others. Two looks to a failover notice one that does not change.
+        """
+        asked = any(each.wanted_by == self._context.id for each in leases.values() if not each.ended)
+        free = any(each.owner is None for each in seen if each.shard not in self._keeper.held)
+        return self._options.checkpoint_interval if moving or asked or free else self._options.failover / 2
+
+    def _finish(self, shards: set[str]) -> None:
+        """Note shards that are done; their children are to be discovered at once."""
+        if shards:
+            self._ended |= shards
+            self._discovered = float("-inf")
+
+    # The list of shards.
+
+    async def _discover(self, now: float) -> None:
+        self._shards = {each.id: each for each in await self._context.log.shards()}
+        self._ended &= self._shards.keys()
+        await self._look_for_a_new_beginning()
+        self._discovered = now
+        self._look_for_another_stream()
+
+    async def _look_for_a_new_beginning(self) -> None:
+        """Notice `StreamGroup.seek`: what the group had finished is to be read again."""
+        found = await self._context.table.beginning()
+        if found.version != self._begun.version:
+            self._begun = found
+            self._ended.clear()
+
+    def _look_for_another_stream(self) -> None:
+        """Report shards that are open although the group finished them: those of another stream of the same name.
+
+        Twice in a row, as the list of shards may be a moment older than the leases.
+        """
+        context = self._context
+        finished = frozenset(each.id for each in self._shards.values() if not each.closed and self._finished(each.id))
+        known, self._suspects = self._suspects & finished, finished
+        if known:
+            error = (
+                f"stream {context.log.name} was deleted and made again: the group has finished shards that are open "
+                'now; begin again with `await group.seek("trim_horizon")`, which reads all of its records'
+            )
+            context.health.failed(error)
+            _repeated.error("stream_made_again", group=context.group, shards=sorted(known)[:10], error=error)
+
+    def _finished(self, shard: str) -> bool:
+        return shard in self._ended or shard in self._begun.skipped
+
+    def _readable(self, shard: str) -> bool:
+        """Whether its turn has come: it is not done, and its parents are, those that still exist.
+
+        Children before parents would break the order of keys: a key's later records are in a child.
+        """
+        parents = self._shards[shard].parents
+        return not self._finished(shard) and all(self._finished(each) or each not in self._shards for each in parents)
+
+    # Leases of others.
+
+    def _seen(self, shard: str, lease: Lease | None, now: float) -> Seen:
+        """The shard as `balance` looks at it.
+
+        An owner is silent once its lease was not changed for the failover time by this worker's own clock. Times that
+        others wrote are not compared: their clocks may differ.
+        """
+        if shard in self._keeper.held:
+            return Seen(shard, self._context.id, self._keeper.held[shard].lease.wanted_by)
+        if lease is None or lease.owner is None or lease.owner == self._context.id:  # its own: handed to it, or lost
+            self._unchanged.pop(shard, None)
+            return Seen(shard, None)
+        version, since = self._unchanged.get(shard, (None, now))
+        if version != lease.version:
+            since = now
+            self._unchanged[shard] = (lease.version, now)
+        silent = now - since >= self._options.failover
+        return Seen(shard, None if silent else lease.owner, lease.wanted_by)
+
+    async def _take(self, lease: Lease) -> None:
+        context, begun = self._context, self._time()
+        taken = await context.table.write(lease, owner=context.id, wanted_by=None, epoch=lease.epoch + 1)
+        if taken is None:
+            return  # another was faster
+        context.info("shard_taken", lease.shard, before=lease.owner)
+        cursor = context.log.cursor(lease.shard, taken.position, group=context.group)
+        window = Window(taken.position, self._lane_of, taken.ahead)
+        failover, look = self._options.failover, self._keeper.look
+        self._keeper.take(Held(taken, cursor, window, now=begun, failover=failover, look=look))
