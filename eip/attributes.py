@@ -51,6 +51,7 @@ _PLAIN_EXPONENT: Final = 128
 """Numbers up to 10**128 are written without an exponent, the range of SQS and SNS."""
 _UNKNOWN_TYPE: Final = "String.eip"
 """Data type of a value that SQS and SNS have no type for: its text is the JSON of `to_wire`."""
+_MIN_FAST, _MAX_FAST = -(2**63), 2**63
 _NOTES: Final = frozenset(("", "bool", "float", "decimal"))
 
 
@@ -201,7 +202,7 @@ def dump_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 def load_attributes(found: Any) -> dict[str, Any]:
     """The attributes of `dump_attributes`; raises `DecodeError` for anything else."""
-    if not isinstance(found, Mapping):
+    if found.__class__ is not dict and not isinstance(found, Mapping):
         raise DecodeError(f"envelope field 'attrs' has the wrong type {type(found).__name__}")
     return {name: from_wire(value) for name, value in found.items()}
 
@@ -231,6 +232,8 @@ def _wire_text(value: str | bytes) -> dict[str, str]:
 
 def from_wire(value: Any) -> Any:
     """The value of `to_wire`; raises `DecodeError` for one that cannot be passed on."""
+    if value.__class__ is str and value.isascii():
+        return value
     if value is None or isinstance(value, dict):
         found = _from_object(value or {})
         return _unknown(value) if found is None else found
@@ -303,7 +306,12 @@ def check_attributes(attributes: Mapping[str, Any]) -> None:
     if attributes.__class__ is not dict and not isinstance(attributes, Mapping):
         raise TypeError(f"attributes must be a mapping, not {type(attributes).__name__}")
     for name, value in attributes.items():
-        if name.__class__ is str and value.__class__ is str and name.isascii() and value.isascii():
+        kind = value.__class__
+        if (
+            name.__class__ is str
+            and name.isascii()
+            and (value.isascii() if kind is str else kind is bool or (kind is int and _MIN_FAST < value < _MAX_FAST))
+        ):
             continue  # the common case, which each message pays for
         if not isinstance(name, str):
             raise TypeError(f"attributes must have names of type str, not {type(name).__name__}")

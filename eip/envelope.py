@@ -124,14 +124,14 @@ def parse_envelope(raw: bytes | str | Mapping[str, Any]) -> dict[str, Any]:
     Keys that this version does not know are kept under ``extensions``, and are passed on.
     """
     fields = load_json(raw) if isinstance(raw, (bytes, str)) else raw
-    if not isinstance(fields, Mapping):
+    if fields.__class__ is not dict and not isinstance(fields, Mapping):
         raise DecodeError("envelope is not a JSON object")
     parsed: dict[str, Any] = {}
     for key, value in fields.items():
         if value is None or key in _OTHERS:
             continue
-        if key in _TEXT:
-            parsed[_TEXT[key]] = _checked(key, value, str)
+        if (name := _TEXT.get(key)) is not None:
+            parsed[name] = value if value.__class__ is str and value.isascii() else _checked(key, value, str)
         elif key in _TIMES:
             parsed[_TIMES[key]] = _time(key, value)
         elif key == "seq":
@@ -164,6 +164,8 @@ def _version(value: Any) -> int:
 
 
 def _time(key: str, value: Any) -> float:
+    if value.__class__ is float and value - value == 0.0:
+        return float(value)
     try:
         time = float(_checked(key, value, (int, float)))
     except OverflowError:
@@ -326,7 +328,7 @@ def load_message(raw: bytes) -> Message[Any]:
     """The message of `dump_message`; raises `DecodeError` for anything else."""
     head, newline, body = raw.partition(b"\n")
     fields = load_json(head)
-    if not newline or not isinstance(fields, Mapping):
+    if not newline or not isinstance(fields, dict):
         raise DecodeError("not a whole message: it has no body")
     envelope = parse_envelope(fields)
     envelope["attributes"] = load_attributes(fields.get("attrs", {}))

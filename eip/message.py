@@ -221,7 +221,7 @@ class Message(_Fields, Generic[T]):
 
     __slots__ = ()
 
-    def __new__(  # noqa: D102 - spelled out, since every message pays; the class's docstring describes it
+    def __new__(  # noqa: C901, D102, PLR0912 - spelled out, since every message pays; the class's docstring describes it
         cls,
         body: T,
         *,
@@ -244,21 +244,48 @@ class Message(_Fields, Generic[T]):
         made = _new(_Fields)
         made._body = body  # noqa: SLF001 - a message in the making
         made._raw = None  # noqa: SLF001
-        made._codec = codec or (BYTES if isinstance(body, bytes) else JSON)  # noqa: SLF001
-        made.id = new_id() if id is None else _text("id", id)
-        made.type = type if type is None else _text("type", type)
-        made.source = source if source is None else _text("source", source)
-        made.correlation_id = correlation_id if correlation_id is None else _text("correlation_id", correlation_id)
-        made.return_address = return_address if return_address is None else _text("return_address", return_address)
-        made.group_id = group_id if group_id is None else _text("group_id", group_id)
-        made.deduplication_id = (
-            deduplication_id if deduplication_id is None else _text("deduplication_id", deduplication_id)
-        )
+        made._codec = codec if codec is not None else BYTES if isinstance(body, bytes) else JSON  # noqa: SLF001
+        # Each given text: one comparison of classes and one look at a flag; all else is for `_text`.
+        if id is None:
+            id = new_id()  # noqa: A001
+        elif id.__class__ is not str or not id.isascii():
+            _text("id", id)
+        if type is not None and (type.__class__ is not str or not type.isascii()):
+            _text("type", type)
+        if source is not None and (source.__class__ is not str or not source.isascii()):
+            _text("source", source)
+        if correlation_id is not None and (correlation_id.__class__ is not str or not correlation_id.isascii()):
+            _text("correlation_id", correlation_id)
+        if return_address is not None and (return_address.__class__ is not str or not return_address.isascii()):
+            _text("return_address", return_address)
+        if group_id is not None and (group_id.__class__ is not str or not group_id.isascii()):
+            _text("group_id", group_id)
+        if deduplication_id is not None and (deduplication_id.__class__ is not str or not deduplication_id.isascii()):
+            _text("deduplication_id", deduplication_id)
+        if traceparent is not None and (traceparent.__class__ is not str or not traceparent.isascii()):
+            _text("traceparent", traceparent)
+        if created_at is None:
+            created_at = clock.now()
+        elif created_at.__class__ is not float or created_at - created_at != 0.0:  # NaN and infinities
+            _time("created_at", created_at)
+        if expires_at is not None and (expires_at.__class__ is not float or expires_at - expires_at != 0.0):
+            _time("expires_at", expires_at)
+        made.id = id
+        made.type = type
+        made.source = source
+        made.correlation_id = correlation_id
+        made.return_address = return_address
+        made.group_id = group_id
+        made.deduplication_id = deduplication_id
         made.sequence = sequence if sequence is None else _sequence("sequence", sequence)
-        made.created_at = clock.now() if created_at is None else _time("created_at", created_at)
-        made.expires_at = expires_at if expires_at is None else _time("expires_at", expires_at)
-        made.traceparent = traceparent if traceparent is None else _text("traceparent", traceparent)
-        made.attributes = _NOTHING if attributes is None else _attributes("attributes", attributes)
+        made.created_at = created_at
+        made.expires_at = expires_at
+        made.traceparent = traceparent
+        if attributes:
+            check_attributes(attributes)
+            made.attributes = MappingProxyType(dict(attributes))
+        else:
+            made.attributes = _NOTHING if attributes is None else _mapping("attributes", attributes)
         made.headers = _NOTHING if headers is None else _headers("headers", headers)
         made.extensions = _NOTHING if extensions is None else _mapping("extensions", extensions)
         made.__class__ = cls
