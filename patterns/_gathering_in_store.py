@@ -44,8 +44,8 @@ from eip.patterns._gathering_records import (
     gathered,
     in_order,
     is_request_id,
-    part_of,
     sharing_key,
+    sorted_out,
 )
 from eip.patterns._reply_listeners import ReplyListeners
 from eip.patterns._scheduler import Scheduler
@@ -66,6 +66,8 @@ _MAX_DOWNTIME_S: Final = 7 * 24 * 3600.0
 """How long all processes may be down after a deadline without losing replies."""
 _MAX_KNOWN: Final = 100_000
 """Open requests whose replies are written without reading the record first."""
+_SPARE: Final = 1000
+"""Requests past their deadline that are kept until they are worth a sweep."""
 _MAX_POLLS_PER_S: Final = 500
 """Reads, of one process, for what others wrote."""
 _MAX_SHARING: Final = 16
@@ -129,6 +131,8 @@ class StoreGatherer:
         self._health = HealthTracker()
         self._open: OrderedDict[str, float] = OrderedDict()
         """The deadlines of requests that were open when this process last looked."""
+        self._max_open = _SPARE
+        """Requests in ``_open`` before those past their deadline are swept."""
         self._last_at = 0.0
         self._checks: dict[str, _Check] = {}
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
@@ -137,8 +141,9 @@ class StoreGatherer:
 
     @property
     def in_flight(self) -> int:
-        """Requests that were open when this process last looked."""
-        return len(self._open)
+        """Requests that were open when this process last looked, and have not reached their deadline."""
+        now = clock.now()
+        return sum(deadline > now for deadline in self._open.values())
 
     async def open(self, replies: ReplyChannel) -> None:
         """Begin to take replies, and to complete what is due."""
@@ -238,6 +243,10 @@ class StoreGatherer:
 
     def _note_open(self, key: str, deadline: float) -> None:
         self._open[key] = deadline
+        if len(self._open) > self._max_open:  # others have completed some; what they do is not reported to us
+            now = clock.now()
+            self._open = OrderedDict((each, end) for each, end in self._open.items() if end > now)
+            self._max_open = 2 * len(self._open) + _SPARE
         if len(self._open) > _MAX_KNOWN:
             self._open.popitem(last=False)
 
@@ -265,9 +274,8 @@ class StoreGatherer:
             deadline = record.deadline
             if not record.completed:
                 self._note_open(key, deadline)
-        part = part_of(reply)
         self._last_at = max(clock.now(), self._last_at + _TICK_S)
-        value = StoredReply.dump(reply, at=self._last_at, failed=self._failed(reply))
+        part, value = StoredReply.dump(reply, at=self._last_at, failed=self._failed(reply))
         await self._store.put_part(key, part, value, expires_at=deadline + self._retention + _MAX_DOWNTIME_S)
         after = await self._look(key)
         if after is not None and after.completed and not after.counts(part):
@@ -397,14 +405,14 @@ class StoreGatherer:
         found = await self._found(key)
         return None if found is None else gathered(key, *found)
 
-    async def _found(self, key: str) -> tuple[RequestRecord, list[StoredReply]] | None:
-        """The record, then its replies: what it lists is stored already."""
+    async def _found(self, key: str) -> tuple[RequestRecord, dict[str, bytes]] | None:
+        """The record, then its parts: what it lists is stored already."""
         record = await self._read(key) if is_request_id(key) else None
         if record is None:
             return None
-        replies = in_order(await self._store.parts(key))
-        gone = {*record.replies, *record.errors}.difference(each.part for each in replies)
-        return None if gone else (record, replies)  # gone: it expired between the two reads
+        parts = await self._store.parts(key)
+        gone = {*record.replies, *record.errors}.difference(parts)
+        return None if gone else (record, parts)  # gone: it expired between the two reads
 
     async def result(self, key: str) -> Gathered:
         """See `ScatterGather.result`."""
@@ -424,10 +432,10 @@ class StoreGatherer:
             found = await self._found(key)
             if found is None:
                 raise KeyError(key)
-            record, replies = found
-            for reply in replies:
-                if not (reply.failed or reply.part in given or (record.completed and not record.counts(reply.part))):
-                    given.add(reply.part)
+            record, parts = found
+            for reply in sorted_out(record, parts)[0]:
+                if reply.id not in given:
+                    given.add(reply.id)
                     yield reply.message
             if record.completed:
                 return

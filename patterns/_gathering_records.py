@@ -12,10 +12,19 @@ from eip.envelope import dump_message, load_message
 from eip.message import Message
 from eip.patterns._gathering import REPLY_CODEC, CompletedBy, Gathered
 
-__all__ = ["RequestRecord", "Sharing", "StoredReply", "gathered", "in_order", "is_request_id", "part_of", "sharing_key"]
+__all__ = [
+    "RequestRecord",
+    "Sharing",
+    "StoredReply",
+    "gathered",
+    "in_order",
+    "is_request_id",
+    "sharing_key",
+    "sorted_out",
+]
 
-_PART_DIGITS: Final = 32
-"""Of a part's name: 128 bits of the reply's digest."""
+_DIGITS: Final = 20
+"""Hexadecimal digits of each half of a part's name."""
 
 
 class RequestRecord(BaseModel):
@@ -69,8 +78,9 @@ class RequestRecord(BaseModel):
         return self.completed_by is not None
 
     def counts(self, part: str) -> bool:
-        """Whether that reply is in the result."""
-        return part in self.replies or part in self.errors
+        """Whether the reply of that part's id is in the result."""
+        identity = part[:_DIGITS]
+        return any(each.startswith(identity) for each in (*self.replies, *self.errors))
 
     def complete(self, by: CompletedBy, replies: list[StoredReply], at: float) -> None:
         """End it with those replies."""
@@ -99,9 +109,15 @@ class StoredReply(NamedTuple):
     dumped: bytes
 
     @staticmethod
-    def dump(reply: Message[Any], *, at: float, failed: bool) -> bytes:
-        """The part's value."""
-        return dump_json([at, failed, reply.id, reply.source or ""]) + b"\n" + dump_message(reply)
+    def dump(reply: Message[Any], *, at: float, failed: bool) -> tuple[str, bytes]:
+        """The part's name and value.
+
+        The name is that of the reply's id and content. So a reply that is delivered again is the same part, and another
+        message with its id replaces nothing.
+        """
+        dumped = dump_message(reply)
+        part = _digest(reply.id.encode("utf-8", "surrogatepass")) + _digest(dumped)
+        return part, dump_json([at, failed, reply.id, reply.source or ""]) + b"\n" + dumped
 
     @staticmethod
     def load(part: str, value: bytes) -> StoredReply:
@@ -124,24 +140,37 @@ def in_order(parts: dict[str, bytes]) -> list[StoredReply]:
     return list({each.id: each for each in reversed(found)}.values())[::-1]
 
 
-def gathered(key: str, record: RequestRecord, replies: list[StoredReply]) -> Gathered:
+def gathered(key: str, record: RequestRecord, parts: dict[str, bytes]) -> Gathered:
     """What the request has brought."""
-    taken = [each for each in replies if not record.completed or record.counts(each.part)]
-    late = [each.message for each in replies if record.completed and not record.counts(each.part)]
+    taken, errors, late = sorted_out(record, parts)
     return Gathered(
         id=key,
         correlation_id=record.correlation_id,
         request=record.request,
-        replies=[each.message for each in taken if not each.failed],
-        errors=[each.message for each in taken if each.failed],
+        replies=[each.message for each in taken],
+        errors=[each.message for each in errors],
         expected=record.expected,
         names=None if record.names is None else frozenset(record.names),
         missing=frozenset(record.missing),
         completed_by=record.completed_by,
         completed_at=record.completed_at,
         late=len(late),
-        late_replies=late,
+        late_replies=[each.message for each in late],
     )
+
+
+def sorted_out(
+    record: RequestRecord, parts: dict[str, bytes]
+) -> tuple[list[StoredReply], list[StoredReply], list[StoredReply]]:
+    """The answers, the errors, and what came late.
+
+    A completed record decides: a reply that is delivered again is written again, at another time.
+    """
+    replies = in_order(parts)
+    if not record.completed:
+        return [each for each in replies if not each.failed], [each for each in replies if each.failed], []
+    taken, errors = ([StoredReply.load(part, parts[part]) for part in each] for each in (record.replies, record.errors))
+    return taken, errors, [each for each in replies if not record.counts(each.part)]
 
 
 def is_request_id(text: str) -> bool:
@@ -154,9 +183,5 @@ def sharing_key(correlation_id: str) -> str:
     return "correlation-" + hashlib.sha256(correlation_id.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def part_of(reply: Message[Any]) -> str:
-    """The name of a reply's part.
-
-    It is that of the content: a reply that comes again is the same part, another with its id is not.
-    """
-    return hashlib.sha256(reply.id.encode() + b"\0" + reply.encode()).hexdigest()[:_PART_DIGITS]
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:_DIGITS]

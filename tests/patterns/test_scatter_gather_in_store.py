@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
+import random
 import signal
 import subprocess
 import sys
+from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 
-from eip import Message, clock
-from eip.errors import ConfigurationError, ConnectionLost, RequestTimeout, StoreError
+from eip import Consumer, Message, ReturnAddresses, clock
+from eip.errors import ConfigurationError, ConnectionLost, EipError, RequestTimeout, StoreError
+from eip.patterns._gathering_records import RequestRecord
 from eip.patterns.scatter_gather import Gathered, ScatterGather
 from eip.stores import MemoryStore, SqliteStore
+from eip.testing import FaultPlan
 from eip.transports.memory import MemoryTransport
 from tests.runtime.scripted import until
 
@@ -112,8 +117,8 @@ async def test_late_unknown_and_repeated_replies_change_nothing():
         assert now is not None
         assert (bodies(now), now.completed_at) == (bodies(result), result.completed_at) == ([1], result.completed_at)
         assert [each.body for each in now.late_replies or ()] == [2]
-        assert (sum(each.late for each in both), sum(each.unknown for each in both)) == (2, 3)
-        assert sum(each.taken for each in both) == 2
+        assert (sum(each.late for each in both), sum(each.unknown for each in both)) == (1, 3)
+        assert sum(each.taken for each in both) == 3  # the repeated ones belong to it as well
 
 
 async def test_a_surplus_reply_is_late_also_where_it_was_stored_before_completion():
@@ -138,6 +143,25 @@ async def test_a_surplus_reply_is_late_also_where_it_was_stored_before_completio
             assert [each.body for each in result.late_replies or ()] == [0, 1, 2, 3, 4][counted:]
             await until(lambda: len(world.replies) == 0)
             assert (gather.late, gather.taken) == (5 - counted, counted)
+
+
+async def test_a_reply_that_is_delivered_again_changes_no_result():
+    """Neither the order of a result nor what is in it, also where another message carries its id."""
+    async with processes(2) as (world, both):
+        key = await both[0].request("?", expected=2, deadline=60).start()
+        request = world.asked.messages()[0]
+        first, second = request.reply(1), request.reply(2)
+        await world.replies.send(first, first)
+        await until(lambda: len(world.replies) == 0)
+        await world.replies.send(second)
+        result = await both[1].result(key)
+        await world.replies.send(first.with_body("forged"))
+        await until(lambda: len(world.replies) == 0)
+        await world.replies.send(first, second, first)
+        await until(lambda: len(world.replies) == 0)
+        assert await both[0].get(key) == await both[1].result(key) == result
+        assert bodies(result) == [1, 2]
+        assert [each.body async for each in both[1].watch(key)] == [1, 2]
 
 
 async def test_what_is_known_of_a_request_from_any_process():
@@ -283,6 +307,127 @@ class _Dying:
         return dying
 
 
+class _Weather:
+    """A store that fails now and then, before or after the write, and whose process may be cancelled at any call."""
+
+    def __init__(self, store: MemoryStore, seed: int, *, failures: float = 0.0) -> None:
+        self._store, self._dice, self._failures = store, random.Random(seed), failures
+        self.at_call: dict[int, Any] = {}
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._store, name)
+
+        async def weathered(*arguments: Any, **options: Any) -> Any:
+            self.calls += 1
+            self.at_call.pop(self.calls, lambda: None)()
+            await asyncio.sleep(0)
+            if self._dice.random() < self._failures:
+                raise StoreError("refused")
+            done = await call(*arguments, **options)
+            if self._dice.random() < self._failures:
+                raise StoreError("no answer")
+            return done
+
+        return weathered
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_faults_and_kills_of_three_processes(seed):
+    """Duplicates, lost acks, failing sends and writes, two kills: each request ends once, alike for all."""
+    plan = FaultPlan(
+        seed=seed, duplicates=0.2, reordering=0.3, delays=0.1, longest_delay=5, lost_acks=0.2, lost_deliveries=0.05,
+        send_failures=0.1, receive_failures=0.1,
+    )  # fmt: skip
+    truth, ends = MemoryStore(), Counter[str]()
+    put = truth.put
+
+    async def counted(key: str, value: bytes, **options: Any) -> str | None:
+        written = await put(key, value, **options)
+        if written is not None and not key.startswith("correlation") and RequestRecord.load(value).completed:
+            ends[key] += 1
+        return written
+
+    truth.put = counted
+    async with MemoryTransport() as memory, AsyncExitStack() as stack:
+        for name in ("asked", "replies"):
+            memory.queue(name, visibility=10)
+
+        async def respond(request: Message) -> list[Message]:
+            return [request.reply(request.body, source=name, id=f"{request.id}-{name}") for name in "abc"]
+
+        addresses = ReturnAddresses(memory, prefix="replies")
+        await stack.enter_async_context(Consumer(memory.queue("asked"), respond, replies=addresses))
+        services = [plan.wrap(memory) for _ in range(3)]
+        gathers = []
+        for number, service in enumerate(services):
+            store = _Weather(truth, seed * 10 + number, failures=0.1)
+            gather = ScatterGather(service.queue("asked"), service.queue("replies"), store=store, grace=1)
+            gathers.append(await stack.enter_async_context(gather))
+        keys = []
+        for number in range(60):
+            if number in (20, 40):
+                services[number // 20].kill()
+            for gather in gathers[:1] if number > 40 else gathers:
+                with suppress(StoreError, EipError):
+                    keys.append(await gather.request(number, expected=["a", "b", "c"], deadline=120).start())
+        async with ScatterGather(memory.queue("asked"), memory.queue("replies"), store=truth) as witness:
+            results = [await witness.result(key) for key in keys]
+            await asyncio.sleep(600)
+            assert [await witness.get(key) for key in keys] == results
+        assert len(keys) > 50
+        for result in results:
+            assert sorted(each.source or "" for each in result.replies) == ["a", "b", "c"]
+            assert result.completed_by == "expected"
+        assert set(ends.values()) == {1}
+
+
+async def test_cancelled_at_any_store_call():
+    """Whoever starts a request may be cancelled: the request is over at its deadline, or was never written."""
+    for moment in range(1, 12):
+        async with MemoryTransport() as transport:
+            store = MemoryStore()
+            weather = _Weather(store, 0)
+            world = Processes(transport, store=weather, until=bool)
+            async with world.one() as gather:
+                ask = Message("?", correlation_id="order-7")
+                task = asyncio.ensure_future(gather.request(ask, expected=2, deadline=30))
+                weather.at_call[weather.calls + moment] = task.cancel
+                await asyncio.sleep(1)
+                if not task.done():
+                    request = world.asked.messages()[0]
+                    await world.replies.send(request.reply(1), request.reply(2))
+                await asyncio.wait((task,), timeout=60)
+                assert task.done()
+                await asyncio.sleep(31)
+                assert await gather.open_requests() == []
+                state: Any = gather._gatherer
+                assert (state._checks, state._waiting) == ({}, {})
+
+
+async def test_stopped_at_any_store_call_while_replies_come():
+    """What was not stored is delivered again, and whoever comes next completes the request with it."""
+    for moment in range(1, 12):
+        async with MemoryTransport() as transport:
+            for name in ("asked", "replies"):
+                transport.queue(name, visibility=5)
+            store = MemoryStore()
+            weather = _Weather(store, 0)
+            world, after = Processes(transport, store=weather, grace=0), Processes(transport, store=store)
+            async with world.one() as gather:
+                key = await gather.request("?", expected=2, deadline=300).start()
+                request = world.asked.messages()[0]
+                stopping: list[asyncio.Task[None]] = []
+                weather.at_call[weather.calls + moment] = lambda gather=gather, stopping=stopping: stopping.append(
+                    asyncio.create_task(gather.stop(grace=0))
+                )
+                await world.replies.send(request.reply(1), request.reply(2))
+                await asyncio.sleep(8)
+            async with after.one() as other:
+                result = await other.result(key)
+                assert (sorted(bodies(result)), result.completed_by) == ([1, 2], "expected")
+
+
 async def test_a_request_that_cannot_be_sent_is_withdrawn():
     """Fault 29: and its deadline bounds sending."""
     async with processes(1) as (world, (gather,)):
@@ -323,17 +468,31 @@ async def test_one_write_per_reply_and_results_expire():
         assert await gather.get(key) is None
 
 
-async def test_many_requests_leave_nothing_in_memory():
-    """A hundred thousand take the same: what a process holds is of requests that are open."""
-    async with processes(1, retention=5) as (world, (gather,)):
-        for _ in range(20):
-            keys = [await gather.request("?", expected=1, deadline=60).start() for _ in range(100)]
-            requests = world.asked.messages()[-100:]
-            await world.replies.send(*(each.reply(1) for each in requests))
-            assert {len((await gather.result(key)).replies) for key in keys} == {1}
+@pytest.mark.parametrize("requests", [5_000, pytest.param(100_000, marks=pytest.mark.soak)])
+async def test_many_requests_leave_nothing_in_memory(requests):
+    """What a process holds is of requests that are open: memory is as flat as the store's."""
+    batch, sizes = 500, []
+    async with processes(2, retention=5) as (world, (one, two)):
+        for number in range(requests // batch):
+            keys = [await one.request("?", expected=1, deadline=60).start() for _ in range(batch)]
+            receiver = world.asked.receiver(capacity=batch)
+            while world.asked.messages():
+                asked = await receiver.receive(batch)
+                await world.replies.send(*(each.message.reply(1) for each in asked))
+                for each in asked:
+                    await each.ack()
+            assert {len((await two.result(key)).replies) for key in keys} == {1}
             await asyncio.sleep(6)
-        state = gather._gatherer
-        assert (gather.in_flight, len(state._checks), len(state._waiting)) == (0, 0, 0)
+            if number % 4 == 1:
+                gc.collect()
+                sizes.append(len(gc.get_objects()))
+        await asyncio.sleep(60)
+        for gather in (one, two):
+            state: Any = gather._gatherer
+            assert (gather.in_flight, len(state._checks), len(state._waiting)) == (0, 0, 0)
+            assert len(state._open) < 20 * batch
+        assert len(world.store) < 2 * batch
+        assert max(sizes[1:]) < sizes[0] * 1.1
 
 
 PROCESS = """
