@@ -7,7 +7,6 @@ What an application needs is here: messages, channels, consumers, topologies. Pa
 from typing import TYPE_CHECKING
 
 from eip._lazy import export_lazily
-from eip.addresses import ReturnAddresses as ReturnAddresses
 from eip.channels import Bus as Bus
 from eip.channels import Delivery as Delivery
 from eip.channels import Queue as Queue
@@ -17,6 +16,7 @@ from eip.channels import Source as Source
 from eip.channels import Stream as Stream
 from eip.channels import Topic as Topic
 from eip.channels import Transport as Transport
+from eip.channels.addresses import ReturnAddresses as ReturnAddresses
 from eip.errors import EipError as EipError
 from eip.errors import Park as Park
 from eip.errors import Reject as Reject

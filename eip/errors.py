@@ -5,9 +5,9 @@
     │   ├── UnsupportedChannel             the transport has no such kind of channel
     │   ├── StateError                     used after it was closed, or before it was opened
     │   ├── InvalidPattern                 an event pattern or filter policy the service would refuse
-    │   ├── InvalidResult (TypeError)      a handler returned what cannot be sent
-    │   └── InvalidMessage                 a message that the channel can never carry
-    │       └── MessageTooLarge
+    │   └── InvalidResult (TypeError)      a handler returned what cannot be sent
+    ├── InvalidMessage (ValueError)        a message that no channel, or this one, can ever carry; not tried again
+    │   └── MessageTooLarge
     ├── TransportError                     the service or the way to it failed
     │   ├── ConnectionLost                 (transient) no answer, or the connection broke
     │   ├── Throttled                      (transient) the service asks to slow down
@@ -33,10 +33,7 @@ Drivers map foreign errors to these at their border and keep the original as ``_
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from eip.message import Message
+from typing import Any, NamedTuple
 
 __all__ = [
     "AccessDenied",
@@ -108,8 +105,8 @@ class InvalidResult(ConfigurationError, TypeError):
     """A handler returned what cannot be sent: no messages, too many, or messages with nowhere to go."""
 
 
-class InvalidMessage(ConfigurationError):
-    """A message that the channel can never carry, found before sending; never retried."""
+class InvalidMessage(EipError, ValueError):
+    """A message that the channel can never carry, found before sending; never retried. The data is at fault."""
 
 
 class MessageTooLarge(InvalidMessage):
@@ -174,7 +171,8 @@ class SendError(TransportError):
 class FailedEntry(NamedTuple):
     """One message of a batch that was not accepted, and why."""
 
-    message: Message[Any]
+    message: Any
+    """The `eip.Message`; not typed as one, since messages import their errors from here."""
     error: Exception
 
 

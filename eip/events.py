@@ -290,6 +290,6 @@ def event_time(event: Mapping[str, Any]) -> float | None:
 
 
 def undelivered(message: Message[Any], *, rule: str, reason: str, attempts: int) -> Message[Any]:
-    """The message as a rule's dead-letter queue holds it, told as by `eip.channels.dead_lettered`."""
+    """The message as a rule's dead-letter queue holds it, as `eip.channels.with_dead_letter_headers` makes it."""
     why = {"dead-letter-reason": reason[:1000], "dead-letter-source": rule, "dead-letter-count": str(attempts)}
     return message.replace(headers={**message.headers, **why})

@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
+from typing_extensions import override
 
-from eip.channels import Sender
+from eip.channels import Sender, SenderDecorator
 from eip.codec import validate_json
 from eip.errors import ConfigurationError, DecodeError, InvalidMessage
 from eip.message import Message
@@ -99,18 +100,18 @@ class Catalog:
         return self._adapters[name]
 
 
-class CheckedSender(Sender):
+class CheckedSender(SenderDecorator):
     """Checks messages against a catalog before it sends them."""
 
     def __init__(self, sender: Sender, catalog: Catalog) -> None:
-        self.name, self.address, self.limits = sender.name, sender.address, sender.limits
-        self._sender, self._catalog = sender, catalog
+        super().__init__(sender)
+        self._catalog = catalog
 
-    async def send(self, *messages: Message[Any]) -> None:
-        """Check all, then send; see `Sender.send`."""
+    @override
+    async def send(self, *messages: Message[Any], **options: Any) -> None:
         for message in messages:
             self._catalog.check(message)
-        await self._sender.send(*messages)
+        await super().send(*messages, **options)
 
 
 def infer_schema(samples: Iterable[Any]) -> dict[str, Any]:

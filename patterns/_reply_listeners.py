@@ -133,7 +133,7 @@ class ReplyListeners:
                 self.take,
                 concurrency=self._concurrency,
                 on_expired="handle",
-                dead_letter=self._dead_letters,
+                dead_letters=self._dead_letters,
             )
             listener = self._listeners[channel.address] = _Listener(consumer)
         try:

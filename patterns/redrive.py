@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, runtime_checkable
 
 from eip._logging import get_logger
-from eip.channels import Delivery, Filter, Queue, Receiver, Sender, revived
+from eip.channels import Delivery, Filter, Queue, Receiver, Sender, without_dead_letter_headers
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError, EipError, PartialSendError, TransportError
 from eip.matching import as_predicate
@@ -233,7 +233,7 @@ class _Run:
         failed: dict[Delivery, Exception] = {}
         for delivery in call:
             try:
-                message = revived(delivery.message)
+                message = without_dead_letter_headers(delivery.message)
                 messages[delivery] = message if self._transform is None else self._transform(message)
             except Exception as error:  # noqa: BLE001 - it stays; one message's failure must not end the redrive
                 failed[delivery] = error

@@ -331,7 +331,7 @@ def test_events_as_the_codec_of_a_channel():
             assert [each.body for each in seen] == [{"price": 3}, {"plain": True}]
             assert seen[0] == MESSAGE.replace(expires_at=None)
             await queue.send(Message({"plain": True}))
-            async with running(Consumer(queue, cloud_events(strict=True)(handle), dead_letter=dead)):
+            async with running(Consumer(queue, cloud_events(strict=True)(handle), dead_letters=dead)):
                 await until(lambda: len(dead) == 1)
 
     run(scenario())

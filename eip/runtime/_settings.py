@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from eip.addresses import ReturnAddresses
 from eip.channels import Sender
+from eip.channels.addresses import ReturnAddresses
 from eip.retry import Backoff
 from eip.runtime.handlers import Handler
 

@@ -13,8 +13,8 @@ from typing import get_args
 import anyio
 
 from eip._checks import check_duration, check_integer, check_one_of, check_type
-from eip.addresses import ReturnAddresses
 from eip.channels import Bus, Delivery, Queue, Receiver, Sender, Source, Stream, Topic
+from eip.channels.addresses import ReturnAddresses
 from eip.clock import Duration
 from eip.errors import ConfigurationError
 from eip.health import Health, HealthTracker
@@ -26,9 +26,6 @@ from eip.runtime.handlers import AnyHandler, handler_of, name_of, returns_messag
 from eip.runtime.service import Service
 
 __all__ = ["Consumer", "current_delivery"]
-
-_MAX_PROCESSING_S = 12 * 3600.0
-"""SQS ends a lease 12 hours after the receive, whatever the extensions."""
 
 
 class Consumer(Service):
@@ -52,7 +49,7 @@ class Consumer(Service):
         concurrency: messages handled at once; most threads of a ``def`` handler.
         output: where messages that the handler returns are sent, before the received one is acknowledged.
         replies: sends them to the received message's return address instead, where it has one.
-        dead_letter: where what can never be handled goes; default: the channel's own dead-letter queue.
+        dead_letters: where what can never be handled goes; default: the channel's own dead-letter queue.
         retry: the delays between attempts, and after how many attempts to give up. Where the channel has a limit of
             receives, that is a limit of attempts too, and the consumer dead-letters at the last one itself, with the
             error as reason. Attempts that other processes made in between count one per receive.
@@ -64,9 +61,11 @@ class Consumer(Service):
             they are attempts like any other.
         on_expired: ``"drop"`` acknowledges a message past its expiry, ``"dead_letter"`` keeps it there, ``"handle"``
             lets the handler have it.
-        max_processing: seconds from receive after which the handler is cancelled and has failed; at most 12 hours.
+        max_processing: seconds from receive after which the handler is cancelled and has failed; at most the channel's
+            longest lease (12 hours on SQS).
         grace: seconds that handlers have to finish after `stop`.
         name: for logs and errors; default: the source's.
+        dead_letter: the earlier name of ``dead_letters``; it goes with the next release.
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -81,7 +80,7 @@ class Consumer(Service):
         concurrency: int = 10,
         output: Sender | None = None,
         replies: ReturnAddresses | None = None,
-        dead_letter: Sender | None = None,
+        dead_letters: Sender | None = None,
         retry: Backoff | None = None,
         on_group_failure: GroupFailure = "block",
         local_retries: int = 3,
@@ -89,9 +88,11 @@ class Consumer(Service):
         max_processing: Duration = 300.0,
         grace: Duration = 20.0,
         name: str | None = None,
+        dead_letter: Sender | None = None,
     ) -> None:
         self._source, self._handler = _source(source), handler
-        self._dead_letter = check_type("dead_letter", dead_letter, Sender, "a sender", optional=True)
+        dead_letters = dead_letters or dead_letter
+        self._dead_letters = check_type("dead_letters", dead_letters, Sender, "a sender", optional=True)
         self.name = name or source.name
         self._settings = Settings(
             name=self.name,
@@ -104,7 +105,9 @@ class Consumer(Service):
             on_group_failure=check_one_of("on_group_failure", on_group_failure, get_args(GroupFailure)),
             local_retries=check_integer("local_retries", local_retries, least=0),
             on_expired=check_one_of("on_expired", on_expired, get_args(OnExpired)),
-            max_processing=check_duration("max_processing", max_processing, positive=True, most=_MAX_PROCESSING_S),
+            max_processing=check_duration(
+                "max_processing", max_processing, positive=True, most=source.limits.max_lease
+            ),
             grace=check_duration("grace", grace),
         )
         if output is None and replies is None and returns_messages(handler):
@@ -181,8 +184,8 @@ class Consumer(Service):
 
     def _receiver(self) -> Receiver:
         receiver = self._source.receiver(capacity=self._settings.concurrency)
-        if self._dead_letter is not None:
-            receiver.dead_letters = self._dead_letter
+        if self._dead_letters is not None:
+            receiver.dead_letters = self._dead_letters
         return receiver
 
     async def _consume(self, receiver: Receiver) -> None:

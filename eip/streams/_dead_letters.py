@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from eip._logging import get_logger
-from eip.channels import Sender, put_aside, send_dead_letter
+from eip.channels import Sender, send_dead_letter, with_dead_letter_headers
 from eip.errors import InvalidMessage
 from eip.message import Message
 
@@ -27,7 +27,8 @@ async def send_dead_letters(
     """
     if len(messages) > 1:
         try:
-            await destination.send(*(put_aside(each, reason, source=source, count=count) for each in messages))
+            dead = (with_dead_letter_headers(each, reason, source=source, count=count) for each in messages)
+            await destination.send(*dead)
         except InvalidMessage:  # nothing of them was sent: find the one
             for each in messages:
                 await send_dead_letters(destination, [each], reason, source=source, count=count)
@@ -38,7 +39,7 @@ async def send_dead_letters(
     except InvalidMessage as error:
         place = {name: message.headers[name] for name in PLACE_HEADERS if name in message.headers}
         _log.error("dead_letter_by_reference", source=source, destination=destination.name, error=str(error), **place)
-        reference = put_aside(_reference(message, source, place), reason, source=source, count=count)
+        reference = with_dead_letter_headers(_reference(message, source, place), reason, source=source, count=count)
         await destination.send(reference)
 
 

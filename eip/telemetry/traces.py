@@ -19,7 +19,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from eip.channels import Sender
+from eip.channels import Sender, SenderDecorator
 from eip.errors import Disposition, PartialSendError
 from eip.message import Message
 from eip.runtime.consumer import current_delivery
@@ -71,7 +71,7 @@ def traced(*, provider: trace.TracerProvider | None = None) -> Middleware:
     return wrap
 
 
-class TracedSender(Sender):
+class TracedSender(SenderDecorator):
     """Sends with a span for each message, ``send CHANNEL``, which travels in the message; a `Sender` itself.
 
     Its parent is the message's own ``traceparent``, or else the span that is current.
@@ -82,8 +82,8 @@ class TracedSender(Sender):
     """
 
     def __init__(self, sender: Sender, *, provider: trace.TracerProvider | None = None) -> None:
-        self.name, self.address, self.limits = sender.name, sender.address, sender.limits
-        self._sender, self._tracer = sender, trace.get_tracer(_NAME, tracer_provider=provider)
+        super().__init__(sender)
+        self._tracer = trace.get_tracer(_NAME, tracer_provider=provider)
 
     async def send(self, *messages: Message[Any], **options: Any) -> None:
         """Send, each message in a span; see `Sender.send`. ``options`` (a queue's ``delay``) are passed on."""
@@ -94,7 +94,7 @@ class TracedSender(Sender):
                 for message, span in zip(messages, spans, strict=True)
             ]
             try:
-                await self._sender.send(*carrying, **options)
+                await super().send(*carrying, **options)
             except Exception as error:
                 _fail(spans, carrying, error)
                 raise

@@ -36,7 +36,7 @@ async def main() -> None:
         await legacy.send(Message(["lamp", "2"]), Message(["rope", "two"]))
 
         steps = pipeline(translator(from_legacy, reject=(ValueError,)), translator(Order), book)
-        consumer = Consumer(legacy, steps, dead_letter=dead)
+        consumer = Consumer(legacy, steps, dead_letters=dead)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(consumer.run())
             while len(legacy):

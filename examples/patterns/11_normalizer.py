@@ -41,7 +41,7 @@ async def main() -> None:
             .when(EventPattern({"detail": {"celsius": [{"exists": True}]}}), from_metric)
             .when(EventPattern({"detail": {"f": [{"exists": True}]}}), from_imperial)
         )
-        consumer = Consumer(readings, pipeline(normalizer, show), dead_letter=dead)
+        consumer = Consumer(readings, pipeline(normalizer, show), dead_letters=dead)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(consumer.run())
             while len(readings):

@@ -93,7 +93,7 @@ class Unicorn:
             source,
             self.quote,
             replies=self._channels.return_addresses,
-            dead_letter=self._channels.unreadable,
+            dead_letters=self._channels.unreadable,
             concurrency=1000,
             grace=0.0,
             name=self.id,

@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 import eip
-from eip import Delivery, Message
-from eip.channels import dead_lettered
+from eip import Message
+from eip.channels import with_dead_letter_headers
 from eip.cli import main
 from eip.cli._common import console, said
 from eip.cli.app import app
@@ -153,10 +153,10 @@ async def dead_letters(moto_server):
     async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url, long_poll=1.0) as aws:
         await Topology(QueueSpec("redriven")).apply(aws)
         dead = aws.queue(QueueSpec("redriven").dead_letter_name or "")
-        async with dead.receiver() as receiver:
+        async with dead.receiver():
             for number in range(4):
                 message = Message({"n": number}, attributes={"kind": "ab"[number % 2]})
-                await dead.send(dead_lettered(Delivery(receiver, message), "ValueError: [odd]", source="redriven"))
+                await dead.send(with_dead_letter_headers(message, "ValueError: [odd]", source="redriven", count=1))
         yield dead, aws.queue("redriven")
 
 

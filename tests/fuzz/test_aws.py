@@ -9,7 +9,7 @@ import orjson
 from hypothesis import strategies as st
 
 from eip import Message
-from eip.channels import put_aside
+from eip.channels import with_dead_letter_headers
 from eip.errors import DecodeError, InvalidMessage, MessageTooLarge
 from eip.limits import MIB
 from eip.transports.aws import AwsTransport
@@ -74,7 +74,7 @@ def test_a_message_is_read_or_is_its_own_error_with_its_bytes(body, given, facts
     if error is not None:
         assert isinstance(error, DecodeError)
         assert message.raw == body.encode()
-    dead = put_aside(message, "because", source="q", count=1)
+    dead = with_dead_letter_headers(message, "because", source="q", count=1)
     with bounded_time():
         sent = carried(dead, channel="dead", limit=MIB)
     assert len(sent.attributes) <= 10

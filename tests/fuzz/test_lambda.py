@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from eip import Message
-from eip.channels import put_aside
+from eip.channels import with_dead_letter_headers
 from eip.envelope import dump_envelope, dump_message, load_message
 from eip.errors import ConfigurationError, DecodeError
 from eip.transports.aws._invocations import _json_of, invocation_of
@@ -96,7 +96,7 @@ def test_an_odd_record_leaves_its_neighbours_alone_and_can_be_put_aside(given):
         assert isinstance(each.identifier, str)
         assert each.receive_count >= 1
         assert each.error is None or isinstance(each.error, DecodeError)
-        dead = put_aside(each.message, "because", source="q", count=1)
+        dead = with_dead_letter_headers(each.message, "because", source="q", count=1)
         assert load_message(dump_message(dead)).raw == each.message.raw
         if each.error is not None:
             assert each.message.raw == raw_of(source, odd)

@@ -296,7 +296,7 @@ async def redriven(lab: Lab) -> None:
     async def broken(message: Message[Any]) -> None:
         raise Reject("a bug of ours")
 
-    async with lab.running(lab.consumer(queue, broken, dead_letter=dead)):
+    async with lab.running(lab.consumer(queue, broken, dead_letters=dead)):
         await queue.send(*some(3))
         while not await _there(dead, 3):
             await asyncio.sleep(0.1)

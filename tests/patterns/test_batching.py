@@ -287,7 +287,7 @@ async def test_a_message_that_is_rejected_in_a_pack_goes_alone_to_the_dead_lette
             if message.body == 1:
                 raise Reject("broken")
 
-        async with Packer(queue) as packer, running(Consumer(queue, handle, dead_letter=dead)):
+        async with Packer(queue) as packer, running(Consumer(queue, handle, dead_letters=dead)):
             await packer.send(*(Message(number, group_id="g") for number in range(4)))
             await until(lambda: len(queue) == 0)
         assert seen == [0, 1, 2, 3]
@@ -317,7 +317,7 @@ async def test_a_hostile_pack_goes_to_the_dead_letter_channel_whole():
         async def handle(message: Message) -> None:
             raise AssertionError
 
-        async with running(Consumer(queue, handle, dead_letter=dead)):
+        async with running(Consumer(queue, handle, dead_letters=dead)):
             await queue.send(Message({"eip-pack": 1}, headers={"pack": "1 gzip 3"}))
             await until(lambda: len(dead) == 1)
         assert dead.messages()[0].headers["dead-letter-reason"].startswith(DecodeError.__name__)

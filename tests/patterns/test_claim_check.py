@@ -20,7 +20,7 @@ from eip.errors import (
     SendError,
     StoreError,
 )
-from eip.limits import Limits
+from eip.limits import Capabilities
 from eip.patterns.batching import Packer
 from eip.patterns.claim_check import SIZE_ATTRIBUTE, ClaimCheckSender, claim_checked
 from eip.stores.objects import FileObjects, MemoryObjects
@@ -81,7 +81,7 @@ async def test_text_stays_text(objects):
 
 async def test_the_threshold_is_the_destinations_limit_attributes_included():
     out, objects = Outbox(), MemoryObjects()
-    out.limits = Limits(message_bytes=10_000)
+    out.limits = Capabilities(message_bytes=10_000)
     sender = ClaimCheckSender(out, objects)
     assert sender.limits.message_bytes is None
     for size in (9_000, 9_990, 20_000):
@@ -158,7 +158,7 @@ async def test_the_reserved_attribute_is_not_the_users():
 
 async def test_packs_are_sent_as_they_are():
     out, objects = Outbox(), MemoryObjects()
-    out.limits = Limits(message_bytes=100_000)
+    out.limits = Capabilities(message_bytes=100_000)
     async with Packer(ClaimCheckSender(out, objects, threshold=5000)) as packer:
         await asyncio.gather(*(packer.send(Message("x" * 900)) for _ in range(20)), packer.send(Message("y" * 8000)))
     assert len(objects.objects) <= 1

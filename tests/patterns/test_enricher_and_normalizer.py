@@ -145,7 +145,7 @@ async def test_messages_of_unknown_format_are_kept_as_dead_letters():
     async with MemoryTransport() as transport:
         queue = transport.queue("in")
         await queue.send(*MESSAGES, Message("?"))
-        async with running(Consumer(queue, normalizer(), output=out, dead_letter=dead)):
+        async with running(Consumer(queue, normalizer(), output=out, dead_letters=dead)):
             await until(lambda: len(queue) == 0)
     assert sorted(each.body["n"] for each in out.sent) == [1, 2, 3]
     assert [each.body for each in dead.sent] == ["?"]

@@ -66,7 +66,7 @@ async def test_a_message_that_goes_in_circles_is_rejected():
     async with MemoryTransport() as transport:
         queue = transport.queue("round")
         handler = message_history("a", visits=3)(forward)
-        async with running(Consumer(queue, handler, output=queue, dead_letter=dead)) as consumer:
+        async with running(Consumer(queue, handler, output=queue, dead_letters=dead)) as consumer:
             await queue.send(Message(1))
             await until(lambda: dead.sent)
         assert consumer.stats.handled == 3

@@ -140,7 +140,7 @@ async def test_where_nothing_can_be_sent_to_the_pack_is_retried_whole_and_the_re
         if message.body == 1 and seen.count(1) == 1:
             raise ValueError("not now")
 
-    async with running(Consumer(source, handle, dead_letter=dead, retry=Backoff(base=0.1))):
+    async with running(Consumer(source, handle, dead_letters=dead, retry=Backoff(base=0.1))):
         await until(lambda: source.acked)
     assert sorted(seen) == [0, 0, 1, 1, 2, 2]
     assert [each.id for each in dead.sent] == ["m0"]
@@ -154,7 +154,7 @@ async def test_expired_messages_of_a_pack_go_where_the_consumer_says():
         async def handle(message: Message, seen: list[int] = seen) -> None:
             seen.append(message.body)
 
-        consumer = Consumer(source, handle, dead_letter=dead, on_expired=on_expired)  # type: ignore[arg-type]
+        consumer = Consumer(source, handle, dead_letters=dead, on_expired=on_expired)  # type: ignore[arg-type]
         async with running(consumer):
             await until(lambda source=source: source.acked)
         assert (sorted(seen), [each.id for each in dead.sent]) == (handled, kept)
@@ -189,7 +189,7 @@ async def test_a_groups_pack_goes_on_after_a_message_that_is_dead_lettered():
 
         await queue.send(packed(*numbers(3, group_id="g"), group_id="g"))
         consumer = Consumer(
-            queue, handle, dead_letter=dead, on_group_failure="dead_letter_and_continue", local_retries=2
+            queue, handle, dead_letters=dead, on_group_failure="dead_letter_and_continue", local_retries=2
         )
         async with running(consumer):
             await until(lambda: len(queue) == 0)

@@ -138,7 +138,7 @@ async def test_a_message_that_dies_twice_within_the_deduplication_window_is_not_
         raise Reject("broken")
 
     for _ in range(3):
-        consumer = Consumer(queue, refuse, dead_letter=dead)
+        consumer = Consumer(queue, refuse, dead_letters=dead)
         task = asyncio.create_task(consumer.run())
         await asyncio.sleep(1)
         await consumer.stop()

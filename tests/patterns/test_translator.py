@@ -103,7 +103,7 @@ async def test_what_cannot_be_translated_is_dead_lettered_and_the_rest_goes_on()
         queue = transport.queue("in")
         await queue.send(Message({"no": "x"}), Message({"no": "8"}))
         handler = pipeline(translator(modern, reject=(ValueError,)), translator(Order))
-        async with running(Consumer(queue, handler, output=out, dead_letter=dead)):
+        async with running(Consumer(queue, handler, output=out, dead_letters=dead)):
             await until(lambda: len(queue) == 0)
     assert [each.body for each in out.sent] == [Order(number=8)]
     assert [each.body for each in dead.sent] == [{"no": "x"}]

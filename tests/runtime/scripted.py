@@ -37,7 +37,7 @@ class Scripted(Source, Receiver):
         self.waiting: list[tuple[float, Message[Any], int]] = [(0.0, each, 1) for each in messages]
         self.errors: dict[str, Exception] = {}
         """By message id: the delivery's own error."""
-        self.limits: list[int] = []
+        self.asked: list[int] = []
         self.acked: list[list[str]] = []
         self.nacked: list[tuple[list[str], float]] = []
         self.extended: list[list[str]] = []
@@ -58,7 +58,7 @@ class Scripted(Source, Receiver):
         self._changed.set()
 
     async def receive(self, limit: int, *, wait: float = 20.0) -> Sequence[Delivery]:
-        self.limits.append(limit)
+        self.asked.append(limit)
         self.polling += 1
         self.most_polls = max(self.most_polls, self.polling)
         try:

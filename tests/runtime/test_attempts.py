@@ -45,7 +45,7 @@ async def test_a_message_is_tried_as_often_as_its_channel_allows_and_keeps_its_l
 async def test_max_attempts_counts_those_in_this_process():
     """Fault 38: one place, `max_attempts`."""
     source, dead = Scripted(Message(1, id="a", group_id="g")), Outbox("dead")
-    async with running(Consumer(source, never, dead_letter=dead, retry=Backoff(base=0, max_attempts=3))) as consumer:
+    async with running(Consumer(source, never, dead_letters=dead, retry=Backoff(base=0, max_attempts=3))) as consumer:
         await until(lambda: dead.sent)
         assert consumer.stats.retried == 2
 
@@ -60,7 +60,7 @@ async def test_a_receive_behind_a_failing_head_is_no_attempt():
         tried.append(message.id)
         raise ValueError("never")
 
-    async with running(Consumer(source, handle, dead_letter=dead, retry=QUICK, local_retries=1)):
+    async with running(Consumer(source, handle, dead_letters=dead, retry=QUICK, local_retries=1)):
         await until(lambda: len(dead.sent) == 2)
     assert tried.count("a") == 4
     assert tried.count("b") >= 3
@@ -119,7 +119,7 @@ async def test_a_dead_letter_that_does_not_fit_with_its_reason_goes_without(erro
     """Fault 9: a message with ten attributes could be neither handled nor dead-lettered, for ever."""
     source, dead = Scripted(Message.received(b"{", id="bad")), Picky(most, error)
     source.errors["bad"] = ValueError("x" * 2000)
-    async with running(Consumer(source, never, dead_letter=dead)) as consumer:
+    async with running(Consumer(source, never, dead_letters=dead)) as consumer:
         await until(lambda: source.acked)
         assert consumer.stats.dead_lettered == 1
     assert dead.sent[0].encode() == b"{"
@@ -131,7 +131,7 @@ async def test_a_dead_letter_channel_that_is_away_is_tried_again_whole():
     source, dead = Scripted(Message.received(b"{", id="bad")), Outbox("dead")
     source.errors["bad"] = ValueError("x")
     dead.refuse.append(ConnectionLost("away"))
-    async with running(Consumer(source, never, dead_letter=dead)):
+    async with running(Consumer(source, never, dead_letters=dead)):
         await until(lambda: source.acked)
     assert "dead-letter-reason" in dead.sent[0].headers
 
@@ -140,7 +140,7 @@ async def test_a_dead_letter_that_nothing_takes_is_no_hot_loop(caplog):
     """Fault 9 and 42."""
     source, dead = Scripted(Message.received(b"{", id="bad")), Picky(-1, InvalidMessage("never"))
     source.errors["bad"] = ValueError("x")
-    async with running(Consumer(source, never, dead_letter=dead)):
+    async with running(Consumer(source, never, dead_letters=dead)):
         await asyncio.sleep(600)
     assert len(source.nacked) < 60
     assert caplog.text.count("dead_letter_failed") == 1

@@ -126,7 +126,7 @@ async def test_a_permanent_error_of_receive_backs_off_and_is_reported_once(caplo
         source.receive_errors.extend([ChannelNotFound("orders is gone")] * 1000)
         source.put(Message(1, id="wakes"))
         await asyncio.sleep(600)
-        assert len(source.limits) < 100
+        assert len(source.asked) < 100
         health = consumer.health()
         assert (health.ok, health.reason) == (False, "ChannelNotFound: orders is gone")
         assert health.failing_since is not None

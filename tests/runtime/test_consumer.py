@@ -21,6 +21,7 @@ from eip.errors import (
     Retry,
     SendError,
 )
+from eip.limits import SQS
 
 from .scripted import Outbox, Scripted, running, until
 
@@ -113,7 +114,7 @@ async def test_a_refused_return_address_is_dead_lettered_at_once():
     async def handle(received: Message) -> Message:
         return received.reply("yes")
 
-    async with running(Consumer(source, handle, replies=replies, dead_letter=dead)):
+    async with running(Consumer(source, handle, replies=replies, dead_letters=dead)):
         await until(lambda: source.acked)
     assert dead.sent[0].headers["dead-letter-reason"].startswith(AddressRefused.__name__)
 
@@ -125,7 +126,7 @@ async def test_results_with_nowhere_to_go_are_a_failure_that_says_what_to_do():
     async def handle(received):
         return received.reply("yes")
 
-    async with running(Consumer(source, handle, dead_letter=dead)):
+    async with running(Consumer(source, handle, dead_letters=dead)):
         await until(lambda: dead.sent)
     assert source.nacked == []
     assert "give it output=... or replies=..." in dead.sent[0].headers["dead-letter-reason"]
@@ -147,7 +148,7 @@ async def test_no_more_than_concurrency_are_handled_or_fetched_at_once():
         assert (len(source.waiting), consumer.stats.in_flight) == (46, 4)
         await until(lambda: len(source.acked_ids) == 50)
     assert most == 4
-    assert max(source.limits) == 4
+    assert max(source.asked) == 4
 
 
 async def test_a_slow_message_does_not_hold_up_the_polling_for_others():
@@ -186,7 +187,7 @@ async def test_a_receive_that_fails_is_tried_again_with_backoff():
 
     async with running(Consumer(source, handle)):
         await until(lambda: source.acked)
-    assert len(source.limits) >= 4
+    assert len(source.asked) >= 4
 
 
 async def test_typed_handlers_get_validated_bodies():
@@ -207,7 +208,7 @@ async def test_an_invalid_body_goes_to_the_dead_letter_channel_without_retries()
     async def handle(order: Order) -> None:
         assert order.number == 2
 
-    async with running(Consumer(source, handle, dead_letter=dead)) as consumer:
+    async with running(Consumer(source, handle, dead_letters=dead)) as consumer:
         await until(lambda: len(source.acked_ids) == 2)
     assert [each.id for each in dead.sent] == ["bad"]
     assert dead.sent[0].headers["dead-letter-source"] == "scripted"
@@ -222,7 +223,7 @@ async def test_what_the_driver_cannot_decode_keeps_its_raw_body_on_the_way_out()
     async def handle(_: Message) -> None:
         raise AssertionError
 
-    async with running(Consumer(source, handle, dead_letter=dead)):
+    async with running(Consumer(source, handle, dead_letters=dead)):
         await until(lambda: source.acked)
     assert dead.sent[0].encode() == b"\xff not JSON"
     assert "envelope is not JSON" in dead.sent[0].headers["dead-letter-reason"]
@@ -262,7 +263,7 @@ async def test_permanent_failures_are_dead_lettered_at_once(error):
     async def handle(_: Message) -> None:
         raise error
 
-    async with running(Consumer(source, handle, dead_letter=dead)):
+    async with running(Consumer(source, handle, dead_letters=dead)):
         await until(lambda: source.acked)
     assert source.nacked == []
     assert str(error) in dead.sent[0].headers["dead-letter-reason"]
@@ -298,7 +299,7 @@ async def test_max_attempts_gives_up_to_the_dead_letter_channel():
     async def handle(_: Message) -> None:
         raise ValueError("never")
 
-    async with running(Consumer(source, handle, dead_letter=dead, retry=Backoff(max_attempts=3))):
+    async with running(Consumer(source, handle, dead_letters=dead, retry=Backoff(max_attempts=3))):
         await until(lambda: dead.sent)
     assert len(source.nacked) == 2
 
@@ -310,7 +311,7 @@ async def test_a_dead_letter_channel_that_fails_keeps_the_message():
     async def handle(_: Message) -> None:
         raise Reject("broken")
 
-    async with running(Consumer(source, handle, dead_letter=dead)):
+    async with running(Consumer(source, handle, dead_letters=dead)):
         await until(lambda: dead.sent)
     assert [ids for ids, _ in source.nacked] == [["m1"]]
 
@@ -332,7 +333,7 @@ async def test_a_handler_that_returns_nonsense_has_failed():
     async def handle(_: Message) -> Any:
         return 42
 
-    async with running(Consumer(source, handle, dead_letter=dead, retry=Backoff(base=0, max_attempts=1))):
+    async with running(Consumer(source, handle, dead_letters=dead, retry=Backoff(base=0, max_attempts=1))):
         await until(lambda: dead.sent)
     assert "not int" in dead.sent[0].headers["dead-letter-reason"]
 
@@ -356,7 +357,7 @@ async def test_an_expired_message_is_never_handled(policy):
     async def handle(received: Message) -> None:
         seen.append(received.id)
 
-    async with running(Consumer(source, handle, on_expired=policy, dead_letter=dead)) as consumer:
+    async with running(Consumer(source, handle, on_expired=policy, dead_letters=dead)) as consumer:
         await until(lambda: len(source.acked_ids) == 2)
     assert seen == ["m2"]
     assert consumer.stats.expired == 1
@@ -386,7 +387,7 @@ async def test_it_stops_before_it_started_and_runs_again():
     consumer = Consumer(source, handle)
     await consumer.stop()
     await consumer.run()
-    assert source.limits == []
+    assert source.asked == []
     async with running(consumer):
         await until(lambda: source.acked)
         with pytest.raises(ConfigurationError, match="running already"):
@@ -398,7 +399,6 @@ async def test_it_stops_before_it_started_and_runs_again():
     [
         {"concurrency": 0},
         {"max_processing": 0},
-        {"max_processing": 50_000},
         {"grace": -1},
         {"local_retries": -1},
         {"on_group_failure": "shrug"},
@@ -413,6 +413,28 @@ async def test_options_that_cannot_be_are_refused(options):
         Consumer(Scripted(), handle, **options)
 
 
+async def test_max_processing_is_at_most_the_longest_lease_of_the_channel():
+    async def handle(_: Message) -> None:
+        return
+
+    source = Scripted()
+    Consumer(source, handle, max_processing=50_000)
+    source.limits = SQS
+    with pytest.raises(ConfigurationError, match="max_processing must be at most 43200 seconds, got 50000"):
+        Consumer(source, handle, max_processing=50_000)
+
+
+async def test_the_earlier_name_of_dead_letters_works_for_one_more_release():
+    source, dead = Scripted(Message(1, id="m0")), Outbox()
+
+    async def handle(_: Message) -> None:
+        raise Reject("no")
+
+    async with running(Consumer(source, handle, dead_letter=dead)):
+        await until(lambda: source.acked_ids == ["m0"])
+    assert [each.id for each in dead.sent] == ["m0"]
+
+
 async def test_bodies_do_not_reach_logs_or_reprs(caplog, capsys):
     source, dead = Scripted(Message({"number": "secret-sauce"}, id="bad")), Outbox("dead")
 
@@ -420,7 +442,7 @@ async def test_bodies_do_not_reach_logs_or_reprs(caplog, capsys):
         return
 
     with caplog.at_level(logging.DEBUG):
-        async with running(Consumer(source, handle, dead_letter=dead)) as consumer:
+        async with running(Consumer(source, handle, dead_letters=dead)) as consumer:
             await until(lambda: dead.sent)
     out, err = capsys.readouterr()
     assert "handling_failed" in out + err + caplog.text

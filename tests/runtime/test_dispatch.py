@@ -125,7 +125,7 @@ async def test_a_consumer_runs_them_and_dead_letters_what_no_handler_takes(handl
     async with MemoryTransport() as memory:
         queue, dead = memory.queue("orders"), memory.queue("dead")
         await queue.send(Message({"id": 7}, type="OrderPlaced"), Message(None, type="Odd"))
-        consumer = Consumer(queue, handlers, concurrency=1, dead_letter=dead)
+        consumer = Consumer(queue, handlers, concurrency=1, dead_letters=dead)
         running = asyncio.create_task(consumer.run())
         async with dead.receiver() as receiver:
             (odd,) = await receiver.receive(1, wait=5)

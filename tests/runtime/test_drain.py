@@ -79,7 +79,7 @@ async def test_a_head_that_fails_during_the_drain_has_its_other_attempts_elsewhe
         await asyncio.sleep(1)
         raise ValueError("never")
 
-    async with running(Consumer(source, handle, on_group_failure=policy, dead_letter=dead)) as consumer:
+    async with running(Consumer(source, handle, on_group_failure=policy, dead_letters=dead)) as consumer:
         await until(lambda: consumer.stats.in_flight == 1)
     assert [ids for ids, _ in source.nacked] == [["m1"], ["m0"]]
     assert dead.sent == []

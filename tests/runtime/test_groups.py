@@ -110,7 +110,7 @@ async def test_block_dead_letters_the_head_at_the_channels_last_receive_and_goes
         if received.id == "a0":
             raise ValueError("never")
 
-    async with running(Consumer(source, handle, dead_letter=dead, retry=QUICK, local_retries=1)):
+    async with running(Consumer(source, handle, dead_letters=dead, retry=QUICK, local_retries=1)):
         await until(lambda: len(source.acked_ids) == 2)
     assert seen == ["a0", "a1"]
     assert [each.id for each in dead.sent] == ["a0"]
@@ -127,7 +127,7 @@ async def test_dead_letter_and_continue():
             raise ValueError("never")
 
     policy = Consumer(
-        source, handle, dead_letter=dead, retry=QUICK, local_retries=1, on_group_failure="dead_letter_and_continue"
+        source, handle, dead_letters=dead, retry=QUICK, local_retries=1, on_group_failure="dead_letter_and_continue"
     )
     async with running(policy):
         await until(lambda: len(source.acked_ids) == 3)
@@ -144,7 +144,7 @@ async def test_park_group_sends_all_of_it_to_the_dead_letter_channel_until_unpar
         if received.id == "a0":
             raise ValueError("never")
 
-    consumer = Consumer(source, handle, dead_letter=dead, retry=QUICK, local_retries=0, on_group_failure="park_group")
+    consumer = Consumer(source, handle, dead_letters=dead, retry=QUICK, local_retries=0, on_group_failure="park_group")
     async with running(consumer):
         await until(lambda: len(source.acked_ids) == 4)
         assert consumer.parked == {"a"}
@@ -163,7 +163,7 @@ async def test_a_handler_parks_a_group_whatever_the_policy():
     async def handle(_: Message) -> None:
         raise Park("look at this")
 
-    async with running(Consumer(source, handle, dead_letter=dead)):
+    async with running(Consumer(source, handle, dead_letters=dead)):
         await until(lambda: len(source.acked_ids) == 2)
     assert [each.id for each in dead.sent] == ["a0", "a1"]
 
@@ -178,7 +178,7 @@ async def test_a_rejected_head_lets_its_group_go_on(policy):
         if received.id == "a0":
             raise Reject("broken")
 
-    async with running(Consumer(source, handle, dead_letter=dead, on_group_failure=policy)):
+    async with running(Consumer(source, handle, dead_letters=dead, on_group_failure=policy)):
         await until(lambda: len(source.acked_ids) == 2)
     assert seen == ["a0", "a1"]
 

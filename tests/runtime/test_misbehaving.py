@@ -97,7 +97,7 @@ async def test_whatever_a_handler_raises_fails_its_message_only(error, in_pack):
         done.append(message.body)
 
     retry = Backoff(base=0, max_attempts=1)
-    async with running(Consumer(source, handle, dead_letter=dead, retry=retry)) as consumer:
+    async with running(Consumer(source, handle, dead_letters=dead, retry=retry)) as consumer:
         await until(lambda: dead.sent and source.acked)
         assert consumer.stats.dead_lettered == 1
     assert done == [0, 2]
@@ -115,7 +115,7 @@ async def test_in_a_pack_a_message_whose_handler_cancels_itself_is_not_lost():
             task.cancel()
             await asyncio.sleep(1)
 
-    async with running(Consumer(source, handle, dead_letter=dead, retry=Backoff(base=0, max_attempts=1))):
+    async with running(Consumer(source, handle, dead_letters=dead, retry=Backoff(base=0, max_attempts=1))):
         await until(lambda: source.acked)
     assert [each.id for each in dead.sent] == ["m1"]
 
@@ -143,7 +143,7 @@ async def test_a_result_that_is_no_messages_is_dead_lettered_at_once(result):
     async def handle(_):
         return result
 
-    async with running(Consumer(source, handle, dead_letter=dead, output=Outbox())):
+    async with running(Consumer(source, handle, dead_letters=dead, output=Outbox())):
         await until(lambda: source.acked)
     assert dead.sent[0].headers["dead-letter-reason"].startswith("InvalidResult")
     assert source.nacked == []
@@ -197,7 +197,7 @@ def test_a_handler_that_returns_messages_has_somewhere_to_send_them():
     [
         ({"source": "orders"}, "source must be .* got 'orders'"),
         ({"output": "orders"}, "output must be a sender or None, got 'orders'"),
-        ({"dead_letter": "orders"}, "dead_letter must be"),
+        ({"dead_letter": "orders"}, "dead_letters must be"),
         ({"replies": "orders"}, "replies must be"),
         ({"retry": 3}, "retry must be a Backoff or None, got 3"),
         ({"concurrency": "4"}, "concurrency must be an integer, got '4'"),

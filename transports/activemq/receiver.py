@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from eip import clock
 from eip._logging import get_logger
-from eip.channels import Delivery, Receiver, Sender, Unsettled, dead_lettered
+from eip.channels import Delivery, Receiver, Sender, Unsettled, with_dead_letter_headers
 from eip.codec import JSON, Codec
 from eip.errors import DecodeError, InvalidMessage, LeaseLost, TransportError
 from eip.health import Health
@@ -243,7 +243,14 @@ class ActiveMQReceiver(Receiver):
         assert self.dead_letters is not None
         received = min(delivery.receive_count, self.max_receive_count or 0)
         try:
-            await self.dead_letters.send(dead_lettered(delivery, f"received {received} times", source=self.name))
+            await self.dead_letters.send(
+                with_dead_letter_headers(
+                    delivery.message,
+                    f"received {received} times",
+                    source=self.name,
+                    count=delivery.receive_count,
+                )
+            )
         except InvalidMessage as error:
             if self._moved_by_broker(delivery, error):
                 return ()

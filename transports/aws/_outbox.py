@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, cast
 
 from eip.errors import InvalidMessage, SendError, TransportError
-from eip.limits import MIB, Limits
+from eip.limits import MIB, Capabilities
 from eip.message import Message
 from eip.retry import Backoff
 from eip.transports._ticket import Ticket
@@ -66,7 +66,7 @@ class Outbox:
     def __init__(
         self,
         call: Callable[[Sequence[Entry]], Awaitable[Sequence[Outcome]]],
-        limits: Limits,
+        limits: Capabilities,
         *,
         linger: float = 0.0,
         attempts: int | None = None,

@@ -16,7 +16,7 @@ class QueueSubscription(Source):
 
     def __init__(self, queue: SqsQueue, wanted: Filter | None, *, codec: Codec = JSON) -> None:
         self._codec = codec
-        self.name, self.queue, self.retry_queue = queue.name, queue, queue
+        self.name, self.queue, self.retry_queue, self.limits = queue.name, queue, queue, queue.limits
         self._wanted = None if wanted is None else as_predicate(wanted)
 
     def receiver(self, *, capacity: int = 10) -> Receiver:

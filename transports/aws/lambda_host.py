@@ -70,7 +70,7 @@ def lambda_handler(
             invocations share; what it yields are further options, e.g. ``{"output": aws.topic("quotes")}``.
         margin: seconds before the function would be ended, at which what is not done is given back.
         codec: decodes the bodies of foreign producers; a ``str`` or ``bytes`` handler gets any body without it.
-        options: of `Consumer`: ``concurrency``, ``output``, ``dead_letter``, ``retry``, ... By default a message is
+        options: of `Consumer`: ``concurrency``, ``output``, ``dead_letters``, ``retry``, ... By default a message is
             tried once per invocation (``local_retries=0``): Lambda brings it again.
 
     Raises:

@@ -329,7 +329,7 @@ class SqsReceiver(Receiver):
         until = loop.time() + wait
         while True:
             begun = loop.time()
-            poll = math.ceil(min(max(until - begun, 0.0), self._queue.long_poll, 20.0))
+            poll = math.ceil(min(max(until - begun, 0.0), self._queue.long_poll, limits.SQS.long_poll or 0.0))
             taken = await self._poll(min(limit, self.max_batch), poll)
             if taken or loop.time() - begun >= _TOO_SOON:
                 self._pause = 0.0

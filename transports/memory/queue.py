@@ -7,9 +7,9 @@ from hashlib import sha256
 from typing import Any, Final
 
 from eip import clock
-from eip.channels import Delivery, Queue, Receiver, Sender, dead_lettered, revived
+from eip.channels import Queue, Receiver, Sender, with_dead_letter_headers, without_dead_letter_headers
 from eip.errors import ConfigurationError, InvalidMessage, MessageTooLarge
-from eip.limits import MIB, Limits
+from eip.limits import MIB, Capabilities
 from eip.message import Message
 from eip.telemetry.meter import Meter
 from eip.transports.memory._store import Entry, Store, StoreReceiver
@@ -19,7 +19,7 @@ __all__ = ["DEDUPLICATION_WINDOW", "MemoryQueue", "digest"]
 DEDUPLICATION_WINDOW: Final = 300.0
 """Seconds in which a FIFO queue drops a second message with the same deduplication id (SQS developer guide)."""
 
-_LIMITS: Final = Limits(message_bytes=1 * MIB)
+_LIMITS: Final = Capabilities(message_bytes=1 * MIB)
 
 
 class MemoryQueue(Queue):
@@ -114,7 +114,7 @@ class MemoryQueue(Queue):
         moved, most = 0, len(self) if limit is None else min(limit, len(self))  # what comes back meanwhile stays
         async with self.receiver(capacity=1) as receiver:
             while moved < most and (taken := receiver.receive_nowait(1)):
-                await to.send(revived(taken[0].message))
+                await to.send(without_dead_letter_headers(taken[0].message))
                 await taken[0].ack()
                 moved += 1
         return moved
@@ -157,9 +157,9 @@ class MemoryQueue(Queue):
     def _dead_letter(self, entry: Entry) -> None:
         """Move an entry that was received too often; its id, body and attributes stay."""
         if self.dead_letters is not None:
-            spent = Delivery(self.receiver(), entry.message, receive_count=entry.receive_count)
-            reason = f"received {entry.receive_count} times"
-            self.dead_letters.store.put(dead_lettered(spent, reason, source=self.name))
+            count = entry.receive_count
+            spent = with_dead_letter_headers(entry.message, f"received {count} times", source=self.name, count=count)
+            self.dead_letters.store.put(spent)
 
     def _make_room(self, _: Entry) -> None:
         if self._room is not None:

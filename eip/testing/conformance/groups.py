@@ -78,7 +78,7 @@ class DeadLetterCases(Cases):
             await found.ack()
 
     async def test_a_consumer_dead_letters_with_the_reason(self, harness: Harness) -> None:
-        """``dead_letter`` moves the message, and says why in its headers."""
+        """``dead_letters`` moves the message, and says why in its headers."""
         self.needs("queue")
         dead, queue = await harness.queue(), await harness.queue()
         await queue.send(Message({"n": 1}, id="p"))

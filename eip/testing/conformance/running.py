@@ -60,7 +60,7 @@ class RunCases(Cases):
             if {"good", "bad"} <= set(seen) and seen.count("flaky") == 2:
                 done.set()
 
-        async with _running(Consumer(queue, handle, dead_letter=dead, retry=Backoff(base=0.1, cap=0.1))):
+        async with _running(Consumer(queue, handle, dead_letters=dead, retry=Backoff(base=0.1, cap=0.1))):
             await queue.send(Message("bad"), Message("flaky"), Message("good"))
             async with asyncio.timeout(harness.patience):
                 await done.wait()

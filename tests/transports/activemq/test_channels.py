@@ -113,7 +113,7 @@ async def test_a_filter_that_fails_on_a_message_stops_nobody(activemq):
         assert message.body == {"n": 1}
         done.set()
 
-    consumer = Consumer(source, handle, dead_letter=dead)
+    consumer = Consumer(source, handle, dead_letters=dead)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(consumer.run())
         async with asyncio.timeout(30):

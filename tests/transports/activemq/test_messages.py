@@ -197,7 +197,7 @@ async def test_an_envelope_that_cannot_be_read_is_dead_lettered_with_its_body(ac
     for text in broken:
         foreign.connection.send(queue.destination, '{"bad": 1}', headers={"eip": text, "kind": "x"})
     foreign.connection.send(queue.destination, '{"good": 1}')
-    consumer = Consumer(queue, handle, dead_letter=dead)
+    consumer = Consumer(queue, handle, dead_letters=dead)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(consumer.run())
         async with asyncio.timeout(30):

@@ -61,7 +61,7 @@ async def odd_between_neighbours(activemq, jms, odd):
     for number in range(4):
         await jms.send(queue.name, f'"after {number}"')
     with structlog.testing.capture_logs() as logs:
-        seen = await handled(queue, 5, dead_letter=dead)
+        seen = await handled(queue, 5, dead_letters=dead)
     assert {each.body for each in seen} == {"before", *(f"after {number}" for number in range(4))}
     assert await jms.receive(queue.name, wait=0.2) is None, "everything is settled"
     yield message_id, dead, logs
@@ -350,7 +350,7 @@ async def test_an_odd_message_at_every_reconnect_and_at_start(activemq, activemq
             await jms.send(queue.name, "x", properties={"content-length": "0"})
             await jms.send(queue.name, '"after"')
             proxy.cut_before = b"MESSAGE"
-            seen = await handled(source, 1, dead_letter=dead)
+            seen = await handled(source, 1, dead_letters=dead)
     assert [each.body for each in seen] == ["after"]
 
 

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from eip import Consumer, Message
-from eip.addresses import ReturnAddresses
+from eip.channels.addresses import ReturnAddresses
 from eip.errors import AddressRefused
 from eip.topology import QueueSpec, Topology
 from eip.transports.aws import AwsTransport

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from eip import Message
-from eip.channels import put_aside
+from eip.channels import with_dead_letter_headers
 from eip.codec import TextCodec
 from eip.errors import ConfigurationError, DecodeError, InvalidMessage, MessageTooLarge, TransportError
 from eip.limits import MIB
@@ -107,7 +107,7 @@ LONG = "because " * 120
 def test_ten_attributes_leave_no_room_for_the_reason(caplog):
     """Fault 9: dead-lettered as it came, the reason logged."""
     ten = {f"a{number}": TEXT for number in range(10)}
-    sent = carried(put_aside(stranger("1", ten), LONG, source="q", count=1), channel="dead", limit=MIB)
+    sent = carried(with_dead_letter_headers(stranger("1", ten), LONG, source="q", count=1), channel="dead", limit=MIB)
     assert sent.attributes == ten
     assert "dead_letter_reason_left_out" in caplog.text
 
@@ -116,7 +116,7 @@ def test_a_reason_is_cut_then_left_out_near_the_size_limit(caplog):
     """Fault 9: a message within 200 bytes of the limit."""
     for room, cut in ((2000, False), (400, True), (100, None), (0, None)):
         body = "x" * (MIB - room - len("aStringx"))
-        dead = put_aside(stranger(body, {"a": TEXT}), LONG, source="q", count=1)
+        dead = with_dead_letter_headers(stranger(body, {"a": TEXT}), LONG, source="q", count=1)
         sent = carried(dead, channel="dead", limit=MIB)
         assert sent.size <= MIB
         assert sent.attributes["a"] == TEXT
@@ -133,7 +133,7 @@ def test_a_reason_is_cut_then_left_out_near_the_size_limit(caplog):
 def test_names_that_no_one_may_send_travel_in_the_envelope():
     """Fault 9: attributes `AWS.…` are delivered by the services, and refused by them."""
     odd = {"AWS.SNS.MOBILE.X": {"DataType": "Number.int", "StringValue": "007"}, "a": TEXT}
-    dead = carried(put_aside(stranger("1", odd), "no", source="q", count=1), channel="dead", limit=MIB)
+    dead = carried(with_dead_letter_headers(stranger("1", odd), "no", source="q", count=1), channel="dead", limit=MIB)
     assert set(dead.attributes) == {"a", "eip"}
     again = stranger(dead.body, dead.attributes)
     assert dict(again.attributes) == {"AWS.SNS.MOBILE.X": 7, "a": "x"}
@@ -294,7 +294,7 @@ def test_an_envelope_that_cannot_be_read_is_kept_in_the_dead_letter(envelope):
     """Fault 9: byte for byte, with its data type, beside the dead letter's own envelope."""
     message, error = read_message("m1", "1", {}, {"eip": envelope, "a": TEXT})
     assert isinstance(error, DecodeError)
-    sent = carried(put_aside(message, "because", source="q", count=1), channel="dead", limit=MIB)
+    sent = carried(with_dead_letter_headers(message, "because", source="q", count=1), channel="dead", limit=MIB)
     own = sent.attributes.pop("eip")
     assert sent.attributes == {"eip-unread": envelope, "a": TEXT}
     again, error = read_message("m2", sent.body, {}, {**sent.attributes, "eip": own})

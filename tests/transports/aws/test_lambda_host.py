@@ -89,7 +89,7 @@ def test_poison_goes_to_the_dead_letter_channel_with_its_reason_or_comes_again_w
     event = sqs(sqs_record("no json", 0), sqs_record('{"number": -1}', 1), sqs_record('{"number": 1}', 2))
     assert sorted(failures(lambda_handler(take_order)(event, Context()))) == ["m0", "m1"]
     dead = Recorder()
-    assert failures(lambda_handler(take_order, dead_letter=dead)(event, Context())) == []
+    assert failures(lambda_handler(take_order, dead_letters=dead)(event, Context())) == []
     assert sorted(each.headers["dead-letter-reason"] for each in dead.sent)[1] == "Reject: no such order"
     assert b"no json" in {each.encode() for each in dead.sent}
 
@@ -137,7 +137,7 @@ def test_failures_of_one_invocation_are_forgotten_in_the_next(lambda_handler):
         if wrong[0]:
             raise ValueError("no")
 
-    handler = lambda_handler(handle, on_group_failure="park_group", dead_letter=None)
+    handler = lambda_handler(handle, on_group_failure="park_group", dead_letters=None)
     event = sqs(*(sqs_record(Message(number), number, group="g") for number in range(3)))
     assert failures(handler(event, Context())) == ["m0", "m1", "m2"]
     wrong[0] = False

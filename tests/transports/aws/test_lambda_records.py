@@ -142,7 +142,7 @@ def test_a_malformed_record_is_its_own_failure_and_its_neighbours_are_handled(
         assert failed.value.failed == (identifier,)
     assert sorted(seen) == [1, 2]
     dead = Recorder()
-    assert failures(lambda_handler(handle, dead_letter=dead)(event, Context())) == []
+    assert failures(lambda_handler(handle, dead_letters=dead)(event, Context())) == []
     (letter,) = dead.sent
     assert "dead-letter-reason" in letter.headers
     if raw is not None:
@@ -182,7 +182,7 @@ def test_messages_that_are_no_list_fail_the_invocation(messages, lambda_handler)
     with pytest.raises(InvocationFailed):
         lambda_handler(handle)(event, Context())
     dead = Recorder()
-    lambda_handler(handle, dead_letter=dead)(event, Context())
+    lambda_handler(handle, dead_letters=dead)(event, Context())
     assert json.loads(dead.sent[0].encode()) == event
 
 
@@ -243,7 +243,7 @@ def test_a_malformed_entry_of_a_pack_is_that_entrys_failure(lambda_handler):
         handled.append(message.id)
 
     packed = pack([entry_of(Message(1, id="a")), b'{"no": "message"}', entry_of(Message(2, id="b"))], Message(None))
-    lambda_handler(handle, dead_letter=dead)(sqs(sqs_record(packed, 0)), Context())
+    lambda_handler(handle, dead_letters=dead)(sqs(sqs_record(packed, 0)), Context())
     assert sorted(handled) == ["a", "b"]
     assert [each.raw for each in dead.sent] == [b'{"no":"message"}']
 

@@ -17,10 +17,10 @@ from eip.errors import (
     SendError,
     Throttled,
 )
-from eip.limits import Limits
+from eip.limits import Capabilities
 from eip.transports.aws._outbox import Entry, Outbox
 
-LIMITS = Limits(batch_entries=10, batch_bytes=1000)
+LIMITS = Capabilities(batch_entries=10, batch_bytes=1000)
 
 
 class Service:
@@ -148,7 +148,7 @@ async def test_more_than_may_wait_is_sent_all_the_same():
 
 
 async def test_what_waits_is_bounded_in_bytes_too():
-    service = Service(round_trip=1.0, limits=Limits(batch_entries=10, batch_bytes=1 << 20))
+    service = Service(round_trip=1.0, limits=Capabilities(batch_entries=10, batch_bytes=1 << 20))
     sends = [asyncio.create_task(service.send(number, size=1 << 20)) for number in range(500)]
     await asyncio.sleep(0.1)
     assert service.outbox._pending_bytes <= 64 << 20

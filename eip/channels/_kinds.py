@@ -1,0 +1,66 @@
+"""The kinds of channel: queues, topics, buses and streams, and what their messages are read from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from eip.channels._receiving import Receiver
+from eip.channels._sending import Sender
+from eip.limits import UNLIMITED, Capabilities
+from eip.message import Message
+
+if TYPE_CHECKING:
+    from eip.matching import EventPattern, FilterPolicy
+
+__all__ = ["Bus", "Filter", "Queue", "Source", "Stream", "Topic"]
+
+Filter: TypeAlias = "FilterPolicy | EventPattern | Callable[[Message[Any]], bool]"
+"""What a subscription can be narrowed by; drivers push down what their service can evaluate exactly."""
+
+
+class Source(ABC):
+    """What a `Consumer` can be given: something that opens receivers."""
+
+    name: str
+    limits: Capabilities = UNLIMITED
+    """What the channel allows: its longest lease and delay."""
+    retry_queue: Queue | None = None
+    """Queue for re-sending a single failed message of a pack; None if the source is a queue itself, or has none."""
+
+    @abstractmethod
+    def receiver(self, *, capacity: int = 10) -> Receiver:
+        """A receiver for one consumer that holds at most ``capacity`` deliveries; use it with ``async with``."""
+
+
+class Queue(Sender, Source):
+    """Point-to-point: each message goes to one consumer (pattern "Point-to-Point Channel")."""
+
+    @abstractmethod
+    async def send(self, *messages: Message[Any], delay: float = 0.0) -> None:
+        """Send the messages, to be received no earlier than ``delay`` seconds from now; see `Sender.send`."""
+
+
+class Topic(Sender):
+    """Publish-subscribe: each subscription gets every message that its filter lets through."""
+
+    @abstractmethod
+    def subscription(self, name: str, *, filter: Filter | None = None) -> Source:  # noqa: A002 - the field's term
+        """The named subscription's messages; consumers of the same name share them."""
+
+
+class Bus(Sender):
+    """Event bus: rules with event patterns route each event to their targets."""
+
+    @abstractmethod
+    def subscription(self, name: str, *, pattern: Filter | None = None) -> Source:
+        """The named rule's events; consumers of the same name share them."""
+
+
+class Stream(Sender):
+    """Partitioned log: messages with one key keep their order and can be read again."""
+
+    @abstractmethod
+    def group(self, name: str) -> Source:
+        """The stream as read by the named group of consumers, who share its shards and its checkpoints."""

@@ -1,0 +1,79 @@
+"""Transports: the drivers, each of which hands out the channels of one service or broker."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import ClassVar, NoReturn, Self
+
+from eip.channels._kinds import Bus, Queue, Stream, Topic
+from eip.channels._sending import Sender
+from eip.errors import UnsupportedChannel
+from eip.health import Health
+
+__all__ = ["Transport"]
+
+
+class Transport(ABC):
+    """Hands out the channels of one service or broker; an async context manager.
+
+    Channels are cheap, and asking twice for a name gives the same channel.
+    """
+
+    kinds: ClassVar[tuple[str, ...]]
+    """Of ``"queue"``, ``"topic"``, ``"bus"``, ``"stream"``: the kinds of channel it has."""
+
+    def queue(self, name: str) -> Queue:
+        """The queue of that name."""
+        del name
+        self._unsupported("queue")
+
+    def topic(self, name: str) -> Topic:
+        """The topic of that name."""
+        del name
+        self._unsupported("topic")
+
+    def bus(self, name: str = "default") -> Bus:
+        """The event bus of that name."""
+        del name
+        self._unsupported("bus")
+
+    def stream(self, name: str) -> Stream:
+        """The stream of that name."""
+        del name
+        self._unsupported("stream")
+
+    @abstractmethod
+    def resolve(self, address: str) -> Sender:
+        """The sender of an address; raises `AddressRefused` for one that is not of this transport.
+
+        Addresses in messages come from strangers: go through `eip.addresses.ReturnAddresses` for those.
+        """
+
+    @abstractmethod
+    def queue_addresses(self, prefix: str) -> str:
+        """The addresses, as a pattern with ``*``, of this account's or broker's queues whose names begin so."""
+
+    def health(self) -> Health:
+        """Whether the service answered the last calls; the default knows of no failure."""
+        return Health(ok=True)
+
+    async def open(self) -> None:
+        """Connect; called by ``async with``."""
+        return
+
+    async def aclose(self) -> None:
+        """Flush what was accepted for sending, and disconnect. Idempotent."""
+        return
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _unsupported(self, kind: str) -> NoReturn:
+        raise UnsupportedChannel(type(self).__name__, kind, self.kinds)
