@@ -8,7 +8,7 @@ from typing import Final
 
 from eip._ids import new_id
 from eip.errors import ConfigurationError
-from eip.limits import Limits
+from eip.limits import Capabilities
 from eip.telemetry.meter import Meter
 from eip.transports.activemq._addresses import SCHEME
 from eip.transports.activemq._batching import BatchAccumulator, Entry
@@ -39,7 +39,7 @@ class Client:
         meter: records frames; None: nothing is recorded.
     """
 
-    def __init__(self, connector: Connector, *, limits: Limits, meter: Meter | None) -> None:
+    def __init__(self, connector: Connector, *, limits: Capabilities, meter: Meter | None) -> None:
         self.connector, self.limits, self.meter = connector, limits, meter
         self.connections: set[ReconnectingConnection] = set()
         self.sender = ReconnectingConnection(connector, name="sender")

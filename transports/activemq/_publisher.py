@@ -11,7 +11,7 @@ from eip.channels import Sender
 from eip.codec import JSON, Codec
 from eip.envelope import encoded_for
 from eip.errors import InvalidMessage, MessageTooLarge
-from eip.limits import Limits
+from eip.limits import Capabilities
 from eip.message import Message
 from eip.transports.activemq._batching import Entry
 from eip.transports.activemq._client import Client
@@ -33,7 +33,7 @@ class Publisher(Sender):
     def __init__(self, client: Client, *, name: str, destination: str, address: str) -> None:
         self._client = client
         self.name, self.destination, self.address = name, destination, address
-        self.limits: Limits = client.limits
+        self.limits: Capabilities = client.limits
         self.codec: Codec = JSON
         """Decodes the messages of other programs, and encodes bodies that have no codec of their own."""
 

@@ -13,7 +13,7 @@ from eip.clock import Duration
 from eip.codec import JSON, Codec
 from eip.errors import AddressRefused, ConfigurationError
 from eip.health import Health
-from eip.limits import ACTIVEMQ, KIB, Limits
+from eip.limits import ACTIVEMQ, KIB, Capabilities
 from eip.telemetry.meter import Meter
 from eip.topology import BusSpec, Resource, Step, TopicSpec
 from eip.transports.activemq._addresses import SCHEME, checked_name, parse, to_destination
@@ -96,7 +96,7 @@ class ActiveMQTransport(Transport):
             probe_interval=check_duration("probe_interval", probe_interval, positive=True),
             timeout=check_duration("timeout", timeout, positive=True),
         )
-        self.limits = Limits(
+        self.limits = Capabilities(
             message_bytes=max_message_bytes,
             batch_entries=ACTIVEMQ.batch_entries,
             batch_bytes=ACTIVEMQ.batch_bytes,
