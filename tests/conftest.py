@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 import hypothesis
+import pytest
+import structlog
 
 from tests.support.environment import ENVIRONMENT
 
@@ -27,3 +29,11 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 os.environ.update(ENVIRONMENT)
 os.environ.pop("AWS_PROFILE", None)
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+
+
+@pytest.fixture(autouse=True)
+def _logs_go_where_they_went():
+    """Undo a test's `structlog.configure`, `capture_logs` included: later tests look for records of `logging`."""
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
