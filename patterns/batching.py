@@ -21,7 +21,7 @@ from eip.message import Message
 from eip.packing import Bounds, Encoding, Format, check_encoding, entry_of, is_pack, pack, shared_fields
 from eip.runtime.handlers import Handler, element_reader_of
 
-__all__ = ["BatchFailure", "Packer", "batched"]
+__all__ = ["BatchFailure", "BatchHandler", "Packer", "batched"]
 
 _BODY_FRAME: Final = 76
 """Bytes of a pack's body beside its entries."""

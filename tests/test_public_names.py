@@ -3,28 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
 import subprocess
 import sys
 
-import pytest
-
-import eip
 from eip import errors
-
-MODULES = [
-    each.name
-    for each in pkgutil.walk_packages(eip.__path__, "eip.")
-    if not each.name.startswith(("eip.patterns", "eip.transports")) and "._" not in each.name
-]
-
-
-@pytest.mark.parametrize("name", ["eip", *MODULES])
-def test_all_names_what_is_there(name):
-    module = importlib.import_module(name)
-    exported = getattr(module, "__all__", None)
-    assert exported is not None, f"{name} has no __all__"
-    assert [each for each in exported if not hasattr(module, each)] == []
 
 
 def test_every_error_is_drawn_in_the_tree():

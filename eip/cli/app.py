@@ -10,7 +10,7 @@ from eip.cli.match import match
 from eip.cli.redrive import redrive
 from eip.cli.replay import replay
 
-__all__ = ["app"]
+__all__ = ["app", "main"]
 
 app = typer.Typer(
     name="eip",

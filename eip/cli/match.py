@@ -11,7 +11,7 @@ from eip.codec import load_json
 from eip.matching import EventPattern, FilterPolicy
 from eip.matching.pushdown import Target, push_down
 
-__all__ = ["match"]
+__all__ = ["Kind", "match"]
 
 Kind: TypeAlias = Literal["event", "attributes", "body"]
 

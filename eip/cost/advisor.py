@@ -16,7 +16,7 @@ from eip.cost.prices import MILLION, Prices
 from eip.cost.profile import HOURS, SECONDS, Profile
 from eip.cost.services import quota
 
-__all__ = ["Advice", "Alternative", "Item", "advise"]
+__all__ = ["GB", "Advice", "Alternative", "Item", "Packing", "advise"]
 
 GB: Final = 10**9
 _LONG_POLL: Final = 20.0

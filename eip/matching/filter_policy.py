@@ -18,8 +18,8 @@ __all__ = ["FilterPolicy", "Scope"]
 
 Scope: TypeAlias = Literal["MessageAttributes", "MessageBody"]
 
-MOST_KEYS: Final = 5
-MOST_COMBINATIONS: Final = 150
+_MAX_KEYS: Final = 5
+_MAX_COMBINATIONS: Final = 150
 _SCOPES: Final = ("MessageAttributes", "MessageBody")
 
 
@@ -131,9 +131,9 @@ def _check_limits(text: str, scope: Scope) -> None:
     combinations = counter.object(1)
     if scope == "MessageAttributes" and counter.nested:
         raise InvalidPattern("Filter policy scope MessageAttributes does not support nested filter policy")
-    if counter.keys > MOST_KEYS:
-        raise InvalidPattern(f"Filter policy can not have more than {MOST_KEYS} keys")
-    if combinations > MOST_COMBINATIONS:
+    if counter.keys > _MAX_KEYS:
+        raise InvalidPattern(f"Filter policy can not have more than {_MAX_KEYS} keys")
+    if combinations > _MAX_COMBINATIONS:
         raise InvalidPattern("Filter policy is too complex")
 
 

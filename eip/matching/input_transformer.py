@@ -12,7 +12,7 @@ from eip.errors import InvalidPattern
 
 __all__ = ["InputTransformer"]
 
-MOST_VARIABLES: Final = 100
+_MAX_VARIABLES: Final = 100
 _PLACEHOLDER: Final = re.compile(r"<([A-Za-z0-9_.\-]+)>")
 _STEP: Final = re.compile(r"\.([^.\[\]]+)|\[(\d+|\*)\]|\['([^']*)'\]")
 _PREDEFINED: Final = (
@@ -58,9 +58,9 @@ class InputTransformer:
         self._constant, self._template = constant, template
         self._path = None if path is None else _steps(path, target)
         names = dict(paths or {})
-        if len(names) > MOST_VARIABLES or any(name.startswith("aws.") for name in names):
+        if len(names) > _MAX_VARIABLES or any(name.startswith("aws.") for name in names):
             raise InvalidPattern(
-                f"InputPathsMap for target {target} has more than {MOST_VARIABLES} or predefined names."
+                f"InputPathsMap for target {target} has more than {_MAX_VARIABLES} or predefined names."
             )
         self._paths = {name: _steps(each, target) for name, each in names.items()}
         self._rule = {"aws.events.rule-name": rule_name, "aws.events.rule-arn": rule_arn}

@@ -17,12 +17,12 @@ from eip.matching.filter_policy import FilterPolicy
 from eip.matching.predicate import as_predicate
 from eip.message import Message
 
-__all__ = ["PushDown", "Target", "push_down"]
+__all__ = ["PushDown", "Target", "push_down", "pushed_down"]
 
 Target: TypeAlias = Literal["sns", "eventbridge", "jms", "lambda-sqs", "lambda-kinesis"]
 """An SNS filter policy, an EventBridge pattern, a JMS selector, or Lambda's event filter for SQS or Kinesis."""
 
-Wanted: TypeAlias = FilterPolicy | EventPattern | Callable[[Message[Any]], bool]
+_Wanted: TypeAlias = FilterPolicy | EventPattern | Callable[[Message[Any]], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class PushDown:
     """What the service is given: JSON, or a selector; None where it evaluates nothing."""
     scope: str | None = None
     """SNS: the policy's scope."""
-    local: Wanted | None = None
+    local: _Wanted | None = None
     """What is still to be evaluated here; None where the service's answer is exact."""
     reason: str
 
@@ -46,7 +46,7 @@ class PushDown:
         return f"{self.target}: {place}, as {self.reason}."
 
 
-def push_down(wanted: Wanted, target: Target) -> PushDown:
+def push_down(wanted: _Wanted, target: Target) -> PushDown:
     """How much of a filter the target's service evaluates; raises `ConfigurationError` for what is no filter."""
     as_predicate(wanted)
     if not isinstance(wanted, (FilterPolicy, EventPattern)):
@@ -54,7 +54,7 @@ def push_down(wanted: Wanted, target: Target) -> PushDown:
     return _TARGETS[target](wanted, target)
 
 
-def _here(wanted: Wanted, target: Target, reason: str) -> PushDown:
+def _here(wanted: _Wanted, target: Target, reason: str) -> PushDown:
     return PushDown(target=target, pushed=None, local=wanted, reason=reason)
 
 
@@ -181,7 +181,7 @@ _TARGETS: Final[dict[str, Callable[[FilterPolicy | EventPattern, Target], PushDo
 }
 
 
-def pushed_down(wanted: Wanted) -> Iterator[PushDown]:
+def pushed_down(wanted: _Wanted) -> Iterator[PushDown]:
     """What becomes of the filter on each target."""
     for target in _TARGETS:
         yield push_down(wanted, target)  # type: ignore[arg-type]  # the keys are the targets

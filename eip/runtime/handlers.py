@@ -53,6 +53,8 @@ __all__ = [
     "reader_of",
     "returns_messages",
     "text_of",
+    "threads",
+    "validating",
 ]
 
 Result: TypeAlias = Message[Any] | Iterable[Message[Any]] | None

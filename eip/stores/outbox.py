@@ -17,7 +17,7 @@ from eip.errors import ConfigurationError
 from eip.message import Message
 from eip.stores._sqlite_file import SqliteFile
 
-__all__ = ["Outbox", "Refused", "SqliteOutbox", "Waiting", "outbox_row"]
+__all__ = ["Outbox", "Refused", "SqliteOutbox", "Waiting", "checked_name", "outbox_row"]
 
 _LONGEST_NAME: Final = 48
 

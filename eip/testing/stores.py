@@ -21,7 +21,7 @@ import pytest
 from eip import clock
 from eip.stores.base import ABSENT, Store, stored_name
 
-__all__ = ["StoreConformance"]
+__all__ = ["ODD_TEXTS", "StoreConformance"]
 
 
 ODD_TEXTS: Final = (

@@ -32,7 +32,7 @@ from eip.runtime.consumer import Consumer
 from eip.runtime.handlers import AnyHandler, handler_of
 from eip.transports.aws._invocations import Invocation, invocation_of
 
-__all__ = ["InvocationFailed", "LambdaContext", "LambdaHandler", "lambda_handler"]
+__all__ = ["InvocationFailed", "LambdaContext", "LambdaHandler", "Response", "Setup", "lambda_handler"]
 
 _log = get_logger("eip.lambda")
 

@@ -384,7 +384,7 @@ class SqsReceiver(Receiver):
         slack = min(1.0, lease / _SLACK)
         attempt = 1
         while True:
-            begun, lag = loop.time(), LoopLag(slack / 2)
+            begun, lag = loop.time(), _LoopLag(slack / 2)
             try:
                 answer = await self._queue.call("ReceiveMessage", retry=False, measure=_received, **parameters)
             except ConnectionLost:
@@ -520,7 +520,7 @@ class SqsReceiver(Receiver):
             await asyncio.wait(self._polls)
 
 
-class LoopLag:
+class _LoopLag:
     """Notices whether the event loop was held up while something was awaited.
 
     Args:

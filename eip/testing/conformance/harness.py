@@ -14,7 +14,7 @@ from eip.channels import Bus, Delivery, Filter, Queue, Receiver, Source, Stream,
 from eip.matching import EventPattern, FilterPolicy
 from eip.message import Message
 
-__all__ = ["Cases", "Guarantees", "Harness"]
+__all__ = ["Cases", "Guarantees", "Harness", "bodies"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

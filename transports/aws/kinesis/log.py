@@ -18,7 +18,7 @@ from eip.transports.aws.kinesis.reading import ReadAhead, message_of, starting_a
 if TYPE_CHECKING:
     from eip.transports.aws.kinesis.stream import KinesisStream
 
-__all__ = ["KinesisLog", "list_shards"]
+__all__ = ["KinesisLog", "PollingCursor", "list_shards"]
 
 _MOST: Final = 10_000
 """Records of a GetRecords."""
