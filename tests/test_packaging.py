@@ -100,6 +100,17 @@ def test_the_example_of_the_readme_runs_as_written():
     assert ran.stdout == text.partition("```text\n")[2].partition("```")[0]
 
 
+REPOSITORY = "https://github.com/aioeip/aioeip/blob/main/"
+
+
+def test_every_page_that_the_readme_names_is_there():
+    """Its links are absolute, so that they work on the package index too."""
+    found = (ROOT / "README.md").read_text().split(REPOSITORY)[1:]
+    pages = {each.replace(")", "\n").partition("\n")[0] for each in found}
+    assert len(pages) > 20
+    assert [page for page in pages if not (ROOT / page).exists()] == []
+
+
 @pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)
 def test_every_file_that_is_linked_to_is_there(page):
     links = {each.partition(")")[0] for each in page.read_text().split("](")[1:]}
