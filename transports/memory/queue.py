@@ -6,18 +6,24 @@ import asyncio
 from hashlib import sha256
 from typing import Any, Final
 
+from typing_extensions import override
+
 from eip import clock
+from eip._checks import check_duration, check_integer
 from eip.channels import Queue, Receiver, Sender, with_dead_letter_headers, without_dead_letter_headers
+from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError, InvalidMessage, MessageTooLarge
 from eip.limits import MIB, Capabilities
 from eip.message import Message
 from eip.telemetry.meter import Meter
-from eip.transports.memory._store import Entry, Store, StoreReceiver
+from eip.transports.memory._ready import Entry
+from eip.transports.memory._store import Store
+from eip.transports.memory.receiver import StoreReceiver
 
 __all__ = ["DEDUPLICATION_WINDOW", "MemoryQueue", "digest"]
 
 DEDUPLICATION_WINDOW: Final = 300.0
-"""Seconds in which a FIFO queue drops a second message with the same deduplication id (SQS developer guide)."""
+"""Seconds in which a FIFO queue drops a message whose deduplication id it has seen (SQS developer guide)."""
 
 _LIMITS: Final = Capabilities(message_bytes=1 * MIB)
 
@@ -37,19 +43,18 @@ class MemoryQueue(Queue):
         *,
         address: str,
         fifo: bool,
-        visibility: float = 30.0,
+        visibility: Duration = 30.0,
         capacity: int = 100_000,
         dead_letters: MemoryQueue | None = None,
         max_receive_count: int | None = None,
         content_based_deduplication: bool = False,
         meter: Meter | None = None,
     ) -> None:
-        if capacity < 1:
-            raise ConfigurationError("a capacity is more than 0")
+        check_integer("capacity", capacity, least=1)
         self.name, self.address = name, address
         self.fifo: bool = fifo
         self.capacity = capacity
-        self.store = Store(fifo=fifo, visibility=visibility)
+        self.store = Store(fifo=fifo, visibility=seconds(visibility))
         self.configure(
             visibility=visibility,
             dead_letters=dead_letters,
@@ -65,35 +70,47 @@ class MemoryQueue(Queue):
     def configure(
         self,
         *,
-        visibility: float,
+        visibility: Duration,
         dead_letters: MemoryQueue | None,
         max_receive_count: int | None,
         content_based_deduplication: bool,
     ) -> None:
-        """Change the lease's seconds, the redrive policy and the deduplication, from now on."""
-        if visibility <= 0:
-            raise ConfigurationError("a visibility timeout is more than 0")
+        """Change the queue, from now on.
+
+        Args:
+            visibility: duration of a lease, in seconds.
+            dead_letters: of the redrive policy; None: none.
+            max_receive_count: goes with ``dead_letters``.
+            content_based_deduplication: of a FIFO queue, by the body where a message has no deduplication id.
+        """
         if (dead_letters is None) != (max_receive_count is None):
-            raise ConfigurationError("dead_letters and max_receive_count go together, as in a redrive policy")
+            raise ConfigurationError(
+                "dead_letters and max_receive_count go together, "
+                f"got dead_letters={dead_letters!r} and max_receive_count={max_receive_count!r}"
+            )
+        if max_receive_count is not None:
+            check_integer("max_receive_count", max_receive_count, least=1)
         if dead_letters is not None and dead_letters.fifo != self.fifo:
-            raise ConfigurationError("the dead-letter queue of a FIFO queue is FIFO, of a standard queue standard")
-        self.visibility = self.store.visibility = visibility
+            kind = "FIFO" if self.fifo else "standard"
+            raise ConfigurationError(f"dead_letters of a {kind} queue must be {kind}, got {dead_letters!r}")
+        self.visibility = self.store.visibility = check_duration("visibility", visibility, positive=True)
         self.dead_letters = dead_letters
         self.max_receive_count = self.store.max_receive_count = max_receive_count
         self.content_based_deduplication = content_based_deduplication
 
     def __len__(self) -> int:
-        """Messages in the queue: ready, delayed and on lease."""
+        """How many messages are in the queue: ready, delayed and on lease."""
         return self.store.size
 
     def __bool__(self) -> bool:
-        """An empty queue is a queue: ``queue or other`` means whether there is one."""
+        """Always true: ``queue or other`` asks whether there is a queue, not whether it has messages."""
         return True
 
     def messages(self) -> list[Message[Any]]:
-        """All messages in the queue, ready, delayed or on lease, in the order of their arrival."""
+        """Return all messages in the queue, ready, delayed or on lease, in the order of their arrival."""
         return self.store.messages()
 
+    @override
     async def send(self, *messages: Message[Any], delay: float = 0.0) -> None:
         """Send the messages; waits while the queue holds ``capacity``. See `Queue.send`."""
         sealed = [self._sealed(message, delay) for message in messages]
@@ -107,20 +124,21 @@ class MemoryQueue(Queue):
             self._meter.record("memory", self.name, "send", messages=len(sealed), size=size, units=0)
 
     async def move_messages(self, to: Sender, *, limit: int | None = None) -> int:
-        """Send up to ``limit`` ready messages to another channel and forget them here; returns how many.
+        """Send up to ``limit`` ready messages to another channel and forget them here; return how many.
 
         The redrive of a dead-letter queue (SQS's StartMessageMoveTask): each is sent before it is forgotten, in order.
         """
-        moved, most = 0, len(self) if limit is None else min(limit, len(self))  # what comes back meanwhile stays
+        moved, maximum = 0, len(self) if limit is None else min(limit, len(self))  # one that comes back meanwhile stays
         async with self.receiver(capacity=1) as receiver:
-            while moved < most and (taken := receiver.receive_nowait(1)):
+            while moved < maximum and (taken := receiver.receive_nowait(1)):
                 await to.send(without_dead_letter_headers(taken[0].message))
                 await taken[0].ack()
                 moved += 1
         return moved
 
+    @override
     def receiver(self, *, capacity: int = 10) -> Receiver:
-        """A receiver; any number may share the queue."""
+        """Return a receiver; any number may share the queue."""
         return StoreReceiver(
             self.name,
             self.store,
@@ -131,12 +149,12 @@ class MemoryQueue(Queue):
         )
 
     def _sealed(self, message: Message[Any], delay: float) -> Message[Any]:
-        """The message with its body encoded and within the limits."""
+        """Return the message with its body encoded; raises if the queue cannot take it."""
         if self.fifo:
             if message.group_id is None:
                 raise InvalidMessage(f"{self.name} is FIFO: a message needs a group_id")
             if delay > 0:
-                raise InvalidMessage(f"{self.name} is FIFO: it has no delay per message")
+                raise InvalidMessage(f"{self.name} is FIFO and has no delay per message, got delay={delay}")
         sealed = message.sealed()
         limit = self.limits.message_bytes
         if limit is not None and len(sealed.encode()) > limit:
@@ -144,7 +162,7 @@ class MemoryQueue(Queue):
         return sealed
 
     def _is_new(self, message: Message[Any]) -> bool:
-        """Whether its deduplication id (default: its id, or its body's digest) was not seen within the window."""
+        """Return whether its deduplication id (default: its id, or its body's digest) is new within the window."""
         now, seen = clock.now(), self._seen
         while seen and next(iter(seen.values())) <= now:
             del seen[next(iter(seen))]
@@ -175,5 +193,5 @@ class MemoryQueue(Queue):
 
 
 def digest(message: Message[Any]) -> str:
-    """What content-based deduplication tells bodies apart by."""
+    """Return the deduplication id of content-based deduplication."""
     return sha256(message.encode()).hexdigest()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from typing_extensions import override
+
 from eip._logging import get_logger
 from eip.channels import Filter, Topic
 from eip.errors import ConfigurationError, InvalidMessage
@@ -22,14 +24,14 @@ _MakeQueue = Callable[..., MemoryQueue]
 
 
 class _Subscription:
-    """A queue and what is let through to it."""
+    """A queue, and the filter of what it gets."""
 
-    def __init__(self, queue: MemoryQueue, wanted: Filter | None, dead_letters: MemoryQueue | None) -> None:
-        self.queue, self.filter, self.dead_letters = queue, wanted, dead_letters
-        self._lets_through = None if wanted is None else as_predicate(wanted)
+    def __init__(self, queue: MemoryQueue, filter: Filter | None, dead_letters: MemoryQueue | None) -> None:  # noqa: A002 - the field's term
+        self.queue, self.filter, self.dead_letters = queue, filter, dead_letters
+        self._predicate = None if filter is None else as_predicate(filter)
 
-    def wants(self, message: Message[Any]) -> bool:
-        return self._lets_through is None or self._lets_through(message)
+    def accepts(self, message: Message[Any]) -> bool:
+        return self._predicate is None or self._predicate(message)
 
 
 class MemoryTopic(Topic):
@@ -51,8 +53,9 @@ class MemoryTopic(Topic):
         self._make_queue = make_queue
         self._subscriptions: dict[str, _Subscription] = {}
 
+    @override
     async def send(self, *messages: Message[Any]) -> None:
-        """Copy each message to the subscriptions that want it; waits while one of their queues is full."""
+        """Copy each message to the subscriptions whose filter accepts it; waits while one of their queues is full."""
         for message in messages:
             if self.fifo and message.group_id is None:
                 raise InvalidMessage(f"{self.name} is FIFO: a message needs a group_id")
@@ -62,11 +65,11 @@ class MemoryTopic(Topic):
             self._meter.record("memory", self.name, "send", messages=len(messages), size=size, units=0)
         for message in messages:
             if self.content_based_deduplication and message.deduplication_id is None:
-                message = message.replace(deduplication_id=digest(message))  # noqa: PLW2901 - the same, as it is sent
+                message = message.replace(deduplication_id=digest(message))  # noqa: PLW2901 - the same message, as it is sent
             await self._fan_out(message, message)
 
     async def publish_event(self, event: str) -> None:
-        """What a rule of a bus sends: filters see the event's text, without attributes, as on SNS."""
+        """Publish an event for a rule of a bus: filters see its text, without attributes, as on SNS."""
         parsed = read_event(event)
         seen = Message.received(event.encode())
         await self._fan_out(seen, seen if parsed is None else message_of(parsed)[0])
@@ -77,13 +80,13 @@ class MemoryTopic(Topic):
 
     async def _deliver(self, subscription: _Subscription, seen: Message[Any], message: Message[Any]) -> None:
         try:
-            wanted = subscription.wants(seen)
-        except Exception as error:  # noqa: BLE001 - one subscription's broken filter is not the publisher's concern
+            accepted = subscription.accepts(seen)
+        except Exception as error:  # noqa: BLE001 - one subscription's broken filter must not fail the publisher
             _log.warning("filter_failed", channel=self.name, subscription=subscription.queue.name, error=str(error))
             if subscription.dead_letters is not None:
                 await subscription.dead_letters.send(message)
             return
-        if wanted:
+        if accepted:
             await subscription.queue.send(message)
 
     @property
@@ -91,19 +94,27 @@ class MemoryTopic(Topic):
         """By name, the queues of its subscriptions."""
         return {name: each.queue for name, each in self._subscriptions.items()}
 
+    @override
     def subscription(
         self,
         name: str,
         *,
-        filter: Filter | None = None,  # noqa: A002 - the field's term
+        filter: Filter | None = None,
         dead_letters: MemoryQueue | None = None,
         queue: MemoryQueue | None = None,
         **options: Any,
     ) -> MemoryQueue:
-        """The named subscription; made at the first call, which may give it a filter and the options of a queue.
+        """Return the queue of the named subscription, which is made at the first call.
 
-        ``dead_letters`` gets the messages that the filter fails on; ``queue`` is the subscription's, where it is not to
-        be the one named ``topic-name``.
+        Args:
+            name: the subscription's.
+            filter: of a new subscription; default: all messages.
+            dead_letters: gets the messages that the filter fails on.
+            queue: the subscription's; default: one named ``topic-name``.
+            options: of that queue, see `MemoryTransport.queue`.
+
+        Raises:
+            ConfigurationError: the subscription exists, and a filter or options were given.
         """
         known = self._subscriptions.get(name)
         if known is None:
@@ -111,13 +122,15 @@ class MemoryTopic(Topic):
                 queue = self._make_queue(suffixed(self.name, name), fifo=self.fifo, **options)
             known = self._subscriptions[name] = _Subscription(queue, filter, dead_letters)
         elif filter is not None or options:
-            raise ConfigurationError(f"subscription {name} of {self.name} exists; unsubscribe it to declare it anew")
+            raise ConfigurationError(
+                f"subscription {name} of {self.name} exists; unsubscribe it before declaring it differently"
+            )
         return known.queue
 
-    def differences(self, name: str, **wanted: Any) -> list[str]:
-        """Which of a subscription's ``filter``, ``queue`` and ``dead_letters`` are not as wanted."""
+    def differences(self, name: str, **declared: Any) -> list[str]:
+        """Return which of a subscription's ``filter``, ``queue`` and ``dead_letters`` differ from the declared ones."""
         known = self._subscriptions[name]
-        return [setting for setting, value in wanted.items() if getattr(known, setting) != value]
+        return [setting for setting, value in declared.items() if getattr(known, setting) != value]
 
     def resubscribe(
         self,
@@ -127,11 +140,11 @@ class MemoryTopic(Topic):
         queue: MemoryQueue,
         dead_letters: MemoryQueue | None,
     ) -> None:
-        """Change a subscription; what was published before stays where it went."""
+        """Change a subscription; messages published before stay in the queue they went to."""
         self._subscriptions[name] = _Subscription(queue, filter, dead_letters)
 
     def unsubscribe(self, name: str) -> None:
-        """End the subscription; what its queue holds is dropped."""
+        """End the subscription; the messages in its queue stay there."""
         self._subscriptions.pop(name, None)
 
     def __repr__(self) -> str:

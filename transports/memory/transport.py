@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar, cast
 
+from typing_extensions import override
+
 from eip.channels import Sender, Transport
 from eip.errors import AddressRefused, ConfigurationError
 from eip.telemetry.meter import Meter
 from eip.topology import BusSpec, Resource, Step, TopicSpec
-from eip.transports.memory._provision import provision, undeclared
 from eip.transports.memory.archives import Account
 from eip.transports.memory.bus import MemoryBus
+from eip.transports.memory.provisioning import provision, undeclared
 from eip.transports.memory.queue import MemoryQueue
 from eip.transports.memory.stream import MemoryStream
 from eip.transports.memory.topic import MemoryTopic
@@ -29,9 +31,9 @@ class MemoryTransport(Transport):
     transports, and runs under virtual time (`eip.testing`). What it holds ends with the process.
 
     Args:
-        visibility: seconds of a lease, where a queue says nothing else.
-        capacity: messages that a queue holds before senders wait, where it says nothing else.
-        meter: is told of what is sent, received and settled, see `eip.telemetry.meter`.
+        visibility: default duration of a lease, in seconds.
+        capacity: default number of messages that a queue holds before senders wait.
+        meter: records what is sent, received and settled, see `eip.telemetry.meter`.
     """
 
     kinds = ("queue", "topic", "bus", "stream")
@@ -42,41 +44,64 @@ class MemoryTransport(Transport):
         self._channels: dict[str, Sender] = {}
         self._account = Account()
 
+    @override
     def queue(self, name: str, **options: Any) -> MemoryQueue:
-        """The queue of that name; made at the first call, which may give it options.
+        """Return the queue of that name, which is made at the first call.
 
-        ``fifo``: default: whether the name ends in ``.fifo``; ``visibility``: seconds of a lease; ``capacity``:
-        messages it holds before senders wait; ``dead_letters`` (a queue) and ``max_receive_count``: redrive policy;
-        ``content_based_deduplication``: of a FIFO queue, by the body where a message has no deduplication id.
+        Args:
+            name: the queue's.
+            options: of a new queue. ``fifo``: default: whether the name ends in ``.fifo``; ``visibility``: duration of
+                a lease, in seconds; ``capacity``: how many messages it holds before senders wait; ``dead_letters`` (a
+                queue) and ``max_receive_count``: the redrive policy; ``content_based_deduplication``: of a FIFO queue,
+                by the body where a message has no deduplication id.
+
+        Raises:
+            ConfigurationError: the queue exists with other options.
         """
         return self._channel(MemoryQueue, "queue", name, options, {"fifo": name.endswith(".fifo"), **self._defaults})
 
+    @override
     def topic(self, name: str, **options: Any) -> MemoryTopic:
-        """The topic of that name; ``fifo``: default: whether the name ends in ``.fifo``.
+        """Return the topic of that name, which is made at the first call.
 
-        ``content_based_deduplication``: see `queue`.
+        Args:
+            name: the topic's.
+            options: of a new topic: ``fifo`` and ``content_based_deduplication``, as for `queue`.
         """
         defaults = {"fifo": name.endswith(".fifo"), "make_queue": self.queue, "meter": self._meter}
         return self._channel(MemoryTopic, "topic", name, options, defaults)
 
+    @override
     def bus(self, name: str = "default", **options: Any) -> MemoryBus:
-        """The event bus of that name; ``replay_interval``: seconds between the minutes of a replay, default 0."""
+        """Return the event bus of that name, which is made at the first call.
+
+        Args:
+            name: the bus's.
+            options: of a new bus. ``replay_interval``: seconds between the minutes of a replay, default 0.
+        """
         defaults = {"account": self._account, "find": self._find, "make_queue": self.queue, "meter": self._meter}
         return self._channel(MemoryBus, "bus", name, options, defaults)
 
+    @override
     def stream(self, name: str, **options: Any) -> MemoryStream:
-        """The stream of that name; ``shards``: default 4; ``capacity``: records that a shard keeps."""
+        """Return the stream of that name, which is made at the first call.
+
+        Args:
+            name: the stream's.
+            options: of a new stream. ``shards``: default 4; ``capacity``: how many records a shard keeps.
+        """
         return self._channel(MemoryStream, "stream", name, options, {"meter": self._meter})
 
+    @override
     def resolve(self, address: str) -> Sender:
-        """The channel of an address such as ``memory:queue/replies``; only channels that were made are resolved."""
+        """Return the channel of an address such as ``memory:queue/replies``; raises `AddressRefused` if none."""
         channel = self._channels.get(address.removeprefix(_SCHEME)) if address.startswith(_SCHEME) else None
         if channel is None:
             raise AddressRefused(address, reason="no channel of this transport")
         return channel
 
+    @override
     def queue_addresses(self, prefix: str) -> str:
-        """See `Transport.queue_addresses`."""
         return f"{_SCHEME}queue/{prefix}*"
 
     def _channel(
@@ -89,28 +114,31 @@ class MemoryTransport(Transport):
             return made
         for option, value in options.items():
             if getattr(known, option, value) != value:
-                raise ConfigurationError(f"{kind} {name} exists with another {option}")
+                raise ConfigurationError(
+                    f"{kind} {name} exists with {option}={getattr(known, option)!r}, got {option}={value!r}"
+                )
         return cast("_Channel", known)
 
     def _find(self, kind: str, name: str) -> Sender | None:
         return self._channels.get(f"{kind}/{name}")
 
     def knows(self, kind: str, name: str) -> bool:
-        """Whether there is such a channel; asking for it would make it."""
+        """Return whether there is such a channel, without making it."""
         return f"{kind}/{name}" in self._channels
 
     async def provision(self, resource: Resource, *, apply: bool) -> Iterable[Step]:
-        """See `eip.topology.Provisioner.provision`."""
+        """Plan or apply one resource of a topology; see `eip.topology.Provisioner.provision`."""
         return await provision(self, resource, apply=apply)
 
     async def undeclared(
         self, channel: TopicSpec | BusSpec, declared: frozenset[str], *, delete: bool
     ) -> Iterable[Step]:
-        """See `eip.topology.Provisioner.undeclared`."""
+        """Find what is not declared; see `eip.topology.Provisioner.undeclared`."""
         return list(undeclared(self, channel, declared, delete=delete))
 
+    @override
     async def aclose(self) -> None:
-        """Stop the timers; what the channels hold stays readable."""
+        """Stop the timers; the messages in the channels stay readable. Idempotent."""
         for channel in self._channels.values():
             if isinstance(channel, MemoryQueue):
                 channel.store.close()

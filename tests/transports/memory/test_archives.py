@@ -14,7 +14,7 @@ from eip.testing import EPOCH
 from eip.topology import RuleSpec, TargetSpec
 from eip.topology.archives import ReplayState
 from eip.transports.memory import MemoryTransport
-from eip.transports.memory import archives as module
+from eip.transports.memory import _archive as module
 
 SOLD = EventPattern({"detail-type": ["Sold"]})
 DAY = 86_400
@@ -143,7 +143,7 @@ async def test_an_archive_keeps_what_its_pattern_matches_for_as_long_as_it_says(
 
 
 async def test_memory_is_bounded_and_what_is_pushed_out_is_counted(bus, monkeypatch):
-    monkeypatch.setattr(module, "_CAPACITY", 3)
+    monkeypatch.setattr(module, "_MAX_EVENTS", 3)
     await bus.send(*(sold(number, EPOCH + number) for number in range(5)))
     queue = bus.subscription("all")
     await replayed(bus, "r")

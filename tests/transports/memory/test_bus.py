@@ -362,7 +362,7 @@ async def test_a_subscription_can_be_asked_for_again_but_not_made_another(memory
     bus.put_rule(RuleSpec("default", "t", None, (TargetSpec(queue="q"),)))
     with pytest.raises(ConfigurationError, match="targets of its own"):
         bus.subscription("t")
-    with pytest.raises(ConfigurationError, match="not of default"):
+    with pytest.raises(ConfigurationError, match="for the bus default"):
         bus.put_rule(RuleSpec("other", "r"))
     bus.put_rule(RuleSpec("default", "named", queue=QueueSpec("elsewhere")))
     assert bus.subscription("named").name == "elsewhere"

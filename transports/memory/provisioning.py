@@ -1,0 +1,233 @@
+"""Applies a topology to the embedded transport: channels are made in this process, and end with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from eip.topology import (
+    Action,
+    ArchiveSpec,
+    BusSpec,
+    QueueSpec,
+    Resource,
+    RuleSpec,
+    Step,
+    StreamSpec,
+    SubscriptionSpec,
+    TopicSpec,
+)
+from eip.topology.archives import archive_step
+from eip.transports.memory.bus import MemoryBus
+from eip.transports.memory.queue import MemoryQueue
+from eip.transports.memory.stream import MemoryStream
+from eip.transports.memory.topic import MemoryTopic
+
+__all__ = ["Channels", "provision", "undeclared"]
+
+
+class Channels(Protocol):
+    """The part of a transport that provisioning needs; each method makes the channel if there is none."""
+
+    def queue(self, name: str, **options: Any) -> MemoryQueue:
+        """Return the queue of that name."""
+        ...
+
+    def topic(self, name: str, **options: Any) -> MemoryTopic:
+        """Return the topic of that name."""
+        ...
+
+    def bus(self, name: str = "default", **options: Any) -> MemoryBus:
+        """Return the bus of that name."""
+        ...
+
+    def stream(self, name: str, **options: Any) -> MemoryStream:
+        """Return the stream of that name."""
+        ...
+
+    def knows(self, kind: str, name: str) -> bool:
+        """Return whether there is such a channel."""
+        ...
+
+
+async def provision(channels: Channels, resource: Resource, *, apply: bool) -> Iterable[Step]:
+    """Plan or apply one resource; see `eip.topology.Provisioner.provision`.
+
+    Args:
+        channels: the transport.
+        resource: what is declared.
+        apply: whether to make it; otherwise it is only planned.
+    """
+    steps: Iterable[Step]
+    match resource:
+        case QueueSpec():
+            steps = [_queue(channels, resource, apply=apply)]
+        case TopicSpec():
+            steps = [_topic(channels, resource, apply=apply)]
+        case StreamSpec():
+            steps = [_stream(channels, resource, apply=apply)]
+        case BusSpec():
+            steps = [_bus(channels, resource, apply=apply)]
+        case SubscriptionSpec():
+            steps = [_subscription(channels, resource, apply=apply)]
+        case RuleSpec():
+            steps = _rule(channels, resource, apply=apply)
+        case ArchiveSpec():
+            steps = [await _archive(channels, resource, apply=apply)]
+    return steps
+
+
+def _stream(channels: Channels, declared: StreamSpec, *, apply: bool) -> Step:
+    """Make it with its shards; records are bounded by their number, so the retention is ignored."""
+    if not channels.knows("stream", declared.name):
+        if apply:
+            channels.stream(declared.name, **({} if declared.shards is None else {"shards": declared.shards}))
+        return Step("create", "stream", declared.name)
+    stream = channels.stream(declared.name)
+    before = stream.open_shards
+    if declared.shards in (None, before):
+        return Step("same", "stream", declared.name)
+    if apply:
+        stream.reshard(declared.shards)
+    return Step("change", "stream", declared.name, f"shards: {before} -> {declared.shards}")
+
+
+def _bus(channels: Channels, declared: BusSpec, *, apply: bool) -> Step:
+    known = channels.knows("bus", declared.name)
+    if apply:
+        channels.bus(declared.name)
+    return Step("same" if known else "create", "bus", declared.name)
+
+
+async def _archive(channels: Channels, declared: ArchiveSpec, *, apply: bool) -> Step:
+    if not apply and not channels.knows("bus", declared.bus):
+        return Step("create", "archive", declared.name)
+    return await archive_step(channels.bus(declared.bus).archives, declared, apply=apply)
+
+
+def _queue(channels: Channels, declared: QueueSpec, *, apply: bool) -> Step:
+    wanted: dict[str, Any] = {
+        "visibility": declared.visibility,
+        "dead_letters": None,
+        "max_receive_count": None,
+        "content_based_deduplication": declared.content_based_deduplication,
+    }
+    known = channels.knows("queue", declared.name)
+    if declared.dead_letter_name is not None and (apply or channels.knows("queue", declared.dead_letter_name)):
+        wanted["dead_letters"] = channels.queue(declared.dead_letter_name)
+        wanted["max_receive_count"] = declared.max_receive_count
+    if not known:
+        if apply:
+            channels.queue(declared.name, **wanted)
+        return Step("create", "queue", declared.name)
+    queue = channels.queue(declared.name)
+    changes = [name for name, value in wanted.items() if getattr(queue, name) != value]
+    if not changes:
+        return Step("same", "queue", declared.name)
+    if apply:
+        queue.configure(**wanted)
+    return Step("change", "queue", declared.name, ", ".join(changes))
+
+
+def _topic(channels: Channels, declared: TopicSpec, *, apply: bool) -> Step:
+    wanted, name = declared.content_based_deduplication, declared.name
+    if not channels.knows("topic", name):
+        if apply:
+            channels.topic(name, content_based_deduplication=wanted)
+        return Step("create", "topic", name)
+    topic = channels.topic(name)
+    if topic.content_based_deduplication == wanted:
+        return Step("same", "topic", name)
+    if apply:
+        topic.content_based_deduplication = wanted
+    return Step("change", "topic", name, "content_based_deduplication")
+
+
+def _subscription(channels: Channels, declared: SubscriptionSpec, *, apply: bool) -> Step:
+    name = f"{declared.topic} > {declared.name}"
+    known = channels.knows("topic", declared.topic) and declared.name in channels.topic(declared.topic).subscriptions
+    if not known and not apply:
+        return Step("create", "subscription", name)
+    topic, undelivered = channels.topic(declared.topic), declared.undelivered_name
+    wanted: dict[str, Any] = {
+        "filter": declared.filter,
+        "queue": channels.queue(declared.target.name),
+        "dead_letters": None if undelivered is None else channels.queue(undelivered),
+    }
+    if not known:
+        topic.subscription(declared.name, **wanted)
+        return Step("create", "subscription", name)
+    changes = topic.differences(declared.name, **wanted)
+    if changes and apply:
+        topic.resubscribe(declared.name, **wanted)
+    return Step("change" if changes else "same", "subscription", name, ", ".join(changes))
+
+
+def _rule(channels: Channels, declared: RuleSpec, *, apply: bool) -> Iterable[Step]:
+    bus = channels.bus(declared.bus) if channels.knows("bus", declared.bus) else None
+    known = bus.rules.get(declared.name) if bus else None
+    there = bus.targets(declared.name) if bus else {}
+    name = f"{declared.bus} > {declared.name}"
+    if known is None:
+        steps = [Step("create", "rule", name)]
+    else:
+        differs = {"EventPattern": _pattern_differs(known, declared), "State": known.enabled != declared.enabled}
+        changes = ", ".join(setting for setting, differ in differs.items() if differ)
+        steps = [Step("change" if changes else "same", "rule", name, changes)]
+    for target in declared.resolved_targets():
+        found = there.get(target.id)
+        action: Action = "create" if found is None else "same" if found == target else "change"
+        steps.append(Step(action, "target", f"{name} > {target.id}"))
+    if apply:
+        channels.bus(declared.bus).put_rule(declared)
+    return steps
+
+
+def _pattern_differs(known: RuleSpec, declared: RuleSpec) -> bool:
+    """Compare two patterns; a function equals only itself."""
+    if callable(known.pattern) or callable(declared.pattern):
+        return known.pattern is not declared.pattern
+    return bool(json.loads(known.event_pattern.text) != json.loads(declared.event_pattern.text))
+
+
+def undeclared(
+    channels: Channels, channel: TopicSpec | BusSpec, declared: frozenset[str], *, delete: bool
+) -> Iterable[Step]:
+    """Find, and delete if wanted, what a topic or bus has beyond its declaration.
+
+    Args:
+        channels: the transport.
+        channel: as declared.
+        declared: the names that are declared for it; see `eip.topology.Provisioner.undeclared`.
+        delete: whether to delete the rest.
+    """
+    if isinstance(channel, BusSpec):
+        yield from _undeclared_rules(channels, channel, declared, delete=delete)
+    elif channels.knows("topic", channel.name):
+        found = channels.topic(channel.name)
+        for name, queue in found.subscriptions.items():
+            if queue.name not in declared:
+                if delete:
+                    found.unsubscribe(name)
+                yield Step("delete" if delete else "drift", "subscription", f"{channel.name} > {name}")
+
+
+def _undeclared_rules(
+    channels: Channels, channel: BusSpec, declared: frozenset[str], *, delete: bool
+) -> Iterable[Step]:
+    if not channels.knows("bus", channel.name):
+        return
+    bus = channels.bus(channel.name)
+    action: Action = "delete" if delete else "drift"
+    for name in bus.rules:
+        if name not in declared:
+            if delete:
+                bus.remove_rule(name)
+            yield Step(action, "rule", f"{channel.name} > {name}")
+            continue
+        for target in bus.targets(name):
+            if f"{name} > {target}" not in declared:
+                if delete:
+                    bus.remove_target(name, target)
+                yield Step(action, "target", f"{channel.name} > {name} > {target}")

@@ -1,0 +1,101 @@
+"""Receives from a queue's store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from typing_extensions import override
+
+from eip.channels import Delivery, Receiver, Sender, Unsettled
+from eip.telemetry.meter import Meter
+from eip.transports.memory._store import Store
+
+__all__ = ["StoreReceiver"]
+
+
+class StoreReceiver(Receiver):
+    """Leases the entries of one store.
+
+    Args:
+        name: of the channel.
+        store: its entries.
+        capacity: how many deliveries its consumer holds at most.
+        dead_letters: the channel's dead-letter queue.
+        max_receive_count: of its redrive policy.
+        meter: records what is received and settled; None: nothing is recorded.
+    """
+
+    settle_batch = 1
+
+    def __init__(
+        self,
+        name: str,
+        store: Store,
+        *,
+        capacity: int,
+        dead_letters: Sender | None,
+        max_receive_count: int | None = None,
+        meter: Meter | None = None,
+    ) -> None:
+        self.name, self.dead_letters, self.max_receive_count = name, dead_letters, max_receive_count
+        self.lease, self.ordered = store.visibility, store.fifo
+        self.max_batch = max(capacity, 1)
+        self._store, self._meter = store, meter
+        self._closed = False
+
+    @override
+    async def receive(self, limit: int, *, wait: float = 20.0) -> Sequence[Delivery]:
+        limit = min(limit, self.max_batch)
+        taken = self._store.take(self, limit)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait
+        while not taken and not self._closed and (rest := until - loop.time()) > 0:
+            await self._store.wait(rest)
+            taken = self._store.take(self, limit)
+        if self._meter is not None:
+            self._report("receive", taken)
+        return taken
+
+    @override
+    def receive_nowait(self, limit: int) -> Sequence[Delivery]:
+        taken = self._store.take(self, limit)
+        if taken and self._meter is not None:
+            self._report("receive", taken)
+        return taken
+
+    @override
+    def extend_blocking(self, deliveries: Sequence[Delivery], seconds: float) -> Sequence[Unsettled]:
+        """Do nothing: the store ends leases by ``lease_until``, which the caller sets."""
+        del deliveries, seconds
+        return ()
+
+    @override
+    async def _ack(self, deliveries: Sequence[Delivery]) -> Sequence[Unsettled]:
+        if self._meter is not None:
+            self._report("ack", deliveries)
+        return self._store.ack(deliveries)
+
+    @override
+    async def _nack(self, deliveries: Sequence[Delivery], delay: float) -> Sequence[Unsettled]:
+        if self._meter is not None:
+            self._report("nack", deliveries)
+        return self._store.nack(deliveries, delay)
+
+    @override
+    async def _extend(self, deliveries: Sequence[Delivery], seconds: float) -> Sequence[Unsettled]:
+        if self._meter is not None:
+            self._report("extend", deliveries, heartbeats=len(deliveries))
+        return self._store.extend(deliveries, seconds)
+
+    def _report(self, operation: str, deliveries: Sequence[Delivery], *, heartbeats: int = 0) -> None:
+        size = sum(len(each.message.raw or b"") for each in deliveries) if operation == "receive" else 0
+        if self._meter is not None:
+            self._meter.record(
+                "memory", self.name, operation, messages=len(deliveries), size=size, units=0, heartbeats=heartbeats
+            )
+
+    @override
+    async def aclose(self) -> None:
+        self._closed = True
+        self._store.release(self)
