@@ -55,7 +55,7 @@ class Held:
         return not self.gone and self._time() - self.renewed < self._failover
 
     def done(self, slots: Sequence[Slot], *, more: bool = False) -> None:
-        """Handled; all of one lane, see `Window.done`."""
+        """Count the records as done; see `Window.done`."""
         self.window.done(slots, more=more)
         self.changed.set()
         if self.ended and not self.window:
@@ -66,7 +66,7 @@ class Held:
         self.window.free(lane)
 
     def back(self, slots: Sequence[Slot], *, delayed: bool = False) -> None:
-        """Given back; all of one lane. ``delayed``: after `Window.hold`."""
+        """Take the records of one lane back; ``delayed``: after `Window.hold`."""
         self.window.back(slots, held=delayed)
         self.changed.set()
 
@@ -84,7 +84,7 @@ class Held:
             self._look.set()
 
     def not_read(self, error: Exception) -> None:
-        """A read failed."""
+        """Note that a read failed."""
         self._unread = True
         self.health.failed(error)
 

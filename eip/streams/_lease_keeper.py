@@ -200,7 +200,7 @@ class LeaseKeeper:
     async def _write(self, held: Held, *, leaving: bool = False, **changes: Any) -> bool:
         """Write the checkpoint, and changes of the lease; False where it is lost, or the store fails for the moment.
 
-        ``leaving``: for another worker, which is told what is done beyond the checkpoint.
+        ``leaving``: for another worker; the lease names what is done beyond the checkpoint.
         """
         context = self._context
         async with held.writing:

@@ -1,4 +1,4 @@
-"""Who should read which shard: a pure function of what a worker sees of the leases."""
+"""The fair share of shards, as a pure function of what a worker sees of the leases."""
 
 from __future__ import annotations
 
@@ -28,24 +28,31 @@ class Moves(NamedTuple):
 
 
 def balance(me: str, shards: Iterable[Seen]) -> Moves:
-    """What brings the worker its share.
+    """The moves that bring the worker its fair share.
 
     Free shards are taken up to the fair share, rounded up. With none free, shards are asked for (stealing) of whoever
-    has most, until this worker has its share rounded down and nobody more than it rounded up, so that shards come to
-    rest.
+    has the largest number, until this worker has its share rounded down and nobody has more than it rounded up.
+
+    Args:
+        me: the worker's id.
+        shards: all that can be read now.
     """
+    # Each worker computes this alone, from leases that others change meanwhile. It comes to rest all the same, because
+    # a move is only made where it brings the counts closer together: from one with more than the rounded-down share to
+    # one with less, or from more than the rounded-up share. A difference of one shard is left as it is: whoever took
+    # that shard would make the same difference the other way round, and the shard would move for ever.
     seen = sorted(shards)
     load = Counter(each.owner for each in seen if each.owner is not None)
     coming = Counter(each.wanted_by for each in seen if each.wanted_by is not None and each.owner is not None)
     workers = {me, *load, *coming}
-    least, rest = divmod(len(seen), len(workers))
-    most = least + bool(rest)
-    mine = load[me] + coming[me]
+    floor, rest = divmod(len(seen), len(workers))
+    ceiling = floor + bool(rest)
+    mine = load[me] + coming[me]  # what was asked for counts: it is not asked for twice
     free = [each.shard for each in seen if each.owner is None]
-    take = free[: max(most - load[me], 0)]
+    take = free[: max(ceiling - load[me], 0)]
     mine += len(take)
     ask: list[str] = []
-    theirs = {owner: [] for owner in load if owner != me}  # type: dict[str, list[str]]
+    theirs: dict[str, list[str]] = {owner: [] for owner in load if owner != me}
     for each in seen:
         if each.owner in theirs and each.wanted_by is None:
             theirs[each.owner].append(each.shard)
@@ -54,7 +61,7 @@ def balance(me: str, shards: Iterable[Seen]) -> Moves:
     )
     while theirs:
         richest = max(theirs, key=lambda owner: (kept[owner], owner))
-        wanted = (mine < least and kept[richest] > least) or (mine < most and kept[richest] > most)
+        wanted = (mine < floor and kept[richest] > floor) or (mine < ceiling and kept[richest] > ceiling)
         if not wanted or not theirs[richest]:
             break
         ask.append(theirs[richest].pop())

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
+from typing_extensions import override
+
 from eip.channels import Delivery, Receiver, Sender, Source, Unsettled
 from eip.errors import ConfigurationError, DecodeError, LeaseLost
 from eip.health import Health
@@ -73,6 +75,7 @@ class StreamGroup(Source):
         self._leases = leases
         self._workers: set[Worker] = set()
 
+    @override
     def receiver(self, *, capacity: int = 10) -> Receiver:
         """A worker of the group that hands out one message of a partition key at a time."""
         return StreamReceiver(self, capacity=capacity)
@@ -195,14 +198,15 @@ class StreamReceiver(Receiver):
         self._changed = asyncio.Event()
         self._closed = False
 
+    @override
     async def open(self) -> None:
         """Join the group."""
         self._worker = await self._group.join(
             _by_key, on_taken=self._turn.append, on_lost=self._lose, on_records=self._changed.set
         )
 
+    @override
     async def receive(self, limit: int, *, wait: float = 20.0) -> Sequence[Delivery]:
-        """See `Receiver.receive`."""
         taken = self.receive_nowait(limit)
         if taken or wait <= 0:
             return taken
@@ -216,6 +220,7 @@ class StreamReceiver(Receiver):
             pass
         return taken
 
+    @override
     def receive_nowait(self, limit: int) -> Sequence[Delivery]:
         """One of each shard in turn, while there are some."""
         taken: list[Delivery] = []
@@ -239,12 +244,15 @@ class StreamReceiver(Receiver):
             taken.append(delivery)
         return taken
 
+    @override
     async def _ack(self, deliveries: Sequence[Delivery]) -> Sequence[Unsettled]:
         return self._each(deliveries, self._done)
 
+    @override
     async def _nack(self, deliveries: Sequence[Delivery], delay: float) -> Sequence[Unsettled]:
         return self._each(deliveries, self._back, delay)
 
+    @override
     async def _extend(self, deliveries: Sequence[Delivery], seconds: float) -> Sequence[Unsettled]:
         del seconds
         return [_lost(each) for each in deliveries if each not in self._out]
@@ -282,8 +290,9 @@ class StreamReceiver(Receiver):
             delivery.held.back((delivery.slot,), delayed=True)
             self._changed.set()
 
+    @override
     async def dead_letter(self, delivery: Delivery, reason: str) -> None:
-        """See `Receiver.dead_letter`; what the channel can never carry is referred to, so that its key goes on."""
+        """Dead-letter it; what the channel can never carry is referred to, so that its key goes on."""
         if self.dead_letters is None:
             raise ConfigurationError(f"{self.name} has no dead-letter channel; give the group or the consumer one")
         count = delivery.receive_count
@@ -299,6 +308,7 @@ class StreamReceiver(Receiver):
         if lost and self.on_lost is not None:
             self.on_lost(lost)
 
+    @override
     async def aclose(self) -> None:
         """Give back what is out, write the last checkpoints, leave the group."""
         self._closed = True

@@ -26,9 +26,9 @@ __all__ = ["Beginning", "Lease", "LeaseTable"]
 
 _repeated = RepeatedLines(get_logger("eip.streams"))
 
-_AT_ONCE: Final = 16
+_MAX_READS: Final = 16
 """Reads of the store under way at once."""
-_FORGET: Final = 400 * 86_400.0
+_RETENTION_S: Final = 400 * 86_400.0
 """Seconds that the lease of an ended shard is kept: longer than any stream keeps its records."""
 
 
@@ -62,14 +62,14 @@ class Lease:
     """What the store calls the state that this is."""
 
     def to_json(self) -> bytes:
-        """As it is stored."""
+        """The stored form."""
         optional = {name: value for name in _OPTIONAL if (value := getattr(self, name))}
         known = {"v": _VERSION, "position": self.position.to_json(), "epoch": self.epoch, **optional}
         return orjson.dumps({**self.unknown, **known})
 
     @staticmethod
     def from_json(shard: str, raw: bytes, version: str) -> Lease:
-        """The inverse of `to_json`; raises `StoreError` for what is no lease."""
+        """The inverse of `to_json`; raises `StoreError` where it is malformed."""
         try:
             fields = load_json(raw)
             known = {name: fields[name] for name in _OPTIONAL if name in fields}
@@ -121,12 +121,12 @@ class LeaseTable:
         self._prefix = f"{stream}/{group}"
 
     async def begin(self, position: Position, shards: Iterable[Shard], *, skip_closed: bool) -> Beginning:
-        """How the group begins: as the first of its workers found it, which is this one where there was none."""
+        """How the group begins: as its first worker wrote it, which is this one where there was none."""
         await self._store.put(self._prefix, _beginning(position, shards, skip_closed=skip_closed), version=ABSENT)
         return await self.beginning()
 
     async def begin_again(self, position: Position, shards: Iterable[Shard], *, skip_closed: bool) -> Beginning:
-        """Have the group begin at a position, whatever it began with."""
+        """Let the group begin again, at a position."""
         await self._store.put(self._prefix, _beginning(position, shards, skip_closed=skip_closed))
         return await self.beginning()
 
@@ -154,8 +154,8 @@ class LeaseTable:
         return None if found is None else Lease.from_json(shard, found.value, found.version)
 
     async def load(self, shards: Iterable[str]) -> dict[str, Lease]:
-        """The leases that there are of the shards; one that cannot be read is left alone, and its shard untaken."""
-        gate = asyncio.Semaphore(_AT_ONCE)
+        """The existing leases of the shards. One that cannot be read is left alone: its shard is not taken."""
+        gate = asyncio.Semaphore(_MAX_READS)
 
         async def one(shard: str) -> Lease | None:
             async with gate:
@@ -172,16 +172,16 @@ class LeaseTable:
         return {each.shard: each for each in found if each is not None}
 
     async def write(self, lease: Lease, **changes: Any) -> Lease | None:
-        """The lease changed and written; None where it is not any more what was read. Raises `StoreError`."""
+        """Write the lease with changes; None where it was changed since it was read. Raises `StoreError`."""
         changed = replace(lease, **changes)
-        forget = clock.now() + _FORGET if changed.ended else None
+        expires_at = clock.now() + _RETENTION_S if changed.ended else None
         version = await self._store.put(
-            self._key(lease.shard), changed.to_json(), version=lease.version, expires_at=forget
+            self._key(lease.shard), changed.to_json(), version=lease.version, expires_at=expires_at
         )
         return None if version is None else replace(changed, version=version)
 
     async def reset(self, positions: Mapping[str, Position]) -> None:
-        """Put the shards to positions, whoever reads them: their owners lose them at their next write."""
+        """Move the shards to positions, whoever reads them: their owners lose them at their next write."""
         for shard, position in positions.items():
             while True:
                 found = await self._store.get(self._key(shard))

@@ -1,4 +1,9 @@
-"""What was read of a shard and is not done: handed out in order per lane, done in any order, counted contiguously."""
+"""What was read of a shard and is not done: handed out in order per lane, done in any order, counted contiguously.
+
+Why this is not the runtime's `GroupQueue`: that orders deliveries which a channel counts one by one. A window hands
+out whole runs of a lane (`take_lane`), takes records back in front of what waits (`back`), and moves a checkpoint. That
+may pass a record only once all before it are done, so a window also keeps every record in the order of the shard.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +66,7 @@ class Window:
         return self._slots[0].record.at if self._slots else None
 
     def add(self, records: Iterable[Record]) -> None:
-        """Records as they were read, in order."""
+        """Take records in as they were read, in order."""
         lanes, opened, lane_of, append = self._lanes, self._open, self._lane_of, self._slots.append
         for record in records:
             lane = lane_of(record.key)
@@ -81,9 +86,9 @@ class Window:
         if self._slots and self._slots[0].done:
             self._advance()
 
-    def done_ahead(self, most: int) -> list[str]:
-        """Names of up to ``most`` records that are done beyond the checkpoint, as an earlier one is not."""
-        return list(islice((slot.record.name for slot in self._slots if slot.done), most))
+    def done_ahead(self, limit: int) -> list[str]:
+        """Names of up to ``limit`` records that are done beyond the checkpoint."""
+        return list(islice((slot.record.name for slot in self._slots if slot.done), limit))
 
     def take(self) -> Slot | None:
         """The next record of the lane whose turn it is; None where every lane is busy or empty."""
@@ -98,18 +103,18 @@ class Window:
         """How many records wait in a lane."""
         return len(self._lanes.get(lane, ()))
 
-    def take_lane(self, lane: Any, most: int) -> list[Slot]:
-        """The next records of a lane, up to ``most``; [] where it is busy or empty."""
+    def take_lane(self, lane: Any, limit: int) -> list[Slot]:
+        """The next records of a lane, up to ``limit``; [] where it is busy or empty."""
         if lane not in self._open:
             return []
         del self._open[lane]
         waiting = self._lanes[lane]
-        taken = [self._out(waiting.popleft()) for _ in range(min(most, len(waiting)))]
+        taken = [self._out(waiting.popleft()) for _ in range(min(limit, len(waiting)))]
         self.out += len(taken)
         return taken
 
     def done(self, slots: Sequence[Slot], *, more: bool = False) -> None:
-        """Handled, all of one lane: the checkpoint follows as far as everything before is done.
+        """Count the records, all of one lane, as done; the checkpoint follows as far as everything before is done.
 
         ``more``: others of the lane are still out, so that it stays busy, until it is given `free`.
         """
@@ -125,12 +130,12 @@ class Window:
         self._unlock(lane)
 
     def hold(self, slot: Slot) -> None:
-        """Not being handled any more, but its lane stays busy until it is given `back`."""
+        """Take it as not handled any more; its lane stays busy until it is given `back`."""
         del slot
         self.out -= 1
 
     def back(self, slots: Sequence[Slot], *, held: bool = False) -> None:
-        """Given back, to be handed out first in their lane; ``held``: after `hold`."""
+        """Take the records back, to be handed out first in their lane; ``held``: after `hold`."""
         if not held:
             self.out -= len(slots)
         lane = slots[0].lane

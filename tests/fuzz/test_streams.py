@@ -37,7 +37,15 @@ AGGREGATE = Aggregate(10_000)
 for number in range(3):
     AGGREGATE.add(f"k{number}", str(number), dump_record(Message({"n": number})))
 PACK = pack([entry_of(Message(number)) for number in range(3)], Message(None))
-EVENT = {"version": "0", "id": "e", "detail-type": "T", "source": "s", "account": "1", "region": "r", "resources": []}
+EVENT: dict[str, Any] = {
+    "version": "0",
+    "id": "e",
+    "detail-type": "T",
+    "source": "s",
+    "account": "1",
+    "region": "r",
+    "resources": [],
+}
 EVENT |= {"time": "2026-11-24T00:00:00Z", "detail": {"n": 1.25, "eip": {"id": "m", "at": 1.5}}}
 SEEDS = [
     dump_record(WHOLE),

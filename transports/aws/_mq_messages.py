@@ -105,7 +105,7 @@ def _destination(value: Any) -> str | None:
 
 
 def _expiry(record: Mapping[str, Any], sent: float | None) -> float | None:
-    """When the message expires, in seconds since the epoch; ``sent`` is what its envelope says.
+    """When the message expires, in seconds since the epoch; ``sent`` is its envelope's.
 
     A record has JMSExpiration, a time, where the samples of the documentation have the duration "60000": what cannot be
     a time after the message was sent is not one. 0 is a message that the broker lets live, as one in a dead-letter

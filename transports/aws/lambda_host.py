@@ -3,7 +3,7 @@
     handler = lambda_handler(handle, concurrency=10)         # in the function's module: its entry point
 
 Each invocation is consumed by an ordinary `Consumer`, so that retries, message groups, packs, expiry, dead letters and
-"publish, then acknowledge" mean what they mean everywhere. Delivery is at-least-once. What the service is told:
+"publish, then acknowledge" mean what they mean everywhere. Delivery is at-least-once. The answers:
 
     SQS          ``batchItemFailures``, so that only failed messages come again; of a FIFO group also those behind
     Kinesis      the first failed record of the batch: it and what follows come again
@@ -21,6 +21,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Final, Protocol, TypeAlias
 
+from typing_extensions import override
+
 from eip._checks import check_duration
 from eip._logging import get_logger
 from eip.channels import Delivery, Receiver, Sender, Source, Unsettled
@@ -36,15 +38,15 @@ __all__ = ["InvocationFailed", "LambdaContext", "LambdaHandler", "Response", "Se
 
 _log = get_logger("eip.lambda")
 
-_LONGEST: Final = 900.0
-"""Seconds that a function runs at most."""
+_MAX_FUNCTION_S: Final = 900.0
+"""Seconds that a function may run (AWS Lambda Developer Guide, "Lambda quotas")."""
 
 Setup: TypeAlias = Callable[[], AbstractAsyncContextManager[Mapping[str, Any]]]
 Response: TypeAlias = dict[str, list[dict[str, str]]]
 
 
 class LambdaContext(Protocol):
-    """What is used of the context that Lambda gives."""
+    """The part of Lambda's context that is used."""
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until the function is ended."""
@@ -62,7 +64,7 @@ class InvocationFailed(EipError):
 def lambda_handler(
     handler: AnyHandler, *, setup: Setup | None = None, margin: Duration = 1.0, codec: Codec = JSON, **options: Any
 ) -> LambdaHandler:
-    """The entry point of a Lambda function that has a handler's messages handled.
+    """Make the entry point of a Lambda function that handles messages.
 
     Args:
         handler: see `eip.runtime.handlers`; the same that a `Consumer` takes.
@@ -86,10 +88,11 @@ def lambda_handler(
 
 
 class _Setup(Sender):
-    """Stands for the output that ``setup`` may give."""
+    """A placeholder for the output that ``setup`` may give."""
 
     name = address = "setup"
 
+    @override
     async def send(self, *messages: Message[Any]) -> None:
         del messages
         raise AssertionError("it is replaced before the first message")
@@ -128,7 +131,7 @@ class LambdaHandler:
 
     def consumer(self, invocation: Invocation, given: Mapping[str, Any], remaining: float) -> Consumer:
         """A consumer of the invocation's messages."""
-        limits = {"grace": 0.0, "max_processing": min(max(remaining, 1.0), _LONGEST)}
+        limits = {"grace": 0.0, "max_processing": min(max(remaining, 1.0), _MAX_FUNCTION_S)}
         return Consumer(_InvocationSource(invocation), self._handler, **{**limits, **self._options, **given})
 
     async def _handle(self, invocation: Invocation, context: LambdaContext) -> Response:
@@ -156,7 +159,7 @@ async def _consume(consumer: Consumer, messages: _InvocationReceiver, remaining:
 
 
 def _answer(invocation: Invocation, failed: Sequence[int]) -> Response:
-    """What the service is told; raises `InvocationFailed` where it takes no partial answer."""
+    """The answer to the service; raises `InvocationFailed` where it takes no partial answer."""
     identifiers = list(dict.fromkeys(invocation.records[place].identifier for place in sorted(failed)))
     if not invocation.partial:
         if identifiers:
@@ -174,8 +177,8 @@ class _InvocationSource(Source):
         self.name = invocation.name
         self.receiver_of = _InvocationReceiver(invocation)
 
+    @override
     def receiver(self, *, capacity: int = 10) -> Receiver:
-        """See `Source.receiver`."""
         del capacity
         return self.receiver_of
 
@@ -205,14 +208,14 @@ class _InvocationReceiver(Receiver):
         """The places of what has to come again."""
         return [*self._failed, *self._out.values(), *self._waiting]
 
+    @override
     async def receive(self, limit: int, *, wait: float = 20.0) -> Sequence[Delivery]:
-        """See `Receiver.receive`."""
         if not self._waiting:
             await asyncio.sleep(wait)
         return self.receive_nowait(limit)
 
+    @override
     def receive_nowait(self, limit: int) -> Sequence[Delivery]:
-        """See `Receiver.receive_nowait`."""
         taken: list[Delivery] = []
         while self._waiting and len(taken) < limit:
             place = self._waiting.popleft()
@@ -222,14 +225,16 @@ class _InvocationReceiver(Receiver):
             taken.append(delivery)
         return taken
 
+    @override
     async def _ack(self, deliveries: Sequence[Delivery]) -> Sequence[Unsettled]:
         for delivery in deliveries:
             self._out.pop(delivery, None)
         self._look()
         return ()
 
+    @override
     async def _nack(self, deliveries: Sequence[Delivery], delay: float) -> Sequence[Unsettled]:
-        del delay  # when it comes again is the service's to say
+        del delay  # the service decides when it comes again
         for delivery in deliveries:
             place = self._out.pop(delivery, None)
             if place is not None:
@@ -237,6 +242,7 @@ class _InvocationReceiver(Receiver):
         self._look()
         return ()
 
+    @override
     async def _extend(self, deliveries: Sequence[Delivery], seconds: float) -> Sequence[Unsettled]:
         del deliveries, seconds
         return ()
