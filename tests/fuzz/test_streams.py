@@ -11,7 +11,7 @@ import orjson
 from hypothesis import strategies as st
 
 from eip import Backoff, Message, SequenceInfo
-from eip.channels import put_aside
+from eip.channels import with_dead_letter_headers
 from eip.errors import DecodeError, StoreError
 from eip.packing import entry_of, pack
 from eip.streams import BatchConsumer, Lease, Position
@@ -88,7 +88,7 @@ def test_a_record_is_read_or_is_its_own_error_with_its_bytes_and_can_be_written_
         if error is not None:
             assert isinstance(error, DecodeError)
             assert message.raw == each.payload
-        dead = put_aside(message, "because", source="s", count=1)
+        dead = with_dead_letter_headers(message, "because", source="s", count=1)
         again, error = load_record(dump_record(dead), key="k", id="i")
         assert (error, again.raw) == (None, message.raw)
 

@@ -355,7 +355,7 @@ async def test_records_that_lambda_brought_are_the_same_bytes_in_a_queue(aws, mo
     async def setup():
         options = {"session": moto_server.session, "endpoint_url": moto_server.url}
         async with AwsTransport(region=moto_server.region, **options) as transport:
-            yield {"dead_letter": transport.queue(name)}
+            yield {"dead_letters": transport.queue(name)}
 
     async def handle(message: Message) -> None:
         with suppress(DecodeError):
