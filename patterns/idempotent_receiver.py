@@ -29,7 +29,7 @@ from eip.envelope import load_message
 from eip.errors import ConfigurationError, Reject, Retry, StoreError, error_text
 from eip.health import Health, HealthTracker
 from eip.message import Message
-from eip.patterns._claims import AGAIN, Claim, ClaimLostError, State, part_name
+from eip.patterns._idempotency_lease import AGAIN, Claim, ClaimLostError, State, part_name
 from eip.patterns.describing import described
 from eip.runtime.consumer import current_delivery
 from eip.runtime.handlers import AnyHandler, Handler, Result, messages_of, middleware

@@ -11,7 +11,7 @@ import pytest
 
 from eip import Consumer, Message, clock
 from eip.errors import ConfigurationError, InvalidMessage, Reject, Retry, StoreError
-from eip.patterns._claims import Claim
+from eip.patterns._idempotency_lease import Claim
 from eip.patterns.idempotent_receiver import idempotent
 from eip.runtime.handlers import messages_of
 from eip.stores import MemoryStore, SqliteStore
