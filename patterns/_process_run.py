@@ -11,14 +11,14 @@ from eip._logging import get_logger
 from eip.envelope import load_message
 from eip.errors import Reject, Retry
 from eip.message import Message
-from eip.patterns.process import Context, Instance, Process, Step, call
+from eip.patterns.process import Context, Instance, Process, ProcessStep, call
 from eip.stores.base import Store
 
 __all__ = ["ProcessRun"]
 
 _log = get_logger("eip.process_manager")
 
-_MARGIN: Final = 10.0
+_TAKEOVER_S: Final = 10.0
 """Seconds beyond a step's timeout until another process takes it over."""
 
 
@@ -73,7 +73,7 @@ class ProcessRun:
         self._to_next(step)
         return True
 
-    async def _make(self, step: Step) -> bool:
+    async def _make(self, step: ProcessStep) -> bool:
         instance = self._instance
         arguments: tuple[Any, ...] = (self._state(),)
         if step.receives is not None:
@@ -81,11 +81,11 @@ class ProcessRun:
             if message is None:
                 return await self._wait(step)
             arguments = (self._state(), message)
-        if instance.attempt >= step.attempts:  # the last one ended with its process
+        if instance.attempt >= step.max_attempts:  # the last one ended with its process
             return self._turn_back(instance.error or "the process died in the step", effect=True)
         return await self._attempt(step, arguments)
 
-    async def _attempt(self, step: Step, arguments: tuple[Any, ...]) -> bool:
+    async def _attempt(self, step: ProcessStep, arguments: tuple[Any, ...]) -> bool:
         instance = self._instance
         if not await self._claim("running", step):
             return False
@@ -103,38 +103,38 @@ class ProcessRun:
         self._to_next(step)
         return True
 
-    async def _failed(self, step: Step, error: Exception) -> bool:
+    async def _failed(self, step: ProcessStep, error: Exception) -> bool:
         instance = self._instance
         instance.error = _text(error)
         self._log.warning("step_failed", step=step.name, attempt=instance.attempt, error=instance.error)
-        if isinstance(error, Reject) or instance.attempt >= step.attempts:
+        if isinstance(error, Reject) or instance.attempt >= step.max_attempts:
             earlier = instance.attempt > 1 or instance.broken_off
             return self._turn_back(instance.error, effect=earlier or not isinstance(error, Reject))
         await self._later(step, error)
         return False
 
-    def _to_next(self, step: Step) -> None:
+    def _to_next(self, step: ProcessStep) -> None:
         instance = self._instance
         instance.step, instance.attempt = self._definition.after(step.name), 0
         instance.waits_until, instance.broken_off = None, False
 
     # Messages.
 
-    async def _received(self, step: Step) -> Message[Any] | None:
+    async def _received(self, step: ProcessStep) -> Message[Any] | None:
         """The earliest message that the step wants and none has taken."""
         parts = await self._store.parts(self._instance.id)
         messages = [load_message(raw) for name, raw in parts.items() if name not in self._instance.taken]
         wanted = [each for each in messages if self._wants(step, each)]
         return min(wanted, key=lambda each: each.created_at, default=None)
 
-    def _wants(self, step: Step, message: Message[Any]) -> bool:
+    def _wants(self, step: ProcessStep, message: Message[Any]) -> bool:
         try:
             return step.receives is not None and step.receives(message)
         except Exception as error:  # noqa: BLE001 - a message that makes the condition fail is not wanted
             self._log.warning("message_unreadable", step=step.name, message_id=message.id, error=type(error).__name__)
             return False
 
-    async def _wait(self, step: Step) -> bool:
+    async def _wait(self, step: ProcessStep) -> bool:
         instance, now = self._instance, clock.now()
         if instance.waits_until is None:
             instance.waits_until = now + (step.waits or 0.0)
@@ -177,11 +177,11 @@ class ProcessRun:
         instance.done, instance.attempt = instance.done[:-1], 0
         return True
 
-    async def _not_undone(self, step: Step, error: Exception) -> bool:
+    async def _not_undone(self, step: ProcessStep, error: Exception) -> bool:
         instance = self._instance
         instance.error = _text(error)
         self._log.error("compensation_failed", step=step.name, attempt=instance.attempt, error=instance.error)
-        if instance.attempt >= step.attempts:
+        if instance.attempt >= step.max_attempts:
             return await self._end("failed")
         await self._later(step, error)
         return False
@@ -192,14 +192,14 @@ class ProcessRun:
         """A fresh state, so that what a failed attempt did to it is forgotten."""
         return self._definition.load(self._instance.state)
 
-    def _context(self, step: Step) -> Context:
+    def _context(self, step: ProcessStep) -> Context:
         return Context(self._instance.id, step.name, self._instance.attempt)
 
-    async def _claim(self, status: Any, step: Step) -> bool:
+    async def _claim(self, status: Any, step: ProcessStep) -> bool:
         """Write that the attempt begins, and with it what was done before; False where another process has it."""
         instance = self._instance
         instance.status, instance.attempt = status, instance.attempt + 1
-        instance.due = clock.now() + step.timeout + _MARGIN
+        instance.due = clock.now() + step.timeout + _TAKEOVER_S
         return await self._write()
 
     async def _release(self) -> None:
@@ -208,7 +208,7 @@ class ProcessRun:
         instance.attempt, instance.broken_off, instance.due = instance.attempt - 1, True, clock.now()
         await self._write()
 
-    async def _later(self, step: Step, error: Exception) -> None:
+    async def _later(self, step: ProcessStep, error: Exception) -> None:
         asked = error.delay if isinstance(error, Retry) else None
         self._instance.due = clock.now() + (step.retry.delay(self._instance.attempt) if asked is None else asked)
         await self._write()

@@ -17,22 +17,22 @@ from eip.errors import StoreError
 from eip.message import Message
 from eip.stores.base import ABSENT, Store
 
-__all__ = ["CONFLICTS", "Held", "Sequence", "Sequences", "sequence_id"]
+__all__ = ["MAX_CONFLICTS", "HeldSequence", "SequenceState", "Sequences", "sequence_id"]
 
-CONFLICTS: Final = 100
+MAX_CONFLICTS: Final = 100
 """Changes by other processes that one of ours puts up with."""
 
-_CLAIM: Final = 60.0
+_CLAIM_S: Final = 60.0
 """Seconds after which another process takes over the release of a sequence."""
-_IDLE: Final = 14 * 24 * 3600.0
+_IDLE_S: Final = 14 * 24 * 3600.0
 """Seconds that a sequence of unknown size is known after its latest message: SQS's longest retention."""
 _PREFIX: Final = "s:"
 
-_MOST_GAPS = 100
+_MAX_GAPS: Final = 100
 """Skipped ranges of a sequence that are remembered, the latest ones."""
 
 
-class Sequence(BaseModel):
+class SequenceState(BaseModel):
     """A sequence: what comes next, what waits for it, and what was given up."""
 
     next: int = 0
@@ -82,10 +82,10 @@ class Sequence(BaseModel):
         """The range given up right before a position."""
         return next((each for each in self.skipped if each[1] == position - 1), None)
 
-    def ready(self, most: int) -> list[int]:
-        """The positions that can be released now, in order."""
+    def ready(self, limit: int) -> list[int]:
+        """The positions that can be released now, in order, up to ``limit`` of them."""
         waiting = set(self.pending)
-        return list(islice(takewhile(waiting.__contains__, count(self.next)), most))
+        return list(islice(takewhile(waiting.__contains__, count(self.next)), limit))
 
     def advance(self, to: int, gap_ends: float | None) -> None:
         """What lies before ``to`` was released; a gap that shows now ends at ``gap_ends``."""
@@ -106,16 +106,16 @@ class Sequence(BaseModel):
     def skip(self) -> tuple[int, int]:
         """Give up what the first of those that wait is waiting for."""
         gap = (self.next, min(self.pending) - 1)
-        self.skipped = [*self.skipped, gap][-_MOST_GAPS:]
+        self.skipped = [*self.skipped, gap][-_MAX_GAPS:]
         self.next, self.gap_ends = gap[1] + 1, None
         return gap
 
 
 @dataclass(slots=True)
-class Held:
+class HeldSequence:
     """A sequence as it was read, and the version of its record."""
 
-    sequence: Sequence
+    sequence: SequenceState
     version: str = ABSENT
 
 
@@ -124,31 +124,31 @@ class Sequences:
 
     Args:
         store: of one resequencer alone.
-        remember: seconds that a complete sequence is known.
+        retention: seconds that a complete sequence is known.
         on_due: called when something was written, with the time at which it is due.
     """
 
-    def __init__(self, store: Store, *, remember: float, on_due: Callable[[float], None]) -> None:
-        self._store, self._remember, self._on_due = store, remember, on_due
+    def __init__(self, store: Store, *, retention: float, on_due: Callable[[float], None]) -> None:
+        self._store, self._retention, self._on_due = store, retention, on_due
         self._owner = new_id()
 
-    async def read(self, key: str) -> Held | None:
+    async def read(self, key: str) -> HeldSequence | None:
         """The sequence, or None."""
         found = await self._store.get(_PREFIX + key)
-        return None if found is None else Held(Sequence.model_validate_json(found.value), found.version)
+        return None if found is None else HeldSequence(SequenceState.model_validate_json(found.value), found.version)
 
-    def taken(self, held: Held) -> bool:
+    def taken(self, held: HeldSequence) -> bool:
         """Whether another process is releasing it."""
         return held.sequence.taken(self._owner, clock.now())
 
-    def claim(self, held: Held) -> None:
+    def claim(self, held: HeldSequence) -> None:
         """Let this process alone release it for a while, once it is written."""
-        held.sequence.claim(self._owner, clock.now() + _CLAIM)
+        held.sequence.claim(self._owner, clock.now() + _CLAIM_S)
 
-    async def write(self, key: str, held: Held) -> bool:
+    async def write(self, key: str, held: HeldSequence) -> bool:
         """Write the sequence, unless it was changed since it was read."""
         sequence = held.sequence
-        known = clock.now() + (self._remember if sequence.complete else _IDLE)
+        known = clock.now() + (self._retention if sequence.complete else _IDLE_S)
         version = await self._store.put(
             _PREFIX + key,
             sequence.model_dump_json().encode(),
@@ -163,9 +163,9 @@ class Sequences:
             self._on_due(sequence.due)
         return True
 
-    async def update(self, key: str, held: Held, change: Callable[[Sequence], None]) -> None:
+    async def update(self, key: str, held: HeldSequence, change: Callable[[SequenceState], None]) -> None:
         """Change a sequence that this process has claimed, whatever others add to it meanwhile."""
-        for _ in range(CONFLICTS):
+        for _ in range(MAX_CONFLICTS):
             if held.sequence.owner != self._owner:
                 raise StoreError(f"sequence {key} was taken over by another process")
             change(held.sequence)

@@ -25,23 +25,24 @@ from eip.clock import Duration, seconds
 from eip.envelope import dump_message, load_message
 from eip.errors import ConfigurationError, Reject, StoreError, error_text
 from eip.message import Message
+from eip.patterns._late import check_late, turn_away
 from eip.patterns._scheduler import ScheduledService
 from eip.retry import Backoff
 from eip.runtime.handlers import Result
 from eip.stores.base import ABSENT, Store
 
-__all__ = ["Aggregate", "Aggregator", "CompletedBy"]
+__all__ = ["Aggregate", "AggregateCompletedBy", "Aggregator"]
 
 _log = get_logger("eip.aggregator")
 
-CompletedBy: TypeAlias = Literal["size", "sequence", "predicate", "inactivity", "deadline"]
+AggregateCompletedBy: TypeAlias = Literal["size", "sequence", "predicate", "inactivity", "deadline"]
 
-_MOST: Final = 10_000
+_MAX_INPUTS: Final = 10_000
 """Inputs of one group, where no size is given: it is complete then, so that memory stays bounded."""
-_CLAIM: Final = 60.0
+_CLAIM_S: Final = 60.0
 """Seconds after which another process takes over the release of a group."""
-_AGAIN: Final = Backoff(base=0.05, cap=5.0)
-_CONFLICTS: Final = 100
+_RETRY_BACKOFF: Final = Backoff(base=0.05, cap=5.0)
+_MAX_CONFLICTS: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ class Aggregate:
     key: str
     messages: Sequence[Message[Any]]
     """Each input once: by position where they are parts of a sequence, otherwise in the order of arrival."""
-    completed_by: CompletedBy
+    completed_by: AggregateCompletedBy
     opened_at: float
     """When its first input was stored, seconds since the epoch."""
 
@@ -67,7 +68,7 @@ class _Group(BaseModel):
     inputs: list[str] = []
     """Ids, in the order of arrival."""
     state: Literal["open", "claimed", "released"] = "open"
-    completed_by: CompletedBy | None = None
+    completed_by: AggregateCompletedBy | None = None
     owner: str | None = None
     again_at: float | None = None
     """While claimed: when another may claim it."""
@@ -88,7 +89,7 @@ def _group_of(key: str, value: bytes) -> _Group:
         raise StoreError(reason, transient=False) from None
 
 
-def _correlation(message: Message[Any]) -> str | None:
+def _group_key(message: Message[Any]) -> str | None:
     if message.sequence is not None:
         return message.sequence.id
     return message.correlation_id
@@ -107,7 +108,7 @@ class Aggregator(ScheduledService):
     Args:
         store: of this aggregator alone.
         output: where aggregates are sent.
-        correlation: the group of a message; default: its sequence's id, otherwise its correlation id. None: rejected.
+        key: the group of a message; default: its sequence's id, otherwise its correlation id. None: rejected.
         size: complete with so many inputs.
         sequence: complete when all parts of the sequence are there.
         until: complete once it says so of the inputs so far.
@@ -115,8 +116,9 @@ class Aggregator(ScheduledService):
         deadline: complete so long after the first input, or at the time (seconds since the epoch) that a function of
             the first input gives.
         combine: the aggregate's message or body; default: the list of the inputs' bodies.
-        late: what becomes of a late input: ``"drop"``, ``"dead_letter"``, or it is sent to another channel.
-        remember: how long a released group is known, so that late inputs and duplicates are told from new groups.
+        on_late: what becomes of a late input: ``"drop"``, ``"dead_letter"``, or it is sent to another channel.
+        retention: seconds (or timedelta) that a released group is known, so that late inputs and duplicates are not
+            taken for a new group.
         grace: seconds (or timedelta) for what is in hand when it is stopped; after that it is cancelled.
     """
 
@@ -125,32 +127,33 @@ class Aggregator(ScheduledService):
         store: Store,
         *,
         output: Sender,
-        correlation: Callable[[Message[Any]], str | None] = _correlation,
+        key: Callable[[Message[Any]], str | None] = _group_key,
         size: int | None = None,
         sequence: bool = False,
         until: Callable[[Sequence[Message[Any]]], bool] | None = None,
         inactivity: Duration | None = None,
         deadline: Duration | Callable[[Message[Any]], float] | None = None,
         combine: Callable[[Aggregate], Any] | None = None,
-        late: Literal["drop", "dead_letter"] | Sender = "drop",
-        remember: Duration = 3600.0,
+        on_late: Literal["drop", "dead_letter"] | Sender = "drop",
+        retention: Duration = 3600.0,
         grace: Duration = 20.0,
     ) -> None:
         if size is None and not sequence and until is None and inactivity is None and deadline is None:
-            raise ConfigurationError("an aggregator needs to know when a group is complete: size, sequence, until, ...")
-        if size is not None and not 1 <= size <= _MOST:
-            raise ConfigurationError(f"a size is from 1 to {_MOST:,}")
-        if isinstance(late, str) and late not in ("drop", "dead_letter"):
-            raise ConfigurationError(f"late is 'drop', 'dead_letter' or a channel, not {late!r}")
+            raise ConfigurationError(
+                "size, sequence, until, inactivity or deadline must be given: when is a group complete?"
+            )
+        if size is not None and not 1 <= size <= _MAX_INPUTS:
+            raise ConfigurationError(f"size must be 1 to {_MAX_INPUTS:,}, got {size}")
+        check_late("on_late", on_late)
         super().__init__(store, self._expire, name="aggregator", grace=grace)
-        self._output, self._correlation = output, correlation
+        self._output, self._key = output, key
         self._size, self._sequence, self._until = size, sequence, until
         self._inactivity = None if inactivity is None else seconds(inactivity)
         self._deadline = deadline if callable(deadline) or deadline is None else seconds(deadline)
-        self._combine, self._late_policy, self._remember = combine or _bodies, late, seconds(remember)
+        self._combine, self._on_late, self._retention = combine or _bodies, on_late, seconds(retention)
         self._owner = new_id()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self.released: Counter[CompletedBy] = Counter()
+        self.released: Counter[AggregateCompletedBy] = Counter()
         """How many groups this process released, by what completed them."""
         self.duplicates = 0
         """Inputs that were there already."""
@@ -159,7 +162,7 @@ class Aggregator(ScheduledService):
 
     async def __call__(self, message: Message[Any]) -> Result:
         """Store the input; where it completes its group, send the aggregate. Raises `Reject` without correlation."""
-        key = self._correlation(message)
+        key = self._key(message)
         if key is None:
             raise Reject("the message belongs to no group: it has neither a sequence nor a correlation id")
         lock = self._locks.setdefault(key, asyncio.Lock())
@@ -192,7 +195,7 @@ class Aggregator(ScheduledService):
     async def _add(self, key: str, message: Message[Any]) -> bool:
         """Store the input, unless it was before; False where it is late."""
         stored = False
-        for attempt in range(1, _CONFLICTS):
+        for attempt in range(1, _MAX_CONFLICTS):
             found = await self._store.get(key)
             now = clock.now()
             group = self._new_group(message, now) if found is None else _group_of(key, found.value)
@@ -218,8 +221,8 @@ class Aggregator(ScheduledService):
                 return True
             elif await self._write(key, group, version):
                 return True
-            await asyncio.sleep(_AGAIN.delay(min(attempt, 4)))
-        raise StoreError(f"group {key} changed {_CONFLICTS} times while an input was added")
+            await asyncio.sleep(_RETRY_BACKOFF.delay(min(attempt, 4)))
+        raise StoreError(f"group {key} changed {_MAX_CONFLICTS} times while an input was added")
 
     def _new_group(self, message: Message[Any], now: float) -> _Group:
         deadline = self._deadline(message) if callable(self._deadline) else self._deadline
@@ -234,9 +237,9 @@ class Aggregator(ScheduledService):
         if message.sequence is not None and message.sequence.size is not None:
             group.size = message.sequence.size
 
-    async def _completed(self, key: str, group: _Group) -> CompletedBy | None:
+    async def _completed(self, key: str, group: _Group) -> AggregateCompletedBy | None:
         """The condition that holds now, if any."""
-        if len(group.inputs) >= (self._size or _MOST):
+        if len(group.inputs) >= (self._size or _MAX_INPUTS):
             return "size"
         if self._sequence and group.size is not None and len(group.inputs) >= group.size:
             positions = {each.sequence.position for each in await self._inputs(key, group) if each.sequence is not None}
@@ -251,7 +254,7 @@ class Aggregator(ScheduledService):
         return [load_message(parts[each]) for each in group.inputs if each in parts]
 
     async def _write(self, key: str, group: _Group, version: str) -> str | None:
-        expires_at = clock.now() + self._remember if group.state == "released" else None
+        expires_at = clock.now() + self._retention if group.state == "released" else None
         written = await self._store.put(
             key, group.model_dump_json().encode(), version=version, due=group.due, expires_at=expires_at
         )
@@ -261,7 +264,7 @@ class Aggregator(ScheduledService):
 
     async def _claim(self, key: str, group: _Group, version: str) -> str | None:
         """Close the group to inputs, and let this process alone release it for a while."""
-        group.state, group.owner, group.again_at = "claimed", self._owner, clock.now() + _CLAIM
+        group.state, group.owner, group.again_at = "claimed", self._owner, clock.now() + _CLAIM_S
         return await self._write(key, group, version)
 
     async def _release(self, key: str, group: _Group, version: str) -> None:
@@ -270,7 +273,7 @@ class Aggregator(ScheduledService):
             await self._output.send(await self._aggregate(key, group))
         except BaseException:
             group.failures += 1
-            group.again_at = clock.now() + _AGAIN.delay(group.failures)
+            group.again_at = clock.now() + _RETRY_BACKOFF.delay(group.failures)
             await self._write(key, group, version)
             raise
         by = group.completed_by
@@ -297,14 +300,11 @@ class Aggregator(ScheduledService):
         """When an input that never made it into its group may go; a group without a deadline keeps its inputs."""
         if group.deadline is None:
             return None
-        return max(group.deadline, now) + self._remember + 24 * 3600
+        return max(group.deadline, now) + self._retention + 24 * 3600
 
     async def _turn_away(self, key: str, message: Message[Any]) -> None:
         self.late += 1
-        if self._late_policy == "dead_letter":
-            raise Reject(f"too late: its group {key} is complete")
-        if isinstance(self._late_policy, Sender):
-            await self._late_policy.send(message)
+        await turn_away(message, self._on_late, f"too late: its group {key} is complete")
 
 
 def _bodies(aggregate: Aggregate) -> list[Any]:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any, Final, Literal, NamedTuple
 
+from eip._checks import check_one_of
 from eip._ids import new_id
 from eip._logging import get_logger
 from eip.channels import Sender
@@ -54,7 +55,7 @@ SIZE_ATTRIBUTE: Final = "ExtendedPayloadSize"
 _SIZE_ATTRIBUTES: Final = (SIZE_ATTRIBUTE, "SQSLargePayloadSize")
 _POINTER: Final = "software.amazon.payloadoffloading.PayloadS3Pointer"
 _POINTERS: Final = (_POINTER, "com.amazon.sqs.javamessaging.MessageS3Pointer")
-_AT_ONCE: Final = 10
+_MAX_WRITES: Final = 10
 """Objects of one `send` that are written at once."""
 
 
@@ -121,7 +122,7 @@ class ClaimCheckSender(Sender):
         return sealed.with_encoded(pointer).replace(attributes={**message.attributes, SIZE_ATTRIBUTE: len(body)})
 
     async def _write(self, checked: dict[str, bytes]) -> None:
-        turn = asyncio.Semaphore(_AT_ONCE)
+        turn = asyncio.Semaphore(_MAX_WRITES)
 
         async def write(key: str, body: bytes) -> None:
             async with turn:
@@ -147,7 +148,7 @@ def claim_checked(
     prefix: str = "",
     max_bytes: int = 64 * MIB,
     delete: bool = False,
-    missing: Literal["reject", "drop"] = "reject",
+    on_missing: Literal["drop", "dead_letter"] = "dead_letter",
 ) -> Middleware:
     """Fetch the body of a claim before the handler gets the message; other messages pass as they are.
 
@@ -160,14 +161,13 @@ def claim_checked(
         max_bytes: the largest body fetched; what is larger is never read, and goes to the dead-letter channel.
         delete: remove the object once the message was handled and acknowledged. Only for a queue that is its only
             receiver: with several subscriptions the first would take the object from the others.
-        missing: an object that is not there (expired, or removed after an earlier delivery): ``"reject"`` the message,
-            or ``"drop"`` it, acknowledged unhandled.
+        on_missing: what becomes of a message whose object is not there (expired, or removed after an earlier
+            delivery): ``"dead_letter"``, or ``"drop"``: it is acknowledged unhandled.
     """
-    if missing not in ("reject", "drop"):
-        raise ConfigurationError(f"missing is 'reject' or 'drop', not {missing!r}")
+    check_one_of("on_missing", on_missing, ("drop", "dead_letter"))
     allowed = frozenset((objects.bucket,) if buckets is None else buckets)
     return _Redeemer(
-        objects, buckets=allowed, prefix=prefix, max_bytes=max_bytes, delete=delete, drop=missing == "drop"
+        objects, buckets=allowed, prefix=prefix, max_bytes=max_bytes, delete=delete, drop=on_missing == "drop"
     )
 
 

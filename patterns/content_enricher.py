@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
+from eip._checks import check_one_of
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError, Reject, Retry
 from eip.message import Message
@@ -13,9 +14,9 @@ from eip.patterns._functions import function_of
 from eip.patterns.describing import condition_text, described
 from eip.runtime.handlers import Handler
 
-__all__ = ["Missing", "content_enricher"]
+__all__ = ["OnMissing", "content_enricher"]
 
-Missing: TypeAlias = Literal["reject", "retry", "pass"]
+OnMissing: TypeAlias = Literal["dead_letter", "retry", "handle"]
 
 
 def content_enricher(
@@ -23,30 +24,29 @@ def content_enricher(
     *,
     into: str | None = None,
     merge: Callable[[Any, Any], Any] | None = None,
-    missing: Missing = "reject",
+    on_missing: OnMissing = "dead_letter",
     timeout: Duration | None = None,
 ) -> Handler:
     """A handler that returns each message with what ``look_up`` finds added to its body; id and envelope stay.
 
-        content_enricher(customer_of, into="customer", timeout=2, missing="retry")
+        content_enricher(customer_of, into="customer", timeout=2, on_missing="retry")
 
     Args:
         look_up: what is to be added to a message, or None where it cannot be found; plain or async, of a message or of
             a validated body.
         into: the field of the body that takes it; default: its own fields become the body's, over those of that name.
         merge: makes the new body of the old one and what was found, instead.
-        missing: what becomes of a message for which nothing is found: ``"reject"`` dead-letters it, ``"retry"`` tries
-            later, ``"pass"`` lets it go on as it is.
+        on_missing: what becomes of a message for which nothing is found: ``"dead_letter"``, ``"retry"`` (later), or
+            ``"handle"``: it goes on as it is.
         timeout: seconds for each look-up; after that it has failed and is retried with the message. Default: none.
 
     Raises:
         ConfigurationError: options that cannot be.
         TypeError: from the handler, for a body or a finding that is no mapping, where no ``merge`` is given.
     """
-    if missing not in get_args(Missing):
-        raise ConfigurationError(f"missing is one of {', '.join(get_args(Missing))}, not {missing!r}")
+    check_one_of("on_missing", on_missing, get_args(OnMissing))
     if into is not None and merge is not None:
-        raise ConfigurationError("give either into or merge")
+        raise ConfigurationError("into and merge exclude each other: give one of them")
     find = function_of(look_up)
     combine = merge or _merge_into(into)
     limit = None if timeout is None else seconds(timeout)
@@ -56,10 +56,10 @@ def content_enricher(
             found = await find(message)
         if found is not None:
             return message.with_body(combine(message.body, found))
-        if missing == "pass":
+        if on_missing == "handle":
             return message
         reason = f"{condition_text(look_up)} found nothing to enrich the message with"
-        raise Retry(reason) if missing == "retry" else Reject(reason)
+        raise Retry(reason) if on_missing == "retry" else Reject(reason)
 
     return described(enriched, f"content_enricher {condition_text(look_up)}")
 

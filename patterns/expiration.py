@@ -7,14 +7,16 @@ messages an expiry, keeping those that came too late elsewhere, and ending the w
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 from eip import clock
+from eip._checks import check_duration
 from eip._logging import get_logger
 from eip.channels import Sender
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError
 from eip.message import Message
+from eip.patterns._late import OnLate, check_late, turn_away
 from eip.patterns.describing import described
 from eip.runtime.handlers import Handler, Middleware, Result, middleware
 
@@ -29,7 +31,7 @@ class Expiring(Sender):
     def __init__(self, sender: Sender, *, after: Duration) -> None:
         self._sender, self._after = sender, seconds(after)
         if self._after <= 0:
-            raise ConfigurationError("an expiry lies ahead")
+            raise ConfigurationError(f"after must be > 0, got {after!r}")
         self.name, self.address, self.limits = sender.name, sender.address, sender.limits
 
     async def send(self, *messages: Message[Any], **options: Any) -> None:
@@ -41,7 +43,7 @@ class Expiring(Sender):
 
 def expiration(
     *,
-    expired: Sender | None = None,
+    on_expired: Literal["drop", "dead_letter"] | Sender = "drop",
     max_age: Duration | None = None,
     margin: Duration = 0.0,
     cancel: bool = False,
@@ -49,22 +51,24 @@ def expiration(
     """Hand on only the messages that are in time; the others are acknowledged unhandled, and logged.
 
     Args:
-        expired: where those that came too late are sent (let the consumer have ``on_expired="handle"``, or it drops
-            them before); default: nowhere.
+        on_expired: what becomes of those that came too late: ``"drop"``, ``"dead_letter"``, or they are sent to
+            another channel. Let the consumer have ``on_expired="handle"``, or it drops them before.
         max_age: seconds after its creation at which a message expires that has no expiry, or a later one.
         margin: seconds that a message must have left for it to be worth handling.
         cancel: end the handler when its message expires meanwhile; the message then is one that came too late.
     """
-    oldest, left = None if max_age is None else seconds(max_age), seconds(margin)
-    if left < 0 or (oldest is not None and oldest <= 0):
-        raise ConfigurationError("max_age is more than 0, and margin is not negative")
+    check_late("on_expired", on_expired)
+    oldest = None if max_age is None else check_duration("max_age", max_age, positive=True)
+    left = check_duration("margin", margin)
+
+    aside = on_expired if isinstance(on_expired, Sender) else None
 
     @middleware
     def wrap(handle: Handler) -> Handler:
         async def timely(message: Message[Any]) -> Result:
             remaining = _remaining(message, oldest)
             if remaining is not None and remaining <= left:
-                await _turn_away(message, expired, "message_expired")
+                await _turn_away(message, on_expired, "message_expired")
                 return None
             limit = asyncio.timeout(remaining if cancel else None)
             try:
@@ -73,10 +77,10 @@ def expiration(
             except TimeoutError:
                 if not limit.expired():
                     raise
-            await _turn_away(message, expired, "message_expired_while_handled")
+            await _turn_away(message, on_expired, "message_expired_while_handled")
             return None
 
-        return described(timely, "expiration", inside=handle, channels=[(expired, "too late")])
+        return described(timely, "expiration", inside=handle, channels=[(aside, "too late")])
 
     return wrap
 
@@ -88,7 +92,6 @@ def _remaining(message: Message[Any], oldest: float | None) -> float | None:
     return None if end is None else end - clock.now()
 
 
-async def _turn_away(message: Message[Any], expired: Sender | None, why: str) -> None:
+async def _turn_away(message: Message[Any], on_expired: OnLate, why: str) -> None:
     _log.info(why, message_id=message.id, age=round(clock.now() - message.created_at, 3))
-    if expired is not None:
-        await expired.send(message.replace(expires_at=None))
+    await turn_away(message.replace(expires_at=None), on_expired, "the message has expired")

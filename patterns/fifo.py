@@ -21,19 +21,20 @@ from weakref import WeakValueDictionary
 from pydantic import BaseModel
 
 from eip import clock
+from eip._checks import check_duration, check_integer
 from eip._ids import new_id
 from eip.channels import Sender
-from eip.clock import Duration, seconds
+from eip.clock import Duration
 from eip.codec import dump_json
-from eip.errors import ConfigurationError, InvalidMessage, StoreError
+from eip.errors import InvalidMessage, StoreError
 from eip.message import Message, SequenceInfo
 from eip.stores.base import ABSENT, Store
 
 __all__ = ["DeduplicatingSender", "SequencingSender", "content_hash", "deduplication_key"]
 
-_LONGEST_ID: Final = 128
+_MAX_ID_CHARACTERS: Final = 128
 """Characters of a deduplication id, on SQS and SNS."""
-_CONFLICTS: Final = 100
+_MAX_CONFLICTS: Final = 100
 """Changes by other processes that one of ours puts up with."""
 
 
@@ -82,7 +83,7 @@ class DeduplicatingSender(Sender):
         key = self._key(message)
         if not key or not isinstance(key, str):
             raise InvalidMessage(f"message {message.id}: its deduplication key is {key!r}, not a text")
-        if len(key) > _LONGEST_ID or not all("!" <= each <= "~" for each in key):
+        if len(key) > _MAX_ID_CHARACTERS or not all("!" <= each <= "~" for each in key):
             key = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
         return message.replace(deduplication_id=key)
 
@@ -114,22 +115,21 @@ class SequencingSender(Sender):
     Args:
         sender: the destination.
         store: of the numbers, shared by all processes that send to the destination.
-        remember: the latest messages of a group that keep their numbers when they are sent again.
-        idle: seconds (or timedelta) after which a group is forgotten that nothing was sent to; default 7 days, half of
-            what a resequencer knows a sequence for.
+        max_known: the latest messages of a group that keep their numbers when they are sent again.
+        retention: seconds (or timedelta) after which a group is forgotten that nothing was sent to; default 7 days,
+            half of what a resequencer knows a sequence for.
 
     Raises:
-        ConfigurationError: less than one message is remembered, or for no time.
+        ConfigurationError: ``max_known`` is less than 1, or ``retention`` not more than 0.
     """
 
     def __init__(
-        self, sender: Sender, store: Store, *, remember: int = 100, idle: Duration = timedelta(days=7)
+        self, sender: Sender, store: Store, *, max_known: int = 100, retention: Duration = timedelta(days=7)
     ) -> None:
-        self._idle = seconds(idle)
-        if remember < 1 or self._idle <= 0:
-            raise ConfigurationError("at least one message is remembered, and for more than no time")
+        self._retention = check_duration("retention", retention, positive=True)
+        self._max_known = check_integer("max_known", max_known, least=1)
         self.name, self.address, self.limits = sender.name, sender.address, sender.limits
-        self._sender, self._store, self._remember = sender, store, remember
+        self._sender, self._store = sender, store
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def send(self, *messages: Message[Any], **options: Any) -> None:
@@ -155,14 +155,14 @@ class SequencingSender(Sender):
 
     async def _number(self, group: str, ids: list[str]) -> _Group:
         """The group, with positions for these messages."""
-        for _ in range(_CONFLICTS):
+        for _ in range(_MAX_CONFLICTS):
             found = await self._store.get(group)
             known = _Group(run=new_id()) if found is None else _Group.model_validate_json(found.value)
             fresh = [each for each in dict.fromkeys(ids) if known.position(each) is None]
-            known.latest = [*known.latest, *fresh][-max(self._remember, len(ids)) :]
+            known.latest = [*known.latest, *fresh][-max(self._max_known, len(ids)) :]
             known.next += len(fresh)
             version = ABSENT if found is None else found.version
-            value, until = known.model_dump_json().encode(), clock.now() + self._idle
+            value, until = known.model_dump_json().encode(), clock.now() + self._retention
             if not fresh or await self._store.put(group, value, version=version, expires_at=until) is not None:
                 return known
         raise StoreError(f"the numbers of group {group} change too fast")

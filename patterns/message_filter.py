@@ -16,14 +16,14 @@ from eip.runtime.handlers import Handler, Middleware, Result, middleware
 __all__ = ["message_filter"]
 
 
-def message_filter(wanted: Filter, *, rejected: Sender | None = None) -> Middleware:
+def message_filter(filter: Filter, *, rejected: Sender | None = None) -> Middleware:  # noqa: A002 - the library's term
     """Hand on only the messages that pass; the others are acknowledged unhandled.
 
     Args:
-        wanted: a `FilterPolicy`, an `EventPattern`, or a predicate on the message.
+        filter: a `FilterPolicy`, an `EventPattern`, or a predicate on the message.
         rejected: where the messages that do not pass are sent; default: nowhere.
     """
-    passes = as_predicate(wanted)
+    passes = as_predicate(filter)
 
     @middleware
     def wrap(handle: Handler) -> Handler:
@@ -34,7 +34,7 @@ def message_filter(wanted: Filter, *, rejected: Sender | None = None) -> Middlew
                 await rejected.send(message)
             return None
 
-        name = f"message_filter {condition_text(wanted)}"
+        name = f"message_filter {condition_text(filter)}"
         return described(filtered, name, inside=handle, channels=[(rejected, "rejected")])
 
     return wrap

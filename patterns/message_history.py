@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from eip import clock
+from eip._checks import check_integer
 from eip.codec import dump_json, load_json
-from eip.errors import ConfigurationError, DecodeError, Reject
+from eip.errors import DecodeError, Reject
 from eip.message import Message
 from eip.patterns.describing import described
 from eip.runtime.handlers import Handler, Middleware, Result, messages_of, middleware
@@ -15,7 +16,7 @@ from eip.runtime.handlers import Handler, Middleware, Result, messages_of, middl
 __all__ = ["Hop", "history_of", "message_history"]
 
 _HEADER: Final = "history"
-_MOST: Final = 100
+_MAX_HOPS: Final = 100
 """Hops that are kept, the latest ones: some 5 KB of headers."""
 
 
@@ -36,7 +37,7 @@ def history_of(message: Message[Any]) -> tuple[Hop, ...]:
         return ()
 
 
-def message_history(name: str, *, visits: int | None = None) -> Middleware:
+def message_history(name: str, *, max_visits: int | None = None) -> Middleware:
     """Note in each message, and in what is made of it, that it came through the component ``name``.
 
     The handler sees the message with this hop in its history; what it returns carries the whole of it. What it sends by
@@ -45,17 +46,17 @@ def message_history(name: str, *, visits: int | None = None) -> Middleware:
 
     Args:
         name: of this component, unique in the system.
-        visits: a message that came here more often than that is going in circles and is rejected; default: never.
+        max_visits: a message that came here more often than that is going in circles and is rejected; default: never.
     """
-    if visits is not None and visits < 1:
-        raise ConfigurationError("visits is at least 1")
+    if max_visits is not None:
+        check_integer("max_visits", max_visits, least=1)
 
     @middleware
     def wrap(handle: Handler) -> Handler:
         async def noted(message: Message[Any]) -> Result:
-            hops = (*history_of(message), Hop(name, clock.now()))[-_MOST:]
-            if visits is not None and sum(hop.name == name for hop in hops) > visits:
-                raise Reject(f"the message came to {name} more than {visits} times: it is going in circles")
+            hops = (*history_of(message), Hop(name, clock.now()))[-_MAX_HOPS:]
+            if max_visits is not None and sum(hop.name == name for hop in hops) > max_visits:
+                raise Reject(f"the message came to {name} more than {max_visits} times: it is going in circles")
             result = await handle(_with(message, hops))
             return [_after(hops, each) for each in messages_of(result)]
 
@@ -71,5 +72,5 @@ def _after(hops: tuple[Hop, ...], message: Message[Any]) -> Message[Any]:
 
 
 def _with(message: Message[Any], hops: Iterable[Hop]) -> Message[Any]:
-    text = dump_json(list(hops)[-_MOST:]).decode()
+    text = dump_json(list(hops)[-_MAX_HOPS:]).decode()
     return message.replace(headers={**message.headers, _HEADER: text})

@@ -16,9 +16,9 @@ from eip.patterns._functions import function_of
 from eip.patterns.describing import Description, describe, mermaid
 from eip.runtime.handlers import Handler, Middleware, Result, messages_of
 
-__all__ = ["Around", "Pipeline", "Step", "around", "pipeline"]
+__all__ = ["Around", "Pipeline", "PipelineStep", "around", "pipeline"]
 
-Step: TypeAlias = "Callable[[Any], Awaitable[Result] | Result]"
+PipelineStep: TypeAlias = "Callable[[Any], Awaitable[Result] | Result]"
 """A handler, or a plain function of the same kind: takes a message, returns none, one, or several."""
 
 
@@ -41,7 +41,7 @@ def around(middleware: Middleware) -> Around:
 class Pipeline:
     """A handler that runs each message through steps; see `pipeline`."""
 
-    def __init__(self, *steps: Step | Around) -> None:
+    def __init__(self, *steps: PipelineStep | Around) -> None:
         if not steps:
             raise ConfigurationError("a pipeline has at least one step")
         self._handler: Handler | None = None
@@ -62,7 +62,7 @@ class Pipeline:
         """The flowchart of the steps, as Mermaid text."""
         return mermaid(self)
 
-    def _prepend(self, step: Step | Around) -> None:
+    def _prepend(self, step: PipelineStep | Around) -> None:
         rest = self._handler
         if isinstance(step, Around):
             self._handler = step.middleware(rest or _forward)
@@ -74,7 +74,7 @@ class Pipeline:
             self._told.insert(0, describe(step))
 
 
-def pipeline(*steps: Step | Around) -> Pipeline:
+def pipeline(*steps: PipelineStep | Around) -> Pipeline:
     """A handler that feeds each message to the first step, what that returns to the second, and so on.
 
     A step is a handler (see `eip.runtime.handlers`): it takes a message and returns none, one or several; with none,

@@ -17,13 +17,13 @@ from eip.message import Message
 from eip.patterns.describing import Description
 from eip.retry import Backoff
 
-__all__ = ["Context", "Instance", "Process", "Status", "Step", "call"]
+__all__ = ["Context", "Instance", "Process", "ProcessStep", "Status", "call"]
 
 Status: TypeAlias = Literal["running", "waiting", "compensating", "completed", "compensated", "failed"]
 
 _ENDED: Final = ("completed", "compensated", "failed")
-_RETRY: Final = Backoff(cap=60.0)
-_ATTEMPTS: Final = 5
+_RETRY_BACKOFF: Final = Backoff(cap=60.0)
+_MAX_ATTEMPTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class ProcessStep:
     """A step of a definition."""
 
     name: str
@@ -53,8 +53,8 @@ class Step:
     when: Callable[[Any], bool] | None = None
     timeout: float = 60.0
     waits: float | None = None
-    attempts: int = 5
-    retry: Backoff = _RETRY
+    max_attempts: int = 5
+    retry: Backoff = _RETRY_BACKOFF
 
 
 class Process:
@@ -82,7 +82,7 @@ class Process:
 
     def __init__(self, name: str, *, version: int = 1, state: Any = dict, deadline: Duration | None = None) -> None:
         self.name, self.version = name, version
-        self.steps: list[Step] = []
+        self.steps: list[ProcessStep] = []
         self.deadline = None if deadline is None else seconds(deadline)
         try:
             self._state: TypeAdapter[Any] = TypeAdapter(state)
@@ -97,8 +97,8 @@ class Process:
         compensate: Callable[..., Awaitable[Any]] | None = None,
         when: Callable[[Any], bool] | None = None,
         timeout: Duration = 60.0,
-        attempts: int | None = None,
-        retry: Backoff = _RETRY,
+        max_attempts: int | None = None,
+        retry: Backoff = _RETRY_BACKOFF,
     ) -> Self:
         """Add a step.
 
@@ -109,18 +109,18 @@ class Process:
                 raised `Reject` at its first attempt: a timeout does not tell whether anything was done.
             when: whether the step is made; default: always.
             timeout: seconds for an attempt. A process that died holds the instance up for that long, plus ten.
-            attempts: after so many failures the process is compensated; at once where the step raises `Reject`.
+            max_attempts: after so many failures the process is compensated; at once where the step raises `Reject`.
                 Default: ``max_attempts`` of ``retry``, or 5.
             retry: the delays between them.
         """
         return self._add(
-            Step(
+            ProcessStep(
                 name=name or str(getattr(action, "__name__", "")),
                 action=action,
                 compensate=compensate,
                 when=when,
                 timeout=seconds(timeout),
-                attempts=_attempts(attempts, retry),
+                max_attempts=_attempts(max_attempts, retry),
                 retry=retry,
             )
         )
@@ -130,29 +130,29 @@ class Process:
         action: Callable[..., Awaitable[Any]],
         *,
         within: Duration,
-        wanted: Callable[[Message[Any]], bool] = lambda _: True,
+        filter: Callable[[Message[Any]], bool] = lambda _: True,  # noqa: A002 - the library's term
         name: str | None = None,
         compensate: Callable[..., Awaitable[Any]] | None = None,
         when: Callable[[Any], bool] | None = None,
         timeout: Duration = 60.0,
-        attempts: int | None = None,
-        retry: Backoff = _RETRY,
+        max_attempts: int | None = None,
+        retry: Backoff = _RETRY_BACKOFF,
     ) -> Self:
         """Add a step that waits for a message whose correlation id is the process's id.
 
-        ``action`` is an async function of the state and the message (and the `Context`). Where none that is ``wanted``
-        comes ``within`` so many seconds, the process is compensated. The other arguments are those of `step`.
+        ``action`` is an async function of the state and the message (and the `Context`). Where none that passes
+        ``filter`` comes ``within`` so many seconds, the process is compensated. The others are those of `step`.
         """
         return self._add(
-            Step(
+            ProcessStep(
                 name=name or str(getattr(action, "__name__", "")),
                 action=action,
                 compensate=compensate,
-                receives=wanted,
+                receives=filter,
                 when=when,
                 timeout=seconds(timeout),
                 waits=seconds(within),
-                attempts=_attempts(attempts, retry),
+                max_attempts=_attempts(max_attempts, retry),
                 retry=retry,
             )
         )
@@ -163,7 +163,7 @@ class Process:
             name=f"process {self.name} {self.version}", steps=tuple(Description(name=each.name) for each in self.steps)
         )
 
-    def find(self, name: str | None) -> Step:
+    def find(self, name: str | None) -> ProcessStep:
         """The step of that name."""
         return next(each for each in self.steps if each.name == name)
 
@@ -191,14 +191,14 @@ class Process:
         except ValueError as error:
             raise ConfigurationError(f"not a state of {self.name}: {type(error).__name__}") from None
 
-    def _add(self, step: Step) -> Self:
+    def _add(self, step: ProcessStep) -> Self:
         if not step.name or any(each.name == step.name for each in self.steps):
-            raise ConfigurationError(f"step {step.name!r} needs a name of its own")
-        if step.timeout <= 0 or step.attempts < 1 or (step.waits is not None and step.waits <= 0):
-            raise ConfigurationError(f"step {step.name}: timeout and within are more than 0, attempts at least 1")
+            raise ConfigurationError(f"step {step.name!r} must have a name of its own")
+        if step.timeout <= 0 or step.max_attempts < 1 or (step.waits is not None and step.waits <= 0):
+            raise ConfigurationError(f"step {step.name}: timeout and within must be > 0, max_attempts >= 1")
         for function in filter(None, (step.action, step.compensate)):
             if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(type(function).__call__):
-                raise ConfigurationError(f"step {step.name}: {function!r} is no async function")
+                raise ConfigurationError(f"step {step.name}: {function!r} must be an async function")
         self.steps.append(step)
         return self
 
@@ -240,9 +240,11 @@ class Instance(BaseModel):
 def _attempts(given: int | None, retry: Backoff) -> int:
     """How often a step is tried; two different numbers are an error."""
     if given is None:
-        return _ATTEMPTS if retry.max_attempts is None else retry.max_attempts
+        return _MAX_ATTEMPTS if retry.max_attempts is None else retry.max_attempts
     if retry.max_attempts not in (None, given):
-        raise ConfigurationError(f"attempts is {given}, and retry.max_attempts {retry.max_attempts}: give one of them")
+        raise ConfigurationError(
+            f"max_attempts ({given}) and retry.max_attempts ({retry.max_attempts}) must be the same"
+        )
     return given
 
 

@@ -29,9 +29,9 @@ __all__ = ["Context", "Instance", "Process", "ProcessManager"]
 
 _log = get_logger("eip.process_manager")
 
-_UNKNOWN: Final = 30.0
+_UNKNOWN_RETRY_S: Final = 30.0
 """Seconds after which an instance of an unknown definition is looked at again."""
-_CONFLICTS: Final = 20
+_MAX_CONFLICTS: Final = 20
 
 
 class ProcessManager(ScheduledService):
@@ -48,7 +48,7 @@ class ProcessManager(ScheduledService):
         store: of this manager and its peers alone.
         processes: the definitions, those of instances that still run included.
         concurrency: instances worked on at once.
-        remember: how long an instance that has ended is known.
+        retention: seconds (or timedelta) that an instance that has ended is known.
         grace: seconds (or timedelta) for what is in hand when it is stopped; after that it is cancelled.
     """
 
@@ -58,11 +58,11 @@ class ProcessManager(ScheduledService):
         processes: Iterable[Process],
         *,
         concurrency: int = 100,
-        remember: Duration = 7 * 24 * 3600.0,
+        retention: Duration = 7 * 24 * 3600.0,
         grace: Duration = 20.0,
     ) -> None:
         super().__init__(store, self._work, name="process_manager", concurrency=concurrency, grace=grace)
-        self._remember = seconds(remember)
+        self._retention = seconds(retention)
         self._known = {(each.name, each.version): each for each in processes}
         if any(not each.steps for each in self._known.values()):
             raise ConfigurationError("a process has at least one step")
@@ -109,7 +109,7 @@ class ProcessManager(ScheduledService):
         Raises `Reject` where there is no such process. One that has ended ignores it.
         """
         key = message.correlation_id or ""
-        for _ in range(_CONFLICTS):
+        for _ in range(_MAX_CONFLICTS):
             found = await self._read(key) if key else None
             if found is None:
                 raise Reject("no process waits for this message")
@@ -124,7 +124,7 @@ class ProcessManager(ScheduledService):
             if await self._write(instance, version):
                 self._scheduler.wake(clock.now())
                 return None
-        raise StoreError(f"process {key} changed {_CONFLICTS} times while a message was brought to it")
+        raise StoreError(f"process {key} changed {_MAX_CONFLICTS} times while a message was brought to it")
 
     async def get(self, id: str) -> Instance | None:  # noqa: A002 - it is one
         """The instance as it is now, or None."""
@@ -169,7 +169,7 @@ class ProcessManager(ScheduledService):
         definition = self._known.get((instance.process, instance.version))
         if definition is None or not definition.fits(instance):
             _log.error("process_unknown", process=instance.process, version=instance.version, process_id=key)
-            instance.due = clock.now() + _UNKNOWN
+            instance.due = clock.now() + _UNKNOWN_RETRY_S
             await self._write(instance, version)
             return
 
@@ -192,5 +192,5 @@ class ProcessManager(ScheduledService):
             instance.model_dump_json().encode(),
             version=version,
             due=instance.due,
-            expires_at=clock.now() + self._remember if remembered else None,
+            expires_at=clock.now() + self._retention if remembered else None,
         )

@@ -24,13 +24,13 @@ from eip.matching import as_predicate
 from eip.message import Message
 from eip.retry import Backoff
 
-__all__ = ["Moves", "Progress", "redrive"]
+__all__ = ["Progress", "TransferReceiver", "redrive"]
 
 _log = get_logger("eip.redrive")
 
 _REMEMBERED: Final = 100_000
 """Messages moved that are known again."""
-_MOST_LEFT: Final = 10_000
+_MAX_LEFT: Final = 10_000
 """Messages that a filter may leave on the queue while they are held, so that they are not read over and over."""
 
 _AGAIN: Final = Backoff(base=0.2, cap=5.0)
@@ -41,7 +41,7 @@ _CALLS_A_SECOND: Final = 10
 
 
 @runtime_checkable
-class Moves(Protocol):
+class TransferReceiver(Protocol):
     """A queue whose service moves messages by itself (SQS: StartMessageMoveTask)."""
 
     async def move_messages(self, to: Sender, *, limit: int | None = None) -> int:
@@ -67,7 +67,7 @@ async def redrive(
     dead_letters: Queue,
     to: Sender,
     *,
-    wanted: Filter | None = None,
+    filter: Filter | None = None,  # noqa: A002 - the library's term
     transform: Callable[[Message[Any]], Message[Any]] | None = None,
     rate: float | None = None,
     limit: int | None = None,
@@ -80,7 +80,7 @@ async def redrive(
     Args:
         dead_letters: the queue; what it holds and nobody else has on lease is read once.
         to: usually the queue that they failed on.
-        wanted: only those are moved; the others stay, with their receive count raised by one.
+        filter: only those are moved; the others stay, with their receive count raised by one.
         transform: what is sent instead; the id should stay, so that duplicates are known.
         rate: messages a second at most.
         limit: messages to move at most.
@@ -96,14 +96,14 @@ async def redrive(
         raise ConfigurationError(f"{dead_letters.name} would be redriven to itself")
     if (rate is not None and rate <= 0) or (limit is not None and limit < 1):
         raise ConfigurationError("rate and limit are more than 0")
-    plain = wanted is None and transform is None and rate is None and limit is None and not dry_run
-    if plain and on_progress is None and isinstance(dead_letters, Moves) and type(to) is type(dead_letters):
+    plain = filter is None and transform is None and rate is None and limit is None and not dry_run
+    if plain and on_progress is None and isinstance(dead_letters, TransferReceiver) and type(to) is type(dead_letters):
         with contextlib.suppress(EipError):  # then it is done here
             return Progress(moved=await dead_letters.move_messages(to))
     async with AsyncExitStack() as stack:
-        held = _MOST_LEFT if wanted is not None or dry_run else 100
+        held = _MAX_LEFT if filter is not None or dry_run else 100
         receiver = await stack.enter_async_context(dead_letters.receiver(capacity=held))
-        run = _Run(receiver, to, wanted=wanted, transform=transform, rate=rate, limit=limit, dry_run=dry_run)
+        run = _Run(receiver, to, filter=filter, transform=transform, rate=rate, limit=limit, dry_run=dry_run)
         keeper = asyncio.create_task(run.keep_leases(), name="redrive leases")
         stack.callback(keeper.cancel)
         try:
@@ -144,7 +144,7 @@ class _Run:
         receiver: Receiver,
         to: Sender,
         *,
-        wanted: Filter | None,
+        filter: Filter | None,  # noqa: A002
         transform: Callable[[Message[Any]], Message[Any]] | None,
         rate: float | None,
         limit: int | None,
@@ -153,7 +153,7 @@ class _Run:
         self.progress = Progress()
         self._receiver, self._to, self._transform = receiver, to, transform
         self._rate, self._limit, self._dry_run = rate, limit, dry_run
-        self._wants = None if wanted is None else as_predicate(wanted)
+        self._wants = None if filter is None else as_predicate(filter)
         self._moved: dict[str, None] = {}
         """Ids of what was moved: what comes back to the dead-letter queue meanwhile has failed again, and stays."""
         self._held: dict[Delivery, None] = {}
@@ -168,10 +168,10 @@ class _Run:
     @property
     def enough(self) -> bool:
         """Whether it is over before the queue is empty."""
-        return self._nothing_new or self._room(self.progress.moved) <= 0 or len(self._held) >= _MOST_LEFT
+        return self._nothing_new or self._room(self.progress.moved) <= 0 or len(self._held) >= _MAX_LEFT
 
     def _room(self, moved: int) -> int:
-        return _MOST_LEFT if self._limit is None else self._limit - moved
+        return _MAX_LEFT if self._limit is None else self._limit - moved
 
     async def batch(self, deliveries: list[Delivery]) -> None:
         """Move those of the batch that are to be moved."""

@@ -138,7 +138,7 @@ async def replay_messages(
     to: Sender,
     *,
     name: str,
-    wanted: Filter | None = None,
+    filter: Filter | None = None,  # noqa: A002 - the library's term
     rate: float | None = None,
 ) -> int:
     """Send the messages, in their order, with the replay's name; returns how many were sent.
@@ -150,10 +150,10 @@ async def replay_messages(
         messages: of `eip.patterns.message_store.MessageStore.messages`, or any others.
         to: usually the channel that they were sent to.
         name: of the replay.
-        wanted: only those are sent.
+        filter: only those are sent.
         rate: messages a second at most.
     """
-    pace = _Pace(to, name, wanted, rate)
+    pace = _Pace(to, name, filter, rate)
     batch: list[Message[Any]] = []
     async for message in messages:
         batch.append(message)
@@ -174,7 +174,7 @@ async def replay_stream(
     *,
     name: str,
     until: Instant | None = None,
-    wanted: Filter | None = None,
+    filter: Filter | None = None,  # noqa: A002 - the library's term
     rate: float | None = None,
     idle: Duration = 30.0,
 ) -> int:
@@ -189,14 +189,14 @@ async def replay_stream(
         to: where the messages go.
         name: of the replay.
         until: messages created later are left out; default: now.
-        wanted: only those are sent.
+        filter: only those are sent.
         rate: messages a second at most.
         idle: it is over when nothing from before ``until`` came for so long (seconds or timedelta); longer than a new
             group takes to get hold of the stream's shards.
     """
     last = clock.now() if until is None else timestamp(until)
     loop, patience, quiet = asyncio.get_running_loop(), seconds(idle), 0.0
-    pace = _Pace(to, name, wanted, rate)
+    pace = _Pace(to, name, filter, rate)
     async with group.receiver(capacity=_BATCH) as receiver:
         while quiet < patience:
             await pace.turn()  # with nothing on lease
@@ -222,14 +222,14 @@ def _readable(delivery: Delivery) -> Message[Any] | None:
 class _Pace:
     """Sends what is wanted under the replay's name, evenly."""
 
-    def __init__(self, to: Sender, name: str, wanted: Filter | None, rate: float | None) -> None:
+    def __init__(self, to: Sender, name: str, filter: Filter | None, rate: float | None) -> None:  # noqa: A002
         if not _NAME.fullmatch(name):
             raise ConfigurationError(f"{name!r} is no name of a replay: at most 64 letters, digits, and ._-")
         if rate is not None and rate <= 0:
             raise ConfigurationError("a rate is more than 0 messages a second")
         self.sent = 0
         self._to, self._name, self._rate = to, name, rate
-        self._wants = None if wanted is None else as_predicate(wanted)
+        self._wants = None if filter is None else as_predicate(filter)
         self._next = 0.0
 
     async def turn(self) -> None:

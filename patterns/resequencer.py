@@ -11,13 +11,15 @@ from typing import Any, Final, Literal
 from weakref import WeakValueDictionary
 
 from eip import clock
+from eip._checks import check_duration, check_integer
 from eip._logging import get_logger
 from eip.channels import Sender
 from eip.clock import Duration, seconds
-from eip.errors import ConfigurationError, Reject, Retry, StoreError
+from eip.errors import Reject, Retry, StoreError
 from eip.message import Message, SequenceInfo
+from eip.patterns._late import check_late, turn_away
 from eip.patterns._scheduler import ScheduledService
-from eip.patterns._sequences import CONFLICTS, Held, Sequence, Sequences, sequence_id
+from eip.patterns._sequences import MAX_CONFLICTS, HeldSequence, Sequences, SequenceState, sequence_id
 from eip.patterns.describing import Channel, Description
 from eip.retry import Backoff
 from eip.runtime.handlers import Result
@@ -27,10 +29,10 @@ __all__ = ["Resequencer"]
 
 _log = get_logger("eip.resequencer")
 
-_BATCH: Final = 100
+_MAX_BATCH: Final = 100
 """Stored messages that are read and sent at once."""
-_AGAIN: Final = Backoff(base=0.05, cap=5.0)
-_FAILED: Final = 2.0
+_RETRY_BACKOFF: Final = Backoff(base=0.05, cap=5.0)
+_RELEASE_RETRY_S: Final = 2.0
 """Seconds after which a failed release is tried again."""
 
 
@@ -53,10 +55,10 @@ class Resequencer(ScheduledService):
         store: of this resequencer alone.
         output: where messages are sent.
         gap_timeout: seconds (or timedelta) from when a gap shows until it is given up; default: never.
-        capacity: messages of one sequence that may wait; those beyond stay in their channel and are tried again.
-        late: what becomes of a late part: ``"drop"``, ``"dead_letter"``, or it is sent to another channel.
-        remember: how long a complete sequence is known, so that duplicates are told; one of unknown size is known for
-            14 days after its latest message.
+        max_waiting: messages of one sequence that may wait; those beyond stay in their channel and are tried again.
+        on_late: what becomes of a late part: ``"drop"``, ``"dead_letter"``, or it is sent to another channel.
+        retention: seconds (or timedelta) that a complete sequence is known, so that duplicates are recognised; one of
+            unknown size is known for 14 days after its latest message.
         grace: seconds (or timedelta) for what is in hand when it is stopped; after that it is cancelled.
     """
 
@@ -66,20 +68,18 @@ class Resequencer(ScheduledService):
         *,
         output: Sender,
         gap_timeout: Duration | None = None,
-        capacity: int = 1000,
-        late: Literal["drop", "dead_letter"] | Sender = "dead_letter",
-        remember: Duration = 3600.0,
+        max_waiting: int = 1000,
+        on_late: Literal["drop", "dead_letter"] | Sender = "dead_letter",
+        retention: Duration = 3600.0,
         grace: Duration = 20.0,
     ) -> None:
         super().__init__(store, self._on_due, name="resequencer", grace=grace)
-        self._gap_timeout = None if gap_timeout is None else seconds(gap_timeout)
-        if capacity < 1 or (self._gap_timeout is not None and self._gap_timeout <= 0):
-            raise ConfigurationError("capacity is at least 1, and gap_timeout is more than 0")
-        if isinstance(late, str) and late not in ("drop", "dead_letter"):
-            raise ConfigurationError(f"late is 'drop', 'dead_letter' or a channel, not {late!r}")
-        self._output, self._capacity, self._late = output, capacity, late
+        self._gap_timeout = None if gap_timeout is None else check_duration("gap_timeout", gap_timeout, positive=True)
+        check_late("on_late", on_late)
+        self._output, self._on_late = output, on_late
+        self._max_waiting = check_integer("max_waiting", max_waiting, least=1)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._sequences = Sequences(store, remember=seconds(remember), on_due=self._scheduler.wake)
+        self._sequences = Sequences(store, retention=seconds(retention), on_due=self._scheduler.wake)
         self.released = 0
         """Messages that this process sent on."""
         self.duplicates = 0
@@ -91,7 +91,7 @@ class Resequencer(ScheduledService):
 
     def describe(self) -> Description:
         """Its channels."""
-        late = [Channel(self._late.name, "late")] if isinstance(self._late, Sender) else []
+        late = [Channel(self._on_late.name, "late")] if isinstance(self._on_late, Sender) else []
         return Description(name="resequencer", channels=(Channel(self._output.name), *late))
 
     async def __call__(self, message: Message[Any]) -> Result:
@@ -113,8 +113,8 @@ class Resequencer(ScheduledService):
     async def _take(self, message: Message[Any], place: SequenceInfo) -> bool:
         """Release the message, store it, or see that it came before; False where it is late."""
         position, stored = place.position, False
-        for attempt in range(1, CONFLICTS):
-            held = await self._sequences.read(place.id) or Held(Sequence())
+        for attempt in range(1, MAX_CONFLICTS):
+            held = await self._sequences.read(place.id) or HeldSequence(SequenceState())
             sequence = held.sequence
             if place.size is not None:
                 sequence.size = place.size
@@ -129,8 +129,8 @@ class Resequencer(ScheduledService):
                     await self._release(place.id, held, head=message)
                     return True
             else:
-                if len(sequence.pending) >= self._capacity:
-                    raise Retry(f"{self._capacity:,} parts of the sequence wait for position {sequence.next}")
+                if len(sequence.pending) >= self._max_waiting:
+                    raise Retry(f"{self._max_waiting:,} parts of the sequence wait for position {sequence.next}")
                 if not stored:
                     await self._sequences.keep(place.id, position, message)
                     stored = True
@@ -138,44 +138,41 @@ class Resequencer(ScheduledService):
                 sequence.note_gap(self._gap_end())
                 if await self._sequences.write(place.id, held):
                     return True
-            await asyncio.sleep(_AGAIN.delay(min(attempt, 4)))
-        raise StoreError(f"sequence {place.id} changed {CONFLICTS} times while a part was added")
+            await asyncio.sleep(_RETRY_BACKOFF.delay(min(attempt, 4)))
+        raise StoreError(f"sequence {place.id} changed {MAX_CONFLICTS} times while a part was added")
 
     async def _turn_away(self, message: Message[Any]) -> None:
         self.late += 1
-        if self._late == "dead_letter":
-            raise Reject("too late: its position in the sequence was given up")
-        if isinstance(self._late, Sender):
-            await self._late.send(message)
+        await turn_away(message, self._on_late, "too late: its position in the sequence was given up")
 
     # Releasing: by one process at a time, who claims the sequence.
 
-    async def _release(self, key: str, held: Held, *, head: Message[Any] | None = None) -> None:
+    async def _release(self, key: str, held: HeldSequence, *, head: Message[Any] | None = None) -> None:
         """Send the head, then what waited for it; raises only what concerns the head."""
         if head is not None:
             try:
                 await self._send(key, held.sequence, [head])
             except BaseException:
-                await self._sequences.update(key, held, Sequence.disclaim)
+                await self._sequences.update(key, held, SequenceState.disclaim)
                 raise
             await self._advance(key, held, held.sequence.next)
         try:
-            while ready := held.sequence.ready(_BATCH):
+            while ready := held.sequence.ready(_MAX_BATCH):
                 await self._send(key, held.sequence, await self._sequences.kept(key, ready))
                 await self._advance(key, held, ready[-1])
                 await self._sequences.drop(key, ready)
         except Exception as error:  # noqa: BLE001 - what is stored is due again soon
-            _log.warning("release_failed", sequence=key, error=repr(error), again_in=_FAILED)
-            await self._sequences.update(key, held, lambda sequence: sequence.disclaim(clock.now() + _FAILED))
+            _log.warning("release_failed", sequence=key, error=repr(error), again_in=_RELEASE_RETRY_S)
+            await self._sequences.update(key, held, lambda sequence: sequence.disclaim(clock.now() + _RELEASE_RETRY_S))
 
-    async def _send(self, key: str, sequence: Sequence, messages: list[Message[Any]]) -> None:
+    async def _send(self, key: str, sequence: SequenceState, messages: list[Message[Any]]) -> None:
         await self._output.send(*(_prepared(each, key, sequence) for each in messages))
         self.released += len(messages)
 
-    async def _advance(self, key: str, held: Held, released: int) -> None:
+    async def _advance(self, key: str, held: HeldSequence, released: int) -> None:
         """Note what was released; the sequence stays claimed while there is more to release."""
 
-        def advance(sequence: Sequence) -> None:
+        def advance(sequence: SequenceState) -> None:
             sequence.advance(released + 1, self._gap_end())
             if sequence.next in sequence.pending:
                 self._sequences.claim(held)
@@ -209,7 +206,7 @@ class Resequencer(ScheduledService):
         return None if self._gap_timeout is None else clock.now() + self._gap_timeout
 
 
-def _prepared(message: Message[Any], key: str, sequence: Sequence) -> Message[Any]:
+def _prepared(message: Message[Any], key: str, sequence: SequenceState) -> Message[Any]:
     """The message as it is sent on: in the group of its sequence, saying what was given up before it."""
     position = message.sequence.position if message.sequence is not None else 0
     gap = sequence.gap_before(position)

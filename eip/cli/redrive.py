@@ -96,7 +96,7 @@ async def _run(
         return await move(
             transport.queue(source),
             transport.queue(to),
-            wanted=wanted,
+            filter=wanted,
             rate=rate,
             limit=limit,
             dry_run=dry_run,

@@ -30,7 +30,7 @@ async def main() -> None:
         orders, enriched = memory.queue("orders"), memory.queue("enriched")
         await orders.send(Message({"order": 2, "customer": 8}), Message({"order": 1, "customer": 7}))
 
-        enricher = content_enricher(look_up, into="customer", missing="retry", timeout=2)
+        enricher = content_enricher(look_up, into="customer", on_missing="retry", timeout=2)
         consumer = Consumer(orders, enricher, output=enriched, retry=Backoff(base=0.1))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(consumer.run())

@@ -46,7 +46,7 @@ async def main() -> None:
 
         print("came through:", ", ".join(hop.name for hop in history_of(arrived[0])))
         try:
-            await message_history("pricing", visits=1)(forward)(arrived[0])
+            await message_history("pricing", max_visits=1)(forward)(arrived[0])
         except Reject as error:
             print(f"in circles: {type(error).__name__}")
 

@@ -18,7 +18,7 @@ async def main() -> None:
     async with MemoryTransport() as memory:
         rides, late = memory.queue("rides"), memory.queue("late")
 
-        @expiration(expired=late, margin=1, cancel=True)
+        @expiration(on_expired=late, margin=1, cancel=True)
         async def quote(message: Message) -> None:
             await asyncio.sleep(60 if message.body == "slow ride" else 2)
             print(f"quoted: {message.body}")

@@ -37,9 +37,9 @@ async def main() -> None:
         await orders.send(Message(30, id="order-1"), Message(None, id="order-2"), Message(12, id="order-3"))
         await consume(orders, Consumer(orders, broken))
 
-        seen = await redrive(dead, orders, wanted=ours, dry_run=True)
+        seen = await redrive(dead, orders, filter=ours, dry_run=True)
         print(f"dry run: {seen.moved} would move, {seen.left} stays")
-        print(f"moved {(await redrive(dead, orders, wanted=ours, rate=10)).moved}")
+        print(f"moved {(await redrive(dead, orders, filter=ours, rate=10)).moved}")
         await consume(orders, Consumer(orders, mended, concurrency=1))
         print("still dead:", ", ".join(message.id for message in dead.messages()))
 

@@ -117,7 +117,7 @@ class Desk:
             return await redrive(dead, found, limit=limit, idle=_LOOK) if limit else Progress()
         if not only:
             return Progress()
-        return await redrive(dead, found, wanted=lambda message: message.id in only, limit=len(only), idle=_LOOK)
+        return await redrive(dead, found, filter=lambda message: message.id in only, limit=len(only), idle=_LOOK)
 
     async def _depth(self, name: str) -> Depth:
         queue = self._channels.transport.queue(name)

@@ -69,8 +69,8 @@ class Chain:
         """All of it over the transport, until the block ends."""
         orders, lines, priced, ordered, sums = (self.queue(transport, name) for name in QUEUES)
         once = idempotent(self.claims, lease=10, window=_REMEMBER)
-        resequencer = Resequencer(self.sequences, output=ordered, remember=_REMEMBER)
-        aggregator = Aggregator(self.groups, output=sums, sequence=True, remember=_REMEMBER)
+        resequencer = Resequencer(self.sequences, output=ordered, retention=_REMEMBER)
+        aggregator = Aggregator(self.groups, output=sums, sequence=True, retention=_REMEMBER)
         services: list[Runnable] = [
             Consumer(orders, splitter(lines_of), output=lines, grace=1),
             Consumer(lines, once(self.price), output=priced, grace=1),

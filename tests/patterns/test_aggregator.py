@@ -161,7 +161,7 @@ async def test_duplicates_are_ignored_before_and_after_the_release(store):
 @pytest.mark.parametrize("policy", ["drop", "dead_letter", "channel"])
 async def test_late_inputs_by_policy(store, policy):
     out, aside = Outbox(), Outbox("late")
-    aggregator = Aggregator(store, output=out, size=1, late=aside if policy == "channel" else policy)
+    aggregator = Aggregator(store, output=out, size=1, on_late=aside if policy == "channel" else policy)
     await aggregator(Message(1, correlation_id="g"))
     late = Message(2, correlation_id="g")
     if policy == "dead_letter":
@@ -176,7 +176,7 @@ async def test_late_inputs_by_policy(store, policy):
 
 async def test_a_key_that_was_forgotten_opens_a_new_group(store):
     out = Outbox()
-    aggregator = Aggregator(store, output=out, size=1, remember=60)
+    aggregator = Aggregator(store, output=out, size=1, retention=60)
     await aggregator(Message(1, correlation_id="g"))
     await asyncio.sleep(61)
     await aggregator(Message(2, correlation_id="g"))
@@ -272,12 +272,12 @@ async def test_without_correlation_it_is_rejected(store):
 
 
 def test_options_that_cannot_be():
-    with pytest.raises(ConfigurationError, match="when a group is complete"):
+    with pytest.raises(ConfigurationError, match="when is a group complete"):
         Aggregator(MemoryStore(), output=Outbox())
     with pytest.raises(ConfigurationError, match="size"):
         Aggregator(MemoryStore(), output=Outbox(), size=0)
     with pytest.raises(ConfigurationError, match="late"):
-        Aggregator(MemoryStore(), output=Outbox(), size=1, late="ignore")  # type: ignore[arg-type]
+        Aggregator(MemoryStore(), output=Outbox(), size=1, on_late="ignore")  # type: ignore[arg-type]
 
 
 async def test_records_of_somebody_else_stop_no_group():

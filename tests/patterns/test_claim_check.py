@@ -232,10 +232,10 @@ async def test_a_missing_object_is_rejected_or_dropped(objects):
     handler = Recorder()
     with pytest.raises(Reject, match="gone"):
         await claim_checked(objects)(handler)(claim(objects.bucket, "k"))
-    await claim_checked(objects, missing="drop")(handler)(claim(objects.bucket, "k"))
+    await claim_checked(objects, on_missing="drop")(handler)(claim(objects.bucket, "k"))
     assert not handler.messages
     with pytest.raises(ConfigurationError, match="missing"):
-        claim_checked(objects, missing="ignore")  # type: ignore[arg-type]
+        claim_checked(objects, on_missing="ignore")  # type: ignore[arg-type]
 
 
 async def test_objects_are_removed_after_the_message(objects):

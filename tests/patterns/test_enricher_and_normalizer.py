@@ -56,18 +56,18 @@ async def test_async_look_ups_of_the_validated_body_will_do():
     assert (await one(content_enricher(look_up, into="next"))).body == {"customer": 7, "next": 8}
 
 
-@pytest.mark.parametrize(("missing", "error"), [("reject", Reject), ("retry", Retry)])
+@pytest.mark.parametrize(("missing", "error"), [("dead_letter", Reject), ("retry", Retry)])
 async def test_a_message_that_nothing_is_found_for_fails(missing, error):
     with pytest.raises(error):
-        await content_enricher(customer, missing=missing)(Message({"customer": 8}))
+        await content_enricher(customer, on_missing=missing)(Message({"customer": 8}))
 
 
 async def test_or_it_passes_as_it_is():
     other = Message({"customer": 8})
-    assert await one(content_enricher(customer, missing="pass"), other) is other
+    assert await one(content_enricher(customer, on_missing="handle"), other) is other
 
 
-@pytest.mark.parametrize("options", [{"missing": "ignore"}, {"into": "a", "merge": lambda body, found: body}])
+@pytest.mark.parametrize("options", [{"on_missing": "ignore"}, {"into": "a", "merge": lambda body, found: body}])
 def test_options_that_cannot_be_are_refused(options):
     with pytest.raises(ConfigurationError):
         content_enricher(customer, **options)

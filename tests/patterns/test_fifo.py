@@ -144,7 +144,7 @@ async def test_a_message_that_is_sent_again_keeps_its_number():
 
 async def test_a_forgotten_group_is_another_sequence(monkeypatch):
     recorder = Recorder()
-    sender = SequencingSender(recorder, MemoryStore(), idle=timedelta(seconds=10))
+    sender = SequencingSender(recorder, MemoryStore(), retention=timedelta(seconds=10))
     await sender.send(Message(1, group_id="g"))
     await asyncio.sleep(9)
     await sender.send(Message(2, group_id="g"))
@@ -178,7 +178,7 @@ async def test_a_store_that_refuses_sends_nothing():
     assert recorder.sent == []
 
 
-@pytest.mark.parametrize("options", [{"remember": 0}, {"idle": 0}])
+@pytest.mark.parametrize("options", [{"max_known": 0}, {"retention": 0}])
 def test_options_that_cannot_be_are_refused(options):
     with pytest.raises(ConfigurationError):
         SequencingSender(Recorder(), MemoryStore(), **options)

@@ -65,7 +65,7 @@ async def test_a_message_that_goes_in_circles_is_rejected():
     dead = Outbox()
     async with MemoryTransport() as transport:
         queue = transport.queue("round")
-        handler = message_history("a", visits=3)(forward)
+        handler = message_history("a", max_visits=3)(forward)
         async with running(Consumer(queue, handler, output=queue, dead_letters=dead)) as consumer:
             await queue.send(Message(1))
             await until(lambda: dead.sent)
@@ -84,14 +84,14 @@ async def test_a_redelivery_is_no_visit():
     async with MemoryTransport() as transport:
         queue = transport.queue("in")
         await queue.send(Message(1))
-        async with running(Consumer(queue, message_history("a", visits=1)(fragile), output=out)):
+        async with running(Consumer(queue, message_history("a", max_visits=1)(fragile), output=out)):
             await until(lambda: out.sent)
     assert names(out.sent[0]) == ["a"]
 
 
 def test_visits_are_at_least_one():
     with pytest.raises(ConfigurationError):
-        message_history("a", visits=0)
+        message_history("a", max_visits=0)
 
 
 async def test_an_expiring_sender_gives_an_expiry_to_those_that_have_none():
@@ -115,7 +115,7 @@ async def test_an_expiring_sender_gives_an_expiry_to_those_that_have_none():
 )
 async def test_only_messages_in_time_are_handled(message, options, handled):
     late = Outbox()
-    assert bool(await expiration(expired=late, **options)(forward)(message)) is handled
+    assert bool(await expiration(on_expired=late, **options)(forward)(message)) is handled
     assert late.sent == ([] if handled else [message.replace(expires_at=None)])
 
 
@@ -127,9 +127,9 @@ async def test_the_work_on_a_message_ends_when_it_expires():
         done.append(message)
 
     message = Message(1, expires_at=EPOCH + 5)
-    await expiration(expired=late, cancel=True)(slow)(message)
+    await expiration(on_expired=late, cancel=True)(slow)(message)
     assert (done, len(late.sent)) == ([], 1)
-    await expiration(expired=late, cancel=True)(slow)(message.replace(expires_at=EPOCH + 60))
+    await expiration(on_expired=late, cancel=True)(slow)(message.replace(expires_at=EPOCH + 60))
     assert (len(done), len(late.sent)) == (1, 1)
 
 
@@ -155,7 +155,7 @@ async def test_a_late_message_is_acknowledged_only_once_it_is_kept_elsewhere():
     async with MemoryTransport() as transport:
         queue = transport.queue("in")
         await queue.send(Message(1, expires_at=EPOCH))
-        consumer = Consumer(queue, expiration(expired=late)(forward), on_expired="handle")
+        consumer = Consumer(queue, expiration(on_expired=late)(forward), on_expired="handle")
         async with running(consumer):
             await until(lambda: len(queue) == 0)
         assert consumer.stats.retried == 1

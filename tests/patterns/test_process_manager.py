@@ -54,9 +54,9 @@ class World:
         """Three steps, of which the second has nothing to undo."""
         return (
             Process("trip", version=version, state=Trip, **options)
-            .step(self.does("hotel"), compensate=self.does("no hotel"), attempts=3)
-            .step(self.does("train"), attempts=3)
-            .step(self.does("guide"), compensate=self.does("no guide"), attempts=3)
+            .step(self.does("hotel"), compensate=self.does("no hotel"), max_attempts=3)
+            .step(self.does("train"), max_attempts=3)
+            .step(self.does("guide"), compensate=self.does("no guide"), max_attempts=3)
         )
 
 
@@ -149,7 +149,7 @@ async def test_what_was_done_is_undone_in_reverse_order(store, trouble, undone):
 async def test_a_compensation_is_tried_again_and_then_kept_for_someone_to_look_at(store):
     world = World()
     world.trouble = {"train": [Reject("full")], "no hotel": [ConnectionLost("gone")] * 4}
-    manager = ProcessManager(store, [world.trip()], remember=1)
+    manager = ProcessManager(store, [world.trip()], retention=1)
     ended = await outcome(manager)
     assert (ended.status, ended.done, world.log.count("no hotel")) == ("failed", ["hotel"], 3)
     await asyncio.sleep(1000)
@@ -161,7 +161,7 @@ async def test_a_compensation_is_tried_again_and_then_kept_for_someone_to_look_a
 
 
 async def test_a_condition_that_fails_is_the_failure_of_its_step():
-    process = Process("p", state=Trip).step(World().does("a"), when=lambda trip: trip.nothing, attempts=2)
+    process = Process("p", state=Trip).step(World().does("a"), when=lambda trip: trip.nothing, max_attempts=2)
     ended = await outcome(ProcessManager(MemoryStore(), [process]), "p")
     assert ended.status == "compensated"
     assert "AttributeError" in (ended.error or "")
@@ -171,7 +171,7 @@ async def test_a_state_of_another_type_is_the_failure_of_the_step_that_made_it()
     async def wrong(trip: Trip) -> str:
         return "no trip"
 
-    process = Process("p", state=Trip).step(wrong, attempts=1)
+    process = Process("p", state=Trip).step(wrong, max_attempts=1)
     ended = await outcome(ProcessManager(MemoryStore(), [process]), "p")
     assert ended.status == "compensated"
 
@@ -307,7 +307,7 @@ def paying(world: World, **options) -> Process:
     return (
         Process("trip", state=Trip, **options)
         .step(world.does("ask"), compensate=world.does("withdraw"))
-        .receive(paid, within=3600, wanted=lambda message: message.body["sum"] > 0)
+        .receive(paid, within=3600, filter=lambda message: message.body["sum"] > 0)
         .step(world.does("send"))
     )
 
@@ -445,7 +445,7 @@ def test_definitions_that_cannot_be_are_refused():
         lambda: Process("p").step(lambda state: state),
         lambda: Process("p").step(step, compensate=lambda state: state),
         lambda: Process("p").step(step, timeout=0),
-        lambda: Process("p").step(step, attempts=0),
+        lambda: Process("p").step(step, max_attempts=0),
         lambda: Process("p").receive(step, within=0),
         lambda: Process("p", state=World),
     ):
@@ -454,7 +454,7 @@ def test_definitions_that_cannot_be_are_refused():
 
 
 async def test_ended_instances_are_forgotten_after_a_while():
-    manager = ProcessManager(MemoryStore(), [World().trip()], remember=60)
+    manager = ProcessManager(MemoryStore(), [World().trip()], retention=60)
     await outcome(manager)
     await asyncio.sleep(61)
     assert await manager.get("t") is None
@@ -471,11 +471,11 @@ async def test_the_most_attempts_of_a_backoff_are_a_steps():
     async def book(trip):
         return trip
 
-    assert Process("p").step(book, retry=Backoff(max_attempts=2)).steps[0].attempts == 2
-    assert Process("p").step(book).steps[0].attempts == 5
-    assert Process("p").step(book, attempts=3, retry=Backoff(max_attempts=3)).steps[0].attempts == 3
-    with pytest.raises(ConfigurationError, match="attempts is 3"):
-        Process("p").step(book, attempts=3, retry=Backoff(max_attempts=2))
+    assert Process("p").step(book, retry=Backoff(max_attempts=2)).steps[0].max_attempts == 2
+    assert Process("p").step(book).steps[0].max_attempts == 5
+    assert Process("p").step(book, max_attempts=3, retry=Backoff(max_attempts=3)).steps[0].max_attempts == 3
+    with pytest.raises(ConfigurationError, match="must be the same"):
+        Process("p").step(book, max_attempts=3, retry=Backoff(max_attempts=2))
 
 
 async def test_a_process_may_have_any_id(store):

@@ -32,7 +32,7 @@ class World:
     def process(self) -> Process:
         process = Process("p", deadline=1e6)
         for name in STEPS:
-            process.step(self.doing(name), name=name, compensate=self.undoing(name), timeout=10, attempts=3)
+            process.step(self.doing(name), name=name, compensate=self.undoing(name), timeout=10, max_attempts=3)
         return process
 
     def doing(self, name: str):

@@ -47,7 +47,7 @@ async def test_the_traces_of_the_failure_are_gone_and_the_rest_stays(memory, nat
 async def test_a_filter_leaves_the_others_where_they_are(memory):
     dead, queue = memory.queue("dead"), memory.queue("q")
     await dead.send(*(Message(number, attributes={"kind": "ab"[number % 2]}, headers=FAILED) for number in range(40)))
-    progress = await redrive(dead, queue, wanted=FilterPolicy({"kind": ["a"]}))
+    progress = await redrive(dead, queue, filter=FilterPolicy({"kind": ["a"]}))
     assert (progress.moved, progress.left, progress.failed) == (20, 20, 0)
     assert progress.reasons == {"ValueError: broken": 40}
     assert bodies(queue) == list(range(0, 40, 2))
@@ -83,7 +83,7 @@ async def test_a_rate_and_progress(memory):
 async def test_the_order_of_a_group_is_kept_and_a_group_that_is_held_up_stays(memory):
     dead, queue = memory.queue("dead.fifo"), memory.queue("q.fifo")
     await dead.send(*(Message((group, number), group_id=group) for number in range(10) for group in "ab"))
-    progress = await redrive(dead, queue, wanted=lambda each: each.body != ["a", 4])
+    progress = await redrive(dead, queue, filter=lambda each: each.body != ["a", 4])
     assert progress.left == 1  # what is behind it was not even received
     assert [number for group, number in bodies(queue) if group == "a"] == list(range(4))
     assert [number for group, number in bodies(queue) if group == "b"] == list(range(10))
@@ -208,5 +208,5 @@ async def test_leases_that_cannot_be_extended_count_no_message_twice(monkeypatch
             return receiver
 
         monkeypatch.setattr(dead, "receiver", failing)
-        progress = await redrive(dead, to, wanted=lambda message: message.body == 1, idle=20)
+        progress = await redrive(dead, to, filter=lambda message: message.body == 1, idle=20)
     assert (progress.moved, progress.left) == (1, 2)

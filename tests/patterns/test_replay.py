@@ -197,7 +197,7 @@ async def test_messages_are_sent_in_order_named_and_paced():
     messages = [sold(number, attributes={"kind": "ab"[number % 2]}, expires_at=EPOCH - 1) for number in range(40)]
     started = loop.time()
     wanted = FilterPolicy({"kind": ["a"]})
-    assert await replay_messages(listed(*messages), out, name="again", wanted=wanted, rate=5) == 20
+    assert await replay_messages(listed(*messages), out, name="again", filter=wanted, rate=5) == 20
     assert [each.id for each in out.sent] == [f"m{number}" for number in range(0, 40, 2)]
     assert {each.replay_name for each in out.sent} == {"again"}
     assert {each.expires_at for each in out.sent} == {None}, "or consumers would drop what is replayed late"

@@ -115,7 +115,7 @@ async def test_what_is_no_part_of_a_sequence_is_rejected(store, message):
         await Resequencer(store, output=Outbox())(message)
 
 
-@pytest.mark.parametrize("options", [{"capacity": 0}, {"gap_timeout": 0}, {"late": "ignore"}])
+@pytest.mark.parametrize("options", [{"max_waiting": 0}, {"gap_timeout": 0}, {"on_late": "ignore"}])
 async def test_options_that_cannot_be_are_refused(options):
     with pytest.raises(ConfigurationError):
         Resequencer(MemoryStore(), output=Outbox(), **options)
@@ -163,7 +163,7 @@ async def test_without_a_timeout_a_gap_is_waited_for_for_ever(store):
 @pytest.mark.parametrize("late", ["drop", "dead_letter", Outbox()])
 async def test_what_comes_of_a_gap_given_up_is_late(late):
     out = Outbox()
-    resequencer = Resequencer(MemoryStore(), output=out, gap_timeout=60, late=late)
+    resequencer = Resequencer(MemoryStore(), output=out, gap_timeout=60, on_late=late)
     async with watching(resequencer):
         await feed(resequencer, 1)
         await asyncio.sleep(61)
@@ -193,7 +193,7 @@ async def test_the_time_of_a_gap_goes_on_while_nobody_runs(store):
 
 async def test_what_is_beyond_the_capacity_stays_in_its_channel_and_the_head_is_always_let_in(store):
     out = Outbox()
-    resequencer = Resequencer(store, output=out, capacity=2)
+    resequencer = Resequencer(store, output=out, max_waiting=2)
     await feed(resequencer, 3, 2)
     with pytest.raises(Retry):
         await feed(resequencer, 1)
@@ -203,7 +203,7 @@ async def test_what_is_beyond_the_capacity_stays_in_its_channel_and_the_head_is_
 
 async def test_nothing_is_left_of_a_complete_sequence_after_a_while():
     store, out = MemoryStore(), Outbox()
-    await feed(Resequencer(store, output=out, remember=60), 2, 1, 0, size=3)
+    await feed(Resequencer(store, output=out, retention=60), 2, 1, 0, size=3)
     assert len(store) == 1
     await asyncio.sleep(61)
     assert len(store) == 0
@@ -346,12 +346,12 @@ def test_on_a_faulty_channel_with_kills_every_part_arrives_in_order(seed):
             await queue.send(*(part(each, 30, of=name) for each in range(30) for name in ("s", "t")))
             for _ in range(3):
                 service = plan.wrap(memory)
-                resequencer = Resequencer(store, output=out, capacity=10)
+                resequencer = Resequencer(store, output=out, max_waiting=10)
                 consumer = Consumer(service.queue("parts"), resequencer, grace=1)
                 async with watching(resequencer, consumer):
                     await asyncio.sleep(20)
                     service.kill()
-            resequencer = Resequencer(store, output=out, capacity=10)
+            resequencer = Resequencer(store, output=out, max_waiting=10)
             async with watching(resequencer, Consumer(queue, resequencer)):
                 await until(lambda: len({each.id for each in out.sent}) == 60, within=24 * 3600)
         for name in ("s", "t"):

@@ -272,7 +272,7 @@ async def test_a_redrive_sees_all_of_a_dead_letter_queue(activemq):
     """What it leaves stays in its hands until the end, and is more than a receiver holds by default."""
     dead, queue = activemq.queue(fresh()), activemq.queue(fresh())
     await dead.send(*(Message(number, attributes={"kind": "ab"[number % 2]}) for number in range(40)))
-    progress = await redrive(dead, queue, wanted=FilterPolicy({"kind": ["b"]}), idle=0.5)
+    progress = await redrive(dead, queue, filter=FilterPolicy({"kind": ["b"]}), idle=0.5)
     assert (progress.moved, progress.left) == (20, 20)
     for channel, remainder in ((dead, 0), (queue, 1)):
         async with channel.receiver(capacity=40) as receiver:

@@ -80,7 +80,7 @@ async def test_where_the_service_cannot_move_them_they_are_copied_then_deleted(a
 async def test_a_filter_leaves_the_others_for_whoever_comes_next(aws):
     queue, dead = await made(aws)
     await dead.send(*(Message(n, attributes={"kind": "ab"[n % 2]}, group_id="fair", headers=FAILED) for n in range(20)))
-    progress = await redrive(dead, queue, wanted=FilterPolicy({"kind": ["a"]}), idle=1)
+    progress = await redrive(dead, queue, filter=FilterPolicy({"kind": ["a"]}), idle=1)
     assert (progress.moved, progress.left, progress.failed) == (10, 10, 0)
     assert sorted(each.body for each in await drained(queue)) == list(range(0, 20, 2))
     assert sorted(each.body for each in await drained(dead)) == list(range(1, 20, 2))
