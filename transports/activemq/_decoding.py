@@ -147,7 +147,7 @@ def _expiry(headers: Mapping[str, str], sent: float | None) -> tuple[float | Non
     if text is None:
         return sent, False
     at = number(text) / 1000
-    if text == "0":  # the broker lets it live, also where the sender wanted an end: it is in a dead-letter queue
+    if text == "0":  # set by the broker in its dead-letter queue, even if the sender gave an expiry
         return None, False
     if sent is not None and abs(sent - at) < 0.01:
         return sent, False

@@ -27,7 +27,7 @@ class HeldMessages:
         self._closed = False
 
     def __len__(self) -> int:
-        """How many messages are held, in whatever state."""
+        """How many messages are held, in any state."""
         return self._groups.waiting + len(self._ready) + len(self._postponed) + len(self._out)
 
     def __contains__(self, delivery: object) -> bool:

@@ -68,7 +68,7 @@ class ActiveMQQueue(Publisher, Queue):
         await self._send(messages, priority=priority, persistent=persistent, extra=delay_headers(delay))
 
     async def _reschedule(self, delivery: ActiveMQDelivery, delay: float) -> None:
-        """Send a copy of a delivery with its receive count, as it came, whatever a handler has changed in it."""
+        """Send a copy of a delivery with its receive count: as it came, not as a handler left it."""
         message = delivery.message.with_encoded(delivery.message.raw or b"")
         head, body = retry_copy(
             message, delivery.headers, destination=self.destination, attempts=delivery.receive_count, delay=delay

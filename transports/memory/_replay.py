@@ -74,7 +74,7 @@ class Replay:
             self._last_replayed = max(each.time for each in events)
 
     def cancel(self) -> None:
-        """Let it end, whatever is left."""
+        """End it; the events that are left are not replayed."""
         self.state = ReplayState.CANCELLING
         self.task.cancel()
 

@@ -36,7 +36,7 @@ class Store:
         self.on_removed: Callable[[Entry], None] | None = None
         """Called with an entry that left the store."""
         self.size = 0
-        """Entries in the store, in whatever state."""
+        """Entries in the store, in any state."""
         self._leased: dict[Delivery, Entry] = {}
         self._delayed: list[tuple[float, int, Entry]] = []
         self._ready = ReadyEntries(fifo=fifo)

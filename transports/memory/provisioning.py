@@ -107,7 +107,7 @@ async def _archive(channels: Channels, declared: ArchiveSpec, *, apply: bool) ->
 
 
 def _queue(channels: Channels, declared: QueueSpec, *, apply: bool) -> Step:
-    wanted: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "visibility": declared.visibility,
         "dead_letters": None,
         "max_receive_count": None,
@@ -115,32 +115,32 @@ def _queue(channels: Channels, declared: QueueSpec, *, apply: bool) -> Step:
     }
     known = channels.knows("queue", declared.name)
     if declared.dead_letter_name is not None and (apply or channels.knows("queue", declared.dead_letter_name)):
-        wanted["dead_letters"] = channels.queue(declared.dead_letter_name)
-        wanted["max_receive_count"] = declared.max_receive_count
+        settings["dead_letters"] = channels.queue(declared.dead_letter_name)
+        settings["max_receive_count"] = declared.max_receive_count
     if not known:
         if apply:
-            channels.queue(declared.name, **wanted)
+            channels.queue(declared.name, **settings)
         return Step("create", "queue", declared.name)
     queue = channels.queue(declared.name)
-    changes = [name for name, value in wanted.items() if getattr(queue, name) != value]
+    changes = [name for name, value in settings.items() if getattr(queue, name) != value]
     if not changes:
         return Step("same", "queue", declared.name)
     if apply:
-        queue.configure(**wanted)
+        queue.configure(**settings)
     return Step("change", "queue", declared.name, ", ".join(changes))
 
 
 def _topic(channels: Channels, declared: TopicSpec, *, apply: bool) -> Step:
-    wanted, name = declared.content_based_deduplication, declared.name
+    by_content, name = declared.content_based_deduplication, declared.name
     if not channels.knows("topic", name):
         if apply:
-            channels.topic(name, content_based_deduplication=wanted)
+            channels.topic(name, content_based_deduplication=by_content)
         return Step("create", "topic", name)
     topic = channels.topic(name)
-    if topic.content_based_deduplication == wanted:
+    if topic.content_based_deduplication == by_content:
         return Step("same", "topic", name)
     if apply:
-        topic.content_based_deduplication = wanted
+        topic.content_based_deduplication = by_content
     return Step("change", "topic", name, "content_based_deduplication")
 
 
@@ -150,17 +150,17 @@ def _subscription(channels: Channels, declared: SubscriptionSpec, *, apply: bool
     if not known and not apply:
         return Step("create", "subscription", name)
     topic, undelivered = channels.topic(declared.topic), declared.undelivered_name
-    wanted: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "filter": declared.filter,
         "queue": channels.queue(declared.target.name),
         "dead_letters": None if undelivered is None else channels.queue(undelivered),
     }
     if not known:
-        topic.subscription(declared.name, **wanted)
+        topic.subscription(declared.name, **settings)
         return Step("create", "subscription", name)
-    changes = topic.differences(declared.name, **wanted)
+    changes = topic.differences(declared.name, **settings)
     if changes and apply:
-        topic.resubscribe(declared.name, **wanted)
+        topic.resubscribe(declared.name, **settings)
     return Step("change" if changes else "same", "subscription", name, ", ".join(changes))
 
 
@@ -194,7 +194,7 @@ def _pattern_differs(known: RuleSpec, declared: RuleSpec) -> bool:
 def undeclared(
     channels: Channels, channel: TopicSpec | BusSpec, declared: frozenset[str], *, delete: bool
 ) -> Iterable[Step]:
-    """Find, and delete if wanted, what a topic or bus has beyond its declaration.
+    """Find, and delete if asked to, what a topic or bus has beyond its declaration.
 
     Args:
         channels: the transport.

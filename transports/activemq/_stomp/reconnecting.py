@@ -221,7 +221,7 @@ class ReconnectingConnection:
                     connection.abort(ConnectionLost(str(error)))
 
     async def aclose(self) -> None:
-        """Disconnect, in a few seconds whatever the broker does. Idempotent."""
+        """Disconnect, within a few seconds even if the broker does not answer. Idempotent."""
         self._closed = True
         if self._current is not None:
             await self._current.disconnect()
