@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from eip.channels import Sender
+from typing_extensions import override
+
+from eip.channels import SenderDecorator
 from eip.cloudevents import from_cloud_event, is_cloud_event, to_cloud_event
 from eip.errors import DecodeError
 from eip.message import Message
@@ -18,23 +20,19 @@ from eip.runtime.handlers import Handler, Middleware, Result, middleware
 __all__ = ["CloudEvents", "cloud_events"]
 
 
-class CloudEvents(Sender):
+class CloudEvents(SenderDecorator):
     """A sender that writes each message as a structured CloudEvent."""
 
-    def __init__(self, sender: Sender) -> None:
-        self._sender = sender
-        self.name, self.address, self.limits = sender.name, sender.address, sender.limits
-
-    async def send(self, *messages: Message[Any]) -> None:
-        """See `Sender.send`."""
-        await self._sender.send(*map(to_cloud_event, messages))
+    @override
+    async def send(self, *messages: Message[Any], **options: Any) -> None:
+        await super().send(*map(to_cloud_event, messages), **options)
 
 
 def cloud_events(*, strict: bool = False) -> Middleware:
     """Hand on what a structured CloudEvent holds, as a message like any other.
 
     Args:
-        strict: refuse what is no CloudEvent, which dead-letters it; default: it is handed on as it came.
+        strict: refuse a message that is not a CloudEvent, which dead-letters it; default: hand it on as it came.
     """
 
     @middleware

@@ -23,8 +23,6 @@ import eip
 ROOT = Path(__file__).parent.parent
 
 KNOWN_CIRCLES: set[frozenset[str]] = {
-    frozenset({"eip.transports.memory._provision", "eip.transports.memory.transport"}),
-    frozenset({"eip.transports.memory.archives", "eip.transports.memory.bus"}),
     frozenset(
         f"eip.transports.aws.{name}"
         for name in (
@@ -175,41 +173,14 @@ REFUSED = {
 }
 """Words of a private dialect. Ours are `max_…`, `timeout`, `filter`, `retention`, `interval`, `dead_letters`, `on_…`"""
 NOT_YET: set[str] = {
-    "eip.cli.match.match(wanted)",
-    "eip.cli.redrive.redrive(wanted)",
-    "eip.cli.replay.replay(every)",
-    "eip.cost.profile.Profile.gathered(most)",
     "eip.events.as_bus_predicate(wanted)",
-    "eip.matching.predicate.as_predicate(wanted)",
-    "eip.matching.pushdown.push_down(wanted)",
-    "eip.matching.pushdown.pushed_down(wanted)",
-    "eip.patterns.aggregator.Aggregator.__init__(late)",
-    "eip.patterns.aggregator.Aggregator.__init__(remember)",
-    "eip.patterns.claim_check.claim_checked(missing)",
-    "eip.patterns.content_enricher.content_enricher(missing)",
-    "eip.patterns.fifo.SequencingSender.__init__(remember)",
-    "eip.patterns.message_filter.message_filter(wanted)",
-    "eip.patterns.process.Process.receive(wanted)",
-    "eip.patterns.process_manager.ProcessManager.__init__(remember)",
-    "eip.patterns.redrive.redrive(wanted)",
     "eip.patterns.replay.Replay.wait(every)",
     "eip.patterns.replay.Replay.watch(every)",
-    "eip.patterns.replay.replay_messages(wanted)",
-    "eip.patterns.replay.replay_stream(wanted)",
-    "eip.patterns.resequencer.Resequencer.__init__(late)",
-    "eip.patterns.resequencer.Resequencer.__init__(remember)",
     "eip.runtime.consumer.Consumer.__init__(dead_letter)",
     "eip.runtime.handlers.reader_of(wanted)",
     "eip.streams.leases.Lease.__init__(unknown)",
-    "eip.streams.window.Window.done_ahead(most)",
-    "eip.streams.window.Window.take_lane(most)",
-    "eip.testing.conformance.harness.Harness.__init__(patience)",
-    "eip.testing.conformance.harness.Harness.subscription(wanted)",
-    "eip.testing.faults.FaultPlan.__init__(longest_delay)",
-    "eip.testing.faults.FaultyTransport.up_to(most)",
     "eip.transports.activemq.transport.ActiveMQTransport.__init__(patience)",
     "eip.transports.aws.sqs.SqsReceiver.__init__(wanted)",
-    "eip.transports.memory.topic.MemoryTopic.differences(wanted)",
 }
 """Parameters that still have such a name, as ``module.Class.method(name)``; none may be added."""
 

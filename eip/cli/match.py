@@ -17,7 +17,7 @@ Kind: TypeAlias = Literal["event", "attributes", "body"]
 
 
 def match(
-    wanted: Annotated[str, typer.Argument(metavar="PATTERN", help="JSON, a file of it, or - for standard input.")],
+    source: Annotated[str, typer.Argument(metavar="PATTERN", help="JSON, a file of it, or - for standard input.")],
     event: Annotated[
         str | None, typer.Argument(help="What it is held against; likewise. Without it the pattern is only checked.")
     ] = None,
@@ -36,7 +36,7 @@ def match(
     Exit code 0: it matches; 1: it does not; 2: the pattern or the event is not valid.
     """
     with errors():
-        text = given(wanted)
+        text = given(source)
         pattern: EventPattern | FilterPolicy
         match kind:
             case "event":

@@ -21,7 +21,7 @@ __all__ = ["redrive"]
 def redrive(
     source: Annotated[str, typer.Argument(metavar="FROM", help="The dead-letter queue: a name, or an ARN.")],
     to: Annotated[str, typer.Argument(help="The queue that gets its messages: a name, or an ARN.")],
-    wanted: Annotated[
+    attribute_filter: Annotated[
         str | None, typer.Option("--filter", help="Only messages whose attributes this filter policy lets through.")
     ] = None,
     body_filter: Annotated[str | None, typer.Option(help="Only messages whose body it lets through.")] = None,
@@ -40,9 +40,9 @@ def redrive(
 ) -> None:
     """Move messages of a dead-letter queue; each is sent before it is taken off, so nothing is lost."""
     with errors():
-        if wanted is not None and body_filter is not None:
+        if attribute_filter is not None and body_filter is not None:
             raise typer.BadParameter("--filter or --body-filter, not both")
-        filters: Filter | None = None if wanted is None else FilterPolicy(given(wanted))
+        filters: Filter | None = None if attribute_filter is None else FilterPolicy(given(attribute_filter))
         if body_filter is not None:
             filters = FilterPolicy(given(body_filter), scope="MessageBody")
         transport = _aws(region, endpoint_url) if broker is None else _activemq(broker)
@@ -82,7 +82,7 @@ async def _run(
     make: Callable[[], Transport],
     source: str,
     to: str,
-    wanted: Filter | None,
+    attribute_filter: Filter | None,
     rate: float | None,
     limit: int | None,
     status: Status,
@@ -96,7 +96,7 @@ async def _run(
         return await move(
             transport.queue(source),
             transport.queue(to),
-            filter=wanted,
+            filter=attribute_filter,
             rate=rate,
             limit=limit,
             dry_run=dry_run,

@@ -24,7 +24,7 @@ def replay(
     rule: Annotated[list[str] | None, typer.Option(help="A rule that gets the events; default: all.")] = None,
     name: Annotated[str | None, typer.Option(help="What handlers see; default: the archive's with a suffix.")] = None,
     watch: Annotated[bool, typer.Option(help="Until it is over; it goes on if you stop watching.")] = True,
-    every: Annotated[float, typer.Option(help="Seconds between looks.", min=0.01)] = 5.0,
+    interval: Annotated[float, typer.Option("--interval", "--every", help="Seconds between looks.", min=0.01)] = 5.0,
     region: Annotated[str | None, typer.Option(help="Default: AWS_REGION.")] = None,
     endpoint_url: Annotated[str | None, typer.Option(help="Of an emulator.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
@@ -40,7 +40,7 @@ def replay(
                 rule or [],
                 name,
                 status,
-                every=every if watch else None,
+                interval=interval if watch else None,
                 region=region,
                 endpoint_url=endpoint_url,
             )
@@ -60,7 +60,7 @@ async def _run(
     name: str | None,
     status: Status,
     *,
-    every: float | None,
+    interval: float | None,
     region: str | None,
     endpoint_url: str | None,
 ) -> ReplayStatus:
@@ -73,8 +73,8 @@ async def _run(
     async with AwsTransport(region=region, endpoint_url=endpoint_url) as aws:
         begun = await start_replay(aws.bus(bus), archive, start=window[0], end=window[1], rules=rules, name=name)
         found = await begun.status()
-        if every is not None:
-            async for found in begun.watch(every=every):
+        if interval is not None:
+            async for found in begun.watch(every=interval):
                 status.update(_said(found))
         return found
 

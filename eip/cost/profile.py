@@ -77,9 +77,9 @@ class Profile:
         """Messages of the busiest second."""
         return self.rate * self.peak
 
-    def gathered(self, rate: float, most: int) -> float:
+    def gathered(self, rate: float, max_batch: int) -> float:
         """Messages that a call carries, of so many a second."""
-        return min(most, self.batch if self.batch is not None else max(1.0, rate * _ROUND_TRIP))
+        return min(max_batch, self.batch if self.batch is not None else max(1.0, rate * _ROUND_TRIP))
 
 
 _ROUND_TRIP = 0.05

@@ -16,18 +16,18 @@ __all__ = ["Predicate", "as_event", "as_predicate"]
 Predicate: TypeAlias = Callable[[Message[Any]], bool]
 
 
-def as_predicate(wanted: FilterPolicy | EventPattern | Predicate) -> Predicate:
+def as_predicate(filter: FilterPolicy | EventPattern | Predicate) -> Predicate:  # noqa: A002 - the library's term
     """Whether a message passes a filter policy, an event pattern, or the predicate itself.
 
     A policy sees the message's attributes or its body, a pattern the message as an event (`as_event`).
     """
-    if isinstance(wanted, FilterPolicy):
-        return _of_policy(wanted)
-    if isinstance(wanted, EventPattern):
-        return lambda message: wanted.matches(as_event(message))
-    if callable(wanted):
-        return wanted
-    raise ConfigurationError(f"a filter is a FilterPolicy, an EventPattern or a predicate, not {type(wanted).__name__}")
+    if isinstance(filter, FilterPolicy):
+        return _of_policy(filter)
+    if isinstance(filter, EventPattern):
+        return lambda message: filter.matches(as_event(message))
+    if callable(filter):
+        return filter
+    raise ConfigurationError(f"a filter is a FilterPolicy, an EventPattern or a predicate, not {type(filter).__name__}")
 
 
 def as_event(message: Message[Any]) -> dict[str, Any]:

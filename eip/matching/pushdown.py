@@ -22,7 +22,7 @@ __all__ = ["PushDown", "Target", "push_down", "pushed_down"]
 Target: TypeAlias = Literal["sns", "eventbridge", "jms", "lambda-sqs", "lambda-kinesis"]
 """An SNS filter policy, an EventBridge pattern, a JMS selector, or Lambda's event filter for SQS or Kinesis."""
 
-_Wanted: TypeAlias = FilterPolicy | EventPattern | Callable[[Message[Any]], bool]
+_Filter: TypeAlias = FilterPolicy | EventPattern | Callable[[Message[Any]], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class PushDown:
     """What the service is given: JSON, or a selector; None where it evaluates nothing."""
     scope: str | None = None
     """SNS: the policy's scope."""
-    local: _Wanted | None = None
+    local: _Filter | None = None
     """What is still to be evaluated here; None where the service's answer is exact."""
     reason: str
 
@@ -46,62 +46,62 @@ class PushDown:
         return f"{self.target}: {place}, as {self.reason}."
 
 
-def push_down(wanted: _Wanted, target: Target) -> PushDown:
+def push_down(filter: _Filter, target: Target) -> PushDown:  # noqa: A002 - the library's term
     """How much of a filter the target's service evaluates; raises `ConfigurationError` for what is no filter."""
-    as_predicate(wanted)
-    if not isinstance(wanted, (FilterPolicy, EventPattern)):
-        return _here(wanted, target, "a predicate is code")
-    return _TARGETS[target](wanted, target)
+    as_predicate(filter)
+    if not isinstance(filter, (FilterPolicy, EventPattern)):
+        return _here(filter, target, "a predicate is code")
+    return _TARGETS[target](filter, target)
 
 
-def _here(wanted: _Wanted, target: Target, reason: str) -> PushDown:
-    return PushDown(target=target, pushed=None, local=wanted, reason=reason)
+def _here(condition: _Filter, target: Target, reason: str) -> PushDown:
+    return PushDown(target=target, pushed=None, local=condition, reason=reason)
 
 
-def _to_sns(wanted: FilterPolicy | EventPattern, target: Target) -> PushDown:
-    if isinstance(wanted, FilterPolicy):
-        return PushDown(target=target, pushed=wanted.text, scope=wanted.scope, reason="it is a filter policy")
-    pattern = json.loads(wanted.text)
+def _to_sns(condition: FilterPolicy | EventPattern, target: Target) -> PushDown:
+    if isinstance(condition, FilterPolicy):
+        return PushDown(target=target, pushed=condition.text, scope=condition.scope, reason="it is a filter policy")
+    pattern = json.loads(condition.text)
     if set(pattern) != {"detail"}:
-        return _here(wanted, target, "SNS sees a message's attributes or its body, not its type and source")
+        return _here(condition, target, "SNS sees a message's attributes or its body, not its type and source")
     if _uses_absence(pattern):
-        return _here(wanted, target, "SNS lets no body through that is no object, and so none where a field is absent")
+        return _here(condition, target, "SNS lets only bodies through that are objects, also where a field is absent")
     text = json.dumps(pattern["detail"], ensure_ascii=False)
     try:
         FilterPolicy(text, scope="MessageBody")
     except InvalidPattern as error:
-        return _here(wanted, target, f"SNS refuses it: {error.reason}")
+        return _here(condition, target, f"SNS refuses it: {error.reason}")
     return PushDown(target=target, pushed=text, scope="MessageBody", reason="its detail is a policy on the body")
 
 
-def _to_eventbridge(wanted: FilterPolicy | EventPattern, target: Target) -> PushDown:
-    if isinstance(wanted, EventPattern):
-        return PushDown(target=target, pushed=wanted.text, reason="it is an event pattern")
-    return _body_under("detail", wanted, target, "an event has no attributes that patterns see by type")
+def _to_eventbridge(condition: FilterPolicy | EventPattern, target: Target) -> PushDown:
+    if isinstance(condition, EventPattern):
+        return PushDown(target=target, pushed=condition.text, reason="it is an event pattern")
+    return _body_under("detail", condition, target, "an event has no attributes that patterns see by type")
 
 
-def _to_lambda(wanted: FilterPolicy | EventPattern, target: Target) -> PushDown:
+def _to_lambda(condition: FilterPolicy | EventPattern, target: Target) -> PushDown:
     key = "body" if target == "lambda-sqs" else "data"
-    if isinstance(wanted, EventPattern):
-        pattern = json.loads(wanted.text)
+    if isinstance(condition, EventPattern):
+        pattern = json.loads(condition.text)
         if set(pattern) != {"detail"} or _uses_absence(pattern):
             return _here(
-                wanted, target, "Lambda deletes what its filter refuses, and this one does not say the same there"
+                condition, target, "Lambda deletes what its filter refuses, and this one does not say the same there"
             )
         return PushDown(
             target=target,
             pushed=json.dumps({key: pattern["detail"]}, ensure_ascii=False),
             reason="it is on the body only",
         )
-    return _body_under(key, wanted, target, "Lambda does not tell the types of attributes apart")
+    return _body_under(key, condition, target, "Lambda does not tell the types of attributes apart")
 
 
-def _body_under(key: str, wanted: FilterPolicy, target: Target, why_not_attributes: str) -> PushDown:
-    if wanted.scope == "MessageAttributes":
-        return _here(wanted, target, why_not_attributes)
-    policy = json.loads(wanted.text or "{}")
+def _body_under(key: str, condition: FilterPolicy, target: Target, why_not_attributes: str) -> PushDown:
+    if condition.scope == "MessageAttributes":
+        return _here(condition, target, why_not_attributes)
+    policy = json.loads(condition.text or "{}")
     if not policy or _uses_absence(policy):
-        return _here(wanted, target, "it is about absence, which a body that is no object would have there too")
+        return _here(condition, target, "it is about absence, which a body that is no object would have there too")
     pushed = json.dumps({key: policy}, ensure_ascii=False)
     return PushDown(target=target, pushed=pushed, reason="a policy on the body is a pattern on it")
 
@@ -117,15 +117,15 @@ def _uses_absence(pattern: Any) -> bool:
 _HEADER_NAME: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
 
 
-def _to_jms(wanted: FilterPolicy | EventPattern, target: Target) -> PushDown:
-    if isinstance(wanted, EventPattern) or wanted.scope == "MessageBody":
-        return _here(wanted, target, "a selector sees headers, not the body")
-    policy = json.loads(wanted.text or "{}")
+def _to_jms(condition: FilterPolicy | EventPattern, target: Target) -> PushDown:
+    if isinstance(condition, EventPattern) or condition.scope == "MessageBody":
+        return _here(condition, target, "a selector sees headers, not the body")
+    policy = json.loads(condition.text or "{}")
     clauses = [clause for name, matchers in policy.items() if (clause := _clause(name, matchers)) is not None]
     if not clauses:
-        return _here(wanted, target, "no header can tell")
+        return _here(condition, target, "no header can tell")
     reason = "headers are text, and a selector does not know a number or an array in one"
-    return PushDown(target=target, pushed=" AND ".join(clauses), local=wanted, reason=reason)
+    return PushDown(target=target, pushed=" AND ".join(clauses), local=condition, reason=reason)
 
 
 def _clause(name: str, matchers: Any) -> str | None:
@@ -181,7 +181,7 @@ _TARGETS: Final[dict[str, Callable[[FilterPolicy | EventPattern, Target], PushDo
 }
 
 
-def pushed_down(wanted: _Wanted) -> Iterator[PushDown]:
+def pushed_down(filter: _Filter) -> Iterator[PushDown]:  # noqa: A002 - the library's term
     """What becomes of the filter on each target."""
     for target in _TARGETS:
-        yield push_down(wanted, target)  # type: ignore[arg-type]  # the keys are the targets
+        yield push_down(filter, target)  # type: ignore[arg-type]  # the keys are the targets

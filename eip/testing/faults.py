@@ -46,8 +46,8 @@ class FaultPlan:
     reordering: float = 0.0
     """The messages of one send come in another order, where the channel promises none."""
     delays: float = 0.0
-    """A message sent to a standard queue comes later, by up to `longest_delay`."""
-    longest_delay: float = 30.0
+    """A message sent to a standard queue comes later, by up to `max_delay`."""
+    max_delay: float = 30.0
     """Seconds."""
     lost_acks: float = 0.0
     """An acknowledgement is not answered; half of them have taken effect."""
@@ -64,7 +64,7 @@ class FaultPlan:
         """Refuse what is no probability."""
         for each in fields(self):
             value = getattr(self, each.name)
-            if each.name not in ("seed", "longest_delay") and not 0 <= value <= 1:
+            if each.name not in ("seed", "max_delay") and not 0 <= value <= 1:
                 raise ConfigurationError(f"{each.name} is a probability, not {value!r}")
 
     def wrap(self, transport: Transport) -> FaultyTransport:
@@ -93,9 +93,9 @@ class FaultyTransport(Transport):
         self.faults += happens
         return happens
 
-    def up_to(self, most: float) -> float:
+    def up_to(self, maximum: float) -> float:
         """A random number."""
-        return self._dice.uniform(0, most)
+        return self._dice.uniform(0, maximum)
 
     def some(self, count: int) -> int:
         """How many of a number of messages."""
@@ -168,7 +168,7 @@ class _FaultySender(Sender):
             owner.shuffle(messages)
         if isinstance(self._channel, Queue) and not self.ordered and plan.delays:
             for message in messages:
-                delay = owner.up_to(plan.longest_delay) if owner.happens(plan.delays) else 0.0
+                delay = owner.up_to(plan.max_delay) if owner.happens(plan.delays) else 0.0
                 await self._channel.send(message, delay=delay)
         else:
             await self._channel.send(*messages)

@@ -83,7 +83,11 @@ def test_a_body_is_the_same_bytes_wherever_it_travels(raw):
     assert load_message(dump_message(message)).encode() == raw
 
 
-MEMBERS = [Message({"a": 1.10}, id="a", type="T"), Message("text", id="b", codec=TextCodec()), Message(b"\xff", id="c")]
+MEMBERS: list[Message[Any]] = [
+    Message({"a": 1.10}, id="a", type="T"),
+    Message("text", id="b", codec=TextCodec()),
+    Message(b"\xff", id="c"),
+]
 PACKS = [
     pack([entry_of(each) for each in MEMBERS], MEMBERS[0], encoding=encoding).encode()
     for encoding in ("identity", "gzip", "zstd")

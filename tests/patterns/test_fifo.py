@@ -190,7 +190,7 @@ GROUPS, EACH = 4, 25
 async def ordered_over_a_standard_queue(seed: int) -> tuple[dict[str, list[int]], Resequencer]:
     """Two senders who repeat what failed, a queue that reorders, doubles and delays, and a resequencer."""
     plan = FaultPlan(
-        seed=seed, duplicates=0.1, reordering=0.5, delays=0.3, longest_delay=20, send_failures=0.1, lost_acks=0.1
+        seed=seed, duplicates=0.1, reordering=0.5, delays=0.3, max_delay=20, send_failures=0.1, lost_acks=0.1
     )
     numbers, sequences = MemoryStore(), MemoryStore()
     async with MemoryTransport() as memory:

@@ -336,7 +336,7 @@ class _Weather:
 async def test_faults_and_kills_of_three_processes(seed):
     """Duplicates, lost acks, failing sends and writes, two kills: each request ends once, alike for all."""
     plan = FaultPlan(
-        seed=seed, duplicates=0.2, reordering=0.3, delays=0.1, longest_delay=5, lost_acks=0.2, lost_deliveries=0.05,
+        seed=seed, duplicates=0.2, reordering=0.3, delays=0.1, max_delay=5, lost_acks=0.2, lost_deliveries=0.05,
         send_failures=0.1, receive_failures=0.1,
     )  # fmt: skip
     truth, ends = MemoryStore(), Counter[str]()

@@ -42,7 +42,7 @@ class GroupCases(Cases):
         queue = await harness.queue(fifo=True)
         await queue.send(*(Message(number, group_id="a") for number in range(3)))
         async with queue.receiver() as receiver:
-            taken = list(await receiver.receive(3, wait=harness.patience))
+            taken = list(await receiver.receive(3, wait=harness.timeout))
             assert not await receiver.nack(taken[::-1])
             assert bodies(await harness.take_and_ack(receiver, 3)) == [0, 1, 2]
 
@@ -99,7 +99,7 @@ class DeadLetterCases(Cases):
         queue = await harness.queue(fifo=True)
         await queue.send(Message(1, group_id="a"), Message(2, group_id="a"))
         async with queue.receiver() as receiver:
-            taken = list(await receiver.receive(2, wait=harness.patience))
+            taken = list(await receiver.receive(2, wait=harness.timeout))
             assert not await receiver.nack(taken[:0:-1])
             assert not await receiver.nack(taken[:1], delay=2.0)
             assert bodies(await harness.take_and_ack(receiver, 2)) == [1, 2]

@@ -69,14 +69,12 @@ class Harness:
         transport: open, and closed by whoever made it.
         lease: seconds of a lease on the queues made here; short in real time, as cases wait for its end.
         quiet: seconds after which a message that has not come will not.
-        patience: seconds that a message may take to come.
+        timeout: seconds that a message may take to come.
     """
 
-    def __init__(
-        self, transport: Transport, *, lease: float = 30.0, quiet: float = 5.0, patience: float = 30.0
-    ) -> None:
+    def __init__(self, transport: Transport, *, lease: float = 30.0, quiet: float = 5.0, timeout: float = 30.0) -> None:
         self.transport = transport
-        self.lease, self.quiet, self.patience = lease, quiet, patience
+        self.lease, self.quiet, self.timeout = lease, quiet, timeout
 
     def fresh(self, kind: str, *, fifo: bool = False) -> str:
         """A name that no other channel has."""
@@ -96,9 +94,9 @@ class Harness:
         """A fresh topic."""
         return self.transport.topic(self.fresh("topic", fifo=fifo))
 
-    async def subscription(self, topic: Topic, name: str, *, wanted: Filter | None = None) -> Source:
+    async def subscription(self, topic: Topic, name: str, *, filter: Filter | None = None) -> Source:  # noqa: A002
         """A subscription that is in force on return: what is published afterwards reaches it."""
-        return topic.subscription(name, filter=wanted)
+        return topic.subscription(name, filter=filter)
 
     async def bus(self) -> Bus:
         """A fresh event bus."""
@@ -131,10 +129,10 @@ class Harness:
     async def take(self, receiver: Receiver, count: int = 1) -> list[Delivery]:
         """Exactly ``count`` deliveries, in the order received; fails where they do not come in time."""
         loop = asyncio.get_running_loop()
-        until, taken = loop.time() + self.patience, list[Delivery]()
+        until, taken = loop.time() + self.timeout, list[Delivery]()
         while len(taken) < count:
             rest = until - loop.time()
-            assert rest > 0, f"{len(taken)} of {count} messages came within {self.patience:g} s"
+            assert rest > 0, f"{len(taken)} of {count} messages came within {self.timeout:g} s"
             taken += await receiver.receive(min(count - len(taken), receiver.max_batch), wait=min(rest, 20.0))
         assert len(taken) == count, f"{len(taken)} deliveries where {count} were asked for"
         return taken

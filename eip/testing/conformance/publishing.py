@@ -46,7 +46,7 @@ class TopicCases(Cases):
         """A filter narrows a subscription, and no other."""
         self.needs("topic", "filters")
         topic = await harness.topic()
-        some = await harness.subscription(topic, "some", wanted=harness.wanting("a"))
+        some = await harness.subscription(topic, "some", filter=harness.wanting("a"))
         every = await harness.subscription(topic, "every")
         await topic.send(Message(1, attributes={"kind": "a"}), Message(2, attributes={"kind": "b"}), Message(3))
         async with some.receiver() as narrow, every.receiver() as wide:
@@ -226,7 +226,7 @@ class StreamCases(Cases):
         async with asyncio.TaskGroup() as tasks:
             for consumer in consumers:
                 tasks.create_task(consumer.run())
-            async with asyncio.timeout(harness.patience):
+            async with asyncio.timeout(harness.timeout):
                 await done.wait()
             await asyncio.gather(*(consumer.stop() for consumer in consumers))
         assert len(seen) == 140

@@ -122,7 +122,7 @@ class QueueCases(Cases):
         queue = await harness.queue()
         await queue.send(*(Message(number) for number in range(5)))
         async with queue.receiver() as receiver:
-            first = await receiver.receive(2, wait=harness.patience)
+            first = await receiver.receive(2, wait=harness.timeout)
             assert 1 <= len(first) <= 2
             assert not await receiver.ack(first)
 

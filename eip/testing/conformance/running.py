@@ -39,7 +39,7 @@ class RunCases(Cases):
 
         async with _running(Consumer(queue, handle, concurrency=5)):
             await queue.send(*(Message(number) for number in range(40)))
-            async with asyncio.timeout(harness.patience):
+            async with asyncio.timeout(harness.timeout):
                 await done.wait()
         assert seen == set(range(40))
         async with queue.receiver() as receiver:
@@ -62,7 +62,7 @@ class RunCases(Cases):
 
         async with _running(Consumer(queue, handle, dead_letters=dead, retry=Backoff(base=0.1, cap=0.1))):
             await queue.send(Message("bad"), Message("flaky"), Message("good"))
-            async with asyncio.timeout(harness.patience):
+            async with asyncio.timeout(harness.timeout):
                 await done.wait()
         async with dead.receiver() as morgue:
             assert bodies(await harness.take_and_ack(morgue)) == ["bad"]
@@ -85,7 +85,7 @@ class RunCases(Cases):
 
         async with _running(Consumer(queue, handle, concurrency=8)):
             await queue.send(*(Message(number, group_id=group) for number in range(10) for group in "abc"))
-            async with asyncio.timeout(harness.patience):
+            async with asyncio.timeout(harness.timeout):
                 await done.wait()
         assert seen == {group: list(range(10)) for group in "abc"}
 
@@ -101,7 +101,7 @@ class RunCases(Cases):
 
         async with _running(Consumer(queue, handle, concurrency=2)):
             await queue.send(*(Message(number) for number in range(10)))
-            async with asyncio.timeout(harness.patience):
+            async with asyncio.timeout(harness.timeout):
                 await started.wait()
         async with queue.receiver() as receiver:
             rest = bodies(await harness.take_and_ack(receiver, 10 - len(handled)))
@@ -134,7 +134,7 @@ class RunCases(Cases):
 
         task = asyncio.create_task(Consumer(queue, handle).run())
         await queue.send(Message("held"))
-        async with asyncio.timeout(harness.patience):
+        async with asyncio.timeout(harness.timeout):
             await started.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

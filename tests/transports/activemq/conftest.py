@@ -20,7 +20,7 @@ class ActiveMQHarness(Harness):
     """Its channels are made by the broker, at their first use."""
 
     def __init__(self, transport, broker):
-        super().__init__(transport, quiet=0.25, patience=30.0)
+        super().__init__(transport, quiet=0.25, timeout=30.0)
         self._broker = broker
 
     async def queue(self, *, fifo=False, dead_letters=None, max_receive_count=None):
@@ -28,8 +28,8 @@ class ActiveMQHarness(Harness):
         assert isinstance(self.transport, ActiveMQTransport)
         return self.transport.queue(name, dead_letters=dead_letters, max_receive_count=max_receive_count)
 
-    async def subscription(self, topic, name, *, wanted=None):
-        await Topology(TopicSpec(topic.name), SubscriptionSpec(topic.name, name, filter=wanted)).apply(self.transport)
+    async def subscription(self, topic, name, *, filter=None):  # noqa: A002 - the harness's name
+        await Topology(TopicSpec(topic.name), SubscriptionSpec(topic.name, name, filter=filter)).apply(self.transport)
         return topic.subscription(name)
 
     async def send_raw(self, queue, raw):

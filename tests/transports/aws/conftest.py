@@ -30,7 +30,7 @@ class AwsHarness(Harness):
     """Makes its channels by topology."""
 
     def __init__(self, transport, emulator):
-        super().__init__(transport, lease=3.0, quiet=1.5, patience=20.0)
+        super().__init__(transport, lease=3.0, quiet=1.5, timeout=20.0)
         self._emulator = emulator
 
     async def queue(self, *, fifo=False, dead_letters=None, max_receive_count=None):
@@ -52,8 +52,8 @@ class AwsHarness(Harness):
         await Topology(TopicSpec(name)).apply(self.transport)
         return self.transport.topic(name)
 
-    async def subscription(self, topic, name, *, wanted=None):
-        await Topology(TopicSpec(topic.name), SubscriptionSpec(topic.name, name, filter=wanted)).apply(self.transport)
+    async def subscription(self, topic, name, *, filter=None):  # noqa: A002 - the harness's name
+        await Topology(TopicSpec(topic.name), SubscriptionSpec(topic.name, name, filter=filter)).apply(self.transport)
         return topic.subscription(name)
 
     async def bus(self):

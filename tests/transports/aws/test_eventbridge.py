@@ -150,7 +150,7 @@ async def test_the_ordinary_consumer_handles_a_rules_events(aws, bus, harness):
 
     consumer = Consumer(rule, handle)
     await bus.send(sold(1, attributes={"kind": "a", "n": 1.5}))
-    async with asyncio.TaskGroup() as tasks, asyncio.timeout(harness.patience):
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(harness.timeout):
         tasks.create_task(consumer.run())
         await done.wait()
         await consumer.stop()

@@ -34,7 +34,7 @@ async def test_what_was_sent_in_a_window_is_sent_once_more(harness):
         await stream.send(*(Message(n, group_id="abc"[n % 3], created_at=created_at) for n in numbers))
     group = stream.group("again", start=now - 3600, leases=MemoryStore(), options=BRISK)
     replay = asyncio.create_task(replay_stream(group, out, name="again", until=now - 50, idle=60.0))
-    async with asyncio.timeout(harness.patience):
+    async with asyncio.timeout(harness.timeout):
         await out.complete.wait()  # the later ones came first, and were left out
     replay.cancel()
     assert sorted(each.body for each in out.sent) == list(range(9))
