@@ -14,16 +14,17 @@ from eip._logging import get_logger
 from eip.envelope import dump_message
 from eip.errors import StoreError
 from eip.message import Message
+from eip.patterns._records import Records
 from eip.retry import Backoff
 from eip.stores.base import ABSENT, Store
 
-__all__ = ["AGAIN", "Claim", "ClaimLostError", "State", "part_name"]
+__all__ = ["RETRY_BACKOFF", "Claim", "ClaimLostError", "State", "part_name"]
 
 _log = get_logger("eip.idempotent")
 
-AGAIN: Final = Backoff(base=0.2, cap=2.0)
+RETRY_BACKOFF: Final = Backoff(base=0.2, cap=2.0)
 """Between attempts at a store that fails."""
-_RELEASE: Final = 5.0
+_RELEASE_S: Final = 5.0
 """Seconds that giving a claim back may take, e.g. when its handler was cancelled."""
 
 
@@ -47,16 +48,16 @@ class Claim:
 
     def __init__(self, store: Store, key: str, lease: float) -> None:
         self._store, self._key, self._lease = store, key, lease
-        self._version = ABSENT
+        self._records, self._version = Records(store, State), ABSENT
         self.owner = new_id()
         self.until = 0.0
 
     async def take(self) -> State | None:
         """Claim the message (None), or what is known of it."""
         while not await self._put():
-            found = await self._store.get(self._key)
+            found = await self._records.read(self._key)
             if found is not None:
-                return State.model_validate_json(found.value)
+                return found.value
         return None
 
     async def renew(self) -> None:
@@ -72,14 +73,14 @@ class Claim:
                 return await self._complete(results, clock.now() + window)
             except StoreError:
                 failures += 1
-                wait = AGAIN.delay(failures)
+                wait = RETRY_BACKOFF.delay(failures)
                 if failures > 1 and clock.now() + wait >= self.until:
                     raise
                 await asyncio.sleep(wait)
 
     async def release(self) -> None:
         """Give the claim back, so that the message need not wait until it ends; no matter if that fails."""
-        with anyio.move_on_after(_RELEASE, shield=True):
+        with anyio.move_on_after(_RELEASE_S, shield=True):
             try:
                 if not await self._store.delete(self._key, version=self._version):
                     await self._adopt()
@@ -89,7 +90,7 @@ class Claim:
 
     async def _complete(self, results: list[Message[Any]], until: float) -> None:
         for number, result in enumerate(results):
-            kept = until + AGAIN.cap  # the results outlive the note
+            kept = until + RETRY_BACKOFF.cap  # the results outlive the note
             await self._store.put_part(self._key, part_name(self.owner, number), dump_message(result), expires_at=kept)
         while not await self._put(done=len(results), expires_at=until):
             if await self._adopt():
@@ -106,11 +107,11 @@ class Claim:
 
     async def _adopt(self) -> bool:
         """Learn the version of a write that was made though its answer was lost; whether that noted it as done."""
-        found = await self._store.get(self._key)
+        found = await self._records.read(self._key)
         if found is None:  # the claim ended, and nobody else took it
             self._version = ABSENT
             return False
-        state = State.model_validate_json(found.value)
+        state = found.value
         if state.owner != self.owner:
             raise ClaimLostError
         self._version = found.version

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import count, islice, takewhile
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from pydantic import BaseModel
 
@@ -15,12 +14,10 @@ from eip._ids import new_id
 from eip.envelope import dump_message, load_message
 from eip.errors import StoreError
 from eip.message import Message
-from eip.stores.base import ABSENT, Store
+from eip.patterns._records import Records, Versioned, after_conflict
+from eip.stores.base import Store
 
-__all__ = ["MAX_CONFLICTS", "HeldSequence", "SequenceState", "Sequences", "sequence_id"]
-
-MAX_CONFLICTS: Final = 100
-"""Changes by other processes that one of ours puts up with."""
+__all__ = ["HeldSequence", "SequenceState", "Sequences", "sequence_id"]
 
 _CLAIM_S: Final = 60.0
 """Seconds after which another process takes over the release of a sequence."""
@@ -111,12 +108,7 @@ class SequenceState(BaseModel):
         return gap
 
 
-@dataclass(slots=True)
-class HeldSequence:
-    """A sequence as it was read, and the version of its record."""
-
-    sequence: SequenceState
-    version: str = ABSENT
+HeldSequence: TypeAlias = Versioned[SequenceState]
 
 
 class Sequences:
@@ -130,52 +122,45 @@ class Sequences:
 
     def __init__(self, store: Store, *, retention: float, on_due: Callable[[float], None]) -> None:
         self._store, self._retention, self._on_due = store, retention, on_due
+        self._records = Records(store, SequenceState, prefix=_PREFIX)
         self._owner = new_id()
 
     async def read(self, key: str) -> HeldSequence | None:
         """The sequence, or None."""
-        found = await self._store.get(_PREFIX + key)
-        return None if found is None else HeldSequence(SequenceState.model_validate_json(found.value), found.version)
+        return await self._records.read(key)
 
     def taken(self, held: HeldSequence) -> bool:
         """Whether another process is releasing it."""
-        return held.sequence.taken(self._owner, clock.now())
+        return held.value.taken(self._owner, clock.now())
 
     def claim(self, held: HeldSequence) -> None:
         """Let this process alone release it for a while, once it is written."""
-        held.sequence.claim(self._owner, clock.now() + _CLAIM_S)
+        held.value.claim(self._owner, clock.now() + _CLAIM_S)
 
     async def write(self, key: str, held: HeldSequence) -> bool:
         """Write the sequence, unless it was changed since it was read."""
-        sequence = held.sequence
+        sequence = held.value
         known = clock.now() + (self._retention if sequence.complete else _IDLE_S)
-        version = await self._store.put(
-            _PREFIX + key,
-            sequence.model_dump_json().encode(),
-            version=held.version,
-            due=sequence.due,
-            expires_at=None if sequence.pending else known,
-        )
-        if version is None:
-            return False
-        held.version = version
-        if sequence.due is not None:
+        expires_at = None if sequence.pending else known
+        written = await self._records.write(key, held, due=sequence.due, expires_at=expires_at)
+        if written and sequence.due is not None:
             self._on_due(sequence.due)
-        return True
+        return written
 
     async def update(self, key: str, held: HeldSequence, change: Callable[[SequenceState], None]) -> None:
         """Change a sequence that this process has claimed, whatever others add to it meanwhile."""
-        for _ in range(MAX_CONFLICTS):
-            if held.sequence.owner != self._owner:
+        conflicts = 0
+        while True:
+            if held.value.owner != self._owner:
                 raise StoreError(f"sequence {key} was taken over by another process")
-            change(held.sequence)
+            change(held.value)
             if await self.write(key, held):
                 return
+            conflicts = await after_conflict(conflicts, f"sequence {key}")
             found = await self.read(key)
             if found is None:
-                break
-            held.sequence, held.version = found.sequence, found.version
-        raise StoreError(f"sequence {key} cannot be changed")
+                raise StoreError(f"sequence {key} is gone")
+            held.value, held.version = found.value, found.version
 
     async def keep(self, key: str, position: int, message: Message[Any]) -> None:
         """Store a message that has to wait."""

@@ -23,13 +23,14 @@ from eip._logging import get_logger
 from eip.channels import Sender
 from eip.clock import Duration, seconds
 from eip.envelope import dump_message, load_message
-from eip.errors import ConfigurationError, Reject, StoreError, error_text
+from eip.errors import ConfigurationError, Reject, error_text
 from eip.message import Message
 from eip.patterns._late import check_late, turn_away
+from eip.patterns._records import Records, Versioned, after_conflict
 from eip.patterns._scheduler import ScheduledService
 from eip.retry import Backoff
 from eip.runtime.handlers import Result
-from eip.stores.base import ABSENT, Store
+from eip.stores.base import Store
 
 __all__ = ["Aggregate", "AggregateCompletedBy", "Aggregator"]
 
@@ -42,7 +43,6 @@ _MAX_INPUTS: Final = 10_000
 _CLAIM_S: Final = 60.0
 """Seconds after which another process takes over the release of a group."""
 _RETRY_BACKOFF: Final = Backoff(base=0.05, cap=5.0)
-_MAX_CONFLICTS: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +79,6 @@ class _Group(BaseModel):
         if self.state == "open":
             return min((each for each in (self.deadline, self.idle_at) if each is not None), default=None)
         return self.again_at if self.state == "claimed" else None
-
-
-def _group_of(key: str, value: bytes) -> _Group:
-    try:
-        return _Group.model_validate_json(value)
-    except ValueError as error:
-        reason = f"the record of {key!r} is no group of an aggregator: {type(error).__name__}"
-        raise StoreError(reason, transient=False) from None
 
 
 def _group_key(message: Message[Any]) -> str | None:
@@ -146,7 +138,7 @@ class Aggregator(ScheduledService):
             raise ConfigurationError(f"size must be 1 to {_MAX_INPUTS:,}, got {size}")
         check_late("on_late", on_late)
         super().__init__(store, self._expire, name="aggregator", grace=grace)
-        self._output, self._key = output, key
+        self._output, self._key, self._groups = output, key, Records(store, _Group)
         self._size, self._sequence, self._until = size, sequence, until
         self._inactivity = None if inactivity is None else seconds(inactivity)
         self._deadline = deadline if callable(deadline) or deadline is None else seconds(deadline)
@@ -174,19 +166,18 @@ class Aggregator(ScheduledService):
 
     async def _expire(self, key: str) -> None:
         """Release a group that is due: its time is over, or its last release failed."""
-        found = await self._store.get(key)
-        if found is None:
+        held = await self._groups.read(key)
+        if held is None:
             return
-        group, now = _group_of(key, found.value), clock.now()
+        group, now = held.value, clock.now()
         if group.due is None or group.due > now:
             return
         if group.state == "open":
             overdue = group.deadline is not None and group.deadline <= now
             group.completed_by = "deadline" if overdue else "inactivity"
-        claimed = await self._claim(key, group, found.version)
-        if claimed is not None:
+        if await self._claim(key, held):
             try:
-                await self._release(key, group, claimed)
+                await self._release(key, held)
             except Exception as error:  # noqa: BLE001 - it is due again, at a time that is in the store
                 _log.warning("release_failed", group=key, failures=group.failures, error=error_text(error))
 
@@ -194,11 +185,11 @@ class Aggregator(ScheduledService):
 
     async def _add(self, key: str, message: Message[Any]) -> bool:
         """Store the input, unless it was before; False where it is late."""
-        stored = False
-        for attempt in range(1, _MAX_CONFLICTS):
-            found = await self._store.get(key)
-            now = clock.now()
-            group = self._new_group(message, now) if found is None else _group_of(key, found.value)
+        stored, conflicts = False, 0
+        while True:
+            found, now = await self._groups.read(key), clock.now()
+            held = found or Versioned(self._new_group(message, now))
+            group = held.value
             known = message.id in group.inputs
             if group.state != "open" or (group.due is not None and group.due <= now):
                 if known:
@@ -209,20 +200,17 @@ class Aggregator(ScheduledService):
                 stored = True
             if not known:
                 self._note(group, message, now)
-            version = ABSENT if found is None else found.version
             group.completed_by = await self._completed(key, group)  # also for a duplicate: its sender may have died
             if group.completed_by is not None:
-                claimed = await self._claim(key, group, version)
-                if claimed is not None:
-                    await self._release(key, group, claimed)
+                if await self._claim(key, held):
+                    await self._release(key, held)
                     return True
             elif known:
                 self.duplicates += 1
                 return True
-            elif await self._write(key, group, version):
+            elif await self._write(key, held):
                 return True
-            await asyncio.sleep(_RETRY_BACKOFF.delay(min(attempt, 4)))
-        raise StoreError(f"group {key} changed {_MAX_CONFLICTS} times while an input was added")
+            conflicts = await after_conflict(conflicts, f"group {key}")
 
     def _new_group(self, message: Message[Any], now: float) -> _Group:
         deadline = self._deadline(message) if callable(self._deadline) else self._deadline
@@ -253,32 +241,42 @@ class Aggregator(ScheduledService):
         parts = await self._store.parts(key)
         return [load_message(parts[each]) for each in group.inputs if each in parts]
 
-    async def _write(self, key: str, group: _Group, version: str) -> str | None:
+    async def _write(self, key: str, held: Versioned[_Group]) -> bool:
+        group = held.value
         expires_at = clock.now() + self._retention if group.state == "released" else None
-        written = await self._store.put(
-            key, group.model_dump_json().encode(), version=version, due=group.due, expires_at=expires_at
-        )
-        if written is not None and group.due is not None:
+        written = await self._groups.write(key, held, due=group.due, expires_at=expires_at)
+        if written and group.due is not None:
             self._scheduler.wake(group.due)
         return written
 
-    async def _claim(self, key: str, group: _Group, version: str) -> str | None:
-        """Close the group to inputs, and let this process alone release it for a while."""
-        group.state, group.owner, group.again_at = "claimed", self._owner, clock.now() + _CLAIM_S
-        return await self._write(key, group, version)
+    async def _claim(self, key: str, held: Versioned[_Group]) -> bool:
+        """Close the group to inputs, and let this process alone release it for a while.
 
-    async def _release(self, key: str, group: _Group, version: str) -> None:
-        """Send the aggregate, then note that; raises what the sending raises, and the group is tried again later."""
+        The condition on the version decides: of several processes that find the group complete, or due, one writes the
+        claim. Inputs of the others see the group claimed and are late. A claim ends by time, not when its process
+        ends, as nobody can tell a process that died from one that is slow; the aggregate's id is the same each time.
+        """
+        group = held.value
+        group.state, group.owner, group.again_at = "claimed", self._owner, clock.now() + _CLAIM_S
+        return await self._write(key, held)
+
+    async def _release(self, key: str, held: Versioned[_Group]) -> None:
+        """Send the aggregate, then note that; raises what the sending raises, and the group is tried again later.
+
+        Sent before noted: a process that dies in between sends it twice, never not at all. The parts go last, since
+        whoever takes the claim over needs them.
+        """
+        group = held.value
         try:
             await self._output.send(await self._aggregate(key, group))
         except BaseException:
             group.failures += 1
             group.again_at = clock.now() + _RETRY_BACKOFF.delay(group.failures)
-            await self._write(key, group, version)
+            await self._write(key, held)
             raise
         by = group.completed_by
         group.state, group.again_at = "released", None
-        if await self._write(key, group, version) and by is not None:
+        if await self._write(key, held) and by is not None:
             self.released[by] += 1
             await self._store.delete_parts(key)
 

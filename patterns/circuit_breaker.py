@@ -10,7 +10,7 @@ from eip._logging import get_logger
 from eip.clock import Duration
 from eip.errors import AddressRefused, ConfigurationError, DecodeError, Disposition, InvalidMessage, Retry
 from eip.message import Message
-from eip.patterns.describing import described
+from eip.patterns.diagram import with_diagram
 from eip.runtime.handlers import AnyHandler, Handler, Result, middleware
 
 __all__ = ["CircuitBreaker", "State"]
@@ -93,7 +93,7 @@ class CircuitBreaker:
             self._after(opening, failed=False)
             return result
 
-        return described(protected, f"circuit_breaker {self.name}", inside=handle)
+        return with_diagram(protected, f"circuit_breaker {self.name}", inside=handle)
 
     async def _wait_for_turn(self) -> None:
         """Return when the message may be handled; raises `Retry` where that takes too long."""

@@ -41,7 +41,7 @@ from eip.errors import (
 from eip.limits import MIB
 from eip.message import Message
 from eip.packing import is_pack
-from eip.patterns.describing import described
+from eip.patterns.diagram import with_diagram
 from eip.runtime.consumer import current_delivery
 from eip.runtime.handlers import AnyHandler, Handler, Middleware, Result, middleware
 from eip.stores.objects import ObjectStore
@@ -207,7 +207,7 @@ class _Redeemer:
                 self._when_acked(lambda: self._start_removal(claim))
             return result
 
-        return described(redeemed, "claim_check", inside=handle)
+        return with_diagram(redeemed, "claim_check", inside=handle)
 
     async def _fetch(self, claim: _Claim) -> bytes | None:
         if claim.bucket not in self._buckets or not claim.key.startswith(self._prefix):

@@ -14,7 +14,7 @@ from eip.channels import SenderDecorator
 from eip.cloudevents import from_cloud_event, is_cloud_event, to_cloud_event
 from eip.errors import DecodeError
 from eip.message import Message
-from eip.patterns.describing import described
+from eip.patterns.diagram import with_diagram
 from eip.runtime.handlers import Handler, Middleware, Result, middleware
 
 __all__ = ["CloudEvents", "cloud_events"]
@@ -44,6 +44,6 @@ def cloud_events(*, strict: bool = False) -> Middleware:
                 raise DecodeError("not a CloudEvent of version 1.0")
             return await handle(message)
 
-        return described(read, "cloud_events", inside=handle)
+        return with_diagram(read, "cloud_events", inside=handle)
 
     return wrap

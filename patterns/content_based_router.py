@@ -9,7 +9,7 @@ from eip.channels import Filter, Sender
 from eip.errors import Reject
 from eip.matching import as_predicate
 from eip.message import Message
-from eip.patterns.describing import Channel, Description, condition_text
+from eip.patterns.diagram import Channel, Diagram, condition_text
 from eip.runtime.handlers import Result
 
 __all__ = ["ContentBasedRouter"]
@@ -28,7 +28,7 @@ class ContentBasedRouter:
 
     def __init__(self, routes: Sequence[tuple[Filter, Sender]] = (), *, otherwise: Sender | None = None) -> None:
         self._routes: list[tuple[Callable[[Message[Any]], bool], Sender]] = []
-        self._told: list[Channel] = []
+        self._diagram: list[Channel] = []
         self._otherwise = otherwise
         for condition, sender in routes:
             self.when(condition, sender)
@@ -36,17 +36,17 @@ class ContentBasedRouter:
     def when(self, condition: Filter, sender: Sender) -> Self:
         """Add a route, behind those that are there."""
         self._routes.append((as_predicate(condition), sender))
-        self._told.append(Channel(sender.name, condition_text(condition)))
+        self._diagram.append(Channel(sender.name, condition_text(condition)))
         return self
 
     def route(self, message: Message[Any]) -> Sender | None:
         """The channel of a message, or None."""
         return next((sender for meets, sender in self._routes if meets(message)), self._otherwise)
 
-    def describe(self) -> Description:
+    def diagram(self) -> Diagram:
         """The routes."""
         otherwise = [] if self._otherwise is None else [Channel(self._otherwise.name, "otherwise")]
-        return Description(name="content_based_router", channels=(*self._told, *otherwise))
+        return Diagram(name="content_based_router", channels=(*self._diagram, *otherwise))
 
     async def __call__(self, message: Message[Any]) -> Result:
         """Send the message on; raises `Reject` where no route wants it."""

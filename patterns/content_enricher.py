@@ -11,7 +11,7 @@ from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError, Reject, Retry
 from eip.message import Message
 from eip.patterns._functions import function_of
-from eip.patterns.describing import condition_text, described
+from eip.patterns.diagram import condition_text, with_diagram
 from eip.runtime.handlers import Handler
 
 __all__ = ["OnMissing", "content_enricher"]
@@ -61,7 +61,7 @@ def content_enricher(
         reason = f"{condition_text(look_up)} found nothing to enrich the message with"
         raise Retry(reason) if on_missing == "retry" else Reject(reason)
 
-    return described(enriched, f"content_enricher {condition_text(look_up)}")
+    return with_diagram(enriched, f"content_enricher {condition_text(look_up)}")
 
 
 def _merge_into(field: str | None) -> Callable[[Any, Any], Any]:

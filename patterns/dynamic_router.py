@@ -15,7 +15,7 @@ from eip.channels import Sender
 from eip.errors import ConfigurationError, InvalidPattern, Reject, Retry
 from eip.matching import EventPattern, FilterPolicy, as_predicate
 from eip.message import Message
-from eip.patterns.describing import Channel, Description
+from eip.patterns.diagram import Channel, Diagram
 from eip.runtime.handlers import Handler, Result, handler_of
 
 __all__ = ["Announcement", "DynamicRouter"]
@@ -103,11 +103,11 @@ class DynamicRouter:
         self._forget()
         return {name: rule.sender.name for name, rule in sorted(self._rules.items())}
 
-    def describe(self) -> Description:
+    def diagram(self) -> Diagram:
         """The recipients known now."""
         channels = [Channel(rule.sender.name, name) for name, rule in sorted(self._rules.items())]
         otherwise = [] if self._otherwise is None else [Channel(self._otherwise.name, "otherwise")]
-        return Description(name="dynamic_router", channels=(*channels, *otherwise))
+        return Diagram(name="dynamic_router", channels=(*channels, *otherwise))
 
     def route(self, message: Message[Any]) -> list[Sender]:
         """Where the message goes; nowhere, where none wants it and there is no other channel."""

@@ -17,7 +17,7 @@ from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError
 from eip.message import Message
 from eip.patterns._late import OnLate, check_late, turn_away
-from eip.patterns.describing import described
+from eip.patterns.diagram import with_diagram
 from eip.runtime.handlers import Handler, Middleware, Result, middleware
 
 __all__ = ["Expiring", "expiration"]
@@ -80,7 +80,7 @@ def expiration(
             await _turn_away(message, on_expired, "message_expired_while_handled")
             return None
 
-        return described(timely, "expiration", inside=handle, channels=[(aside, "too late")])
+        return with_diagram(timely, "expiration", inside=handle, channels=[(aside, "too late")])
 
     return wrap
 

@@ -26,16 +26,15 @@ from eip._ids import new_id
 from eip.channels import Sender
 from eip.clock import Duration
 from eip.codec import dump_json
-from eip.errors import InvalidMessage, StoreError
+from eip.errors import InvalidMessage
 from eip.message import Message, SequenceInfo
-from eip.stores.base import ABSENT, Store
+from eip.patterns._records import Records, Versioned, after_conflict
+from eip.stores.base import Store
 
 __all__ = ["DeduplicatingSender", "SequencingSender", "content_hash", "deduplication_key"]
 
 _MAX_ID_CHARACTERS: Final = 128
 """Characters of a deduplication id, on SQS and SNS."""
-_MAX_CONFLICTS: Final = 100
-"""Changes by other processes that one of ours puts up with."""
 
 
 def content_hash(message: Message[Any]) -> str:
@@ -129,7 +128,7 @@ class SequencingSender(Sender):
         self._retention = check_duration("retention", retention, positive=True)
         self._max_known = check_integer("max_known", max_known, least=1)
         self.name, self.address, self.limits = sender.name, sender.address, sender.limits
-        self._sender, self._store = sender, store
+        self._sender, self._groups = sender, Records(store, _Group)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def send(self, *messages: Message[Any], **options: Any) -> None:
@@ -155,17 +154,16 @@ class SequencingSender(Sender):
 
     async def _number(self, group: str, ids: list[str]) -> _Group:
         """The group, with positions for these messages."""
-        for _ in range(_MAX_CONFLICTS):
-            found = await self._store.get(group)
-            known = _Group(run=new_id()) if found is None else _Group.model_validate_json(found.value)
+        conflicts = 0
+        while True:
+            held = await self._groups.read(group) or Versioned(_Group(run=new_id()))
+            known = held.value
             fresh = [each for each in dict.fromkeys(ids) if known.position(each) is None]
             known.latest = [*known.latest, *fresh][-max(self._max_known, len(ids)) :]
             known.next += len(fresh)
-            version = ABSENT if found is None else found.version
-            value, until = known.model_dump_json().encode(), clock.now() + self._retention
-            if not fresh or await self._store.put(group, value, version=version, expires_at=until) is not None:
+            if not fresh or await self._groups.write(group, held, expires_at=clock.now() + self._retention):
                 return known
-        raise StoreError(f"the numbers of group {group} change too fast")
+            conflicts = await after_conflict(conflicts, f"the numbering of group {group}")
 
     def _lock(self, group: str) -> asyncio.Lock:
         """Spares the senders of this process conflicts."""

@@ -29,8 +29,9 @@ from eip.envelope import load_message
 from eip.errors import ConfigurationError, Reject, Retry, StoreError, error_text
 from eip.health import Health, HealthTracker
 from eip.message import Message
-from eip.patterns._idempotency_lease import AGAIN, Claim, ClaimLostError, State, part_name
-from eip.patterns.describing import described
+from eip.patterns._idempotency_lease import RETRY_BACKOFF, Claim, ClaimLostError, State, part_name
+from eip.patterns._records import Records
+from eip.patterns.diagram import with_diagram
 from eip.runtime.consumer import current_delivery
 from eip.runtime.handlers import AnyHandler, Handler, Result, messages_of, middleware
 from eip.stores.base import Store
@@ -133,7 +134,7 @@ class IdempotentReceiver:
                 known = await self._known(key)
             return await self._known_already(key, known)
 
-        return described(once, "idempotent_receiver", inside=handle)
+        return with_diagram(once, "idempotent_receiver", inside=handle)
 
     def health(self) -> Health:
         """Whether the store took the latest renewal of a claim; if not, since when and why."""
@@ -149,10 +150,10 @@ class IdempotentReceiver:
         return key
 
     async def _known(self, key: str) -> State:
-        found = await self._store.get(key)
+        found = await Records(self._store, State).read(key)
         if found is None:
             raise Retry("its claim ended while it was handled")
-        return State.model_validate_json(found.value)
+        return found.value
 
     async def _known_already(self, key: str, state: State) -> list[Message[Any]]:
         """What the handler returned for a message that is done; raises `Retry` for one that is being handled."""
@@ -214,4 +215,4 @@ class IdempotentReceiver:
                 left = claim.until - clock.now()
                 if left <= 0:
                     return running.cancel()
-                wait = min(AGAIN.delay(failures), left)
+                wait = min(RETRY_BACKOFF.delay(failures), left)

@@ -10,7 +10,7 @@ from typing import Any
 from eip.channels import Filter, Sender
 from eip.matching import as_predicate
 from eip.message import Message
-from eip.patterns.describing import condition_text, described
+from eip.patterns.diagram import condition_text, with_diagram
 from eip.runtime.handlers import Handler, Middleware, Result, middleware
 
 __all__ = ["message_filter"]
@@ -35,6 +35,6 @@ def message_filter(filter: Filter, *, rejected: Sender | None = None) -> Middlew
             return None
 
         name = f"message_filter {condition_text(filter)}"
-        return described(filtered, name, inside=handle, channels=[(rejected, "rejected")])
+        return with_diagram(filtered, name, inside=handle, channels=[(rejected, "rejected")])
 
     return wrap

@@ -10,7 +10,7 @@ from eip._checks import check_integer
 from eip.codec import dump_json, load_json
 from eip.errors import DecodeError, Reject
 from eip.message import Message
-from eip.patterns.describing import described
+from eip.patterns.diagram import with_diagram
 from eip.runtime.handlers import Handler, Middleware, Result, messages_of, middleware
 
 __all__ = ["Hop", "history_of", "message_history"]
@@ -60,7 +60,7 @@ def message_history(name: str, *, max_visits: int | None = None) -> Middleware:
             result = await handle(_with(message, hops))
             return [_after(hops, each) for each in messages_of(result)]
 
-        return described(noted, f"message_history {name}", inside=handle)
+        return with_diagram(noted, f"message_history {name}", inside=handle)
 
     return wrap
 

@@ -9,7 +9,7 @@ from eip.channels import Filter
 from eip.errors import Reject
 from eip.matching import as_predicate
 from eip.message import Message
-from eip.patterns.describing import Description, condition_text
+from eip.patterns.diagram import Diagram, condition_text
 from eip.patterns.translator import Translation, translator
 from eip.runtime.handlers import Handler, Result
 
@@ -38,7 +38,7 @@ class Normalizer:
     ) -> None:
         self._type = type
         self._formats: list[tuple[Callable[[Message[Any]], bool], Handler]] = []
-        self._told: list[str] = []
+        self._diagram: list[str] = []
         self._otherwise = None if otherwise is None else translator(otherwise, type=type)
         for condition, translate in formats:
             self.when(condition, translate)
@@ -46,7 +46,7 @@ class Normalizer:
     def when(self, condition: Filter, translate: Translation) -> Self:
         """Add a format, behind those that are there."""
         self._formats.append((as_predicate(condition), translator(translate, type=self._type)))
-        self._told.append(condition_text(condition))
+        self._diagram.append(condition_text(condition))
         return self
 
     async def __call__(self, message: Message[Any]) -> Result:
@@ -56,6 +56,6 @@ class Normalizer:
             raise Reject("the message has none of the known formats")
         return await translate(message)
 
-    def describe(self) -> Description:
+    def diagram(self) -> Diagram:
         """The formats, in the order in which they are tried."""
-        return Description(name=f"normalizer {', '.join([*self._told, *(['otherwise'] if self._otherwise else [])])}")
+        return Diagram(name=f"normalizer {', '.join([*self._diagram, *(['otherwise'] if self._otherwise else [])])}")

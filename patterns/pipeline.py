@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from eip.errors import ConfigurationError
 from eip.message import Message
 from eip.patterns._functions import function_of
-from eip.patterns.describing import Description, describe, mermaid
+from eip.patterns.diagram import Diagram, diagram, mermaid
 from eip.runtime.handlers import Handler, Middleware, Result, messages_of
 
 __all__ = ["Around", "Pipeline", "PipelineStep", "around", "pipeline"]
@@ -45,7 +45,7 @@ class Pipeline:
         if not steps:
             raise ConfigurationError("a pipeline has at least one step")
         self._handler: Handler | None = None
-        self._told: list[Description] = []
+        self._diagram: list[Diagram] = []
         for step in reversed(steps):
             self._prepend(step)
 
@@ -54,9 +54,9 @@ class Pipeline:
         assert self._handler is not None
         return await self._handler(message)
 
-    def describe(self) -> Description:
+    def diagram(self) -> Diagram:
         """The steps and the channels that they send to."""
-        return Description(name="pipeline", steps=tuple(self._told))
+        return Diagram(name="pipeline", steps=tuple(self._diagram))
 
     def mermaid(self) -> str:
         """The flowchart of the steps, as Mermaid text."""
@@ -66,12 +66,12 @@ class Pipeline:
         rest = self._handler
         if isinstance(step, Around):
             self._handler = step.middleware(rest or _forward)
-            told = describe(self._handler if hasattr(self._handler, "describe") else step.middleware)
-            self._told.insert(0, Description(name=told.name, channels=told.channels))
+            told = diagram(self._handler if hasattr(self._handler, "diagram") else step.middleware)
+            self._diagram.insert(0, Diagram(name=told.name, channels=told.channels))
         else:
             first = function_of(step)
             self._handler = first if rest is None else _chain(first, rest)
-            self._told.insert(0, describe(step))
+            self._diagram.insert(0, diagram(step))
 
 
 def pipeline(*steps: PipelineStep | Around) -> Pipeline:

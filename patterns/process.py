@@ -14,7 +14,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError
 from eip.message import Message
-from eip.patterns.describing import Description
+from eip.patterns.diagram import Diagram
 from eip.retry import Backoff
 
 __all__ = ["Context", "Instance", "Process", "ProcessStep", "Status", "call"]
@@ -157,10 +157,10 @@ class Process:
             )
         )
 
-    def describe(self) -> Description:
+    def diagram(self) -> Diagram:
         """Its steps."""
-        return Description(
-            name=f"process {self.name} {self.version}", steps=tuple(Description(name=each.name) for each in self.steps)
+        return Diagram(
+            name=f"process {self.name} {self.version}", steps=tuple(Diagram(name=each.name) for each in self.steps)
         )
 
     def find(self, name: str | None) -> ProcessStep:

@@ -16,14 +16,15 @@ from eip._ids import new_id
 from eip._logging import get_logger
 from eip.clock import Duration, seconds
 from eip.envelope import dump_message
-from eip.errors import ConfigurationError, Reject, StoreError
+from eip.errors import ConfigurationError, Reject
 from eip.message import Message
 from eip.patterns._process_run import ProcessRun
+from eip.patterns._records import Records, Versioned, after_conflict
 from eip.patterns._scheduler import ScheduledService
-from eip.patterns.describing import Description
+from eip.patterns.diagram import Diagram
 from eip.patterns.process import Context, Instance, Process
 from eip.runtime.handlers import Handler, Result
-from eip.stores.base import ABSENT, Store
+from eip.stores.base import Store
 
 __all__ = ["Context", "Instance", "Process", "ProcessManager"]
 
@@ -31,7 +32,6 @@ _log = get_logger("eip.process_manager")
 
 _UNKNOWN_RETRY_S: Final = 30.0
 """Seconds after which an instance of an unknown definition is looked at again."""
-_MAX_CONFLICTS: Final = 20
 
 
 class ProcessManager(ScheduledService):
@@ -63,13 +63,14 @@ class ProcessManager(ScheduledService):
     ) -> None:
         super().__init__(store, self._work, name="process_manager", concurrency=concurrency, grace=grace)
         self._retention = seconds(retention)
+        self._instances = Records(store, Instance)
         self._known = {(each.name, each.version): each for each in processes}
         if any(not each.steps for each in self._known.values()):
             raise ConfigurationError("a process has at least one step")
 
-    def describe(self) -> Description:
+    def diagram(self) -> Diagram:
         """The definitions."""
-        return Description(name="process_manager", steps=tuple(each.describe() for each in self._known.values()))
+        return Diagram(name="process_manager", steps=tuple(each.diagram() for each in self._known.values()))
 
     async def start(self, process: str, state: Any, *, id: str | None = None) -> str:  # noqa: A002 - it is one
         """Begin a process of that name; its id. Where there is an instance of that ``id`` already, nothing happens.
@@ -90,7 +91,7 @@ class ProcessManager(ScheduledService):
             deadline=None if definition.deadline is None else now + definition.deadline,
             due=now,
         )
-        if await self._write(instance, ABSENT):
+        if await self._write(Versioned(instance)):
             self._scheduler.wake(clock.now())
         return identity
 
@@ -109,11 +110,12 @@ class ProcessManager(ScheduledService):
         Raises `Reject` where there is no such process. One that has ended ignores it.
         """
         key = message.correlation_id or ""
-        for _ in range(_MAX_CONFLICTS):
-            found = await self._read(key) if key else None
-            if found is None:
+        conflicts = 0
+        while True:
+            held = await self._instances.read(key) if key else None
+            if held is None:
                 raise Reject("no process waits for this message")
-            instance, version = found
+            instance = held.value
             if instance.ended:
                 _log.info("message_ignored", process_id=key, message_id=message.id, status=instance.status)
                 return None
@@ -121,15 +123,15 @@ class ProcessManager(ScheduledService):
             if instance.status != "waiting":
                 return None  # it looks for messages before it waits, and once more when that is written
             instance.due = clock.now()
-            if await self._write(instance, version):
+            if await self._write(held):
                 self._scheduler.wake(clock.now())
                 return None
-        raise StoreError(f"process {key} changed {_MAX_CONFLICTS} times while a message was brought to it")
+            conflicts = await after_conflict(conflicts, f"process {key}")
 
     async def get(self, id: str) -> Instance | None:  # noqa: A002 - it is one
         """The instance as it is now, or None."""
-        found = await self._read(id)
-        return None if found is None else found[0]
+        held = await self._instances.read(id)
+        return None if held is None else held.value
 
     async def state(self, id: str) -> Any:  # noqa: A002 - it is one
         """The state of an instance, in the type of its process; raises `LookupError` where that is not known."""
@@ -150,47 +152,35 @@ class ProcessManager(ScheduledService):
 
     async def retry(self, id: str) -> bool:  # noqa: A002 - it is one
         """Go on with the compensation of an instance that failed; False where it did not fail."""
-        found = await self._read(id)
-        if found is None or found[0].status != "failed":
+        held = await self._instances.read(id)
+        if held is None or held.value.status != "failed":
             return False
-        instance, version = found
+        instance = held.value
         instance.status, instance.attempt, instance.due = "compensating", 0, clock.now()
-        written = await self._write(instance, version)
+        written = await self._write(held)
         self._scheduler.wake(clock.now())
-        return written is not None
+        return written
 
     # An instance, as far as it goes.
 
     async def _work(self, key: str) -> None:
-        found = await self._read(key)
-        if found is None or found[0].due is None or found[0].due > clock.now():
+        held = await self._instances.read(key)
+        if held is None or held.value.due is None or held.value.due > clock.now():
             return
-        instance, version = found
+        instance = held.value
         definition = self._known.get((instance.process, instance.version))
         if definition is None or not definition.fits(instance):
             _log.error("process_unknown", process=instance.process, version=instance.version, process_id=key)
             instance.due = clock.now() + _UNKNOWN_RETRY_S
-            await self._write(instance, version)
+            await self._write(held)
             return
+        await ProcessRun(
+            self._store, definition, instance, lambda: self._write(held), lambda: self._scheduler.stopping
+        ).go()
 
-        async def write() -> bool:
-            nonlocal version
-            written = await self._write(instance, version)
-            version = written or version
-            return written is not None
-
-        await ProcessRun(self._store, definition, instance, write, lambda: self._scheduler.stopping).go()
-
-    async def _read(self, key: str) -> tuple[Instance, str] | None:
-        found = await self._store.get(key)
-        return None if found is None else (Instance.model_validate_json(found.value), found.version)
-
-    async def _write(self, instance: Instance, version: str) -> str | None:
-        remembered = instance.ended and instance.status != "failed"
-        return await self._store.put(
-            instance.id,
-            instance.model_dump_json().encode(),
-            version=version,
-            due=instance.due,
-            expires_at=clock.now() + self._retention if remembered else None,
-        )
+    async def _write(self, held: Versioned[Instance]) -> bool:
+        """Write an instance; one that has ended is forgotten after a while, a failed one never."""
+        instance = held.value
+        forgotten = instance.ended and instance.status != "failed"
+        expires_at = clock.now() + self._retention if forgotten else None
+        return await self._instances.write(instance.id, held, due=instance.due, expires_at=expires_at)

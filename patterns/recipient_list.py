@@ -8,7 +8,7 @@ from typing import Any
 
 from eip.channels import Sender
 from eip.message import Message
-from eip.patterns.describing import Channel, Description, condition_text
+from eip.patterns.diagram import Channel, Diagram, condition_text
 from eip.runtime.handlers import Result
 
 __all__ = ["RecipientList", "fan_out"]
@@ -26,11 +26,11 @@ class RecipientList:
 
     def __init__(self, recipients: Callable[[Message[Any]], Iterable[Sender]]) -> None:
         self._recipients = recipients
-        self._told = Description(name=f"recipient_list {condition_text(recipients)}")
+        self._diagram = Diagram(name=f"recipient_list {condition_text(recipients)}")
 
-    def describe(self) -> Description:
+    def diagram(self) -> Diagram:
         """Its channels, where they are the same for all messages."""
-        return self._told
+        return self._diagram
 
     async def __call__(self, message: Message[Any]) -> Result:
         """Send the message to its recipients, at the same time; raises an `ExceptionGroup` of what failed."""
@@ -45,5 +45,5 @@ class RecipientList:
 def fan_out(*senders: Sender) -> RecipientList:
     """A handler that sends each message to all the channels (a topic does so by itself where the service has one)."""
     made = RecipientList(lambda _: senders)
-    made._told = Description(name="fan_out", channels=tuple(Channel(each.name) for each in senders))  # noqa: SLF001
+    made._diagram = Diagram(name="fan_out", channels=tuple(Channel(each.name) for each in senders))  # noqa: SLF001
     return made

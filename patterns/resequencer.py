@@ -15,13 +15,13 @@ from eip._checks import check_duration, check_integer
 from eip._logging import get_logger
 from eip.channels import Sender
 from eip.clock import Duration, seconds
-from eip.errors import Reject, Retry, StoreError
+from eip.errors import Reject, Retry
 from eip.message import Message, SequenceInfo
 from eip.patterns._late import check_late, turn_away
+from eip.patterns._records import after_conflict
 from eip.patterns._scheduler import ScheduledService
-from eip.patterns._sequences import MAX_CONFLICTS, HeldSequence, Sequences, SequenceState, sequence_id
-from eip.patterns.describing import Channel, Description
-from eip.retry import Backoff
+from eip.patterns._sequences import HeldSequence, Sequences, SequenceState, sequence_id
+from eip.patterns.diagram import Channel, Diagram
 from eip.runtime.handlers import Result
 from eip.stores.base import Store
 
@@ -31,7 +31,6 @@ _log = get_logger("eip.resequencer")
 
 _MAX_BATCH: Final = 100
 """Stored messages that are read and sent at once."""
-_RETRY_BACKOFF: Final = Backoff(base=0.05, cap=5.0)
 _RELEASE_RETRY_S: Final = 2.0
 """Seconds after which a failed release is tried again."""
 
@@ -89,10 +88,10 @@ class Resequencer(ScheduledService):
         self.gaps = 0
         """Positions that this process gave up."""
 
-    def describe(self) -> Description:
+    def diagram(self) -> Diagram:
         """Its channels."""
         late = [Channel(self._on_late.name, "late")] if isinstance(self._on_late, Sender) else []
-        return Description(name="resequencer", channels=(Channel(self._output.name), *late))
+        return Diagram(name="resequencer", channels=(Channel(self._output.name), *late))
 
     async def __call__(self, message: Message[Any]) -> Result:
         """Send the message on, and those that waited for it, or store it.
@@ -112,10 +111,10 @@ class Resequencer(ScheduledService):
 
     async def _take(self, message: Message[Any], place: SequenceInfo) -> bool:
         """Release the message, store it, or see that it came before; False where it is late."""
-        position, stored = place.position, False
-        for attempt in range(1, MAX_CONFLICTS):
+        position, stored, conflicts = place.position, False, 0
+        while True:
             held = await self._sequences.read(place.id) or HeldSequence(SequenceState())
-            sequence = held.sequence
+            sequence = held.value
             if place.size is not None:
                 sequence.size = place.size
             if sequence.was_skipped(position):
@@ -138,8 +137,7 @@ class Resequencer(ScheduledService):
                 sequence.note_gap(self._gap_end())
                 if await self._sequences.write(place.id, held):
                     return True
-            await asyncio.sleep(_RETRY_BACKOFF.delay(min(attempt, 4)))
-        raise StoreError(f"sequence {place.id} changed {MAX_CONFLICTS} times while a part was added")
+            conflicts = await after_conflict(conflicts, f"sequence {place.id}")
 
     async def _turn_away(self, message: Message[Any]) -> None:
         self.late += 1
@@ -151,14 +149,14 @@ class Resequencer(ScheduledService):
         """Send the head, then what waited for it; raises only what concerns the head."""
         if head is not None:
             try:
-                await self._send(key, held.sequence, [head])
+                await self._send(key, held.value, [head])
             except BaseException:
                 await self._sequences.update(key, held, SequenceState.disclaim)
                 raise
-            await self._advance(key, held, held.sequence.next)
+            await self._advance(key, held, held.value.next)
         try:
-            while ready := held.sequence.ready(_MAX_BATCH):
-                await self._send(key, held.sequence, await self._sequences.kept(key, ready))
+            while ready := held.value.ready(_MAX_BATCH):
+                await self._send(key, held.value, await self._sequences.kept(key, ready))
                 await self._advance(key, held, ready[-1])
                 await self._sequences.drop(key, ready)
         except Exception as error:  # noqa: BLE001 - what is stored is due again soon
@@ -186,9 +184,9 @@ class Resequencer(ScheduledService):
         key = sequence_id(due)
         async with self._lock(key):
             held = await self._sequences.read(key)
-            if held is None or held.sequence.due is None or held.sequence.due > clock.now():
+            if held is None or held.value.due is None or held.value.due > clock.now():
                 return
-            sequence = held.sequence
+            sequence = held.value
             gap = sequence.skip() if sequence.next not in sequence.pending else None
             self._sequences.claim(held)
             if not await self._sequences.write(key, held):

@@ -8,7 +8,7 @@ from typing import Any
 
 from eip.message import Message, SequenceInfo
 from eip.patterns._functions import function_of
-from eip.patterns.describing import condition_text, described
+from eip.patterns.diagram import condition_text, with_diagram
 from eip.runtime.handlers import Handler
 
 __all__ = ["part_id", "splitter"]
@@ -48,7 +48,7 @@ def splitter(
             _part(message, part, type, SequenceInfo(whole, position, len(parts))) for position, part in enumerate(parts)
         ]
 
-    return described(split_message, f"splitter {name or condition_text(split)}")
+    return with_diagram(split_message, f"splitter {name or condition_text(split)}")
 
 
 def part_id(whole: str, position: int) -> str:

@@ -15,7 +15,7 @@ from eip._checks import check_duration, check_integer
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError, Retry
 from eip.message import Message
-from eip.patterns.describing import described
+from eip.patterns.diagram import with_diagram
 from eip.runtime.handlers import Handler, Middleware, Result, middleware
 
 __all__ = ["limited_by", "throttle"]
@@ -58,7 +58,7 @@ def throttle(
                 await asyncio.sleep(wait)
             return await handle(message)
 
-        return described(throttled, f"throttle {rate:g} per {seconds(per):g} s", inside=handle)
+        return with_diagram(throttled, f"throttle {rate:g} per {seconds(per):g} s", inside=handle)
 
     return wrap
 
@@ -72,7 +72,7 @@ def limited_by(limiter: AbstractAsyncContextManager[Any]) -> Middleware:
             async with limiter:
                 return await handle(message)
 
-        return described(limited, f"limited_by {type(limiter).__name__}", inside=handle)
+        return with_diagram(limited, f"limited_by {type(limiter).__name__}", inside=handle)
 
     return wrap
 

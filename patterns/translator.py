@@ -12,7 +12,7 @@ from eip.codec import Codec, validate_value
 from eip.errors import ConfigurationError, Reject
 from eip.message import Message
 from eip.patterns._functions import Function, function_of
-from eip.patterns.describing import condition_text, described
+from eip.patterns.diagram import condition_text, with_diagram
 from eip.runtime.handlers import Handler
 
 __all__ = ["Translation", "translator"]
@@ -57,7 +57,7 @@ def translator(
             made = made.replace(type=type)
         return made if codec is None else made.with_codec(codec)
 
-    return described(translated, f"translator {condition_text(translate)}")
+    return with_diagram(translated, f"translator {condition_text(translate)}")
 
 
 def _is_type(translate: object) -> bool:

@@ -10,7 +10,7 @@ from eip._logging import get_logger
 from eip.channels import Sender
 from eip.clock import Duration, seconds
 from eip.message import Message
-from eip.patterns.describing import described
+from eip.patterns.diagram import with_diagram
 from eip.runtime.handlers import Handler, Middleware, Result, middleware
 
 __all__ = ["wire_tap"]
@@ -60,6 +60,6 @@ def wire_tap(
                 _log.warning("tap_failed", channel=tap.name, message_id=message.id, error=repr(error))
             return await handle(message)
 
-        return described(tapped, "wire_tap", inside=handle, channels=[(tap, "copy")])
+        return with_diagram(tapped, "wire_tap", inside=handle, channels=[(tap, "copy")])
 
     return wrap

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from eip import Message
 from eip.codec import load_json
-from eip.patterns.describing import mermaid
+from eip.patterns.diagram import mermaid
 from examples.document_approval.model import Scan
 from examples.document_approval.wiring import TRANSPORTS, Surroundings, surroundings
 from examples.document_approval.workflow import SCANS, Workflow, topology

@@ -36,7 +36,7 @@ async def main() -> None:
     async with MemoryTransport() as memory:
         orders, shipped, refused = memory.queue("orders"), memory.queue("shipped"), memory.queue("refused")
         steps = pipeline(parse, around(message_filter(is_valid, rejected=refused)), add_tax)
-        print(steps.describe())  # steps.mermaid() is the same as a flowchart
+        print(steps.diagram())  # steps.mermaid() is the same as a flowchart
 
         await orders.send(Message("lamp:100"), Message("rope:0"))
         consumer = Consumer(orders, steps, output=shipped)

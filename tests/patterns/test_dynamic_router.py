@@ -18,7 +18,7 @@ from eip.errors import (
     Reject,
     Retry,
 )
-from eip.patterns.describing import describe
+from eip.patterns.diagram import diagram
 from eip.patterns.dynamic_router import DynamicRouter
 from eip.transports.memory import MemoryTransport
 from tests.runtime.scripted import Outbox, running, until
@@ -215,4 +215,4 @@ async def test_messages_wait_in_their_queue_for_a_recipient():
 async def test_a_router_tells_its_recipients():
     yard = Yard(otherwise=Outbox("rest"))
     await yard.say("b")
-    assert str(describe(yard.router)) == "dynamic_router\n  -> b (b)\n  -> rest (otherwise)"
+    assert str(diagram(yard.router)) == "dynamic_router\n  -> b (b)\n  -> rest (otherwise)"

@@ -12,7 +12,7 @@ from eip import Consumer, Message
 from eip.errors import ConfigurationError, ConnectionLost, Reject, Retry
 from eip.matching import EventPattern, FilterPolicy
 from eip.patterns.content_enricher import content_enricher
-from eip.patterns.describing import describe
+from eip.patterns.diagram import diagram
 from eip.patterns.normalizer import Normalizer
 from eip.patterns.translator import translator
 from eip.runtime.handlers import messages_of
@@ -137,7 +137,7 @@ def test_a_normalizer_tells_its_formats():
     def is_csv(message: Message) -> bool:
         return True
 
-    assert str(describe(Normalizer(otherwise=customer).when(is_csv, customer))) == "normalizer is_csv, otherwise"
+    assert str(diagram(Normalizer(otherwise=customer).when(is_csv, customer))) == "normalizer is_csv, otherwise"
 
 
 async def test_messages_of_unknown_format_are_kept_as_dead_letters():

@@ -173,7 +173,7 @@ class Busy(MemoryStore):
 
 async def test_a_store_that_refuses_sends_nothing():
     recorder = Recorder()
-    with pytest.raises(StoreError, match="change too fast"):
+    with pytest.raises(StoreError, match="changed by others"):
         await SequencingSender(recorder, Busy()).send(Message(1, group_id="g"))
     assert recorder.sent == []
 

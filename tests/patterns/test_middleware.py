@@ -15,7 +15,7 @@ from eip.patterns.circuit_breaker import CircuitBreaker
 from eip.patterns.claim_check import claim_checked
 from eip.patterns.cloud_events import cloud_events
 from eip.patterns.content_enricher import content_enricher
-from eip.patterns.describing import describe
+from eip.patterns.diagram import diagram
 from eip.patterns.expiration import expiration
 from eip.patterns.idempotent_receiver import idempotent
 from eip.patterns.message_filter import message_filter
@@ -137,7 +137,7 @@ async def test_middlewares_compose_and_dispatch_by_the_type_inside():
 async def test_it_wraps_the_steps_of_a_pipeline_and_shows_in_none_of_their_names():
     seen: list[str] = []
     handler = pipeline(around(observed(seen)), handler_of_orders)
-    assert "observed" not in str(describe(observed(seen)(pipeline(lambda message: message))))
+    assert "observed" not in str(diagram(observed(seen)(pipeline(lambda message: message))))
     with pytest.raises(DecodeError):
         await observed(seen)(handler_of_orders)(Message.received(b"[]", id="a"))
     assert seen == ["a"]
@@ -172,4 +172,4 @@ def test_handlers_that_take_no_attributes_are_wrapped_too():
 
 def test_a_handler_is_not_a_middleware_of_a_handler():
     enricher = content_enricher(lambda body: body)
-    assert describe(idempotent(MemoryStore())(enricher)).steps[0].name.startswith("content_enricher")
+    assert diagram(idempotent(MemoryStore())(enricher)).steps[0].name.startswith("content_enricher")

@@ -9,7 +9,7 @@ from eip import Consumer, Message
 from eip.errors import ConfigurationError, ConnectionLost, DecodeError
 from eip.matching import FilterPolicy
 from eip.patterns.content_based_router import ContentBasedRouter
-from eip.patterns.describing import describe, mermaid
+from eip.patterns.diagram import diagram, mermaid
 from eip.patterns.message_filter import message_filter
 from eip.patterns.pipeline import around, pipeline
 from eip.patterns.recipient_list import fan_out
@@ -85,7 +85,7 @@ async def test_around_wraps_the_steps_that_follow():
 
     steps = pipeline(double, around(logged), double, double)
     await steps(Message(1))
-    assert str(steps.describe()).splitlines() == ["pipeline", "  double", "  logged", "  double", "  double"]
+    assert str(steps.diagram()).splitlines() == ["pipeline", "  double", "  logged", "  double", "  double"]
     assert log == [("before", 2), ("after", [8])]
 
 
@@ -130,7 +130,7 @@ def wiring():
 
 
 def test_a_pipeline_tells_its_steps_and_channels():
-    assert str(wiring().describe()).splitlines() == [
+    assert str(wiring().diagram()).splitlines() == [
         "pipeline",
         "  split",
         "  message_filter is_odd",
@@ -182,4 +182,4 @@ async def test_a_service_is_shown_with_the_channels_between_its_consumers():
 
 
 def test_a_wrapped_handler_shows_what_is_inside():
-    assert str(describe(message_filter(is_odd)(double))) == "message_filter is_odd\n  double"
+    assert str(diagram(message_filter(is_odd)(double))) == "message_filter is_odd\n  double"

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from eip import Consumer, Message
 from eip.errors import ConfigurationError, ConnectionLost, Reject, Retry, StoreError
-from eip.patterns.describing import describe
+from eip.patterns.diagram import diagram
 from eip.patterns.process_manager import Context, Instance, Process, ProcessManager
 from eip.retry import Backoff
 from eip.stores import MemoryStore, SqliteStore
@@ -461,7 +461,7 @@ async def test_ended_instances_are_forgotten_after_a_while():
 
 
 def test_a_manager_tells_its_processes():
-    told = str(describe(ProcessManager(MemoryStore(), [World().trip()])))
+    told = str(diagram(ProcessManager(MemoryStore(), [World().trip()])))
     assert told.splitlines() == ["process_manager", "  process trip 1", "    hotel", "    train", "    guide"]
 
 

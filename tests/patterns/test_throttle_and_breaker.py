@@ -10,7 +10,7 @@ import pytest
 from eip import Consumer, Message
 from eip.errors import ConfigurationError, ConnectionLost, Reject, Retry
 from eip.patterns.circuit_breaker import CircuitBreaker
-from eip.patterns.describing import describe
+from eip.patterns.diagram import diagram
 from eip.patterns.throttle import _Turns, limited_by, throttle
 from eip.transports.memory import MemoryTransport
 from tests.runtime.scripted import running, until
@@ -104,7 +104,7 @@ async def test_any_limiter_will_do():
     handle = limited_by(asyncio.Semaphore(2))(service.handle)
     await all_of(handle, *range(4))
     assert service.times == [0, 0, 1, 1]
-    assert str(describe(handle)) == "limited_by Semaphore\n  handle"
+    assert str(diagram(handle)) == "limited_by Semaphore\n  handle"
 
 
 async def test_a_throttled_consumer_handles_all_and_uses_no_receive_up():

@@ -8,7 +8,7 @@ import pytest
 
 from eip import Consumer, Message
 from eip.errors import ConnectionLost
-from eip.patterns.describing import describe
+from eip.patterns.diagram import diagram
 from eip.patterns.wire_tap import wire_tap
 from eip.transports.memory import MemoryTransport
 from tests.runtime.scripted import Outbox, running, until
@@ -102,4 +102,4 @@ async def test_a_required_copy_is_made_by_the_retry():
 
 
 def test_a_tap_tells_its_channel():
-    assert str(describe(wire_tap(Outbox("audit"))(answer))) == "wire_tap\n  -> audit (copy)\n  answer"
+    assert str(diagram(wire_tap(Outbox("audit"))(answer))) == "wire_tap\n  -> audit (copy)\n  answer"

@@ -1,6 +1,6 @@
-"""What handlers say of themselves: their steps and channels, as text and as a Mermaid flowchart.
+"""Diagrams of handlers: their steps and channels, as text and as a Mermaid flowchart.
 
-A pattern tells its parts by a method ``describe()``; a plain function is told by its name.
+A pattern names its parts in a method ``diagram()``; a plain function is shown by its name.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 from eip.channels import Filter, Sender
 from eip.matching import EventPattern, FilterPolicy
 from eip.runtime.consumer import Consumer
 from eip.runtime.handlers import Handler, inside_of
 
-__all__ = ["Channel", "Description", "condition_text", "describe", "described", "mermaid"]
+__all__ = ["Channel", "Diagram", "condition_text", "diagram", "mermaid", "with_diagram"]
 
-_LONGEST = 60
+_MAX_LABEL: Final = 60
 """Characters of a label that are shown."""
 
 
@@ -31,11 +31,11 @@ class Channel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Description:
+class Diagram:
     """A handler: its name, the handlers it consists of in their order, and the channels it sends to by itself."""
 
     name: str
-    steps: tuple[Description, ...] = ()
+    steps: tuple[Diagram, ...] = ()
     channels: tuple[Channel, ...] = ()
 
     def __str__(self) -> str:
@@ -47,33 +47,33 @@ class Description:
         return "\n".join(lines)
 
 
-def describe(thing: Any) -> Description:
-    """What a handler or step says of itself; where it says nothing, its name."""
-    tell = getattr(thing, "describe", None)
-    told = tell() if callable(tell) and not isinstance(thing, type) else None
-    if isinstance(told, Description):
-        return told
+def diagram(thing: Any) -> Diagram:
+    """The diagram of a handler or step: its own, or else its name alone."""
+    own = getattr(thing, "diagram", None)
+    made = own() if callable(own) and not isinstance(thing, type) else None
+    if isinstance(made, Diagram):
+        return made
     inside = inside_of(thing)
-    return Description(name=_name(thing)) if inside is None else describe(inside)
+    return Diagram(name=_name(thing)) if inside is None else diagram(inside)
 
 
-def described(
+def with_diagram(
     handler: Handler, name: str, *, inside: Any = None, channels: Iterable[tuple[Sender | None, str]] = ()
 ) -> Handler:
-    """The function, telling its name, the handler inside of it, and the channels it sends to with their conditions."""
-    told = Description(
+    """The function with a diagram: a name, the handler inside, and the channels it sends to with their conditions."""
+    made = Diagram(
         name=name,
-        steps=() if inside is None else (describe(inside),),
+        steps=() if inside is None else (diagram(inside),),
         channels=tuple(Channel(sender.name, when) for sender, when in channels if sender is not None),
     )
-    handler.describe = lambda: told  # type: ignore[attr-defined]  # functions take attributes
+    handler.diagram = lambda: made  # type: ignore[attr-defined]  # functions take attributes
     return handler
 
 
 def condition_text(condition: Filter | Callable[..., Any]) -> str:
     """A filter or predicate in a few words."""
     text = condition.text if isinstance(condition, (FilterPolicy, EventPattern)) else _name(condition)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return text if len(text) <= _MAX_LABEL else f"{text[: _MAX_LABEL - 1]}…"
 
 
 def mermaid(*things: Any) -> str:
@@ -84,12 +84,12 @@ def mermaid(*things: Any) -> str:
     chart = _Chart()
     for thing in things:
         if isinstance(thing, Consumer):
-            first, last = chart.add(describe(thing.handler))
+            first, last = chart.add(diagram(thing.handler))
             chart.link(chart.channel(thing.source.name), first)
             if thing.output is not None:
                 chart.link(last, chart.channel(thing.output.name))
         else:
-            chart.add(describe(thing))
+            chart.add(diagram(thing))
     return chart.text()
 
 
@@ -106,18 +106,18 @@ class _Chart:
         """The node of a channel."""
         return self._channels.setdefault(name, f"c{len(self._channels) + 1}")
 
-    def add(self, told: Description) -> tuple[str, str]:
+    def add(self, made: Diagram) -> tuple[str, str]:
         """Draw a handler, its steps inside of a box; its first and its last node."""
         self._count += 1
         node = f"s{self._count}"
-        if not told.steps:
-            self._nodes.append(f'{node}["{_escaped(told.name)}"]')
-            self._send(node, told)
+        if not made.steps:
+            self._nodes.append(f'{node}["{_escaped(made.name)}"]')
+            self._send(node, made)
             return node, node
-        self._nodes.append(f'subgraph {node}["{_escaped(told.name)}"]')
-        ends = [self.add(step) for step in told.steps]
+        self._nodes.append(f'subgraph {node}["{_escaped(made.name)}"]')
+        ends = [self.add(step) for step in made.steps]
         self._nodes.append("end")
-        self._send(node, told)
+        self._send(node, made)
         for (_, last), (first, _) in pairwise(ends):
             self.link(last, first)
         return ends[0][0], ends[-1][1]
@@ -131,8 +131,8 @@ class _Chart:
         channels = [f'{node}[("{_escaped(name)}")]' for name, node in self._channels.items()]
         return "\n".join(["flowchart LR", *(f"  {line}" for line in (*channels, *self._nodes, *self._arrows))])
 
-    def _send(self, node: str, told: Description) -> None:
-        for channel in told.channels:
+    def _send(self, node: str, made: Diagram) -> None:
+        for channel in made.channels:
             self.link(node, self.channel(channel.name), channel.when)
 
 
