@@ -86,11 +86,11 @@ async def serve(transport: str, endpoint: str | None, state: str) -> None:
     """Serve until SIGTERM; says where at first, and what it took at the end."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         async with (
-            stored(state, endpoint if transport == "aws" else None) as store,
+            stored(state, endpoint if transport == "aws" else None) as states,
             connected(transport, endpoint, unicorns=UNICORNS) as channels,
             asyncio.TaskGroup() as tasks,
         ):
-            booking = RideBooking(channels, store)
+            booking = RideBooking(channels, states)
             running = [tasks.create_task(steady(channels, number)) for number in range(UNICORNS)]
             tasks.create_task(booking.run())
             while len(await booking.unicorns()) < UNICORNS:

@@ -267,6 +267,10 @@ class ScatterGather(Service):
             async for reply in replies:
                 yield reply
 
+    async def listen(self, replies: ReplyChannel) -> None:
+        """Consume another reply channel from now on, also for requests of other processes that name it."""
+        await self._listeners.listen(check_reply_channel("replies", replies))
+
     async def unlisten(self, replies: ReplyChannel) -> None:
         """Stop consuming a reply channel that `request` was given; what still comes stays in it."""
         await self._listeners.unlisten(replies.address, grace=self.grace)

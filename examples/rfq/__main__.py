@@ -183,8 +183,8 @@ class _Roles:
         options = self._options
         endpoint = self._url if options.transport == "aws" else None
         state = f"the state in {_at(shown(options.state), endpoint)}"
-        store = await connected_to(state, lambda: stored(options.state, endpoint), stack)
-        booking = RideBooking(channels, store, rfq_seconds=options.rfq_seconds, herd=herd)
+        states = await connected_to(state, lambda: stored(options.state, endpoint), stack)
+        booking = RideBooking(channels, states, rfq_seconds=options.rfq_seconds, herd=herd)
         return [self._access.server(self._access.front(booking, self._meter), sock), booking]
 
     def _herd(self, channels: Channels) -> Herd:

@@ -218,7 +218,7 @@ def _event(kind: str, data: dict[str, Any]) -> str:
 
 def _news(last: Rfq | None, rfq: Rfq, told: set[str]) -> Iterator[str]:
     """Who was asked, the answers that were not told yet, and how far it is."""
-    if rfq.addressed is not None and (last is None or last.addressed is None):
+    if last is None:
         yield _event("asked", {**_ride(rfq), "unicorns": rfq.addressed})
     for answer in rfq.answers:
         if answer.unicorn not in told:
@@ -244,7 +244,7 @@ def _progress(rfq: Rfq) -> dict[str, Any]:
 
 def _notice(rfq: Rfq) -> dict[str, str]:
     """What to say about an RFQ that nobody can answer."""
-    return {"notice": "no unicorn is near the start: nobody was asked"} if rfq.addressed == () else {}
+    return {"notice": "no unicorn is near the start: nobody was asked"} if not rfq.addressed else {}
 
 
 def _result(request: Request, rfq: Rfq) -> dict[str, Any]:

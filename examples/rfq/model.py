@@ -64,7 +64,7 @@ class Choice(BaseModel):
 class QuoteRequest(BaseModel):
     """What unicorns are asked."""
 
-    rfq: str
+    ride: RideRequest
     start: Position
     to: Position
 

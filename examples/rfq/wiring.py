@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 from eip.errors import ConfigurationError
@@ -12,6 +12,7 @@ from eip.stores import SqliteStore, Store
 from eip.telemetry.meter import Meter
 from eip.transports.memory import MemoryTransport
 from examples.rfq.channels import Channels, MemoryChannels
+from examples.rfq.store import States
 
 __all__ = ["STATES", "TRANSPORTS", "connected", "shown", "stored"]
 
@@ -19,6 +20,8 @@ TRANSPORTS: Final = ("memory", "aws", "activemq")
 STATES: Final = {"memory": "rfq.sqlite", "aws": "dynamodb:rfq", "activemq": "rfq.sqlite"}
 """By transport, where the state is kept if nothing else is said."""
 
+_QUOTES, _RIDES = "rfq_quotes", "rfq_rides"
+"""Collections."""
 _LOCAL_POLL: Final = 2.0
 """Seconds of a long poll on a local moto, which goes on with those of killed processes and hands messages to nobody."""
 
@@ -75,8 +78,8 @@ async def _prepared(channels: Channels) -> Channels:
 
 
 @asynccontextmanager
-async def stored(state: str, endpoint_url: str | None = None) -> AsyncIterator[Store]:
-    """The store of ``sqlite:FILE`` or a file's path, ``dynamodb:TABLE``, or the URL of a PostgreSQL or Redis.
+async def stored(state: str, endpoint_url: str | None = None) -> AsyncIterator[States]:
+    """The stores of ``sqlite:FILE`` or a file's path, ``dynamodb:TABLE``, or the URL of a PostgreSQL or Redis.
 
     Processes that share it share the work: those of one machine on SQLite, any on the others. ``endpoint_url``: of
     DynamoDB.
@@ -88,20 +91,21 @@ async def stored(state: str, endpoint_url: str | None = None) -> AsyncIterator[S
                 from eip.stores.dynamodb import DynamoStore, create_table  # noqa: PLC0415 - needs the extra aws
 
                 await create_table(client, rest)
-                yield DynamoStore(client, rest, "rfq")
+                yield States(DynamoStore(client, rest, _QUOTES), DynamoStore(client, rest, _RIDES))
         case "postgresql" | "postgres":
             from eip.stores.postgres import PostgresStore  # noqa: PLC0415 - needs the extra postgres
 
-            async with _closing(PostgresStore(state, "rfq")) as store:
-                yield store
+            async with _closing(PostgresStore(state, _QUOTES), PostgresStore(state, _RIDES)) as states:
+                yield states
         case "redis" | "rediss":
             from eip.stores.redis import RedisStore  # noqa: PLC0415 - needs the extra redis
 
-            async with _closing(RedisStore(state, "rfq")) as store:
-                yield store
+            async with _closing(RedisStore(state, _QUOTES), RedisStore(state, _RIDES)) as states:
+                yield states
         case _:
-            async with _closing(SqliteStore(rest if scheme == "sqlite" else state, "rfq")) as store:
-                yield store
+            path = rest if scheme == "sqlite" else state
+            async with _closing(SqliteStore(path, _QUOTES), SqliteStore(path, _RIDES)) as states:
+                yield states
 
 
 def shown(state: str) -> str:
@@ -110,11 +114,11 @@ def shown(state: str) -> str:
 
 
 @asynccontextmanager
-async def _closing(store: Store) -> AsyncIterator[Store]:
-    try:
-        yield store
-    finally:
-        await store.aclose()
+async def _closing(*stores: Store) -> AsyncIterator[States]:
+    async with AsyncExitStack() as stack:
+        for store in stores:
+            stack.push_async_callback(store.aclose)
+        yield States(*stores)
 
 
 def _dynamodb(endpoint_url: str | None) -> Any:

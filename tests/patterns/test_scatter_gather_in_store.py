@@ -66,6 +66,17 @@ async def test_any_process_takes_replies_completes_and_has_the_result():
         assert await three.get(key) == results[0]
 
 
+async def test_another_process_listens_to_the_reply_channel_of_one_that_ended():
+    async with MemoryTransport() as transport:
+        world, own = Processes(transport), transport.queue("own")
+        async with world.one() as one:
+            key = await one.request("?", expected=1, deadline=60, replies=own).start()
+        await own.send(world.asked.messages()[0].reply("!"))
+        async with world.one() as two:
+            await two.listen(own)
+            assert bodies(await two.result(key)) == ["!"]
+
+
 async def _watched(gather: ScatterGather, key: str) -> list[Any]:
     return [reply.body async for reply in gather.watch(key)]
 

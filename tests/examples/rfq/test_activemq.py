@@ -10,12 +10,15 @@ from eip import Message
 from eip.errors import AddressRefused, ConfigurationError
 from eip.stores import MemoryStore
 from examples.rfq.booking import RideBooking
-from examples.rfq.model import QuoteRequest
+from examples.rfq.model import QuoteRequest, RideRequest
+from examples.rfq.store import States
 from examples.rfq.unicorns import Herd
 from examples.rfq.wiring import connected
 from tests.examples.rfq.sharing import killing_again_and_again, killing_one_loses_nothing
 
 pytestmark = pytest.mark.activemq
+
+RIDE = RideRequest.model_validate({"from": "A", "to": "B", "customer": "C"})
 
 
 def test_two_processes_share_rfqs_and_killing_one_loses_none(start_activemq, tmp_path):
@@ -34,13 +37,13 @@ async def test_unicorns_answer_to_reply_queues_only_and_what_they_may_not_answer
         herd = Herd(channels, size=1, seed=1, patience=0.1)
         herd.unicorns[0]._reliability = 2.0
         position = herd.unicorns[0].position
-        booking = RideBooking(channels, MemoryStore())
+        booking = RideBooking(channels, States(MemoryStore(), MemoryStore()))
         async with asyncio.TaskGroup() as tasks:
             for service in (booking, herd):
                 tasks.create_task(service.run())
             while not await booking.unicorns():
                 await asyncio.sleep(0.05)
-            question = QuoteRequest(rfq="r", start=position, to=position)
+            question = QuoteRequest(ride=RIDE, start=position, to=position)
             hostile, own = "activemq:queue/loot", channels.replies[1].address
             await channels.zone(position.zone).send(
                 Message(question, correlation_id="hostile", return_address=hostile),
@@ -61,14 +64,15 @@ async def test_unicorns_answer_to_reply_queues_only_and_what_they_may_not_answer
 
 async def test_dead_letters_are_shown_and_redriven_though_a_broker_does_not_tell_how_many(start_activemq):
     async with connected("activemq", start_activemq().url) as channels:
-        booking = RideBooking(channels, MemoryStore())
+        booking = RideBooking(channels, States(MemoryStore(), MemoryStore()))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(booking.run())
-            await channels.replies[0].send(Message({"price": "none"}, type="Quote", source="u1", correlation_id="r"))
+            await booking.ready.wait()
+            await channels.presence.send(Message({"unicorn": "u1"}, type="Presence", source="u1"))
             while not (letters := await booking.dead_letters()):
                 await asyncio.sleep(0.05)
             assert "Field required" in letters[0].reason
-            assert (await booking.redrive("rfq-replies", only={letters[0].id})).moved == 1
+            assert (await booking.redrive("rfq-presence", only={letters[0].id})).moved == 1
             await booking.stop()
 
 

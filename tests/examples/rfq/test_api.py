@@ -159,7 +159,7 @@ async def test_an_rfq_that_nobody_can_answer_says_so_at_once():
 async def test_it_is_ready_once_somebody_can_answer():
     """Fault 43: alive is not ready."""
     async with api() as (client, booking, channels):
-        await until(lambda: all(consumer.started.is_set() for consumer in booking._consumers))
+        await booking._presence.ready.wait()
         assert (await client.get("/healthz")).status_code == 200
         waiting = await client.get("/readyz")
         assert waiting.status_code == 503
@@ -177,7 +177,7 @@ async def test_a_store_that_fails_makes_it_unavailable_and_unready_but_alive(cap
         async def broken(*_, **__):
             raise StoreError("the table is away")
 
-        booking._rfqs.get = booking._rfqs.create = booking._presences.near = broken
+        booking._quotes.get = booking._choices.of = booking._presences.near = broken
         for answer in (
             await client.get(asked["links"]["self"]),
             await client.post("/rfqs", json=RIDE),

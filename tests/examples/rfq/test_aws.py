@@ -34,12 +34,13 @@ def moto(tmp_path):
 @asynccontextmanager
 async def booked(moto: MotoServer, *customers: str):
     async with (
-        stored("dynamodb:rfq", moto.url) as store,
+        stored("dynamodb:rfq", moto.url) as states,
         connected("aws", moto.url, customers=customers) as channels,
         asyncio.TaskGroup() as tasks,
     ):
-        booking = RideBooking(channels, store)
+        booking = RideBooking(channels, states)
         tasks.create_task(booking.run())
+        await booking.ready.wait()
         try:
             yield booking, channels
         finally:
@@ -90,7 +91,7 @@ async def test_a_hostile_return_address_gets_no_answer(moto):
             tasks.create_task(herd.run())
             while not await channels.depth(channels.presence):
                 await asyncio.sleep(0.05)
-            question = QuoteRequest(rfq="r", start=position, to=position)
+            question = QuoteRequest(ride=RIDE, start=position, to=position)
             stolen = "arn:aws:sqs:us-east-1:123456789012:loot"
             await channels.zone(position.zone).send(
                 Message(question, correlation_id="r", return_address=stolen),

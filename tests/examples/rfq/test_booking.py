@@ -16,8 +16,9 @@ from eip.transports.memory import MemoryTransport
 from examples.rfq.booking import RideBooking
 from examples.rfq.channels import MemoryChannels
 from examples.rfq.model import Position, Presence, Quote, RideRequest, located
-from examples.rfq.store import Rfq, Rfqs
+from examples.rfq.store import Rfq, States
 from examples.rfq.unicorns import Herd
+from examples.rfq.wiring import stored
 from tests.runtime.scripted import until
 
 RIDE = RideRequest.model_validate({"from": "A", "to": "B", "customer": "C"})
@@ -27,25 +28,25 @@ RIDE = RideRequest.model_validate({"from": "A", "to": "B", "customer": "C"})
 async def two(*, seconds: float = 60.0):
     """Two booking services on the same channels and state, not running yet."""
     async with MemoryTransport() as transport:
-        channels, store = MemoryChannels(transport), MemoryStore()
+        channels, states = MemoryChannels(transport), States(MemoryStore(), MemoryStore())
         await channels.prepare()
-        yield RideBooking(channels, store, rfq_seconds=seconds), RideBooking(channels, store), channels, store
+        yield RideBooking(channels, states, rfq_seconds=seconds), RideBooking(channels, states), channels
 
 
 @asynccontextmanager
 async def booked(path: Path | str = ":memory:", *, seconds: float = 300.0):
     """A booking service and the channels to play unicorn on."""
     async with MemoryTransport() as transport:
-        channels, store = MemoryChannels(transport), SqliteStore(path)
+        channels = MemoryChannels(transport)
         await channels.prepare()
-        booking = RideBooking(channels, store, rfq_seconds=seconds)
-        async with asyncio.TaskGroup() as tasks:
+        async with stored(str(path)) as states, asyncio.TaskGroup() as tasks:
+            booking = RideBooking(channels, states, rfq_seconds=seconds)
             tasks.create_task(booking.run())
+            await booking.ready.wait()
             try:
                 yield booking, channels
             finally:
                 await booking.stop()
-        await store.aclose()
 
 
 async def present(booking: RideBooking, channels: MemoryChannels, *unicorns: str) -> None:
@@ -131,15 +132,15 @@ async def test_a_new_process_asks_again_and_keeps_what_came(tmp_path):
         await channels.replies[0].send(quote(rfq, "u1"))
         await answered(booking, rfq, 1)
     async with MemoryTransport() as transport:
-        channels, store = MemoryChannels(transport), SqliteStore(state)
+        channels = MemoryChannels(transport)
         asked = []
 
         async def hear(request: Message) -> None:
             asked.append(request.correlation_id)
 
         listening = Consumer(await channels.enter(located("A").zone, "u2"), hear)
-        booking = RideBooking(channels, store)
-        async with asyncio.TaskGroup() as tasks:
+        async with stored(str(state)) as states, asyncio.TaskGroup() as tasks:
+            booking = RideBooking(channels, states)
             tasks.create_task(listening.run())
             tasks.create_task(booking.run())
             await until(lambda: asked == [rfq.id])
@@ -147,7 +148,6 @@ async def test_a_new_process_asks_again_and_keeps_what_came(tmp_path):
             assert (await answered(booking, rfq, 2)).eta == rfq.eta
             await booking.stop()
             await listening.stop()
-        await store.aclose()
 
 
 async def test_a_herd_answers_and_moves_between_zones():
@@ -173,24 +173,38 @@ def test_places_have_a_position():
     assert Position(x=0.99, y=0).zone == "2-0"
 
 
+async def test_an_answer_that_is_no_quote_counts_for_nobody():
+    async with booked(seconds=60) as (booking, channels):
+        await present(booking, channels, "u1", "u2")
+        rfq = await booking.request(RIDE)
+        await channels.replies[0].send(
+            quote(rfq, "u1", body={"price": "none"}),
+            quote(rfq, "u2", body=Quote(unicorn="u1", name="forged", price=0.01, minutes=1.0)),
+            quote(rfq, "u2", source=None),
+        )
+        done = await complete(booking, rfq)
+        assert (done.responses, done.quotes, done.silent) == (0, [], ["u1", "u2"])
+
+
 async def test_operations_show_what_is_going_on_and_start_what_failed_anew():
     async with booked() as (booking, channels):
         await present(booking, channels, "u1", "u2")
         rfq = await booking.request(RIDE)
-        await channels.replies[0].send(quote(rfq, "u1"), quote(rfq, "u2", body={"price": "none"}, id="bad"))
+        await channels.replies[0].send(quote(rfq, "u1"))
+        await channels.presence.send(Message({"zone": "none"}, id="bad", correlation_id="c"))
         await answered(booking, rfq, 1)
         while not (letters := await booking.dead_letters()):
             await asyncio.sleep(0.1)
         told = await booking.operations()
         assert (told.in_flight, told.responses_per_second) == (1, 0.1)
         assert [(each.queue, each.messages, each.dead_letters) for each in told.queues] == [
-            ("rfq-replies", 0, 1),
-            ("rfq-presence", 0, 0),
+            ("rfq-replies", 0, 0),
+            ("rfq-presence", 0, 1),
         ]
-        assert [(each.queue, each.id, each.correlation_id) for each in letters] == [("rfq-replies", "bad", rfq.id)]
+        assert [(each.queue, each.id, each.correlation_id) for each in letters] == [("rfq-presence", "bad", "c")]
         assert "Field required" in letters[0].reason
-        assert (await booking.redrive("rfq-replies", only={"other"})).moved == 0
-        assert (await booking.redrive("rfq-replies", only={"bad"})).moved == 1
+        assert (await booking.redrive("rfq-presence", only={"other"})).moved == 0
+        assert (await booking.redrive("rfq-presence", only={"bad"})).moved == 1
         while not await booking.dead_letters():  # it fails again
             await asyncio.sleep(0.1)
         with pytest.raises(LookupError):
@@ -199,8 +213,9 @@ async def test_operations_show_what_is_going_on_and_start_what_failed_anew():
 
 async def test_of_several_processes_each_knows_all_and_one_that_dies_is_replaced():
     """On the embedded transport they are tasks; that questions end with a process is another test's matter."""
-    async with two() as (first, second, channels, _), asyncio.TaskGroup() as tasks:
+    async with two() as (first, second, channels), asyncio.TaskGroup() as tasks:
         dying, _ = tasks.create_task(first.run()), tasks.create_task(second.run())
+        await asyncio.gather(first.ready.wait(), second.ready.wait())
         await present(first, channels, "u1", "u2")
         rfq = await first.request(RIDE)
         await channels.replies[0].send(quote(rfq, "u1"))
@@ -210,26 +225,6 @@ async def test_of_several_processes_each_knows_all_and_one_that_dies_is_replaced
         assert done.completed_at == pytest.approx(rfq.eta, abs=1.1)
         assert [each.unicorn for each in done.quotes] == ["u1"]
         await second.stop()
-
-
-async def test_what_a_process_did_not_live_to_ask_is_asked_by_another(monkeypatch):
-    async with two() as (first, second, channels, store):
-        heard = channels.transport.topic(channels.zone(located("A").zone).name).subscription("u1")
-
-        async def dies(_):
-            raise RuntimeError("killed")
-
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(second.run())
-            monkeypatch.setattr(first, "_ask", dies)
-            with pytest.raises(RuntimeError):
-                await first.request(RIDE)
-            async with heard.receiver() as receiver:
-                (delivery,) = await receiver.receive(1, wait=20.0)
-                (rfq,) = await Rfqs(store).running()
-                assert delivery.message.correlation_id == rfq
-                assert await receiver.receive(1, wait=20.0) == []
-            await second.stop()
 
 
 async def test_a_store_that_fails_for_a_while_stops_nobody(monkeypatch):
@@ -258,10 +253,11 @@ async def test_a_customer_may_have_a_reply_queue_of_its_own():
     async with MemoryTransport() as transport:
         channels = MemoryChannels(transport, customers=["C"])
         await channels.prepare()
-        booking = RideBooking(channels, MemoryStore())
+        booking = RideBooking(channels, States(MemoryStore(), MemoryStore()))
         asked = await channels.enter(located("A").zone, "u1")
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(booking.run())
+            await booking.ready.wait()
             await present(booking, channels, "u1")
             rfq = await booking.request(RIDE)
             await booking.request(RIDE.model_copy(update={"customer": "D"}))

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 import uvicorn
 
-from eip import Message
+from eip import Message, clock
 from eip.errors import Reject
-from eip.stores import SqliteStore
+from eip.stores import MemoryStore
 from eip.telemetry.meter import UsageMeter
 from examples.rfq.access import Tokens
 from examples.rfq.api import app
 from examples.rfq.booking import RideBooking
 from examples.rfq.model import Position, Presence, Quote, located
+from examples.rfq.store import States
 from examples.rfq.wiring import connected
 from tests.examples.rfq.service import ROOT
 from tests.support.processes import free_port
@@ -98,8 +99,9 @@ class Rydes:
 
     async def end(self, rfq: str) -> None:
         """Let the RFQ's time be over."""
-        await self.booking._complete(rfq)
-        self.booking._tell(rfq)
+        later = clock.now() + 3600
+        with clock.use_clock(lambda: later):
+            await self.booking._quotes._gatherer._on_due(rfq)  # type: ignore[union-attr]
 
     async def answer(self, rfq: str, unicorn: str, price: float | None = None) -> None:
         envelope: dict[str, Any] = {"source": unicorn, "correlation_id": rfq}
@@ -109,17 +111,17 @@ class Rydes:
 
 @asynccontextmanager
 async def rydes(*, tokens: Tokens | None = None):
-    store, meter = SqliteStore(":memory:"), UsageMeter()
+    states, meter = States(MemoryStore(), MemoryStore()), UsageMeter()
     async with connected("memory", meter=meter) as channels:
-        booking = RideBooking(channels, store)
+        booking = RideBooking(channels, states)
         made = Rydes(booking, channels, app(booking, meter=meter, tokens=tokens))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(booking.run())
+            await booking.ready.wait()
             try:
                 yield made
             finally:
                 await booking.stop()
-    await store.aclose()
 
 
 async def asked(page: Any) -> str:
@@ -244,7 +246,7 @@ async def test_everyone_can_read_and_operate_it(browser, path, scheme):
     """Contrast, names of controls, headings, reduced motion; wide and on a phone, where nothing scrolls sideways."""
     async with rydes() as service, service.listening():
         await service.come()
-        await service.channels.replies[0].send(Message({}, type="Quote"))
+        await service.channels.presence.send(Message({}, type="Presence"))
         async with browser.page(service.url + path) as page:
             features = [{"name": "prefers-color-scheme", "value": scheme}]
             features.append({"name": "prefers-reduced-motion", "value": "reduce"})
@@ -261,7 +263,7 @@ async def test_everyone_can_read_and_operate_it(browser, path, scheme):
                 await page.click("[data-unicorn=luna] button")
                 await page.wait_for("document.querySelector('.offer.chosen')")
             else:
-                await page.wait_for(says("#dead", "correlation id"))
+                await page.wait_for(says("#dead", "Field required"))
             for width, height in [(1280, 860), (390, 844), (320, 640)]:
                 await page.resize(width, height, mobile=width < 500)
                 assert await page.evaluate(POOR_CONTRAST) == []
@@ -306,11 +308,11 @@ async def test_operations_shows_what_failed_and_has_it_handled_anew(browser, mon
         async with browser.page(service.url, width=1280, height=860) as page:
             rfq = await asked(page)
 
-            async def refuse(*_: object) -> None:
+            async def refuse(*_: object, **__: object) -> None:
                 raise Reject("the price list of that day is missing")
 
             with monkeypatch.context() as broken:
-                broken.setattr(service.booking._rfqs, "answer", refuse)
+                broken.setattr(MemoryStore, "put_part", refuse)
                 await service.answer(rfq, "luna", 21.5)
                 await service.answer(rfq, "twinkle", 13.5)
                 await page.goto(f"{service.url}/operations")
