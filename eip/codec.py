@@ -61,8 +61,10 @@ class Codec(Protocol):
 def dump_json(value: Any) -> bytes:
     """Compact JSON of plain values, pydantic models, dataclasses, dates, UUIDs, enums, sets and decimals.
 
-    Numbers keep their digits, of whatever size. Raises `InvalidMessage` for anything else, naming the place of a number
-    that JSON has no form for (NaN, Infinity).
+    Numbers keep their digits, of whatever size.
+
+    Raises:
+        InvalidMessage: anything else, or a number that JSON has no form for (NaN, Infinity); the text names its place.
     """
     try:
         raw = orjson.dumps(value, default=_to_jsonable)
@@ -119,9 +121,10 @@ def _with_big_integers(value: Any) -> Any:
 
 
 def load_json(raw: bytes | str) -> Any:
-    """The value of JSON text, integers exact at any size; raises `DecodeError`.
+    """The value of JSON text, integers exact at any size.
 
-    Nesting is limited to about 200 levels by the parser, and NaN and Infinity are refused.
+    Raises:
+        DecodeError: not JSON, NaN or Infinity, or nested deeper than about 200 levels, the parser's limit.
     """
     try:
         return from_json(raw, allow_inf_nan=False)

@@ -119,9 +119,12 @@ def dump_envelope(message: Message[Any]) -> bytes:
 
 
 def parse_envelope(raw: bytes | str | Mapping[str, Any]) -> dict[str, Any]:
-    """The constructor keywords of `Message` that an envelope holds; raises `DecodeError` for a malformed one.
+    """The constructor keywords of `Message` that an envelope holds.
 
     Keys that this version does not know are kept under ``extensions``, and are passed on.
+
+    Raises:
+        DecodeError: a malformed envelope; the text names the key.
     """
     fields = load_json(raw) if isinstance(raw, (bytes, str)) else raw
     if fields.__class__ is not dict and not isinstance(fields, Mapping):
@@ -244,21 +247,22 @@ def body_from_text(text: str, fields: Mapping[str, Any], *, channel: Codec = JSO
         fields: the envelope's; {} for a message of a foreign producer, whose body is the text's UTF-8.
         channel: the channel's codec, taken where the message came without an envelope.
     """
-    match fields.get("enc"):
-        case None:
-            raw = text.encode()
+    match _encoding(fields, None, "empty", "base64"):
         case "empty":
             raw = b""
         case "base64":
             raw = _unbased(text)
-        case encoding:
-            raise _unknown_encoding(encoding)
+        case _:
+            raw = text.encode()
     return body_from_bytes(raw, fields, channel=channel)
 
 
-def _unknown_encoding(encoding: Any) -> DecodeError:
-    """An encoding of a later version: taken for plain text, the body would be another one."""
-    return DecodeError(f"envelope field 'enc' is {encoding!r:.80}, which this version does not know")
+def _encoding(fields: Mapping[str, Any], *known: str | None) -> str | None:
+    """How the body is written. One of a later version must not be taken for plain text: the body would be another."""
+    encoding: str | None = fields.get("enc")
+    if encoding not in known:
+        raise DecodeError(f"envelope field 'enc' is {encoding!r:.80}, which this version does not know")
+    return encoding
 
 
 def _unbased(text: str) -> bytes:
@@ -303,11 +307,9 @@ _DEEP: Final = 150
 
 def body_from_json(piece: bytes, fields: Mapping[str, Any], *, channel: Codec = JSON) -> BodyForm:
     """The body of `body_to_json`; raises `DecodeError`."""
-    form, encoding = body_from_bytes(piece, fields, channel=channel), fields.get("enc")
+    form, encoding = body_from_bytes(piece, fields, channel=channel), _encoding(fields, None, "text", "base64")
     if encoding is None and is_json(form.codec):
         return form
-    if encoding not in (None, "text", "base64"):
-        raise _unknown_encoding(encoding)
     text = _checked("body", load_json(piece), str)
     return form._replace(raw=_unbased(text) if encoding == "base64" else text.encode())
 

@@ -148,8 +148,10 @@ def unpack(message: Message[Any], *, bounds: Bounds = _BOUNDS) -> list[Message[A
     """The messages of a pack, each with its own id, correlation, trace and headers, and the pack's attributes.
 
     An entry that is malformed, or a pack itself, is a message whose body is the entry and raises `DecodeError` when it
-    is read, see `unreadable`; its neighbours are what they are. Raises `DecodeError` for what is not a pack, does not
-    hold what it says, or exceeds the bounds.
+    is read, see `unreadable`; its neighbours are what they are.
+
+    Raises:
+        DecodeError: not a pack, another number of messages than it declares, or beyond the bounds.
     """
     body = message.body
     if isinstance(body, list):

@@ -119,6 +119,9 @@ def infer_schema(samples: Iterable[Any]) -> dict[str, Any]:
 
     Keys that every sample has are required; types are those that were seen; a few strings that came again and again
     are an enumeration. A draft is for a person to look at: what no sample shows is not in it.
+
+    Raises:
+        ConfigurationError: no samples.
     """
     values = list(samples)
     if not values:

@@ -311,9 +311,12 @@ def batched(size: int, window: Duration) -> Callable[[BatchHandler], Handler]:
     the first. It needs a consumer whose concurrency is at least ``size``; messages of one group come one to a batch,
     as they are handled one at a time. An error fails the whole batch, `BatchFailure` some of it; a body that is not
     what the handler's annotation asks for fails before, alone.
+
+    Raises:
+        ConfigurationError: ``size`` is less than 1.
     """
     if size < 1:
-        raise ConfigurationError("a batch holds at least one message")
+        raise ConfigurationError(f"size must be >= 1, got {size}")
 
     def wrap(handler: BatchHandler) -> Handler:
         batches = _Batches(handler, size, seconds(window))

@@ -20,6 +20,9 @@ def as_predicate(filter: FilterPolicy | EventPattern | Predicate) -> Predicate: 
     """Whether a message passes a filter policy, an event pattern, or the predicate itself.
 
     A policy sees the message's attributes or its body, a pattern the message as an event (`as_event`).
+
+    Raises:
+        ConfigurationError: neither of them.
     """
     if isinstance(filter, FilterPolicy):
         return _of_policy(filter)
