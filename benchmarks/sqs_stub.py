@@ -501,19 +501,19 @@ def transport(url: str, **options: Any) -> AwsTransport:
 
 async def make_queue(aws: AwsTransport, name: str, **attributes: str) -> None:
     """Make a queue through the transport."""
-    await aws.call("sqs", "CreateQueue", QueueName=name, Attributes=attributes)
+    await aws._client.call("sqs", "CreateQueue", QueueName=name, Attributes=attributes)
 
 
 async def make_topic(aws: AwsTransport, name: str) -> None:
     """Make a topic through the transport."""
-    await aws.call("sns", "CreateTopic", Name=name)
+    await aws._client.call("sns", "CreateTopic", Name=name)
 
 
 async def subscribe(aws: AwsTransport, topic: str, queue: str, *, policy: Entry | None = None) -> None:
     """Make a queue, and subscribe it to the topic through a filter policy on the attributes."""
     await make_queue(aws, queue)
     attributes = {} if policy is None else {"FilterPolicy": orjson.dumps(policy).decode()}
-    await aws.call(
+    await aws._client.call(
         "sns",
         "Subscribe",
         TopicArn=aws.topic(topic).address,

@@ -239,7 +239,7 @@ async def test_queues_and_topics_let_exactly_that_rule_send(moto_server, name):
         )
         for _ in range(2):
             await topology.apply(aws)
-        own, more = aws.rule_arn(name, "own"), aws.rule_arn(name, "more")
+        own, more = aws._arns.rule(name, "own"), aws._arns.rule(name, "more")
         policies = {}
         for queue in (f"{name}-own", f"{name}-own-undelivered", f"{name}-more-undelivered"):
             url = await aws.queue(queue).url()

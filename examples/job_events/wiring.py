@@ -119,10 +119,8 @@ class _AwsChannels(TransportChannels):
         self._aws = aws
 
     async def depth(self, name: str) -> int | None:
-        url = (await self._aws.call("sqs", "GetQueueUrl", QueueName=name))["QueueUrl"]
-        kinds = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        found = await self._aws.call("sqs", "GetQueueAttributes", QueueUrl=url, AttributeNames=kinds)
-        return sum(int(found.get("Attributes", {}).get(kind, 0)) for kind in kinds)
+        found = await self._aws.queue(name).depth()
+        return found["ready"] + found["leased"]
 
 
 class _ActiveMQChannels(TransportChannels):

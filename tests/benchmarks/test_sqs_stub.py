@@ -27,8 +27,8 @@ async def aws(url):
 
 async def test_what_is_sent_and_published_is_consumed_and_counted(aws, url):
     await sqs_stub.make_queue(aws, "orders")
-    topic = (await aws.call("sns", "CreateTopic", Name="events"))["TopicArn"]
-    await aws.call("sns", "Subscribe", TopicArn=topic, Protocol="sqs", Endpoint=aws.queue("orders").address)
+    topic = (await aws._client.call("sns", "CreateTopic", Name="events"))["TopicArn"]
+    await aws._client.call("sns", "Subscribe", TopicArn=topic, Protocol="sqs", Endpoint=aws.queue("orders").address)
     seen: list[int] = []
     done = asyncio.Event()
 
@@ -73,7 +73,7 @@ async def test_what_it_does_not_know_it_refuses(aws):
     with pytest.raises(ChannelNotFound):
         await aws.queue("nowhere").send(Message("x"))
     with pytest.raises(TransportError, match="UnsupportedOperation"):
-        await aws.call("sqs", "ListQueueTags", QueueUrl="x")
+        await aws._client.call("sqs", "ListQueueTags", QueueUrl="x")
 
 
 async def test_a_subscriptions_filter_policy_is_applied(aws, url):
@@ -86,6 +86,8 @@ async def test_a_subscriptions_filter_policy_is_applied(aws, url):
 
 
 async def test_events_are_put(aws, url):
-    answer = await aws.call("events", "PutEvents", Entries=[{"Source": "s", "DetailType": "t", "Detail": "{}"}] * 3)
+    answer = await aws._client.call(
+        "events", "PutEvents", Entries=[{"Source": "s", "DetailType": "t", "Detail": "{}"}] * 3
+    )
     assert [bool(entry["EventId"]) for entry in answer["Entries"]] == [True] * 3
     assert sqs_stub.told(url)["messages"]["PutEvents"] == 3

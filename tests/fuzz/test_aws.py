@@ -13,10 +13,10 @@ from eip.channels import with_dead_letter_headers
 from eip.errors import DecodeError, InvalidMessage, MessageTooLarge
 from eip.limits import MIB
 from eip.transports.aws import AwsTransport
-from eip.transports.aws._answers import outcomes_of
 from eip.transports.aws._attributes import carried
+from eip.transports.aws._batch_results import outcomes_of
 from eip.transports.aws._reading import read_message
-from eip.transports.aws.sqs import SqsReceiver
+from eip.transports.aws.sqs.receiver import SqsReceiver
 from tests.fuzz import bounded_time, fuzz, mutated, odd_json, odd_text
 
 OWN = carried(
@@ -85,7 +85,7 @@ def test_a_message_is_read_or_is_its_own_error_with_its_bytes(body, given, facts
 
 @fuzz(odd_json("Body", "MessageId", "ReceiptHandle", "Attributes", "MessageAttributes", "MD5OfBody"), bodies)
 def test_an_odd_entry_of_a_receive_leaves_its_neighbours_alone(odd, body):
-    receiver = SqsReceiver(QUEUE, capacity=10)
+    receiver = SqsReceiver(QUEUE._queue, find_queue=AWS.queue, long_poll=1.0, capacity=10)
     good = {"MessageId": "g", "ReceiptHandle": "r1", "Body": "1"}
     odd = {**odd, "ReceiptHandle": "r2", "Body": body} if isinstance(odd, dict) else odd
     deliveries = receiver._deliveries([good, odd, {**good, "ReceiptHandle": "r3"}], 1.0)

@@ -16,7 +16,7 @@ from eip.limits import ACTIVEMQ
 from eip.message import Message
 from eip.retry import Backoff
 from eip.telemetry.meter import Meter
-from eip.transports._ticket import Ticket
+from eip.transports._send_completion import SendCompletion
 from eip.transports.activemq._stomp.connection import Connection
 from eip.transports.activemq._stomp.errors import RefusedByBroker
 from eip.transports.activemq._stomp.frames import dump
@@ -34,17 +34,17 @@ _MAX_REFUSALS: Final = 2
 class Entry:
     """A message to be sent: the head of its frame without the empty line, and the body."""
 
-    __slots__ = ("body", "channel", "head", "message", "place", "size", "ticket")
+    __slots__ = ("body", "channel", "completion", "head", "message", "place", "size")
 
     def __init__(self, message: Message[Any], channel: str, head: bytes, body: bytes) -> None:
         self.message, self.channel, self.head, self.body = message, channel, head, body
         self.size = len(head) + len(body)
         self.place = 0
-        self.ticket: Ticket
+        self.completion: SendCompletion
 
     def settle(self, error: Exception | None) -> None:
         """Report the outcome to its send."""
-        self.ticket.settle(self.place, self.message, error)
+        self.completion.settle(self.place, self.message, error)
 
     def frame(self, header: str) -> bytes:
         """Return the whole frame, with one more header."""
@@ -74,16 +74,16 @@ class BatchAccumulator:
 
         If cancelled, what has not begun to leave is not sent.
         """
-        ticket = Ticket(len(entries))
+        completion = SendCompletion(len(entries))
         for place, entry in enumerate(entries):
             while len(self._pending) >= _MAX_PENDING:
                 self._room.clear()
                 await self._room.wait()
-            entry.ticket, entry.place = ticket, place
+            entry.completion, entry.place = completion, place
             self._pending.append(entry)
             if self._pump is None:
                 self._pump = asyncio.create_task(self._send_all(), name=f"{self._connection.name} batches")
-        await ticket.wait()
+        await completion.wait()
 
     async def flush(self) -> None:
         """Return when everything was sent, or has failed."""
@@ -120,7 +120,7 @@ class BatchAccumulator:
             if batch and entry.size > room:
                 break
             self._pending.popleft()
-            if not entry.ticket.done.cancelled():
+            if not entry.completion.done.cancelled():
                 batch.append(entry)
                 room -= entry.size
         self._room.set()

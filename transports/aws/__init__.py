@@ -5,31 +5,29 @@ Needs the extra ``aws``.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
+
+from eip._lazy import export_lazily
 
 if TYPE_CHECKING:
-    from eip.transports.aws.eventbridge import EventBridgeBus as EventBridgeBus
+    from eip.transports.aws.eventbridge.bus import EventBridgeBus as EventBridgeBus
     from eip.transports.aws.kinesis import KinesisStream as KinesisStream
     from eip.transports.aws.kinesis import ReadRate as ReadRate
-    from eip.transports.aws.sns import SnsTopic as SnsTopic
-    from eip.transports.aws.sqs import SqsQueue as SqsQueue
+    from eip.transports.aws.sns.topic import SnsTopic as SnsTopic
+    from eip.transports.aws.sqs.queue import SqsQueue as SqsQueue
     from eip.transports.aws.transport import AwsTransport as AwsTransport
 
 __all__ = ["AwsTransport", "EventBridgeBus", "KinesisStream", "ReadRate", "SnsTopic", "SqsQueue"]
 
-_MODULES: Final = {
-    "AwsTransport": "transport",
-    "EventBridgeBus": "eventbridge",
-    "KinesisStream": "kinesis",
-    "ReadRate": "kinesis",
-    "SnsTopic": "sns",
-    "SqsQueue": "sqs",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import the drivers where they are first asked for: a Lambda function that only handles loads no SDK."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+# A Lambda function that only handles messages loads no SDK.
+export_lazily(
+    __name__,
+    {
+        "AwsTransport": f"{__name__}.transport",
+        "EventBridgeBus": f"{__name__}.eventbridge.bus",
+        "KinesisStream": f"{__name__}.kinesis",
+        "ReadRate": f"{__name__}.kinesis",
+        "SnsTopic": f"{__name__}.sns.topic",
+        "SqsQueue": f"{__name__}.sqs.queue",
+    },
+)

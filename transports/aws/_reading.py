@@ -17,7 +17,7 @@ from eip.errors import DecodeError
 from eip.events import message_of, read_event, undelivered
 from eip.message import Message
 from eip.transports.aws._attributes import from_carried, readable_attributes
-from eip.transports.aws._tracing import to_traceparent
+from eip.transports.aws._xray import to_traceparent
 
 __all__ = ["read_message"]
 

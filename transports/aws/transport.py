@@ -3,44 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Iterable
 from typing import Any, Final, TypeAlias, TypeVar
 
 import aioboto3
+from typing_extensions import override
 
+from eip import limits
 from eip._checks import check_duration, check_integer, check_type
 from eip.channels import Sender, Transport
 from eip.clock import Duration
 from eip.codec import JSON, Codec, is_json
-from eip.errors import AddressRefused, ConfigurationError, StateError
+from eip.errors import ConfigurationError
 from eip.health import Health
 from eip.telemetry.meter import Meter
-from eip.topology import BusSpec, Resource, Step, TopicSpec
-from eip.transports.aws._calls import Calls
-from eip.transports.aws._provision import provision, undeclared
-from eip.transports.aws.eventbridge import EventBridgeBus
+from eip.topology import BusSpec, QueueSpec, Resource, Step, TopicSpec
+from eip.transports.aws._client.service_client import ServiceClient
+from eip.transports.aws.arns import Arns, Kind
+from eip.transports.aws.eventbridge.bus import EventBridgeBus
 from eip.transports.aws.kinesis.rates import ReadRate, ReadRates
 from eip.transports.aws.kinesis.stream import HashKey, KinesisStream
-from eip.transports.aws.sns import SnsTopic
-from eip.transports.aws.sqs import SqsQueue
+from eip.transports.aws.sns.topic import SnsTopic
+from eip.transports.aws.sqs.queue import SqsQueue
 
 __all__ = ["AwsTransport"]
 
-_ARN: Final = re.compile(r"arn:(aws[a-z-]*):(sqs|sns):([a-z0-9-]+):([0-9]{12}):([A-Za-z0-9_-]{1,251}(?:\.fifo)?)")
-_BUS_ARN: Final = re.compile(r"arn:(aws[a-z-]*):events:([a-z0-9-]+):([0-9]{12}):event-bus/([A-Za-z0-9._/-]{1,256})")
-_ACCOUNT: Final = re.compile(r"[0-9]{12}")
-_BUS_NAME: Final = re.compile(r"[A-Za-z0-9._/-]{1,256}")
-_STREAM_ARN: Final = re.compile(r"arn:(aws[a-z-]*):kinesis:([a-z0-9-]+):([0-9]{12}):stream/([A-Za-z0-9_.-]{1,128})")
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,251}(?:\.fifo)?")
-_MOST_RESOLVED: Final = 1000
-"""Channels known only by addresses that strangers named."""
-_CLOSE: Final = 20.0
-"""Seconds that what was accepted for sending is given at the end."""
+_MAX_RESOLVED: Final = 1000
+"""Channels known only from return addresses."""
+_FLUSH_TIMEOUT_S: Final = 20.0
+"""For what was accepted for sending, at the end."""
 
 _MAX_LINGER_S: Final = 60.0
-_MAX_LONG_POLL_S: Final = 20.0
-"""ReceiveMessage, API reference."""
 
 _C = TypeVar("_C", SqsQueue, SnsTopic, EventBridgeBus)
 
@@ -63,6 +56,7 @@ class AwsTransport(Transport):
         connections: of each service's pool, at least 1; more than pollers and senders together.
         fair_queues: whether messages with a group carry it as MessageGroupId on standard queues, too, so that SQS
             keeps one group from holding up the others. A queue that refuses it is noticed once.
+        fast_path: whether hot calls bypass the SDK, at a third of its cost; turn it off where you hook into botocore.
         meter: gets a record of every call, see `eip.telemetry.meter`.
 
     Raises:
@@ -83,6 +77,7 @@ class AwsTransport(Transport):
         long_poll: Duration = 20.0,
         connections: int = 64,
         fair_queues: bool = True,
+        fast_path: bool = True,
         meter: Meter | None = None,
     ) -> None:
         check_type("region", region, str, "a str", optional=True)
@@ -90,18 +85,21 @@ class AwsTransport(Transport):
         check_type("session", session, aioboto3.Session, "an aioboto3.Session", optional=True)
         check_type("account", account, str, "a str", optional=True)
         check_type("fair_queues", fair_queues, bool, "a bool")
-        if account is not None and not _ACCOUNT.fullmatch(account):
-            raise ConfigurationError(f"account must be 12 digits, got {account!r}")
+        check_type("fast_path", fast_path, bool, "a bool")
         if meter is not None and not (callable(getattr(meter, "record", None)) and not isinstance(meter, type)):
             raise TypeError(f"meter must have a method record, got {meter!r}")
         self._linger = check_duration("linger", linger, most=_MAX_LINGER_S)
-        self.long_poll = check_duration("long_poll", long_poll, positive=True, most=_MAX_LONG_POLL_S)
-        check_integer("connections", connections, least=1)
-        self._calls = Calls(
-            session=session, region=region, endpoint_url=endpoint_url, meter=meter, connections=connections
+        self._long_poll = check_duration("long_poll", long_poll, positive=True, most=limits.SQS.long_poll)
+        self._client = ServiceClient(
+            session=session,
+            region=region,
+            endpoint_url=endpoint_url,
+            meter=meter,
+            connections=check_integer("connections", connections, least=1),
+            fast_path=fast_path,
         )
-        self.region = self._calls.region
-        self._account, self._fair_queues = account, fair_queues
+        self._arns = Arns(self._client.partition, self._client.region, account)
+        self._fair_queues = fair_queues
         self._queues: dict[str, SqsQueue] = {}
         self._topics: dict[str, SnsTopic] = {}
         self._buses: dict[str, EventBridgeBus] = {}
@@ -110,53 +108,45 @@ class AwsTransport(Transport):
         self._resolved: dict[str, _Channel] = {}
 
     @property
+    def region(self) -> str:
+        """The region of all its channels."""
+        return self._arns.region
+
+    @property
     def account(self) -> str:
-        """The account's number; known once the transport is open."""
-        if self._account is None:
-            raise StateError("use the transport inside its `async with`: the account is not known before")
-        return self._account
+        """The account's number; raises `StateError` while the transport is not open, unless it was given."""
+        return self._arns.account
 
     @property
     def partition(self) -> str:
-        """The first part of its ARNs, e.g. ``aws``, ``aws-cn``, ``aws-us-gov``: by the SDK's partition data."""
-        return self._calls.partition
+        """The first part of its ARNs, e.g. ``aws``, ``aws-cn``, ``aws-us-gov``, by the SDK's partition data."""
+        return self._arns.partition
 
+    @override
     async def open(self) -> None:
-        """Learn the account's number, where it was not given; raises within 10 seconds where nothing answers."""
-        self._calls.check_open()
-        if self._account is not None:
+        """Ask for the account's number, unless it was given; raises within 10 seconds where nothing answers."""
+        self._client.check_open()
+        if self._arns.account_known:
             return
         try:
-            self._account = (await self.call("sts", "GetCallerIdentity"))["Account"]
+            self._arns.account = (await self._client.call("sts", "GetCallerIdentity"))["Account"]
         except BaseException:
-            await self._calls.aclose()
+            await self._client.aclose()
             raise
 
+    @override
     def health(self) -> Health:
-        """See `Transport.health`."""
-        return self._calls.health()
-
-    async def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
-        """A call of a service, by its API's own names; see `eip.transports.aws._calls.Calls.call`."""
-        return await self._calls.call(service, operation, **parameters)
-
-    def call_blocking(self, service: str, operation: str, *, timeout: float, **parameters: Any) -> dict[str, Any]:
-        """A hot call from another thread; see `eip.transports.aws._calls.Calls.call_blocking`."""
-        return self._calls.call_blocking(service, operation, timeout=timeout, **parameters)
+        return self._client.health()
 
     async def client(self, service: str) -> Any:
-        """The SDK's own client of a service, with this transport's region, endpoint and credentials."""
-        return await self._calls.client(service)
+        """The SDK's own client of a service, with this transport's region, endpoint and credentials.
 
-    def arn(self, service: str, name: str) -> str:
-        """The ARN of a name in this account and region; an ARN stays what it is."""
-        check_type("name", name, str, "a str")
-        if name.startswith("arn:"):
-            return name
-        if not _NAME.fullmatch(name):
-            raise ConfigurationError(f"{name!r} is no name of a queue or topic: letters, digits, - and _, and .fifo")
-        return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{name}"
+        Args:
+            service: the SDK's name of it, e.g. ``s3``.
+        """
+        return await self._client.client(check_type("service", service, str, "a str"))
 
+    @override
     def queue(self, name: str, *, codec: Codec | None = None) -> SqsQueue:
         """The queue of that name or ARN; FIFO where its name ends in ``.fifo``.
 
@@ -165,11 +155,12 @@ class AwsTransport(Transport):
             codec: encodes the bodies that are sent, and decodes those of foreign producers; default: JSON.
         """
         _check_codec(codec)
-        address = self.arn("sqs", name)
+        address = self._arns.of("queue", name)
         if address not in self._queues:
-            self._queues[address] = self._queue(address, codec or JSON)
+            self._queues[address] = self._make_queue(address, codec or JSON)
         return _with_codec(self._queues[address], codec)
 
+    @override
     def topic(self, name: str, *, codec: Codec | None = None) -> SnsTopic:
         """The topic of that name or ARN; FIFO where its name ends in ``.fifo``.
 
@@ -178,11 +169,12 @@ class AwsTransport(Transport):
             codec: see `queue`; its subscriptions have it, too.
         """
         _check_codec(codec)
-        address = self.arn("sns", name)
+        address = self._arns.of("topic", name)
         if address not in self._topics:
-            self._topics[address] = SnsTopic(self, address, linger=self._linger, codec=codec or JSON)
+            self._topics[address] = self._make_topic(address, codec or JSON)
         return _with_codec(self._topics[address], codec)
 
+    @override
     def bus(self, name: str = "default", *, codec: Codec | None = None) -> EventBridgeBus:
         """The event bus of that name or ARN.
 
@@ -190,20 +182,15 @@ class AwsTransport(Transport):
             name: or ARN.
             codec: one of a JSON syntax, as an event's detail is a JSON object; default: JSON.
         """
-        check_type("name", name, str, "a str")
         _check_codec(codec)
         if codec is not None and not is_json(codec):
             raise ConfigurationError(f"codec must be of a JSON content type for a bus, got {codec.content_type!r}")
-        if not _BUS_ARN.fullmatch(name) and not _BUS_NAME.fullmatch(name):
-            raise ConfigurationError(f"{name!r} is no name of a bus: letters, digits, and ._-/")
-        address = name if name.startswith("arn:") else self.events_arn("event-bus", name)
+        address = self._arns.of("bus", name)
         if address not in self._buses:
-            self._buses[address] = EventBridgeBus(self, address, linger=self._linger, codec=codec or JSON)
+            self._buses[address] = self._make_bus(address, codec or JSON)
         return _with_codec(self._buses[address], codec)
 
-    def _queue(self, address: str, codec: Codec = JSON) -> SqsQueue:
-        return SqsQueue(self, address, linger=self._linger, codec=codec, fair=self._fair_queues)
-
+    @override
     def stream(
         self,
         name: str,
@@ -223,83 +210,99 @@ class AwsTransport(Transport):
             reads: how fast its shards are polled, by all groups of this transport together; counts at the first call.
             codec: encodes the bodies that are sent, and decodes those of foreign producers; default: JSON.
         """
-        check_type("name", name, str, "a str")
+        _check_codec(codec)
         check_type("aggregate", aggregate, bool, "a bool")
+        check_type("reads", reads, ReadRate, "a ReadRate", optional=True)
         if hash_key is not None and not callable(hash_key):
             raise TypeError(f"hash_key must be a function or None, got {hash_key!r}")
-        check_type("reads", reads, ReadRate, "a ReadRate", optional=True)
-        address = name if name.startswith("arn:") else self._own_streams + name
-        if not _STREAM_ARN.fullmatch(address):
-            raise ConfigurationError(f"{name!r} is no name of a stream: letters, digits, and ._-")
+        address = self._arns.of("stream", name)
         rates = self._reads.setdefault(address, ReadRates(reads or ReadRate()))
         if reads is not None and reads != rates.rate:
-            raise ConfigurationError(f"stream {name} is read at another rate already")
+            raise ConfigurationError(f"reads of stream {name} must be {rates.rate!r} as before, got {reads!r}")
         key = (address, aggregate, hash_key, codec)
         if key not in self._streams:
-            self._streams[key] = self._stream(address, rates, aggregate=aggregate, hash_key=hash_key, codec=codec)
+            self._streams[key] = self._make_stream(address, rates, aggregate=aggregate, hash_key=hash_key, codec=codec)
         return self._streams[key]
 
-    def _stream(self, address: str, rates: ReadRates | None = None, **options: Any) -> KinesisStream:
-        own = address.startswith(self._own_streams)
-        return KinesisStream(
-            self, address, own=own, rates=rates or ReadRates(ReadRate()), linger=self._linger, **options
+    def _make_queue(self, address: str, codec: Codec = JSON) -> SqsQueue:
+        return SqsQueue(
+            self._client,
+            address,
+            find_queue=self.queue,
+            linger=self._linger,
+            long_poll=self._long_poll,
+            codec=codec,
+            fair=self._fair_queues,
         )
 
-    @property
-    def _own_streams(self) -> str:
-        return f"arn:{self.partition}:kinesis:{self.region}:{self.account}:stream/"
+    def _make_topic(self, address: str, codec: Codec = JSON) -> SnsTopic:
+        return SnsTopic(self._client, address, find_queue=self.queue, linger=self._linger, codec=codec)
 
-    def report(self, service: str, channel: str, operation: str, *, messages: int, size: int) -> None:
-        """Tell the meter of messages that came without a call, as a service pushes them."""
-        if self._calls.meter is not None:
-            self._calls.meter.record(service, channel, operation, messages=messages, size=size, units=0, calls=0)
+    def _make_bus(self, address: str, codec: Codec = JSON) -> EventBridgeBus:
+        return EventBridgeBus(
+            self._client, self._arns, address, find_queue=self.queue, linger=self._linger, codec=codec
+        )
 
-    def events_arn(self, kind: str, name: str) -> str:
-        """The ARN of a bus (``event-bus``), an ``archive`` or a ``rule`` in this account and region."""
-        return f"arn:{self.partition}:events:{self.region}:{self.account}:{kind}/{name}"
+    def _make_stream(self, address: str, rates: ReadRates | None = None, **options: Any) -> KinesisStream:
+        rates = rates or ReadRates(ReadRate())
+        own = self._arns.is_own(address)
+        return KinesisStream(self._client, address, own=own, rates=rates, linger=self._linger, **options)
 
-    def rule_arn(self, bus: str, name: str) -> str:
-        """The ARN of a rule."""
-        return self.events_arn("rule", name if bus == "default" else f"{bus}/{name}")
-
+    @override
     def resolve(self, address: str) -> Sender:
         """The queue, topic, bus or stream of an ARN in this partition and region."""
         check_type("address", address, str, "a str")
         known: _Channel | None = self._queues.get(address) or self._topics.get(address) or self._buses.get(address)
         if known is not None:
             return known
-        known = self._resolved.pop(address, None) or self._made(address)
+        known = self._resolved.pop(address, None) or self._make(self._arns.parse(address).kind, address)
         self._resolved[address] = known
-        if len(self._resolved) > _MOST_RESOLVED:
+        if len(self._resolved) > _MAX_RESOLVED:
             del self._resolved[next(iter(self._resolved))]
         return known
 
-    def _made(self, address: str) -> _Channel:
-        found = _BUS_ARN.fullmatch(address)
-        if found is not None and (found[1], found[2]) == (self.partition, self.region):
-            return EventBridgeBus(self, address, linger=self._linger)
-        found = _STREAM_ARN.fullmatch(address)
-        if found is not None and (found[1], found[2]) == (self.partition, self.region):
-            return self._stream(address, aggregate=False, hash_key=None)
-        found = _ARN.fullmatch(address)
-        if found is None or (found[1], found[3]) != (self.partition, self.region):
-            raise AddressRefused(address, reason="no ARN of a queue, topic, bus or stream in this region")
-        return self._queue(address) if found[2] == "sqs" else SnsTopic(self, address, linger=self._linger)
+    def _make(self, kind: Kind, address: str) -> _Channel:
+        match kind:
+            case "queue":
+                return self._make_queue(address)
+            case "topic":
+                return self._make_topic(address)
+            case "bus":
+                return self._make_bus(address)
+            case "stream":
+                return self._make_stream(address, aggregate=False, hash_key=None)
 
+    @override
     def queue_addresses(self, prefix: str) -> str:
-        """See `Transport.queue_addresses`."""
         return f"arn:{self.partition}:sqs:{self.region}:{self.account}:{prefix}*"
 
     async def provision(self, resource: Resource, *, apply: bool) -> Iterable[Step]:
-        """See `eip.topology.Provisioner.provision`."""
-        return await provision(self, resource, apply=apply)
+        """The steps for one resource, done where ``apply`` is set; see `eip.topology.Provisioner`."""
+        from eip.transports.aws import provisioning  # noqa: PLC0415 - running channels need none of it
+
+        steps = await provisioning.provision(self._client, self._arns, resource, apply=apply)
+        if apply:
+            self._forget_attributes(resource)
+        return steps
+
+    def _forget_attributes(self, resource: Resource) -> None:
+        channel: SqsQueue | SnsTopic | None = None
+        if isinstance(resource, QueueSpec):
+            channel = self._queues.get(self._arns.of("queue", resource.name))
+        elif isinstance(resource, TopicSpec):
+            channel = self._topics.get(self._arns.of("topic", resource.name))
+        if channel is not None:
+            channel.forget_attributes()
 
     async def undeclared(
         self, channel: TopicSpec | BusSpec, declared: frozenset[str], *, delete: bool
     ) -> Iterable[Step]:
-        """See `eip.topology.Provisioner.undeclared`."""
-        return await undeclared(self, channel, declared, delete=delete)
+        """The steps for what exists and is not declared; see `eip.topology.Provisioner`."""
+        from eip.transports.aws import provisioning  # noqa: PLC0415 - as above
 
+        return await provisioning.find_undeclared(self._client, self._arns, channel, declared, delete=delete)
+
+    @override
     async def aclose(self) -> None:
         """Send what was accepted for sending, in at most 20 seconds, and disconnect."""
         channels: list[_Channel] = [
@@ -310,9 +313,9 @@ class AwsTransport(Transport):
             *self._resolved.values(),
         ]
         try:
-            await asyncio.gather(*(channel.aclose(limit=_CLOSE) for channel in channels))
+            await asyncio.gather(*(channel.aclose(limit=_FLUSH_TIMEOUT_S) for channel in channels))
         finally:
-            await self._calls.aclose()
+            await self._client.aclose()
 
     def __repr__(self) -> str:
         return f"<AwsTransport {self.region}>"

@@ -13,7 +13,7 @@ from eip import Consumer, Message
 from eip.channels import Delivery
 from eip.errors import ConnectionLost, LeaseLost, TransportError
 from eip.topology import QueueSpec, Topology
-from eip.transports.aws.sqs import SqsDelivery
+from eip.transports.aws.sqs._settling import SqsDelivery
 
 pytestmark = pytest.mark.aws
 
@@ -47,11 +47,11 @@ async def test_what_cannot_be_extended_is_returned(queue, moto_server):
     await queue.send(Message(1))
     async with queue.receiver() as receiver:
         (delivery,) = await receiver.receive(1)
-        calls = queue._transport._calls
-        lean, calls._lean["sqs"] = calls._lean["sqs"], None
+        calls = queue._client
+        lean, calls._fast["sqs"] = calls._fast["sqs"], None
         (refused,) = receiver.extend_blocking([delivery], 60.0)
         assert "no fast path" in str(refused.error)
-        calls._lean["sqs"] = lean
+        calls._fast["sqs"] = lean
         lean._host = "127.0.0.1:1"
         (refused,) = receiver.extend_blocking([delivery], 60.0)
         assert isinstance(refused.error, TransportError)
@@ -87,7 +87,7 @@ async def test_a_handler_that_blocks_for_longer_than_the_lease_handles_once(queu
 
 def polls_late(queue, block, extended, *, refused=False):
     """A receiver whose polls take 0.2 s and then lie in the socket while the loop is blocked for ``block`` seconds."""
-    call = queue.call
+    call = queue._queue.call
 
     async def late(operation, **parameters):
         if operation == "ReceiveMessage":
@@ -100,7 +100,7 @@ def polls_late(queue, block, extended, *, refused=False):
             raise ConnectionLost("no answer")
         return await call(operation, **parameters)
 
-    queue.call = late
+    queue._queue.call = late
     return queue.receiver()
 
 
@@ -124,14 +124,14 @@ async def test_what_cannot_be_renewed_is_left_to_come_again(queue):
     async with polls_late(queue, 2.0, extended, refused=True) as receiver:
         assert not await receiver.receive(1, wait=0)
         assert extended[-1] == "ChangeMessageVisibilityBatch"
-        queue.call = type(queue).call.__get__(queue)
+        queue._queue.call = type(queue._queue).call.__get__(queue._queue)
         (delivery,) = await receiver.receive(1)
         assert delivery.receive_count == 2
 
 
 async def test_a_lease_counts_from_the_start_of_a_poll_that_returns_at_once(queue):
     await queue.send(Message(1))
-    loop, call, called = asyncio.get_running_loop(), queue.call, []
+    loop, call, called = asyncio.get_running_loop(), queue._queue.call, []
 
     async def noted(operation, **parameters):
         called.append(loop.time())
@@ -139,7 +139,7 @@ async def test_a_lease_counts_from_the_start_of_a_poll_that_returns_at_once(queu
 
     async with queue.receiver() as receiver:
         receiver.lease = 60.0
-        queue.call = noted
+        queue._queue.call = noted
         (delivery,) = await receiver.receive(1)
         assert delivery.lease_until is not None
         assert called[0] + 59.0 < delivery.lease_until <= loop.time() + 60.0 - min(1.0, loop.time() - called[-1])

@@ -16,9 +16,9 @@ from eip.errors import ConfigurationError, DecodeError, InvalidMessage, MessageT
 from eip.limits import MIB
 from eip.topology import QueueSpec, SubscriptionSpec, TopicSpec, Topology
 from eip.transports.aws import AwsTransport
-from eip.transports.aws._answers import attributes_md5, checksum_error
 from eip.transports.aws._attributes import carried
-from eip.transports.aws._errors import ServiceFailed
+from eip.transports.aws._batch_results import attributes_md5, checksum_error
+from eip.transports.aws._client.errors import ServiceFailed
 from eip.transports.aws._reading import read_message
 
 IDS = ["a b", "Müller", "🦄", "x" * 200, "", "eip.sha256.0", "line\nend", "ok-1"]
@@ -60,7 +60,7 @@ async def test_a_queue_without_fair_queues_is_noticed_once(aws, caplog):
     """Fault 44: sent without the group id, which travels in the envelope; logged once."""
     name = f"u{uuid4().hex[:12]}"
     await Topology(QueueSpec(name)).apply(aws)
-    queue, answer, refused = aws.queue(name), aws._calls._answer, []
+    queue, answer, refused = aws.queue(name), aws._client._answer, []
 
     async def refuses(service: str, operation: str, parameters: dict[str, Any]) -> Any:
         if any("MessageGroupId" in each for each in parameters.get("Entries", ())):
@@ -80,7 +80,7 @@ async def test_a_queue_without_fair_queues_is_noticed_once(aws, caplog):
             return {"Successful": sent.get("Successful", []), "Failed": failed}
         return await answer(service, operation, parameters)
 
-    aws._calls._answer = refuses
+    aws._client._answer = refuses
     await queue.send(Message(1, group_id="g"), Message(2), Message(3, group_id="h"))
     await queue.send(Message(4, group_id="g"))
     assert len(refused) == 1
@@ -232,7 +232,7 @@ def test_a_wrong_parameter_is_named(given, error):
 
 def test_durations_are_seconds_or_a_timedelta():
     aws = AwsTransport(region="us-east-1", linger=timedelta(milliseconds=50), long_poll=timedelta(seconds=2))
-    assert (aws._linger, aws.long_poll) == (0.05, 2.0)
+    assert (aws._linger, aws._long_poll) == (0.05, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -326,8 +326,8 @@ async def test_a_wrong_md5_after_a_send_is_no_confirmation(aws):
     name = f"w{uuid4().hex[:12]}"
     await Topology(QueueSpec(name)).apply(aws)
     queue = aws.queue(name)
-    queue._outbox._attempts = 2
-    answer = aws._calls._answer
+    queue._accumulator._attempts = 2
+    answer = aws._client._answer
 
     async def wrong(service: str, operation: str, parameters: dict[str, Any]) -> Any:
         found = await answer(service, operation, parameters)
@@ -335,7 +335,7 @@ async def test_a_wrong_md5_after_a_send_is_no_confirmation(aws):
             each["MD5OfMessageBody"] = "0" * 32
         return found
 
-    aws._calls._answer = wrong
+    aws._client._answer = wrong
     with pytest.raises(TransportError) as caught:
         await queue.send(Message(1))
     assert isinstance(caught.value, ServiceFailed)

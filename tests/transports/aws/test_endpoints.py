@@ -19,7 +19,7 @@ from eip import Message
 from eip.errors import ConnectionLost, TransportError
 from eip.topology import QueueSpec, Topology
 from eip.transports.aws import AwsTransport
-from eip.transports.aws._lean import ServiceError
+from eip.transports.aws._client.sigv4 import ServiceError
 
 
 @contextlib.contextmanager
@@ -59,9 +59,9 @@ ADDRESSES = {"swallows": swallowing, "silent": silent, "nobody": nobody}
 @pytest.fixture
 def hurried(monkeypatch):
     """The bounds of a first contact, at a fifth."""
-    monkeypatch.setattr("eip.transports.aws._calls._FIRST_DEADLINE", 1.8)
-    monkeypatch.setattr("eip.transports.aws._calls._CONNECT_TIMEOUT", 1.0)
-    monkeypatch.setattr("eip.transports.aws._outbox._UNREACHABLE", 0.8)
+    monkeypatch.setattr("eip.transports.aws._client.service_client._FIRST_TIMEOUT_S", 1.8)
+    monkeypatch.setattr("eip.transports.aws._client.service_client._CONNECT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("eip.transports.aws._batching._UNREACHABLE_S", 0.8)
 
 
 @pytest.mark.parametrize("kind", ["swallows"])
@@ -109,7 +109,7 @@ async def test_long_polls_that_end_at_once_are_paced(aws, caplog):
     """Fault 9d: a floor that grows, and one warning."""
     name = f"p{uuid4().hex[:12]}"
     await Topology(QueueSpec(name)).apply(aws)
-    answer, calls = aws._calls._answer, 0
+    answer, calls = aws._client._answer, 0
 
     async def hasty(service: str, operation: str, parameters: dict[str, Any]) -> Any:
         nonlocal calls
@@ -119,14 +119,14 @@ async def test_long_polls_that_end_at_once_are_paced(aws, caplog):
         return {}
 
     async with aws.queue(name).receiver() as receiver:
-        aws._calls._answer = hasty
+        aws._client._answer = hasty
         assert await receiver.receive(10, wait=3.0) == []
         assert 2 <= calls <= 8
         assert await receiver.receive(10, wait=3.0) == []
         assert calls <= 12
         assert await receiver.receive(10, wait=0.0) == []  # a look, which may end at once
         assert caplog.text.count("long_polls_end_at_once") == 1
-        aws._calls._answer = answer
+        aws._client._answer = answer
         await aws.queue(name).send(Message(1))
         (delivery,) = await receiver.receive(1)
         await delivery.ack()
@@ -135,7 +135,7 @@ async def test_long_polls_that_end_at_once_are_paced(aws, caplog):
 async def test_the_fast_path_takes_the_services_time_where_the_clocks_differ(monkeypatch):
     """Fault 41c: the refusal has the time; the call is signed again with it, and later ones at once."""
     async with AwsTransport(region="eu-central-1", account="1" * 12) as aws:
-        lean = await aws._calls._leaner("sqs")
+        lean = await aws._client._fast_client("sqs")
         assert lean is not None
         ahead = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
         signed: list[str] = []
@@ -151,7 +151,7 @@ async def test_the_fast_path_takes_the_services_time_where_the_clocks_differ(mon
 
         monkeypatch.setattr(lean, "_post", post)
         for _ in range(2):
-            assert await aws.call("sqs", "DeleteMessageBatch", retry=False) == {"Successful": []}
+            assert await aws._client.call("sqs", "DeleteMessageBatch", retry=False) == {"Successful": []}
         assert len(signed) == 3
         with pytest.raises(ServiceError):
             lean.read("X", b'{"__type":"ExpiredToken"}', 403, {})
@@ -164,7 +164,7 @@ async def test_acks_are_tried_again_while_the_token_is_expired(aws):
     await Topology(QueueSpec(name, visibility=30)).apply(aws)
     queue = aws.queue(name)
     await queue.send(Message(1))
-    answer, refusals = aws._calls._answer, [("ExpiredToken", 403), ("429", 429), ("RequestTimeTooSkewed", 403)]
+    answer, refusals = aws._client._answer, [("ExpiredToken", 403), ("429", 429), ("RequestTimeTooSkewed", 403)]
 
     async def expired(service: str, operation: str, parameters: dict[str, Any]) -> Any:
         if operation == "DeleteMessageBatch" and refusals:
@@ -174,7 +174,7 @@ async def test_acks_are_tried_again_while_the_token_is_expired(aws):
 
     async with queue.receiver() as receiver:
         (delivery,) = await receiver.receive(1)
-        aws._calls._answer = expired
+        aws._client._answer = expired
         await delivery.ack()
     assert not refusals
     assert sum((await queue.depth()).values()) == 0

@@ -29,8 +29,8 @@ from eip.errors import (
     TransportError,
 )
 from eip.transports.aws import AwsTransport
-from eip.transports.aws._answers import outcomes_of
-from eip.transports.aws._errors import (
+from eip.transports.aws._batch_results import outcomes_of
+from eip.transports.aws._client.errors import (
     CredentialsStale,
     ServiceFailed,
     classified,
@@ -189,10 +189,10 @@ async def test_no_foreign_error_passes_the_border():
             async def fails(*_: Any, error: Exception = error) -> Any:
                 raise error
 
-            aws._calls._answer = fails  # type: ignore[assignment]
+            aws._client._answer = fails  # type: ignore[assignment]
             for operation in ("SendMessageBatch", "GetQueueUrl"):
                 with pytest.raises(EipError) as caught:
-                    await aws.call("sqs", operation, retry=False)
+                    await aws._client.call("sqs", operation, retry=False)
                 assert caught.value.__cause__ is error, type(error)
 
 
@@ -213,7 +213,7 @@ async def test_answers_that_are_no_objects_are_no_answers():
     """Fault 51: JSON that is no object."""
     async with AwsTransport(region="us-east-1", account="123456789012") as aws:
         client = await aws.client("sqs")
-        lean = await aws._calls._leaner("sqs")
+        lean = await aws._client._fast_client("sqs")
         assert lean is not None
         for raw in (b"[]", b"1", b'"x"', b"null", b"{", b"", b"\xff"):
             with pytest.raises(ValueError, match=r"\w"):
@@ -224,7 +224,7 @@ async def test_answers_that_are_no_objects_are_no_answers():
 
         client._make_api_call = answers
         with pytest.raises(ServiceFailed):
-            await aws.call("sqs", "GetQueueUrl", retry=False)
+            await aws._client.call("sqs", "GetQueueUrl", retry=False)
 
 
 async def test_a_closed_transport_refuses_every_use(moto_server):
@@ -241,13 +241,13 @@ async def test_a_closed_transport_refuses_every_use(moto_server):
         lambda: bus.send(message),
         lambda: queue.receiver().open(),
         queue.depth,
-        lambda: aws.call("sqs", "ListQueues"),
+        lambda: aws._client.call("sqs", "ListQueues"),
         lambda: aws.client("s3"),
         aws.open,
     ):
         with pytest.raises(StateError, match="closed"):
             await use()
-    assert aws._calls._clients == {}
+    assert aws._client._clients == {}
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,9 @@ class Service(AwsTransport):
         super().__init__(region="eu-central-1", account="123456789012", **options)
         self.answers = list(answers)
         self.calls = []
+        self._client.call = self._answer
 
-    async def call(self, service, operation, **parameters):
+    async def _answer(self, service, operation, **parameters):
         assert (service, operation) == ("events", "PutEvents")
         self.calls.append(parameters)
         told = self.answers.pop(0) if self.answers else {}
@@ -121,8 +122,8 @@ async def test_addresses_and_names():
         assert service.resolve(bus.address) is bus
         assert service.bus(bus.address) is bus
         assert service.bus().name == "default"
-        assert service.rule_arn("default", "r").endswith(":rule/r")
-        assert service.rule_arn("b", "r").endswith(":rule/b/r")
+        assert service._arns.rule("default", "r").endswith(":rule/r")
+        assert service._arns.rule("b", "r").endswith(":rule/b/r")
         for address in (bus.address.replace("eu-central-1", "us-east-1"), "arn:aws:events:eu-central-1:1:event-bus/b"):
             with pytest.raises(AddressRefused):
                 service.resolve(address)
@@ -175,14 +176,14 @@ async def test_a_rules_dead_letter_tells_why(aws, bus, harness):
     """As EventBridge writes it; moto never fails to deliver."""
     queue = await harness.queue()
     told = {
-        "RULE_ARN": aws.rule_arn(bus.name, "r"),
+        "RULE_ARN": aws._arns.rule(bus.name, "r"),
         "TARGET_ARN": "arn:aws:sqs:eu-central-1:123456789012:gone",
         "ERROR_CODE": "NO_RESOURCE",
         "ERROR_MESSAGE": "The queue does not exist.",
         "RETRY_ATTEMPTS": "0",
     }
     event = {"id": "e", "source": "shop", "detail-type": "Sold", "detail": {"n": 1}}
-    await queue.call(
+    await queue._queue.call(
         "SendMessage",
         MessageBody=json.dumps(event),
         MessageAttributes={name: {"DataType": "String", "StringValue": text} for name, text in told.items()},
@@ -228,7 +229,7 @@ async def test_archives_are_made_changed_and_removed(aws, bus):
         await archives.create(name)
     found = await archives.describe(name)
     assert (found.state, found.pattern, found.retention) == ("ENABLED", EventPattern({"source": ["shop"]}), None)
-    (managed,) = (await aws.call("events", "ListRules", EventBusName=bus.name))["Rules"]
+    (managed,) = (await aws._client.call("events", "ListRules", EventBusName=bus.name))["Rules"]
     assert managed["Name"] == f"Events-Archive-{name}"
     assert json.loads(managed["EventPattern"]) == {"source": ["shop"], "replay-name": [{"exists": False}]}
     with pytest.raises(ConfigurationError, match="At least one"):
@@ -311,7 +312,7 @@ async def test_replays_that_cannot_be_are_refused(aws, bus, harness):
 @pytest.mark.aws
 async def test_what_the_service_finds_wrong_with_a_pattern_is_an_invalid_pattern(aws, bus):
     with pytest.raises(InvalidPattern):
-        await aws.call("events", "PutRule", Name="r", EventBusName=bus.name, EventPattern="{")
+        await aws._client.call("events", "PutRule", Name="r", EventBusName=bus.name, EventPattern="{")
 
 
 @pytest.mark.aws
@@ -370,4 +371,4 @@ async def test_a_replay_tells_the_service_its_rules(second_aws, second_bus, mini
     status = await bus.archives.start_replay("r" + archive, archive=archive, start=1.0, end=2.0, rules=["other"])
     assert status.rules == ("other",)
     found = ministack.client("events").describe_replay(ReplayName="r" + archive)
-    assert found["Destination"]["FilterArns"] == [second_aws.rule_arn(bus.name, "other")]
+    assert found["Destination"]["FilterArns"] == [second_aws._arns.rule(bus.name, "other")]

@@ -1,4 +1,4 @@
-"""Calls that fail in every way, and consumers that are killed: nothing is lost, groups keep their order."""
+"""ServiceClient that fail in every way, and consumers that are killed: nothing is lost, groups keep their order."""
 
 from __future__ import annotations
 

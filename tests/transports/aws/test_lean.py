@@ -26,9 +26,10 @@ from benchmarks import sqs_stub
 from eip import Message
 from eip.errors import AccessDenied, ChannelNotFound, ConnectionLost, LeaseLost, PartialSendError
 from eip.topology import QueueSpec, Topology
-from eip.transports.aws import AwsTransport, _lean
-from eip.transports.aws._calls import Calls
-from eip.transports.aws.sqs import SqsDelivery
+from eip.transports.aws import AwsTransport
+from eip.transports.aws._client import sigv4
+from eip.transports.aws._client.service_client import ServiceClient
+from eip.transports.aws.sqs._settling import SqsDelivery
 from tests.support.certificates import Authority
 
 AT = "20261124T101112Z"
@@ -45,7 +46,7 @@ async def lean(request):
     transport = AwsTransport(region="eu-central-1", account="1" * 12, endpoint_url="https://example.com:8443/under")
     client = await transport.client(service)
     frozen = SimpleNamespace(access_key="AKID", secret_key="sécret", token=token)
-    made = _lean.LeanClient(client, SimpleNamespace(), connections=1)
+    made = sigv4.SigV4Client(client, SimpleNamespace(), connections=1)
     yield made, service, frozen
     await made.aclose()
     await transport.aclose()
@@ -89,7 +90,7 @@ def test_a_batch_to_sns_is_written_as_the_sdk_writes_it(messages):
         for number, (text, attributes, group) in enumerate(messages)
     ]
     parameters = {"TopicArn": "arn:aws:sns:x:1:t", "PublishBatchRequestEntries": entries}
-    body = _lean.form("PublishBatch", SNS.api_version, parameters)
+    body = sigv4.form("PublishBatch", SNS.api_version, parameters)
     theirs = create_serializer("query", include_validation=False).serialize_to_request(
         parameters, SNS.operation_model("PublishBatch")
     )["body"]
@@ -103,7 +104,7 @@ def test_a_batch_to_sqs_is_written_as_the_sdk_writes_it(messages):
         for number, (text, attributes) in enumerate(messages)
     ]
     parameters = {"QueueUrl": "https://q", "Entries": entries}
-    body = orjson.dumps(parameters, default=_lean._plain)
+    body = orjson.dumps(parameters, default=sigv4._plain)
     theirs = create_serializer("json", include_validation=False).serialize_to_request(
         parameters, SQS.operation_model("SendMessageBatch")
     )["body"]
@@ -113,7 +114,7 @@ def test_a_batch_to_sqs_is_written_as_the_sdk_writes_it(messages):
 def test_times_are_written_as_the_sdk_writes_them():
     at = dt.datetime(2026, 11, 24, 10, 11, 12, tzinfo=dt.UTC)
     parameters = {"Entries": [{"Source": "s", "Time": at}]}
-    body = orjson.dumps(parameters, default=_lean._plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
+    body = orjson.dumps(parameters, default=sigv4._plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
     theirs = create_serializer("json", include_validation=False).serialize_to_request(
         parameters, EVENTS.operation_model("PutEvents")
     )["body"]
@@ -130,7 +131,7 @@ def test_the_answer_of_sns_is_read_as_the_sdk_reads_it():
     theirs = create_parser("query").parse(
         {"body": XML, "headers": {}, "status_code": 200}, SNS.operation_model("PublishBatch").output_shape
     )
-    ours = _lean._xml(XML, "PublishBatch")
+    ours = sigv4._xml(XML, "PublishBatch")
     assert ours["Successful"] == theirs["Successful"]
     (failed,) = ours["Failed"]
     assert failed | {"SenderFault": False} == theirs["Failed"][0]
@@ -142,7 +143,7 @@ def test_the_answer_of_sqs_is_read_as_the_sdk_reads_it():
     theirs = create_parser("json").parse(
         {"body": raw, "headers": {}, "status_code": 200}, SQS.operation_model("ReceiveMessage").output_shape
     )
-    assert _lean._json(raw)["Messages"] == theirs["Messages"]
+    assert sigv4._json(raw)["Messages"] == theirs["Messages"]
 
 
 @pytest.mark.parametrize(
@@ -158,20 +159,20 @@ def test_the_answer_of_sqs_is_read_as_the_sdk_reads_it():
     ],
 )  # fmt: skip
 def test_refusals_in_every_form_have_a_code(raw, headers, code):
-    assert _lean._refusal(raw, 502, headers).code == code
+    assert sigv4._refusal(raw, 502, headers).code == code
 
 
 @pytest.mark.parametrize("raw", [b"", b"<a>", b"<a/>", b"<PublishBatchResponse/>"])
 def test_an_answer_that_is_cut_short_is_no_answer(raw):
     with pytest.raises(ValueError, match=r"\w"):
-        _lean._xml(raw, "PublishBatch")
+        sigv4._xml(raw, "PublishBatch")
 
 
 @pytest.mark.aws
 @pytest.mark.parametrize("way", ["lean", "sdk"])
 async def test_both_ways_do_and_raise_the_same(moto_server, monkeypatch, way):
     if way == "sdk":
-        monkeypatch.setattr("eip.transports.aws._calls.usable", lambda *_: False)
+        monkeypatch.setattr("eip.transports.aws._client.service_client.supports_fast_path", lambda *_: False)
     name = f"l{uuid4().hex[:12]}"
     async with AwsTransport(
         region=moto_server.region, session=moto_server.session, endpoint_url=moto_server.url, long_poll=1.0
@@ -192,10 +193,10 @@ async def test_both_ways_do_and_raise_the_same(moto_server, monkeypatch, way):
             cast("SqsDelivery", first).receipt = "none"
             with pytest.raises(LeaseLost):
                 await first.ack()
-        queue._url = f"{moto_server.url}/{moto_server.account}/nowhere"
+        queue._queue._url = f"{moto_server.url}/{moto_server.account}/nowhere"
         with pytest.raises(ChannelNotFound):
             await queue.send(Message("x"))
-        assert (aws._calls._lean["sqs"] is None) == (way == "sdk")
+        assert (aws._client._fast["sqs"] is None) == (way == "sdk")
 
 
 async def test_who_has_a_proxy_or_no_credentials_goes_by_the_sdk(monkeypatch):
@@ -203,9 +204,9 @@ async def test_who_has_a_proxy_or_no_credentials_goes_by_the_sdk(monkeypatch):
         with monkeypatch.context() as patch:
             for name, text in environment.items():
                 patch.setenv(name, text)
-            calls = Calls(session=None, region="us-east-1", endpoint_url=None, meter=None, connections=1)
+            calls = ServiceClient(session=None, region="us-east-1", endpoint_url=None, meter=None, connections=1)
             try:
-                return await calls._leaner("sqs")
+                return await calls._fast_client("sqs")
             finally:
                 await calls.aclose()
 
@@ -219,7 +220,7 @@ async def test_who_has_a_proxy_or_no_credentials_goes_by_the_sdk(monkeypatch):
     assert await way() is None
     async with AwsTransport(region="us-east-1", endpoint_url="http://127.0.0.1:9", account="123456789012") as aws:
         with pytest.raises(AccessDenied, match="no AWS credentials"):
-            await aws.call("sqs", "ReceiveMessage", QueueUrl="x")
+            await aws._client.call("sqs", "ReceiveMessage", QueueUrl="x")
 
 
 async def test_the_services_certificate_is_verified_by_the_authorities_the_sdk_would_use(tmp_path, monkeypatch):
@@ -240,17 +241,17 @@ async def test_the_services_certificate_is_verified_by_the_authorities_the_sdk_w
             async with AwsTransport(region="us-east-1", endpoint_url=url, account=sqs_stub.ACCOUNT) as aws:
                 parameters: dict[str, Any] = {"QueueUrl": "q", "Entries": [{"Id": "0", "MessageBody": "1"}]}
                 if trusted:
-                    answer = await aws.call("sqs", "SendMessageBatch", retry=False, **parameters)
+                    answer = await aws._client.call("sqs", "SendMessageBatch", retry=False, **parameters)
                     assert len(answer["Successful"]) == 1
                 else:
                     with pytest.raises(ConnectionLost):
-                        await aws.call("sqs", "SendMessageBatch", retry=False, **parameters)
+                        await aws._client.call("sqs", "SendMessageBatch", retry=False, **parameters)
     assert stub.messages["SendMessageBatch"] == 1
 
 
 async def test_renewed_credentials_are_used_and_the_key_is_derived_anew():
     transport = AwsTransport(region="eu-central-1", account="1" * 12)
-    client = _lean.LeanClient(await transport.client("sqs"), SimpleNamespace(), connections=1)
+    client = sigv4.SigV4Client(await transport.client("sqs"), SimpleNamespace(), connections=1)
     old = SimpleNamespace(access_key="A", secret_key="one", token="t1")
     client._signed("X", b"", old)
     key = client._key

@@ -66,7 +66,7 @@ async def test_the_service_moves_all_where_nothing_is_asked_of_it():
 
 @pytest.mark.aws
 async def test_where_the_service_cannot_move_them_they_are_copied_then_deleted(aws, monkeypatch):
-    monkeypatch.setattr("eip.transports.aws._calls._ATTEMPTS", 1)  # moto has no move tasks, and answers with 500
+    monkeypatch.setattr("eip.transports.aws._client.service_client._MAX_ATTEMPTS", 1)
     queue, dead = await made(aws)
     await dead.send(*(Message(number, headers=FAILED) for number in range(12)))
     assert (await redrive(dead, queue, idle=1)).moved == 12

@@ -216,7 +216,7 @@ async def handled_of(queue, count, *, typed=False, **options):
     return bodies
 
 
-# Calls.
+# ServiceClient.
 
 
 async def test_address_and_attributes_are_asked_for_once(aws, proxy):
@@ -293,7 +293,7 @@ async def test_leases_are_kept_ten_a_call(aws, proxy):
 
 
 async def test_a_heartbeat_that_hangs_does_not_make_the_consumer_believe_in_its_leases(aws, proxy, monkeypatch):
-    monkeypatch.setattr("eip.transports.aws._calls._DEADLINE", 1.0)
+    monkeypatch.setattr("eip.transports.aws._client.service_client._TIMEOUT_S", 1.0)
     queue = await made(aws, visibility=3)
     await queue.send(Message("x"))
     proxy.faults = type(proxy.faults)(slow=1.0, slow_by=60.0, operations={"ChangeMessageVisibilityBatch"})
@@ -433,14 +433,14 @@ async def test_what_a_cancelled_poll_still_brings_is_given_back(aws, proxy):
 async def test_a_lost_answer_to_a_receive_is_asked_for_again_by_the_same_id(aws, proxy, monkeypatch):
     queue = await made(aws, fifo=True)
     sent: list[str | None] = []
-    call = aws.call
+    call = aws._client.call
 
     async def watched(service, operation, **parameters):
         if operation == "ReceiveMessage":
             sent.append(parameters.get("ReceiveRequestAttemptId"))
         return await call(service, operation, **parameters)
 
-    monkeypatch.setattr(aws, "call", watched)
+    monkeypatch.setattr(aws._client, "call", watched)
     await queue.send(Message("x", group_id="g"))
     proxy.once("dropped_before", "ReceiveMessage", times=2)
     async with queue.receiver() as receiver:
@@ -491,7 +491,7 @@ async def test_sent_again_after_a_lost_answer_it_is_there_once(aws, proxy):
 
 async def test_throttling_is_waited_out_and_too_much_of_it_is_told(aws, proxy):
     queue = await made(aws)
-    queue._outbox._attempts = 3
+    queue._accumulator._attempts = 3
     proxy.once("throttled", "SendMessageBatch", times=2)
     await queue.send(Message("x"))
     proxy.once("throttled", "SendMessageBatch", times=3)

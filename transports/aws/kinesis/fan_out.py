@@ -11,7 +11,7 @@ from botocore.exceptions import EventStreamError
 
 from eip.errors import ChannelNotFound, ConnectionLost, TransportError
 from eip.streams import Cursor, Page, Position
-from eip.transports.aws._errors import error_of
+from eip.transports.aws._client.errors import error_of
 from eip.transports.aws.kinesis.reading import ReadAhead, starting_at
 
 if TYPE_CHECKING:

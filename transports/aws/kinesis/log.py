@@ -11,7 +11,7 @@ from eip import clock
 from eip.errors import CheckpointInvalid, EipError, Throttled
 from eip.message import Message
 from eip.streams import Cursor, Log, Page, Position, Record, Shard
-from eip.transports.aws._errors import IteratorExpired
+from eip.transports.aws._client.errors import IteratorExpired
 from eip.transports.aws.kinesis.fan_out import FanOutCursor
 from eip.transports.aws.kinesis.reading import ReadAhead, message_of, starting_at
 

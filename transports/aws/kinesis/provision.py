@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from eip.errors import ChannelNotFound, TransportError
 from eip.topology import Step, StreamSpec
-
-if TYPE_CHECKING:
-    from eip.transports.aws.transport import AwsTransport
+from eip.transports.aws._client.service_client import ServiceClient
 
 __all__ = ["provision_stream"]
 
@@ -20,19 +18,19 @@ _ACTIVE_WITHIN: Final = 600
 _DAY: Final = 24
 
 
-async def provision_stream(aws: AwsTransport, stream: StreamSpec, *, apply: bool) -> Step:
+async def provision_stream(client: ServiceClient, stream: StreamSpec, *, apply: bool) -> Step:
     """See `eip.topology.Provisioner.provision`."""
     hours = round(stream.retention / timedelta(hours=1))
     try:
-        found = await _summary(aws, stream)
+        found = await _summary(client, stream)
     except ChannelNotFound:
         if apply:
             mode = (
                 {"ShardCount": stream.shards} if stream.shards else {"StreamModeDetails": {"StreamMode": "ON_DEMAND"}}
             )
-            await _call(aws, "CreateStream", stream, **mode)
-            await _active(aws, stream)
-            await _retain(aws, stream, before=_DAY, hours=hours)
+            await _call(client, "CreateStream", stream, **mode)
+            await _active(client, stream)
+            await _retain(client, stream, before=_DAY, hours=hours)
         return Step("create", "stream", stream.name)
     kept, count = found["RetentionPeriodHours"], found["OpenShardCount"]
     on_demand = found.get("StreamModeDetails", {}).get("StreamMode") == "ON_DEMAND"
@@ -46,49 +44,51 @@ async def provision_stream(aws: AwsTransport, stream: StreamSpec, *, apply: bool
     if not changes:
         return Step("same", "stream", stream.name)
     if apply:
-        await _retain(aws, stream, before=kept, hours=hours)
+        await _retain(client, stream, before=kept, hours=hours)
         if on_demand != (stream.shards is None):
-            await _change_mode(aws, stream)
+            await _change_mode(client, stream)
         if stream.shards is not None:
-            await _reshard(aws, stream, count)
+            await _reshard(client, stream, count)
     return Step("change", "stream", stream.name, ", ".join(changes))
 
 
-async def _retain(aws: AwsTransport, stream: StreamSpec, *, before: int, hours: int) -> None:
+async def _retain(client: ServiceClient, stream: StreamSpec, *, before: int, hours: int) -> None:
     if hours != before:
         operation = f"{'Increase' if hours > before else 'Decrease'}StreamRetentionPeriod"
-        await _call(aws, operation, stream, RetentionPeriodHours=hours)
-        await _active(aws, stream)
+        await _call(client, operation, stream, RetentionPeriodHours=hours)
+        await _active(client, stream)
 
 
-async def _change_mode(aws: AwsTransport, stream: StreamSpec) -> None:
+async def _change_mode(client: ServiceClient, stream: StreamSpec) -> None:
     mode = {"StreamMode": "ON_DEMAND" if stream.shards is None else "PROVISIONED"}
-    arn = (await _summary(aws, stream))["StreamARN"]
-    await aws.call("kinesis", "UpdateStreamMode", channel=stream.name, StreamARN=arn, StreamModeDetails=mode, units=0)
-    await _active(aws, stream)
+    arn = (await _summary(client, stream))["StreamARN"]
+    await client.call(
+        "kinesis", "UpdateStreamMode", channel=stream.name, StreamARN=arn, StreamModeDetails=mode, units=0
+    )
+    await _active(client, stream)
 
 
-async def _reshard(aws: AwsTransport, stream: StreamSpec, count: int) -> None:
+async def _reshard(client: ServiceClient, stream: StreamSpec, count: int) -> None:
     """To the declared number, in as many steps as it takes: one at most doubles or halves it."""
     wanted = stream.shards or count
     while count != wanted:
         count = min(wanted, 2 * count) if wanted > count else max(wanted, -(-count // 2))
-        await _call(aws, "UpdateShardCount", stream, TargetShardCount=count, ScalingType="UNIFORM_SCALING")
-        await _active(aws, stream)
+        await _call(client, "UpdateShardCount", stream, TargetShardCount=count, ScalingType="UNIFORM_SCALING")
+        await _active(client, stream)
 
 
-async def _active(aws: AwsTransport, stream: StreamSpec) -> None:
+async def _active(client: ServiceClient, stream: StreamSpec) -> None:
     for _ in range(_ACTIVE_WITHIN):
-        if (await _summary(aws, stream))["StreamStatus"] == "ACTIVE":
+        if (await _summary(client, stream))["StreamStatus"] == "ACTIVE":
             return
         await asyncio.sleep(_LOOK_AGAIN)
     raise TransportError(f"stream {stream.name} does not become active")
 
 
-async def _summary(aws: AwsTransport, stream: StreamSpec) -> dict[str, Any]:
-    found: dict[str, Any] = (await _call(aws, "DescribeStreamSummary", stream))["StreamDescriptionSummary"]
+async def _summary(client: ServiceClient, stream: StreamSpec) -> dict[str, Any]:
+    found: dict[str, Any] = (await _call(client, "DescribeStreamSummary", stream))["StreamDescriptionSummary"]
     return found
 
 
-async def _call(aws: AwsTransport, operation: str, stream: StreamSpec, **parameters: Any) -> dict[str, Any]:
-    return await aws.call("kinesis", operation, channel=stream.name, units=0, StreamName=stream.name, **parameters)
+async def _call(client: ServiceClient, operation: str, stream: StreamSpec, **parameters: Any) -> dict[str, Any]:
+    return await client.call("kinesis", operation, channel=stream.name, units=0, StreamName=stream.name, **parameters)

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import md5
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from eip import limits
 from eip.channels import Sender, Stream
@@ -19,15 +19,13 @@ from eip.errors import ConnectionLost, InvalidMessage, MessageTooLarge, StoreErr
 from eip.message import Message
 from eip.stores.base import Store
 from eip.streams import GroupOptions, Start, StreamGroup
-from eip.transports.aws._errors import entry_error
-from eip.transports.aws._outbox import Entry, Outbox, Outcome
+from eip.transports.aws._batching import BatchAccumulator, Entry, Outcome
+from eip.transports.aws._client.errors import entry_error
+from eip.transports.aws._client.service_client import ServiceClient
 from eip.transports.aws.kinesis.aggregation import Aggregate
 from eip.transports.aws.kinesis.log import KinesisLog, list_shards
 from eip.transports.aws.kinesis.rates import ReadRates
 from eip.transports.aws.kinesis.records import dump_record, to_partition_key
-
-if TYPE_CHECKING:
-    from eip.transports.aws.transport import AwsTransport
 
 __all__ = ["LEASE_TABLE", "HashKey", "KinesisStream"]
 
@@ -59,7 +57,7 @@ class KinesisStream(Stream):
 
     def __init__(
         self,
-        transport: AwsTransport,
+        client: ServiceClient,
         address: str,
         *,
         own: bool,
@@ -69,7 +67,7 @@ class KinesisStream(Stream):
         linger: float = 0.0,
         codec: Codec = JSON,
     ) -> None:
-        self._transport, self.address, self.rates, self.codec = transport, address, rates, codec
+        self._client, self.address, self.rates, self.codec = client, address, rates, codec
         self.name = address.rpartition("/")[2]
         self._named: dict[str, str] = {"StreamName": self.name} if own else {"StreamARN": address}
         self._hash_key = hash_key
@@ -77,10 +75,10 @@ class KinesisStream(Stream):
         """Of the open shards, as far as an aggregating sender knows them: first and last hash key, and id."""
         if aggregate:
             many = replace(self.limits, batch_entries=_AGGREGATED_ENTRIES)
-            self._outbox = Outbox(self._put_aggregated, many, linger=linger, attempts=_ATTEMPTS)
+            self._accumulator = BatchAccumulator(self._put_aggregated, many, linger=linger, attempts=_ATTEMPTS)
         else:
             # The service takes the records of a call in any order and refuses single ones: two of a key could swap.
-            self._outbox = Outbox(self._put, self.limits, linger=linger, attempts=_ATTEMPTS, per_group=1)
+            self._accumulator = BatchAccumulator(self._put, self.limits, linger=linger, attempts=_ATTEMPTS, per_group=1)
 
     async def send(self, *messages: Message[Any]) -> None:
         """Put the messages; see `Sender.send`.
@@ -90,7 +88,7 @@ class KinesisStream(Stream):
         """
         entries = [self._entry(message) for message in messages]
         if entries:
-            await self._outbox.send(entries)
+            await self._accumulator.send(entries)
 
     def group(
         self,
@@ -118,28 +116,28 @@ class KinesisStream(Stream):
 
     async def flush(self) -> None:
         """Return when everything was put, or given up."""
-        await self._outbox.flush()
+        await self._accumulator.flush()
 
     async def aclose(self, *, limit: float) -> None:
         """Flush in at most ``limit`` seconds; `AwsTransport.aclose` does it."""
-        await self._outbox.aclose(limit=limit)
+        await self._accumulator.aclose(limit=limit)
 
     async def call(self, operation: str, *, named: bool = True, channel: str = "", **parameters: Any) -> dict[str, Any]:
         """A call about this stream, which ``named`` adds to the parameters."""
         given = {**self._named, **parameters} if named else parameters
-        return await self._transport.call("kinesis", operation, channel=channel or self.name, **given)
+        return await self._client.call("kinesis", operation, channel=channel or self.name, **given)
 
     def report(self, group: str, operation: str, received: Sequence[Mapping[str, Any]]) -> None:
-        """Tell the meter what was pushed."""
+        """Record what the service pushed."""
         size = sum(len(each["Data"]) for each in received)
-        self._transport.report("kinesis", f"{self.name}/{group}", operation, messages=len(received), size=size)
+        self._client.record_pushed("kinesis", f"{self.name}/{group}", operation, messages=len(received), size=size)
 
     async def _lease_table(self) -> Store:
         """The store of the leases; its table is made where there is none, and waited for where another makes it."""
         from eip.stores._aws_errors import error_code  # noqa: PLC0415 - only where it is wanted
         from eip.stores.dynamodb import DynamoStore, create_table  # noqa: PLC0415
 
-        client = await self._transport.client("dynamodb")
+        client = await self._client.client("dynamodb")
         store = DynamoStore(client, LEASE_TABLE, "streams")
         try:
             await store.get(self.name)

@@ -14,7 +14,7 @@ from eip.errors import ConfigurationError, InvalidMessage, MessageTooLarge, Part
 from eip.telemetry.meter import UsageMeter
 from eip.topology import StreamSpec, Topology
 from eip.transports.aws import AwsTransport, ReadRate
-from eip.transports.aws._errors import IteratorExpired
+from eip.transports.aws._client.errors import IteratorExpired
 from tests.support.aws import MotoServer
 from tests.support.processes import unavailable
 from tests.transports.aws.kinesis.conftest import BRISK, FAST, KinesisHarness
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.kinesis
 REFUSED = {"ErrorCode": "ProvisionedThroughputExceededException", "ErrorMessage": "slow down"}
 
 
-class Calls:
+class ServiceClient:
     """Stands between a transport and the service: counts calls, lets them fail, or single records of them."""
 
     def __init__(self, transport, monkeypatch):
@@ -33,8 +33,8 @@ class Calls:
         self.refuse = lambda: False
         self.swallow = False
         """Answer as if all records were accepted: for calls larger than the emulator takes."""
-        self._call = transport.call
-        monkeypatch.setattr(transport, "call", self)
+        self._call = transport._client.call
+        monkeypatch.setattr(transport._client, "call", self)
 
     async def __call__(self, service, operation, **parameters):
         self.made.append((operation, parameters))
@@ -57,7 +57,7 @@ class Calls:
 
 @pytest.fixture
 def calls(kinesis, monkeypatch):
-    return Calls(kinesis, monkeypatch)
+    return ServiceClient(kinesis, monkeypatch)
 
 
 async def read(harness, stream, count, *, name="reader", **options):
@@ -105,7 +105,7 @@ async def test_throttled_calls_hold_the_sender_back_and_lose_nothing(harness, ca
 
 
 async def test_what_is_refused_for_ever_is_said_by_message(harness, calls, monkeypatch):
-    monkeypatch.setattr("eip.transports.aws._outbox._AGAIN", type("None", (), {"delay": lambda *_: 0.0})())
+    monkeypatch.setattr("eip.transports.aws._batching._RETRY_BACKOFF", type("None", (), {"delay": lambda *_: 0.0})())
     stream = await harness.stream(shards=1)
     calls.refuse = iter([False] + [True] * 100).__next__
     good, bad = Message("good"), Message("bad")

@@ -18,7 +18,7 @@ from eip.errors import (
     Throttled,
 )
 from eip.limits import Capabilities
-from eip.transports.aws._outbox import Entry, Outbox
+from eip.transports.aws._batching import BatchAccumulator, Entry
 
 LIMITS = Capabilities(batch_entries=10, batch_bytes=1000)
 
@@ -31,7 +31,7 @@ class Service:
         self.accepted: list[Any] = []
         self.under_way = self.most = 0
         self._round_trip, self._fate = round_trip, fate
-        self.outbox = Outbox(self._call, options.pop("limits", LIMITS), **options)
+        self.outbox = BatchAccumulator(self._call, options.pop("limits", LIMITS), **options)
 
     async def _call(self, batch):
         self.calls.append([each.message.body for each in batch])
@@ -215,7 +215,7 @@ async def test_the_order_of_a_group_survives_failures_and_what_would_break_it_is
             raise ConnectionLost("no answer")
         return [Throttled("slow down") if no else None for no in refused]
 
-    outbox = Outbox(call, LIMITS)
+    outbox = BatchAccumulator(call, LIMITS)
 
     async def produce(group):
         failed = []

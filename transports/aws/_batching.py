@@ -15,20 +15,20 @@ from eip.errors import InvalidMessage, SendError, TransportError
 from eip.limits import MIB, Capabilities
 from eip.message import Message
 from eip.retry import Backoff
-from eip.transports._ticket import Ticket
-from eip.transports.aws._errors import Unreachable
+from eip.transports._send_completion import SendCompletion
+from eip.transports.aws._client.errors import Unreachable
 
-__all__ = ["Entry", "Outbox", "Outcome"]
+__all__ = ["BatchAccumulator", "Entry", "Outcome"]
 
-_AGAIN: Final = Backoff(base=0.1, cap=5.0)
-_ATTEMPTS: Final = 8
-_CALLS: Final = 16
-_PATIENCE: Final = 0.05
+_RETRY_BACKOFF: Final = Backoff(base=0.1, cap=5.0)
+_MAX_ATTEMPTS: Final = 8
+_MAX_CALLS: Final = 16
+_MAX_WAIT_S: Final = 0.05
 """Seconds that entries wait for a call under way, in whose time theirs may fill; it may be one that hangs."""
-_UNREACHABLE: Final = 4.0
+_UNREACHABLE_S: Final = 4.0
 """Seconds that entries are tried at an endpoint that has never answered."""
-_MOST_PENDING: Final = 10_000
-_MOST_BYTES: Final = 64 * MIB
+_MAX_PENDING: Final = 10_000
+_MAX_PENDING_BYTES: Final = 64 * MIB
 """Entries, and their bytes, that wait for their call before senders have to wait."""
 
 Outcome = Exception | None
@@ -38,21 +38,21 @@ Outcome = Exception | None
 class Entry:
     """A message on its way into a call."""
 
-    __slots__ = ("attempt", "begun", "group", "message", "payload", "place", "size", "ticket")
+    __slots__ = ("attempt", "begun", "completion", "group", "message", "payload", "place", "size")
 
     def __init__(self, message: Message[Any], payload: dict[str, Any], size: int, group: str | None) -> None:
         self.message, self.payload, self.size, self.group = message, payload, size, group
         self.attempt = self.place = 0
         self.begun = 0.0
         """When its first call began, by the loop's clock."""
-        self.ticket: Ticket
+        self.completion: SendCompletion
 
     def settle(self, outcome: Outcome) -> None:
         """Tell its send the outcome."""
-        self.ticket.settle(self.place, self.message, outcome)
+        self.completion.settle(self.place, self.message, outcome)
 
 
-class Outbox:
+class BatchAccumulator:
     """Sends entries by ``call``, which gives the outcome of each; raised errors are those of all.
 
     Args:
@@ -72,20 +72,20 @@ class Outbox:
         attempts: int | None = None,
         per_group: int | None = None,
     ) -> None:
-        self._call, self._linger, self._attempts = call, linger, attempts or _ATTEMPTS
-        self._per_group = per_group or _MOST_PENDING
+        self._call, self._linger, self._attempts = call, linger, attempts or _MAX_ATTEMPTS
+        self._per_group = per_group or _MAX_PENDING
         self._entries = limits.batch_entries or 1
         self._bytes = limits.batch_bytes or 1 << 62
-        self._lanes: dict[str | None, deque[Entry]] = {}
+        self._groups: dict[str | None, deque[Entry]] = {}
         self._open: deque[str | None] = deque()
         """Lanes with something to send and nothing of their group under way."""
         self._busy: set[str] = set()
         """Groups with a call under way; what they have besides waits for its end."""
         self._pending = self._pending_bytes = self._sendable = 0
-        """Entries that wait, their bytes, and how many of them are in open lanes."""
+        """Entries that wait, their bytes, and how many of them are in open entries."""
         self._calls: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Handle | None = None
-        self._patience: asyncio.Handle | None = None
+        self._wait_timer: asyncio.Handle | None = None
         self._room = asyncio.Event()
         self._aborting = False
 
@@ -94,16 +94,16 @@ class Outbox:
 
         Cancelled, it does not say what became of them: they are sent nevertheless.
         """
-        ticket = Ticket(len(entries))
+        completion = SendCompletion(len(entries))
         for place, entry in enumerate(entries):
-            while self._pending >= _MOST_PENDING or self._pending_bytes >= _MOST_BYTES:
+            while self._pending >= _MAX_PENDING or self._pending_bytes >= _MAX_PENDING_BYTES:
                 self._room.clear()  # before the pump, which may make all the room that there will be
                 self._pump()
                 await self._room.wait()
-            entry.ticket, entry.place = ticket, place
+            entry.completion, entry.place = completion, place
             self._enqueue(entry)
         self._schedule()
-        await ticket.wait()
+        await completion.wait()
 
     async def flush(self) -> None:
         """Return when everything was sent, or given up."""
@@ -128,10 +128,10 @@ class Outbox:
                 call.cancel()
             if self._calls:
                 await asyncio.wait(self._calls)
-            for lane in self._lanes.values():
-                for entry in lane:
+            for entries in self._groups.values():
+                for entry in entries:
                     entry.settle(SendError("the transport was closed before it was sent"))
-            self._lanes.clear()
+            self._groups.clear()
             self._open.clear()
             self._pending = self._pending_bytes = self._sendable = 0
             self._room.set()
@@ -139,11 +139,11 @@ class Outbox:
             self._aborting = False
 
     def _enqueue(self, entry: Entry) -> None:
-        lane = self._lanes.get(entry.group)
-        if lane is None:
-            lane = self._lanes[entry.group] = deque()
+        entries = self._groups.get(entry.group)
+        if entries is None:
+            entries = self._groups[entry.group] = deque()
             self._open.append(entry.group)
-        lane.append(entry)
+        entries.append(entry)
         self._pending += 1
         self._pending_bytes += entry.size
         self._sendable += entry.group not in self._busy
@@ -159,8 +159,8 @@ class Outbox:
         self._timer = None
         self._pump(due=bool(self._linger))
 
-    def _impatient(self) -> None:
-        self._patience = None
+    def _wait_ended(self) -> None:
+        self._wait_timer = None
         self._pump(due=self._timer is None)
 
     @property
@@ -170,25 +170,25 @@ class Outbox:
 
     def _pump(self, *, due: bool = False) -> None:
         """Start calls: such as are full, and where nothing is under way, nor to be waited for, one that is not."""
-        while self._open and len(self._calls) < _CALLS and not self._aborting:
+        while self._open and len(self._calls) < _MAX_CALLS and not self._aborting:
             if not (due or self._full or (not self._calls and self._timer is None)):
-                if self._timer is None and self._patience is None:
-                    self._patience = asyncio.get_running_loop().call_later(_PATIENCE, self._impatient)
+                if self._timer is None and self._wait_timer is None:
+                    self._wait_timer = asyncio.get_running_loop().call_later(_MAX_WAIT_S, self._wait_ended)
                 return
             batch = self._batch()
             self._calls.add(asyncio.create_task(self._send(batch), name="outbox call"))
 
     def _batch(self) -> list[Entry]:
-        """As many entries as a call takes, of the open lanes; a group that gives some is closed until the call ends."""
+        """As many entries as a call takes, of open groups; a group is then busy until the call ends."""
         batch: list[Entry] = []
         size = 0
         while self._open:
             group = self._open[0]
-            lane = self._lanes[group]
-            share = len(batch) + (len(lane) if group is None else self._per_group)
+            entries = self._groups[group]
+            share = len(batch) + (len(entries) if group is None else self._per_group)
             most = min(self._entries, share)
-            while lane and len(batch) < most and (not batch or size + lane[0].size <= self._bytes):
-                entry = lane.popleft()
+            while entries and len(batch) < most and (not batch or size + entries[0].size <= self._bytes):
+                entry = entries.popleft()
                 batch.append(entry)
                 size += entry.size
             if not batch or batch[-1].group != group:
@@ -196,11 +196,11 @@ class Outbox:
             if group is not None:
                 self._open.popleft()
                 self._busy.add(group)
-                self._sendable -= len(lane)
-            elif not lane:
+                self._sendable -= len(entries)
+            elif not entries:
                 self._open.popleft()
-                del self._lanes[None]
-            if lane and len(batch) < share:
+                del self._groups[None]
+            if entries and len(batch) < share:
                 break
         self._pending -= len(batch)
         self._pending_bytes -= size
@@ -217,7 +217,7 @@ class Outbox:
             outcomes = await self._outcomes(batch)
             again = self._judge(batch, outcomes)
             if again:
-                await asyncio.sleep(_AGAIN.delay(max(entry.attempt for entry in again)))
+                await asyncio.sleep(_RETRY_BACKOFF.delay(max(entry.attempt for entry in again)))
         except asyncio.CancelledError:
             for entry in again or batch:
                 entry.settle(SendError("the transport was closed while sending"))
@@ -260,27 +260,27 @@ class Outbox:
 
     def _after(self, batch: list[Entry], again: list[Entry]) -> None:
         for entry in reversed(again):
-            lane = self._lanes.get(entry.group)
-            if lane is None:
-                lane = self._lanes[entry.group] = deque()
+            entries = self._groups.get(entry.group)
+            if entries is None:
+                entries = self._groups[entry.group] = deque()
                 self._open.append(entry.group)
-            lane.appendleft(entry)
+            entries.appendleft(entry)
             self._pending += 1
             self._pending_bytes += entry.size
             self._sendable += entry.group not in self._busy
         for group in {entry.group for entry in batch}:
-            if group is None or group not in self._lanes:
+            if group is None or group not in self._groups:
                 continue
             self._busy.discard(group)
-            if lane := self._lanes[group]:
+            if entries := self._groups[group]:
                 self._open.append(group)
-                self._sendable += len(lane)
+                self._sendable += len(entries)
             else:
-                del self._lanes[group]
+                del self._groups[group]
         self._calls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
         self._pump()
 
 
 def _hopeless(entry: Entry, outcome: Outcome) -> bool:
     """Whether the endpoint has never been reached for so long that its address is more likely wrong."""
-    return isinstance(outcome, Unreachable) and asyncio.get_running_loop().time() - entry.begun >= _UNREACHABLE
+    return isinstance(outcome, Unreachable) and asyncio.get_running_loop().time() - entry.begun >= _UNREACHABLE_S

@@ -1,7 +1,7 @@
-"""The one narrow seam to the SDK: a call by service and operation, its errors as ours, its cost to the meter.
+"""The one seam to the services: a call by service and operation, with our errors, retried and metered.
 
-aioboto3 keeps credentials, endpoints and all calls that are rare; the hot ones go by `eip.transports.aws._lean` where
-nothing asks for the SDK's own way. The drivers notice no difference.
+Rare calls go through aioboto3, which has credentials and endpoints, too. Hot calls take the fast path of `sigv4` where
+the SDK's configuration allows it. Drivers notice no difference.
 """
 
 from __future__ import annotations
@@ -29,24 +29,23 @@ from eip.errors import AccessDenied, ConfigurationError, ConnectionLost, EipErro
 from eip.health import Health, HealthTracker
 from eip.retry import Backoff
 from eip.telemetry.meter import Meter
-from eip.transports.aws._errors import ServiceFailed, Unreachable, error_of, sdk_error
-from eip.transports.aws._lean import HOT, LeanClient, ServiceError, usable
+from eip.transports.aws._client.errors import ServiceFailed, Unreachable, error_of, sdk_error
+from eip.transports.aws._client.sigv4 import HOT, ServiceError, SigV4Client, supports_fast_path
 
-__all__ = ["Calls", "Measure"]
+__all__ = ["Measure", "ServiceClient"]
 
-_RETRY: Final = Backoff(base=0.1, cap=5.0)
-_ATTEMPTS: Final = 8
-_DEADLINE: Final = 20.0
-"""Seconds until an answer counts as lost."""
-_POLL_DEADLINE: Final = 30.0
-"""The same of a long poll, which takes 20."""
-_FIRST_DEADLINE: Final = 9.0
-"""Seconds, attempts included, to reach an endpoint that has never answered: it may be mistyped."""
-_CONNECT_TIMEOUT: Final = 5.0
-"""Seconds to connect once."""
+_RETRY_BACKOFF: Final = Backoff(base=0.1, cap=5.0)
+_MAX_ATTEMPTS: Final = 8
+_TIMEOUT_S: Final = 20.0
+"""Until an answer counts as lost."""
+_POLL_TIMEOUT_S: Final = 30.0
+"""The same for a long poll, which takes up to 20."""
+_FIRST_TIMEOUT_S: Final = 9.0
+"""For an endpoint that has never answered, all attempts together: its address may be mistyped."""
+_CONNECT_TIMEOUT_S: Final = 5.0
 
 _BILLED_AS: Final = {"events": "eventbridge"}
-"""The SDK's name of a service, and the one on the bill."""
+"""Names of services on the bill, where the SDK has another one."""
 
 Measure = Callable[[Mapping[str, Any]], tuple[int, int, int]]
 """Reads messages, bytes and billed requests off an answer."""
@@ -55,14 +54,16 @@ _LOST: Final = (aiohttp.ClientError, HTTPClientError, BotoConnectionError, OSErr
 """What the SDK, aiohttp, ssl and the sockets below raise where no answer came."""
 
 
-class Calls:
-    """Clients of the services, made when first needed and closed together.
+class ServiceClient:
+    """Clients of the services, made at the first use and closed together.
 
     Args:
         session: an aioboto3 session; default: one of the ordinary chain of credentials.
         region: default: the session's.
         endpoint_url: for all services, e.g. of a local emulator.
-        meter: is told of each call.
+        meter: gets a record of each call.
+        connections: maximum of each service's pool.
+        fast_path: whether hot calls may bypass the SDK.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Calls:
         endpoint_url: str | None,
         meter: Meter | None,
         connections: int,
+        fast_path: bool = True,
     ) -> None:
         self._session = session or aioboto3.Session(region_name=region)
         self.region: str = region or self._session.region_name or ""
@@ -86,16 +88,16 @@ class Calls:
         self._config = Config(
             retries={"total_max_attempts": 1},  # retried here, where order and deduplication are known
             max_pool_connections=connections,
-            connect_timeout=_CONNECT_TIMEOUT,
-            read_timeout=_POLL_DEADLINE,
+            connect_timeout=_CONNECT_TIMEOUT_S,
+            read_timeout=_POLL_TIMEOUT_S,
             tcp_keepalive=True,
             user_agent="aioeip",  # otherwise built twice per call, a fifth of its time
             parameter_validation=False,
         )
-        self._connections = connections
+        self._connections, self._use_fast_path = connections, fast_path
         self._clients: dict[str, Any] = {}
-        self._lean: dict[str, LeanClient | None] = {}
-        """Clients for the hot calls; None for a service whose calls all go by the SDK."""
+        self._fast: dict[str, SigV4Client | None] = {}
+        """Clients for the hot calls; None for a service whose calls all go through the SDK."""
         self._making = asyncio.Lock()
         self._stack = AsyncExitStack()
         self._reached: set[str] = set()
@@ -132,19 +134,19 @@ class Calls:
         attempt = 0
         time = asyncio.get_running_loop().time
         if service not in self._reached:
-            until = min(time() + _FIRST_DEADLINE, math.inf if until is None else until)
-        deadline = _POLL_DEADLINE if operation == "ReceiveMessage" else _DEADLINE
+            until = min(time() + _FIRST_TIMEOUT_S, math.inf if until is None else until)
+        timeout = _POLL_TIMEOUT_S if operation == "ReceiveMessage" else _TIMEOUT_S
         while True:
             attempt += 1
-            end = min(time() + deadline, math.inf if until is None else until)
+            end = min(time() + timeout, math.inf if until is None else until)
             try:
                 answer = await self._once(service, operation, parameters, end=end, channel=channel)
             except TransportError as error:
                 if isinstance(error, (ConnectionLost, AccessDenied)):
                     self._health.failed(error)
-                if not (retry and error.transient and attempt < _ATTEMPTS):
+                if not (retry and error.transient and attempt < _MAX_ATTEMPTS):
                     raise
-                delay = _RETRY.delay(attempt)
+                delay = _RETRY_BACKOFF.delay(attempt)
                 if until is not None and time() + delay >= until:
                     raise
                 await asyncio.sleep(delay)
@@ -203,11 +205,11 @@ class Calls:
         One attempt within about ``timeout`` seconds, on the fast path; not metered. Raises `TransportError` for
         whatever fails, also where the service's calls go by the SDK, or none was made before.
         """
-        lean = self._lean.get(service)
-        if lean is None:
-            raise TransportError(f"{service} {operation}: no fast path, as none was used before, or there is a proxy")
+        fast = self._fast.get(service)
+        if fast is None:
+            raise TransportError(f"{service} {operation}: no fast path (off, not used yet, or a proxy)")
         try:
-            return lean.call_blocking(operation, parameters, timeout=timeout)
+            return fast.call_blocking(operation, parameters, timeout=timeout)
         except ServiceError as error:
             raise error_of(service, error.code, error.text, operation=operation, status=error.status) from error
         except Exception as error:
@@ -215,9 +217,9 @@ class Calls:
 
     async def _answer(self, service: str, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         if (service, operation) in HOT:
-            lean = self._lean[service] if service in self._lean else await self._leaner(service)
-            if lean is not None:
-                return await lean.call(operation, parameters)
+            fast = self._fast[service] if service in self._fast else await self._fast_client(service)
+            if fast is not None:
+                return await fast.call(operation, parameters)
         client = self._clients.get(service) or await self.client(service)
         # The SDK's generated methods add nothing to this one but a look-up.
         answer = await client._make_api_call(operation, parameters)  # noqa: SLF001
@@ -265,31 +267,36 @@ class Calls:
                 self._clients[service] = await self._stack.enter_async_context(made)
         return self._clients[service]
 
-    async def _leaner(self, service: str) -> LeanClient | None:
+    async def _fast_client(self, service: str) -> SigV4Client | None:
         client = await self.client(service)
         credentials = await self._session.get_credentials()
         async with self._making:
             self.check_open()
-            if service not in self._lean:
-                self._lean[service] = None
-                if usable(client, credentials):
+            if service not in self._fast:
+                self._fast[service] = None
+                if self._use_fast_path and supports_fast_path(client, credentials):
                     configured = self._session._session.get_config_variable("ca_bundle")  # noqa: SLF001 - has no other way
-                    lean = LeanClient(
+                    fast = SigV4Client(
                         client,
                         credentials,
                         connections=self._connections,
                         authorities=configured or os.environ.get("REQUESTS_CA_BUNDLE"),  # as the SDK does
                     )
-                    self._stack.push_async_callback(lean.aclose)
-                    self._lean[service] = lean
-        return self._lean[service]
+                    self._stack.push_async_callback(fast.aclose)
+                    self._fast[service] = fast
+        return self._fast[service]
+
+    def record_pushed(self, service: str, channel: str, operation: str, *, messages: int, size: int) -> None:
+        """Record messages that a service pushed, without a call."""
+        if self.meter is not None:
+            self.meter.record(service, channel, operation, messages=messages, size=size, units=0, calls=0)
 
     async def aclose(self) -> None:
-        """Close the clients; idempotent, and what is called later raises `StateError`."""
+        """Close the clients; idempotent. Later calls raise `StateError`."""
         self._closed = True
         stack, self._stack = self._stack, AsyncExitStack()
         self._clients.clear()
-        self._lean.clear()
+        self._fast.clear()
         await stack.aclose()
 
 

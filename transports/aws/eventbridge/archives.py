@@ -5,55 +5,65 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from typing_extensions import override
 
 from eip.errors import ChannelNotFound, ConfigurationError, ConnectionLost
 from eip.matching import EventPattern
 from eip.topology import ArchiveSpec
 from eip.topology.archives import Archives, ArchiveStatus, ReplayState, ReplayStatus, check_window
-
-if TYPE_CHECKING:
-    from eip.transports.aws.eventbridge import EventBridgeBus
-    from eip.transports.aws.transport import AwsTransport
+from eip.transports.aws._client.service_client import ServiceClient
+from eip.transports.aws.arns import Arns
 
 __all__ = ["EventBridgeArchives"]
 
 
 class EventBridgeArchives(Archives):
-    """See `Archives`; names are unique in the account and region."""
+    """The archives of a bus; their names are unique in the account and region.
 
-    def __init__(self, transport: AwsTransport, bus: EventBridgeBus) -> None:
-        self._transport, self._bus = transport, bus
+    An archive takes a few minutes until it keeps events. Replay windows are whole seconds, begun ones included.
 
+    Args:
+        client: makes the calls.
+        arns: of the account and region.
+        bus: name of the bus, or its ARN.
+    """
+
+    def __init__(self, client: ServiceClient, arns: Arns, bus: str) -> None:
+        self._client, self._arns = client, arns
+        self._address = arns.of("bus", bus)
+        self._bus = self._address.partition(":event-bus/")[2]
+
+    @override
     async def create(
         self, name: str, *, pattern: EventPattern | None = None, retention: timedelta | None = None
     ) -> None:
-        """See `Archives.create`; EventBridge takes a few minutes until it keeps what comes."""
-        declared = ArchiveSpec(name, self._bus.name, pattern, retention)
+        declared = ArchiveSpec(name, self._bus, pattern, retention)
         given: dict[str, Any] = {"RetentionDays": declared.retention_days}
         if pattern is not None:
             given["EventPattern"] = pattern.text
-        await self._call("CreateArchive", ArchiveName=name, EventSourceArn=self._bus.address, **given)
+        await self._call("CreateArchive", ArchiveName=name, EventSourceArn=self._address, **given)
 
+    @override
     async def update(
         self, name: str, *, pattern: EventPattern | None = None, retention: timedelta | None = None
     ) -> None:
-        """See `Archives.update`."""
         changed: dict[str, Any] = {}
         if pattern is not None:
             changed["EventPattern"] = pattern.text
         if retention is not None:
-            changed["RetentionDays"] = ArchiveSpec(name, self._bus.name, retention=retention or None).retention_days
+            changed["RetentionDays"] = ArchiveSpec(name, self._bus, retention=retention or None).retention_days
         if not changed:
             raise ConfigurationError("At least one of EventPattern, RetentionDays or Description must be provided.")
         await self._call("UpdateArchive", ArchiveName=name, **changed)
 
+    @override
     async def delete(self, name: str) -> None:
-        """See `Archives.delete`."""
         await self._call("DeleteArchive", ArchiveName=name)
 
+    @override
     async def describe(self, name: str) -> ArchiveStatus:
-        """See `Archives.describe`."""
         found = await self._call("DescribeArchive", ArchiveName=name)
         days = found.get("RetentionDays") or 0
         return ArchiveStatus(
@@ -66,20 +76,20 @@ class EventBridgeArchives(Archives):
             created_at=_seconds(found["CreationTime"]) or 0.0,
         )
 
+    @override
     async def start_replay(
         self, name: str, *, archive: str, start: float, end: float, rules: Collection[str] = ()
     ) -> ReplayStatus:
-        """See `Archives.start_replay`; times count in whole seconds, the window's begun ones included."""
         check_window(start, end)
-        destination: dict[str, Any] = {"Arn": self._bus.address}
+        destination: dict[str, Any] = {"Arn": self._address}
         if rules:
-            destination["FilterArns"] = [self._transport.rule_arn(self._bus.name, each) for each in rules]
+            destination["FilterArns"] = [self._arns.rule(self._bus, each) for each in rules]
         try:
             await self._call(
                 "StartReplay",
-                retry=False,  # begun, its answer lost, it would be told to exist
+                retry=False,  # it would be refused as a double where only the answer was lost
                 ReplayName=name,
-                EventSourceArn=self._transport.events_arn("archive", archive),
+                EventSourceArn=self._arns.archive(archive),
                 EventStartTime=math.floor(start),
                 EventEndTime=math.ceil(end),
                 Destination=destination,
@@ -91,8 +101,8 @@ class EventBridgeArchives(Archives):
                 raise lost from None
         return await self.describe_replay(name)
 
+    @override
     async def describe_replay(self, name: str) -> ReplayStatus:
-        """See `Archives.describe_replay`."""
         found = await self._call("DescribeReplay", ReplayName=name)
         rules = (found.get("Destination") or {}).get("FilterArns") or ()
         return ReplayStatus(
@@ -108,13 +118,13 @@ class EventBridgeArchives(Archives):
             reason=found.get("StateReason") or "",
         )
 
+    @override
     async def cancel_replay(self, name: str) -> ReplayStatus:
-        """See `Archives.cancel_replay`."""
         await self._call("CancelReplay", ReplayName=name)
         return await self.describe_replay(name)
 
     async def _call(self, operation: str, **parameters: Any) -> Mapping[str, Any]:
-        return await self._transport.call("events", operation, channel=self._bus.name, **parameters)
+        return await self._client.call("events", operation, channel=self._bus, **parameters)
 
 
 def _seconds(time: Any) -> float | None:

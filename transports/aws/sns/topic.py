@@ -6,8 +6,8 @@ Source: Amazon SNS Developer Guide and API Reference, 2026.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from eip import limits
 from eip._checks import check_message, check_type
@@ -17,15 +17,14 @@ from eip.envelope import encoded_for
 from eip.errors import AccessDenied, InvalidMessage
 from eip.message import Message
 from eip.topology.names import suffixed
-from eip.transports.aws._answers import outcomes_of
 from eip.transports.aws._attributes import carried, fifo_ids, native_fields
-from eip.transports.aws._outbox import Entry, Outbox, Outcome
-from eip.transports.aws._provision import subscriptions
-from eip.transports.aws._subscription import QueueSubscription
-from eip.transports.aws.sqs import SqsQueue, units_of
-
-if TYPE_CHECKING:
-    from eip.transports.aws.transport import AwsTransport
+from eip.transports.aws._batch_results import outcomes_of
+from eip.transports.aws._batching import BatchAccumulator, Entry, Outcome
+from eip.transports.aws._billing import request_units
+from eip.transports.aws._client.service_client import ServiceClient
+from eip.transports.aws.sns._subscriptions import list_subscriptions
+from eip.transports.aws.sqs.queue import SqsQueue
+from eip.transports.aws.sqs.subscription import QueueSubscription
 
 __all__ = ["SnsTopic"]
 
@@ -38,12 +37,20 @@ class SnsTopic(Topic):
 
     limits = limits.SNS
 
-    def __init__(self, transport: AwsTransport, address: str, *, linger: float = 0.0, codec: Codec = JSON) -> None:
-        self._transport, self.address, self.codec = transport, address, codec
+    def __init__(
+        self,
+        client: ServiceClient,
+        address: str,
+        *,
+        find_queue: Callable[[str], SqsQueue],
+        linger: float = 0.0,
+        codec: Codec = JSON,
+    ) -> None:
+        self._client, self._find_queue, self.address, self.codec = client, find_queue, address, codec
         self.name = address.rpartition(":")[2]
         self.fifo = self.name.endswith(".fifo")
         self._by_content: bool | None = None if self.fifo else False
-        self._outbox = Outbox(self._publish_batch, self.limits, linger=linger)
+        self._accumulator = BatchAccumulator(self._publish_batch, self.limits, linger=linger)
 
     async def send(self, *messages: Message[Any]) -> None:
         """Publish the messages; see `Sender.send`, and `SqsQueue.send` for FIFO topics.
@@ -54,7 +61,7 @@ class SnsTopic(Topic):
             self._by_content = await self._deduplicates_by_content()
         entries = [self._entry(message) for message in messages]
         if entries:
-            await self._outbox.send(entries)
+            await self._accumulator.send(entries)
 
     def subscription(self, name: str, *, filter: Filter | None = None) -> Source:  # noqa: A002 - the field's term
         """The named subscription: a queue named ``topic-name``, declared as `eip.topology.Subscription`.
@@ -63,37 +70,37 @@ class SnsTopic(Topic):
         what it does not let through is acknowledged.
         """
         check_type("name", name, str, "a str")
-        queue = self._transport.queue(suffixed(self.name, name))
+        queue = self._find_queue(suffixed(self.name, name))
         return QueueSubscription(queue, filter, codec=self.codec)
 
     async def subscribers(self) -> frozenset[str]:
         """The names of the queues that are subscribed; the service's list may be some seconds old."""
-        found = await subscriptions(self._transport, self.address)
+        found = await list_subscriptions(self._client, self.address)
         return frozenset(endpoint.rpartition(":")[2] for endpoint in found if endpoint.startswith("arn:"))
 
     async def unsubscribe(self, queue: SqsQueue) -> bool:
         """End the queue's subscription; the queue stays, with what it holds. False where it was not subscribed."""
-        found = (await subscriptions(self._transport, self.address)).get(queue.address)
+        found = (await list_subscriptions(self._client, self.address)).get(queue.address)
         if found is None:
             return False
-        await self._transport.call("sns", "Unsubscribe", channel=self.name, SubscriptionArn=found)
+        await self._client.call("sns", "Unsubscribe", channel=self.name, SubscriptionArn=found)
         return True
 
     async def flush(self) -> None:
         """Return when everything was published, or given up."""
-        await self._outbox.flush()
+        await self._accumulator.flush()
 
     async def aclose(self, *, limit: float) -> None:
         """Flush in at most ``limit`` seconds; `AwsTransport.aclose` does it."""
-        await self._outbox.aclose(limit=limit)
+        await self._accumulator.aclose(limit=limit)
 
-    def changed(self) -> None:
-        """Its attributes were set: they are read again when next needed."""
+    def forget_attributes(self) -> None:
+        """Read the attributes again at the next use, since they were changed."""
         self._by_content = None if self.fifo else False
 
     async def _deduplicates_by_content(self) -> bool:
         try:
-            answer = await self._transport.call("sns", "GetTopicAttributes", channel=self.name, TopicArn=self.address)
+            answer = await self._client.call("sns", "GetTopicAttributes", channel=self.name, TopicArn=self.address)
         except AccessDenied:  # one that may only publish: then every message has an id, which is right for either
             return False
         return bool(answer["Attributes"].get("ContentBasedDeduplication") == "true")
@@ -115,7 +122,7 @@ class SnsTopic(Topic):
 
     async def _publish_batch(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
         size = sum(entry.size for entry in entries)
-        answer = await self._transport.call(
+        answer = await self._client.call(
             "sns",
             "PublishBatch",
             channel=self.name,
@@ -123,7 +130,7 @@ class SnsTopic(Topic):
             PublishBatchRequestEntries=[{"Id": str(index), **entry.payload} for index, entry in enumerate(entries)],
             messages=len(entries),
             size=size,
-            units=units_of(size),
+            units=request_units(size),
             retry=False,
         )
         return outcomes_of("sns", "PublishBatch", answer, entries)

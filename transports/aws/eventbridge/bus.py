@@ -6,8 +6,8 @@ Reference, 2026.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from eip import limits
 from eip._checks import check_message, check_type
@@ -17,15 +17,15 @@ from eip.envelope import encoded_for
 from eip.events import as_bus_predicate, entry_of
 from eip.message import Message
 from eip.topology.names import rule_queue
-from eip.transports.aws._archives import EventBridgeArchives
-from eip.transports.aws._errors import ServiceFailed, entry_error
-from eip.transports.aws._outbox import Entry, Outbox, Outcome
-from eip.transports.aws._subscription import QueueSubscription
-from eip.transports.aws._tracing import to_xray
-from eip.transports.aws.sqs import units_of
-
-if TYPE_CHECKING:
-    from eip.transports.aws.transport import AwsTransport
+from eip.transports.aws._batching import BatchAccumulator, Entry, Outcome
+from eip.transports.aws._billing import request_units
+from eip.transports.aws._client.errors import ServiceFailed, entry_error
+from eip.transports.aws._client.service_client import ServiceClient
+from eip.transports.aws._xray import to_xray
+from eip.transports.aws.arns import Arns
+from eip.transports.aws.eventbridge.archives import EventBridgeArchives
+from eip.transports.aws.sqs.queue import SqsQueue
+from eip.transports.aws.sqs.subscription import QueueSubscription
 
 __all__ = ["EventBridgeBus"]
 
@@ -38,16 +38,26 @@ class EventBridgeBus(Bus):
 
     limits = limits.EVENTBRIDGE
 
-    def __init__(self, transport: AwsTransport, address: str, *, linger: float = 0.0, codec: Codec = JSON) -> None:
-        self._transport, self.address, self.codec = transport, address, codec
+    def __init__(
+        self,
+        client: ServiceClient,
+        arns: Arns,
+        address: str,
+        *,
+        find_queue: Callable[[str], SqsQueue],
+        linger: float = 0.0,
+        codec: Codec = JSON,
+    ) -> None:
+        self._client, self._arns, self._find_queue = client, arns, find_queue
+        self.address, self.codec = address, codec
         self.name = address.partition(":event-bus/")[2]
-        self._outbox = Outbox(self._put_events, self.limits, linger=linger)
+        self._accumulator = BatchAccumulator(self._put_events, self.limits, linger=linger)
 
     async def send(self, *messages: Message[Any]) -> None:
         """Put the messages on the bus; see `Sender.send`. A bus keeps no order, message groups included."""
         entries = [self._entry(message) for message in messages]
         if entries:
-            await self._outbox.send(entries)
+            await self._accumulator.send(entries)
 
     def subscription(self, name: str, *, pattern: Filter | None = None) -> Source:
         """The named rule's events: its queue ``bus-name``, declared as `eip.topology.Rule`.
@@ -57,20 +67,20 @@ class EventBridgeBus(Bus):
         """
         check_type("name", name, str, "a str")
         wanted = None if pattern is None else as_bus_predicate(pattern)
-        return QueueSubscription(self._transport.queue(rule_queue(self.name, name)), wanted)
+        return QueueSubscription(self._find_queue(rule_queue(self.name, name)), wanted)
 
     @property
     def archives(self) -> EventBridgeArchives:
         """The bus's archives, for `eip.patterns.replay`."""
-        return EventBridgeArchives(self._transport, self)
+        return EventBridgeArchives(self._client, self._arns, self.address)
 
     async def flush(self) -> None:
         """Return when everything was sent, or given up."""
-        await self._outbox.flush()
+        await self._accumulator.flush()
 
     async def aclose(self, *, limit: float) -> None:
         """Flush in at most ``limit`` seconds; `AwsTransport.aclose` does it."""
-        await self._outbox.aclose(limit=limit)
+        await self._accumulator.aclose(limit=limit)
 
     def _entry(self, message: Message[Any]) -> Entry:
         check_message(message)
@@ -88,14 +98,14 @@ class EventBridgeBus(Bus):
         return Entry(message, payload, entry.size, None)
 
     async def _put_events(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
-        answer = await self._transport.call(
+        answer = await self._client.call(
             "events",
             "PutEvents",
             channel=self.name,
             Entries=[entry.payload for entry in entries],
             messages=len(entries),
             size=sum(entry.size for entry in entries),
-            units=sum(units_of(entry.size) for entry in entries),
+            units=sum(request_units(entry.size) for entry in entries),
             retry=False,
         )
         answered = answer.get("Entries")

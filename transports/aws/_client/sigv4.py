@@ -1,8 +1,8 @@
-"""The hot calls without the SDK's machinery, which is most of what they cost (docs/benchmarks.md).
+"""The fast path: hot calls without the SDK's machinery, which is most of their cost (docs/benchmarks.md).
 
-The SDK keeps what is difficult: the chain of credentials and their renewal, endpoints, and every call that is not hot.
-What is left of a hot one is to write its parameters, sign them (Signature Version 4), POST them and read the answer.
-Whoever has a proxy or another signature goes by the SDK for all calls, see `usable`.
+The SDK finds and renews credentials, finds endpoints, and makes every call that is not hot. A hot call is left to write
+its parameters, sign them (Signature Version 4), POST them and read the answer. With a proxy or another signature all
+calls go through the SDK, see `supports_fast_path`.
 
 Sources: "Create a signed AWS API request" (IAM User Guide); the protocols AWS JSON 1.0 and 1.1 and AWS Query (Smithy).
 """
@@ -30,9 +30,9 @@ import orjson
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
-from eip.transports.aws._errors import is_clock_skew
+from eip.transports.aws._client.errors import is_clock_skew
 
-__all__ = ["HOT", "LeanClient", "ServiceError", "form", "signature", "usable"]
+__all__ = ["HOT", "ServiceError", "SigV4Client", "form", "signature", "supports_fast_path"]
 
 HOT: Final = frozenset(
     (
@@ -53,28 +53,28 @@ _UNESCAPED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuv
 
 
 class ServiceError(Exception):
-    """The service refused: its code, its text, the status of the answer, and the service's time (epoch, seconds)."""
+    """A refusal by the service: code, text, HTTP status, and the service's time (seconds since the epoch)."""
 
     def __init__(self, code: str, text: str, status: int, time: float | None = None) -> None:
         self.code, self.text, self.status, self.time = code, text, status, time
         super().__init__(f"{code}: {text}")
 
 
-def usable(client: Any, credentials: Any) -> bool:
-    """Whether nothing of this client asks for the SDK's own way to the service."""
+def supports_fast_path(client: Any, credentials: Any) -> bool:
+    """Whether this client's calls can be made without the SDK: signature version 4, credentials, and no proxy."""
     config, endpoint = client.meta.config, client.meta.endpoint_url
     proxies = config.proxies or get_environ_proxies(endpoint)
     return credentials is not None and config.signature_version == "v4" and urlsplit(endpoint).scheme not in proxies
 
 
-class LeanClient:
-    """The hot operations of one service; as many connections as the SDK's client may have.
+class SigV4Client:
+    """Makes the hot calls of one service.
 
     Args:
-        client: the SDK's, whose endpoint and service model it goes by.
+        client: the SDK's client; gives endpoint and service model.
         credentials: the SDK's, renewed by it.
-        connections: of its pool.
-        authorities: a file of certificate authorities; None: the SDK's own.
+        connections: maximum of its pool.
+        authorities: file of certificate authorities; None: the SDK's own.
     """
 
     def __init__(self, client: Any, credentials: Any, *, connections: int, authorities: str | None = None) -> None:
@@ -112,7 +112,7 @@ class LeanClient:
         except ServiceError as error:
             if not is_clock_skew(error.code, error.text) or error.time is None:
                 raise
-            # At once, and once: this clock is off, and the service's answer had the time.
+            # Retry once, at once: the local clock is off, and the answer has the service's time.
             self._skew = error.time - time.time()
             return await self._post(operation, body)
 
@@ -193,18 +193,18 @@ def signature(key: bytes, headers: Mapping[str, str], body: bytes, path: str, sc
 
 
 def _plain(value: Any) -> Any:
-    """What JSON does not have, as the protocol writes it: blobs in base64, timestamps in seconds."""
+    """Encode what JSON lacks as the protocol does: blobs in base64, timestamps in seconds."""
     if isinstance(value, bytes):
         return b64encode(value).decode()
     if isinstance(value, datetime):
         return value.timestamp()
-    raise TypeError(f"no parameter of a call: {type(value).__name__}")
+    raise TypeError(f"a parameter must be of a JSON type, bytes or a datetime, got {type(value).__name__}")
 
 
 def _json(raw: bytes) -> dict[str, Any]:
     answer: Any = orjson.loads(raw)
     if not isinstance(answer, dict):
-        raise ValueError(f"the answer is no object but a {type(answer).__name__}")  # noqa: TRY004 - a wrong answer
+        raise ValueError(f"the answer must be an object, got {type(answer).__name__}")  # noqa: TRY004 - a wrong answer
     if b'"BinaryValue"' in raw:
         for message in answer.get("Messages") or ():
             with contextlib.suppress(
@@ -279,18 +279,18 @@ def _refusal(raw: bytes, status: int, headers: Mapping[str, str]) -> ServiceErro
             found = {_tag(each): each.text or "" for each in ET.fromstring(raw).iter()}  # noqa: S314 - as above
             code, text = found.get("Code", ""), found.get("Message", "")
         else:
-            said = orjson.loads(raw)
-            code = str(said.get("__type", "")).rpartition("#")[2]
-            text = str(said.get("message", said.get("Message", "")))
+            answer = orjson.loads(raw)
+            code = str(answer.get("__type", "")).rpartition("#")[2]
+            text = str(answer.get("message", answer.get("Message", "")))
     except (ValueError, AttributeError, ET.ParseError):
         text = raw[:200].decode(errors="replace")
-    # Kept by SQS for clients that know its older protocol, and by botocore as the code.
+    # SQS sends the code of its older protocol here; botocore uses it as the code, too.
     queried = headers.get("x-amzn-query-error", "").partition(";")[0]
     return ServiceError(queried or code or str(status), text, status, _time(headers.get("Date", "")))
 
 
 def _time(date: str) -> float | None:
-    """The time of a Date header; None where it has none."""
+    """The time of a Date header; None if malformed."""
     try:
         return parsedate_to_datetime(date).timestamp()
     except ValueError:

@@ -8,10 +8,10 @@ from typing import Any
 from eip.errors import FailedEntry, PartialSendError
 from eip.message import Message
 
-__all__ = ["Ticket"]
+__all__ = ["SendCompletion"]
 
 
-class Ticket:
+class SendCompletion:
     """Resolved when the last of its messages is settled; the first outcome of each counts."""
 
     __slots__ = ("_failed", "_open", "_total", "done")

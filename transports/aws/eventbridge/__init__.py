@@ -1,0 +1,1 @@
+"""Amazon EventBridge: event buses, their rules and archives."""

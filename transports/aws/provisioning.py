@@ -1,0 +1,56 @@
+"""Makes what a topology declares on Amazon's services, and compares it with what there is: one step per resource."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from eip.topology import (
+    ArchiveSpec,
+    BusSpec,
+    QueueSpec,
+    Resource,
+    RuleSpec,
+    Step,
+    StreamSpec,
+    SubscriptionSpec,
+    TopicSpec,
+)
+from eip.topology.archives import archive_step
+from eip.transports.aws._client.service_client import ServiceClient
+from eip.transports.aws.arns import Arns
+from eip.transports.aws.eventbridge import provisioning as eventbridge
+from eip.transports.aws.eventbridge.archives import EventBridgeArchives
+from eip.transports.aws.kinesis.provision import provision_stream
+from eip.transports.aws.sns import provisioning as sns
+from eip.transports.aws.sqs.provisioning import provision_queue
+
+__all__ = ["find_undeclared", "provision"]
+
+
+async def provision(client: ServiceClient, arns: Arns, resource: Resource, *, apply: bool) -> Iterable[Step]:
+    """The steps for one resource, done where ``apply`` is set; see `eip.topology.Provisioner.provision`."""
+    match resource:
+        case QueueSpec():
+            step = await provision_queue(client, arns, resource, apply=apply)
+        case TopicSpec():
+            step = await sns.provision_topic(client, arns, resource, apply=apply)
+        case SubscriptionSpec():
+            step = await sns.provision_subscription(client, arns, resource, apply=apply)
+        case StreamSpec():
+            step = await provision_stream(client, resource, apply=apply)
+        case BusSpec():
+            step = await eventbridge.provision_bus(client, resource, apply=apply)
+        case RuleSpec():
+            return await eventbridge.provision_rule(client, arns, resource, apply=apply)
+        case ArchiveSpec():
+            step = await archive_step(EventBridgeArchives(client, arns, resource.bus), resource, apply=apply)
+    return [step]
+
+
+async def find_undeclared(
+    client: ServiceClient, arns: Arns, channel: TopicSpec | BusSpec, declared: frozenset[str], *, delete: bool
+) -> Iterable[Step]:
+    """The steps for what exists and is not declared; see `eip.topology.Provisioner.undeclared`."""
+    if isinstance(channel, BusSpec):
+        return await eventbridge.undeclared_rules(client, channel, declared, delete=delete)
+    return await sns.undeclared_subscriptions(client, arns, channel, declared, delete=delete)

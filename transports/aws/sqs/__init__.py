@@ -1,0 +1,1 @@
+"""Amazon SQS: queues, and the subscriptions of topics and buses, which are read from queues."""

@@ -1,0 +1,230 @@
+"""Amazon SQS: standard and FIFO queues.
+
+Delivery is at-least-once on both: FIFO queues drop what is *sent* twice within five minutes, but a lease that ends
+before the ack means another delivery. Sources: Amazon SQS Developer Guide and API Reference, 2026.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from eip import limits
+from eip._checks import check_duration, check_integer, check_message
+from eip._ids import to_native_id
+from eip._logging import get_logger
+from eip.channels import Queue, Receiver, Sender
+from eip.clock import Duration
+from eip.codec import JSON, Codec
+from eip.envelope import encoded_for
+from eip.errors import AccessDenied, ConfigurationError, EipError, InvalidMessage, TransportError
+from eip.matching.predicate import Predicate
+from eip.message import Message
+from eip.transports.aws._attributes import carried, fifo_ids, native_fields
+from eip.transports.aws._batch_results import outcomes_of
+from eip.transports.aws._batching import BatchAccumulator, Entry, Outcome
+from eip.transports.aws._billing import request_units
+from eip.transports.aws._client.service_client import ServiceClient
+from eip.transports.aws._xray import to_xray
+from eip.transports.aws.sqs._queue_client import QueueClient
+from eip.transports.aws.sqs.receiver import SqsReceiver
+
+_log = get_logger("eip.sqs")
+
+__all__ = ["SqsQueue"]
+
+_MOVE_POLL_S: Final = 1.0
+"""Between looks at a move task."""
+
+
+class SqsQueue(Queue):
+    """A queue; `AwsTransport.queue` makes it. It must exist: declare it with `eip.topology`.
+
+    Its attributes (visibility timeout, redrive policy) are read once, at the first use.
+    """
+
+    limits = limits.SQS
+
+    def __init__(
+        self,
+        client: ServiceClient,
+        address: str,
+        *,
+        find_queue: Callable[[str], SqsQueue],
+        linger: float = 0.0,
+        long_poll: float = 20.0,
+        codec: Codec = JSON,
+        fair: bool = True,
+    ) -> None:
+        self._client, self.address, self.codec = client, address, codec
+        self._queue = QueueClient(client, address)
+        self.name, self.fifo = self._queue.name, self._queue.fifo
+        self._find_queue, self._long_poll = find_queue, long_poll
+        self._fair = fair and not self.fifo
+        """Whether messages of a standard queue carry their group id, for fair queues."""
+        self._accumulator = BatchAccumulator(self._send_batch, self.limits, linger=linger)
+        self._by_content: bool | None = None if self.fifo else False
+        """Whether a FIFO queue deduplicates by content; None: not asked yet."""
+
+    async def send(self, *messages: Message[Any], delay: Duration = 0.0) -> None:
+        """See `Queue.send`; ``delay`` up to 15 minutes, none on a FIFO queue.
+
+        On a FIFO queue a message is deduplicated by its ``deduplication_id``; without one by its id, or by its body
+        where the queue was declared with content-based deduplication. Where the service refused a message for the
+        moment but took later ones of its group in the same call, it is reported as failed and not sent again: that
+        would break the order.
+        """
+        try:
+            seconds = check_duration("delay", delay, most=self.limits.max_delay)
+        except ConfigurationError as error:
+            raise InvalidMessage(f"{self.name}: {error}") from None
+        if seconds and self.fifo:
+            raise InvalidMessage(f"{self.name} is FIFO: it has no delay per message")
+        if self._by_content is None:
+            self._by_content = await self._deduplicates_by_content()
+        entries = [self._entry(message, math.ceil(seconds)) for message in messages]
+        if entries:
+            await self._accumulator.send(entries)
+
+    def receiver(self, *, capacity: int = 10) -> Receiver:
+        """A receiver; any number, in any process, may share the queue."""
+        return self.filtered_receiver(capacity=capacity, codec=self.codec)
+
+    def filtered_receiver(self, *, capacity: int, codec: Codec, filter: Predicate | None = None) -> Receiver:  # noqa: A002
+        """A receiver that acknowledges the messages that the filter rejects."""
+        return SqsReceiver(
+            self._queue,
+            find_queue=self._find_queue,
+            capacity=check_integer("capacity", capacity, least=1),
+            long_poll=self._long_poll,
+            codec=codec,
+            filter=filter,
+        )
+
+    async def flush(self) -> None:
+        """Return when everything was sent, or given up."""
+        await self._accumulator.flush()
+
+    async def aclose(self, *, limit: float) -> None:
+        """Flush in at most ``limit`` seconds; `AwsTransport.aclose` does it."""
+        await self._accumulator.aclose(limit=limit)
+        self._queue.close()
+
+    async def url(self) -> str:
+        """The queue's URL; raises `ChannelNotFound`."""
+        return await self._queue.url()
+
+    async def attributes(self) -> Mapping[str, str]:
+        """The queue's attributes by the service's names; read once."""
+        return await self._queue.attributes()
+
+    def forget_attributes(self) -> None:
+        """Read the attributes again at the next use, since they were changed."""
+        self._queue.forget_attributes()
+        self._by_content = None if self.fifo else False
+
+    async def depth(self) -> dict[str, int]:
+        """About how many messages are ready, delayed and on lease; asks the service each time."""
+        wanted = {
+            "ApproximateNumberOfMessages": "ready",
+            "ApproximateNumberOfMessagesDelayed": "delayed",
+            "ApproximateNumberOfMessagesNotVisible": "leased",
+        }
+        answer = await self._queue.call("GetQueueAttributes", AttributeNames=list(wanted))
+        return {name: int(answer["Attributes"].get(key, 0)) for key, name in wanted.items()}
+
+    async def move_messages(self, to: Sender, *, limit: int | None = None) -> int:
+        """Have the service move all messages of this dead-letter queue to another queue; returns about how many.
+
+        Waits until that is done; 500 messages a second. Raises `ConfigurationError` for what the service cannot do: a
+        ``limit``, a destination that is no queue, a queue that is no dead-letter queue.
+        """
+        if limit is not None or not isinstance(to, SqsQueue):
+            raise ConfigurationError("SQS moves all of a dead-letter queue to a queue, or nothing")
+        task = await self._client.call(
+            "sqs", "StartMessageMoveTask", channel=self.name, SourceArn=self.address, DestinationArn=to.address
+        )
+        while True:
+            answer = await self._client.call(
+                "sqs", "ListMessageMoveTasks", channel=self.name, SourceArn=self.address, MaxResults=10
+            )
+            found = next((each for each in answer["Results"] if each.get("TaskHandle") == task["TaskHandle"]), None)
+            found = found or next(iter(answer["Results"]), {"Status": "FAILED", "FailureReason": "not listed"})
+            if found["Status"] == "COMPLETED":
+                return int(found.get("ApproximateNumberOfMessagesMoved", 0))
+            if found["Status"] in ("FAILED", "CANCELLED"):
+                raise TransportError(f"moving ended: {found.get('FailureReason', found['Status'])}")
+            await asyncio.sleep(_MOVE_POLL_S)
+
+    async def _deduplicates_by_content(self) -> bool:
+        try:
+            return (await self.attributes()).get("ContentBasedDeduplication") == "true"
+        except AccessDenied:  # one that may only send: then every message has an id, which is right for either
+            return False
+
+    def _entry(self, message: Message[Any], delay: int) -> Entry:
+        check_message(message)
+        if self.fifo and message.group_id is None:
+            raise InvalidMessage(f"{self.name} is FIFO: a message needs a group_id")
+        message = encoded_for(message, self.codec)
+        ids = self._ids(message)
+        sent = carried(message, channel=self.name, limit=self.limits.message_bytes or 0, native=native_fields(ids))
+        payload: dict[str, Any] = {"MessageBody": sent.body, "MessageAttributes": sent.attributes, **ids}
+        if delay:
+            payload["DelaySeconds"] = delay
+        if message.traceparent is not None and (xray := to_xray(message.traceparent)):
+            payload["MessageSystemAttributes"] = {"AWSTraceHeader": {"DataType": "String", "StringValue": xray}}
+        return Entry(message, payload, sent.size, ids.get("MessageGroupId") if self.fifo else None)
+
+    def _ids(self, message: Message[Any]) -> dict[str, str]:
+        if self.fifo:
+            return fifo_ids(message, by_content=bool(self._by_content))
+        if message.group_id is None or not self._fair:
+            return {}
+        return {"MessageGroupId": to_native_id(message.group_id)}
+
+    async def _send_batch(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
+        if not self._fair:
+            return await self._send_call(entries)
+        try:
+            outcomes = await self._send_call(entries)
+        except EipError as error:
+            if not _refuses_groups(error):
+                raise
+            outcomes = [error] * len(entries)
+        refused = [place for place, outcome in enumerate(outcomes) if outcome and _refuses_groups(outcome)]
+        if not refused or not any("MessageGroupId" in entries[place].payload for place in refused):
+            return outcomes
+        _log.warning("fair_queues_refused", queue=self.name, error=str(outcomes[refused[0]]))
+        self._fair = False
+        again = [self._without_group(entries[place]) for place in refused]
+        sent = await self._send_call(again)
+        found = dict(zip(refused, sent, strict=True))
+        return [found.get(place, outcome) for place, outcome in enumerate(outcomes)]
+
+    def _without_group(self, entry: Entry) -> Entry:
+        """The entry for a queue that takes no group id: it is in the envelope."""
+        return self._entry(entry.message, entry.payload.get("DelaySeconds", 0))
+
+    async def _send_call(self, entries: Sequence[Entry]) -> list[Outcome]:
+        size = sum(entry.size for entry in entries)
+        answer = await self._queue.call(
+            "SendMessageBatch",
+            Entries=[{"Id": str(index), **entry.payload} for index, entry in enumerate(entries)],
+            messages=len(entries),
+            size=size,
+            units=request_units(size),
+            retry=False,
+        )
+        return outcomes_of("sqs", "SendMessageBatch", answer, entries)
+
+    def __repr__(self) -> str:
+        return f"<SqsQueue {self.name}>"
+
+
+def _refuses_groups(error: Exception) -> bool:
+    """Whether a standard queue refused a group id: a partition, or an emulator, without fair queues."""
+    text = str(error)
+    return not getattr(error, "transient", False) and ("MessageGroupId" in text or "queue type" in text)
