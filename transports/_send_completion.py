@@ -1,4 +1,4 @@
-"""One `send` of many messages, whose outcomes come one by one and out of order; for the outboxes of drivers."""
+"""The completion of one `send` of many messages, whose outcomes arrive one by one and out of order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SendCompletion:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def settle(self, place: int, message: Message[Any], error: Exception | None) -> None:
-        """Note the outcome of the message at a place of the send; None: it was accepted."""
+        """Note the outcome of the message at a place of the send; None if it was accepted."""
         if place not in self._open:
             return
         self._open.remove(place)

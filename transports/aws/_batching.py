@@ -1,7 +1,7 @@
-"""Gathers what is sent into calls as large as the service takes: while one call is under way, the next one fills.
+"""Gathers messages into calls as large as the service takes: while one call is under way, the next one fills.
 
-There is no timer, unless told: a message that finds the line free goes at once, and under load batches fill by
-themselves. Entries of one message group are sent one call after the other.
+There is no timer unless ``linger`` is set: a message is sent at once where no call is under way, and under load batches
+fill by themselves. Entries of one message group are sent one call after the other, so that a retry keeps their order.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _RETRY_BACKOFF: Final = Backoff(base=0.1, cap=5.0)
 _MAX_ATTEMPTS: Final = 8
 _MAX_CALLS: Final = 16
 _MAX_WAIT_S: Final = 0.05
-"""Seconds that entries wait for a call under way, in whose time theirs may fill; it may be one that hangs."""
+"""Entries wait for the call under way, while theirs fills; not longer, as it may hang."""
 _UNREACHABLE_S: Final = 4.0
-"""Seconds that entries are tried at an endpoint that has never answered."""
+"""How long entries are tried at an endpoint that has never answered."""
 _MAX_PENDING: Final = 10_000
 _MAX_PENDING_BYTES: Final = 64 * MIB
-"""Entries, and their bytes, that wait for their call before senders have to wait."""
+"""Senders wait while more than this is waiting for a call: back-pressure."""
 
 Outcome = Exception | None
-"""Of an entry: None where the service accepted it."""
+"""The outcome of an entry; None where the service accepted it."""
 
 
 class Entry:
-    """A message on its way into a call."""
+    """A message as an entry of a call."""
 
     __slots__ = ("attempt", "begun", "completion", "group", "message", "payload", "place", "size")
 
@@ -48,12 +48,12 @@ class Entry:
         self.completion: SendCompletion
 
     def settle(self, outcome: Outcome) -> None:
-        """Tell its send the outcome."""
+        """Report the outcome to its send."""
         self.completion.settle(self.place, self.message, outcome)
 
 
 class BatchAccumulator:
-    """Sends entries by ``call``, which gives the outcome of each; raised errors are those of all.
+    """Sends entries in batches.
 
     Args:
         call: one call of the service, not retried.
@@ -78,11 +78,11 @@ class BatchAccumulator:
         self._bytes = limits.batch_bytes or 1 << 62
         self._groups: dict[str | None, deque[Entry]] = {}
         self._open: deque[str | None] = deque()
-        """Lanes with something to send and nothing of their group under way."""
+        """Groups with entries to send and no call under way."""
         self._busy: set[str] = set()
-        """Groups with a call under way; what they have besides waits for its end."""
+        """Groups with a call under way; their other entries wait for its end."""
         self._pending = self._pending_bytes = self._sendable = 0
-        """Entries that wait, their bytes, and how many of them are in open entries."""
+        """Waiting entries, their bytes, and the number of those in open groups."""
         self._calls: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Handle | None = None
         self._wait_timer: asyncio.Handle | None = None
@@ -90,7 +90,7 @@ class BatchAccumulator:
         self._aborting = False
 
     async def send(self, entries: Sequence[Entry]) -> None:
-        """Return when each was accepted; raises `PartialSendError`, or the error of all.
+        """Return when each entry was accepted; raises `PartialSendError`, or the error that all have.
 
         Cancelled, it does not say what became of them: they are sent nevertheless.
         """
@@ -106,17 +106,17 @@ class BatchAccumulator:
         await completion.wait()
 
     async def flush(self) -> None:
-        """Return when everything was sent, or given up."""
+        """Return when every entry was accepted or has failed."""
         while self._pending or self._calls:
             self._pump(due=True)
             if not self._calls:
                 return  # it is being closed
             await asyncio.wait(self._calls)
 
-    async def aclose(self, *, limit: float) -> None:
-        """Flush in at most ``limit`` seconds; then what is left has failed."""
+    async def aclose(self, *, timeout: float) -> None:  # noqa: ASYNC109 - expiry is no error here
+        """Flush for at most ``timeout`` seconds; then fail the entries that are left."""
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(timeout):
                 await self.flush()
         except TimeoutError:
             await self._abort()
@@ -165,18 +165,18 @@ class BatchAccumulator:
 
     @property
     def _full(self) -> bool:
-        """Whether what can be sent fills a call."""
+        """Whether the sendable entries fill a call."""
         return self._sendable >= self._entries or self._pending_bytes >= self._bytes
 
     def _pump(self, *, due: bool = False) -> None:
-        """Start calls: such as are full, and where nothing is under way, nor to be waited for, one that is not."""
+        """Start full calls; start one that is not full where nothing is under way and no timer runs, or it is due."""
         while self._open and len(self._calls) < _MAX_CALLS and not self._aborting:
             if not (due or self._full or (not self._calls and self._timer is None)):
                 if self._timer is None and self._wait_timer is None:
                     self._wait_timer = asyncio.get_running_loop().call_later(_MAX_WAIT_S, self._wait_ended)
                 return
             batch = self._batch()
-            self._calls.add(asyncio.create_task(self._send(batch), name="outbox call"))
+            self._calls.add(asyncio.create_task(self._send(batch), name="batch call"))
 
     def _batch(self) -> list[Entry]:
         """As many entries as a call takes, of open groups; a group is then busy until the call ends."""
@@ -215,7 +215,7 @@ class BatchAccumulator:
             entry.begun = entry.begun or now
         try:
             outcomes = await self._outcomes(batch)
-            again = self._judge(batch, outcomes)
+            again = self._settle(batch, outcomes)
             if again:
                 await asyncio.sleep(_RETRY_BACKOFF.delay(max(entry.attempt for entry in again)))
         except asyncio.CancelledError:
@@ -224,7 +224,7 @@ class BatchAccumulator:
             again = []
             raise
         finally:
-            self._after(batch, again)
+            self._requeue(batch, again)
 
     async def _outcomes(self, batch: Sequence[Entry]) -> Sequence[Outcome]:
         try:
@@ -237,8 +237,8 @@ class BatchAccumulator:
         # The service refused the whole call for one bad entry: the others, of other senders, must not pay for it.
         return [outcome for entry in batch for outcome in await self._outcomes([entry])]
 
-    def _judge(self, batch: list[Entry], outcomes: Sequence[Outcome]) -> list[Entry]:
-        """Settle the entries that are done with; returns those to send again, in order."""
+    def _settle(self, batch: list[Entry], outcomes: Sequence[Outcome]) -> list[Entry]:
+        """Settle the finished entries; returns those to send again, in order."""
         again: list[Entry] = []
         accepted_after: set[str] = set()
         for entry, outcome in zip(reversed(batch), reversed(outcomes), strict=True):
@@ -258,7 +258,7 @@ class BatchAccumulator:
             entry.settle(outcome)
         return again[::-1]
 
-    def _after(self, batch: list[Entry], again: list[Entry]) -> None:
+    def _requeue(self, batch: list[Entry], again: list[Entry]) -> None:
         for entry in reversed(again):
             entries = self._groups.get(entry.group)
             if entries is None:
@@ -282,5 +282,5 @@ class BatchAccumulator:
 
 
 def _hopeless(entry: Entry, outcome: Outcome) -> bool:
-    """Whether the endpoint has never been reached for so long that its address is more likely wrong."""
+    """Whether the endpoint has not answered for so long that its address is more likely wrong."""
     return isinstance(outcome, Unreachable) and asyncio.get_running_loop().time() - entry.begun >= _UNREACHABLE_S

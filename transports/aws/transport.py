@@ -56,7 +56,7 @@ class AwsTransport(Transport):
         connections: of each service's pool, at least 1; more than pollers and senders together.
         fair_queues: whether messages with a group carry it as MessageGroupId on standard queues, too, so that SQS
             keeps one group from holding up the others. A queue that refuses it is noticed once.
-        fast_path: whether hot calls bypass the SDK, at a third of its cost; turn it off where you hook into botocore.
+        fast_path: whether hot calls bypass the SDK, for less CPU; turn it off for programs that hook into botocore.
         meter: gets a record of every call, see `eip.telemetry.meter`.
 
     Raises:
@@ -313,7 +313,7 @@ class AwsTransport(Transport):
             *self._resolved.values(),
         ]
         try:
-            await asyncio.gather(*(channel.aclose(limit=_FLUSH_TIMEOUT_S) for channel in channels))
+            await asyncio.gather(*(channel.aclose(timeout=_FLUSH_TIMEOUT_S) for channel in channels))
         finally:
             await self._client.aclose()
 

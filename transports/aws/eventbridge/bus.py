@@ -75,12 +75,12 @@ class EventBridgeBus(Bus):
         return EventBridgeArchives(self._client, self._arns, self.address)
 
     async def flush(self) -> None:
-        """Return when everything was sent, or given up."""
+        """Return when every message was accepted or has failed."""
         await self._accumulator.flush()
 
-    async def aclose(self, *, limit: float) -> None:
-        """Flush in at most ``limit`` seconds; `AwsTransport.aclose` does it."""
-        await self._accumulator.aclose(limit=limit)
+    async def aclose(self, *, timeout: float) -> None:  # noqa: ASYNC109 - expiry is no error here
+        """Flush for at most ``timeout`` seconds; `AwsTransport.aclose` calls it."""
+        await self._accumulator.aclose(timeout=timeout)
 
     def _entry(self, message: Message[Any]) -> Entry:
         check_message(message)

@@ -115,12 +115,12 @@ class KinesisStream(Stream):
         )
 
     async def flush(self) -> None:
-        """Return when everything was put, or given up."""
+        """Return when every message was accepted or has failed."""
         await self._accumulator.flush()
 
-    async def aclose(self, *, limit: float) -> None:
-        """Flush in at most ``limit`` seconds; `AwsTransport.aclose` does it."""
-        await self._accumulator.aclose(limit=limit)
+    async def aclose(self, *, timeout: float) -> None:  # noqa: ASYNC109 - expiry is no error here
+        """Flush for at most ``timeout`` seconds; `AwsTransport.aclose` calls it."""
+        await self._accumulator.aclose(timeout=timeout)
 
     async def call(self, operation: str, *, named: bool = True, channel: str = "", **parameters: Any) -> dict[str, Any]:
         """A call about this stream, which ``named`` adds to the parameters."""

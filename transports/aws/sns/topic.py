@@ -87,12 +87,12 @@ class SnsTopic(Topic):
         return True
 
     async def flush(self) -> None:
-        """Return when everything was published, or given up."""
+        """Return when every message was accepted or has failed."""
         await self._accumulator.flush()
 
-    async def aclose(self, *, limit: float) -> None:
-        """Flush in at most ``limit`` seconds; `AwsTransport.aclose` does it."""
-        await self._accumulator.aclose(limit=limit)
+    async def aclose(self, *, timeout: float) -> None:  # noqa: ASYNC109 - expiry is no error here
+        """Flush for at most ``timeout`` seconds; `AwsTransport.aclose` calls it."""
+        await self._accumulator.aclose(timeout=timeout)
 
     def forget_attributes(self) -> None:
         """Read the attributes again at the next use, since they were changed."""

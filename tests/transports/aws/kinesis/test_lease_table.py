@@ -12,6 +12,7 @@ from eip import Consumer, Message
 from eip.errors import StoreError
 from eip.topology import StreamSpec, Topology
 from eip.transports.aws import AwsTransport
+from eip.transports.aws._client.service_client import ServiceClient
 from tests.transports.aws.kinesis.conftest import BRISK, FAST
 
 pytestmark = pytest.mark.aws
@@ -55,13 +56,13 @@ async def test_several_workers_started_at_once_wait_for_a_table_that_is_being_ma
 ):
     """Fault 22: those that met it CREATING failed."""
     tables: dict[str, int] = {}
-    client_of = AwsTransport.client
+    client_of = ServiceClient.client
 
     async def client(self, service):
         found = await client_of(self, service)
         return SlowToMake(found, tables) if service == "dynamodb" else found
 
-    monkeypatch.setattr(AwsTransport, "client", client)
+    monkeypatch.setattr(ServiceClient, "client", client)
     name, seen, all_seen = f"s-{uuid4().hex[:10]}", [], asyncio.Event()
 
     async def handle(message: Message) -> None:
@@ -107,6 +108,6 @@ async def test_a_table_that_may_not_be_read_is_not_made(moto_server, lease_table
         return Denied()
 
     async with AwsTransport(moto_server.region, moto_server.url, session=moto_server.session) as aws:
-        monkeypatch.setattr(AwsTransport, "client", client)
+        monkeypatch.setattr(ServiceClient, "client", client)
         with pytest.raises(StoreError, match="AccessDenied"):
             await aws.stream("s").group("g").table()

@@ -250,12 +250,12 @@ async def test_closing_sends_what_was_accepted_and_fails_what_cannot_be_sent_in_
     service = Service(linger=60.0)
     send = asyncio.create_task(service.send("a"))
     await asyncio.sleep(0)
-    await service.outbox.aclose(limit=5)
+    await service.outbox.aclose(timeout=5)
     await send
     service = Service(round_trip=1000.0)
     sends = [asyncio.create_task(service.send(number)) for number in range(500)]
     await asyncio.sleep(0.1)
-    await service.outbox.aclose(limit=5)
+    await service.outbox.aclose(timeout=5)
     results = await asyncio.gather(*sends, return_exceptions=True)
     assert all(isinstance(each, SendError) for each in results)
     assert not service.outbox._calls
