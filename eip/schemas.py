@@ -25,10 +25,10 @@ from eip.message import Message
 __all__ = ["Catalog", "CheckedSender", "infer_schema"]
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
-_MOST_VALUES: Final = 5
+_MAX_ENUMERATED: Final = 5
 """Different strings that are taken for the values of an enumeration, where each was seen several times."""
-_FEW_SAMPLES: Final = 20
-"""Fewer samples tell nothing about enumerations."""
+_MIN_SAMPLES: Final = 20
+"""Fewer samples are no evidence of an enumeration."""
 
 
 class Catalog:
@@ -156,7 +156,7 @@ def _infer_object(objects: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _enumeration(texts: Sequence[str]) -> list[str]:
     different = set(texts)
-    plenty = len(texts) >= _FEW_SAMPLES and len(different) <= _MOST_VALUES
+    plenty = len(texts) >= _MIN_SAMPLES and len(different) <= _MAX_ENUMERATED
     return sorted(different) if plenty and all(texts.count(each) > 1 for each in different) else []
 
 

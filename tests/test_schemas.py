@@ -9,8 +9,10 @@ import pytest
 from pydantic import BaseModel, Field
 
 from eip import Message
+from eip.channels import Queue
 from eip.errors import ConfigurationError, InvalidMessage
 from eip.schemas import Catalog, infer_schema
+from eip.transports.memory import MemoryTransport
 from tests.runtime.scripted import Outbox
 
 
@@ -100,3 +102,13 @@ def test_few_samples_make_no_enumeration_and_none_no_schema():
     assert infer_schema([[], [True]])["items"] == {"type": "boolean"}
     with pytest.raises(ConfigurationError):
         infer_schema([])
+
+
+async def test_a_checked_queue_is_a_queue_and_passes_options_on():
+    """Fault 40: a decorated sender takes what the inner one takes."""
+    async with MemoryTransport() as transport:
+        checked = Catalog({"T": dict[str, int]}).checked(transport.queue("q"))
+        await checked.send(Message({"a": 1}, type="T"), delay=5)
+        with pytest.raises(InvalidMessage):
+            await checked.send(Message({"a": "x"}, type="T"), delay=5)
+        assert isinstance(checked, Queue)
