@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, NoReturn, TypeAlias
 
 from eip.errors import InvalidPattern
-from eip.matching import _tests as tests
+from eip.matching import _operators as operators
 from eip.matching._complexity import check_wildcards
-from eip.matching._tests import Field
+from eip.matching._operators import Field
 from eip.matching._tokens import Token, Tokens
 from eip.matching._values import Opaque, address, number
 from eip.matching._work import MAX_TEXT
@@ -222,20 +222,20 @@ class _Compiler:
         field.strings.add(self._text("exact"))
 
     def _equals_ignore_case(self, field: Field, _: str) -> None:
-        field.add_test("equals-ignore-case", tests.equals_ignore_case, self._text("equals-ignore-case"))
+        field.add_test("equals-ignore-case", operators.equals_ignore_case, self._text("equals-ignore-case"))
 
     def _prefix(self, field: Field, _: str) -> None:
-        self._end(field, "prefix", tests.prefix)
+        self._end(field, "prefix", operators.prefix)
 
     def _suffix(self, field: Field, _: str) -> None:
-        self._end(field, "suffix", tests.suffix)
+        self._end(field, "suffix", operators.suffix)
 
-    def _end(self, field: Field, operator: str, make: Callable[[str], tests.Test]) -> None:
+    def _end(self, field: Field, operator: str, make: Callable[[str], operators.Test]) -> None:
         token = self._next()
         if token.kind == "{" and not self._sns:
             text = self._nested_ignore_case(operator)
             field.add_test(
-                f"{operator}-ignore-case", lambda wanted: tests.equals_ignore_case(wanted, end=operator), text
+                f"{operator}-ignore-case", lambda wanted: operators.equals_ignore_case(wanted, end=operator), text
             )
         elif token.kind != "string":
             self._fail(f"{operator} match pattern must be a string")
@@ -257,8 +257,8 @@ class _Compiler:
         text = self._text("wildcard")
         self._check_wildcard(text)
         self._wildcards.setdefault(path, []).append(text)
-        start = tests.wildcard_parts(text)[0]
-        field.add_test("wildcard", tests.wildcard, text, key=("prefix", start) if start else None)
+        start = operators.wildcard_parts(text)[0]
+        field.add_test("wildcard", operators.wildcard, text, key=("prefix", start) if start else None)
 
     def _check_wildcard(self, text: str) -> None:
         """Positions count bytes of UTF-8 from the opening quote."""
@@ -300,7 +300,7 @@ class _Compiler:
             field.numbers.add(self._operand("equals"))
             self._no_more(_NUMERIC_ONE_KEY)
         elif operator in ("<", "<="):
-            field.add_test("numeric", tests.numeric, None, self._operand(operator), False, operator == "<")
+            field.add_test("numeric", operators.numeric, None, self._operand(operator), False, operator == "<")
             self._no_more(_NUMERIC_ONE_KEY)
         elif operator in (">", ">="):
             self._range(field, operator)
@@ -311,7 +311,7 @@ class _Compiler:
         low = self._operand(operator)
         token = self._next()
         if token.kind == "]":
-            field.add_test("numeric", tests.numeric, low, None, operator == ">", False)
+            field.add_test("numeric", operators.numeric, low, None, operator == ">", False)
             return
         if token.kind != "string":
             self._fail(f"Bad value in numeric range: {token.text}")
@@ -320,7 +320,7 @@ class _Compiler:
         high = self._operand(token.text)
         if low >= high:
             self._fail("Bottom must be less than top")
-        field.add_test("numeric", tests.numeric, low, high, operator == ">", token.text == "<")
+        field.add_test("numeric", operators.numeric, low, high, operator == ">", token.text == "<")
         self._no_more("Too many terms in numeric range expression")
 
     def _operand(self, operator: str) -> float:
@@ -358,7 +358,7 @@ class _Compiler:
         if int(bits) >= parsed.max_prefixlen:
             self._fail(f"IPv{parsed.version} mask bits must be < {parsed.max_prefixlen}")
         network = ipaddress.IPv4Network if parsed.version == 4 else ipaddress.IPv6Network
-        field.add_test("cidr", tests.cidr, network((int(parsed), int(bits)), strict=False))
+        field.add_test("cidr", operators.cidr, network((int(parsed), int(bits)), strict=False))
 
     # anything-but
 
@@ -377,7 +377,7 @@ class _Compiler:
 
     @staticmethod
     def _anything_but_values(field: Field, values: Sequence[str | float]) -> None:
-        field.add_test("anything-but", tests.anything_but, frozenset(values))
+        field.add_test("anything-but", operators.anything_but, frozenset(values))
 
     def _values(self) -> Sequence[str | float]:
         values: list[str | float] = []
@@ -405,7 +405,7 @@ class _Compiler:
             self._wildcards.setdefault(path, []).extend(texts)
         field.add_test(
             f"anything-but {operator}",
-            lambda wanted: tests.anything_but_text([make(text) for text in wanted]),
+            lambda wanted: operators.anything_but_text([make(text) for text in wanted]),
             tuple(dict.fromkeys(texts)),
         )
         if self._next().kind != "}":
@@ -453,11 +453,11 @@ class _Compiler:
         "exists": _exists,
         "anything-but": _anything_but,
     }
-    _ANYTHING_BUT: Final[dict[str, Callable[[str], tests.Test]]] = {
-        "prefix": tests.prefix,
-        "suffix": tests.suffix,
-        "wildcard": tests.wildcard,
-        "equals-ignore-case": tests.equals_ignore_case,
+    _ANYTHING_BUT: Final[dict[str, Callable[[str], operators.Test]]] = {
+        "prefix": operators.prefix,
+        "suffix": operators.suffix,
+        "wildcard": operators.wildcard,
+        "equals-ignore-case": operators.equals_ignore_case,
     }
 
 

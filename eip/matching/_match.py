@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from eip.errors import InvalidPattern
 from eip.matching._grammar import SubRule
-from eip.matching._tests import Field
+from eip.matching._operators import Field
 from eip.matching._values import MultiObject, leaf
 from eip.matching._work import MAX_PATTERN_WEIGHT, Exhausted, Work
 

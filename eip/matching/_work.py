@@ -10,10 +10,12 @@ from typing import Final
 
 from eip.errors import EipError
 
-__all__ = ["MAX_PATTERN_WEIGHT", "MAX_TEXT", "MAX_WORK", "Exhausted", "Work"]
+__all__ = ["MAX_PATTERN_WEIGHT", "MAX_SET_WORK", "MAX_TEXT", "MAX_WORK", "Exhausted", "Work"]
 
 MAX_WORK: Final = 1_000_000
 """Units that one sub-rule may take for one event; an event that needs more does not match."""
+MAX_SET_WORK: Final = 5_000_000
+"""Units that all sub-rules of a rule set may take together for one event."""
 MAX_PATTERN_WEIGHT: Final = 100_000
 """Tests of all sub-rules of a pattern together, for values of one character; a pattern with more is refused."""
 MAX_TEXT: Final = 256 * 1024
@@ -25,15 +27,15 @@ class Exhausted(EipError):
 
 
 class Work:
-    """What one evaluation may still cost."""
+    """What one evaluation may still cost, in units."""
 
     __slots__ = ("left",)
 
-    def __init__(self) -> None:
-        self.left = MAX_WORK
+    def __init__(self, limit: int = MAX_WORK) -> None:
+        self.left = limit
 
     def spend(self, units: int) -> None:
         """Count work before it is done; raises `Exhausted`."""
-        self.left -= units
-        if self.left < 0:
+        if units > self.left:  # what is not done does not count
             raise Exhausted("evaluating the pattern takes too much work")
+        self.left -= units

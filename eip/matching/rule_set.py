@@ -7,14 +7,16 @@ from typing import Any, Final
 
 from eip.matching._grammar import compile_pattern, pattern_text
 from eip.matching._match import Flat, Matcher, flatten, matches_flat
-from eip.matching._tests import Field
+from eip.matching._operators import Field
 from eip.matching._values import Opaque, leaf, parse_event
-from eip.matching._work import Exhausted, Work
+from eip.matching._work import MAX_SET_WORK, MAX_WORK, Exhausted, Work
 
 __all__ = ["RuleSet"]
 
-_LONGEST_KEY: Final = 32
+_MAX_KEY_LENGTH: Final = 32
 """Characters of a prefix or suffix that are indexed."""
+_MAX_FIRST_WORK: Final = 200
+"""Units that a sub-rule may take at once; one that needs more waits until the others have been evaluated."""
 
 
 class _Rule:
@@ -111,19 +113,21 @@ class RuleSet:
                 del bucket[rule]
 
     def match(self, event: Any) -> set[str]:
-        """The names of the patterns that an event (dict, or JSON as str or bytes) matches."""
+        """The names of the patterns that an event (dict, or JSON as str or bytes) matches.
+
+        The work is bounded, for each sub-rule and for all together. Sub-rules that take little come first; those that
+        are left when the common bound is reached do not match, as a pattern beyond its own bound does not.
+        """
         tree = parse_event(event)
         if not isinstance(tree, dict):
             return set()
-        flat = flatten(tree, self._prefixes)
-        names: set[str] = set()
+        evaluation = _Evaluation(flatten(tree, self._prefixes))
         looked_at: set[int] = set()
-        for bucket in self._spoken_for(flat):
-            if id(bucket) in looked_at:
-                continue
-            looked_at.add(id(bucket))
-            names.update(rule.name for rule in bucket if rule.name not in names and _matches(rule, flat))
-        return names
+        for bucket in self._spoken_for(evaluation.flat):
+            if id(bucket) not in looked_at:
+                looked_at.add(id(bucket))
+                evaluation.add(bucket)
+        return evaluation.names()
 
     def _spoken_for(self, flat: Flat) -> Iterator[_Bucket]:
         if self._always:
@@ -149,11 +153,44 @@ class RuleSet:
         return [self._always] if best is None else best
 
 
-def _matches(rule: _Rule, flat: Flat) -> bool:
-    try:
-        return matches_flat(rule.fields, flat, Work())
-    except Exhausted:
-        return False
+class _Evaluation:
+    """Evaluates sub-rules against one event, within a common bound."""
+
+    __slots__ = ("_costly", "_left", "_names", "flat")
+
+    def __init__(self, flat: Flat) -> None:
+        self.flat = flat
+        self._left = MAX_SET_WORK
+        self._names: set[str] = set()
+        self._costly: list[_Rule] = []
+
+    def add(self, rules: Iterable[_Rule]) -> None:
+        """Evaluate those that take little, and put the others off."""
+        for rule in rules:
+            if rule.name not in self._names and not self._evaluate(rule, _MAX_FIRST_WORK):
+                self._costly.append(rule)
+
+    def names(self) -> set[str]:
+        """The names of the rules that match."""
+        for rule in self._costly:
+            if self._left <= 0:
+                break
+            if rule.name not in self._names:
+                self._evaluate(rule, MAX_WORK)
+        return self._names
+
+    def _evaluate(self, rule: _Rule, limit: int) -> bool:
+        """Whether the work sufficed; notes the name of a rule that matches."""
+        limit = min(limit, self._left)
+        work = Work(limit)
+        try:
+            if matches_flat(rule.fields, self.flat, work):
+                self._names.add(rule.name)
+        except Exhausted:
+            return False
+        finally:
+            self._left -= limit - work.left
+        return True
 
 
 def _places(index: _PathIndex, field: Field) -> Iterator[_Bucket]:
@@ -166,7 +203,7 @@ def _places(index: _PathIndex, field: Field) -> Iterator[_Bucket]:
     for key in field.keys:
         if key is not None:
             kind, text = key
-            length = min(len(text), _LONGEST_KEY)
+            length = min(len(text), _MAX_KEY_LENGTH)
             if not length:
                 yield index.any
             elif kind == "prefix":

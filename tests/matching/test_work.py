@@ -122,6 +122,23 @@ def test_an_event_of_any_form_is_matched_with_all_of_them_in_bounded_time(name):
         assert time.process_time() - begun < A_MOMENT
 
 
+@pytest.mark.parametrize("event", ["one letter", "two letters", "many like texts", "elements", "odd elements"])
+def test_many_rules_that_cost_much_are_bounded_together(event):
+    """Fault 9a: whatever their number; those that cost little match all the same, wherever they stand."""
+    rules = RuleSet()
+    for number in range(1000):
+        rules.add(f"costly {number}", {"a": [{"wildcard": f"*a*{number}x"}, {"suffix": f"{number}y"}]})
+        rules.add(f"many tests {number}", {"a": [{"anything-but": [number, number + 1]}], "y": ["no"]})
+        rules.add(f"joined {number}", {"a": {letter: [{"anything-but": [number]}] for letter in "bcdef"}, "z": ["no"]})
+        if number % 400 == 0:
+            rules.add(f"cheap {number}", {"z": [{"exists": True}]})
+    given = {**EVENTS[event], "z": "yes"}
+    begun = time.process_time()
+    names = rules.match(given)
+    assert time.process_time() - begun < A_MOMENT
+    assert names >= {"cheap 0", "cheap 400", "cheap 800"}
+
+
 def test_policies_are_bounded_likewise():
     """Fault 9a: on attributes and on bodies of a megabyte."""
     attributes = {
