@@ -16,6 +16,7 @@ import gc
 import heapq
 import os
 import statistics
+import tempfile
 import time
 import tracemalloc
 from typing import Any
@@ -24,6 +25,7 @@ from benchmarks._report import environment, save, table
 from eip import Message
 from eip.channels import Sender
 from eip.patterns.scatter_gather import ScatterGather
+from eip.stores import MemoryStore, SqliteStore
 from eip.transports.memory import MemoryTransport
 
 RESPONDERS = 10
@@ -143,6 +145,64 @@ async def _bytes_per_request(in_flight: int) -> float:
         return used / in_flight
 
 
+class _Counting:
+    """Passes a store's calls on, and counts its writes."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.puts = self.parts_written = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def put(self, *arguments: Any, **options: Any) -> Any:
+        self.puts += 1
+        return await self._store.put(*arguments, **options)
+
+    async def put_part(self, *arguments: Any, **options: Any) -> None:
+        self.parts_written += 1
+        await self._store.put_part(*arguments, **options)
+
+
+async def _stored(store: Any, number: int) -> tuple[float, float, float]:
+    """Requests per second, writes per reply, and other writes per request, through the embedded transport."""
+    requests, counting = _Swallow(), _Counting(store)
+    async with (
+        MemoryTransport(capacity=number * RESPONDERS) as transport,
+        ScatterGather(requests, transport.queue("replies"), store=counting) as gather,
+    ):
+        begun = time.perf_counter()
+        tasks = [
+            asyncio.ensure_future(gather.request(each, expected=RESPONDERS, deadline=300)) for each in range(number)
+        ]
+        while len(requests.requests) < number:
+            await asyncio.sleep(0.001)
+        for _ in range(RESPONDERS):
+            await transport.queue("replies").send(*(each.reply(1) for each in requests.requests))
+        await asyncio.gather(*tasks)
+        took = time.perf_counter() - begun
+    await store.aclose()
+    return number / took, counting.parts_written / (number * RESPONDERS), counting.puts / number
+
+
+def _stores(folder: str, options: argparse.Namespace) -> dict[str, Any]:
+    """How each store is opened that can be reached."""
+    found: dict[str, Any] = {"memory": MemoryStore, "SQLite": lambda: SqliteStore(f"{folder}/gathering.sqlite")}
+    if options.postgres:
+        from eip.stores.postgres import PostgresStore  # noqa: PLC0415 - not there for everyone
+
+        found["PostgreSQL"] = lambda: PostgresStore(options.postgres, "benchmark_gathering")
+    if options.redis:
+        from eip.stores.redis import RedisStore  # noqa: PLC0415 - not there for everyone
+
+        found["Redis"] = lambda: RedisStore(options.redis, "benchmark_gathering")
+    return found
+
+
+async def _stored_in(make: Any, number: int) -> tuple[float, float, float]:
+    return await _stored(make(), number)
+
+
 def _p99(ends: list[float]) -> float:
     return statistics.quantiles(ends, n=100)[98] * 1000
 
@@ -150,6 +210,8 @@ def _p99(ends: list[float]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="10,000 in flight only, once")
+    parser.add_argument("--postgres", metavar="DSN", help="measure the store in this PostgreSQL as well")
+    parser.add_argument("--redis", metavar="URL", help="measure the store in this Redis as well")
     options = parser.parse_args()
     sizes = [10_000] if options.quick else [1_000, 10_000, 30_000, 100_000]
     rounds = 1 if options.quick else 3
@@ -172,7 +234,18 @@ def main() -> None:
         rows.append((size, *(statistics.median(each) for each in (bare, ours, ratios, p99s)), whole, per_request))
     columns = ("in flight", "bare/s", "gathered/s", "bare ÷ ours", "p99 ms", "whole path/s", "bytes per request")
     print(table("Requests per second, each complete after 10 replies", columns, rows))
-    results = {"environment": environment(), "columns": columns, "rows": rows}
+    number = 200 if options.quick else 1000
+    with tempfile.TemporaryDirectory() as folder:
+        stores = [(name, *asyncio.run(_stored_in(make, number))) for name, make in _stores(folder, options).items()]
+    store_columns = ("store", "requests/s", "writes per reply", "other writes per request")
+    print(table(f"With a store: {number} in flight, each complete after 10 replies", store_columns, stores))
+    results = {
+        "environment": environment(),
+        "columns": columns,
+        "rows": rows,
+        "store_columns": store_columns,
+        "stores": stores,
+    }
     print(f"\nwritten to {save('scatter_gather', results)}")
 
 
