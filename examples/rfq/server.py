@@ -30,6 +30,8 @@ _HEADER_WITHIN: Final = 10.0
 """Seconds until the header of a request must be there."""
 _BODY_WITHIN: Final = 15.0
 """Seconds from then on until its body must be; `bodies.read` answers 408 before that."""
+_REST_WITHIN: Final = 0.2
+"""Seconds that the rest of a request's body has to arrive once its answer is complete; it is not looked at."""
 _READ_WITHIN: Final = 30.0
 """Seconds that a client may leave an answer unread once the buffers are full."""
 _TLS_WITHIN: Final = 10.0
@@ -243,7 +245,12 @@ class _Connection(H11Protocol):
     def on_response_complete(self) -> None:
         requested, self.since = self._requested, self.loop.time()
         super().on_response_complete()
-        if not requested:  # nobody will read the rest of the request
+        if not requested:  # closed while the rest is on its way, it would be a reset that may overtake the answer
+            self.loop.call_later(_REST_WITHIN, self._close_within, self.cycle)
+
+    def _close_within(self, cycle: RequestResponseCycle | None) -> None:
+        """Close where the rest of an answered request has not arrived."""
+        if self.cycle is cycle and self.conn.their_state is h11.SEND_BODY:
             self.transport.close()
 
     def pause_writing(self) -> None:

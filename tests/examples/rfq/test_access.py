@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import ssl
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -194,6 +196,18 @@ def test_too_many_calls_are_told_when_to_come_back(tmp_path):
         assert forwarded.status_code == 429
         assert service.client.get("/healthz").status_code == 200
         assert service.client.get("/").status_code == 200
+        # Refused before its body came: the rest is taken, and no reset overtakes the answer.
+        connection = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=10)
+        connection.putrequest("POST", "/rfqs")
+        connection.putheader("Content-Length", "2")
+        connection.endheaders()
+        with connection.getresponse() as early:
+            assert early.status == 429
+            early.read()
+        connection.sock.sendall(b"{}GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        with connection.sock.makefile("rb") as rest:
+            assert rest.readline().startswith(b"HTTP/1.1 200")
+        connection.close()
 
 
 async def test_a_rate_is_held_for_each_caller_and_memory_is_bounded(monkeypatch):
