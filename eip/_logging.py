@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from traceback import format_exception
 from typing import Any, Final
 
 __all__ = ["Logger", "get_logger"]
@@ -47,6 +48,9 @@ class Logger:
             fields = {**self._fields, **fields}
         structlog = sys.modules.get("structlog")  # configured only by someone who imported it
         if structlog is not None and structlog.is_configured():
+            error = fields.pop("exc_info", None)
+            if error is not None:  # as text: its renderers show the values of variables too, and so bodies
+                fields["exception"] = "".join(format_exception(error))
             structlog.get_logger(self._name).log(level, event, **fields)
             return
         logger = logging.getLogger(self._name)

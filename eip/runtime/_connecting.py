@@ -57,7 +57,7 @@ async def connect(
                 consumer=consumer,
                 channel=receiver.name,
                 error=error_text(error),
-                varying={"again_in": round(delay, 1)},
+                varying={"retry_in": round(delay, 1)},
             )
             await _unless(stop, asyncio.sleep(delay), receiver.name, consumer)
     return None

@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple, cast
 
-from eip._logging import get_logger
 from eip.channels import Delivery, Queue, send_dead_letter
-from eip.errors import error_text
 from eip.message import Message
 from eip.packing import unpack, unreadable
+from eip.runtime._failure_log import FailureLog
 from eip.runtime._recovery import (
     Attempt,
     DeadLetter,
@@ -25,8 +24,6 @@ from eip.runtime._settings import Settings, Stats
 from eip.runtime._workers import absorbed
 
 __all__ = ["ATTEMPTS_HEADER", "Packs", "own_cancellation"]
-
-_log = get_logger("eip.consumer")
 
 ATTEMPTS_HEADER: Final = "attempts"
 """Counts the attempts at a message that failed in a pack and was sent again on its own."""
@@ -69,8 +66,10 @@ class Packs:
         process: Callable[[Message[Any]], Awaitable[None]],
         channel: Queue | None,
         is_interrupted: Callable[[asyncio.Task[Any] | None], bool],
+        *,
+        failures: FailureLog,
     ) -> None:
-        self._is_interrupted = is_interrupted
+        self._is_interrupted, self._failures = is_interrupted, failures
         self._settings, self._stats, self._process, self._channel = settings, stats, process, channel
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._progress: dict[str, _Progress] = {}
@@ -111,8 +110,8 @@ class Packs:
                 action = self._decide_next(alone, error, progress.tries)
                 if not isinstance(action, DeadLetter):
                     raise
-                self._warn(alone, error, progress.tries, action)
                 await self._dead_letter(alone, action.reason)
+                self._failures.dead_lettered(alone, error, _attempt(alone, progress.tries).number)
             progress.done += 1
             progress.tries = 0
         self._progress.pop(pack, None)
@@ -188,15 +187,16 @@ class Packs:
 
     async def _again(self, failure: _Failure, alone: Delivery, action: RecoveryAction) -> None:
         """Send what failed once more on its own, or to the dead-letter channel."""
-        self._warn(alone, failure.error, alone.receive_count, action)
         if isinstance(action, (DeadLetter, ParkGroup)):
             await self._dead_letter(alone, action.reason)
+            self._failures.dead_lettered(alone, failure.error, alone.receive_count)
         elif self._channel is not None:
             self._stats.retried += 1
             message = failure.message
             retried = message.replace(headers={**message.headers, ATTEMPTS_HEADER: str(alone.receive_count)})
             longest = self._channel.limits.max_delay
             delay = action.delay if longest is None else min(action.delay, longest)
+            self._failures.retry_scheduled(alone, failure.error, alone.receive_count, delay)
             await self._channel.send(retried, delay=delay)
 
     # One message.
@@ -205,7 +205,9 @@ class Packs:
         if message.expired() and self._settings.on_expired != "handle":
             self._stats.expired += 1
             if self._settings.on_expired == "dead_letter" and delivery.receiver.dead_letters is not None:
-                await self._dead_letter(Delivery(delivery.receiver, message), "expired before it was handled")
+                alone, reason = Delivery(delivery.receiver, message), "expired before it was handled"
+                await self._dead_letter(alone, reason)
+                self._failures.dead_lettered_unhandled(alone, reason)
             return
         if (unread := unreadable(message)) is not None:
             raise unread
@@ -226,17 +228,6 @@ class Packs:
             dead_letters, alone.message, reason, source=alone.receiver.name, count=alone.receive_count
         )
         self._stats.dead_lettered += 1
-
-    def _warn(self, alone: Delivery, error: Exception, attempt: int, action: RecoveryAction) -> None:
-        _log.warning(
-            "handling_failed",
-            channel=alone.receiver.name,
-            message_id=alone.message.id,
-            correlation_id=alone.message.correlation_id,
-            attempt=attempt,
-            action=type(action).__name__,
-            error=error_text(error),
-        )
 
 
 def _attempt(delivery: Delivery, tries: int) -> Attempt:

@@ -113,7 +113,7 @@ class Polls:
             "receive_failed",
             channel=self._receiver.name,
             error=error_text(error),
-            varying={"again_in": round(delay, 1)},
+            varying={"retry_in": round(delay, 1)},
         )
         await asyncio.sleep(delay)
 
@@ -124,6 +124,6 @@ class Polls:
             "receive_answered_too_soon",
             channel=self._receiver.name,
             reason=f"no message, and no wait of {_WAIT_S:g} s either: does the service support long polls?",
-            varying={"again_in": pause},
+            varying={"retry_in": pause},
         )
         await asyncio.sleep(pause)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final, NamedTuple, TypeAlias
 
-from eip.channels import Delivery
+from eip.channels import Delivery, Receiver
 from eip.errors import AddressRefused, ConfigurationError, DecodeError, InvalidMessage, Park, Reject, Retry, error_text
 from eip.retry import Backoff
 from eip.runtime._settings import GroupFailure
@@ -21,6 +21,7 @@ __all__ = [
     "decide",
     "is_counted",
     "is_permanent",
+    "max_attempts",
 ]
 
 _PERMANENT: Final = (Reject, DecodeError, InvalidMessage, AddressRefused, ConfigurationError)
@@ -66,6 +67,14 @@ def is_counted(error: BaseException) -> bool:
     return not isinstance(error, Retry) or error.counted
 
 
+def max_attempts(receiver: Receiver, retry: Backoff) -> int | None:
+    """After how many attempts a message is dead-lettered; None: never, as without a channel for dead letters."""
+    if receiver.dead_letters is None:
+        return None
+    limits = [each for each in (retry.max_attempts, receiver.max_receive_count) if each is not None]
+    return min(limits, default=None)
+
+
 def decide(
     delivery: Delivery,
     error: Exception,
@@ -91,9 +100,9 @@ def decide(
     if not is_counted(error):
         return ImmediateRetry(wait)
     receiver, transient = delivery.receiver, not is_permanent(error)
-    most = min((each for each in (retry.max_attempts, receiver.max_receive_count) if each is not None), default=None)
-    exhausted = most is not None and attempt >= most
-    if transient and grouped and local_retries > 0 and not (exhausted and receiver.dead_letters is not None):
+    limit = max_attempts(receiver, retry)
+    exhausted = limit is not None and attempt >= limit
+    if transient and grouped and local_retries > 0 and not exhausted:
         return ImmediateRetry(wait)
     if receiver.dead_letters is None:
         return DelayedRetry(wait)

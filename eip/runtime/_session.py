@@ -6,31 +6,30 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 import anyio
 
-from eip._logging import get_logger
-from eip.channels import Delivery, Queue, Receiver, Sender
-from eip.errors import DecodeError, InvalidResult, LeaseLost, error_text
+from eip.channels import Delivery, Queue, Receiver
+from eip.errors import DecodeError, LeaseLost, error_text
 from eip.health import HealthTracker
-from eip.message import Message
 from eip.packing import is_pack
 from eip.runtime._acks import Acks
 from eip.runtime._backlog import Backlog
+from eip.runtime._failure_log import FailureLog
 from eip.runtime._leases import Leases
 from eip.runtime._packs import Packs, own_cancellation
 from eip.runtime._polls import Polls
+from eip.runtime._processing import process
 from eip.runtime._recovery import is_permanent
 from eip.runtime._settings import Settings, Stats
 from eip.runtime._settlement import Settlement
-from eip.runtime._watchdog import HandlerCall, abandoned, watched
+from eip.runtime._watchdog import HandlerCall, abandoned, log_stuck, watched
 from eip.runtime._workers import Worker, Workers, absorbed
-from eip.runtime.handlers import messages_of, threads
+from eip.runtime.handlers import threads
 
 __all__ = ["FORCE_S", "Session", "current"]
-
-_log = get_logger("eip.consumer")
 
 current: ContextVar[Delivery] = ContextVar("eip_current_delivery")
 """The delivery that the running handler was called for."""
@@ -73,7 +72,9 @@ class Session:
             on_failed=self._broken,
             name=settings.name,
         )
-        self._packs = Packs(settings, stats, self._process, channel, self._workers.is_interrupted)
+        self._process = partial(process, settings)
+        failures = FailureLog(settings)
+        self._packs = Packs(settings, stats, self._process, channel, self._workers.is_interrupted, failures=failures)
         self._settlement = Settlement(
             settings,
             receiver,
@@ -83,6 +84,7 @@ class Session:
             acks=Acks(receiver, self.leases, stats, health, self._tasks),
             packs=self._packs,
             health=health,
+            failures=failures,
             tasks=self._tasks,
         )
         self.parked = self._settlement.parked
@@ -213,60 +215,10 @@ class Session:
         elif message.expired() and self._settings.on_expired != "handle":
             await settlement.expired(delivery)
         elif message.group_id in settlement.parked:
-            await settlement.dead_letter(delivery, "its message group is parked")
+            await settlement.dead_letter_unhandled(delivery, "its message group is parked")
         else:
             return False
         return True
-
-    async def _process(self, message: Message[Any]) -> None:
-        """The message's handler, and its results sent."""
-        try:
-            result = await self._settings.handler(message)
-        except (Exception, asyncio.CancelledError):
-            raise
-        except BaseException as error:
-            self._raise_unless_of_the_message(message, error)
-            raise RuntimeError(f"the handler raised {error_text(error)}") from error
-        if result is not None:
-            await self._send(message, result)
-
-    def _raise_unless_of_the_message(self, message: Message[Any], error: BaseException) -> None:
-        """Only what ends the process passes; any other exception fails the one message that it was raised for."""
-        if isinstance(error, GeneratorExit) and not _in_task():
-            raise error  # the handler did not raise it: its coroutine is being closed, as its loop is
-        if isinstance(error, (SystemExit, KeyboardInterrupt)):
-            _log.error(
-                "process_ended_by_handler",
-                consumer=self._settings.name,
-                handler=self._settings.handler_name,
-                message_id=message.id,
-                error=error_text(error),
-            )
-            raise error
-
-    async def _send(self, message: Message[Any], result: object) -> None:
-        """Send what the handler returned: to the return address where there is one, otherwise to the output."""
-        results = messages_of(result)
-        if not results:
-            return
-        sender = self._destination(message)
-        if message.traceparent is not None:
-            results = [
-                each if each.traceparent is not None else each.replace(traceparent=message.traceparent)
-                for each in results
-            ]
-        await sender.send(*results)
-
-    def _destination(self, message: Message[Any]) -> Sender:
-        settings = self._settings
-        if settings.replies is not None and message.return_address is not None:
-            return settings.replies.resolve(message.return_address)
-        if settings.output is not None:
-            return settings.output
-        where = "output=... or replies=..."
-        if settings.replies is not None:
-            where = "output=..., as the request has no return address"
-        raise InvalidResult(f"{settings.name}: the handler returned messages with nowhere to go; give it {where}")
 
     async def _recover(self, delivery: Delivery) -> None:
         await self._settlement.recover(delivery)
@@ -310,13 +262,7 @@ class Session:
     async def _abandon(self, worker: Worker) -> None:
         """Leave a handler behind that ignores its cancellation, or sits in a thread; its message is released."""
         call = abandoned[worker.task] = self._call_of(worker)
-        _log.error(
-            "handler_does_not_end",
-            consumer=call.consumer,
-            handler=call.handler,
-            message_id=call.message_id,
-            seconds=round(call.seconds, 1),
-        )
+        log_stuck(call)
         if worker.handling is not None:
             await self._settlement.recover(worker.handling)
 
@@ -324,10 +270,3 @@ class Session:
 def _unreadable(error: Exception) -> Exception:
     """A message that cannot be read is permanent, whatever reading it raised."""
     return error if is_permanent(error) else DecodeError(error_text(error))
-
-
-def _in_task() -> bool:
-    try:
-        return asyncio.current_task() is not None
-    except RuntimeError:
-        return False

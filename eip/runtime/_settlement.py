@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from traceback import format_exception
 from typing import Final
 
 from eip._logging import get_logger
-from eip._repeated import RepeatedLines
 from eip.channels import Delivery, Receiver, Unsettled
 from eip.errors import LeaseLost, error_text
 from eip.health import HealthTracker
 from eip.runtime._acks import Acks
 from eip.runtime._backlog import Backlog
+from eip.runtime._failure_log import FailureLog
 from eip.runtime._leases import Leases
 from eip.runtime._packs import Packs
 from eip.runtime._recovery import (
@@ -23,7 +22,6 @@ from eip.runtime._recovery import (
     DelayedRetry,
     ImmediateRetry,
     ParkGroup,
-    RecoveryAction,
     decide,
     is_counted,
 )
@@ -53,13 +51,13 @@ class Settlement:
         acks: Acks,
         packs: Packs,
         health: HealthTracker,
+        failures: FailureLog,
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._settings, self._receiver, self._stats = settings, receiver, stats
         self._backlog, self._leases, self._acks, self._packs = backlog, leases, acks, packs
-        self._health, self._tasks = health, tasks
+        self._health, self._failures, self._tasks = health, failures, tasks
         self._attempts = Attempts()
-        self._repeated = RepeatedLines(_log)
         self.stopping = False
         """Whether further attempts are for whoever gets the message next."""
         self.parked: set[str] = set()
@@ -77,7 +75,7 @@ class Settlement:
         """It is past its expiry, unhandled."""
         self._stats.expired += 1
         if self._settings.on_expired == "dead_letter" and self._receiver.dead_letters is not None:
-            await self.dead_letter(delivery, "expired before it was handled")
+            await self.dead_letter_unhandled(delivery, "expired before it was handled")
             return
         await self._acks.ack(delivery)
         self._backlog.finish(delivery)
@@ -105,22 +103,18 @@ class Settlement:
         )
         if isinstance(action, ImmediateRetry) and self.stopping:
             action = DelayedRetry(action.delay)  # its other attempts are for whoever gets it next
-        _warn(delivery, error, attempt.number, action)
-        await self._act(delivery, action)
-
-    async def _act(self, delivery: Delivery, action: RecoveryAction) -> None:
-        match action:
-            case DeadLetter(reason):
-                await self.dead_letter(delivery, reason)
-            case ParkGroup(reason):
-                self._park(delivery, reason)
-                await self.dead_letter(delivery, reason)
-            case ImmediateRetry(delay):
-                self._stats.retried += 1
-                self._backlog.sleep(delivery, delay)
-            case DelayedRetry(delay):
-                self._stats.retried += 1
-                await self._retry_later(delivery, delay)
+        if isinstance(action, (DeadLetter, ParkGroup)):
+            if isinstance(action, ParkGroup):
+                self._park(delivery, action.reason)
+            if await self._dead_letter(delivery, action.reason):
+                self._failures.dead_lettered(delivery, error, attempt.number)
+            return
+        self._stats.retried += 1
+        self._failures.retry_scheduled(delivery, error, attempt.number, action.delay)
+        if isinstance(action, ImmediateRetry):
+            self._backlog.sleep(delivery, action.delay)
+        else:
+            await self._retry_later(delivery, action.delay)
 
     def _attempt(self, delivery: Delivery, error: Exception) -> Attempt:
         if (in_pack := self._packs.attempt(delivery)) is not None:
@@ -138,24 +132,24 @@ class Settlement:
         await self.give_back(tail)
         await self._nack([delivery], delay)
 
-    async def dead_letter(self, delivery: Delivery, reason: str) -> None:
+    async def dead_letter_unhandled(self, delivery: Delivery, reason: str) -> None:
+        """To the dead-letter channel without an attempt."""
+        if await self._dead_letter(delivery, reason):
+            self._failures.dead_lettered_unhandled(delivery, reason)
+
+    async def _dead_letter(self, delivery: Delivery, reason: str) -> bool:
         """To the dead-letter channel; where that fails it is given back, to be tried again later."""
         until = self._leases.take(delivery)
         if until is None:
             self.abandon(delivery)
-            return
+            return False
         try:
             await self._receiver.dead_letter(delivery, reason)
         except LeaseLost as error:
             self._count_lost(delivery, error)
             self.abandon(delivery)
         except Exception as error:  # noqa: BLE001 - a failed send keeps the message where it is
-            self._repeated.error(
-                "dead_letter_failed",
-                channel=self._receiver.name,
-                error=error_text(error),
-                varying={"message_id": delivery.message.id},
-            )
+            self._failures.dead_letter_failed(delivery, reason, error)
             self._leases.put_back(delivery, until)
             self._stats.retried += 1
             await self._retry_later(delivery, self._settings.retry.delay(delivery.receive_count))
@@ -164,13 +158,15 @@ class Settlement:
             self._packs.forget(delivery)
             self._attempts.forget(delivery)
             self._backlog.finish(delivery)
+            return True
+        return False
 
     def _park(self, delivery: Delivery, reason: str) -> None:
         """From now on what comes of its group goes to the dead-letter channel too."""
         group = delivery.message.group_id
         if group is not None and group not in self.parked and self._receiver.ordered and len(self.parked) < _MAX_PARKED:
             self.parked.add(group)
-            _log.error("group_parked", channel=self._receiver.name, group_id=group, reason=reason)
+            self._failures.group_parked(delivery, reason)
 
     # Giving back, and leases that were lost.
 
@@ -232,18 +228,3 @@ class Settlement:
     def _count_lost(self, delivery: Delivery, error: Exception) -> None:
         self._stats.lost += 1
         _log.warning("lease_lost", channel=self._receiver.name, message_id=delivery.message.id, error=error_text(error))
-
-
-def _warn(delivery: Delivery, error: Exception, attempt: int, action: RecoveryAction) -> None:
-    if not is_counted(error):  # nothing failed: the handler only waits
-        _log.debug("handling_put_off", message_id=delivery.message.id, reason=str(error))
-        return
-    _log.warning(
-        "handling_failed",
-        channel=delivery.receiver.name,
-        message_id=delivery.message.id,
-        correlation_id=delivery.message.correlation_id,
-        attempt=attempt,
-        action=type(action).__name__,
-        error="".join(format_exception(error)),  # not exc_info: some renderers add locals, and so bodies
-    )

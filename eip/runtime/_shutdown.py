@@ -17,7 +17,7 @@ from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
 from eip._logging import get_logger
-from eip.runtime._watchdog import abandoned, running_handlers, stack_of
+from eip.runtime._watchdog import abandoned, log_stuck, running_handlers, stack_of
 
 __all__ = ["EXIT_STUCK", "Shutdown"]
 
@@ -136,13 +136,7 @@ class Shutdown:
     def _give_up(self) -> None:
         calls = [*running_handlers(), *(call for call in abandoned.values() if not call.task.done())]
         for call in calls:
-            _log.error(
-                "handler_does_not_end",
-                consumer=call.consumer,
-                handler=call.handler,
-                message_id=call.message_id,
-                seconds=round(call.seconds, 1),
-            )
+            log_stuck(call)
         _log.error(
             "shutdown_timed_out",
             limit=self._limit,

@@ -21,7 +21,7 @@ from eip._repeated import RepeatedLines
 from eip.errors import error_text
 from eip.runtime._leases import Leases
 
-__all__ = ["HandlerCall", "abandoned", "running_handlers", "stack_of", "watched"]
+__all__ = ["HandlerCall", "abandoned", "log_stuck", "running_handlers", "stack_of", "watched"]
 
 _log = RepeatedLines(get_logger("eip.consumer"), interval=10.0)
 
@@ -95,7 +95,7 @@ class _LoopWatch:
         asked_at, self._asked_at = self._asked_at, None
         if self._reported and asked_at is not None:
             self._reported = False
-            _log.warning("loop_goes_on", varying={"blocked_for": round(monotonic() - asked_at, 1)})
+            _log.warning("loop_unblocked", varying={"blocked_for": round(monotonic() - asked_at, 1)})
 
     def _blocked(self, now: float, seconds: float) -> None:
         for session in self.sessions.copy():
@@ -197,6 +197,17 @@ def watched(session: Watched) -> Iterator[None]:
 def running_handlers() -> list[HandlerCall]:
     """All handlers that run in this process now; may be called from any thread."""
     return [call for session in _watchdog.sessions() for call in session.running()]
+
+
+def log_stuck(call: HandlerCall) -> None:
+    """Log a handler that goes on after the end of its grace, even though it was cancelled."""
+    get_logger("eip.consumer").error(
+        "handler_does_not_end",
+        consumer=call.consumer,
+        handler=call.handler,
+        message_id=call.message_id,
+        seconds=round(call.seconds, 1),
+    )
 
 
 def stack_of(thread: int) -> str:

@@ -182,8 +182,8 @@ class Workers:
                     await absorbed(worker.task)
                     if self.closing:  # by now: the whole loop ends
                         raise
-                    _log.warning("worker_cancelled_from_within", worker=worker.task.get_name())
                     if delivery is not None:
+                        _log.warning("handler_cancelled_its_task", consumer=self._name, message_id=delivery.message.id)
                         await self._recover(delivery)
         finally:
             self._workers.discard(worker)

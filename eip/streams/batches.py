@@ -24,7 +24,7 @@ from eip.errors import ConfigurationError
 from eip.health import Health
 from eip.retry import Backoff
 from eip.runtime._settings import Stats
-from eip.runtime._watchdog import abandoned
+from eip.runtime._watchdog import abandoned, log_stuck
 from eip.runtime.handlers import name_of, threads
 from eip.runtime.service import Service
 from eip.streams._batch_handlers import BatchFailure, BatchHandler, form_of
@@ -229,13 +229,7 @@ class BatchConsumer(Service):
         call = lane.running()
         if call is not None:
             abandoned[lane.task] = call
-            _log.error(
-                "handler_does_not_end",
-                consumer=call.consumer,
-                handler=call.handler,
-                message_id=call.message_id,
-                seconds=round(call.seconds, 1),
-            )
+            log_stuck(call)
 
     def _lane_of(self, key: str) -> int:
         return crc32(key.encode("utf-8", "surrogatepass")) % self._lanes

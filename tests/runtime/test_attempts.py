@@ -39,7 +39,7 @@ async def test_a_message_is_tried_as_often_as_its_channel_allows_and_keeps_its_l
         assert tried == {"m0": limit, "m1": limit, "m2": limit}
         assert consumer.stats.dead_lettered == 3
     assert {each.headers["dead-letter-reason"] for each in dead.messages()} == {"ValueError: the last error"}
-    assert "action=DeadLetter" in caplog.text
+    assert "dead_lettered channel=q" in caplog.text
 
 
 async def test_max_attempts_counts_those_in_this_process():

@@ -445,5 +445,5 @@ async def test_bodies_do_not_reach_logs_or_reprs(caplog, capsys):
         async with running(Consumer(source, handle, dead_letters=dead)) as consumer:
             await until(lambda: dead.sent)
     out, err = capsys.readouterr()
-    assert "handling_failed" in out + err + caplog.text
+    assert "dead_lettered" in out + err + caplog.text
     assert "secret-sauce" not in out + err + caplog.text + repr(consumer) + repr(dead.sent)

@@ -39,7 +39,7 @@ async def test_a_lease_does_not_run_out_because_a_handler_blocks_the_loop(caplog
     assert "handle" in line
     assert "message_id=slow" in line
     assert "blocks_for_3_s" in line  # the stack
-    assert "loop_goes_on" in caplog.text
+    assert "loop_unblocked" in caplog.text
 
 
 class Remote(Scripted):

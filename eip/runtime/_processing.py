@@ -1,0 +1,80 @@
+"""One message through its handler: the call, and the results sent before the message is acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from eip._logging import get_logger
+from eip.channels import Sender
+from eip.errors import InvalidResult, error_text
+from eip.message import Message
+from eip.runtime._settings import Settings
+from eip.runtime.handlers import messages_of
+
+__all__ = ["process"]
+
+_log = get_logger("eip.consumer")
+
+
+async def process(settings: Settings, message: Message[Any]) -> None:
+    """Call the handler, and send what it returns.
+
+    Raises:
+        Exception: what the handler, or sending, raised.
+        SystemExit: the handler ends the process; so does `KeyboardInterrupt`.
+    """
+    try:
+        result = await settings.handler(message)
+    except (Exception, asyncio.CancelledError):
+        raise
+    except BaseException as error:
+        _raise_if_it_ends_the_process(settings, message, error)
+        raise RuntimeError(f"the handler raised {error_text(error)}") from error
+    if result is not None:
+        await _send(settings, message, result)
+
+
+def _raise_if_it_ends_the_process(settings: Settings, message: Message[Any], error: BaseException) -> None:
+    """Raise what ends the process; any other exception fails only the message that it was raised for."""
+    if isinstance(error, GeneratorExit) and not _in_task():
+        raise error  # the handler did not raise it: its coroutine is being closed, as its loop is
+    if isinstance(error, (SystemExit, KeyboardInterrupt)):
+        _log.error(
+            "process_ended_by_handler",
+            consumer=settings.name,
+            handler=settings.handler_name,
+            message_id=message.id,
+            error=error_text(error),
+        )
+        raise error
+
+
+async def _send(settings: Settings, message: Message[Any], result: object) -> None:
+    """Send what the handler returned: to the return address where there is one, otherwise to the output."""
+    results = messages_of(result)
+    if not results:
+        return
+    sender = _destination(settings, message)
+    trace = message.traceparent
+    if trace is not None:
+        results = [each if each.traceparent is not None else each.replace(traceparent=trace) for each in results]
+    await sender.send(*results)
+
+
+def _destination(settings: Settings, message: Message[Any]) -> Sender:
+    if settings.replies is not None and message.return_address is not None:
+        return settings.replies.resolve(message.return_address)
+    if settings.output is not None:
+        return settings.output
+    where = "output=... or replies=..."
+    if settings.replies is not None:
+        where = "output=..., as the request has no return address"
+    raise InvalidResult(f"{settings.name}: the handler returned messages with nowhere to go; give it {where}")
+
+
+def _in_task() -> bool:
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
