@@ -36,7 +36,7 @@ KNOWN_CIRCLES: set[frozenset[str]] = {
                 "sns",
                 "sqs",
             ),
-            *("transport", "kinesis.fan_out", "kinesis.log", "kinesis.provision", "kinesis.stream"),
+            *("transport", "kinesis.provision", "kinesis.stream"),
         )
     ),
 }
@@ -178,7 +178,6 @@ NOT_YET: set[str] = {
     "eip.patterns.replay.Replay.watch(every)",
     "eip.runtime.consumer.Consumer.__init__(dead_letter)",
     "eip.runtime.handlers.reader_of(wanted)",
-    "eip.streams.leases.Lease.__init__(unknown)",
     "eip.transports.activemq.transport.ActiveMQTransport.__init__(patience)",
     "eip.transports.aws.sqs.SqsReceiver.__init__(wanted)",
 }

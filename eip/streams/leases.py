@@ -56,7 +56,7 @@ class Lease:
     """Records beyond the position that were done when the shard was handed over, see `Window.done_ahead`."""
     read_until: float | None = None
     """The time up to which everything that arrived was done, seconds since the epoch: for the iterator age alone."""
-    unknown: Mapping[str, Any] = field(default_factory=dict)
+    extensions: Mapping[str, Any] = field(default_factory=dict)
     """What a newer version of this library wrote and this one does not know: kept."""
     version: str = ABSENT
     """What the store calls the state that this is."""
@@ -65,7 +65,7 @@ class Lease:
         """The stored form."""
         optional = {name: value for name in _OPTIONAL if (value := getattr(self, name))}
         known = {"v": _VERSION, "position": self.position.to_json(), "epoch": self.epoch, **optional}
-        return orjson.dumps({**self.unknown, **known})
+        return orjson.dumps({**self.extensions, **known})
 
     @staticmethod
     def from_json(shard: str, raw: bytes, version: str) -> Lease:
@@ -78,7 +78,7 @@ class Lease:
                 shard=shard,
                 position=Position.from_json(fields["position"]),
                 epoch=int(fields["epoch"]),
-                unknown={name: value for name, value in fields.items() if name not in _KNOWN},
+                extensions={name: value for name, value in fields.items() if name not in _KNOWN},
                 version=version,
                 **known,
             )

@@ -5,29 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from botocore.exceptions import EventStreamError
+from typing_extensions import override
 
 from eip.errors import ChannelNotFound, ConnectionLost, TransportError
 from eip.streams import Cursor, Page, Position
 from eip.transports.aws._client.errors import error_of
+from eip.transports.aws.kinesis.calls import StreamCalls
 from eip.transports.aws.kinesis.reading import ReadAhead, starting_at
-
-if TYPE_CHECKING:
-    from eip.transports.aws.kinesis.stream import KinesisStream
 
 __all__ = ["FanOutCursor", "consumer_arn"]
 
-_LOOK_AGAIN: Final = 1.0
+_LOOK_S: Final = 1.0
 """Seconds between looks at a consumer that is being registered, and between attempts to subscribe."""
-_ACTIVE_WITHIN: Final = 300
+_MAX_LOOKS: Final = 300
+"""At a consumer that is being registered."""
 
 
 class FanOutCursor(Cursor):
     """Subscribed to a shard, five minutes at a time, for ever; the service pushes what comes."""
 
-    def __init__(self, stream: KinesisStream, shard: str, position: Position, *, group: str) -> None:
+    def __init__(self, stream: StreamCalls, shard: str, position: Position, *, group: str) -> None:
         self._stream, self._shard, self._position, self._group = stream, shard, position, group
         self._events: AsyncIterator[Mapping[str, Any]] | None = None
         self._body: Any = None
@@ -35,6 +35,7 @@ class FanOutCursor(Cursor):
         self._behind = 0.0
         self._ended = False
 
+    @override
     async def read(self, limit: int) -> Page:
         """The next event's records, or what is left of the last one's."""
         if self._read_ahead:
@@ -91,12 +92,13 @@ class FanOutCursor(Cursor):
             except TransportError as error:
                 if "ResourceInUse" not in str(error):
                     raise
-                await asyncio.sleep(_LOOK_AGAIN)  # the former subscription ends within five seconds
+                await asyncio.sleep(_LOOK_S)  # the former subscription ends within five seconds
             else:
                 break
         self._body = answer["EventStream"]
         self._events = aiter(self._body)
 
+    @override
     async def aclose(self) -> None:
         """End the subscription."""
         body, self._body, self._events = self._body, None, None
@@ -105,24 +107,24 @@ class FanOutCursor(Cursor):
                 body.close()
 
 
-async def consumer_arn(stream: KinesisStream, name: str) -> str:
+async def consumer_arn(stream: StreamCalls, name: str) -> str:
     """The ARN of the registered consumer of that name, made where there is none; waits until it is active."""
     try:
         found = await stream.call("DescribeStreamConsumer", named=False, StreamARN=stream.address, ConsumerName=name)
     except ChannelNotFound:
         await _register(stream, name)
         found = await stream.call("DescribeStreamConsumer", named=False, StreamARN=stream.address, ConsumerName=name)
-    for _ in range(_ACTIVE_WITHIN):
+    for _ in range(_MAX_LOOKS):
         about = found["ConsumerDescription"]
         if about["ConsumerStatus"] == "ACTIVE":
             arn: str = about["ConsumerARN"]
             return arn
-        await asyncio.sleep(_LOOK_AGAIN)
+        await asyncio.sleep(_LOOK_S)
         found = await stream.call("DescribeStreamConsumer", named=False, StreamARN=stream.address, ConsumerName=name)
     raise TransportError(f"consumer {name} of {stream.name} does not become active")
 
 
-async def _register(stream: KinesisStream, name: str) -> None:
+async def _register(stream: StreamCalls, name: str) -> None:
     try:
         await stream.call("RegisterStreamConsumer", named=False, StreamARN=stream.address, ConsumerName=name, units=0)
     except TransportError as error:

@@ -5,35 +5,36 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+from typing_extensions import override
 
 from eip import clock
 from eip.errors import CheckpointInvalid, EipError, Throttled
 from eip.message import Message
 from eip.streams import Cursor, Log, Page, Position, Record, Shard
 from eip.transports.aws._client.errors import IteratorExpired
+from eip.transports.aws.kinesis.calls import StreamCalls
 from eip.transports.aws.kinesis.fan_out import FanOutCursor
 from eip.transports.aws.kinesis.reading import ReadAhead, message_of, starting_at
 
-if TYPE_CHECKING:
-    from eip.transports.aws.kinesis.stream import KinesisStream
-
 __all__ = ["KinesisLog", "PollingCursor", "list_shards"]
 
-_MOST: Final = 10_000
+_MAX_RECORDS: Final = 10_000
 """Records of a GetRecords."""
 
 
 class KinesisLog(Log):
     """The log of a stream; ``fan_out``: each group is a registered consumer with its own throughput."""
 
-    def __init__(self, stream: KinesisStream, *, fan_out: bool) -> None:
+    def __init__(self, stream: StreamCalls, *, fan_out: bool) -> None:
         self.name, self._stream, self._fan_out = stream.name, stream, fan_out
 
+    @override
     async def shards(self) -> Sequence[Shard]:
-        """See `Log.shards`."""
         return await list_shards(self._stream)
 
+    @override
     def latest(self) -> Position:
         """Now, by this machine's clock: so whoever reads on after a crash begins at the same record.
 
@@ -41,21 +42,21 @@ class KinesisLog(Log):
         """
         return Position(at=math.floor(clock.now() * 1000) / 1000)
 
+    @override
     def cursor(self, shard: str, position: Position, *, group: str) -> Cursor:
-        """See `Log.cursor`."""
         if self._fan_out:
             return FanOutCursor(self._stream, shard, position, group=group)
         return PollingCursor(self._stream, shard, position, group=group)
 
+    @override
     def message(self, shard: str, record: Record) -> tuple[Message[Any], Exception | None]:
-        """See `Log.message`."""
         return message_of(shard, record, codec=self._stream.codec)
 
 
 class PollingCursor(Cursor):
     """Polls a shard within its rates: at once while there is more, ever more slowly while nothing comes."""
 
-    def __init__(self, stream: KinesisStream, shard: str, position: Position, *, group: str) -> None:
+    def __init__(self, stream: StreamCalls, shard: str, position: Position, *, group: str) -> None:
         self._stream, self._shard, self._position = stream, shard, position
         self._channel = f"{stream.name}/{group}"
         self._budget = stream.rates.of(shard)
@@ -65,8 +66,8 @@ class PollingCursor(Cursor):
         self._behind = 0.0
         self._ended = False
 
+    @override
     async def read(self, limit: int) -> Page:
-        """See `Cursor.read`."""
         if self._read_ahead:
             return self._page(limit)
         if self._pause:
@@ -80,7 +81,7 @@ class PollingCursor(Cursor):
                 named=False,
                 channel=self._channel,
                 ShardIterator=self._iterator,
-                Limit=max(1, min(limit, _MOST)),
+                Limit=max(1, min(limit, _MAX_RECORDS)),
                 measure=_received,
                 retry=False,
             )
@@ -129,7 +130,7 @@ class PollingCursor(Cursor):
         return iterator
 
 
-async def list_shards(stream: KinesisStream) -> list[Shard]:
+async def list_shards(stream: StreamCalls) -> list[Shard]:
     """All shards of the stream that still have records or get them."""
     found: list[Shard] = []
     answer = await stream.call("ListShards", units=0)

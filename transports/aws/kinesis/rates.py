@@ -6,13 +6,18 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
+from eip._checks import check_duration
 from eip.errors import ConfigurationError
 from eip.limits import MIB
 
 __all__ = ["Budget", "ReadRate", "ReadRates"]
 
-_LONGEST_PENALTY: Final = 5.0
+_MAX_PENALTY_S: Final = 5.0
 """A call that brought 10 MiB makes the next fail for five seconds (API reference, GetRecords)."""
+
+
+_MAX_IDLE_S: Final = 300.0
+"""An iterator expires after five minutes (API reference, GetShardIterator)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +36,11 @@ class ReadRate:
     idle: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
-        if self.calls <= 0 or self.bytes <= 0 or not 0 <= self.idle <= 300:
-            raise ConfigurationError("calls and bytes are more than 0, and idle up to five minutes")
+        """Validate the parameters."""
+        for name, value in (("calls", self.calls), ("bytes", self.bytes)):
+            if not value > 0:
+                raise ConfigurationError(f"{name} must be > 0, got {value!r}")
+        check_duration("idle", self.idle, most=_MAX_IDLE_S)
 
 
 class Budget:
@@ -60,7 +67,7 @@ class Budget:
 
     def throttled(self) -> None:
         """The service refused a call: others read the shard, or more was read than we know of."""
-        self._penalty = min(max(2 * self._penalty, 1 / self._rate.calls), _LONGEST_PENALTY)
+        self._penalty = min(max(2 * self._penalty, 1 / self._rate.calls), _MAX_PENALTY_S)
         self._next = max(self._next, asyncio.get_running_loop().time() + self._penalty)
 
 
