@@ -78,6 +78,9 @@ class Service(ABC):
         ready = self.ready.is_set()
         return Health(ok=ready, reason=None if ready else "not running")
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {'running' if self.ready.is_set() else 'stopped'}>"
+
     async def __aenter__(self) -> Self:
         self.__block = running(self)
         await self.__block.__aenter__()

@@ -60,10 +60,8 @@ async def run(transport: Transport) -> None:
             done.set()
 
     consumer = Consumer(transport.bus("shop").subscription("invoices"), invoice, concurrency=1)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(consumer.run())
+    async with consumer:
         await done.wait()
-        await consumer.stop()
 
 
 async def main() -> None:

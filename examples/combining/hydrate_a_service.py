@@ -45,15 +45,13 @@ async def main() -> None:
 
         once = idempotent(MemoryStore())
         consumer = Consumer(shop.subscription("counting"), once(count))
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(consumer.run())
+        async with consumer:
             await shop.send(placed(5), placed(6))
             await asyncio.sleep(60)
             print(f"counted: {len(counted)}")
             replay = await start_replay(shop, "orders", start=start, end=clock.now(), rules=["counting"])
             await replay.wait()
             await asyncio.sleep(60)
-            await consumer.stop()
         print(f"after the replay: {len(counted)}, of which {once.duplicates} came twice and were counted once")
 
 

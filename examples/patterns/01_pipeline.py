@@ -40,11 +40,9 @@ async def main() -> None:
 
         await orders.send(Message("lamp:100"), Message("rope:0"))
         consumer = Consumer(orders, steps, output=shipped)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(consumer.run())
+        async with consumer:
             while len(orders):
                 await asyncio.sleep(0.01)
-            await consumer.stop()
 
         for queue in (shipped, refused):
             for message in queue.messages():

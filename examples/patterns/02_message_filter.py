@@ -28,11 +28,9 @@ async def main() -> None:
 
         await readings.send(Message({"celsius": 21}), Message({"celsius": 91}))
         consumer = Consumer(readings, alarm)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(consumer.run())
+        async with consumer:
             while len(readings):
                 await asyncio.sleep(0.01)
-            await consumer.stop()
         print(f"ignored: {len(ignored)}")
 
 

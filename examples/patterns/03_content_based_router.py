@@ -29,11 +29,9 @@ async def main() -> None:
         documents = {"contract": 97, "blurred scan": 41, "empty page": None}
         await scored.send(*(Message({"name": name, "score": score}) for name, score in documents.items()))
         consumer = Consumer(scored, router)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(consumer.run())
+        async with consumer:
             while len(scored):
                 await asyncio.sleep(0.01)
-            await consumer.stop()
 
         for queue in (approved, review, errors):
             print(f"{queue.name}: {[message.body['name'] for message in queue.messages()]}")

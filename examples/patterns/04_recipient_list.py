@@ -25,11 +25,9 @@ async def main() -> None:
 
         await notices.send(Message("parcel sent"), Message("parcel lost", attributes={"urgent": True}))
         consumer = Consumer(notices, RecipientList(channels))
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(consumer.run())
+        async with consumer:
             while len(notices):
                 await asyncio.sleep(0.01)
-            await consumer.stop()
 
         for queue in (email, text):
             print(f"{queue.name}: {[message.body for message in queue.messages()]}")

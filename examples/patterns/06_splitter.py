@@ -32,11 +32,9 @@ async def main() -> None:
         await orders.send(order)  # as if it were delivered twice
 
         consumer = Consumer(orders, splitter(lines_of, type="OrderLine"), output=lines)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(consumer.run())
+        async with consumer:
             while len(orders):
                 await asyncio.sleep(0.01)
-            await consumer.stop()
 
         parts = lines.messages()
         for part in parts[:2]:

@@ -37,11 +37,9 @@ async def main() -> None:
 
         steps = pipeline(translator(from_legacy, reject=(ValueError,)), translator(Order), book)
         consumer = Consumer(legacy, steps, dead_letters=dead)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(consumer.run())
+        async with consumer:
             while len(legacy):
                 await asyncio.sleep(0.01)
-            await consumer.stop()
 
         for message in dead.messages():
             print(f"dead letter: {message.body} ({message.headers['dead-letter-reason']})")

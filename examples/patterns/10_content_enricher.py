@@ -32,11 +32,9 @@ async def main() -> None:
 
         enricher = content_enricher(look_up, into="customer", on_missing="retry", timeout=2)
         consumer = Consumer(orders, enricher, output=enriched, retry=Backoff(base=0.1))
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(consumer.run())
+        async with consumer:
             while len(orders):
                 await asyncio.sleep(0.01)
-            await consumer.stop()
 
         for message in enriched.messages():
             print(message.body)

@@ -42,11 +42,9 @@ async def main() -> None:
             .when(EventPattern({"detail": {"f": [{"exists": True}]}}), from_imperial)
         )
         consumer = Consumer(readings, pipeline(normalizer, show), dead_letters=dead)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(consumer.run())
+        async with consumer:
             while len(readings):
                 await asyncio.sleep(0.01)
-            await consumer.stop()
         for message in dead.messages():
             print(f"dead letter: {message.body}")
 

@@ -38,11 +38,9 @@ async def main() -> None:
         payments, audit = memory.queue("payments"), memory.queue("audit")
         await payments.send(Message({"card": "4111", "amount": 30}))
         consumer = Consumer(payments, wire_tap(audit, copy=without_card)(charge))
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(consumer.run())
+        async with consumer:
             while len(payments):
                 await asyncio.sleep(0.01)
-            await consumer.stop()
         for message in audit.messages():
             print(f"audit: {message.body}")
 

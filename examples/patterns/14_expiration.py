@@ -30,11 +30,9 @@ async def main() -> None:
             Message("slow ride"),
         )
         consumer = Consumer(rides, quote, on_expired="handle")
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(consumer.run())
+        async with consumer:
             while len(rides):
                 await asyncio.sleep(0.1)
-            await consumer.stop()
         print(f"too late: {[message.body for message in late.messages()]}")
 
 

@@ -29,11 +29,9 @@ async def main() -> None:
 
         await calls.send(*(Message(each) for each in (["ann", 1], ["ann", 2], ["bob", 1], ["ann", 3])))
         consumer = Consumer(calls, call)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(consumer.run())
+        async with consumer:
             while len(calls):
                 await asyncio.sleep(0.1)
-            await consumer.stop()
 
 
 run(main())

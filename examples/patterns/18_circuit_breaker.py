@@ -36,15 +36,13 @@ async def main() -> None:
         print(breaker.state)
         await invoices.send(*(Message(number) for number in range(10)))
         consumer = Consumer(invoices, breaker(billing.send), concurrency=1, retry=Backoff(base=0.1))
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(consumer.run())
+        async with consumer:
             await asyncio.sleep(10)
             print(f"{breaker.state} after {billing.failed} calls")
             await asyncio.sleep(40)  # one invoice tries after 30 seconds, and fails
             billing.down = False
             while len(invoices):
                 await asyncio.sleep(1)
-            await consumer.stop()
         print(f"{breaker.state} again; calls while it was down: {billing.failed}, invoices sent: {billing.sent}")
 
 

@@ -12,8 +12,6 @@ Prints:
     trip-2 completed, paid with 90
 """
 
-import asyncio
-
 from pydantic import BaseModel
 
 from eip import Message
@@ -54,8 +52,7 @@ async def main() -> None:
         .receive(paid, within=3600)
     )
     manager = ProcessManager(MemoryStore(), [trips])  # or SqliteStore("trips.sqlite"): goes on after a crash
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(manager.run())
+    async with manager:
         ended = await manager.ended(await manager.start("trip", Trip(), id="trip-1"))
         print(f"{ended.id} {ended.status} ({ended.error})")
 
@@ -63,7 +60,6 @@ async def main() -> None:
         await manager.receive(Message(90, correlation_id="trip-2"))  # as a handler of the queue of payments does
         ended = await manager.ended("trip-2")
         print(f"{ended.id} {ended.status}, paid with {(await manager.state('trip-2')).paid}")
-        await manager.stop()
 
 
 run(main())

@@ -28,11 +28,9 @@ async def main() -> None:
             calls.append(len(rows))
 
         consumer = Consumer(readings, write)  # any consumer unpacks
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(consumer.run())
+        async with consumer:
             while len(readings):
                 await asyncio.sleep(0.01)
-            await consumer.stop()
         print(f"rows written: {sum(calls)}, in calls of at most {max(calls)}")
 
 

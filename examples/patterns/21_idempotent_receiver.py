@@ -31,11 +31,9 @@ async def main() -> None:
             Message(12, correlation_id="order-2"),
         )
         payer = Consumer(payments, once(pay), output=receipts, concurrency=1)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(payer.run())
+        async with payer:
             while len(payments):
                 await asyncio.sleep(0.01)
-            await payer.stop()
         print("receipts:", ", ".join(receipt.body for receipt in receipts.messages()))
         print(f"{once.duplicates} duplicate")
 

@@ -32,11 +32,9 @@ async def main() -> None:
             print(f"in the queue: {queue.messages()[0].body[0]!r}")
 
             consumer = Consumer(queue, claim_checked(objects, delete=True)(handle), concurrency=1)
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(consumer.run())
+            async with consumer:
                 while len(queue) or files(folder):
                     await asyncio.sleep(0.01)
-                await consumer.stop()
         print(f"left in the folder: {files(folder)}")
 
 

@@ -45,11 +45,9 @@ async def main() -> None:
 
 
 async def consume(orders: MemoryQueue, consumer: Consumer) -> None:
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(consumer.run())
+    async with consumer:
         while len(orders):
             await asyncio.sleep(1)
-        await consumer.stop()
 
 
 run(main())

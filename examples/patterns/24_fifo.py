@@ -32,11 +32,9 @@ async def main() -> None:
         print("arrived:", ", ".join(message.body for message in arriving.messages()))
 
         consumer = Consumer(arriving, Resequencer(MemoryStore(), output=ordered))
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(consumer.run())
+        async with consumer:
             while len(arriving):
                 await asyncio.sleep(0.01)
-            await consumer.stop()
         for job in ("job-1", "job-2"):
             print("in order:", ", ".join(each.body for each in ordered.messages() if each.group_id == job))
 

@@ -32,11 +32,9 @@ async def poll() -> None:
         rides = memory.queue("rides")
         await rides.send(Message({"start": "Berlin", "to": "Potsdam"}))
         consumer = Consumer(rides, quote)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(consumer.run())
+        async with consumer:
             while len(rides):
                 await asyncio.sleep(0.01)
-            await consumer.stop()
 
 
 class Context:

@@ -37,11 +37,9 @@ async def main() -> None:
 
         await rides.send(Message(FOREIGN), Message({"to": "nowhere"}))
         consumer = Consumer(rides, cloud_events(strict=True)(handle), concurrency=1)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(consumer.run())
+        async with consumer:
             while len(rides):
                 await asyncio.sleep(0.01)
-            await consumer.stop()
         print("dead:", dead.messages()[0].body)
 
 

@@ -26,11 +26,9 @@ async def handle_all(queue: MemoryQueue, store: MessageStore) -> list[str]:
         handled.append(f"{message.body}")
 
     consumer = Consumer(queue, wire_tap(store, required=True)(handle), concurrency=1)  # kept before it is handled
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(consumer.run())
+    async with consumer:
         while len(queue):
             await asyncio.sleep(0.01)
-        await consumer.stop()
     return handled
 
 

@@ -137,14 +137,8 @@ def lost() -> LeaseLost:
 @asynccontextmanager
 async def running(consumer: Consumer) -> AsyncIterator[Consumer]:
     """The consumer, running until the block ends."""
-    async with asyncio.TaskGroup() as tasks:
-        run = tasks.create_task(consumer.run())
-        await consumer.started.wait()
-        try:
-            yield consumer
-        finally:
-            await consumer.stop()
-            await run
+    async with consumer:
+        yield consumer
 
 
 async def until(condition: Any, *, within: float = 3600.0) -> None:
