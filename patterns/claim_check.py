@@ -201,6 +201,7 @@ class _Redeemer:
                 if self._drop:
                     return None
                 raise Reject(f"the body it claims is gone: {claim.key} in {claim.bucket}")
+            _check_size(message, body, claim)
             rest = {name: value for name, value in message.attributes.items() if name not in _SIZE_ATTRIBUTES}
             result = await handle(message.with_encoded(body).replace(attributes=rest))
             if self._delete:
@@ -231,6 +232,17 @@ class _Redeemer:
             await self._objects.delete(claim.bucket, claim.key)
         except StoreError as error:
             _log.warning("claim_not_removed", bucket=claim.bucket, key=claim.key, error=str(error))
+
+
+def _check_size(message: Message[Any], body: bytes, claim: _Claim) -> None:
+    """Raise `StoreError` where the object has fewer bytes than its message says: it was cut off, now or when written.
+
+    More bytes are no error: some producers count characters.
+    """
+    sizes = [message.attributes[name] for name in _SIZE_ATTRIBUTES if name in message.attributes]
+    size = next((each for each in sizes if isinstance(each, int)), 0)
+    if len(body) < size:
+        raise StoreError(f"{claim.key} in {claim.bucket} has {len(body):,} of {size:,} bytes")
 
 
 def _claim_of(message: Message[Any]) -> _Claim | None:

@@ -47,7 +47,7 @@ class Recorder:
 
 
 def claim(bucket: str, key: str, *, kind: str = "software.amazon.payloadoffloading.PayloadS3Pointer", **attributes):
-    return Message([kind, {"s3BucketName": bucket, "s3Key": key}], attributes=attributes or {SIZE_ATTRIBUTE: 10})
+    return Message([kind, {"s3BucketName": bucket, "s3Key": key}], attributes=attributes or {SIZE_ATTRIBUTE: 1})
 
 
 async def test_there_and_back(objects):
@@ -331,3 +331,20 @@ async def test_files_expire(tmp_path):
     assert await objects.expire(1000 * 365 * 86400) == 0
     assert await objects.expire(-1000 * 365 * 86400) == 1
     assert await objects.get("shared", "a/old", limit=10) is None
+
+
+async def test_an_object_that_is_shorter_than_its_message_says_is_not_handled(objects):
+    """An object that was cut off looked like a whole body."""
+    handled = []
+
+    async def handle(message: Message) -> None:
+        handled.append(message.encode())
+
+    await objects.put("k", b"[1, 2]")
+    redeem = claim_checked(objects)(handle)
+    short = claim(objects.bucket, "k")
+    with pytest.raises(StoreError, match="has 6 of 7 bytes"):
+        await redeem(short.replace(attributes={SIZE_ATTRIBUTE: 7}))
+    for size in (6, 5, "7", True):
+        await redeem(short.replace(attributes={SIZE_ATTRIBUTE: size}))
+    assert handled == [b"[1, 2]"] * 4
