@@ -12,7 +12,7 @@ from typing import Any, Literal
 from eip import clock
 from eip._checks import check_duration
 from eip._logging import get_logger
-from eip.channels import Sender
+from eip.channels import Sender, SenderDecorator
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError
 from eip.message import Message
@@ -25,14 +25,14 @@ __all__ = ["Expiring", "expiration"]
 _log = get_logger("eip.expiration")
 
 
-class Expiring(Sender):
+class Expiring(SenderDecorator):
     """A sender that gives messages an expiry ``after`` seconds from when they are sent; one that they have stays."""
 
     def __init__(self, sender: Sender, *, after: Duration) -> None:
-        self._sender, self._after = sender, seconds(after)
+        super().__init__(sender)
+        self._after = seconds(after)
         if self._after <= 0:
             raise ConfigurationError(f"after must be > 0, got {after!r}")
-        self.name, self.address, self.limits = sender.name, sender.address, sender.limits
 
     async def send(self, *messages: Message[Any], **options: Any) -> None:
         """See `Sender.send`. ``options`` (a queue's ``delay``) are passed on."""

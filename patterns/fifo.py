@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from eip import clock
 from eip._checks import check_duration, check_integer
 from eip._ids import new_id
-from eip.channels import Sender
+from eip.channels import Sender, SenderDecorator
 from eip.clock import Duration
 from eip.codec import dump_json
 from eip.errors import InvalidMessage
@@ -53,7 +53,7 @@ def deduplication_key(message: Message[Any]) -> str:
     return message.deduplication_id or message.id
 
 
-class DeduplicatingSender(Sender):
+class DeduplicatingSender(SenderDecorator):
     """Sends messages with deduplication ids that follow from what they say; a `Sender` itself.
 
     A message that has a deduplication id keeps it. On a channel that does not deduplicate the id travels along, for the
@@ -66,8 +66,8 @@ class DeduplicatingSender(Sender):
     """
 
     def __init__(self, sender: Sender, *, key: Callable[[Message[Any]], str | None] = content_hash) -> None:
-        self.name, self.address, self.limits = sender.name, sender.address, sender.limits
-        self._sender, self._key = sender, key
+        super().__init__(sender)
+        self._key = key
 
     async def send(self, *messages: Message[Any], **options: Any) -> None:
         """Send with deduplication ids; see `Sender.send`. ``options`` (a queue's ``delay``) are passed on.
@@ -104,7 +104,7 @@ class _Group(BaseModel):
         return self.next - len(self.latest) + self.latest.index(message_id)
 
 
-class SequencingSender(Sender):
+class SequencingSender(SenderDecorator):
     """Numbers the messages of each group, so that a `Resequencer` can put them in order; a `Sender` itself.
 
     The numbers of a group are without gaps, whichever process gives them: a message that is sent again after a failure,
@@ -127,8 +127,8 @@ class SequencingSender(Sender):
     ) -> None:
         self._retention = check_duration("retention", retention, positive=True)
         self._max_known = check_integer("max_known", max_known, least=1)
-        self.name, self.address, self.limits = sender.name, sender.address, sender.limits
-        self._sender, self._groups = sender, Records(store, _Group)
+        super().__init__(sender)
+        self._groups = Records(store, _Group)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def send(self, *messages: Message[Any], **options: Any) -> None:

@@ -6,8 +6,10 @@ import math
 from abc import ABC, abstractmethod
 from typing import Final, Self
 
+from typing_extensions import override
+
 from eip.errors import StoreError
-from eip.stores.base import HASHED, Record, stored_name
+from eip.stores.base import HASHED, Record, Store, stored_name
 
 __all__ = ["NamedStore"]
 
@@ -15,18 +17,19 @@ _NEVER: Final = 253_402_300_800.0
 """The end of the year 9999: what is due, or expires, later than that never is. Some databases hold no later time."""
 
 
-class NamedStore(ABC):
+class NamedStore(Store, ABC):
     """A `Store` whose subclasses see only names and times that their database can hold.
 
     The value under a hashed name carries the text before it, so that `due` and `parts` can return that.
     """
 
+    @override
     async def get(self, key: str) -> Record | None:
-        """See `Store.get`."""
         name = stored_name(key)
         found = await self._get(name)
         return found if found is None or name is key else Record(_without_text(found.value), found.version)
 
+    @override
     async def put(
         self,
         key: str,
@@ -36,32 +39,31 @@ class NamedStore(ABC):
         due: float | None = None,
         expires_at: float | None = None,
     ) -> str | None:
-        """See `Store.put`."""
         name = stored_name(key)
         return await self._put(name, _with_text(key, name, value), version, _time(due), _time(expires_at))
 
+    @override
     async def delete(self, key: str, *, version: str | None = None) -> bool:
-        """See `Store.delete`."""
         return await self._delete(stored_name(key), version)
 
+    @override
     async def put_part(self, key: str, part: str, value: bytes, *, expires_at: float | None = None) -> None:
-        """See `Store.put_part`."""
         name = stored_name(part)
         await self._put_part(stored_name(key), name, _with_text(part, name, value), _time(expires_at))
 
+    @override
     async def parts(self, key: str) -> dict[str, bytes]:
-        """See `Store.parts`."""
         found = await self._parts(stored_name(key))
         if not any(name.startswith(HASHED) for name in found):
             return found
         return dict(_split(value) if name.startswith(HASHED) else (name, value) for name, value in found.items())
 
+    @override
     async def delete_parts(self, key: str) -> None:
-        """See `Store.delete_parts`."""
         await self._delete_parts(stored_name(key))
 
+    @override
     async def due(self, now: float, *, limit: int = 100) -> list[str]:
-        """See `Store.due`."""
         names = await self._due(now, limit)
         if not any(name.startswith(HASHED) for name in names):
             return names

@@ -12,6 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Protocol
 
+from typing_extensions import override
+
 from eip import clock
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError, MessageTooLarge, StoreError
@@ -49,7 +51,7 @@ class ListedObjects(ObjectStore, Protocol):
         ...
 
 
-class MemoryObjects:
+class MemoryObjects(ListedObjects):
     """Objects in this process, for tests.
 
     Args:
@@ -60,28 +62,28 @@ class MemoryObjects:
         self.bucket = bucket
         self.objects: dict[str, bytes] = {}
 
+    @override
     async def put(self, key: str, data: bytes) -> None:
-        """See `ObjectStore.put`."""
         self.objects[key] = data
 
+    @override
     async def get(self, bucket: str, key: str, *, limit: int) -> bytes | None:
-        """See `ObjectStore.get`."""
         data = self.objects.get(key) if bucket == self.bucket else None
         if data is not None and len(data) > limit:
             raise MessageTooLarge(len(data), limit, channel=f"claims in {bucket}")
         return data
 
+    @override
     async def delete(self, bucket: str, key: str) -> None:
-        """See `ObjectStore.delete`."""
         if bucket == self.bucket:
             self.objects.pop(key, None)
 
+    @override
     async def keys(self, prefix: str, *, after: str = "", limit: int = 1000) -> Sequence[str]:
-        """See `ListedObjects.keys`."""
         return nsmallest(limit, (key for key in self.objects if key.startswith(prefix) and key > after))
 
 
-class FileObjects:
+class FileObjects(ListedObjects):
     """Objects as files of a folder, shared by the processes of one machine or by a mount.
 
     Keys are letters, digits and ``._-``, in up to ten parts of a path; others are never there. A file appears whole or
@@ -106,8 +108,8 @@ class FileObjects:
         except OSError as error:
             raise StoreError(f"file: {error}") from error
 
+    @override
     async def get(self, bucket: str, key: str, *, limit: int) -> bytes | None:
-        """See `ObjectStore.get`."""
         path = self._path(bucket, key)
         if path is None:
             return None
@@ -118,8 +120,8 @@ class FileObjects:
         except OSError as error:
             raise StoreError(f"file: {error}") from error
 
+    @override
     async def delete(self, bucket: str, key: str) -> None:
-        """See `ObjectStore.delete`."""
         path = self._path(bucket, key)
         if path is None:
             return
@@ -128,8 +130,8 @@ class FileObjects:
         except OSError as error:
             raise StoreError(f"file: {error}") from error
 
+    @override
     async def keys(self, prefix: str, *, after: str = "", limit: int = 1000) -> Sequence[str]:
-        """See `ListedObjects.keys`."""
         try:
             return await asyncio.to_thread(_keys, self._folder, prefix, after, limit)
         except OSError as error:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
+from typing_extensions import override
+
 from eip import clock
 from eip.envelope import dump_message
 from eip.errors import ConfigurationError
@@ -109,7 +111,7 @@ CREATE TABLE IF NOT EXISTS "{name}_relay" (one INTEGER PRIMARY KEY CHECK (one = 
 """
 
 
-class SqliteOutbox:
+class SqliteOutbox(Outbox):
     """An outbox in an SQLite database, beside the user's own tables.
 
         outbox = SqliteOutbox("shop.sqlite")
@@ -149,51 +151,51 @@ class SqliteOutbox:
     def __repr__(self) -> str:
         return f"<SqliteOutbox {self._file!r}>"
 
+    @override
     async def lead(self, owner: str, until: float) -> bool:
-        """See `Outbox.lead`."""
         sql = f"""INSERT INTO "{self._name}_relay" (one, owner, until) VALUES (1, ?, ?) ON CONFLICT (one) DO UPDATE
             SET owner = excluded.owner, until = excluded.until WHERE owner IS excluded.owner OR until <= ?"""  # noqa: S608
         return await self._file.execute(sql, owner, until, clock.now()) == 1
 
+    @override
     async def resign(self, owner: str) -> None:
-        """See `Outbox.resign`."""
         await self._file.execute(f'DELETE FROM "{self._name}_relay" WHERE owner = ?', owner)  # noqa: S608
 
+    @override
     async def waiting(self, channel: str, *, limit: int, skip_refused: bool) -> Sequence[Waiting]:
-        """See `Outbox.waiting`."""
         held = f"""AND NOT EXISTS (SELECT 1 FROM "{self._name}" r WHERE r.channel = o.channel
             AND r.group_id = o.group_id AND r.number < o.number AND r.refused IS NOT NULL)"""  # noqa: S608
         sql = f"""SELECT number, message FROM "{self._name}" o WHERE channel = ? AND refused IS NULL
             {"" if skip_refused else held} ORDER BY number LIMIT ?"""  # noqa: S608
         return [Waiting(*row) for row in await self._file.rows(sql, channel, limit)]
 
+    @override
     async def sent(self, numbers: Sequence[int]) -> None:
-        """See `Outbox.sent`."""
         await self._execute_for(f'DELETE FROM "{self._name}" WHERE number', numbers)  # noqa: S608
 
+    @override
     async def refuse(self, number: int, reason: str) -> None:
-        """See `Outbox.refuse`."""
         await self._file.execute(f'UPDATE "{self._name}" SET refused = ? WHERE number = ?', reason, number)  # noqa: S608
 
+    @override
     async def refused(self, *, limit: int = 100) -> Sequence[Refused]:
-        """See `Outbox.refused`."""
         sql = f"""SELECT number, channel, group_id, refused, message FROM "{self._name}"
             WHERE refused IS NOT NULL ORDER BY number LIMIT ?"""  # noqa: S608
         return [Refused(*row) for row in await self._file.rows(sql, limit)]
 
+    @override
     async def retry(self, numbers: Sequence[int] | None = None) -> int:
-        """See `Outbox.retry`."""
         return await self._execute_for(
             f'UPDATE "{self._name}" SET refused = NULL WHERE refused IS NOT NULL AND number',  # noqa: S608
             numbers,
         )
 
+    @override
     async def drop(self, numbers: Sequence[int]) -> int:
-        """See `Outbox.drop`."""
         return await self._execute_for(f'DELETE FROM "{self._name}" WHERE refused IS NOT NULL AND number', numbers)  # noqa: S608
 
+    @override
     async def unsent(self) -> dict[str, int]:
-        """See `Outbox.unsent`."""
         sql = f'SELECT channel, count(*) FROM "{self._name}" GROUP BY channel'  # noqa: S608
         return dict(await self._file.rows(sql))
 

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import asyncpg
+from typing_extensions import override
 
 from eip import clock
 from eip.message import Message
 from eip.stores._postgres_pool import PostgresPool, versioned
-from eip.stores.outbox import Refused, Waiting, checked_name, outbox_row
+from eip.stores.outbox import Outbox, Refused, Waiting, checked_name, outbox_row
 
 __all__ = ["PostgresOutbox", "schema"]
 
@@ -51,7 +52,7 @@ def schema(name: str = "eip_outbox") -> str:
     return versioned(_SCHEMA.format(name=checked_name(name)), name, _VERSION)
 
 
-class PostgresOutbox:
+class PostgresOutbox(Outbox):
     """An outbox in PostgreSQL 11 or newer, beside the user's own tables.
 
         outbox = PostgresOutbox(pool)
@@ -91,40 +92,40 @@ class PostgresOutbox:
     def __repr__(self) -> str:
         return f"<PostgresOutbox {self._pool!r}>"
 
+    @override
     async def lead(self, owner: str, until: float) -> bool:
-        """See `Outbox.lead`."""
         return bool(await self._fetch("lead", owner, until, clock.now()))
 
+    @override
     async def resign(self, owner: str) -> None:
-        """See `Outbox.resign`."""
         await self._fetch("resign", owner)
 
+    @override
     async def waiting(self, channel: str, *, limit: int, skip_refused: bool) -> Sequence[Waiting]:
-        """See `Outbox.waiting`."""
         return [Waiting(*row) for row in await self._fetch("waiting", channel, limit, skip_refused)]
 
+    @override
     async def sent(self, numbers: Sequence[int]) -> None:
-        """See `Outbox.sent`."""
         await self._fetch("sent", numbers)
 
+    @override
     async def refuse(self, number: int, reason: str) -> None:
-        """See `Outbox.refuse`."""
         await self._fetch("refuse", number, reason)
 
+    @override
     async def refused(self, *, limit: int = 100) -> Sequence[Refused]:
-        """See `Outbox.refused`."""
         return [Refused(*row) for row in await self._fetch("refused", limit)]
 
+    @override
     async def retry(self, numbers: Sequence[int] | None = None) -> int:
-        """See `Outbox.retry`."""
         return len(await self._fetch("retry", numbers))
 
+    @override
     async def drop(self, numbers: Sequence[int]) -> int:
-        """See `Outbox.drop`."""
         return len(await self._fetch("drop", numbers))
 
+    @override
     async def unsent(self) -> dict[str, int]:
-        """See `Outbox.unsent`."""
         return {row[0]: row[1] for row in await self._fetch("unsent")}
 
     async def aclose(self) -> None:

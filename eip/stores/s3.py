@@ -12,8 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from typing_extensions import override
+
 from eip.errors import ConfigurationError, MessageTooLarge, StoreError
 from eip.stores._aws_errors import error_code, store_error
+from eip.stores.objects import ListedObjects
 
 __all__ = ["S3Objects", "lifecycle_rule"]
 
@@ -29,7 +32,7 @@ def lifecycle_rule(prefix: str = "", *, days: int = 15) -> dict[str, Any]:
     return {"ID": "claim-checks", "Status": "Enabled", "Filter": {"Prefix": prefix}, "Expiration": {"Days": days}}
 
 
-class S3Objects:
+class S3Objects(ListedObjects):
     """Objects of a bucket; reads from others that a consumer allows, with the client's own rights.
 
     Args:
@@ -41,12 +44,12 @@ class S3Objects:
     def __init__(self, client: Any, bucket: str, **options: Any) -> None:
         self._client, self.bucket, self._options = client, bucket, options
 
+    @override
     async def put(self, key: str, data: bytes) -> None:
-        """See `ObjectStore.put`."""
         await self._call("put_object", Bucket=self.bucket, Key=key, Body=data, **self._options)
 
+    @override
     async def get(self, bucket: str, key: str, *, limit: int) -> bytes | None:
-        """See `ObjectStore.get`."""
         try:
             found = await self._call("get_object", Bucket=bucket, Key=key)
         except StoreError as error:
@@ -64,8 +67,8 @@ class S3Objects:
             raise StoreError(f"S3: {key} in {bucket} ended after {len(data):,} of {size:,} bytes")
         return data
 
+    @override
     async def delete(self, bucket: str, key: str) -> None:
-        """See `ObjectStore.delete`."""
         await self._call("delete_object", Bucket=bucket, Key=key)
 
     async def keys(self, prefix: str, *, after: str = "", limit: int = 1000) -> Sequence[str]:
