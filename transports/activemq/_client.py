@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from eip._ids import new_id
-from eip.errors import ConfigurationError
+from eip.errors import ConfigurationError, StateError
 from eip.limits import Capabilities
 from eip.telemetry.meter import Meter
 from eip.transports.activemq._addresses import SCHEME
@@ -54,9 +54,9 @@ class Client:
         await self.sender.connection(timeout=self.connector.open_timeout)
 
     def check_open(self) -> None:
-        """Raise `ConfigurationError` if it was closed."""
+        """Raise `StateError` if it was closed."""
         if self.closed:
-            raise ConfigurationError(f"the transport of {self.connector} was closed; make another one")
+            raise StateError(f"the ActiveMQTransport of {self.connector} is closed: make a new one")
 
     async def send(self, entries: Sequence[Entry]) -> None:
         """Return when each was accepted; raises `PartialSendError`, or the error of all.

@@ -113,7 +113,7 @@ class ActiveMQReceiver(Receiver):
 
     @override
     async def open(self) -> None:
-        """Connect and subscribe; raises `AccessDenied`, `ConnectionLost`."""
+        """Connect and subscribe; raises `AccessDenied`, `ConnectionLost`, `StateError`."""
         self._client.check_open()
         self._client.connections.add(self._connection)
         try:
@@ -219,6 +219,7 @@ class ActiveMQReceiver(Receiver):
 
     @override
     async def receive(self, limit: int, *, wait: float = 20.0) -> Sequence[Delivery]:
+        self._client.check_open()
         until = asyncio.get_running_loop().time() + wait
         while True:
             await self._held.wait_ready(until)

@@ -16,6 +16,7 @@ from eip.message import Message
 from eip.streams import Cursor, Log, Page, Position, Shard
 from eip.streams import Record as LogRecord
 from eip.telemetry.meter import Meter
+from eip.transports.memory._lifetime import Lifetime
 
 __all__ = ["MemoryLog", "Record", "ShardLog"]
 
@@ -83,17 +84,26 @@ class MemoryLog(Log):
     Args:
         name: the stream's.
         shards: all its shards, by id.
+        lifetime: the transport's.
         latest: returns the sequence number of the newest record.
         meter: records what is read; None: nothing is recorded.
     """
 
     def __init__(
-        self, name: str, shards: Mapping[str, ShardLog], *, latest: Callable[[], int], meter: Meter | None
+        self,
+        name: str,
+        shards: Mapping[str, ShardLog],
+        *,
+        lifetime: Lifetime,
+        latest: Callable[[], int],
+        meter: Meter | None,
     ) -> None:
         self.name, self._shards, self._latest, self._meter = name, shards, latest, meter
+        self._lifetime = lifetime
 
     @override
     async def shards(self) -> Sequence[Shard]:
+        self._lifetime.check_open()
         return tuple(each.shard for each in self._shards.values())
 
     @override

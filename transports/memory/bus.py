@@ -25,6 +25,7 @@ from eip.message import Message
 from eip.telemetry.meter import Meter
 from eip.topology import RuleSpec, TargetSpec
 from eip.topology.names import rule_queue
+from eip.transports.memory._lifetime import Lifetime
 from eip.transports.memory._rule import ACCOUNT, REGION, Rule
 from eip.transports.memory._targets import RoutingBus, Targets
 from eip.transports.memory.archives import Account, MemoryArchives
@@ -46,6 +47,7 @@ class MemoryBus(RoutingBus):
     Args:
         name: the bus's.
         address: the same as a return address.
+        lifetime: the transport's.
         account: shared by all buses of the transport.
         find: returns the transport's channel of a kind and name; None if there is none.
         make_queue: returns the transport's queue of a name, with options at the first call.
@@ -60,6 +62,7 @@ class MemoryBus(RoutingBus):
         name: str,
         *,
         address: str,
+        lifetime: Lifetime,
         account: Account,
         find: Callable[[str, str], Sender | None],
         make_queue: Callable[..., MemoryQueue],
@@ -75,7 +78,7 @@ class MemoryBus(RoutingBus):
             route=lambda event, rules: self.route(event, rules=rules),
             interval=self.replay_interval,
         )
-        self._make_queue, self._meter = make_queue, meter
+        self._make_queue, self._meter, self._lifetime = make_queue, meter, lifetime
         self._targets = Targets(name, find)
         self._rules: dict[str, Rule] = {}
         self._index = RuleSet()
@@ -87,6 +90,7 @@ class MemoryBus(RoutingBus):
     @override
     async def send(self, *messages: Message[Any]) -> None:
         """Put the messages on the bus; see `Sender.send`. Waits while a target's queue is full."""
+        self._lifetime.check_open()
         entries = [entry_of(message, channel=self.name) for message in messages]
         if self._meter is not None:
             size = sum(entry.size for entry in entries)
@@ -96,6 +100,7 @@ class MemoryBus(RoutingBus):
 
     async def put_event(self, event: Mapping[str, Any]) -> None:
         """Put an event on the bus as it is, e.g. one of an AWS service; raises `ConfigurationError` if malformed."""
+        self._lifetime.check_open()
         own = read_event(dump_json(event))
         if own is None:
             raise ConfigurationError(

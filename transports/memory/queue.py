@@ -16,6 +16,7 @@ from eip.errors import ConfigurationError, InvalidMessage, MessageTooLarge
 from eip.limits import MIB, Capabilities
 from eip.message import Message
 from eip.telemetry.meter import Meter
+from eip.transports.memory._lifetime import Lifetime
 from eip.transports.memory._ready import Entry
 from eip.transports.memory._store import Store
 from eip.transports.memory.receiver import StoreReceiver
@@ -42,6 +43,7 @@ class MemoryQueue(Queue):
         name: str,
         *,
         address: str,
+        lifetime: Lifetime,
         fifo: bool,
         visibility: Duration = 30.0,
         capacity: int = 100_000,
@@ -54,6 +56,7 @@ class MemoryQueue(Queue):
         self.name, self.address = name, address
         self.fifo: bool = fifo
         self.capacity = capacity
+        self._lifetime = lifetime
         self.store = Store(fifo=fifo, visibility=seconds(visibility))
         self.configure(
             visibility=visibility,
@@ -82,6 +85,9 @@ class MemoryQueue(Queue):
             dead_letters: of the redrive policy; None: none.
             max_receive_count: goes with ``dead_letters``.
             content_based_deduplication: of a FIFO queue, by the body where a message has no deduplication id.
+
+        Raises:
+            ConfigurationError: an option out of range, or a redrive policy that cannot be.
         """
         if (dead_letters is None) != (max_receive_count is None):
             raise ConfigurationError(
@@ -113,6 +119,7 @@ class MemoryQueue(Queue):
     @override
     async def send(self, *messages: Message[Any], delay: float = 0.0) -> None:
         """Send the messages; waits while the queue holds ``capacity``. See `Queue.send`."""
+        self._lifetime.check_open()
         sealed = [self._sealed(message, delay) for message in messages]
         for message in sealed:
             while self.store.size >= self.capacity:
@@ -142,6 +149,7 @@ class MemoryQueue(Queue):
         return StoreReceiver(
             self.name,
             self.store,
+            lifetime=self._lifetime,
             capacity=capacity,
             dead_letters=self.dead_letters,
             max_receive_count=self.max_receive_count,

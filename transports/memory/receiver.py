@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from eip.channels import Delivery, Receiver, Sender, Unsettled
 from eip.telemetry.meter import Meter
+from eip.transports.memory._lifetime import Lifetime
 from eip.transports.memory._store import Store
 
 __all__ = ["StoreReceiver"]
@@ -20,6 +21,7 @@ class StoreReceiver(Receiver):
     Args:
         name: of the channel.
         store: its entries.
+        lifetime: the transport's.
         capacity: how many deliveries its consumer holds at most.
         dead_letters: the channel's dead-letter queue.
         max_receive_count: of its redrive policy.
@@ -33,6 +35,7 @@ class StoreReceiver(Receiver):
         name: str,
         store: Store,
         *,
+        lifetime: Lifetime,
         capacity: int,
         dead_letters: Sender | None,
         max_receive_count: int | None = None,
@@ -41,11 +44,16 @@ class StoreReceiver(Receiver):
         self.name, self.dead_letters, self.max_receive_count = name, dead_letters, max_receive_count
         self.lease, self.ordered = store.visibility, store.fifo
         self.max_batch = max(capacity, 1)
-        self._store, self._meter = store, meter
+        self._store, self._lifetime, self._meter = store, lifetime, meter
         self._closed = False
 
     @override
+    async def open(self) -> None:
+        self._lifetime.check_open()
+
+    @override
     async def receive(self, limit: int, *, wait: float = 20.0) -> Sequence[Delivery]:
+        self._lifetime.check_open()
         limit = min(limit, self.max_batch)
         taken = self._store.take(self, limit)
         loop = asyncio.get_running_loop()

@@ -19,6 +19,7 @@ from eip.stores import MemoryStore
 from eip.stores.base import Store
 from eip.streams import GroupOptions, Position, Shard, Start, StreamGroup
 from eip.telemetry.meter import Meter
+from eip.transports.memory._lifetime import Lifetime
 from eip.transports.memory._log import MemoryLog, Record, ShardLog
 
 __all__ = ["MemoryStream"]
@@ -35,6 +36,7 @@ class MemoryStream(Stream):
     Args:
         name: the stream's.
         address: the same as a return address.
+        lifetime: the transport's.
         shards: how many it has at first.
         capacity: how many records a shard keeps.
         meter: records what is sent and read; None: nothing is recorded.
@@ -43,7 +45,14 @@ class MemoryStream(Stream):
     limits = limits.KINESIS
 
     def __init__(
-        self, name: str, *, address: str, shards: int = 4, capacity: int = 100_000, meter: Meter | None = None
+        self,
+        name: str,
+        *,
+        address: str,
+        lifetime: Lifetime,
+        shards: int = 4,
+        capacity: int = 100_000,
+        meter: Meter | None = None,
     ) -> None:
         check_integer("shards", shards, least=1)
         check_integer("capacity", capacity, least=1)
@@ -54,7 +63,7 @@ class MemoryStream(Stream):
             self._add(first, after - 1)
         self._open = sorted(self._shards.values(), key=lambda each: each.shard.first_hash)
         self._sequence = 0
-        self._meter = meter
+        self._meter, self._lifetime = meter, lifetime
         self._groups: dict[str, StreamGroup] = {}
         self._leases = MemoryStore()
 
@@ -80,6 +89,7 @@ class MemoryStream(Stream):
     @override
     async def send(self, *messages: Message[Any]) -> None:
         """Append the messages. See `Sender.send`."""
+        self._lifetime.check_open()
         sealed = [message.sealed() for message in messages]
         limit = self.limits.message_bytes or 0
         for message in sealed:
@@ -118,7 +128,9 @@ class MemoryStream(Stream):
             dead_letters: gets the records that cannot be read or handled.
         """
         if name not in self._groups:
-            log = MemoryLog(self.name, self._shards, latest=lambda: self._sequence, meter=self._meter)
+            log = MemoryLog(
+                self.name, self._shards, lifetime=self._lifetime, latest=lambda: self._sequence, meter=self._meter
+            )
             begin = log.position(start)
             self._groups[name] = StreamGroup(
                 log,

@@ -15,6 +15,7 @@ from eip.matching import as_predicate
 from eip.message import Message
 from eip.telemetry.meter import Meter
 from eip.topology.names import suffixed
+from eip.transports.memory._lifetime import Lifetime
 from eip.transports.memory.queue import MemoryQueue, digest
 
 __all__ = ["MemoryTopic"]
@@ -42,6 +43,7 @@ class MemoryTopic(Topic):
         name: str,
         *,
         address: str,
+        lifetime: Lifetime,
         fifo: bool,
         make_queue: _MakeQueue,
         content_based_deduplication: bool = False,
@@ -49,13 +51,14 @@ class MemoryTopic(Topic):
     ) -> None:
         self.name, self.address, self.fifo = name, address, fifo
         self.content_based_deduplication = content_based_deduplication
-        self._meter = meter
+        self._meter, self._lifetime = meter, lifetime
         self._make_queue = make_queue
         self._subscriptions: dict[str, _Subscription] = {}
 
     @override
     async def send(self, *messages: Message[Any]) -> None:
         """Copy each message to the subscriptions whose filter accepts it; waits while one of their queues is full."""
+        self._lifetime.check_open()
         for message in messages:
             if self.fifo and message.group_id is None:
                 raise InvalidMessage(f"{self.name} is FIFO: a message needs a group_id")

@@ -11,6 +11,7 @@ from eip.channels import Sender, Transport
 from eip.errors import AddressRefused, ConfigurationError
 from eip.telemetry.meter import Meter
 from eip.topology import BusSpec, Resource, Step, TopicSpec
+from eip.transports.memory._lifetime import Lifetime
 from eip.transports.memory.archives import Account
 from eip.transports.memory.bus import MemoryBus
 from eip.transports.memory.provisioning import provision, undeclared
@@ -43,6 +44,7 @@ class MemoryTransport(Transport):
         self._meter = meter
         self._channels: dict[str, Sender] = {}
         self._account = Account()
+        self._lifetime = Lifetime()
 
     @override
     def queue(self, name: str, **options: Any) -> MemoryQueue:
@@ -110,7 +112,10 @@ class MemoryTransport(Transport):
         key = f"{kind}/{name}"
         known = self._channels.get(key)
         if known is None:
-            made = self._channels[key] = make(name, address=_SCHEME + key, **{**defaults, **options})
+            self._lifetime.check_open()
+            made = self._channels[key] = make(
+                name, address=_SCHEME + key, lifetime=self._lifetime, **{**defaults, **options}
+            )
             return made
         for option, value in options.items():
             if getattr(known, option, value) != value:
@@ -137,8 +142,17 @@ class MemoryTransport(Transport):
         return list(undeclared(self, channel, declared, delete=delete))
 
     @override
+    async def open(self) -> None:
+        """Do nothing; raises `StateError` if it was closed."""
+        self._lifetime.check_open()
+
+    @override
     async def aclose(self) -> None:
-        """Stop the timers; the messages in the channels stay readable. Idempotent."""
+        """Stop the timers, and let every further use of a channel raise `StateError`. Idempotent.
+
+        `MemoryQueue.messages` still returns what was left, and what is on lease can be settled.
+        """
+        self._lifetime.ended = True
         for channel in self._channels.values():
             if isinstance(channel, MemoryQueue):
                 channel.store.close()

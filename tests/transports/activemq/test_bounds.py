@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from eip import Consumer, Message
-from eip.errors import AccessDenied, ConfigurationError, ConnectionLost, TransportError
+from eip.errors import AccessDenied, ConfigurationError, ConnectionLost, StateError, TransportError
 from eip.transports.activemq import ActiveMQTransport, Credentials
 from eip.transports.activemq.receiver import ActiveMQReceiver
 from tests.support.processes import free_port
@@ -175,9 +175,19 @@ async def test_a_closed_transport_refuses_every_use(activemq_broker):
     """Fault 33."""
     transport = ActiveMQTransport(activemq_broker.url)
     async with transport:
-        queue = transport.queue(fresh())
-    for use in (lambda: queue.send(Message(1)), transport.open, queue.receiver().open):
-        with pytest.raises(ConfigurationError, match="closed"):
+        queue, topic, replies = transport.queue(fresh()), transport.topic(fresh()), transport.temporary_queue()
+        opened = queue.receiver()
+        await opened.open()
+    for use in (
+        lambda: queue.send(Message(1)),
+        lambda: topic.send(Message(1)),
+        lambda: opened.receive(1),
+        queue.receiver().open,
+        topic.subscription("s").receiver().open,
+        replies.receiver().open,
+        transport.open,
+    ):
+        with pytest.raises(StateError, match="closed"):
             await use()
     assert not transport.health().ok
     assert not transport._client.connections

@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 
 from eip import Consumer, Message, clock
-from eip.errors import AddressRefused, ConfigurationError, InvalidMessage
+from eip.errors import AddressRefused, ConfigurationError, InvalidMessage, StateError
 from eip.matching import EventPattern, FilterPolicy
 from eip.streams import GroupOptions
 from eip.transports.memory import MemoryTransport
@@ -273,3 +273,33 @@ async def test_an_empty_queue_is_there(memory):
     queue = memory.queue("q")
     assert len(queue) == 0
     assert bool(queue)
+
+
+async def test_a_closed_transport_refuses_every_use():
+    """Fault 33: an error, as on the services; what was on lease can still be settled."""
+    transport = MemoryTransport()
+    message = Message({}, type="t", source="s")
+    async with transport:
+        queue, topic, bus, stream = transport.queue("q"), transport.topic("t"), transport.bus(), transport.stream("s")
+        await queue.send(message, message)
+        receiver = queue.receiver()
+        (held,) = await receiver.receive(1)
+    await transport.aclose()
+    for use in (
+        lambda: queue.send(message),
+        lambda: topic.send(message),
+        lambda: bus.send(message),
+        lambda: bus.put_event({}),
+        lambda: stream.send(message),
+        lambda: receiver.receive(1),
+        queue.receiver().open,
+        stream.group("g").receiver().open,
+        Consumer(queue, print).run,
+        transport.open,
+    ):
+        with pytest.raises(StateError, match="closed"):
+            await use()
+    with pytest.raises(StateError, match="closed"):
+        transport.queue("new")
+    await held.ack()
+    assert len(queue.messages()) == 1
