@@ -278,7 +278,7 @@ async def test_an_empty_queue_is_there(memory):
 async def test_a_closed_transport_refuses_every_use():
     """Fault 33: an error, as on the services; what was on lease can still be settled."""
     transport = MemoryTransport()
-    message = Message({}, type="t", source="s")
+    message: Message = Message({}, type="t", source="s")
     async with transport:
         queue, topic, bus, stream = transport.queue("q"), transport.topic("t"), transport.bus(), transport.stream("s")
         await queue.send(message, message)
