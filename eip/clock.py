@@ -6,6 +6,7 @@ windows) uses `now`. `eip.testing` replaces it together with the loop's clock.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +31,10 @@ def seconds(duration: Duration) -> float:
         return duration.total_seconds()
     if isinstance(duration, bool) or not isinstance(duration, (int, float)):
         raise TypeError(f"a duration must be seconds or a timedelta, got {duration!r}")
-    return float(duration)
+    try:
+        return float(duration)
+    except OverflowError:
+        return math.inf if duration > 0 else -math.inf
 
 
 @contextmanager

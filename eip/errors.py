@@ -32,8 +32,11 @@ Drivers map foreign errors to these at their border and keep the original as ``_
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
+
+from eip.clock import Duration, seconds
 
 __all__ = [
     "AccessDenied",
@@ -239,20 +242,27 @@ class Retry(Disposition):
 
     Args:
         reason: for the log.
-        delay: seconds.
+        delay: seconds or a timedelta; a negative one counts as 0.
         counted: whether this was an attempt. If not, as when the handler only waits for something, the message stays
             with its consumer, its lease kept, and uses up no receive; at most for the consumer's ``max_processing``.
+
+    Raises:
+        TypeError: ``delay`` is neither a number nor a timedelta.
+        ConfigurationError: ``delay`` is infinite, or not a number.
     """
 
-    def __init__(self, reason: str = "", *, delay: float | None = None, counted: bool = True) -> None:
-        self.delay, self.counted = delay, counted
+    def __init__(self, reason: str = "", *, delay: Duration | None = None, counted: bool = True) -> None:
+        self.delay, self.counted = None if delay is None else max(seconds(delay), 0.0), counted
+        if self.delay is not None and not math.isfinite(self.delay):
+            raise ConfigurationError(f"delay must be a finite number of seconds, got {delay!r}")
         super().__init__(reason)
 
 
 def error_text(error: BaseException) -> str:
-    """Type and text of an error; a foreign error whose text cannot be read must not raise another one."""
+    """Type and text of an error, as Unicode; a foreign error whose text cannot be read must not raise another one."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - `__str__` is the user's code
         text = "(its text cannot be read)"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    whole = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return whole.encode(errors="backslashreplace").decode()  # lone surrogates: neither a log nor a header takes them

@@ -423,7 +423,7 @@ def messages_of(result: object) -> list[Message[Any]]:
         return []
     if isinstance(result, Message):
         return [result]
-    if not isinstance(result, Iterable) or isinstance(result, (str, bytes)):
+    if not isinstance(result, Iterable) or isinstance(result, (str, bytes, Mapping)):
         raise InvalidResult(f"a handler returns None, a Message or several, not {type(result).__name__}")
     messages = list(islice(result, _MAX_RESULTS + 1))
     if len(messages) > _MAX_RESULTS:

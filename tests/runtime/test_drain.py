@@ -17,13 +17,14 @@ def messages(count: int, **envelope: Any) -> list[Message[Any]]:
 
 
 async def test_running_handlers_finish_and_their_acks_are_flushed():
-    source = Scripted(*messages(5))
+    source, started = Scripted(*messages(5)), []
 
-    async def handle(_: Message) -> None:
+    async def handle(message: Message) -> None:
+        started.append(message.id)
         await asyncio.sleep(10)
 
-    async with running(Consumer(source, handle)) as consumer:
-        await until(lambda: consumer.stats.in_flight == 5)
+    async with running(Consumer(source, handle)):
+        await until(lambda: len(started) == 5)
     assert sorted(source.acked_ids) == [f"m{number}" for number in range(5)]
     assert source.nacked == []
     assert source.closed

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
 import pytest
 
 from eip import Backoff, Consumer, Message
+from eip.errors import Reject, Retry
 from eip.packing import entry_of, pack
 from eip.patterns.idempotent_receiver import idempotent
 from eip.stores import MemoryStore
@@ -135,7 +137,9 @@ def test_what_ends_the_process_ends_it_with_a_line(error, caplog):
     assert source.closed
 
 
-@pytest.mark.parametrize("result", [(Message(each) for each in count()), "text", [Message(1), 2], 7, {"a": 1}, print])
+@pytest.mark.parametrize(
+    "result", [(Message(each) for each in count()), "text", [Message(1), 2], 7, {"a": 1}, {Message(1): 2}, print]
+)
 async def test_a_result_that_is_no_messages_is_dead_lettered_at_once(result):
     """Fault 28: an infinite iterable filled the memory; a fault of the program was tried again as if it would pass."""
     source, dead = Scripted(*messages(1)), Outbox("dead")
@@ -147,6 +151,41 @@ async def test_a_result_that_is_no_messages_is_dead_lettered_at_once(result):
         await until(lambda: source.acked)
     assert dead.sent[0].headers["dead-letter-reason"].startswith("InvalidResult")
     assert source.nacked == []
+
+
+@pytest.mark.parametrize("delay", ["5", float("nan"), float("inf"), 10**400, True])
+async def test_a_retry_with_a_wrong_delay_is_a_failure_of_its_message(delay):
+    """Fault 41b: it ended the consumer, or put the message off for ever."""
+    source, dead = Scripted(*messages(2)), Outbox("dead")
+
+    async def handle(message: Message) -> None:
+        if message.id == "m0":
+            raise Retry("later", delay=delay)
+
+    once = Backoff(max_attempts=1)
+    async with running(Consumer(source, handle, dead_letters=dead, retry=once)) as consumer:
+        await until(lambda: len(source.acked_ids) == 2)
+        assert consumer.stats.handled == 1
+    assert [each.id for each in dead.sent] == ["m0"]
+    assert "must be" in dead.sent[0].headers["dead-letter-reason"]
+
+
+def test_a_retrys_delay_is_any_duration():
+    assert Retry(delay=timedelta(minutes=2)).delay == 120.0
+    assert Retry(delay=-0.5).delay == 0.0
+    assert Retry().delay is None
+
+
+async def test_a_reason_that_is_not_unicode_stays_with_the_dead_letter():
+    """Fault 36: a lone surrogate in an error's text, as of a file name, and the whole reason was left out."""
+    source, dead = Scripted(*messages(1)), Outbox("dead")
+
+    async def handle(_: Message) -> None:
+        raise Reject("no file \udcff.txt")
+
+    async with running(Consumer(source, handle, dead_letters=dead)):
+        await until(lambda: source.acked)
+    assert dead.sent[0].headers["dead-letter-reason"] == "Reject: no file \\udcff.txt"
 
 
 async def returns_text(message: Message) -> str:
