@@ -11,6 +11,7 @@ from eip.message import Message
 from eip.packing import unpack, unreadable
 from eip.runtime._failure_log import FailureLog
 from eip.runtime._recovery import (
+    ATTEMPTS_HEADER,
     Attempt,
     DeadLetter,
     DelayedRetry,
@@ -18,15 +19,13 @@ from eip.runtime._recovery import (
     ParkGroup,
     RecoveryAction,
     decide,
+    earlier_attempts,
     is_counted,
 )
 from eip.runtime._settings import Settings, Stats
 from eip.runtime._workers import absorbed
 
-__all__ = ["ATTEMPTS_HEADER", "Packs", "own_cancellation"]
-
-ATTEMPTS_HEADER: Final = "attempts"
-"""Counts the attempts at a message that failed in a pack and was sent again on its own."""
+__all__ = ["Packs", "own_cancellation"]
 
 
 _AGAIN: Final = (DelayedRetry, ImmediateRetry)
@@ -180,8 +179,7 @@ class Packs:
 
     def _decide_alone(self, delivery: Delivery, failure: _Failure) -> tuple[Delivery, RecoveryAction]:
         """The failed message as a delivery of its own, which counts its own attempts, and the action for it."""
-        count = failure.message.headers.get(ATTEMPTS_HEADER, "")
-        attempts = (int(count) if count.isdecimal() and len(count) < 9 else 0) + is_counted(failure.error)
+        attempts = earlier_attempts(failure.message) + is_counted(failure.error)
         alone = Delivery(delivery.receiver, failure.message, receive_count=attempts)
         return alone, decide(alone, failure.error, retry=self._settings.retry, attempt=attempts)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from eip.channels import Delivery, Receiver
 from eip.errors import AddressRefused, ConfigurationError, DecodeError, InvalidMessage, Park, Reject, Retry, error_text
+from eip.message import Message
 from eip.retry import Backoff
 from eip.runtime._settings import GroupFailure
 
 __all__ = [
+    "ATTEMPTS_HEADER",
     "Attempt",
     "Attempts",
     "DeadLetter",
@@ -19,6 +21,7 @@ __all__ = [
     "ParkGroup",
     "RecoveryAction",
     "decide",
+    "earlier_attempts",
     "is_counted",
     "is_permanent",
     "max_attempts",
@@ -28,6 +31,16 @@ _PERMANENT: Final = (Reject, DecodeError, InvalidMessage, AddressRefused, Config
 """Failures that another attempt would only repeat: of the message, or of the program."""
 _MAX_REMEMBERED: Final = 10_000
 """Messages whose attempts are remembered at once; the oldest is forgotten first."""
+
+
+ATTEMPTS_HEADER: Final = "attempts"
+"""Counts the attempts at a message that failed in a pack and was sent again on its own."""
+
+
+def earlier_attempts(message: Message[Any]) -> int:
+    """The attempts made before the message was sent again on its own; 0 if malformed (headers are untrusted)."""
+    count = message.headers.get(ATTEMPTS_HEADER, "")
+    return int(count) if count.isascii() and count.isdecimal() and len(count) < 9 else 0
 
 
 class DeadLetter(NamedTuple):

@@ -23,6 +23,7 @@ from eip.runtime._recovery import (
     ImmediateRetry,
     ParkGroup,
     decide,
+    earlier_attempts,
     is_counted,
 )
 from eip.runtime._settings import Settings, Stats
@@ -121,7 +122,7 @@ class Settlement:
             return in_pack
         if self._grouped(delivery) and is_counted(error):
             return self._attempts.count(delivery)
-        return Attempt(delivery.receive_count, 1)
+        return Attempt(delivery.receive_count + earlier_attempts(delivery.message), 1)
 
     def _grouped(self, delivery: Delivery) -> bool:
         return delivery.message.group_id is not None and self._receiver.ordered

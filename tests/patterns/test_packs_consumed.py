@@ -106,6 +106,28 @@ async def test_what_is_sent_again_is_delayed_by_no_more_than_the_channel_allows(
         assert at[1] - at[0] == pytest.approx(longest or 7200, abs=1)
 
 
+@pytest.mark.parametrize("forged", [None, "1e9", "\u0663", "9" * 30])
+async def test_a_message_sent_again_alone_keeps_the_count_of_its_attempts(forged):
+    """Fault 38: attempts mean attempts, also of a message that failed in a pack; a forged count is 0."""
+    async with MemoryTransport() as transport:
+        dead = transport.queue("dead")
+        queue = transport.queue("q", dead_letters=dead, max_receive_count=9)
+        tries: list[int] = []
+
+        async def handle(message: Message) -> None:
+            tries.append(message.body)
+            if message.body == 1:
+                raise ValueError("never")
+
+        first, second, third = numbers(3)
+        if forged is not None:
+            second = second.replace(headers={"attempts": forged})
+        await queue.send(packed(first, second, third))
+        async with running(Consumer(queue, handle, retry=Backoff(base=0.1, max_attempts=3))):
+            await until(lambda: len(dead) == 1)
+        assert tries.count(1) == 3
+
+
 async def test_failures_are_sent_again_before_the_pack_is_acknowledged():
     queue_like, source = Outbox(), Scripted(packed(*numbers(3), id="pack"))
     source.retry_queue = queue_like  # type: ignore[assignment]
