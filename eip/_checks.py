@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeVar
 
 from eip.clock import Duration, seconds
-from eip.errors import ConfigurationError
+from eip.errors import ConfigurationError, InvalidMessage
 from eip.message import Message
 
-__all__ = ["check_duration", "check_integer", "check_message", "check_one_of", "check_type"]
+__all__ = ["check_delay", "check_duration", "check_integer", "check_message", "check_one_of", "check_type"]
 
 _T = TypeVar("_T")
 _Choice = TypeVar("_Choice")
@@ -69,6 +70,27 @@ def check_duration(name: str, value: Duration, *, positive: bool = False, most: 
     if most is not None and length > most:
         raise ConfigurationError(f"{name} must be at most {most:g} seconds, got {value!r}")
     return length
+
+
+def check_delay(channel: str, value: Duration, *, most: float | None = None) -> float:
+    """The ``delay`` of a send in seconds, where the channel takes it.
+
+    Args:
+        channel: for people.
+        value: as given.
+        most: seconds; None: any finite delay.
+
+    Raises:
+        TypeError: neither a number nor a timedelta.
+        InvalidMessage: out of range: delays are computed, like what is sent.
+    """
+    try:
+        delay = check_duration("delay", value, most=most)
+    except ConfigurationError as error:
+        raise InvalidMessage(f"{channel}: {error}") from None
+    if delay == math.inf:
+        raise InvalidMessage(f"{channel}: delay must be finite, got {value!r}")
+    return delay
 
 
 def check_one_of(name: str, value: _Choice, choices: tuple[_Choice, ...]) -> _Choice:

@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import Final, Protocol, Self, cast
+from typing import Final, Protocol, Self, cast, runtime_checkable
 
 import anyio
 
@@ -38,6 +38,7 @@ _MARGIN_S: Final = 8.0
 """After the grace: to cancel what is left, flush and close."""
 
 
+@runtime_checkable
 class Runnable(Protocol):
     """The least that `run` needs: something that runs, and can be stopped."""
 
@@ -103,6 +104,7 @@ async def run(*services: Runnable, grace: Duration | None = None) -> None:
         grace: seconds from the first signal until the process ends, whatever is still running; default: the longest
             grace of the services, and 8 seconds to cancel, flush and close.
     """
+    _check(services)
     tasks: dict[asyncio.Task[None], Runnable] = {}
     stopping: set[asyncio.Task[None]] = set()
 
@@ -135,6 +137,7 @@ async def running(*services: Runnable) -> AsyncIterator[None]:
     Where a service fails meanwhile, the block is cancelled and the service's error raised as it is. What the block
     raises is raised as it is.
     """
+    _check(services)
     async with AsyncExitStack() as stack:
         for service in services:
             await stack.enter_async_context(_running_one(service))
@@ -177,6 +180,13 @@ class _Block:
     def took_over(self) -> bool:
         """Whether a cancellation was ours, and nobody else asked for one."""
         return self._cancelled and self._host.uncancel() == 0
+
+
+def _check(services: tuple[Runnable, ...]) -> None:
+    """Raise `TypeError` for what is no service, before any is started."""
+    for each in services:
+        if isinstance(each, type) or not isinstance(each, Runnable):
+            raise TypeError(f"services must have run() and stop(), got {each!r}")
 
 
 async def _until_ready(service: Runnable, task: asyncio.Task[None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from typing import Any
 
 import pytest
 
@@ -145,3 +146,20 @@ async def test_the_signal_handlers_are_put_back():
     await worker.stop()
     await task
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+class OnlyRuns:
+    async def run(self) -> None:
+        raise AssertionError("it was started")
+
+
+@pytest.mark.parametrize("odd", [None, "service", [OnlyRuns()], OnlyRuns(), Consumer])
+async def test_what_is_no_service_is_refused_before_any_is_started(odd: Any):
+    """Fault 34: an AttributeError, and the first service was left running; one without `stop` failed at the signal."""
+    first: Any = OnlyRuns()
+    first.stop = first.run
+    with pytest.raises(TypeError, match="must have run"):
+        await run(first, odd)
+    with pytest.raises(TypeError, match="must have run"):
+        async with running(first, odd):
+            pass

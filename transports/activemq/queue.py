@@ -10,8 +10,10 @@ from typing import Any, Final
 
 from typing_extensions import override
 
+from eip._checks import check_delay
 from eip.channels import Filter, Queue, Receiver, Sender
-from eip.errors import ConfigurationError, InvalidMessage
+from eip.clock import Duration
+from eip.errors import ConfigurationError
 from eip.matching import as_predicate
 from eip.message import Message
 from eip.transports.activemq._batching import Entry
@@ -50,7 +52,7 @@ class ActiveMQQueue(Publisher, Queue):
     async def send(
         self,
         *messages: Message[Any],
-        delay: float = 0.0,
+        delay: Duration = 0.0,
         priority: int | None = None,
         persistent: bool = True,
     ) -> None:
@@ -58,20 +60,19 @@ class ActiveMQQueue(Publisher, Queue):
 
         Args:
             messages: in the order of sending.
-            delay: seconds until they are delivered. Needs the broker's scheduler (``schedulerSupport``); without one,
-                a message is held by its consumer until it is due.
+            delay: seconds or a timedelta, up to ten years, until they are delivered. Needs the broker's scheduler
+                (``schedulerSupport``); without one, a message is held by its consumer until it is due.
             priority: 0 to 9; None: the broker's default, 4. A queue uses it only if its policy at the broker says so.
             persistent: whether the broker keeps it on disk; otherwise it is gone with the broker.
         """
-        if not 0 <= delay <= _MAX_DELAY_S:
-            raise InvalidMessage(f"delay must be 0 seconds to ten years, got {delay:g}")
-        await self._send(messages, priority=priority, persistent=persistent, extra=delay_headers(delay))
+        extra = delay_headers(check_delay(self.name, delay, most=_MAX_DELAY_S))
+        await self._send(messages, priority=priority, persistent=persistent, extra=extra)
 
     async def _reschedule(self, delivery: ActiveMQDelivery, delay: float) -> None:
         """Send a copy of a delivery with its receive count: as it came, not as a handler left it."""
         message = delivery.message.with_encoded(delivery.message.raw or b"")
         head, body = retry_copy(
-            message, delivery.headers, destination=self.destination, attempts=delivery.receive_count, delay=delay
+            message, delivery.headers, destination=self.destination, attempts=delivery.receive_count, delay=min(delay, _MAX_DELAY_S)
         )
         await self._client.send([Entry(message, self.name, head, body)])
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 from typing_extensions import override
 
 from eip import limits
-from eip._checks import check_duration
+from eip._checks import check_duration, check_message
 from eip._logging import get_logger
 from eip.channels import Filter, Sender
 from eip.clock import Duration
@@ -91,6 +91,8 @@ class MemoryBus(RoutingBus):
     async def send(self, *messages: Message[Any]) -> None:
         """Put the messages on the bus; see `Sender.send`. Waits while a target's queue is full."""
         self._lifetime.check_open()
+        for message in messages:
+            check_message(message)
         entries = [entry_of(message, channel=self.name) for message in messages]
         if self._meter is not None:
             size = sum(entry.size for entry in entries)

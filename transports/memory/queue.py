@@ -9,7 +9,7 @@ from typing import Any, Final
 from typing_extensions import override
 
 from eip import clock
-from eip._checks import check_duration, check_integer
+from eip._checks import check_delay, check_duration, check_integer, check_message
 from eip.channels import Queue, Receiver, Sender, with_dead_letter_headers, without_dead_letter_headers
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError, InvalidMessage, MessageTooLarge
@@ -117,15 +117,16 @@ class MemoryQueue(Queue):
         return self.store.messages()
 
     @override
-    async def send(self, *messages: Message[Any], delay: float = 0.0) -> None:
+    async def send(self, *messages: Message[Any], delay: Duration = 0.0) -> None:
         """Send the messages; waits while the queue holds ``capacity``. See `Queue.send`."""
         self._lifetime.check_open()
-        sealed = [self._sealed(message, delay) for message in messages]
+        wait = check_delay(self.name, delay)
+        sealed = [self._sealed(message, wait) for message in messages]
         for message in sealed:
             while self.store.size >= self.capacity:
                 await self._wait_for_room()
             if not self.fifo or self._is_new(message):
-                self.store.put(message, delay=delay)
+                self.store.put(message, delay=wait)
         if self._meter is not None:
             size = sum(len(each.raw or b"") for each in sealed)
             self._meter.record("memory", self.name, "send", messages=len(sealed), size=size, units=0)
@@ -158,6 +159,7 @@ class MemoryQueue(Queue):
 
     def _sealed(self, message: Message[Any], delay: float) -> Message[Any]:
         """Return the message with its body encoded; raises if the queue cannot take it."""
+        check_message(message)
         if self.fifo:
             if message.group_id is None:
                 raise InvalidMessage(f"{self.name} is FIFO: a message needs a group_id")

@@ -11,7 +11,7 @@ from typing import Any, Final
 from typing_extensions import override
 
 from eip import clock, limits
-from eip._checks import check_integer
+from eip._checks import check_integer, check_message
 from eip.channels import Sender, Stream
 from eip.errors import ConfigurationError, MessageTooLarge
 from eip.message import Message
@@ -90,6 +90,8 @@ class MemoryStream(Stream):
     async def send(self, *messages: Message[Any]) -> None:
         """Append the messages. See `Sender.send`."""
         self._lifetime.check_open()
+        for message in messages:
+            check_message(message)
         sealed = [message.sealed() for message in messages]
         limit = self.limits.message_bytes or 0
         for message in sealed:

@@ -7,6 +7,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from eip._checks import check_message
 from eip._logging import get_logger
 from eip.channels import Filter, Topic
 from eip.errors import ConfigurationError, InvalidMessage
@@ -60,6 +61,7 @@ class MemoryTopic(Topic):
         """Copy each message to the subscriptions whose filter accepts it; waits while one of their queues is full."""
         self._lifetime.check_open()
         for message in messages:
+            check_message(message)
             if self.fifo and message.group_id is None:
                 raise InvalidMessage(f"{self.name} is FIFO: a message needs a group_id")
             message.encode()  # what cannot be encoded reaches nobody

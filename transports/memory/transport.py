@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar, cast
 
 from typing_extensions import override
 
+from eip._checks import check_type
 from eip.channels import Sender, Transport
 from eip.errors import AddressRefused, ConfigurationError
 from eip.telemetry.meter import Meter
@@ -60,7 +61,7 @@ class MemoryTransport(Transport):
         Raises:
             ConfigurationError: the queue exists with other options.
         """
-        return self._channel(MemoryQueue, "queue", name, options, {"fifo": name.endswith(".fifo"), **self._defaults})
+        return self._channel(MemoryQueue, "queue", name, options, {"fifo": _is_fifo(name), **self._defaults})
 
     @override
     def topic(self, name: str, **options: Any) -> MemoryTopic:
@@ -70,7 +71,7 @@ class MemoryTransport(Transport):
             name: the topic's.
             options: of a new topic: ``fifo`` and ``content_based_deduplication``, as for `queue`.
         """
-        defaults = {"fifo": name.endswith(".fifo"), "make_queue": self.queue, "meter": self._meter}
+        defaults = {"fifo": _is_fifo(name), "make_queue": self.queue, "meter": self._meter}
         return self._channel(MemoryTopic, "topic", name, options, defaults)
 
     @override
@@ -109,7 +110,7 @@ class MemoryTransport(Transport):
     def _channel(
         self, make: Callable[..., _Channel], kind: str, name: str, options: dict[str, Any], defaults: dict[str, Any]
     ) -> _Channel:
-        key = f"{kind}/{name}"
+        key = f"{kind}/{check_type('name', name, str, 'a string')}"
         known = self._channels.get(key)
         if known is None:
             self._lifetime.check_open()
@@ -158,3 +159,7 @@ class MemoryTransport(Transport):
                 channel.store.close()
             elif isinstance(channel, MemoryBus):
                 await channel.aclose()
+
+
+def _is_fifo(name: str) -> bool:
+    return check_type("name", name, str, "a string").endswith(".fifo")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
+from datetime import timedelta
 
 import pytest
 
@@ -303,3 +304,29 @@ async def test_a_closed_transport_refuses_every_use():
         transport.queue("new")
     await held.ack()
     assert len(queue.messages()) == 1
+
+
+@pytest.mark.parametrize("odd", [{"a": 1}, "text", None, [Message(1)]])
+async def test_what_is_no_message_is_refused_by_every_channel(memory, odd):
+    """Fault 34: an AttributeError, or nothing at all."""
+    for channel in (memory.queue("q"), memory.topic("t"), memory.bus(), memory.stream("s")):
+        with pytest.raises(TypeError, match="wrap it"):
+            await channel.send(odd)
+
+
+async def test_delays_and_names_are_checked_before_anything_is_sent(memory):
+    """Fault 34: a delay of NaN was none, an infinite one kept the message for ever."""
+    queue = memory.queue("q")
+    for delay in (-1, float("nan"), float("inf")):
+        with pytest.raises(InvalidMessage, match="delay must be"):
+            await queue.send(Message(1), delay=delay)
+    for wrong in ("5", None):
+        with pytest.raises(TypeError, match="delay must be"):
+            await queue.send(Message(1), delay=wrong)
+    assert len(queue) == 0
+    await queue.send(Message(1), delay=timedelta(seconds=5))
+    assert queue.store.ready == 0
+    assert len(queue) == 1
+    for make in (memory.queue, memory.topic, memory.bus, memory.stream):
+        with pytest.raises(TypeError, match="name must be a string, got 5"):
+            make(5)

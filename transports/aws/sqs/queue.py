@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from eip import limits
-from eip._checks import check_duration, check_integer, check_message
+from eip._checks import check_delay, check_integer, check_message
 from eip._ids import to_native_id
 from eip._logging import get_logger
 from eip.channels import Queue, Receiver, Sender
@@ -76,10 +76,7 @@ class SqsQueue(Queue):
         moment but took later ones of its group in the same call, it is reported as failed and not sent again: that
         would break the order.
         """
-        try:
-            seconds = check_duration("delay", delay, most=self.limits.max_delay)
-        except ConfigurationError as error:
-            raise InvalidMessage(f"{self.name}: {error}") from None
+        seconds = check_delay(self.name, delay, most=self.limits.max_delay)
         if seconds and self.fifo:
             raise InvalidMessage(f"{self.name} is FIFO: it has no delay per message")
         if self._by_content is None:
