@@ -72,7 +72,11 @@ class ActiveMQQueue(Publisher, Queue):
         """Send a copy of a delivery with its receive count: as it came, not as a handler left it."""
         message = delivery.message.with_encoded(delivery.message.raw or b"")
         head, body = retry_copy(
-            message, delivery.headers, destination=self.destination, attempts=delivery.receive_count, delay=min(delay, _MAX_DELAY_S)
+            message,
+            delivery.headers,
+            destination=self.destination,
+            attempts=delivery.receive_count,
+            delay=min(delay, _MAX_DELAY_S),
         )
         await self._client.send([Entry(message, self.name, head, body)])
 
