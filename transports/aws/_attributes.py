@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from eip._ids import from_native_id, to_native_id
 from eip._logging import get_logger
-from eip.attributes import from_native, load_attributes, to_native, to_wire
+from eip.attributes import check_attributes, from_native, load_attributes, to_native, to_wire
 from eip.codec import JSON, Codec, load_json
 from eip.envelope import (
     ENVELOPE_KEY,
@@ -245,7 +245,9 @@ def readable_attributes(attributes: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, each in attributes.items():
         with contextlib.suppress(Exception):
-            found[_UNREAD_KEY if name == ENVELOPE_KEY else name] = _value(each, None)
+            value = _value(each, None)
+            check_attributes({name: value})  # an emulator's JSON can hold lone surrogates
+            found[_UNREAD_KEY if name == ENVELOPE_KEY else name] = value
     return found
 
 

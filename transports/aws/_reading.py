@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from eip._ids import from_native_id
+from eip.attributes import is_unicode
 from eip.codec import JSON, Codec, load_json
 from eip.errors import DecodeError
 from eip.events import message_of, read_event, undelivered
@@ -48,8 +49,8 @@ def _unreadable(identity: Any, body: Any, system: Any, attributes: Any, failure:
     group = system.get("MessageGroupId") if isinstance(system, Mapping) else None
     message = Message.received(
         raw,
-        id=identity if isinstance(identity, str) and identity else None,
-        group_id=group if isinstance(group, str) else None,
+        id=identity if isinstance(identity, str) and identity and is_unicode(identity) else None,
+        group_id=group if isinstance(group, str) and is_unicode(group) else None,
         attributes=readable_attributes(attributes),
     )
     if isinstance(failure, DecodeError):

@@ -9,7 +9,9 @@ from uuid import uuid4
 import pytest
 
 from eip import Consumer, Message
+from eip.errors import DecodeError
 from eip.topology import QueueSpec, Topology
+from eip.transports.aws._reading import read_message
 from tests.support.aws import native_messages
 
 pytestmark = pytest.mark.aws
@@ -69,3 +71,20 @@ async def test_a_strangers_message_stops_no_other(aws, moto_server, odd):
     assert handled == {1, 2, 3, 4}
     (dead,) = native_messages(sqs, await aws.queue(f"{name}-dead").url())
     assert dead["Body"] == body
+
+
+@pytest.mark.parametrize(
+    ("identity", "system", "attributes"),
+    [
+        ("\ud800", {}, {}),
+        ("m", {"MessageGroupId": "\ud800"}, {}),
+        ("m", {}, {"a": {"DataType": "String", "StringValue": "\ud800"}, "b": TEXT}),
+        ("m", {}, {"eip": {"DataType": "String", "StringValue": "\ud800"}, "b": TEXT}),
+    ],
+)
+def test_lone_surrogates_outside_the_body_are_the_error_of_that_message(identity, system, attributes):
+    """Fault 1: the reader of what cannot be read raised as well; an emulator's JSON can hold them."""
+    message, error = read_message(identity, "[" * 100, system, attributes)
+    assert isinstance(error, DecodeError)
+    assert message.raw == b"[" * 100
+    assert set(message.attributes) <= {"b"}
