@@ -124,17 +124,17 @@ def _fields(message: Message[Any]) -> dict[str, Any]:
     return fields
 
 
-def as_bus_predicate(wanted: Filter) -> Callable[[Message[Any]], bool]:
+def as_bus_predicate(filter: Filter) -> Callable[[Message[Any]], bool]:  # noqa: A002 - the field's word
     """Whether a message that came from a bus passes; event patterns see what they saw there, the envelope included."""
-    if not isinstance(wanted, EventPattern):
-        return as_predicate(wanted)
+    if not isinstance(filter, EventPattern):
+        return as_predicate(filter)
 
     def passes(message: Message[Any]) -> bool:
         event = as_event(message)
         ours = message.headers.get("event-id") != message.id
         if ours and isinstance(event.get("detail"), Mapping):
             event["detail"] = {**event["detail"], ENVELOPE_KEY: _fields(message)}
-        return wanted.matches(event)
+        return filter.matches(event)
 
     return passes
 

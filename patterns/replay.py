@@ -69,18 +69,18 @@ class Replay:
         """How it is now; raises `ChannelNotFound` for a replay that was never started, or 90 days ago."""
         return await self._archives.describe_replay(self.name)
 
-    async def watch(self, *, every: Duration = 5.0) -> AsyncIterator[ReplayStatus]:
-        """How it is, each ``every`` seconds (or timedelta), until it is over; the last one tells how it ended."""
+    async def watch(self, *, interval: Duration = 5.0) -> AsyncIterator[ReplayStatus]:
+        """How it is, each ``interval`` seconds (or timedelta), until it is over; the last one tells how it ended."""
         while True:
             status = await self.status()
             yield status
             if status.state.over:
                 return
-            await asyncio.sleep(seconds(every))
+            await asyncio.sleep(seconds(interval))
 
-    async def wait(self, *, every: Duration = 5.0) -> ReplayStatus:
-        """Return when it is over, asking each ``every`` seconds; raises `TransportError` where it failed."""
-        status = [each async for each in self.watch(every=every)][-1]
+    async def wait(self, *, interval: Duration = 5.0) -> ReplayStatus:
+        """Return when it is over, asking each ``interval`` seconds; raises `TransportError` where it failed."""
+        status = [each async for each in self.watch(interval=interval)][-1]
         if status.state is ReplayState.FAILED:
             raise TransportError(f"replay {self.name} failed: {status.reason or 'no reason given'}")
         return status

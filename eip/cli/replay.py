@@ -74,7 +74,7 @@ async def _run(
         begun = await start_replay(aws.bus(bus), archive, start=window[0], end=window[1], rules=rules, name=name)
         found = await begun.status()
         if interval is not None:
-            async for found in begun.watch(every=interval):
+            async for found in begun.watch(interval=interval):
                 status.update(_said(found))
         return found
 

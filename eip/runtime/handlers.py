@@ -89,8 +89,8 @@ def handler_of(function: AnyHandler) -> Handler:
         ConfigurationError: no function of a single message, one whose annotation no validator can be made of, or that
             returns no messages by its annotation.
     """
-    wanted, returned = _annotations(function)
-    _check_is_handler(function, wanted, returned)
+    annotation, returned = _annotations(function)
+    _check_is_handler(function, annotation, returned)
     return _validating(function, cast("Handler", function) if _is_async(function, returned) else _threaded(function))
 
 
@@ -100,8 +100,8 @@ def validating(function: Callable[[Any], Awaitable[Any]]) -> Callable[[Message[A
 
 
 def _validating(function: AnyHandler, plain: Handler) -> Handler:
-    wanted, _ = _annotations(function)
-    read = reader_of(wanted, name=name_of(function))
+    annotation, _ = _annotations(function)
+    read = reader_of(annotation, name=name_of(function))
     if read is None:
         return plain
 
@@ -186,28 +186,28 @@ def _innermost(function: Any) -> Any:
 
 def body_type(function: AnyHandler) -> Any:
     """The type that a handler's annotation asks the body to be; `Any` where it asks for nothing."""
-    wanted, _ = _annotations(_innermost(function))
-    if get_origin(wanted) is Message:
-        return get_args(wanted)[0]
-    return Any if wanted is Message else wanted
+    annotation, _ = _annotations(_innermost(function))
+    if get_origin(annotation) is Message:
+        return get_args(annotation)[0]
+    return Any if annotation is Message else annotation
 
 
-def reader_of(wanted: Any, *, name: str) -> Callable[[Message[Any]], Any] | None:
+def reader_of(annotation: Any, *, name: str) -> Callable[[Message[Any]], Any] | None:
     """What makes of a message what an annotation asks for; None where that is the message as it is.
 
     Args:
-        wanted: the annotation: `Message`, ``Message[T]`` or ``T``. A ``str`` is the body's text, as it came or, of a
-            JSON string, its content; ``bytes`` are the body's bytes.
+        annotation: `Message`, ``Message[T]`` or ``T``. A ``str`` is the body's text, as it came or, of a JSON string,
+            its content; ``bytes`` are the body's bytes.
         name: of the handler, for errors.
 
     Raises:
         ConfigurationError: an annotation that no validator can be made of.
     """
-    if wanted is Any or wanted is Message:
+    if annotation is Any or annotation is Message:
         return None
-    if get_origin(wanted) is not Message:
-        return _Bodies(wanted, name).value
-    (body,) = get_args(wanted)
+    if get_origin(annotation) is not Message:
+        return _Bodies(annotation, name).value
+    (body,) = get_args(annotation)
     return None if body is Any else _Bodies(body, name).message
 
 
@@ -216,8 +216,8 @@ def element_reader_of(function: Callable[[Any], Any]) -> Callable[[Message[Any]]
 
     None where that is the messages as they are. Raises `ConfigurationError` as `reader_of` does.
     """
-    wanted, _ = _annotations(function)
-    element, *_ = get_args(wanted) or (Any,)
+    annotation, _ = _annotations(function)
+    element, *_ = get_args(annotation) or (Any,)
     return reader_of(element, name=name_of(function))
 
 
@@ -238,9 +238,9 @@ def batch_handler_of(function: Callable[[Any], Any]) -> BatchForm:
     Raises:
         ConfigurationError: as `handler_of`; or a function of one message by its annotation.
     """
-    wanted, returned = _annotations(function)
-    _check_is_handler(function, wanted, returned)
-    kind = get_origin(wanted) or wanted
+    annotation, returned = _annotations(function)
+    _check_is_handler(function, annotation, returned)
+    kind = get_origin(annotation) or annotation
     if kind not in (Any, object) and isinstance(kind, type) and not _holds_many(kind):
         raise ConfigurationError(
             f"{name_of(function)} takes one {kind.__name__} by its annotation: give it to a Consumer, or annotate "
@@ -257,9 +257,9 @@ def _holds_many(kind: type) -> bool:
 class _Bodies:
     """Reads the bodies of messages as one type."""
 
-    def __init__(self, wanted: Any, name: str) -> None:
-        self._adapter = _adapter(wanted, name)
-        self._plain = {str: text_of, bytes: _bytes_of}.get(wanted)
+    def __init__(self, annotation: Any, name: str) -> None:
+        self._adapter = _adapter(annotation, name)
+        self._plain = {str: text_of, bytes: _bytes_of}.get(annotation)
 
     def value(self, message: Message[Any]) -> Any:
         if self._plain is None:
@@ -352,14 +352,14 @@ def _unwrapped(function: Any) -> Any:
     return function
 
 
-def _check_is_handler(function: AnyHandler, wanted: Any, returned: Any) -> None:
+def _check_is_handler(function: AnyHandler, annotation: Any, returned: Any) -> None:
     """Refuse what would only fail at the first message."""
     name, inner = name_of(function), _unwrapped(function)
     if isinstance(inner, type):
         raise ConfigurationError(f"{name} is a class: pass an instance of it, or a function")
     if inspect.isasyncgenfunction(inner) or inspect.isasyncgenfunction(type(inner).__call__):
         raise ConfigurationError(f"{name} yields, which a handler cannot: return a list of messages")
-    if any(get_origin(each) is Callable for each in _arms(wanted)):
+    if any(get_origin(each) is Callable for each in _arms(annotation)):
         raise ConfigurationError(f"{name} wraps handlers: call it with one, as in idempotent(store)(handler)")
     wrong = [each for each in _arms(returned) if not _may_be_result(each)]
     if wrong:
@@ -410,11 +410,11 @@ def _may_be_result(annotation: Any) -> bool:
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def _adapter(wanted: Any, name: str) -> TypeAdapter[Any]:
+def _adapter(annotation: Any, name: str) -> TypeAdapter[Any]:
     try:
-        return TypeAdapter(wanted)
+        return TypeAdapter(annotation)
     except PydanticSchemaGenerationError as error:
-        raise ConfigurationError(f"{name}: no validator for {wanted!r}: {error.message}") from error
+        raise ConfigurationError(f"{name}: no validator for {annotation!r}: {error.message}") from error
 
 
 def messages_of(result: object) -> list[Message[Any]]:

@@ -77,7 +77,7 @@ async def main() -> None:
             tasks.create_task(repaired.run())
             start, end = midnight + 8 * HOUR, midnight + 18.5 * HOUR
             replay = await start_replay(shop, "orders", start=start, end=end, rules=["loyalty"], name="loyalty-fix")
-            states = [f"{status.state} {status.progress:.0%}" async for status in replay.watch(every=0.7)]
+            states = [f"{status.state} {status.progress:.0%}" async for status in replay.watch(interval=0.7)]
             print(", ".join(dict.fromkeys(states)))
             await asyncio.sleep(1)
             await repaired.stop()

@@ -42,7 +42,7 @@ async def main() -> None:
         replay = await start_replay(
             bus, "orders", start=start - 60, end=clock.now() + 1, rules=["billing"], name="fix-17"
         )
-        status = await replay.wait(every=0.01)
+        status = await replay.wait(interval=0.01)
         print(f"{status.state}, {status.progress:.0%} of the window")
         await handle_all("billing", billing, lambda order: f"charged {order['price']} for order {order['order']}")
         await handle_all("shipping", shipping, lambda order: f"order {order['order']}")

@@ -94,7 +94,7 @@ async def test_under_faults_and_a_replay_each_event_has_the_effects_it_should(me
         tasks.create_task(consumer.run())
         await shop.send(*(sold(number, created_at=EPOCH + number) for number in range(20)))
         replay = await start_replay(shop, "orders", start=EPOCH, end=EPOCH + 60, name="fix")
-        await replay.wait(every=1)
+        await replay.wait(interval=1)
         while len(queue):
             await asyncio.sleep(1)
         await consumer.stop()
@@ -119,7 +119,7 @@ async def test_the_name_is_seen_by_handlers(bus):
 async def test_it_is_watched_until_it_is_over(bus):
     await bus.send(*(sold(number, created_at=EPOCH + 60 * number) for number in range(5)))
     replay = await start_replay(bus, "orders", start=EPOCH, end=EPOCH + 300, name="again")
-    watched = [status async for status in replay.watch(every=timedelta(seconds=1))]
+    watched = [status async for status in replay.watch(interval=timedelta(seconds=1))]
     assert watched[0].state is ReplayState.STARTING
     assert watched[-1].state is ReplayState.COMPLETED
     assert [each.progress for each in watched] == sorted(each.progress for each in watched)
