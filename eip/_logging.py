@@ -50,13 +50,15 @@ class Logger:
         if structlog is not None and structlog.is_configured():
             error = fields.pop("exc_info", None)
             if error is not None:  # as text: its renderers show the values of variables too, and so bodies
-                fields["exception"] = "".join(format_exception(error))
+                fields["exception"] = _traceback(error)
             structlog.get_logger(self._name).log(level, event, **fields)
             return
         logger = logging.getLogger(self._name)
         if logger.isEnabledFor(level):
             exc_info = fields.pop("exc_info", None)
             text = " ".join((event, *(f"{name}={_text(value)}" for name, value in fields.items())))
+            if exc_info is not None and "".join(format_exception(exc_info)) != (escaped := _traceback(exc_info)):
+                text, exc_info = f"{text}\n{escaped}", None  # no handler could encode it
             # No arguments: a "%" that came from a message must not be taken for a placeholder.
             logger.log(level, "%s", text, exc_info=exc_info, extra={"event": event, "fields": fields}, stacklevel=3)
 
@@ -68,6 +70,11 @@ def _text(value: object) -> str:
     """The value on one line: quoted and escaped where it is not a plain word, since ids come from strangers."""
     text = str(value)
     return text if text and _PLAIN.issuperset(text) else repr(text)
+
+
+def _traceback(error: BaseException) -> str:
+    """The error's traceback, lone surrogates escaped: an error's text may come from a stranger."""
+    return "".join(format_exception(error)).encode(errors="backslashreplace").decode()
 
 
 def get_logger(name: str) -> Logger:

@@ -71,3 +71,11 @@ def test_importing_the_library_imports_no_structlog():
     script = "import sys, eip, eip.patterns.scatter_gather, eip.transports.memory; print('structlog' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout == "False\n"
+
+
+def test_an_error_that_is_not_unicode_is_written_escaped(caplog):
+    """Handlers encode what they write: a lone surrogate, as of a file name, would make them fail."""
+    with caplog.at_level(logging.ERROR, logger="eip.service"):
+        get_logger("eip.service").error("service_failed", exc_info=ValueError("no file \udcff.txt"))
+    assert "ValueError: no file \\udcff.txt" in caplog.text
+    caplog.text.encode()
