@@ -50,15 +50,17 @@ class Logger:
         if structlog is not None and structlog.is_configured():
             error = fields.pop("exc_info", None)
             if error is not None:  # as text: its renderers show the values of variables too, and so bodies
-                fields["exception"] = _traceback(error)
+                fields["exception"] = _escaped("".join(format_exception(error)))
             structlog.get_logger(self._name).log(level, event, **fields)
             return
         logger = logging.getLogger(self._name)
         if logger.isEnabledFor(level):
             exc_info = fields.pop("exc_info", None)
             text = " ".join((event, *(f"{name}={_text(value)}" for name, value in fields.items())))
-            if exc_info is not None and "".join(format_exception(exc_info)) != (escaped := _traceback(exc_info)):
-                text, exc_info = f"{text}\n{escaped}", None  # no handler could encode it
+            if exc_info is not None:
+                trace = "".join(format_exception(exc_info))
+                if (escaped := _escaped(trace)) != trace:
+                    text, exc_info = f"{text}\n{escaped}", None  # no handler could encode it
             # No arguments: a "%" that came from a message must not be taken for a placeholder.
             logger.log(level, "%s", text, exc_info=exc_info, extra={"event": event, "fields": fields}, stacklevel=3)
 
@@ -72,9 +74,9 @@ def _text(value: object) -> str:
     return text if text and _PLAIN.issuperset(text) else repr(text)
 
 
-def _traceback(error: BaseException) -> str:
-    """The error's traceback, lone surrogates escaped: an error's text may come from a stranger."""
-    return "".join(format_exception(error)).encode(errors="backslashreplace").decode()
+def _escaped(text: str) -> str:
+    """The text with lone surrogates escaped: an error's text may come from a stranger."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def get_logger(name: str) -> Logger:
