@@ -159,7 +159,8 @@ def from_native(data_type: str, value: str | bytes, note: str = "") -> Attribute
         if to_native(plain)[:2] == (data_type, value):
             return plain
         note = ""
-    kept: AttributeValue = _FOREIGN[type(plain)](plain)
+    kind: Any = _FOREIGN[type(plain)]
+    kept: AttributeValue = kind(plain)
     kept.native = Native(data_type, value, note)  # type: ignore[union-attr]  # one of the classes above
     return kept
 

@@ -301,7 +301,7 @@ def _bytes_of(_: Codec, raw: bytes) -> bytes:
 def _threaded(function: AnyHandler) -> Handler:
     async def handle(argument: Any) -> Result:
         loop, context = asyncio.get_running_loop(), copy_context()
-        running = loop.run_in_executor(threads.get(), context.run, _call, function, argument)
+        running = loop.run_in_executor(threads.get(), lambda: context.run(_call, function, argument))
         stopped: asyncio.CancelledError | None = None
         while not running.done():
             try:
@@ -320,7 +320,7 @@ def _threaded(function: AnyHandler) -> Handler:
 def _call(function: AnyHandler, argument: Any) -> Awaitable[Result] | Result:
     """Call the function, in its thread; what it returns lazily is made there too."""
     try:
-        result = function(argument)
+        result: Any = function(argument)
         return messages_of(result) if isinstance(result, Iterator) and not inspect.isawaitable(result) else result
     except StopIteration as error:  # a future cannot carry it
         raise RuntimeError("the handler raised StopIteration") from error
