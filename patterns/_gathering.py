@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from typing_extensions import override
+
 from eip import clock
 from eip._checks import check_duration, check_integer
 from eip._ids import new_id
@@ -48,7 +50,7 @@ class ReplyChannel(Protocol):
     retry_queue: Queue | None
 
     def receiver(self, *, capacity: int = 10) -> Receiver:
-        """See `eip.Source.receiver`."""
+        """A receiver of the replies, as `eip.Source.receiver` makes it."""
         ...
 
 
@@ -175,6 +177,7 @@ class _ReplyCodec(JsonCodec):
     """JSON; what is not is text, or failing that, bytes: responders that do not know this library answer plainly."""
 
     @staticmethod
+    @override
     def decode(raw: bytes | str) -> Any:
         """The body, whatever it is."""
         try:

@@ -23,6 +23,8 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from typing import Any, Final
 
+from typing_extensions import override
+
 from eip import clock
 from eip._logging import get_logger
 from eip.errors import RequestTimeout, StoreError
@@ -90,8 +92,8 @@ class StoredGathering(Gathering):
 
     __slots__ = ("_turn",)
 
+    @override
     async def start(self) -> str:
-        """See `Gathering.start`."""
         self._turn = getattr(self, "_turn", None) or asyncio.Lock()
         async with self._turn:
             if not self._started:
@@ -99,11 +101,13 @@ class StoredGathering(Gathering):
         self._raise()
         return self.id
 
+    @override
     def __await__(self) -> Generator[Any, None, Gathered]:
         key = yield from self.start().__await__()
         self.result = yield from self._owner.result(key).__await__()
         return self.result
 
+    @override
     async def __aiter__(self) -> AsyncIterator[Message[Any]]:
         key = await self.start()
         async for reply in self._owner.watch(key):

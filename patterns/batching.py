@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
+from typing_extensions import override
+
 from eip.channels import Sender
 from eip.clock import Duration, seconds
 from eip.codec import dump_json
@@ -137,6 +139,7 @@ class Packer(Sender):
             await self._pump
             self._pump = None
 
+    @override
     async def send(self, *messages: Message[Any]) -> None:
         """Send the messages in packs; return when the packs that hold them are accepted. See `Sender.send`."""
         if self._pump is None or self._closing:

@@ -22,6 +22,8 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any, Final, Literal, NamedTuple
 
+from typing_extensions import override
+
 from eip._checks import check_one_of
 from eip._ids import new_id
 from eip._logging import get_logger
@@ -89,6 +91,7 @@ class ClaimCheckSender(Sender):
         self._sender, self._objects, self._prefix = sender, objects, prefix
         self._threshold: int = threshold if threshold is not None else limit or 0
 
+    @override
     async def send(self, *messages: Message[Any], **options: Any) -> None:
         """Write what is too large, then send; see `Sender.send`. ``options`` (a queue's ``delay``) are passed on.
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Literal
 
+from typing_extensions import override
+
 from eip import clock
 from eip._checks import check_duration
 from eip._logging import get_logger
@@ -34,8 +36,9 @@ class Expiring(SenderDecorator):
         if self._after <= 0:
             raise ConfigurationError(f"after must be > 0, got {after!r}")
 
+    @override
     async def send(self, *messages: Message[Any], **options: Any) -> None:
-        """See `Sender.send`. ``options`` (a queue's ``delay``) are passed on."""
+        """Send the messages with an expiry; ``options`` (a queue's ``delay``) are passed on."""
         at = clock.now() + self._after
         timed = (each if each.expires_at is not None else each.replace(expires_at=at) for each in messages)
         await self._sender.send(*timed, **options)

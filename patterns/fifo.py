@@ -19,6 +19,7 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from pydantic import BaseModel
+from typing_extensions import override
 
 from eip import clock
 from eip._checks import check_duration, check_integer
@@ -69,6 +70,7 @@ class DeduplicatingSender(SenderDecorator):
         super().__init__(sender)
         self._key = key
 
+    @override
     async def send(self, *messages: Message[Any], **options: Any) -> None:
         """Send with deduplication ids; see `Sender.send`. ``options`` (a queue's ``delay``) are passed on.
 
@@ -131,6 +133,7 @@ class SequencingSender(SenderDecorator):
         self._groups = Records(store, _Group)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
+    @override
     async def send(self, *messages: Message[Any], **options: Any) -> None:
         """Number the messages, then send them; see `Sender.send`. ``options`` (a queue's ``delay``) are passed on.
 

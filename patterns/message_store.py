@@ -18,6 +18,8 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from typing_extensions import override
+
 from eip.channels import Sender
 from eip.envelope import dump_message, load_message
 from eip.errors import ConfigurationError, FailedEntry, InvalidMessage, PartialSendError, SendError, StoreError
@@ -54,6 +56,7 @@ class MessageStore(Sender):
         self.address = f"store:{self.name}"
         self._objects, self._prefix, self._max_bytes = objects, prefix, max_bytes
 
+    @override
     async def send(self, *messages: Message[Any]) -> None:
         """Write the messages; see `Sender.send`. Returns when all of them can be read by all.
 

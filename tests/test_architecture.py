@@ -145,6 +145,32 @@ def test_every_public_module_has_a_page_in_the_reference():
         assert pages.get(name, set()) == exported, name
 
 
+# Overrides.
+
+
+def classes(module: ModuleType) -> Iterator[type]:
+    """Those that a module makes itself."""
+    return (each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__)
+
+
+def overriding(made: type) -> Iterator[tuple[str, Any]]:
+    """Methods and properties that a class defines and a base of it defines as well; magic ones left out."""
+    for name, member in vars(made).items():
+        function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+        ours = inspect.isfunction(function) and function.__module__ == made.__module__ and not name.startswith("__")
+        if ours and any(name in vars(base) for base in made.__mro__[1:-1]):
+            yield f"{made.__module__}.{made.__qualname__}.{name}", function
+
+
+def test_whatever_overrides_says_so():
+    """By ``@override``: a renamed base method is then found by the type checker."""
+    names = ["eip", *(each.name for each in pkgutil.walk_packages(eip.__path__, "eip."))]
+    modules = [importlib.import_module(name) for name in names if name != "eip.__main__"]
+    found = [pair for module in modules for made in classes(module) for pair in overriding(made)]
+    assert len(found) > 200
+    assert sorted(place for place, function in found if not hasattr(function, "__override__")) == []
+
+
 # Words of parameters.
 
 REFUSED = {

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from typing_extensions import override
+
 from eip.channels._receiving import Receiver
 from eip.channels._sending import Sender
 from eip.limits import UNLIMITED, Capabilities
@@ -38,6 +40,7 @@ class Queue(Sender, Source):
     """Point-to-point: each message goes to one consumer (pattern "Point-to-Point Channel")."""
 
     @abstractmethod
+    @override
     async def send(self, *messages: Message[Any], delay: float = 0.0) -> None:
         """Send the messages, to be received no earlier than ``delay`` seconds from now; see `Sender.send`."""
 

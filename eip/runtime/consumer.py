@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import get_args
 
 import anyio
+from typing_extensions import override
 
 from eip._checks import check_duration, check_integer, check_one_of, check_type
 from eip.channels import Bus, Delivery, Queue, Receiver, Sender, Source, Stream, Topic
@@ -155,6 +156,7 @@ class Consumer(Service):
         if self._session is not None:
             self._session.parked.discard(group)
 
+    @override
     def health(self) -> Health:
         """Whether its channel answers: when it was last polled, since when and why that fails."""
         if self._session is not None:
@@ -163,6 +165,7 @@ class Consumer(Service):
         found = self._health.health()
         return replace(found, ok=False, reason=found.reason or state)
 
+    @override
     async def run(self) -> None:
         """Consume until `stop`. Cancelled, it drains with no grace.
 
@@ -202,6 +205,7 @@ class Consumer(Service):
             with anyio.CancelScope(shield=True):
                 await close(receiver)
 
+    @override
     async def stop(self, *, grace: Duration | None = None) -> None:
         """End `run` and wait for it: polling ends, handlers have their grace, acks are flushed, the rest is released.
 

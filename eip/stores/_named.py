@@ -82,14 +82,6 @@ class NamedStore(Store, ABC):
     def __repr__(self) -> str:
         """Name the collection and where it is, without credentials: for logs."""
 
-    @abstractmethod
-    async def next_due(self) -> float | None:
-        """See `Store.next_due`."""
-
-    @abstractmethod
-    async def aclose(self) -> None:
-        """See `Store.aclose`."""
-
     async def __aenter__(self) -> Self:
         return self
 

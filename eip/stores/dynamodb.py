@@ -118,7 +118,7 @@ class DynamoStore(NamedStore):
 
     @override
     async def _delete(self, name: str, version: str | None) -> bool:
-        """See `Store.delete`; where this process dies in it, parts without an expiry may stay."""
+        """Delete the record, then its parts: if the process dies in between, parts without an expiry stay."""
         now = clock.now()
         condition, values = f"attribute_exists(pk) AND {_LIVE}", {":now": _number(now)}
         if version is not None:

@@ -98,8 +98,9 @@ class FileObjects(ListedObjects):
         self._folder = Path(folder)
         self.bucket = bucket or self._folder.name
 
+    @override
     async def put(self, key: str, data: bytes) -> None:
-        """See `ObjectStore.put`; raises `ConfigurationError` for a key that names no file."""
+        """Write the file whole; `ConfigurationError` for a key that is no file name."""
         path = self._path(self.bucket, key)
         if path is None:
             raise ConfigurationError(f"{key!r} names no file")

@@ -71,8 +71,9 @@ class S3Objects(ListedObjects):
     async def delete(self, bucket: str, key: str) -> None:
         await self._call("delete_object", Bucket=bucket, Key=key)
 
+    @override
     async def keys(self, prefix: str, *, after: str = "", limit: int = 1000) -> Sequence[str]:
-        """See `ListedObjects.keys`; at most 1,000 a call, as S3 has it."""
+        """At most 1,000 keys per call, S3's own limit."""
         asked = {"Bucket": self.bucket, "Prefix": prefix, "StartAfter": after, "MaxKeys": min(limit, 1000)}
         found = await self._call("list_objects_v2", **asked)
         return [each["Key"] for each in found.get("Contents", ())]

@@ -12,6 +12,8 @@ import logging
 from collections.abc import MutableMapping
 from typing import Any
 
+from typing_extensions import override
+
 from eip.runtime.consumer import current_delivery
 
 __all__ = ["MessageContextFilter", "add_message_context"]
@@ -33,6 +35,7 @@ class MessageContextFilter(logging.Filter):
     Outside a handler the fields are None, so that a format string may name them.
     """
 
+    @override
     def filter(self, record: logging.LogRecord) -> bool:
         """Set the fields that the record has not."""
         context = _context()

@@ -10,6 +10,8 @@ import asyncio
 from dataclasses import asdict, dataclass
 from typing import Final, NamedTuple, Protocol
 
+from typing_extensions import override
+
 from eip._logging import get_logger
 from eip.clock import Duration, seconds
 
@@ -91,7 +93,7 @@ class Usage:
         return (self.calls, self.units, self.messages, self.size, self.empty_receives, self.heartbeats)
 
 
-class UsageMeter:
+class UsageMeter(Meter):
     """Counts calls per service, channel and operation; give it to a transport as ``meter``.
 
     A report costs a look-up and a few additions; one meter may serve several transports of one event loop.
@@ -106,6 +108,7 @@ class UsageMeter:
         self._counts: dict[tuple[str, str, str], Usage] = {}
         self._logged: dict[tuple[str, str], Usage] = {}
 
+    @override
     def record(
         self,
         service: str,
@@ -118,7 +121,6 @@ class UsageMeter:
         calls: int = 1,
         heartbeats: int = 0,
     ) -> None:
-        """See `Meter.record`."""
         counts = self._counts.get((service, channel, operation))
         if counts is None:
             counts = self._new(service, channel, operation)

@@ -18,6 +18,7 @@ from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from typing_extensions import override
 
 from eip.channels import Sender, SenderDecorator
 from eip.errors import Disposition, PartialSendError
@@ -85,6 +86,7 @@ class TracedSender(SenderDecorator):
         super().__init__(sender)
         self._tracer = trace.get_tracer(_NAME, tracer_provider=provider)
 
+    @override
     async def send(self, *messages: Message[Any], **options: Any) -> None:
         """Send, each message in a span; see `Sender.send`. ``options`` (a queue's ``delay``) are passed on."""
         with ExitStack() as stack:

@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
+from typing_extensions import override
+
 from eip.channels import Bus, Delivery, Filter, Queue, Receiver, Sender, Source, Stream, Topic, Transport, Unsettled
 from eip.errors import ConfigurationError, ConnectionLost, FailedEntry, PartialSendError
 from eip.message import Message
@@ -110,28 +112,33 @@ class FaultyTransport(Transport):
         if self.killed:
             raise ConnectionLost("fault plan: the process was killed")
 
+    @override
     def queue(self, name: str, **options: Any) -> Queue:
         """The queue, with faults."""
         return _FaultyQueue(self, self._inner.queue(name, **options))
 
+    @override
     def topic(self, name: str, **options: Any) -> Topic:
         """The topic, with faults."""
         return _FaultyTopic(self, self._inner.topic(name, **options))
 
+    @override
     def bus(self, name: str = "default", **options: Any) -> Bus:
         """The bus, with faults."""
         return _FaultyBus(self, self._inner.bus(name, **options))
 
+    @override
     def stream(self, name: str, **options: Any) -> Stream:
         """The stream, with faults."""
         return _FaultyStream(self, self._inner.stream(name, **options))
 
+    @override
     def resolve(self, address: str) -> Sender:
         """The sender, with faults."""
         return _FaultySender(self, self._inner.resolve(address))
 
+    @override
     def queue_addresses(self, prefix: str) -> str:
-        """See `Transport.queue_addresses`."""
         return self._inner.queue_addresses(prefix)
 
 
@@ -145,6 +152,7 @@ class _FaultySender(Sender):
         """Whether order is promised."""
         return bool(getattr(self._channel, "fifo", not isinstance(self._channel, (Queue, Topic))))
 
+    @override
     async def send(self, *messages: Message[Any]) -> None:
         """Send the messages, or some of them, or twice, and fail or not."""
         owner, plan = self._owner, self._owner.plan
@@ -181,6 +189,7 @@ class _FaultySource(Source):
         self.name = inner.name
         self._owner, self._source = owner, inner
 
+    @override
     def receiver(self, *, capacity: int = 10) -> Receiver:
         """A receiver with faults."""
         return _FaultyReceiver(self._owner, self._source.receiver(capacity=capacity))
@@ -191,14 +200,16 @@ class _FaultyQueue(_FaultySender, Queue):
         super().__init__(owner, inner)
         self._queue = inner
 
+    @override
     async def send(self, *messages: Message[Any], delay: float = 0.0) -> None:
-        """See `Queue.send`; with a delay of its own it fails, but is not delayed any more."""
+        """Send with faults; a message that has a delay of its own fails like others, but the plan adds none."""
         if delay:
             self._owner.alive()
             await self._queue.send(*messages, delay=delay)
         else:
             await super().send(*messages)
 
+    @override
     def receiver(self, *, capacity: int = 10) -> Receiver:
         """A receiver with faults."""
         return _FaultyReceiver(self._owner, self._queue.receiver(capacity=capacity))
@@ -209,7 +220,8 @@ class _FaultyTopic(_FaultySender, Topic):
         super().__init__(owner, inner)
         self._topic = inner
 
-    def subscription(self, name: str, *, filter: Filter | None = None, **options: Any) -> Source:  # noqa: A002
+    @override
+    def subscription(self, name: str, *, filter: Filter | None = None, **options: Any) -> Source:
         """The subscription, with faults."""
         return _FaultySource(self._owner, self._topic.subscription(name, filter=filter, **options))
 
@@ -219,6 +231,7 @@ class _FaultyBus(_FaultySender, Bus):
         super().__init__(owner, inner)
         self._bus = inner
 
+    @override
     def subscription(self, name: str, *, pattern: Filter | None = None, **options: Any) -> Source:
         """The rule, with faults."""
         return _FaultySource(self._owner, self._bus.subscription(name, pattern=pattern, **options))
@@ -236,6 +249,7 @@ class _FaultyStream(_FaultySender, Stream):
         super().__init__(owner, inner)
         self._stream = inner
 
+    @override
     def group(self, name: str, **options: Any) -> Source:
         """The group, with faults."""
         return _FaultySource(self._owner, self._stream.group(name, **options))
@@ -265,6 +279,7 @@ class _FaultyReceiver(Receiver):
         self.dead_letters = None if inner.dead_letters is None else _FaultySender(owner, inner.dead_letters)
         self._owner, self._receiver = owner, inner
 
+    @override
     async def receive(self, limit: int, *, wait: float = 20.0) -> Sequence[Delivery]:
         """Some of what came."""
         owner, plan = self._owner, self._owner.plan
@@ -281,6 +296,7 @@ class _FaultyReceiver(Receiver):
         if self._owner.killed:
             await asyncio.get_running_loop().create_future()  # a dead process waits for ever
 
+    @override
     async def _ack(self, deliveries: Sequence[Delivery]) -> Sequence[Unsettled]:
         owner, plan = self._owner, self._owner.plan
         owner.alive()
@@ -290,10 +306,12 @@ class _FaultyReceiver(Receiver):
         refused = {each.delivery for each in failed}
         return [*failed, *(Unsettled(each, ConnectionLost(_NO_ANSWER)) for each in lost if each not in refused)]
 
+    @override
     async def _nack(self, deliveries: Sequence[Delivery], delay: float) -> Sequence[Unsettled]:
         self._owner.alive()
         return await self._on_inner(lambda inner: self._receiver.nack(inner, delay=delay), deliveries)
 
+    @override
     async def _extend(self, deliveries: Sequence[Delivery], seconds: float) -> Sequence[Unsettled]:
         owner, plan = self._owner, self._owner.plan
         owner.alive()
@@ -307,11 +325,12 @@ class _FaultyReceiver(Receiver):
         failed = await verb(list(outer)) if outer else ()
         return [Unsettled(outer[each.delivery], each.error) for each in failed]
 
+    @override
     async def open(self) -> None:
-        """See `Receiver.open`."""
         self._owner.alive()
         await self._receiver.open()
 
+    @override
     async def aclose(self) -> None:
         """Releases what it holds, unless the process was killed."""
         if not self._owner.killed:

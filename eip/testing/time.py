@@ -11,6 +11,8 @@ import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar, cast
 
+from typing_extensions import override
+
 from eip.clock import use_clock
 
 __all__ = ["EPOCH", "Deadlock", "VirtualTimeLoop", "run"]
@@ -32,6 +34,7 @@ class _Selector(selectors.DefaultSelector):
         super().__init__()
         self._loop = loop
 
+    @override
     def select(self, timeout: float | None = None) -> Any:
         ready = super().select(0)
         if not ready:
@@ -48,6 +51,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._virtual = 0.0
         super().__init__(cast("selectors.BaseSelector", _Selector(self)))
 
+    @override
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
         return self._virtual
@@ -56,6 +60,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Let virtual time pass; the loop does so by itself when idle."""
         self._virtual += seconds
 
+    @override
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
         """Work for a thread is done at once and in this one: the clock would run ahead of a real thread."""
         del executor
@@ -66,8 +71,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             done.set_exception(error)
         return done
 
+    @override
     def run_forever(self) -> None:
-        """See `asyncio.loop.run_forever`."""
         with use_clock(lambda: EPOCH + self._virtual):
             super().run_forever()
 

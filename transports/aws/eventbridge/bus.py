@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from typing_extensions import override
+
 from eip import limits
 from eip._checks import check_message, check_type
 from eip.channels import Bus, Filter, Source
@@ -53,12 +55,14 @@ class EventBridgeBus(Bus):
         self.name = address.partition(":event-bus/")[2]
         self._accumulator = BatchAccumulator(self._put_events, self.limits, linger=linger)
 
+    @override
     async def send(self, *messages: Message[Any]) -> None:
         """Put the messages on the bus; see `Sender.send`. A bus keeps no order, message groups included."""
         entries = [self._entry(message) for message in messages]
         if entries:
             await self._accumulator.send(entries)
 
+    @override
     def subscription(self, name: str, *, pattern: Filter | None = None) -> Source:
         """The named rule's events: its queue ``bus-name``, declared as `eip.topology.Rule`.
 

@@ -19,7 +19,7 @@ _DAY: Final = 24
 
 
 async def provision_stream(client: ServiceClient, stream: StreamSpec, *, apply: bool) -> Step:
-    """See `eip.topology.Provisioner.provision`."""
+    """Compare the declared stream with the real one; with ``apply``, make or change it."""
     hours = round(stream.retention / timedelta(hours=1))
     try:
         found = await _summary(client, stream)

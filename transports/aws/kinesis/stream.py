@@ -11,6 +11,8 @@ from dataclasses import replace
 from hashlib import md5
 from typing import Any, Final, TypeAlias
 
+from typing_extensions import override
+
 from eip import limits
 from eip.channels import Sender, Stream
 from eip.codec import JSON, Codec
@@ -80,6 +82,7 @@ class KinesisStream(Stream):
             # The service takes the records of a call in any order and refuses single ones: two of a key could swap.
             self._accumulator = BatchAccumulator(self._put, self.limits, linger=linger, attempts=_ATTEMPTS, per_group=1)
 
+    @override
     async def send(self, *messages: Message[Any]) -> None:
         """Put the messages; see `Sender.send`.
 
@@ -90,6 +93,7 @@ class KinesisStream(Stream):
         if entries:
             await self._accumulator.send(entries)
 
+    @override
     def group(
         self,
         name: str,

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from typing_extensions import override
+
 from eip import limits
 from eip._checks import check_message, check_type
 from eip.channels import Filter, Source, Topic
@@ -52,8 +54,9 @@ class SnsTopic(Topic):
         self._by_content: bool | None = None if self.fifo else False
         self._accumulator = BatchAccumulator(self._publish_batch, self.limits, linger=linger)
 
+    @override
     async def send(self, *messages: Message[Any]) -> None:
-        """Publish the messages; see `Sender.send`, and `SqsQueue.send` for FIFO topics.
+        """Publish the messages; FIFO topics deduplicate as `SqsQueue.send` describes.
 
         A header ``subject`` is the notification's Subject, too, where SNS takes it.
         """
@@ -63,7 +66,8 @@ class SnsTopic(Topic):
         if entries:
             await self._accumulator.send(entries)
 
-    def subscription(self, name: str, *, filter: Filter | None = None) -> Source:  # noqa: A002 - the field's term
+    @override
+    def subscription(self, name: str, *, filter: Filter | None = None) -> Source:
         """The named subscription: a queue named ``topic-name``, declared as `eip.topology.Subscription`.
 
         ``filter`` is evaluated here, also where the topology has the service evaluate it: the result is the same, and

@@ -11,6 +11,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from typing_extensions import override
+
 from eip import limits
 from eip._checks import check_delay, check_integer, check_message
 from eip._ids import to_native_id
@@ -68,8 +70,9 @@ class SqsQueue(Queue):
         self._by_content: bool | None = None if self.fifo else False
         """Whether a FIFO queue deduplicates by content; None: not asked yet."""
 
+    @override
     async def send(self, *messages: Message[Any], delay: Duration = 0.0) -> None:
-        """See `Queue.send`; ``delay`` up to 15 minutes, none on a FIFO queue.
+        """Send the messages; ``delay`` is at most 15 minutes, and not possible on a FIFO queue.
 
         On a FIFO queue a message is deduplicated by its ``deduplication_id``; without one by its id, or by its body
         where the queue was declared with content-based deduplication. Where the service refused a message for the
@@ -85,6 +88,7 @@ class SqsQueue(Queue):
         if entries:
             await self._accumulator.send(entries)
 
+    @override
     def receiver(self, *, capacity: int = 10) -> Receiver:
         """A receiver; any number, in any process, may share the queue."""
         return self.filtered_receiver(capacity=capacity, codec=self.codec)
