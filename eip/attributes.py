@@ -31,6 +31,7 @@ __all__ = [
     "dump_attributes",
     "from_native",
     "from_wire",
+    "is_native",
     "is_unicode",
     "load_attributes",
     "plain_of",
@@ -47,9 +48,14 @@ _MAX_NUMBER: Final = _MAX_DIGITS + 1
 """Characters of a foreign number; services take 38 digits. A longer one is read as the text that it is."""
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
-_PLAIN_EXPONENT: Final = 128
-"""Numbers up to 10**128 are written without an exponent, the range of SQS and SNS."""
-_UNKNOWN_TYPE: Final = "String.eip"
+_MAX_NATIVE_DIGITS: Final = 38
+_MIN_NATIVE_EXPONENT, _MAX_NATIVE_EXPONENT = -128, 126
+"""What SQS and SNS take as a Number: 38 digits without leading and trailing zeros, 10**-128 to 10**126 (SQS Developer
+Guide, "Message metadata")."""
+_MIN_SAFE, _MAX_SAFE = 1e-100, 1e38
+_DATA_TYPE: Final = re.compile(r"(?:String|Number|Binary)(?:\.[A-Za-z0-9_.-]+)?")
+_MAX_DATA_TYPE: Final = 256
+_WIRE_TYPE: Final = "String.eip"
 """Data type of a value that SQS and SNS have no type for: its text is the JSON of `to_wire`."""
 _MIN_FAST, _MAX_FAST = -(2**63), 2**63
 _NOTES: Final = frozenset(("", "bool", "float", "decimal"))
@@ -125,16 +131,38 @@ def to_native(value: Any) -> Native:  # noqa: PLR0911 - one return for each type
             return Native("String", str.__str__(value))
         case bool():
             return Native("String", "true" if value else "false", "bool")
+        case bytes():
+            return Native("Binary", bytes(value))
+        case int() | float() | Decimal() if not _is_native_number(value):
+            return Native(_WIRE_TYPE, dump_json(to_wire(plain_of(value))).decode())
         case int():
             return Native("Number", int.__repr__(value))
         case float():
             return Native("Number", float.__repr__(value), "float" if value.is_integer() else "")
         case Decimal():
-            plain = -_PLAIN_EXPONENT <= value.adjusted() <= _PLAIN_EXPONENT
-            return Native("Number", format(value, "f") if plain else str(value), "decimal")
-        case bytes():
-            return Native("Binary", bytes(value))
+            return Native("Number", format(value, "f"), "decimal")
     return Native("String.Array", dump_json(list(value)).decode())
+
+
+def _is_native_number(value: float | Decimal) -> bool:
+    """Whether SQS and SNS take the value as a Number, and keep all of its digits."""
+    if not isinstance(value, Decimal) and (value == 0 or _MIN_SAFE < abs(value) < _MAX_SAFE):
+        return True  # the common case: at most 38 digits, or the 17 of a float
+    exact = value if isinstance(value, Decimal) else Decimal(repr(plain_of(value)))
+    digits = "".join(map(str, exact.as_tuple().digits)).strip("0")
+    return len(digits) <= _MAX_NATIVE_DIGITS and _MIN_NATIVE_EXPONENT <= exact.adjusted() <= _MAX_NATIVE_EXPONENT
+
+
+def is_native(native: Native) -> bool:
+    """Whether SQS and SNS take the data type, and the text as a value of it: a stranger's envelope holds any."""
+    data_type, value, _ = native
+    if len(data_type) > _MAX_DATA_TYPE or not _DATA_TYPE.fullmatch(data_type):
+        return False
+    if data_type.startswith("Binary") or isinstance(value, bytes):
+        return data_type.startswith("Binary") and isinstance(value, bytes)
+    if not data_type.startswith("Number"):
+        return True
+    return len(value) <= _MAX_NUMBER and _NUMBER.fullmatch(value) is not None and _is_native_number(Decimal(value))
 
 
 def _still_holds(value: Foreign) -> bool:
@@ -150,10 +178,11 @@ def from_native(data_type: str, value: str | bytes, note: str = "") -> Attribute
     """
     if data_type == "String" and not note and isinstance(value, str):
         return value
-    if data_type == _UNKNOWN_TYPE and isinstance(value, str):
+    if data_type == _WIRE_TYPE and isinstance(value, str):
         with contextlib.suppress(DecodeError):
             found: AttributeValue = from_wire(load_json(value))
-            return found
+            if to_native(found)[:2] == (data_type, value):
+                return found
     plain = _plain(data_type, value, note)
     if note in _NOTES:
         if to_native(plain)[:2] == (data_type, value):
@@ -273,7 +302,7 @@ def _unknown(value: Any) -> Any:
     if not is_embeddable(raw):
         raise DecodeError("attribute is nested too deep to be passed on")
     kept = _Unknown(raw.decode())
-    kept.native = Native(_UNKNOWN_TYPE, raw.decode())
+    kept.native = Native(_WIRE_TYPE, raw.decode())
     return kept
 
 

@@ -17,6 +17,7 @@ from eip.attributes import (
     dump_attributes,
     from_native,
     from_wire,
+    is_native,
     load_attributes,
     to_native,
     to_wire,
@@ -69,6 +70,73 @@ def test_our_own_values_stay_plain(value: Any):
     assert (read, type(read)) == (value, type(value))
     enveloped = from_wire(to_wire(value))
     assert (enveloped, type(enveloped)) == (value, type(value))
+
+
+BEYOND: list[Any] = [
+    10**38 + 1,
+    -(2**200),
+    1e300,
+    -1e127,
+    5e-324,
+    Decimal("1." + "3" * 40),
+    Decimal("1E-129"),
+    Decimal("1E+127"),
+    Decimal("0E+999"),
+]
+WITHIN: list[Any] = [10**38 - 1, 10**126, 12 * 10**40, 1e126, 1e-128, 0.0, Decimal("0.1000"), Decimal("1E+100")]
+
+
+@pytest.mark.parametrize("value", BEYOND)
+def test_a_number_beyond_the_services_range_travels_as_text_and_is_read_back_exactly(value):
+    """Fault 11: SQS and SNS take 38 digits, and 10**-128 to 10**126; the rest was refused by the service."""
+    native = to_native(value)
+    assert native.data_type == "String.eip"
+    read = from_native(*native)
+    assert (read, type(read), str(read)) == (value, type(value), str(value))
+
+
+@pytest.mark.parametrize("value", WITHIN)
+def test_a_number_within_the_services_range_stays_a_number(value):
+    native = to_native(value)
+    assert native.data_type == "Number"
+    assert is_native(native)
+    read = from_native(*native)
+    assert (read, type(read)) == (value, type(value))
+
+
+@given(
+    st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.decimals(allow_nan=False, allow_infinity=False)
+)
+def test_any_number_becomes_what_the_services_take(value):
+    native = to_native(value)
+    assert is_native(native)
+    if native.data_type == "Number":
+        number = Decimal(str(native.value))
+        assert len("".join(map(str, number.as_tuple().digits)).strip("0")) <= 38
+        assert -128 <= number.adjusted() <= 126
+    read = from_native(*native)
+    assert (read, type(read)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("data_type", "value", "taken"),
+    [
+        ("Number", "not a number", False),
+        ("Number.int", "1" * 39, False),
+        ("Number", "1e400", False),
+        ("Number.int", "007", True),
+        ("Custom", "x", False),
+        ("String." + "x" * 250, "x", False),
+        ("Binary", "text", False),
+        ("String", b"bytes", False),
+        ("Binary.gif", b"GIF89a", True),
+        ("String.UUID", "8a1b", True),
+    ],
+)
+def test_what_the_services_take_of_a_stranger_is_known_before_sending(data_type, value, taken):
+    assert is_native(to_native(from_native(data_type, value))) is taken
 
 
 def test_filters_see_plain_values():

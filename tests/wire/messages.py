@@ -71,6 +71,20 @@ FOREIGN = Message.received(
     },
     extensions={"novel": {"a": [1, None]}},
 )
+NUMBERS: Message[Any] = Message(
+    {},
+    id="numbers",
+    created_at=AT,
+    type="Numbers",
+    source="com.example",
+    attributes={
+        "digits": 10**38 + 1,
+        "large": 1e300,
+        "small": 5e-324,
+        "exact": Decimal("1." + "3" * 40),
+        "last": 10**126,
+    },
+)
 MESSAGES: dict[str, Message[Any]] = {
     **FIRST,
     "bytes": BYTES,
@@ -79,4 +93,5 @@ MESSAGES: dict[str, Message[Any]] = {
     "no-json": NO_JSON,
     "digits": DIGITS,
     "foreign": FOREIGN,
+    "numbers": NUMBERS,
 }

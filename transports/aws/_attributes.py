@@ -20,7 +20,16 @@ from typing import Any, Final, NamedTuple
 
 from eip._ids import from_native_id, to_native_id
 from eip._logging import get_logger
-from eip.attributes import check_attributes, from_native, load_attributes, to_native, to_wire
+from eip.attributes import (
+    Foreign,
+    Native,
+    check_attributes,
+    from_native,
+    is_native,
+    load_attributes,
+    to_native,
+    to_wire,
+)
 from eip.codec import JSON, Codec, load_json
 from eip.envelope import (
     ENVELOPE_KEY,
@@ -133,8 +142,10 @@ def _natives(
     types: dict[str, str] = {}
     most = _MAX_ATTRIBUTES - (message.raw is None)
     for name, value in message.attributes.items():
-        data_type, content, note = to_native(value)
-        problem = _problem(name, content, channel)
+        native = to_native(value)
+        data_type, content, note = native
+        foreign = isinstance(value, Foreign)
+        problem = _problem(name, native, channel, checked=not foreign)
         if problem is None and len(attributes) == most:
             problem = (
                 f"{channel} carries {_MAX_ATTRIBUTES} attributes, one of which is the envelope's; "
@@ -145,7 +156,7 @@ def _natives(
             attributes[name] = {"DataType": data_type, key: content}
             if note:
                 types[name] = note
-        elif message.raw is None:
+        elif message.raw is None and not foreign:
             raise InvalidMessage(problem)
         else:
             left[name] = to_wire(value)
@@ -161,14 +172,17 @@ def _make_room(message: Message[Any], attributes: dict[str, dict[str, Any]], lef
         left[name] = to_wire(message.attributes[name])
 
 
-def _problem(name: str, content: str | bytes, channel: str) -> str | None:
-    """Why the channel takes no such attribute; None where it does."""
+def _problem(name: str, native: Native, channel: str, *, checked: bool) -> str | None:
+    """Why the channel takes no such attribute; None where it does. A ``checked`` one has a type and text of ours."""
+    content = native.value
     if not _NAME.fullmatch(name) or name == ENVELOPE_KEY:
         return f"{channel} carries no attribute named {name!r}"
     if not content:
         return f"attribute {name!r} is empty; {channel} carries no empty attribute"
     if isinstance(content, str) and _UNCARRIED.search(content):
         return f"attribute {name!r} has control characters, which {channel} does not carry"
+    if not checked and not is_native(native):
+        return f"attribute {name!r} is not a valid {native.data_type}"
     return None
 
 

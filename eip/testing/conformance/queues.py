@@ -32,7 +32,7 @@ class QueueCases(Cases):
             expires_at=float(round(clock.now()) + 86_400),
             traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             headers={"attempts": "1", "note": "ä: b, c"},
-            attributes={"kind": "ride", "count": 3, "text": "ß: \n\\ x"},
+            attributes={"kind": "ride", "count": 3, "huge": 10**40 + 1, "tiny": 5e-324, "text": "ß: \n\\ x"},
         )
         await queue.send(sent)
         async with queue.receiver() as receiver:

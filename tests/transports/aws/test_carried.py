@@ -140,6 +140,17 @@ def test_names_that_no_one_may_send_travel_in_the_envelope():
     assert carried(again, channel="q", limit=MIB).attributes.keys() == {"a", "eip"}
 
 
+def test_a_value_that_the_services_refuse_travels_in_the_envelope():
+    """Faults 9 and 10: a stranger's envelope can hold a Number that is none, refused as a dead letter."""
+    attrs = {"n": {"type": "Number", "text": "1e400"}, "t": {"type": "Odd type", "text": "x"}}
+    envelope = {"eip": {"DataType": "String", "StringValue": json.dumps({"attrs": attrs})}}
+    message = stranger("1", envelope)
+    for sent in (message, Message(1, attributes=message.attributes)):
+        out = carried(sent, channel="q", limit=MIB)
+        assert out.attributes.keys() == {"eip"}
+        assert json.loads(out.attributes["eip"]["StringValue"])["attrs"] == attrs
+
+
 def test_a_message_made_here_keeps_to_the_services_rules():
     for attributes in ({"AWS.x": 1}, {f"a{number}": 1 for number in range(10)}, {"a": ""}):
         with pytest.raises(InvalidMessage):
