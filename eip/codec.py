@@ -29,6 +29,7 @@ __all__ = [
     "JsonCodec",
     "TextCodec",
     "ViewCodec",
+    "check_codec",
     "codec_of",
     "dump_json",
     "is_embeddable",
@@ -319,6 +320,20 @@ class ViewCodec:
     def __init__(self, writer: Codec, read: Callable[[bytes], Any]) -> None:
         self.writer, self.content_type = writer, writer.content_type
         self.encode, self.decode = writer.encode, read
+
+
+_OURS: Final = frozenset((JsonCodec, TextCodec, BytesCodec, ViewCodec))
+
+
+def check_codec(codec: Any, *, optional: bool = False) -> None:
+    """Raise `TypeError` for an argument ``codec`` that is none; a class is none either. For ours, one look-up."""
+    if codec.__class__ in _OURS or (optional and codec is None):
+        return
+    whole = isinstance(getattr(codec, "content_type", None), str) and all(
+        callable(getattr(codec, name, None)) for name in ("encode", "decode")
+    )
+    if isinstance(codec, type) or not whole:
+        raise TypeError(f"codec must be a Codec{' or None' if optional else ''}, got {codec!r}")
 
 
 def writer_of(codec: Codec) -> Codec:

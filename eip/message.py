@@ -13,10 +13,10 @@ from eip import clock
 from eip._ids import new_id
 from eip.attributes import AttributeValue, check_attributes, is_unicode
 from eip.clock import Duration, seconds
-from eip.codec import BYTES, JSON, Codec, ViewCodec, writer_of
+from eip.codec import BYTES, JSON, Codec, ViewCodec, check_codec, dump_json, is_embeddable, writer_of
 from eip.errors import InvalidMessage
 
-__all__ = ["REQUEST_ID", "AttributeValue", "Message", "SequenceInfo"]
+__all__ = ["REQUEST_ID", "RESERVED_KEYS", "AttributeValue", "Message", "SequenceInfo"]
 
 T = TypeVar("T", default=Any)
 U = TypeVar("U")
@@ -161,6 +161,34 @@ def _mapping(name: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
     return MappingProxyType(dict(value)) if value else _NOTHING
 
 
+RESERVED_KEYS: Final = frozenset(
+    (
+        *("id", "type", "source", "at", "exp", "cid", "reply", "group", "dedup", "trace", "seq", "headers"),
+        *("attrs", "types", "ct", "enc", "in", "b", "body"),
+    )
+)
+"""Keys of an envelope on the wire that an extension cannot have (docs/wire-format.md)."""
+
+
+def _extensions(name: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
+    copied = _mapping(name, value)
+    for key, each in copied.items():
+        _text(f"{name} key", key)
+        if key in RESERVED_KEYS:
+            raise InvalidMessage(f"{name} must not have the key {key!r}, which the envelope has itself")
+        if key == "v" and (each.__class__ is not int or each < 1):
+            raise InvalidMessage(
+                f"{name}['v'] is the version of an envelope: an integer of 1 or more, got {each!r:.80}"
+            )
+        try:
+            raw = dump_json({key: each})
+        except InvalidMessage as error:
+            raise InvalidMessage(f"{name}[{key!r:.80}] must be JSON: {error}") from error
+        if not is_embeddable(raw):
+            raise InvalidMessage(f"{name}[{key!r:.80}] is nested too deep to be passed on")
+    return copied
+
+
 _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     **dict.fromkeys(_ENVELOPE, _text),
     "created_at": _time,
@@ -168,7 +196,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "sequence": _sequence,
     "attributes": _attributes,
     "headers": _headers,
-    "extensions": _mapping,
+    "extensions": _extensions,
 }
 _NEVER_NONE: Final = frozenset(("id", "created_at", "attributes", "headers", "extensions"))
 
@@ -216,12 +244,13 @@ class Message(_Fields, Generic[T]):
 
     Raises:
         TypeError: a field of the wrong type; the text names it.
-        InvalidMessage: a value that no channel carries: a number that is not finite, text with lone surrogates.
+        InvalidMessage: a value that no channel carries: a number that is not finite, text with lone surrogates, an
+            extension that is not JSON or has the key of a field.
     """
 
     __slots__ = ()
 
-    def __new__(  # noqa: C901, D102, PLR0912 - spelled out, since every message pays; the class's docstring describes it
+    def __new__(  # noqa: C901, D102, PLR0912, PLR0915 - spelled out, since every message pays; described above
         cls,
         body: T,
         *,
@@ -244,7 +273,11 @@ class Message(_Fields, Generic[T]):
         made = _new(_Fields)
         made._body = body  # noqa: SLF001 - a message in the making
         made._raw = None  # noqa: SLF001
-        made._codec = codec if codec is not None else BYTES if isinstance(body, bytes) else JSON  # noqa: SLF001
+        if codec is None:
+            codec = BYTES if isinstance(body, bytes) else JSON
+        elif codec is not JSON:
+            check_codec(codec)
+        made._codec = codec  # noqa: SLF001
         # Each given text: one comparison of classes and one look at a flag; all else is for `_text`.
         if id is None:
             id = new_id()  # noqa: A001
@@ -287,7 +320,7 @@ class Message(_Fields, Generic[T]):
         else:
             made.attributes = _NOTHING if attributes is None else _mapping("attributes", attributes)
         made.headers = _NOTHING if headers is None else _headers("headers", headers)
-        made.extensions = _NOTHING if extensions is None else _mapping("extensions", extensions)
+        made.extensions = _NOTHING if extensions is None else _extensions("extensions", extensions)
         made.__class__ = cls
         return cast("Message[T]", made)
 
@@ -384,10 +417,12 @@ class Message(_Fields, Generic[T]):
 
     def with_encoded(self, raw: bytes, *, codec: Codec | None = None) -> Message[Any]:
         """The same message, same id, whose body is that of other bytes; ``codec``: default, as before."""
+        check_codec(codec, optional=True)
         return self._with(_body=_UNDECODED, _raw=raw, _codec=self._codec if codec is None else codec)
 
     def with_codec(self, codec: Codec) -> Message[T]:
         """The same message, same id, whose body another codec encodes."""
+        check_codec(codec)
         return self._with(_body=self.body, _raw=None, _codec=codec)
 
     def replace(self, **envelope: Any) -> Message[T]:

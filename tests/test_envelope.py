@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eip import Message, SequenceInfo
+from eip import Message, SequenceInfo, envelope
 from eip.envelope import dump_envelope, envelope_fields, parse_envelope
 from eip.errors import DecodeError
+from eip.message import RESERVED_KEYS
 
 TEXT = st.none() | st.text(max_size=20)
 
@@ -87,3 +88,8 @@ def test_whatever_json_a_stranger_sends_is_parsed_or_refused(value):
     except DecodeError:
         return
     Message(1, **fields)
+
+
+def test_extensions_cannot_have_the_key_of_a_field():
+    """Fault 18: one list in the message, one in the envelope."""
+    assert {*envelope._TEXT, *envelope._TIMES, *envelope._OTHERS, "seq", "headers"} == RESERVED_KEYS

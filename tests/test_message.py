@@ -153,6 +153,62 @@ def test_equality_is_of_the_envelope_and_the_bytes():
     assert len({message, message.replace()}) == 1
 
 
+class NoCodec:
+    content_type = "x/y"
+
+
+@pytest.mark.parametrize("codec", [42, "json", TextCodec, NoCodec(), object()], ids=repr)
+def test_what_is_no_codec_is_refused_at_once(codec):
+    """Fault 18: for every field."""
+    for make in (
+        lambda: Message(1, codec=codec),
+        lambda: Message(1).with_codec(codec),
+        lambda: Message(1).with_encoded(b"1", codec=codec),
+        lambda: Message.received(b"1", codec=codec),
+    ):
+        with pytest.raises(TypeError, match="codec must be a Codec"):
+            make()
+
+
+def test_a_codec_of_one_s_own_needs_three_names():
+    class Own(NoCodec):
+        def encode(self, body: object, /) -> bytes:
+            return repr(body).encode()
+
+        def decode(self, raw: bytes, /) -> object:
+            return raw
+
+    assert Message(1, codec=Own()).codec.content_type == "x/y"
+
+
+@pytest.mark.parametrize("extensions", [42, "text", [("a", 1)], {1: "x"}], ids=repr)
+def test_extensions_of_the_wrong_type_are_named(extensions):
+    """Fault 18."""
+    with pytest.raises(TypeError, match="extensions"):
+        Message(1, extensions=extensions)
+    with pytest.raises(TypeError, match="extensions"):
+        Message(1).replace(extensions=extensions)
+
+
+DEEP: list[object] = []
+for _ in range(250):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    "extensions",
+    [{"a": object()}, {"a": float("nan")}, {"\ud800": 1}, {"a": ["\ud800"]}, {"v": 0}, {"v": "2"}, {"a": DEEP}]
+    + [{key: "x"} for key in ("id", "at", "headers", "attrs", "types", "enc", "ct", "body")],
+    ids=lambda value: repr(value)[:20],
+)
+def test_extensions_that_could_not_be_written_or_read_are_refused_at_once(extensions):
+    """Fault 18: an extension with the key of a field would forge it, one that is not JSON fail at the send."""
+    with pytest.raises(InvalidMessage, match="extensions"):
+        Message(1, extensions=extensions)
+    with pytest.raises(InvalidMessage, match="extensions"):
+        Message(1).replace(extensions=extensions)
+
+
 @given(JSON)
 def test_json_bodies_come_back(body):
     assert Message.received(Message(body).encode()).body == body

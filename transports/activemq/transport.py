@@ -10,7 +10,7 @@ from typing_extensions import override
 from eip._checks import check_duration, check_integer
 from eip.channels import Sender, Transport
 from eip.clock import Duration
-from eip.codec import JSON, Codec
+from eip.codec import JSON, Codec, check_codec
 from eip.errors import AddressRefused, ConfigurationError
 from eip.health import Health
 from eip.limits import ACTIVEMQ, KIB, Capabilities
@@ -151,6 +151,7 @@ class ActiveMQTransport(Transport):
                 "dead_letters and max_receive_count go together, "
                 f"got dead_letters={dead_letters!r} and max_receive_count={max_receive_count!r}"
             )
+        check_codec(codec, optional=True)
         queue = self._queue(name)
         if dead_letters is not None and max_receive_count is not None:
             queue.redrive = Redrive(dead_letters=dead_letters, max_receive_count=max_receive_count)
@@ -174,6 +175,7 @@ class ActiveMQTransport(Transport):
             virtual: whether it is the virtual topic ``VirtualTopic.name``; otherwise a plain one.
             codec: as for `queue`.
         """
+        check_codec(codec, optional=True)
         if virtual and not name.startswith(VIRTUAL_PREFIX):
             name = VIRTUAL_PREFIX + name
         topic = self._topic(name)
@@ -190,6 +192,7 @@ class ActiveMQTransport(Transport):
 
     def temporary_queue(self, *, codec: Codec = JSON) -> TemporaryQueue:
         """Return a new queue for replies to this process, which is gone with its connection; ``codec``: see `queue`."""
+        check_codec(codec)
         return TemporaryQueue(self._client, codec)
 
     @override

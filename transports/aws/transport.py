@@ -13,7 +13,7 @@ from eip import limits
 from eip._checks import check_duration, check_integer, check_type
 from eip.channels import Sender, Transport
 from eip.clock import Duration
-from eip.codec import JSON, Codec, is_json
+from eip.codec import JSON, Codec, check_codec, is_json
 from eip.errors import ConfigurationError
 from eip.health import Health
 from eip.telemetry.meter import Meter
@@ -154,7 +154,7 @@ class AwsTransport(Transport):
             name: or ARN.
             codec: encodes the bodies that are sent, and decodes those of foreign producers; default: JSON.
         """
-        _check_codec(codec)
+        check_codec(codec, optional=True)
         address = self._arns.of("queue", name)
         if address not in self._queues:
             self._queues[address] = self._make_queue(address, codec or JSON)
@@ -168,7 +168,7 @@ class AwsTransport(Transport):
             name: or ARN.
             codec: see `queue`; its subscriptions have it, too.
         """
-        _check_codec(codec)
+        check_codec(codec, optional=True)
         address = self._arns.of("topic", name)
         if address not in self._topics:
             self._topics[address] = self._make_topic(address, codec or JSON)
@@ -182,7 +182,7 @@ class AwsTransport(Transport):
             name: or ARN.
             codec: one of a JSON syntax, as an event's detail is a JSON object; default: JSON.
         """
-        _check_codec(codec)
+        check_codec(codec, optional=True)
         if codec is not None and not is_json(codec):
             raise ConfigurationError(f"codec must be of a JSON content type for a bus, got {codec.content_type!r}")
         address = self._arns.of("bus", name)
@@ -210,7 +210,7 @@ class AwsTransport(Transport):
             reads: how fast its shards are polled, by all groups of this transport together; counts at the first call.
             codec: encodes the bodies that are sent, and decodes those of foreign producers; default: JSON.
         """
-        _check_codec(codec)
+        check_codec(codec)
         check_type("aggregate", aggregate, bool, "a bool")
         check_type("reads", reads, ReadRate, "a ReadRate", optional=True)
         if hash_key is not None and not callable(hash_key):
@@ -319,12 +319,6 @@ class AwsTransport(Transport):
 
     def __repr__(self) -> str:
         return f"<AwsTransport {self.region}>"
-
-
-def _check_codec(codec: Codec | None) -> None:
-    whole = all(hasattr(codec, name) for name in ("content_type", "encode", "decode"))
-    if codec is not None and (isinstance(codec, type) or not whole):
-        raise TypeError(f"codec must be a Codec or None, got {codec!r}")
 
 
 def _with_codec(channel: _C, codec: Codec | None) -> _C:
