@@ -39,7 +39,8 @@ from eip import Consumer, Message
 from examples.rfq.api import app
 from examples.rfq.booking import RideBooking
 from examples.rfq.channels import Channels
-from examples.rfq.model import Presence, Quote, QuoteRequest, located
+from examples.rfq.model import Presence, Quote, QuoteRequest
+from examples.rfq.vicinity import located
 from examples.rfq.wiring import STATES, connected, stored
 from tests.support.activemq import ActiveMQBroker
 from tests.support.aws import MotoServer

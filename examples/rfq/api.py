@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -23,12 +24,13 @@ from eip.telemetry.meter import UsageMeter
 from examples.rfq.access import Guard, Hosts, RateLimit, Tokens, caller
 from examples.rfq.bodies import read
 from examples.rfq.booking import RideBooking
-from examples.rfq.model import ZONES, Choice, Presence, RideRequest, as_json, located
+from examples.rfq.model import Choice, Presence, RideRequest, as_json
 from examples.rfq.openapi import document
 from examples.rfq.operations_api import operations_routes
 from examples.rfq.pages import PAGES, BrowserRules
 from examples.rfq.problems import HANDLERS, Problem
 from examples.rfq.store import Rfq
+from examples.rfq.vicinity import ZONES, located, zones_near
 
 __all__ = ["app"]
 
@@ -113,9 +115,10 @@ class _Api:
         if not 0 < len(place) <= 200:
             raise Problem(422, "Invalid place", "place is 1 to 200 characters")
         position = located(place)
-        near = await self._booking.near(position)
+        radius = _radius(request)
+        near = await self._booking.near(position, radius)
         where = {"place": place, "x": position.x, "y": position.y, "zone": position.zone}
-        return JSONResponse({**where, "unicorns": len(near)})
+        return JSONResponse({**where, "zones": zones_near(position, radius), "unicorns": len(near)})
 
     async def unicorns(self, _: Request) -> Response:
         """Where all unicorns are, for the map."""
@@ -212,6 +215,17 @@ class _Herd:
         return self._seen
 
 
+def _radius(request: Request) -> float:
+    """The query's radius; 0 where it has none."""
+    try:
+        radius = float(request.query_params.get("radius", "0"))
+    except ValueError:
+        radius = math.nan
+    if not 0 <= radius <= 1:
+        raise Problem(422, "Invalid radius", "radius is a number from 0 to 1")
+    return radius
+
+
 def _event(kind: str, data: dict[str, Any]) -> str:
     return f"event: {kind}\ndata: {json.dumps(data)}\n\n"
 
@@ -219,7 +233,7 @@ def _event(kind: str, data: dict[str, Any]) -> str:
 def _news(last: Rfq | None, rfq: Rfq, told: set[str]) -> Iterator[str]:
     """Who was asked, the answers that were not told yet, and how far it is."""
     if last is None:
-        yield _event("asked", {**_ride(rfq), "unicorns": rfq.addressed})
+        yield _event("asked", {**_ride(rfq), **_where(rfq), "unicorns": rfq.addressed})
     for answer in rfq.answers:
         if answer.unicorn not in told:
             told.add(answer.unicorn)
@@ -230,6 +244,15 @@ def _news(last: Rfq | None, rfq: Rfq, told: set[str]) -> Iterator[str]:
 
 def _ride(rfq: Rfq) -> dict[str, Any]:
     return {"from": rfq.request.start, "to": rfq.request.to, "customer": rfq.request.customer}
+
+
+def _where(rfq: Rfq) -> dict[str, Any]:
+    """Start and destination on the map, and the zones whose unicorns were asked."""
+    return {
+        "start": as_json(rfq.question.start),
+        "destination": as_json(rfq.question.to),
+        "zones": rfq.question.zones,
+    }
 
 
 def _progress(rfq: Rfq) -> dict[str, Any]:

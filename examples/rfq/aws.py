@@ -10,7 +10,7 @@ from eip import Queue, Source
 from eip import topology as declared
 from eip.transports.aws import AwsTransport
 from examples.rfq.channels import PREFIX, UNREADABLE, Channels
-from examples.rfq.model import all_zones
+from examples.rfq.vicinity import all_zones
 
 __all__ = ["AwsChannels"]
 

@@ -20,9 +20,10 @@ from eip.errors import EipError
 from eip.patterns.redrive import Progress
 from eip.patterns.scatter_gather import ScatterGather
 from examples.rfq.channels import Channels
-from examples.rfq.model import Position, Presence, QuoteRequest, RideRequest, located
+from examples.rfq.model import Presence, QuoteRequest, RideRequest
 from examples.rfq.operations import DeadLetter, Desk, Operations, Rate
 from examples.rfq.store import RETENTION, Choices, Presences, Rfq, States, answer_of, rfq_of
+from examples.rfq.vicinity import Position, all_zones, zones_near
 
 __all__ = ["RideBooking"]
 
@@ -51,7 +52,7 @@ class RideBooking:
         self._herd = set(herd)
         shared, *own = channels.replies
         self._quotes = ScatterGather(
-            channels.zone(located("").zone),  # each request names its own
+            channels.zone(all_zones()[0]),  # each request names its own
             shared,
             is_error=self._is_error,
             store=states.quotes,
@@ -79,14 +80,14 @@ class RideBooking:
 
     async def request(self, ride: RideRequest) -> Rfq:
         """Ask the unicorns near the ride's start; returns once the channel has accepted the question."""
-        start, to = located(ride.start), located(ride.to)
-        near = [presence.unicorn for presence in await self._presences.near(start.zone)]
+        question = QuoteRequest(ride=ride, start=ride.origin, to=ride.destination, radius=ride.radius)
+        near = {presence.unicorn for presence in await self.near(ride.origin, ride.radius)}
         asked = self._quotes.request(
-            QuoteRequest(ride=ride, start=start, to=to),
+            question,
             deadline=ride.duration or self._rfq_seconds,
             expected=near or None,
             replies=self._channels.replies_to(ride.customer),
-            to=self._channels.zone(start.zone),
+            to=self._channels.zones(question.zones),
         )
         await asked.start()
         return rfq_of(asked.result)
@@ -149,9 +150,10 @@ class RideBooking:
         """By unicorn, where it is."""
         return await self._presences.everywhere()
 
-    async def near(self, position: Position) -> list[Presence]:
-        """The unicorns that would be asked for a ride from there."""
-        return await self._presences.near(position.zone)
+    async def near(self, position: Position, radius: float = 0.0) -> list[Presence]:
+        """The unicorns that would be asked for a ride from there, each once, wherever it was between two zones."""
+        zones = await asyncio.gather(*(self._presences.near(zone) for zone in zones_near(position, radius)))
+        return list({each.unicorn: each for found in zones for each in found}.values())
 
     async def missing(self) -> list[str]:
         """What it is not ready without, for people to read; empty: ready."""
@@ -213,8 +215,8 @@ class RideBooking:
         for rfq in () if self._channels.durable else running:
             found = await self._quotes.get(rfq)
             if found is not None and found.request is not None and found.completed_by is None:
-                start = QuoteRequest.model_validate(found.request.body).start
-                await self._channels.zone(start.zone).send(found.request)
+                zones = QuoteRequest.model_validate(found.request.body).zones
+                await self._channels.zones(zones).send(found.request)
 
     def _is_error(self, reply: Message[Any]) -> bool:
         """Whether a reply is no answer; called once for each."""

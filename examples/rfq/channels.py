@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
-from eip import Queue, ReturnAddresses, Source, Topic, Transport
+from typing_extensions import override
+
+from eip import Message, Queue, ReturnAddresses, Sender, Source, Topic, Transport
 from eip import topology as declared
 from eip.transports.memory import MemoryTransport
-from examples.rfq.model import all_zones
+from examples.rfq.vicinity import all_zones
 
 __all__ = ["PREFIX", "REPLIES", "UNREADABLE", "Channels", "MemoryChannels"]
 
@@ -74,6 +77,11 @@ class Channels(ABC):
         """The topic of a zone: who is there is asked for quotes."""
         return self.transport.topic(f"{PREFIX}zone-{zone}")
 
+    def zones(self, zones: Sequence[str]) -> Sender:
+        """The topics of several zones as one."""
+        topics = [self.zone(zone) for zone in zones]
+        return topics[0] if len(topics) == 1 else _Several(topics)
+
     async def prepare(self) -> None:
         """Make what is missing of queues and topics."""
         queues = [declared.QueueSpec(queue.name, visibility=LEASE) for queue in self.kept]
@@ -91,6 +99,22 @@ class Channels(ABC):
     @abstractmethod
     async def leave(self, zone: str, unicorn: str) -> None:
         """End that subscription."""
+
+
+class _Several(Sender):
+    """Sends each message to several channels: returns once all of them have accepted it."""
+
+    def __init__(self, senders: Sequence[Sender]) -> None:
+        self._senders = senders
+        self.name, self.address, self.limits = senders[0].name, senders[0].address, senders[0].limits
+
+    @override
+    async def send(self, *messages: Message[Any]) -> None:
+        """Send the messages to each; the first failure of a channel is raised once all have been tried."""
+        outcomes = await asyncio.gather(*(each.send(*messages) for each in self._senders), return_exceptions=True)
+        for failure in outcomes:
+            if failure is not None:
+                raise failure
 
 
 class MemoryChannels(Channels):

@@ -2,55 +2,52 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from examples.rfq.vicinity import Position, located, zones_near
+
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 
-ZONES = 3
-"""The city is a square of so many zones a side; each has a topic."""
 SHORTEST, LONGEST = 1.0, 3600.0
 """Bounds of a request's own duration, in seconds."""
 PRESENT = 30.0
 """Seconds that a unicorn counts as present after it said so."""
 
 
-class Position(BaseModel):
-    """A place in the city: both from 0 (south, west) to below 1."""
+class Ride(BaseModel):
+    """From where to where, and for whom."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    x: float = Field(ge=0, lt=1, allow_inf_nan=False)
-    y: float = Field(ge=0, lt=1, allow_inf_nan=False)
-
-    @property
-    def zone(self) -> str:
-        """The zone that the place is in, e.g. ``"1-2"``."""
-        return f"{int(self.x * ZONES)}-{int(self.y * ZONES)}"
-
-    def distance(self, other: Position) -> float:
-        """As the unicorn flies."""
-        return float(((self.x - other.x) ** 2 + (self.y - other.y) ** 2) ** 0.5)
-
-
-def located(place: str) -> Position:
-    """Where a place is; the same name is always the same place."""
-    digest = hashlib.sha256(place.casefold().encode()).digest()
-    return Position(x=int.from_bytes(digest[:4], "big") / 2**32, y=int.from_bytes(digest[4:8], "big") / 2**32)
-
-
-class RideRequest(BaseModel):
-    """What a customer asks for."""
-
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     start: Text = Field(alias="from")
     to: Text
     customer: Text
+
+
+class RideRequest(Ride):
+    """What a customer asks for."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    start_position: Position | None = Field(default=None, alias="from-position")
+    """Where the start is; default: where its name is."""
+    to_position: Position | None = Field(default=None, alias="to-position")
+    radius: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False, strict=True)
+    """How far from the start zones may begin whose unicorns are asked too; the city is 1 wide."""
     duration: float | None = Field(default=None, ge=SHORTEST, le=LONGEST, allow_inf_nan=False, strict=True)
     """Seconds that quotes are gathered for; default: the service's."""
+
+    @property
+    def origin(self) -> Position:
+        """Where the ride starts."""
+        return self.start_position or located(self.start)
+
+    @property
+    def destination(self) -> Position:
+        """Where it ends."""
+        return self.to_position or located(self.to)
 
 
 class Choice(BaseModel):
@@ -64,9 +61,15 @@ class Choice(BaseModel):
 class QuoteRequest(BaseModel):
     """What unicorns are asked."""
 
-    ride: RideRequest
+    ride: Ride
     start: Position
     to: Position
+    radius: float = 0.0
+
+    @property
+    def zones(self) -> list[str]:
+        """The zones whose unicorns are asked."""
+        return zones_near(self.start, self.radius)
 
 
 class Quote(BaseModel):
@@ -89,11 +92,6 @@ class Presence(BaseModel):
     left: str | None = None
     """The zone that it was in before."""
     position: Position
-
-
-def all_zones() -> list[str]:
-    """The zones of the city."""
-    return [f"{x}-{y}" for x in range(ZONES) for y in range(ZONES)]
 
 
 def as_json(model: BaseModel) -> dict[str, Any]:

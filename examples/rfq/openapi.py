@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
 from examples.rfq.model import Choice, Quote, RideRequest
 from examples.rfq.operations_api import Redrive
@@ -26,6 +29,13 @@ def _array(items: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": items}
 
 
+def _models(*models: type[BaseModel]) -> dict[str, Any]:
+    """The models' schemas by their names, those of models inside them too."""
+    wanted: list[tuple[type[BaseModel], Literal["validation"]]] = [(model, "validation") for model in models]
+    _, made = models_json_schema(wanted, by_alias=True, ref_template="#/components/schemas/{model}")
+    return dict(made["$defs"])
+
+
 _TEXT = {"type": "string"}
 _COUNT = {"type": "integer", "minimum": 0}
 _MAYBE_TEXT = {"type": ["string", "null"]}
@@ -35,8 +45,7 @@ _TIME = {"type": "string", "format": "date-time"}
 _LINKS = {"type": "object", "required": ["self"], "additionalProperties": _TEXT}
 
 _SCHEMAS = {
-    "RideRequest": RideRequest.model_json_schema(by_alias=True),
-    "Quote": Quote.model_json_schema(),
+    **_models(RideRequest, Quote, Choice, Redrive),
     "Asked": _object("notice", links=_LINKS, status={"const": "running"}, eta=_TIME, notice=_TEXT),
     "Running": _object(
         "notice", links=_LINKS, status={"const": "running"}, eta=_TIME, responses_received=_COUNT, notice=_TEXT
@@ -55,7 +64,6 @@ _SCHEMAS = {
         late=_array(_TEXT),
         choice=_MAYBE_TEXT,
     ),
-    "Choice": Choice.model_json_schema(),
     "Chosen": _object(links=_LINKS, choice=_TEXT),
     "Herd": _object(zones=_COUNT, unicorns=_array(_object(unicorn=_TEXT, name=_TEXT, x=_NUMBER, y=_NUMBER))),
     "Operations": _object(
@@ -89,9 +97,8 @@ _SCHEMAS = {
             )
         )
     ),
-    "Redrive": Redrive.model_json_schema(),
     "Redriven": _object(moved=_COUNT, left=_COUNT, failed=_COUNT),
-    "Place": _object(place=_TEXT, x=_NUMBER, y=_NUMBER, zone=_TEXT, unicorns=_COUNT),
+    "Place": _object(place=_TEXT, x=_NUMBER, y=_NUMBER, zone=_TEXT, zones=_array(_TEXT), unicorns=_COUNT),
     "Health": _object(status={"const": "ok"}, unicorns=_MAYBE_COUNT),
     "Ready": _object("waiting-for", status={"enum": ["ready", "waiting"]}, waiting_for=_array(_TEXT)),
     "Event": _object(event={"enum": ["asked", "quote", "declined", "progress", "complete"]}, data=_TEXT),
@@ -161,7 +168,10 @@ _PATHS: dict[str, dict[str, Any]] = {
         "get": _operation(
             "Where a place is",
             {**_found("On the map, from 0 to 1", "Place"), "422": _problem("The place is not valid")},
-            parameters=[_parameter("place", "query", minLength=1, maxLength=200)],
+            parameters=[
+                _parameter("place", "query", minLength=1, maxLength=200),
+                {"name": "radius", "in": "query", "schema": {"type": "number", "minimum": 0, "maximum": 1}},
+            ],
         )
     },
     "/unicorns": {"get": _operation("Where all unicorns are", _found("Their places on the map", "Herd"))},

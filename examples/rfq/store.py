@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 from eip import Message
 from eip.patterns.scatter_gather import Gathered
 from eip.stores import ABSENT, Store
-from examples.rfq.model import PRESENT, Presence, Quote, QuoteRequest, RideRequest, all_zones
+from examples.rfq.model import PRESENT, Presence, Quote, QuoteRequest, Ride
+from examples.rfq.vicinity import all_zones
 
 __all__ = ["RETENTION", "Answer", "Choices", "Presences", "Rfq", "States", "answer_of", "rfq_of"]
 
@@ -42,7 +43,8 @@ class Rfq:
     """A request for quotes and how far it is."""
 
     id: str
-    request: RideRequest
+    question: QuoteRequest
+    """What the unicorns were asked."""
     created_at: float
     eta: float
     """When it ends at the latest, seconds since the epoch."""
@@ -55,6 +57,11 @@ class Rfq:
     completed_at: float | None
     choice: str | None = None
     """The unicorn whose offer the customer chose."""
+
+    @property
+    def request(self) -> Ride:
+        """The ride that was asked for."""
+        return self.question.ride
 
     @property
     def expected(self) -> int | None:
@@ -95,12 +102,11 @@ def rfq_of(gathered: Gathered, choice: str | None = None) -> Rfq:
     """The RFQ that a scatter-gather's request is."""
     request = gathered.request
     assert request is not None
-    asked = QuoteRequest.model_validate(request.body)
     answers = _first(gathered.replies)
     late = _first(gathered.late_replies or ())
     return Rfq(
         id=gathered.id,
-        request=asked.ride,
+        question=QuoteRequest.model_validate(request.body),
         created_at=request.created_at,
         eta=request.expires_at or request.created_at,
         addressed=tuple(sorted(gathered.names or ())),

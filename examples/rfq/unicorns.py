@@ -11,7 +11,8 @@ from eip._logging import get_logger
 from eip._repeated import RepeatedLines
 from eip.errors import EipError
 from examples.rfq.channels import Channels
-from examples.rfq.model import PRESENT, Position, Presence, Quote, QuoteRequest
+from examples.rfq.model import PRESENT, Presence, Quote, QuoteRequest
+from examples.rfq.vicinity import Position
 
 __all__ = ["Herd", "Unicorn"]
 

@@ -15,6 +15,8 @@ from eip.errors import StoreError
 from eip.telemetry.meter import UsageMeter
 from examples.rfq.access import Hosts, RateLimit, Tokens
 from examples.rfq.api import app
+from examples.rfq.model import as_json
+from examples.rfq.vicinity import located
 from tests.examples.rfq.test_booking import booked, complete, present, quote
 from tests.runtime.scripted import until
 
@@ -135,7 +137,9 @@ async def test_events_tell_who_was_asked_and_who_declined():
         by_kind = {event["event"]: json.loads(event["data"]) for event in events}
         assert by_kind.keys() == {"asked", "quote", "declined", "progress", "complete"}
         assert [events[0]["event"], events[-1]["event"]] == ["asked", "complete"]
-        assert by_kind["asked"] == {**RIDE, "unicorns": ["u1", "u2"]}
+        start, end = located("A"), located("B")
+        where = {"start": as_json(start), "destination": as_json(end), "zones": [start.zone]}
+        assert by_kind["asked"] == {**RIDE, **where, "unicorns": ["u1", "u2"]}
         assert by_kind["declined"] == {"unicorn": "u2"}
 
 

@@ -11,8 +11,9 @@ import pytest
 from eip import Consumer, Message
 from eip.errors import AddressRefused
 from examples.rfq.booking import RideBooking
-from examples.rfq.model import Quote, QuoteRequest, RideRequest, located
+from examples.rfq.model import Quote, QuoteRequest, RideRequest
 from examples.rfq.unicorns import Herd
+from examples.rfq.vicinity import located
 from examples.rfq.wiring import connected, stored
 from tests.examples.rfq.sharing import killing_again_and_again, killing_one_loses_nothing
 from tests.support.aws import MotoServer

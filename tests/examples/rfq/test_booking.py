@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from eip import Consumer, Message
+from eip import Consumer, Message, clock
 from eip.errors import StoreError
 from eip.stores import MemoryStore, SqliteStore
 from eip.transports.memory import MemoryTransport
 from examples.rfq.booking import RideBooking
 from examples.rfq.channels import MemoryChannels
-from examples.rfq.model import Position, Presence, Quote, RideRequest, located
+from examples.rfq.model import Presence, Quote, RideRequest
 from examples.rfq.store import Rfq, States
 from examples.rfq.unicorns import Herd
+from examples.rfq.vicinity import Position, all_zones, located, zones_near
 from examples.rfq.wiring import stored
 from tests.runtime.scripted import until
 
@@ -184,6 +185,54 @@ async def test_an_answer_that_is_no_quote_counts_for_nobody():
         )
         done = await complete(booking, rfq)
         assert (done.responses, done.quotes, done.silent) == (0, [], ["u1", "u2"])
+
+
+@pytest.mark.parametrize(
+    ("radius", "zones"),
+    [
+        (0.0, ["1-1"]),
+        (0.04, ["1-1", "0-1"]),
+        (0.2, ["1-1", "0-0", "0-1", "0-2", "1-0", "1-2"]),
+        (1.0, ["1-1", *(zone for zone in all_zones() if zone != "1-1")]),
+    ],
+)
+def test_zones_that_begin_within_the_radius_are_near(radius, zones):
+    assert zones_near(Position(x=0.37, y=0.5), radius) == zones
+
+
+def test_on_the_border_of_zones_only_one_is_its_own():
+    assert zones_near(Position(x=1 / 3, y=1 / 3), 0) == ["1-1"]
+
+
+async def test_neighbouring_zones_are_asked_and_each_unicorn_is_counted_once():
+    """A unicorn between two zones is in both for a moment; it is asked in both, and counts once."""
+    start, beyond = Position(x=0.34, y=0.5), Position(x=0.3, y=0.5)
+    ride = RIDE.model_copy(update={"start_position": start, "radius": 0.1})
+    async with booked() as (booking, channels):
+        heard: list[str] = []
+
+        async def hear(question: Message) -> None:
+            heard.append(question.correlation_id or "")
+
+        ears = [Consumer(await channels.enter(zone, "between"), hear) for zone in ("1-1", "0-1")]
+        for name, place in [("home", start), ("between", start), ("between", beyond), ("near", beyond)]:
+            await booking._presences.note(at(name, place), clock.now())
+        async with asyncio.TaskGroup() as tasks:
+            for ear in ears:
+                tasks.create_task(ear.run())
+            rfq = await booking.request(ride)
+            assert rfq.addressed == ("between", "home", "near")
+            await until(lambda: heard == [rfq.id] * 2)
+            await channels.replies[0].send(*(quote(rfq, name) for name in rfq.addressed))
+            done = await complete(booking, rfq)
+            assert (done.responses, done.expected) == (3, 3)
+            assert done.completed_at is not None
+            assert done.completed_at < done.eta
+            await asyncio.gather(*(ear.stop() for ear in ears))
+
+
+def at(unicorn: str, position: Position) -> Presence:
+    return Presence(unicorn=unicorn, zone=position.zone, position=position)
 
 
 async def test_operations_show_what_is_going_on_and_start_what_failed_anew():

@@ -18,8 +18,9 @@ from eip.telemetry.meter import UsageMeter
 from examples.rfq.access import Tokens
 from examples.rfq.api import app
 from examples.rfq.booking import RideBooking
-from examples.rfq.model import Position, Presence, Quote, located
+from examples.rfq.model import Presence, Quote
 from examples.rfq.store import States
+from examples.rfq.vicinity import Position, located
 from examples.rfq.wiring import connected
 from tests.examples.rfq.service import ROOT
 from tests.support.processes import free_port

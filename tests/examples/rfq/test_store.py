@@ -9,8 +9,9 @@ import pytest
 
 from eip import clock
 from eip.stores import MemoryStore, SqliteStore
-from examples.rfq.model import Position, Presence, RideRequest
+from examples.rfq.model import Presence, QuoteRequest, RideRequest
 from examples.rfq.store import Answer, Choices, Presences, Rfq, States
+from examples.rfq.vicinity import Position
 from examples.rfq.wiring import shown, stored
 
 RIDE = RideRequest.model_validate({"from": "A", "to": "B", "customer": "C"})
@@ -45,7 +46,7 @@ def rfq() -> Rfq:
     none: tuple[Answer, ...] = ()
     return Rfq(
         id=uuid.uuid4().hex,
-        request=RIDE,
+        question=QuoteRequest(ride=RIDE, start=RIDE.origin, to=RIDE.destination),
         created_at=now,
         eta=now + 60,
         addressed=("u1",),
