@@ -36,6 +36,8 @@ from eip.runtime.service import run as run
 from eip.runtime.service import running as running
 
 if TYPE_CHECKING:
+    from eip.app import App as App
+    from eip.app import AppSettings as AppSettings
     from eip.matching import EventPattern as EventPattern
     from eip.matching import FilterPolicy as FilterPolicy
     from eip.runtime.dispatch import Handlers as Handlers
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "App",
+    "AppSettings",
     "ArchiveSpec",
     "Backoff",
     "Bus",
@@ -97,6 +101,8 @@ __all__ = [
 export_lazily(
     __name__,
     {
+        "App": "eip.app",
+        "AppSettings": "eip.app.settings",
         "Handlers": "eip.runtime.dispatch",
         "EventPattern": "eip.matching",
         "FilterPolicy": "eip.matching",

@@ -30,6 +30,7 @@ SDKS = {
     "boto3": "",
     "redis": "eip.stores.redis",
     "asyncpg": "eip.stores._postgres_pool eip.stores.postgres eip.stores.postgres_outbox",
+    "pydantic_settings": "eip.app.settings",
     "sqlalchemy": "",
     "starlette": "",
     "typer": "eip.cli",

@@ -18,7 +18,7 @@ A `Handlers` object is a handler, so middleware wraps it and every host runs it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args, get_origin
 
 from eip.channels import Filter
@@ -59,6 +59,7 @@ class Handlers:
             raise ConfigurationError(f"on_unknown must be 'dead_letter' or 'drop', got {on_unknown!r}")
         self._on_unknown = on_unknown
         self._by_type: dict[str, Handler] = {}
+        self._models: dict[str, Any] = {}
         self._by_predicate: list[tuple[Callable[[Message[Any]], bool], Handler]] = []
         self._default: Handler | None = None
         self.unknown = 0
@@ -68,6 +69,11 @@ class Handlers:
     def types(self) -> tuple[str, ...]:
         """The message types that have a handler, in the order of their registration."""
         return tuple(self._by_type)
+
+    @property
+    def models(self) -> Mapping[str, Any]:
+        """By message type, what its handler asks the body to be; `Any` where it asks for nothing."""
+        return self._models
 
     def add(self, function: _F) -> _F:
         """Register the handler of the model that its parameter is annotated with; use it as a decorator.
@@ -102,7 +108,7 @@ class Handlers:
     def include(self, other: Handlers) -> None:
         """Add the handlers of another object, e.g. of another module; its ``on_unknown`` does not count here."""
         for name, handler in other._by_type.items():
-            self._add_type(name, handler)
+            self._add_type(name, handler, other._models[name])
         self._by_predicate += other._by_predicate
         if other._default is not None:
             self.default(other._default)
@@ -128,15 +134,17 @@ class Handlers:
         handler = handler_of(function)
         for each in which:
             if isinstance(each, (str, type)):
-                self._add_type(each if isinstance(each, str) else message_type(each), handler)
+                name = each if isinstance(each, str) else message_type(each)
+                self._add_type(name, handler, body_type(function))
             else:
                 self._by_predicate.append((as_predicate(each), handler))
         return function
 
-    def _add_type(self, name: str, handler: Handler) -> None:
+    def _add_type(self, name: str, handler: Handler, model: Any) -> None:
         if name in self._by_type:
             raise ConfigurationError(f"message type {name!r} has a handler already; give each type one handler")
         self._by_type[name] = handler
+        self._models[name] = model
 
     def __repr__(self) -> str:
         return f"<Handlers {', '.join(self._by_type)} predicates={len(self._by_predicate)}>"

@@ -119,14 +119,14 @@ class MemoryTopic(Topic):
             options: of that queue, see `MemoryTransport.queue`.
 
         Raises:
-            ConfigurationError: the subscription exists, and a filter or options were given.
+            ConfigurationError: the subscription exists, and another filter or options were given.
         """
         known = self._subscriptions.get(name)
         if known is None:
             if queue is None:
                 queue = self._make_queue(suffixed(self.name, name), fifo=self.fifo, **options)
             known = self._subscriptions[name] = _Subscription(queue, filter, dead_letters)
-        elif filter is not None or options:
+        elif options or (filter is not None and filter != known.filter):
             raise ConfigurationError(
                 f"subscription {name} of {self.name} exists; unsubscribe it before declaring it differently"
             )

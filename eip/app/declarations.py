@@ -1,0 +1,82 @@
+"""What an application declares before it is open: plain values that exports, consoles and health are built on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, TypedDict
+
+from eip.clock import Duration
+from eip.retry import Backoff
+from eip.runtime.dispatch import Handlers, message_type
+from eip.runtime.handlers import AnyHandler, body_type
+
+__all__ = ["ChannelInfo", "ChannelKind", "ConsumerOptions", "HandlerInfo", "PublicationInfo", "message_types_of"]
+
+ChannelKind: TypeAlias = Literal["queue", "topic", "bus", "stream"]
+
+
+class ConsumerOptions(TypedDict, total=False):
+    """The options of `eip.Consumer` that `App.consumer` passes on as they are."""
+
+    concurrency: int
+    retry: Backoff | None
+    on_group_failure: Literal["block", "dead_letter_and_continue", "park_group"]
+    local_retries: int
+    on_expired: Literal["drop", "dead_letter", "handle"]
+    max_processing: Duration
+    grace: Duration
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelInfo:
+    """A channel of the application's transport."""
+
+    kind: ChannelKind
+    name: str
+    subscription: str | None = None
+    """Of a topic, bus or stream: whose messages a consumer reads. None: the channel itself."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kind} {self.name}" if self.subscription is None else f"{self.kind} {self.name}/{self.subscription}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerInfo:
+    """A declared consumer."""
+
+    name: str
+    """Of its handler function."""
+    channel: ChannelInfo | None
+    """Where its messages come from; None: a source that is not the application's transport's."""
+    message_types: Mapping[str, Any]
+    """The model of each message type that it takes; empty: it takes any message."""
+    body: Any
+    """What the handler's annotation asks the body to be; `Any` where it asks for nothing."""
+    output: str | None
+    """The channel that its results go to."""
+    options: ConsumerOptions = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationInfo:
+    """A channel that the application sends to, and what it sends there."""
+
+    channel: ChannelInfo
+    message_types: Mapping[str, Any]
+    """The model of each message type; empty: not declared."""
+
+
+_PLAIN = (str, bytes, int, float, bool, dict, list, tuple, object)
+"""Types of bodies that name no message type."""
+
+
+def message_types_of(handler: AnyHandler) -> dict[str, Any]:
+    """The model of each message type that a handler takes; empty where its annotation names none."""
+    if isinstance(handler, Handlers):
+        return dict(handler.models)
+    body = body_type(handler)
+    return {message_type(body): body} if isinstance(body, type) and body not in _PLAIN else {}
