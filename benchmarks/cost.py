@@ -26,7 +26,7 @@ from benchmarks._events import events
 from benchmarks._report import bars, plot, progress, save, table
 from eip import Consumer, Message, Queue, Sender, Source
 from eip.cost import Bill, bill, prices
-from eip.packing import Encoding
+from eip.packs import Encoding
 from eip.patterns.batching import Packer
 from eip.telemetry.meter import UsageMeter
 from eip.transports.aws import AwsTransport

@@ -31,7 +31,7 @@ from benchmarks import sqs_stub
 from benchmarks._events import events
 from benchmarks._report import bars, plot, progress, save, table
 from eip import Consumer, Message, Queue, Sender, Source
-from eip.packing import Encoding
+from eip.packs import Encoding
 from eip.patterns.batching import Packer
 from eip.telemetry.meter import UsageMeter
 from eip.transports.memory import MemoryTransport

@@ -20,7 +20,7 @@ from eip.codec import dump_json
 from eip.errors import ConfigurationError, FailedEntry, InvalidMessage, MessageTooLarge, PartialSendError, SendError
 from eip.limits import KIB, MIB
 from eip.message import Message
-from eip.packing import Bounds, Encoding, Format, check_encoding, entry_of, is_pack, pack, shared_fields
+from eip.packs import Bounds, Encoding, Format, check_encoding, entry_of, is_pack, pack, shared_fields
 from eip.runtime.handlers import Handler, element_reader_of
 
 __all__ = ["BatchFailure", "BatchHandler", "Packer", "batched"]

@@ -42,7 +42,7 @@ from eip.errors import (
 )
 from eip.limits import MIB
 from eip.message import Message
-from eip.packing import is_pack
+from eip.packs import is_pack
 from eip.patterns.diagram import with_diagram
 from eip.runtime.consumer import current_delivery
 from eip.runtime.handlers import AnyHandler, Handler, Middleware, Result, middleware

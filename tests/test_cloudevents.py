@@ -17,7 +17,7 @@ from eip.cloudevents import dump_cloud_event, from_cloud_event, is_cloud_event, 
 from eip.codec import BytesCodec, JsonCodec, TextCodec
 from eip.envelope import dump_message, load_message
 from eip.errors import DecodeError, InvalidMessage
-from eip.packing import pack, unpack
+from eip.packs import pack, unpack
 from eip.patterns.cloud_events import CloudEvents, cloud_events
 from eip.testing import run
 from eip.transports.memory import MemoryTransport

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from eip.channels import Delivery, Queue, send_dead_letter
 from eip.message import Message
-from eip.packing import unpack, unreadable
+from eip.packs import unpack, unreadable
 from eip.runtime._failure_log import FailureLog
 from eip.runtime._recovery import (
     ATTEMPTS_HEADER,

@@ -14,7 +14,7 @@ import anyio
 from eip.channels import Delivery, Queue, Receiver
 from eip.errors import DecodeError, LeaseLost, error_text
 from eip.health import HealthTracker
-from eip.packing import is_pack
+from eip.packs import is_pack
 from eip.runtime._acks import Acks
 from eip.runtime._backlog import Backlog
 from eip.runtime._failure_log import FailureLog

@@ -15,7 +15,7 @@ from eip.channels import Sender
 from eip.clock import now
 from eip.errors import InvalidResult, error_text
 from eip.message import Message
-from eip.packing import is_pack, unpack, unreadable
+from eip.packs import is_pack, unpack, unreadable
 from eip.retry import Backoff
 from eip.runtime._recovery import is_permanent
 from eip.runtime._settings import Stats

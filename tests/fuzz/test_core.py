@@ -18,7 +18,7 @@ from eip.envelope import (
 from eip.errors import DecodeError, InvalidMessage
 from eip.events import entry_of as entry_of_event
 from eip.events import message_of, read_event
-from eip.packing import entry_of, pack, unpack, unreadable
+from eip.packs import entry_of, pack, unpack, unreadable
 from tests.fuzz import bounded_time, fuzz, mutated, odd_json
 
 WHOLE = Message(

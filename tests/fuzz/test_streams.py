@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from eip import Backoff, Message, SequenceInfo
 from eip.channels import with_dead_letter_headers
 from eip.errors import DecodeError, StoreError
-from eip.packing import entry_of, pack
+from eip.packs import entry_of, pack
 from eip.streams import BatchConsumer, Lease, Position
 from eip.testing import run
 from eip.transports.aws.kinesis.aggregation import MAGIC, Aggregate, deaggregate

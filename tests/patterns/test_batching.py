@@ -20,7 +20,7 @@ from eip.errors import (
     Reject,
     SendError,
 )
-from eip.packing import is_pack, pack, unpack
+from eip.packs import is_pack, pack, unpack
 from eip.patterns.batching import BatchFailure, Packer, batched
 from eip.transports.memory import MemoryTransport
 from tests.runtime.scripted import running, until

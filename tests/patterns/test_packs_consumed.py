@@ -11,7 +11,7 @@ import pytest
 
 from eip import Backoff, Consumer, Message
 from eip.errors import Park, Reject, Retry
-from eip.packing import entry_of, pack
+from eip.packs import entry_of, pack
 from eip.patterns.batching import Packer, batched
 from eip.streams import BatchConsumer, BatchFailure
 from eip.transports.memory import MemoryTransport

@@ -11,7 +11,7 @@ import pytest
 
 from eip import Backoff, Consumer, Message
 from eip.errors import Reject, Retry
-from eip.packing import entry_of, pack
+from eip.packs import entry_of, pack
 from eip.patterns.idempotent_receiver import idempotent
 from eip.stores import MemoryStore
 from eip.transports.memory import MemoryTransport

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from eip import Backoff, Handlers, Message
 from eip.errors import ConfigurationError, Reject
-from eip.packing import entry_of, pack
+from eip.packs import entry_of, pack
 from eip.runtime._watchdog import abandoned
 from eip.streams import BatchConsumer
 from tests.runtime.scripted import Outbox

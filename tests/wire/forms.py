@@ -16,8 +16,8 @@ from eip.cloudevents import from_cloud_event, to_cloud_event
 from eip.envelope import dump_message, load_message
 from eip.errors import InvalidMessage
 from eip.events import entry_of, message_of, read_event
-from eip.packing import entry_of as packed_entry
-from eip.packing import pack, unpack
+from eip.packs import entry_of as packed_entry
+from eip.packs import pack, unpack
 from eip.stores.outbox import outbox_row
 from eip.transports.activemq._decoding import from_frame
 from eip.transports.activemq._encoding import encoded

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from eip import Message
 from eip.envelope import dump_envelope
 from eip.errors import ConfigurationError, ConnectionLost, Reject
-from eip.packing import entry_of, pack
+from eip.packs import entry_of, pack
 from eip.transports.aws.kinesis.aggregation import Aggregate
 from eip.transports.aws.kinesis.records import dump_record
 from eip.transports.aws.lambda_host import InvocationFailed

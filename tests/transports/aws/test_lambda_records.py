@@ -12,7 +12,7 @@ from eip import Message
 from eip.codec import TextCodec
 from eip.envelope import dump_envelope
 from eip.errors import ConfigurationError
-from eip.packing import entry_of, pack
+from eip.packs import entry_of, pack
 from eip.runtime.dispatch import Handlers
 from eip.transports.aws import lambda_host
 from eip.transports.aws._invocations import invocation_of

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from eip import Message
 from eip.codec import TextCodec
 from eip.errors import DecodeError
-from eip.packing import PACK_HEADER, Bounds, entry_of, is_pack, pack, unpack, unreadable
+from eip.packs import PACK_HEADER, Bounds, entry_of, is_pack, pack, unpack, unreadable
 
 
 def received(made: Message) -> Message:
