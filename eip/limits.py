@@ -1,14 +1,13 @@
-"""What services can carry and do, as data in one place; sizes are checked before anything is sent.
+"""What a channel can carry and do, as data that its driver declares; sizes are checked before anything is sent.
 
-Sizes are bytes of UTF-8, attributes (names, types and values) included. Sources: the quota pages of each service's
-developer guide, as of November 2026.
+Sizes are bytes of UTF-8, attributes (names, types and values) included.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ACTIVEMQ", "EVENTBRIDGE", "KIB", "KINESIS", "MIB", "SNS", "SQS", "UNLIMITED", "Capabilities", "Limits"]
+__all__ = ["KIB", "MIB", "UNLIMITED", "Capabilities", "Limits"]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -42,25 +41,3 @@ Limits = Capabilities
 """The earlier name of `Capabilities`."""
 
 UNLIMITED = Capabilities()
-
-KINESIS = Capabilities(message_bytes=MIB, batch_entries=500, batch_bytes=5 * MIB, unit_bytes=25 * KIB)
-"""What every stream takes; since 2025 a stream can be told to take records, and calls, of up to 10 MiB."""
-
-SQS = Capabilities(
-    message_bytes=MIB,
-    batch_entries=10,
-    batch_bytes=MIB,
-    attributes=10,
-    unit_bytes=64 * KIB,
-    max_delay=900.0,
-    max_lease=12 * 3600.0,
-    long_poll=20.0,
-)
-SNS = Capabilities(message_bytes=256 * KIB, batch_entries=10, batch_bytes=256 * KIB, attributes=10, unit_bytes=64 * KIB)
-EVENTBRIDGE = Capabilities(
-    message_bytes=MIB - KIB, batch_entries=10, batch_bytes=MIB, unit_bytes=64 * KIB, beside_bytes=14
-)
-"""An entry may have 1 MiB since January 2026; a KiB is left for the event around it, or no queue could take that."""
-
-ACTIVEMQ = Capabilities(message_bytes=100 * MIB, batch_entries=100, batch_bytes=4 * MIB)
-"""The broker's own limit of a STOMP frame, and what we put into one transaction."""

@@ -90,7 +90,7 @@ class Claim:
 
     async def _complete(self, results: list[Message[Any]], until: float) -> None:
         for number, result in enumerate(results):
-            kept = until + RETRY_BACKOFF.cap  # the results outlive the note
+            kept = until + clock.seconds(RETRY_BACKOFF.cap)  # the results outlive the note
             await self._store.put_part(self._key, part_name(self.owner, number), dump_message(result), expires_at=kept)
         while not await self._put(done=len(results), expires_at=until):
             if await self._adopt():

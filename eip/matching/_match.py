@@ -24,8 +24,8 @@ Membership: TypeAlias = tuple[tuple[int, int], ...]
 _MISSING: Final[Any] = object()
 _MAX_FAST: Final = 20_000
 """Units of work (`eip.matching._work`) that the fast path may take; what may need more is counted as it is done."""
-_LONGEST_VALUE: Final = 1024 * 1024
-"""Characters of a value that the fast path is meant for: what services carry."""
+_MAX_FAST_CHARACTERS: Final = 1024 * 1024
+"""Of a value that the fast path looks at: the size of a large message."""
 _MAX_FAST_DEPTH: Final = 16
 """Names in a path that the fast path looks for; all ways to write it with dots are spelled out beforehand."""
 
@@ -87,7 +87,7 @@ def prefixes(paths: Iterable[str]) -> set[str]:
 
 def _checks(rules: list[list[tuple[str, Field]]]) -> list[list[Check]] | None:
     fields = {id(field): (path, field) for rule in rules for path, field in rule}
-    most = sum(field.cost(_LONGEST_VALUE) for rule in rules for _, field in rule)
+    most = sum(field.cost(_MAX_FAST_CHARACTERS) for rule in rules for _, field in rule)
     if most > _MAX_FAST or any(path.count(".") >= _MAX_FAST_DEPTH for path, _ in fields.values()):
         return None
     made = {key: _check(path.split("."), field) for key, (path, field) in fields.items()}

@@ -36,7 +36,7 @@ def as_predicate(filter: FilterPolicy | EventPattern | Predicate) -> Predicate: 
 def as_event(message: Message[Any]) -> dict[str, Any]:
     """The message as EventBridge shows it to patterns: its type, source and id, and the body as detail.
 
-    Of one that came from a bus also what `eip.events` keeps in headers: account, region, time, resources.
+    Of one that came from a bus also what the driver keeps in headers: account, region, time, resources.
     """
     headers = message.headers
     event: dict[str, Any] = {

@@ -18,7 +18,7 @@ from eip.runtime._backlog import Backlog
 __all__ = ["Polls"]
 
 _WAIT_S: Final = 20.0
-"""Of a long poll, SQS's longest."""
+"""Of a long poll. A receiver whose service waits less asks for less."""
 _TOO_SOON_S: Final = 1.0
 """An empty answer that came sooner was no long poll."""
 _MAX_POLLS: Final = 32

@@ -63,7 +63,7 @@ class Consumer(Service):
         on_expired: ``"drop"`` acknowledges a message past its expiry, ``"dead_letter"`` keeps it there, ``"handle"``
             lets the handler have it.
         max_processing: seconds from receive after which the handler is cancelled and has failed; at most the channel's
-            longest lease (12 hours on SQS).
+            longest lease.
         grace: seconds that handlers have to finish after `stop`.
         name: for logs and errors; default: the source's.
         dead_letter: the earlier name of ``dead_letters``; it goes with the next release.

@@ -16,9 +16,9 @@ from eip.envelope import (
     parse_envelope,
 )
 from eip.errors import DecodeError, InvalidMessage
-from eip.events import entry_of as entry_of_event
-from eip.events import message_of, read_event
 from eip.packs import entry_of, pack, unpack, unreadable
+from eip.transports._event_format import entry_of as entry_of_event
+from eip.transports._event_format import message_of, read_event
 from tests.fuzz import bounded_time, fuzz, mutated, odd_json
 
 WHOLE = Message(

@@ -21,7 +21,7 @@ from eip.errors import (
     Retry,
     SendError,
 )
-from eip.limits import SQS
+from eip.transports._capabilities import SQS
 
 from .scripted import Outbox, Scripted, running, until
 

@@ -15,10 +15,10 @@ from eip import Message
 from eip.cloudevents import from_cloud_event, to_cloud_event
 from eip.envelope import dump_message, load_message
 from eip.errors import InvalidMessage
-from eip.events import entry_of, message_of, read_event
 from eip.packs import entry_of as packed_entry
 from eip.packs import pack, unpack
 from eip.stores.outbox import outbox_row
+from eip.transports._event_format import entry_of, message_of, read_event
 from eip.transports.activemq._decoding import from_frame
 from eip.transports.activemq._encoding import encoded
 from eip.transports.activemq._stomp.frames import Parser

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from eip.errors import ConfigurationError, ConnectionLost, TransportError
-from eip.limits import ACTIVEMQ
 from eip.message import Message
 from eip.retry import Backoff
 from eip.telemetry.meter import Meter
+from eip.transports._capabilities import ACTIVEMQ
 from eip.transports._send_completion import SendCompletion
 from eip.transports.activemq._stomp.connection import Connection
 from eip.transports.activemq._stomp.errors import RefusedByBroker

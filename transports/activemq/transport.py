@@ -13,9 +13,10 @@ from eip.clock import Duration
 from eip.codec import JSON, Codec, check_codec
 from eip.errors import AddressRefused, ConfigurationError
 from eip.health import Health
-from eip.limits import ACTIVEMQ, KIB, Capabilities
+from eip.limits import KIB, Capabilities
 from eip.telemetry.meter import Meter
 from eip.topology import BusSpec, Resource, Step, TopicSpec
+from eip.transports._capabilities import ACTIVEMQ
 from eip.transports.activemq._addresses import SCHEME, checked_name, parse, to_destination
 from eip.transports.activemq._client import Client
 from eip.transports.activemq._credentials import credentials_source

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from eip import limits
+from eip.transports._capabilities import SQS
 
 __all__ = ["measure_received", "request_units"]
 
 
 def request_units(size: int) -> int:
     """Billed requests of a payload of ``size`` bytes."""
-    return max(1, -(-size // (limits.SQS.unit_bytes or 1)))
+    return max(1, -(-size // (SQS.unit_bytes or 1)))
 
 
 def measure_received(answer: Mapping[str, Any]) -> tuple[int, int, int]:

@@ -16,8 +16,8 @@ from typing import Any
 
 from eip.codec import JSON, Codec
 from eip.errors import ConfigurationError, DecodeError, error_text
-from eip.events import is_event, message_of
 from eip.message import Message
+from eip.transports._event_format import is_event, message_of
 from eip.transports.aws._event_sources import SOURCES, EventSource, Record, identifier_of
 
 __all__ = ["Invocation", "Record", "invocation_of"]

@@ -15,8 +15,8 @@ from eip._ids import from_native_id
 from eip.attributes import is_unicode
 from eip.codec import JSON, Codec, load_json
 from eip.errors import DecodeError
-from eip.events import message_of, read_event, undelivered
 from eip.message import Message
+from eip.transports._event_format import message_of, read_event, undelivered
 from eip.transports.aws._attributes import from_carried, readable_attributes
 from eip.transports.aws._xray import to_traceparent
 

@@ -9,7 +9,6 @@ from typing import Any, Final, TypeAlias, TypeVar
 import aioboto3
 from typing_extensions import override
 
-from eip import limits
 from eip._checks import check_duration, check_integer, check_type
 from eip.channels import Sender, Transport
 from eip.clock import Duration
@@ -18,6 +17,7 @@ from eip.errors import ConfigurationError
 from eip.health import Health
 from eip.telemetry.meter import Meter
 from eip.topology import BusSpec, QueueSpec, Resource, Step, TopicSpec
+from eip.transports._capabilities import SQS
 from eip.transports.aws._client.service_client import ServiceClient
 from eip.transports.aws.arns import Arns, Kind
 from eip.transports.aws.eventbridge.bus import EventBridgeBus
@@ -89,7 +89,7 @@ class AwsTransport(Transport):
         if meter is not None and not (callable(getattr(meter, "record", None)) and not isinstance(meter, type)):
             raise TypeError(f"meter must have a method record, got {meter!r}")
         self._linger = check_duration("linger", linger, most=_MAX_LINGER_S)
-        self._long_poll = check_duration("long_poll", long_poll, positive=True, most=limits.SQS.long_poll)
+        self._long_poll = check_duration("long_poll", long_poll, positive=True, most=SQS.long_poll)
         self._client = ServiceClient(
             session=session,
             region=region,

@@ -9,10 +9,10 @@ from typing import Any, Final, NamedTuple
 
 from eip import clock
 from eip.codec import dump_json
-from eip.events import event_time
 from eip.matching import EventPattern
 from eip.topology import ArchiveSpec
 from eip.topology.archives import ArchiveStatus
+from eip.transports._event_format import event_time
 
 __all__ = ["Archive", "ArchivedEvent"]
 

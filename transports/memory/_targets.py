@@ -13,11 +13,11 @@ from eip._logging import get_logger
 from eip.channels import Bus, Sender
 from eip.codec import dump_json
 from eip.errors import ChannelNotFound, EipError, TransportError
-from eip.events import message_of, read_event, undelivered
 from eip.matching import InputTransformer
 from eip.message import Message
 from eip.retry import Backoff
 from eip.topology import TargetSpec
+from eip.transports._event_format import message_of, read_event, undelivered
 from eip.transports.memory._rule import Rule
 from eip.transports.memory.topic import MemoryTopic
 

@@ -1,7 +1,7 @@
 """The embedded event bus: EventBridge's rules, targets and archives in this process.
 
-Messages become events and messages again as on the wire (`eip.events`), so what EventBridge would refuse is refused
-here, and patterns see what they would see there.
+Messages become events and messages again as on the wire (`eip.transports._event_format`): what EventBridge would
+refuse is refused here, and patterns see what they would see there.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from uuid import uuid4
 
 from typing_extensions import override
 
-from eip import limits
 from eip._checks import check_duration, check_message
 from eip._logging import get_logger
 from eip.channels import Filter, Sender
 from eip.clock import Duration
 from eip.codec import dump_json
 from eip.errors import ConfigurationError
-from eip.events import entry_of, message_of, read_event
 from eip.matching import EventPattern, RuleSet
 from eip.message import Message
 from eip.telemetry.meter import Meter
 from eip.topology import RuleSpec, TargetSpec
 from eip.topology.names import rule_queue
+from eip.transports._capabilities import EVENTBRIDGE
+from eip.transports._event_format import entry_of, message_of, read_event
 from eip.transports.memory._lifetime import Lifetime
 from eip.transports.memory._rule import ACCOUNT, REGION, Rule
 from eip.transports.memory._targets import RoutingBus, Targets
@@ -55,7 +55,7 @@ class MemoryBus(RoutingBus):
         replay_interval: seconds between the minutes of a replay.
     """
 
-    limits = limits.EVENTBRIDGE
+    limits = EVENTBRIDGE
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from typing_extensions import override
 
-from eip import clock, limits
+from eip import clock
 from eip._checks import check_integer, check_message
 from eip.channels import Sender, Stream
 from eip.errors import ConfigurationError, MessageTooLarge
@@ -19,6 +19,7 @@ from eip.stores import MemoryStore
 from eip.stores.base import Store
 from eip.streams import GroupOptions, Position, Shard, Start, StreamGroup
 from eip.telemetry.meter import Meter
+from eip.transports._capabilities import KINESIS
 from eip.transports.memory._lifetime import Lifetime
 from eip.transports.memory._log import MemoryLog, Record, ShardLog
 
@@ -42,7 +43,7 @@ class MemoryStream(Stream):
         meter: records what is sent and read; None: nothing is recorded.
     """
 
-    limits = limits.KINESIS
+    limits = KINESIS
 
     def __init__(
         self,

@@ -11,11 +11,11 @@ from eip._checks import check_message
 from eip._logging import get_logger
 from eip.channels import Filter, Topic
 from eip.errors import ConfigurationError, InvalidMessage
-from eip.events import message_of, read_event
 from eip.matching import as_predicate
 from eip.message import Message
 from eip.telemetry.meter import Meter
 from eip.topology.names import suffixed
+from eip.transports._event_format import message_of, read_event
 from eip.transports.memory._lifetime import Lifetime
 from eip.transports.memory.queue import MemoryQueue, digest
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from typing_extensions import override
 
-from eip import limits
 from eip._checks import check_message, check_type
 from eip.channels import Bus, Filter, Source
 from eip.codec import JSON, Codec
 from eip.envelope import encoded_for
-from eip.events import as_bus_predicate, entry_of
 from eip.message import Message
 from eip.topology.names import rule_queue
+from eip.transports._capabilities import EVENTBRIDGE
+from eip.transports._event_format import as_bus_predicate, entry_of
 from eip.transports.aws._batching import BatchAccumulator, Entry, Outcome
 from eip.transports.aws._billing import request_units
 from eip.transports.aws._client.errors import ServiceFailed, entry_error
@@ -35,10 +35,10 @@ __all__ = ["EventBridgeBus"]
 class EventBridgeBus(Bus):
     """An event bus; `AwsTransport.bus` makes it. It must exist, its rules and queues too: declare them.
 
-    A message needs a type, a source, and a JSON object as its body (`eip.events`).
+    A message needs a type, a source, and a JSON object as its body (`eip.transports._event_format`).
     """
 
-    limits = limits.EVENTBRIDGE
+    limits = EVENTBRIDGE
 
     def __init__(
         self,

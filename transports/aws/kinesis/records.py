@@ -22,8 +22,8 @@ from eip.attributes import dump_attributes, load_attributes
 from eip.codec import JSON, Codec, load_json
 from eip.envelope import ENVELOPE_KEY, body_from_json, body_to_json, dump_fields, envelope_fields, parse_envelope
 from eip.errors import DecodeError
-from eip.events import message_of, read_event
 from eip.message import Message
+from eip.transports._event_format import message_of, read_event
 
 __all__ = ["dump_record", "load_record", "to_partition_key"]
 

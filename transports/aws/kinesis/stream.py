@@ -13,14 +13,15 @@ from typing import Any, Final, TypeAlias
 
 from typing_extensions import override
 
-from eip import limits
 from eip.channels import Sender, Stream
 from eip.codec import JSON, Codec
 from eip.envelope import encoded_for
 from eip.errors import ConnectionLost, InvalidMessage, MessageTooLarge, StoreError
+from eip.limits import KIB
 from eip.message import Message
 from eip.stores.base import Store
 from eip.streams import GroupOptions, Start, StreamGroup
+from eip.transports._capabilities import KINESIS
 from eip.transports.aws._batching import BatchAccumulator, Entry, Outcome
 from eip.transports.aws._client.errors import entry_error
 from eip.transports.aws._client.service_client import ServiceClient
@@ -37,7 +38,7 @@ LEASE_TABLE: Final = "eip-leases"
 HashKey: TypeAlias = Callable[[Message[Any]], int | None]
 """The explicit hash key of a message, 0 to 2**128 - 1; None: its partition key's MD5."""
 
-_AGGREGATE: Final = 250 * limits.KIB
+_AGGREGATE: Final = 250 * KIB
 """Bytes of an aggregate: large enough to fill what is billed, small enough for a shard's megabyte a second."""
 _AGGREGATED_ENTRIES: Final = 10_000
 _ATTEMPTS: Final = 30
@@ -55,7 +56,7 @@ class KinesisStream(Stream):
     key, see `eip.transports.aws.kinesis.records.to_partition_key`.
     """
 
-    limits = limits.KINESIS
+    limits = KINESIS
 
     def __init__(
         self,

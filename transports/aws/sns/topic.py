@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from typing_extensions import override
 
-from eip import limits
 from eip._checks import check_message, check_type
 from eip.channels import Filter, Source, Topic
 from eip.codec import JSON, Codec
@@ -19,6 +18,7 @@ from eip.envelope import encoded_for
 from eip.errors import AccessDenied, InvalidMessage
 from eip.message import Message
 from eip.topology.names import suffixed
+from eip.transports._capabilities import SNS
 from eip.transports.aws._attributes import carried, fifo_ids, native_fields
 from eip.transports.aws._batch_results import outcomes_of
 from eip.transports.aws._batching import BatchAccumulator, Entry, Outcome
@@ -37,7 +37,7 @@ _SUBJECT: Final = re.compile(r"[!-~][ -~]{0,98}")
 class SnsTopic(Topic):
     """A topic; `AwsTransport.topic` makes it. It must exist: declare it with `eip.topology`."""
 
-    limits = limits.SNS
+    limits = SNS
 
     def __init__(
         self,

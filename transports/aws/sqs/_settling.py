@@ -7,9 +7,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-from eip import limits
 from eip.channels import Delivery, Receiver, Unsettled
 from eip.message import Message
+from eip.transports._capabilities import SQS
 from eip.transports.aws._batch_results import outcomes_of
 from eip.transports.aws._batching import Outcome
 from eip.transports.aws.sqs._queue_client import QueueClient
@@ -124,4 +124,4 @@ def _unsettled(batch: Sequence[Delivery], outcomes: Sequence[Outcome]) -> list[U
 
 
 def _visibility(seconds: float) -> int:
-    return math.ceil(min(seconds, limits.SQS.max_lease or math.inf))
+    return math.ceil(min(seconds, SQS.max_lease or math.inf))

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from typing_extensions import override
 
-from eip import limits
 from eip._checks import check_delay, check_integer, check_message
 from eip._ids import to_native_id
 from eip._logging import get_logger
@@ -24,6 +23,7 @@ from eip.envelope import encoded_for
 from eip.errors import AccessDenied, ConfigurationError, EipError, InvalidMessage, TransportError
 from eip.matching.predicate import Predicate
 from eip.message import Message
+from eip.transports._capabilities import SQS
 from eip.transports.aws._attributes import carried, fifo_ids, native_fields
 from eip.transports.aws._batch_results import outcomes_of
 from eip.transports.aws._batching import BatchAccumulator, Entry, Outcome
@@ -47,7 +47,7 @@ class SqsQueue(Queue):
     Its attributes (visibility timeout, redrive policy) are read once, at the first use.
     """
 
-    limits = limits.SQS
+    limits = SQS
 
     def __init__(
         self,

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from eip import Message
 from eip.codec import TextCodec
 from eip.errors import DecodeError, InvalidMessage, MessageTooLarge
-from eip.events import EventEntry, entry_of, message_of, read_event
-from eip.limits import EVENTBRIDGE
 from eip.message import SequenceInfo
+from eip.transports._capabilities import EVENTBRIDGE
+from eip.transports._event_format import EventEntry, entry_of, message_of, read_event
 from eip.transports.aws.kinesis.records import load_record
 
 PLACE = {"id": "e1", "account": "123456789012", "region": "eu-central-1"}
@@ -135,7 +135,7 @@ def test_an_envelope_that_cannot_be_read_is_told_and_the_raw_body_kept(envelope)
     [
         (Message({"n": 1}), "type and a source"),
         (Message({"n": 1}, type="T"), "type and a source"),
-        (Message({"n": 1}, type="T", source="aws.ec2"), "those of the services"),
+        (Message({"n": 1}, type="T", source="aws.ec2"), "must not begin with 'aws.'"),
         (Message({"n": 1}, type="T" * 129, source="s"), "128"),
         (Message([1], type="T", source="s"), "JSON object"),
         (Message("text", type="T", source="s"), "JSON object"),
