@@ -25,10 +25,20 @@ class Backlog:
         concurrency: slots.
         stats: its ``in_flight`` mirrors the slots taken.
         on_ready: called when a delivery became ready by itself.
+        on_behind: called with a delivery that was received before, and came behind another of its group.
     """
 
-    def __init__(self, receiver: Receiver, concurrency: int, stats: Stats, on_ready: Callable[[], None]) -> None:
-        self._ordered, self._concurrency, self._stats, self._on_ready = receiver.ordered, concurrency, stats, on_ready
+    def __init__(
+        self,
+        receiver: Receiver,
+        concurrency: int,
+        stats: Stats,
+        *,
+        on_ready: Callable[[], None],
+        on_behind: Callable[[Delivery], None],
+    ) -> None:
+        self._ordered, self._concurrency, self._stats = receiver.ordered, concurrency, stats
+        self._on_ready, self._on_behind = on_ready, on_behind
         self._max_waiting = max(concurrency, receiver.max_batch)
         self.ready: deque[Delivery] = deque()
         self._started: set[Delivery] = set()
@@ -61,6 +71,8 @@ class Backlog:
             group = delivery.message.group_id if ordered else None
             if group is None or enter(group, delivery):
                 ready.append(delivery)
+            elif delivery.receive_count > 1:
+                self._on_behind(delivery)
         self._stats.received += len(deliveries)
         self._stats.in_flight += len(ready) - before
 

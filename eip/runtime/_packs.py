@@ -13,6 +13,7 @@ from eip.runtime._failure_log import FailureLog
 from eip.runtime._recovery import (
     ATTEMPTS_HEADER,
     Attempt,
+    Attempts,
     DeadLetter,
     DelayedRetry,
     ImmediateRetry,
@@ -39,13 +40,13 @@ class _Failure(NamedTuple):
 class _Progress:
     """How far a pack that is handled in order has come."""
 
-    __slots__ = ("done", "tries")
+    __slots__ = ("attempt", "done")
 
     def __init__(self) -> None:
         self.done = 0
         """Messages that were handled, or dead-lettered on their own."""
-        self.tries = 0
-        """Attempts, in this process, that the next one has failed in."""
+        self.attempt: Attempt | None = None
+        """The last one at the next message, where that has failed."""
 
 
 class Packs:
@@ -67,8 +68,9 @@ class Packs:
         is_interrupted: Callable[[asyncio.Task[Any] | None], bool],
         *,
         failures: FailureLog,
+        attempts: Attempts,
     ) -> None:
-        self._is_interrupted, self._failures = is_interrupted, failures
+        self._is_interrupted, self._failures, self._attempts = is_interrupted, failures, attempts
         self._settings, self._stats, self._process, self._channel = settings, stats, process, channel
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._progress: dict[str, _Progress] = {}
@@ -86,7 +88,7 @@ class Packs:
     def attempt(self, delivery: Delivery) -> Attempt | None:
         """Which attempt at the message that a pack is stopped at has failed; None for what is no such pack."""
         progress = self._progress.get(delivery.message.id)
-        return None if progress is None else _attempt(delivery, progress.tries)
+        return None if progress is None else progress.attempt
 
     def forget(self, delivery: Delivery) -> None:
         """The pack leaves this process."""
@@ -103,20 +105,22 @@ class Packs:
             try:
                 await self._handle(delivery, message, host)
             except Exception as error:
-                progress.tries += is_counted(error)
                 self._progress[pack] = progress
                 alone = Delivery(delivery.receiver, message, receive_count=delivery.receive_count)
-                action = self._decide_next(alone, error, progress.tries)
+                waits = Attempt(delivery.receive_count, 1)
+                progress.attempt = attempt = self._attempts.count(alone) if is_counted(error) else waits
+                action = self._decide_next(alone, error, attempt)
                 if not isinstance(action, DeadLetter):
                     raise
                 await self._dead_letter(alone, action.reason)
-                self._failures.dead_lettered(alone, error, _attempt(alone, progress.tries).number)
+                self._failures.dead_lettered(alone, error, attempt.number)
+            self._attempts.forget(message)
             progress.done += 1
-            progress.tries = 0
+            progress.attempt = None
         self._progress.pop(pack, None)
 
-    def _decide_next(self, alone: Delivery, error: Exception, tries: int) -> RecoveryAction:
-        settings, attempt = self._settings, _attempt(alone, tries)
+    def _decide_next(self, alone: Delivery, error: Exception, attempt: Attempt) -> RecoveryAction:
+        settings = self._settings
         return decide(
             alone,
             error,
@@ -178,8 +182,11 @@ class Packs:
             raise passing[0].error
 
     def _decide_alone(self, delivery: Delivery, failure: _Failure) -> tuple[Delivery, RecoveryAction]:
-        """The failed message as a delivery of its own, which counts its own attempts, and the action for it."""
-        attempts = earlier_attempts(failure.message) + is_counted(failure.error)
+        """The failed message as a delivery of its own, which counts its own attempts, and the action for it.
+
+        A pack comes again only where all of it failed, so each earlier receive was an attempt at each message.
+        """
+        attempts = earlier_attempts(failure.message) + delivery.receive_count - (not is_counted(failure.error))
         alone = Delivery(delivery.receiver, failure.message, receive_count=attempts)
         return alone, decide(alone, failure.error, retry=self._settings.retry, attempt=attempts)
 
@@ -226,10 +233,6 @@ class Packs:
             dead_letters, alone.message, reason, source=alone.receiver.name, count=alone.receive_count
         )
         self._stats.dead_lettered += 1
-
-
-def _attempt(delivery: Delivery, tries: int) -> Attempt:
-    return Attempt(max(delivery.receive_count + tries - 1, 1), max(tries, 1))
 
 
 def own_cancellation(error: asyncio.CancelledError) -> Exception:

@@ -139,33 +139,46 @@ class Attempt(NamedTuple):
 
 
 class Attempts:
-    """How often this process tried the heads of message groups that fail: a receive may take several attempts.
+    """How often the heads of message groups were tried: a receive may take several attempts.
 
-    What other processes did with a message is not known: each receive before the first one here counts as one attempt.
+    What other processes did with a message is not known, but for its receive count. Two facts bound it. A head is tried
+    at most ``per_receive`` times at a receive, so each receive elsewhere counts as that many: the handler never runs
+    more often than allowed. A message that comes behind another of its group was never tried, whatever its count.
+
+    Args:
+        per_receive: most attempts at a receive, by any process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, per_receive: int) -> None:
+        self._per_receive = per_receive
         self.made: OrderedDict[str, tuple[Attempt, int]] = OrderedDict()
         """By message id: the last attempt, and the receive count it was made at."""
 
     def count(self, delivery: Delivery) -> Attempt:
         """Count an attempt that failed."""
-        (number, here), receive_count = self._last(delivery)
-        attempt = Attempt(number + 1, here + 1 if receive_count == delivery.receive_count else 1)
+        number, here = self._last(delivery)
+        attempt = Attempt(number + 1, here + 1)
         self._note(delivery, attempt)
         return attempt
 
     def unhandled(self, delivery: Delivery) -> None:
-        """Note a receive without an attempt: behind a failed head, or at the end of the process."""
-        last, _ = self._last(delivery)
-        self._note(delivery, last)
+        """Note a receive that ends without a further attempt: behind a failed head, or at the end of the process."""
+        self._note(delivery, self._last(delivery))
 
-    def forget(self, delivery: Delivery) -> None:
+    def behind(self, delivery: Delivery) -> None:
+        """Note a message that came behind another of its group: only the attempts made here have been made."""
+        made = self.made.get(delivery.message.id)
+        self._note(delivery, Attempt(0 if made is None else made[0].number, 0))
+
+    def forget(self, message: Message[Any]) -> None:
         """The message is done."""
-        self.made.pop(delivery.message.id, None)
+        self.made.pop(message.id, None)
 
-    def _last(self, delivery: Delivery) -> tuple[Attempt, int]:
-        return self.made.get(delivery.message.id, (Attempt(delivery.receive_count - 1, 0), 0))
+    def _last(self, delivery: Delivery) -> Attempt:
+        """The attempts so far, and those at this receive."""
+        (number, here), seen_at = self.made.get(delivery.message.id, (Attempt(0, 0), 0))
+        elsewhere = max(delivery.receive_count - seen_at - 1, 0)
+        return Attempt(number + elsewhere * self._per_receive, here if delivery.receive_count == seen_at else 0)
 
     def _note(self, delivery: Delivery, attempt: Attempt) -> None:
         made = self.made

@@ -22,7 +22,7 @@ from eip.runtime._leases import Leases
 from eip.runtime._packs import Packs, own_cancellation
 from eip.runtime._polls import Polls
 from eip.runtime._processing import process
-from eip.runtime._recovery import is_permanent
+from eip.runtime._recovery import Attempts, is_permanent
 from eip.runtime._settings import Settings, Stats
 from eip.runtime._settlement import Settlement
 from eip.runtime._watchdog import HandlerCall, abandoned, log_stuck, watched
@@ -57,7 +57,8 @@ class Session:
         self._stopping = False
         self._grace = settings.grace
         self._failure: BaseException | None = None
-        self._backlog = Backlog(receiver, settings.concurrency, stats, on_ready=self._wake)
+        attempts = Attempts(1 + settings.local_retries)
+        self._backlog = Backlog(receiver, settings.concurrency, stats, on_ready=self._wake, on_behind=attempts.behind)
         self.leases = Leases(receiver, settings.max_processing, on_lost=self._lease_ended, on_overdue=self._overdue)
         self._polls = Polls(
             receiver, self._backlog, admit=self._arrived, health=health, tasks=self._tasks, name=settings.name
@@ -74,7 +75,15 @@ class Session:
         )
         self._process = partial(process, settings)
         failures = FailureLog(settings)
-        self._packs = Packs(settings, stats, self._process, channel, self._workers.is_interrupted, failures=failures)
+        self._packs = Packs(
+            settings,
+            stats,
+            self._process,
+            channel,
+            self._workers.is_interrupted,
+            failures=failures,
+            attempts=attempts,
+        )
         self._settlement = Settlement(
             settings,
             receiver,
@@ -85,6 +94,7 @@ class Session:
             packs=self._packs,
             health=health,
             failures=failures,
+            attempts=attempts,
             tasks=self._tasks,
         )
         self.parked = self._settlement.parked

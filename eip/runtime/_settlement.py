@@ -53,12 +53,13 @@ class Settlement:
         packs: Packs,
         health: HealthTracker,
         failures: FailureLog,
+        attempts: Attempts,
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._settings, self._receiver, self._stats = settings, receiver, stats
         self._backlog, self._leases, self._acks, self._packs = backlog, leases, acks, packs
         self._health, self._failures, self._tasks = health, failures, tasks
-        self._attempts = Attempts()
+        self._attempts = attempts
         self.stopping = False
         """Whether further attempts are for whoever gets the message next."""
         self.parked: set[str] = set()
@@ -68,7 +69,7 @@ class Settlement:
         """It was handled, and its results are sent: acknowledge it."""
         self._stats.handled += 1
         if self._attempts.made:
-            self._attempts.forget(delivery)
+            self._attempts.forget(delivery.message)
         await self._acks.ack(delivery)
         self._backlog.finish(delivery)
 
@@ -157,7 +158,7 @@ class Settlement:
         else:
             self._stats.dead_lettered += 1
             self._packs.forget(delivery)
-            self._attempts.forget(delivery)
+            self._attempts.forget(delivery.message)
             self._backlog.finish(delivery)
             return True
         return False

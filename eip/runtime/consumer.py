@@ -53,7 +53,8 @@ class Consumer(Service):
         dead_letters: where what can never be handled goes; default: the channel's own dead-letter queue.
         retry: the delays between attempts, and after how many attempts to give up. Where the channel has a limit of
             receives, that is a limit of attempts too, and the consumer dead-letters at the last one itself, with the
-            error as reason. Attempts that other processes made in between count one per receive.
+            error as reason. Of a message group, each receive by another process counts as ``1 + local_retries``
+            attempts, unless the message came behind another: the handler never runs more often than allowed.
         on_group_failure: what becomes of a message group whose head failed ``1 + local_retries`` times in a row:
             ``"block"`` gives the group back, tail first, and dead-letters the head only at the channel's last receive;
             ``"dead_letter_and_continue"`` dead-letters the head; ``"park_group"`` dead-letters the head and what

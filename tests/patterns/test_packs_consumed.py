@@ -146,9 +146,27 @@ async def test_failures_are_sent_again_before_the_pack_is_acknowledged():
 
     async with running(Consumer(source, handle, retry=Backoff(base=0.1))):
         await until(lambda: source.acked)
-    # The first try to send it again failed, so the pack came again whole.
-    assert sent == [([], [("m1", "1")]), ([], [("m1", "1")])]
+    # The first try to send it again failed, so the pack came again whole, and m1 was tried once more.
+    assert sent == [([], [("m1", "1")]), ([], [("m1", "2")])]
     assert source.acked == [["pack"]]
+
+
+async def test_at_its_last_receive_a_pack_dead_letters_only_what_fails():
+    """Fault 38: the whole pack went, with what was handled; and what failed alone had all its attempts again."""
+    source, dead = Scripted(), Outbox("dead")
+    source.max_receive_count = 3
+    source.put(packed(*numbers(3), id="pack"))
+    seen: list[int] = []
+
+    async def handle(message: Message) -> None:
+        seen.append(message.body)
+        if message.body == 1:
+            raise ValueError("never")
+
+    async with running(Consumer(source, handle, dead_letters=dead, retry=Backoff(base=0.1))):
+        await until(lambda: source.acked)
+    assert seen.count(1) == 3
+    assert [each.id for each in dead.sent] == ["m1"]
 
 
 async def test_where_nothing_can_be_sent_to_the_pack_is_retried_whole_and_the_rejected_goes_alone():

@@ -44,6 +44,8 @@ class Scripted(Source, Receiver):
         self.receive_errors: deque[Exception] = deque()
         self.ack_errors: deque[Exception | dict[str, Exception]] = deque()
         self.extend_errors: deque[Exception | dict[str, Exception]] = deque()
+        self.nack_count = 1
+        """How much the receive count has grown when a message given back comes again."""
         self.polling = 0
         self.most_polls = 0
         self.closed = False
@@ -97,7 +99,7 @@ class Scripted(Source, Receiver):
     async def _nack(self, deliveries: Sequence[Delivery], delay: float) -> Sequence[Unsettled]:
         self.nacked.append((_ids(deliveries), delay))
         for each in deliveries:
-            self.waiting.append((self._now() + delay, each.message, each.receive_count + 1))
+            self.waiting.append((self._now() + delay, each.message, each.receive_count + self.nack_count))
         self._changed.set()
         return ()
 

@@ -8,6 +8,7 @@ import pytest
 
 from eip import Backoff, Consumer, Message
 from eip.errors import ConnectionLost, InvalidMessage, MessageTooLarge, Retry, SendError
+from eip.packing import entry_of, pack
 from eip.transports.memory import MemoryTransport
 
 from .scripted import Outbox, Scripted, running, until
@@ -64,6 +65,77 @@ async def test_a_receive_behind_a_failing_head_is_no_attempt():
         await until(lambda: len(dead.sent) == 2)
     assert tried.count("a") == 4
     assert tried.count("b") >= 3
+
+
+@pytest.mark.parametrize(("limit", "local_retries"), [(2, 3), (5, 3), (5, 0), (6, 1), (9, 3)])
+async def test_several_processes_together_try_no_more_often_than_allowed(limit, local_retries):
+    """Fault 38, with more than one consumer: a FIFO queue with a limit of 5 ran the handler eight times."""
+    async with MemoryTransport() as memory:
+        dead = memory.queue("dead.fifo")
+        queue = memory.queue("q.fifo", dead_letters=dead, max_receive_count=limit)
+        tried: dict[str, int] = {}
+
+        async def handle(message: Message) -> None:
+            tried[message.id] = tried.get(message.id, 0) + 1
+            raise ValueError("never")
+
+        await queue.send(*(Message(each, id=f"m{each}", group_id=f"g{each % 2}") for each in range(6)))
+        consumers = [Consumer(queue, handle, retry=QUICK, local_retries=local_retries) for _ in range(3)]
+        async with running(consumers[0]), running(consumers[1]), running(consumers[2]):
+            await until(lambda: len(dead) == 6)
+    assert max(tried.values()) <= limit
+    assert len(tried) == 6
+
+
+async def test_a_message_behind_another_has_not_been_tried_by_anyone():
+    """Its receives were those of the head: it has all its attempts, the head what is left of them."""
+    source, dead = Scripted(), Outbox("dead")
+    source.max_receive_count = 5
+    source.put(*(Message(each, id=each, group_id="g") for each in "ab"), receive_count=2)
+    tried: list[str] = []
+
+    async def handle(message: Message) -> None:
+        tried.append(message.id)
+        raise ValueError("never")
+
+    async with running(Consumer(source, handle, dead_letters=dead, retry=QUICK, local_retries=3)):
+        await until(lambda: len(dead.sent) == 2)
+    assert (tried.count("a"), tried.count("b")) == (1, 5)
+
+
+async def test_receives_elsewhere_in_between_count_too():
+    source, dead = Scripted(Message(1, id="a", group_id="g")), Outbox("dead")
+    source.max_receive_count = 10
+    tried: list[int] = []
+
+    async def handle(_: Message) -> None:
+        tried.append(1)
+        source.nack_count = 2 if len(tried) == 2 else 1  # given back after two, another process has it once
+        raise ValueError("never")
+
+    async with running(Consumer(source, handle, dead_letters=dead, retry=QUICK, local_retries=1)):
+        await until(lambda: dead.sent)
+    assert len(tried) == 10 - 2
+
+
+@pytest.mark.parametrize("limit", [2, 5, 6])
+async def test_a_message_in_a_pack_of_a_group_is_tried_as_often_as_allowed(limit):
+    """Fault 38: each receive of the pack began to count again."""
+    source, dead = Scripted(), Outbox("dead")
+    source.max_receive_count = limit
+    parts = [Message(each, id=each, group_id="g") for each in "ab"]
+    source.put(pack([entry_of(each) for each in parts], parts[0]))
+    tried: list[str] = []
+
+    async def handle(message: Message) -> None:
+        tried.append(message.id)
+        if message.id == "b":
+            raise ValueError("never")
+
+    async with running(Consumer(source, handle, dead_letters=dead, retry=QUICK, local_retries=1)):
+        await until(lambda: source.acked)
+    assert [each.id for each in dead.sent] == ["b"]
+    assert tried.count("b") == limit
 
 
 async def test_waiting_uses_up_no_receive():
