@@ -8,7 +8,7 @@ import pytest
 
 from eip import Backoff, Consumer, Message
 from eip.errors import ConnectionLost, InvalidMessage, MessageTooLarge, Retry, SendError
-from eip.packing import entry_of, pack
+from eip.packs import entry_of, pack
 from eip.transports.memory import MemoryTransport
 
 from .scripted import Outbox, Scripted, running, until
