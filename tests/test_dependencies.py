@@ -16,7 +16,7 @@ COMES_WITH = {
     "typer": {"click"},
     "pydantic": {"pydantic_core"},
 }
-FOR_THE_EXAMPLES = {"starlette", "uvicorn"}
+FOR_THE_EXAMPLES = {"starlette", "uvicorn", "websockets"}
 """The extra `http`: what the reference applications and the tutorial serve with."""
 
 

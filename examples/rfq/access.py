@@ -1,7 +1,9 @@
 """Who calls, and how often they may: bearer tokens, a rate limit, and no calls from other sites' pages.
 
 A token file holds digests only. ``python -m examples.rfq.access FILE NAME`` makes a token, prints it once and adds its
-digest to the file. A customer sees the RFQs of their own name; an operator sees the operations view and no RFQ.
+digest to the file. A customer sees the RFQs of their own name; an operator sees the operations view and no RFQ; a
+unicorn is asked and answers under its own name. Web sockets are guarded as requests are; since scripts in browsers
+cannot send headers with them, the token may come as a protocol: ``bearer.TOKEN`` beside ``rfq``.
 """
 
 from __future__ import annotations
@@ -15,28 +17,31 @@ import secrets
 import socket
 import sys
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from eip.errors import ConfigurationError
 from examples.rfq.model import Text
 from examples.rfq.problems import Problem
 
-__all__ = ["Caller", "Guard", "Hosts", "RateLimit", "Tokens", "caller"]
+__all__ = ["Caller", "Guard", "Hosts", "RateLimit", "Tokens", "caller", "token", "wait_before_call"]
 
 _REMEMBERED: Final = 10_000
 """Callers whose rate is known; the one who called longest ago is forgotten first."""
 _SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS"))
-_OPERATIONS: Final = "/operations/"
-"""Under it is what only operators may call."""
+Role: TypeAlias = Literal["customer", "operator", "unicorn"]
+_RESERVED: Final[dict[str, Role]] = {"/operations/": "operator", "/unicorn/": "unicorn"}
+"""What is under these may be called in that role only; everything else by customers."""
+_IN_PROTOCOL: Final = "bearer."
 _STATIC: Final = "/static/"
 _PROBES: Final = frozenset(("/healthz", "/readyz"))
 """Load balancers ask for them under any name; no link is in their answers."""
@@ -50,11 +55,11 @@ class Caller:
     """Who a token belongs to."""
 
     name: str
-    operator: bool = False
+    role: Role = "customer"
 
     def sees(self, customer: str) -> bool:
         """Whether the customer's RFQs are theirs to see."""
-        return not self.operator and self.name == customer
+        return self.role == "customer" and self.name == customer
 
 
 class Tokens(BaseModel):
@@ -64,6 +69,7 @@ class Tokens(BaseModel):
 
     customers: dict[Text, Digest] = Field(default_factory=dict)
     operators: dict[Text, Digest] = Field(default_factory=dict)
+    unicorns: dict[Text, Digest] = Field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> Tokens:
@@ -81,24 +87,27 @@ class Tokens(BaseModel):
         fresh.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
         fresh.replace(path)
 
-    def grant(self, name: str, *, operator: bool = False) -> str:
-        """A new token for the name, in place of its former one."""
-        token = secrets.token_urlsafe(32)
-        (self.operators if operator else self.customers)[name] = _digest(token)
-        return token
+    def grant(self, name: str, role: Role = "customer") -> str:
+        """A new token for the name in that role, in place of its former one."""
+        made = secrets.token_urlsafe(32)
+        self._known(role)[name] = _digest(made)
+        return made
 
-    def owner(self, token: str) -> Caller | None:
+    def _known(self, role: Role) -> dict[str, str]:
+        return {"customer": self.customers, "operator": self.operators, "unicorn": self.unicorns}[role]
+
+    def owner(self, given: str) -> Caller | None:
         """Whose token it is, or None; takes the same time whoever it is."""
-        given, found = _digest(token), None
-        for operator, known in ((False, self.customers), (True, self.operators)):
-            for name, digest in known.items():
-                if hmac.compare_digest(digest, given):
-                    found = Caller(name=name, operator=operator)
+        digest_given, found = _digest(given), None
+        for role in get_args(Role):
+            for name, digest in self._known(role).items():
+                if hmac.compare_digest(digest, digest_given):
+                    found = Caller(name=name, role=role)
         return found
 
 
-def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 class RateLimit:
@@ -159,10 +168,25 @@ def _is_loopback(address: str) -> bool:
         return False
 
 
-def caller(request: Request) -> Caller | None:
+def caller(request: HTTPConnection) -> Caller | None:
     """Who calls; None where no tokens are asked for."""
     found: Caller | None = request.scope.get("caller")
     return found
+
+
+def token(request: HTTPConnection) -> str:
+    """The bearer token of a request or a web socket; empty: it has none."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return given.strip()
+    offered: Iterable[str] = request.scope.get("subprotocols", ())
+    return next((each.removeprefix(_IN_PROTOCOL) for each in offered if each.startswith(_IN_PROTOCOL)), "")
+
+
+def wait_before_call(request: HTTPConnection) -> float:
+    """Note one more call on an open web socket; the seconds after which it may be made, 0: now."""
+    take: Callable[[], float] | None = request.scope.get("rate")
+    return 0.0 if take is None else take()
 
 
 class Guard:
@@ -190,15 +214,15 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        if scope["type"] == "http":
+        if scope["type"] in ("http", "websocket"):
             try:
-                self._admit(Request(scope))
+                self._admit(HTTPConnection(scope))
             except Problem as problem:
                 await problem.response()(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _admit(self, request: Request) -> None:
+    def _admit(self, request: HTTPConnection) -> None:
         path: str = request.scope["path"]
         host = request.headers.get("host")
         if host is not None and path not in _PROBES and not self._hosts.knows(request.scope, host):
@@ -208,8 +232,9 @@ class Guard:
             return
         known = self._known(request)
         address = request.client.host if request.client else ""
-        wait = self._limit.take(f"caller {known}" if known else f"host {address}") if self._limit else 0.0
-        if wait:
+        if self._limit is not None:
+            request.scope["rate"] = partial(self._limit.take, f"caller {known}" if known else f"host {address}")
+        if wait := wait_before_call(request):
             seconds = math.ceil(wait)
             retry = {"Retry-After": str(seconds)}
             raise Problem(429, "Too many requests", f"try again in {seconds} s", headers=retry)
@@ -218,22 +243,20 @@ class Guard:
         if known is None:
             challenge = {"WWW-Authenticate": 'Bearer realm="rfq"'}
             raise Problem(401, "Token required", "send a valid token: Authorization: Bearer …", headers=challenge)
-        if known.operator is not path.startswith(_OPERATIONS):
-            who = "operators" if path.startswith(_OPERATIONS) else "customers"
-            raise Problem(403, "Not allowed", f"this is for {who}")
+        role = next((role for under, role in _RESERVED.items() if path.startswith(under)), "customer")
+        if known.role != role:
+            raise Problem(403, "Not allowed", f"this is for {role}s")
         request.scope["caller"] = known
 
-    def _known(self, request: Request) -> Caller | None:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if self._tokens is None or scheme.lower() != "bearer":
-            return None
-        return self._tokens.owner(token.strip())
+    def _known(self, request: HTTPConnection) -> Caller | None:
+        given = token(request)
+        return self._tokens.owner(given) if self._tokens is not None and given else None
 
 
-def _refuse_other_sites(request: Request) -> None:
-    """A browser names the page that a write comes from; only our own may."""
+def _refuse_other_sites(request: HTTPConnection) -> None:
+    """A browser names the page that a write or a web socket comes from; only our own may."""
     origin = request.headers.get("origin")
-    if request.method in _SAFE or origin is None:
+    if request.scope.get("method") in _SAFE or origin is None:
         return
     if urlsplit(origin).netloc != request.headers.get("host"):
         raise Problem(403, "Cross-site request", "pages of other sites may not call this")
@@ -244,16 +267,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m examples.rfq.access", description="Make a token.")
     parser.add_argument("file", type=Path, help="the token file; made where there is none")
     parser.add_argument("name", help="the customer's name, as in their requests")
-    parser.add_argument("--operator", action="store_true", help="for the operations view instead")
+    role = parser.add_mutually_exclusive_group()
+    role.add_argument("--operator", action="store_const", const="operator", dest="role", help="for operations instead")
+    role.add_argument("--unicorn", action="store_const", const="unicorn", dest="role", help="for a unicorn instead")
     options = parser.parse_args()
     try:
         tokens = Tokens.load(options.file) if options.file.exists() else Tokens()
-        token = tokens.grant(options.name.strip(), operator=options.operator)
+        made = tokens.grant(options.name.strip(), options.role or "customer")
         tokens.model_validate(tokens.model_dump()).save(options.file)
     except (ConfigurationError, ValidationError, OSError) as error:
         print(f"no token made: {error}", file=sys.stderr)
         return 1
-    print(token)
+    print(made)
     return 0
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from eip import clock
 from eip._logging import get_logger
@@ -28,7 +28,8 @@ from examples.rfq.model import Choice, Presence, RideRequest, as_json
 from examples.rfq.openapi import document
 from examples.rfq.operations_api import operations_routes
 from examples.rfq.pages import PAGES, BrowserRules
-from examples.rfq.problems import HANDLERS, Problem
+from examples.rfq.problems import HANDLERS, Problem, upgrade_required
+from examples.rfq.push import SILENCE, Event, Events, push_over_socket, server_sent_events
 from examples.rfq.store import Rfq
 from examples.rfq.vicinity import ZONES, located, zones_near
 
@@ -36,8 +37,6 @@ __all__ = ["app"]
 
 _lines = RepeatedLines(get_logger("examples.rfq"))
 
-_SILENCE: Final = 15.0
-"""Seconds after which a stream of events says that it is still there."""
 _ID: Final = re.compile(r"[\w-]{1,64}", re.ASCII)
 _PUBLIC: Final = frozenset(("/", "/operations", "/healthz", "/readyz", "/openapi.json"))
 
@@ -73,6 +72,8 @@ def app(
             Route("/rfqs/{rfq}/result", api.result),
             Route("/rfqs/{rfq}/choice", api.choose, methods=["PUT"]),
             Route("/rfqs/{rfq}/events", api.events),
+            WebSocketRoute("/rfqs/{rfq}/socket", api.socket),
+            Route("/rfqs/{rfq}/socket", api.no_socket),
             *operations_routes(booking, meter or UsageMeter()),
         ],
         exception_handlers=HANDLERS,
@@ -166,28 +167,34 @@ class _Api:
     async def events(self, request: Request) -> Response:
         """Server-sent events: who was asked, each answer once, how far it is, and the completion."""
         rfq = await self._found(request)
-        return StreamingResponse(
-            self._events(request, rfq.id),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-        )
+        return server_sent_events(self._events(request, rfq.id))
 
-    async def _events(self, request: Request, identity: str) -> AsyncIterator[str]:
+    async def socket(self, socket: WebSocket) -> None:
+        """The same over a web socket."""
+        rfq = await self._found(socket)
+        await push_over_socket(socket, self._events(socket, rfq.id))
+
+    async def no_socket(self, request: Request) -> Response:
+        """A request that asks for no web socket."""
+        await self._found(request)
+        raise upgrade_required()
+
+    async def _events(self, request: HTTPConnection, identity: str) -> Events:
         last, told = None, set[str]()
         try:
-            async for rfq in self._booking.changes(identity, silence=_SILENCE):
+            async for rfq in self._booking.changes(identity, silence=SILENCE):
                 if rfq == last:
-                    yield ": \n\n"
+                    yield None
                     continue
                 for event in _news(last, rfq, told):
                     yield event
                 if rfq.completed_at is not None:
-                    yield _event("complete", _result(request, rfq))
+                    yield Event("complete", _result(request, rfq))
                 last = rfq
         except (EipError, LookupError) as error:  # the customer's page comes back
             _lines.warning("events_ended", error=repr(error))
 
-    async def _found(self, request: Request) -> Rfq:
+    async def _found(self, request: HTTPConnection) -> Rfq:
         """The RFQ, where it is there for this caller; what is another's is not told from what is not there."""
         identity, who = request.path_params["rfq"], caller(request)
         rfq = await self._booking.get(identity) if _ID.fullmatch(identity) else None
@@ -226,20 +233,16 @@ def _radius(request: Request) -> float:
     return radius
 
 
-def _event(kind: str, data: dict[str, Any]) -> str:
-    return f"event: {kind}\ndata: {json.dumps(data)}\n\n"
-
-
-def _news(last: Rfq | None, rfq: Rfq, told: set[str]) -> Iterator[str]:
+def _news(last: Rfq | None, rfq: Rfq, told: set[str]) -> Iterator[Event]:
     """Who was asked, the answers that were not told yet, and how far it is."""
     if last is None:
-        yield _event("asked", {**_ride(rfq), **_where(rfq), "unicorns": rfq.addressed})
+        yield Event("asked", {**_ride(rfq), **_where(rfq), "unicorns": rfq.addressed})
     for answer in rfq.answers:
         if answer.unicorn not in told:
             told.add(answer.unicorn)
             said = {"unicorn": answer.unicorn} if answer.quote is None else as_json(answer.quote)
-            yield _event("declined" if answer.quote is None else "quote", said)
-    yield _event("progress", _progress(rfq))
+            yield Event("declined" if answer.quote is None else "quote", said)
+    yield Event("progress", _progress(rfq))
 
 
 def _ride(rfq: Rfq) -> dict[str, Any]:
@@ -270,7 +273,7 @@ def _notice(rfq: Rfq) -> dict[str, str]:
     return {"notice": "no unicorn is near the start: nobody was asked"} if not rfq.addressed else {}
 
 
-def _result(request: Request, rfq: Rfq) -> dict[str, Any]:
+def _result(request: HTTPConnection, rfq: Rfq) -> dict[str, Any]:
     return {
         "links": _links(request, rfq.id),
         "status": "complete",
@@ -285,16 +288,17 @@ def _result(request: Request, rfq: Rfq) -> dict[str, Any]:
     }
 
 
-def _url(request: Request, rfq: str, rest: str = "") -> str:
-    return f"{request.base_url}rfqs/{rfq}{rest}"
+def _url(request: HTTPConnection, rfq: str, rest: str = "") -> str:
+    base = request.base_url
+    return f"{base.replace(scheme=base.scheme.replace('ws', 'http'))}rfqs/{rfq}{rest}"
 
 
-def _links(request: Request, rfq: str) -> dict[str, str]:
-    rests = {"self": "", "result": "/result", "events": "/events", "choice": "/choice"}
+def _links(request: HTTPConnection, rfq: str) -> dict[str, str]:
+    rests = {"self": "", "result": "/result", "events": "/events", "socket": "/socket", "choice": "/choice"}
     return {name: _url(request, rfq, rest) for name, rest in rests.items()}
 
 
-def _head(request: Request, rfq: Rfq) -> dict[str, Any]:
+def _head(request: HTTPConnection, rfq: Rfq) -> dict[str, Any]:
     return {"links": _links(request, rfq.id), "eta": _time(rfq.eta)}
 
 

@@ -225,6 +225,13 @@ _PATHS: dict[str, dict[str, Any]] = {
             parameters=_RFQ,
         )
     },
+    "/rfqs/{rfq}/socket": {
+        "get": _operation(
+            "The same events over a web socket, each a text frame with event and data",
+            {"101": _answer("The web socket is open"), "426": _problem("No web socket was asked for"), **_UNKNOWN},
+            parameters=_RFQ,
+        )
+    },
 }
 
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
 
 from eip._logging import get_logger
 from eip._repeated import RepeatedLines
 from eip.errors import EipError
 
-__all__ = ["HANDLERS", "Problem"]
+__all__ = ["HANDLERS", "Problem", "upgrade_required"]
 
 _lines = RepeatedLines(get_logger("examples.rfq"))
 
@@ -41,23 +41,28 @@ class Problem(Exception):
         return JSONResponse(self.document, self.status, self.headers, media_type="application/problem+json")
 
 
-async def _problem(_: Request, error: Exception) -> Response:
+def upgrade_required() -> Problem:
+    """For a request to the address of a web socket that asks for none."""
+    return Problem(426, "Upgrade required", "open a web socket here", headers={"Upgrade": "websocket"})
+
+
+async def _problem(_: HTTPConnection, error: Exception) -> Response:
     assert isinstance(error, Problem)
     return error.response()
 
 
-async def _http_problem(request: Request, error: Exception) -> Response:
+async def _http_problem(request: HTTPConnection, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return Problem(error.status_code, error.detail, headers=error.headers, path=request.url.path).response()
 
 
-async def _unavailable(_: Request, error: Exception) -> Response:
+async def _unavailable(_: HTTPConnection, error: Exception) -> Response:
     _lines.error("request_failed", error=repr(error))
     detail = "what the service needs does not answer; try again"
     return Problem(503, "Service unavailable", detail, headers={"Retry-After": "5"}).response()
 
 
-async def _failure(_: Request, __: Exception) -> Response:
+async def _failure(_: HTTPConnection, __: Exception) -> Response:
     return Problem(500, "Internal error", "the request could not be served; try again").response()
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from eip._logging import get_logger
 from eip._repeated import RepeatedLines
@@ -36,6 +37,10 @@ _READ_WITHIN: Final = 30.0
 """Seconds that a client may leave an answer unread once the buffers are full."""
 _TLS_WITHIN: Final = 10.0
 """Seconds of a TLS handshake, and of its end."""
+_MAX_FRAME: Final = 16 * 1024
+"""Bytes of what a client sends over a web socket at a time."""
+_UNACKNOWLEDGED_WITHIN: Final = 30.0
+"""Seconds after which a client that acknowledges nothing of what it is sent is gone, without having said so."""
 _DRAIN: Final = 5
 """Seconds that running requests have when the server ends."""
 _PAUSE: Final = 0.1
@@ -84,6 +89,9 @@ class Server:
         config = uvicorn.Config(
             app,
             http=_Connection,
+            ws=_WebSocket,
+            ws_max_size=_MAX_FRAME,
+            ws_per_message_deflate=False,  # events are small, and each connection would keep two windows
             log_level="error",  # a stranger's garbage is worth no line
             access_log=False,
             timeout_graceful_shutdown=_DRAIN,
@@ -155,6 +163,7 @@ class _Acceptor:
             if not await self._admit():
                 self._refuse(accepted)
                 continue
+            _notice_loss(accepted)
             connection = _Connection(self._server.config, self._server.server_state, self._server.lifespan.state)
             self._open[connection] = loop.create_task(self._serve(connection, accepted))
 
@@ -199,7 +208,53 @@ class _Acceptor:
             self._open.pop(connection, None)
 
 
-class _Connection(H11Protocol):
+def _notice_loss(accepted: socket.socket) -> None:
+    """Have the connection end where the client is gone without a word; otherwise that takes a quarter of an hour."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * _UNACKNOWLEDGED_WITHIN))
+
+
+class _Read(asyncio.Protocol):
+    """Ends a connection whose client does not read what it is sent."""
+
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    _unread: asyncio.TimerHandle | None = None
+
+    def abort(self) -> None:
+        """End it at once; what was not sent is lost."""
+        transport: asyncio.Transport | None = self.transport
+        if transport is not None:
+            transport.abort()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = self._unread or self.loop.call_later(_READ_WITHIN, self.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+
+class _WebSocket(_Read, WebSocketsSansIOProtocol):
+    """A client's web socket, which takes over the connection that asked for it."""
+
+    connection: _Connection
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            self.handshake_complete = True  # otherwise uvicorn logs each refusal as a failure of the application
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.resume_writing()
+        super().connection_lost(exc)
+        self.connection.lost.set()
+
+
+class _Connection(_Read, H11Protocol):
     """A client's connection: a request must arrive, and an answer be read, within times that no drip extends."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -208,18 +263,12 @@ class _Connection(H11Protocol):
         self.since = self.loop.time()
         """When it was made, or its last answer was complete."""
         self._deadline: asyncio.TimerHandle | None = None
-        self._unread: asyncio.TimerHandle | None = None
+        self._upgraded = False
 
     @property
     def waiting(self) -> bool:
         """Whether we wait for the client to send a whole request, and not the client for an answer."""
-        return not (self._answering and self._requested)
-
-    def abort(self) -> None:
-        """End it at once; what was not sent is lost."""
-        transport: asyncio.Transport | None = self.transport
-        if transport is not None:
-            transport.abort()
+        return not (self._upgraded or (self._answering and self._requested))
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -235,12 +284,17 @@ class _Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         before = self.conn.their_state
         super().data_received(data)
-        if self.transport.is_closing() or self._requested:
+        if self._upgraded or self.transport.is_closing() or self._requested:
             self._expect(None)
         elif self.conn.their_state is not before:
             self._expect(_BODY_WITHIN)
         elif self._deadline is None:
             self._expect(_HEADER_WITHIN)
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        self._upgraded = True
+        super().handle_websocket_upgrade(event)
+        cast("_WebSocket", self.transport.get_protocol()).connection = self
 
     def on_response_complete(self) -> None:
         requested, self.since = self._requested, self.loop.time()
@@ -252,16 +306,6 @@ class _Connection(H11Protocol):
         """Close where the rest of an answered request has not arrived."""
         if self.cycle is cycle and self.conn.their_state is h11.SEND_BODY:
             self.transport.close()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._unread = self._unread or self.loop.call_later(_READ_WITHIN, self.abort)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
 
     @property
     def _answering(self) -> bool:

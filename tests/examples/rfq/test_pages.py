@@ -343,7 +343,7 @@ async def test_operations_shows_what_failed_and_has_it_handled_anew(browser, mon
 
 async def test_a_token_is_asked_for_and_used(browser):
     tokens = Tokens()
-    ada, operator = tokens.grant("Ada"), tokens.grant("Grace", operator=True)
+    ada, operator = tokens.grant("Ada"), tokens.grant("Grace", "operator")
     async with rydes(tokens=tokens) as service, service.listening():
         await service.come()
 
