@@ -41,7 +41,7 @@ job-events: $(READY)  ## run the job events application, embedded, with a live v
 	$(BIN)/python -m examples.job_events run $(ARGS)
 
 test: $(READY) services  ## run all tests, against real services where they need them
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 fuzz: $(READY)  ## feed odd input to every reader for long; FUZZ=20000 examples of each test
 	FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/fuzz -v --timeout 3600
