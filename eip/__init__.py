@@ -14,6 +14,7 @@ from eip.channels import Receiver as Receiver
 from eip.channels import Sender as Sender
 from eip.channels import Source as Source
 from eip.channels import Stream as Stream
+from eip.channels import TemporaryQueue as TemporaryQueue
 from eip.channels import Topic as Topic
 from eip.channels import Transport as Transport
 from eip.channels.addresses import ReturnAddresses as ReturnAddresses
@@ -87,6 +88,7 @@ __all__ = [
     "StreamSpec",
     "SubscriptionSpec",
     "TargetSpec",
+    "TemporaryQueue",
     "Topic",
     "TopicSpec",
     "Topology",

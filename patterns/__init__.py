@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from eip.patterns.replay import replay_messages as replay_messages
     from eip.patterns.replay import replay_stream as replay_stream
     from eip.patterns.replay import start_replay as start_replay
+    from eip.patterns.reply_queues import ReplyQueues as ReplyQueues
     from eip.patterns.request_reply import RequestFailed as RequestFailed
     from eip.patterns.request_reply import RequestReply as RequestReply
     from eip.patterns.resequencer import Resequencer as Resequencer
@@ -85,6 +86,7 @@ __all__ = [
     "ProcessManager",
     "RecipientList",
     "Replay",
+    "ReplyQueues",
     "RequestFailed",
     "RequestReply",
     "Resequencer",
@@ -153,6 +155,7 @@ export_lazily(
         "replay_messages": "eip.patterns.replay",
         "replay_stream": "eip.patterns.replay",
         "start_replay": "eip.patterns.replay",
+        "ReplyQueues": "eip.patterns.reply_queues",
         "RequestFailed": "eip.patterns.request_reply",
         "RequestReply": "eip.patterns.request_reply",
         "Resequencer": "eip.patterns.resequencer",

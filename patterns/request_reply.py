@@ -77,19 +77,34 @@ class RequestReply(Service):
         """Replies without a request id, whose correlation id several requests share."""
         return self._gather.ambiguous
 
-    async def request(self, body: Any, *, timeout: Duration) -> Message[Any]:  # noqa: ASYNC109 - it travels as expiry
+    async def listen(self, replies: ReplyChannel) -> None:
+        """Consume another reply channel from now on."""
+        await self._gather.listen(replies)
+
+    async def unlisten(self, replies: ReplyChannel) -> None:
+        """Stop consuming a reply channel; what still comes stays in it."""
+        await self._gather.unlisten(replies)
+
+    async def request(
+        self,
+        body: Any,
+        *,
+        timeout: Duration,  # noqa: ASYNC109 - it travels as expiry
+        replies: ReplyChannel | None = None,
+    ) -> Message[Any]:
         """The reply to a request.
 
         Args:
             body: the request's body, or a whole `Message`, whose correlation id is kept.
             timeout: seconds (or timedelta) that sending and answering may take together; carried as expiry.
+            replies: another channel for this reply, e.g. of `ReplyQueues`.
 
         Raises:
             RequestTimeout: no reply came in time.
             RequestFailed: the reply is of type ``"error"``.
         """
         wait = check_deadline("timeout", timeout)
-        gathered = await self._gather.request(body, deadline=wait, expected=1)
+        gathered = await self._gather.request(body, deadline=wait, expected=1, replies=replies)
         if gathered.errors:
             raise RequestFailed(gathered.errors[0])
         if not gathered.replies:

@@ -16,6 +16,7 @@ from eip.channels._receiving import Delivery as Delivery
 from eip.channels._receiving import Receiver as Receiver
 from eip.channels._receiving import Unsettled as Unsettled
 from eip.channels._sending import Sender as Sender
+from eip.channels._temporary import TemporaryQueue as TemporaryQueue
 from eip.channels._transport import Transport as Transport
 from eip.channels.decorators import SenderDecorator as SenderDecorator
 
@@ -29,6 +30,7 @@ __all__ = [
     "SenderDecorator",
     "Source",
     "Stream",
+    "TemporaryQueue",
     "Topic",
     "Transport",
     "Unsettled",

@@ -8,6 +8,7 @@ from typing import ClassVar, NoReturn, Self
 
 from eip.channels._kinds import Bus, Queue, Stream, Topic
 from eip.channels._sending import Sender
+from eip.channels._temporary import TemporaryQueue
 from eip.errors import UnsupportedChannel
 from eip.health import Health
 
@@ -42,6 +43,23 @@ class Transport(ABC):
         """The stream of that name."""
         del name
         self._unsupported("stream")
+
+    def temporary_queue(self, name: str = "replies") -> TemporaryQueue:
+        """A new queue for replies to this process, which ends with its block, or else with the transport.
+
+        Args:
+            name: what its name begins with, where names can be chosen: what `eip.ReturnAddresses` has as ``prefix``.
+        """
+        del name
+        self._unsupported("temporary queue")
+
+    async def remove_queue(self, name: str) -> None:
+        """Remove the queue of that name with what is in it, if there is one.
+
+        ActiveMQ removes a queue that nobody uses by itself, where its policy says so: nothing is done there.
+        """
+        del name
+        self._unsupported("queue")
 
     @abstractmethod
     def resolve(self, address: str) -> Sender:

@@ -13,6 +13,7 @@ from eip.patterns.aggregator import Aggregator
 from eip.patterns.outbox import OutboxRelay
 from eip.patterns.process import Process
 from eip.patterns.process_manager import ProcessManager
+from eip.patterns.reply_queues import ReplyQueues
 from eip.patterns.request_reply import RequestReply
 from eip.patterns.resequencer import Resequencer
 from eip.patterns.scatter_gather import ScatterGather
@@ -64,6 +65,10 @@ def request_reply(memory: MemoryTransport, _: Path) -> Service:
     return RequestReply(memory.queue("requests"), memory.queue("replies"))
 
 
+def reply_queues(memory: MemoryTransport, _: Path) -> Service:
+    return ReplyQueues(memory, RequestReply(memory.queue("requests"), memory.queue("replies")))
+
+
 MAKERS = (
     consumer,
     batch_consumer,
@@ -73,6 +78,7 @@ MAKERS = (
     outbox_relay,
     scatter_gather,
     request_reply,
+    reply_queues,
 )
 RUN_ONCE = {"app"}
 """Those that close what they were given, so that each run needs a new one: see tests/app."""

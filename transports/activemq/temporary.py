@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing_extensions import override
 
-from eip.channels import Receiver, Source
+from eip.channels import Receiver, TemporaryQueue
 from eip.codec import JSON, Codec
 from eip.transports.activemq._addresses import SCHEME
 from eip.transports.activemq._batching import BatchAccumulator
 from eip.transports.activemq._client import Client, temporary_name
 from eip.transports.activemq.receiver import ActiveMQReceiver, Subscription
 
-__all__ = ["TemporaryQueue"]
+__all__ = ["ActiveMQTemporaryQueue"]
 
 
-class TemporaryQueue(Source):
-    """A reply channel of one process, for `eip.patterns.RequestReply` and `eip.patterns.ScatterGather`.
+class ActiveMQTemporaryQueue(TemporaryQueue):
+    """A queue of one connection, that of its receiver.
 
     The broker makes it for a connection and knows it by another name: requests that carry its address are sent over
     that connection, and the broker puts the real name into them. When the connection breaks, the queue and the replies
@@ -33,8 +33,12 @@ class TemporaryQueue(Source):
         subscription = Subscription(destination=f"/temp-queue/{self.name}", name=self.name, capacity=capacity)
         return _TemporaryReceiver(self._client, subscription, address=self.address, codec=self.codec)
 
+    @override
+    async def remove(self) -> None:
+        """Do nothing: it ended with the connection of its receiver."""
+
     def __repr__(self) -> str:
-        return f"<TemporaryQueue {self.name}>"
+        return f"<ActiveMQTemporaryQueue {self.name}>"
 
 
 class _TemporaryReceiver(ActiveMQReceiver):

@@ -26,7 +26,7 @@ from eip.transports.activemq._stomp.reconnecting import ConnectionHealth
 from eip.transports.activemq._stomp.servers import Credentials, CredentialsSource, parse_servers
 from eip.transports.activemq.provisioning import provision
 from eip.transports.activemq.queue import ActiveMQQueue, Redrive
-from eip.transports.activemq.temporary import TemporaryQueue
+from eip.transports.activemq.temporary import ActiveMQTemporaryQueue
 from eip.transports.activemq.topic import VIRTUAL_PREFIX, ActiveMQTopic
 
 __all__ = ["ActiveMQTransport"]
@@ -191,10 +191,21 @@ class ActiveMQTransport(Transport):
             )
         return self._topics[name]
 
-    def temporary_queue(self, *, codec: Codec = JSON) -> TemporaryQueue:
-        """Return a new queue for replies to this process, which is gone with its connection; ``codec``: see `queue`."""
+    @override
+    def temporary_queue(self, name: str = "replies", *, codec: Codec = JSON) -> ActiveMQTemporaryQueue:
+        """Return a new queue for replies to this process, which is gone with its receiver's connection.
+
+        Args:
+            name: the broker chooses it; not used.
+            codec: see `queue`.
+        """
+        del name
         check_codec(codec)
-        return TemporaryQueue(self._client, codec)
+        return ActiveMQTemporaryQueue(self._client, codec)
+
+    @override
+    async def remove_queue(self, name: str) -> None:
+        """Do nothing: STOMP has no frame for it, and the broker's ``gcInactiveDestinations`` does it."""
 
     @override
     def resolve(self, address: str) -> Sender:

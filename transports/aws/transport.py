@@ -13,7 +13,7 @@ from eip._checks import check_duration, check_integer, check_type
 from eip.channels import Sender, Transport
 from eip.clock import Duration
 from eip.codec import JSON, Codec, check_codec, is_json
-from eip.errors import ConfigurationError
+from eip.errors import ChannelNotFound, ConfigurationError
 from eip.health import Health
 from eip.telemetry.meter import Meter
 from eip.topology import BusSpec, QueueSpec, Resource, Step, TopicSpec
@@ -25,6 +25,7 @@ from eip.transports.aws.kinesis.rates import ReadRate, ReadRates
 from eip.transports.aws.kinesis.stream import HashKey, KinesisStream
 from eip.transports.aws.sns.topic import SnsTopic
 from eip.transports.aws.sqs.queue import SqsQueue
+from eip.transports.aws.sqs.temporary import SqsTemporaryQueue, temporary_name
 
 __all__ = ["AwsTransport"]
 
@@ -34,6 +35,7 @@ _FLUSH_TIMEOUT_S: Final = 20.0
 """For what was accepted for sending, at the end."""
 
 _MAX_LINGER_S: Final = 60.0
+_MAX_HEARTBEAT_S: Final = 3600.0
 
 _C = TypeVar("_C", SqsQueue, SnsTopic, EventBridgeBus)
 
@@ -106,6 +108,7 @@ class AwsTransport(Transport):
         self._streams: dict[tuple[Any, ...], KinesisStream] = {}
         self._reads: dict[str, ReadRates] = {}
         self._resolved: dict[str, _Channel] = {}
+        self._temporary: dict[str, SqsTemporaryQueue] = {}
 
     @property
     def region(self) -> str:
@@ -159,6 +162,38 @@ class AwsTransport(Transport):
         if address not in self._queues:
             self._queues[address] = self._make_queue(address, codec or JSON)
         return _with_codec(self._queues[address], codec)
+
+    @override
+    def temporary_queue(self, name: str = "replies", *, heartbeat: Duration = 60.0) -> SqsTemporaryQueue:
+        """A new queue for replies to this process: made at its first use, removed when its block or the transport ends.
+
+        Args:
+            name: what its name begins with, 1 to 30 letters, digits, - and _.
+            heartbeat: between signs of life, seconds or a timedelta, at most an hour. When five are missing, another
+                process with a temporary queue of that name removes this one.
+        """
+        interval = check_duration("heartbeat", heartbeat, positive=True, most=_MAX_HEARTBEAT_S)
+        address = self._arns.of("queue", temporary_name(check_type("name", name, str, "a str")))
+        queue = self._temporary[address] = SqsTemporaryQueue(
+            self._client,
+            address,
+            prefix=name,
+            heartbeat=interval,
+            on_removed=lambda: self._temporary.pop(address, None),
+            **self._queue_options(JSON),
+        )
+        return queue
+
+    @override
+    async def remove_queue(self, name: str) -> None:
+        address = self._arns.of("queue", name)
+        try:
+            url = await self.queue(name).url()
+            await self._client.call("sqs", "DeleteQueue", channel=name, QueueUrl=url)
+        except ChannelNotFound:
+            pass
+        queue = self._queues.pop(address)
+        await queue.aclose(timeout=0.0)
 
     @override
     def topic(self, name: str, *, codec: Codec | None = None) -> SnsTopic:
@@ -225,15 +260,16 @@ class AwsTransport(Transport):
         return self._streams[key]
 
     def _make_queue(self, address: str, codec: Codec = JSON) -> SqsQueue:
-        return SqsQueue(
-            self._client,
-            address,
-            find_queue=self.queue,
-            linger=self._linger,
-            long_poll=self._long_poll,
-            codec=codec,
-            fair=self._fair_queues,
-        )
+        return SqsQueue(self._client, address, **self._queue_options(codec))
+
+    def _queue_options(self, codec: Codec) -> dict[str, Any]:
+        return {
+            "find_queue": self.queue,
+            "linger": self._linger,
+            "long_poll": self._long_poll,
+            "codec": codec,
+            "fair": self._fair_queues,
+        }
 
     def _make_topic(self, address: str, codec: Codec = JSON) -> SnsTopic:
         return SnsTopic(self._client, address, find_queue=self.queue, linger=self._linger, codec=codec)
@@ -314,6 +350,7 @@ class AwsTransport(Transport):
         ]
         try:
             await asyncio.gather(*(channel.aclose(timeout=_FLUSH_TIMEOUT_S) for channel in channels))
+            await asyncio.gather(*(queue.remove() for queue in list(self._temporary.values())))
         finally:
             await self._client.aclose()
 

@@ -8,7 +8,8 @@ from typing import Any, Final, TypeVar, cast
 from typing_extensions import override
 
 from eip._checks import check_type
-from eip.channels import Sender, Transport
+from eip._ids import new_id
+from eip.channels import Receiver, Sender, TemporaryQueue, Transport
 from eip.errors import AddressRefused, ConfigurationError
 from eip.telemetry.meter import Meter
 from eip.topology import BusSpec, Resource, Step, TopicSpec
@@ -96,6 +97,16 @@ class MemoryTransport(Transport):
         return self._channel(MemoryStream, "stream", name, options, {"meter": self._meter})
 
     @override
+    def temporary_queue(self, name: str = "replies") -> TemporaryQueue:
+        return _MemoryTemporaryQueue(self, self.queue(f"{check_type('name', name, str, 'a string')}-temp-{new_id()}"))
+
+    @override
+    async def remove_queue(self, name: str) -> None:
+        queue = self._channels.pop(f"queue/{name}", None)
+        if isinstance(queue, MemoryQueue):
+            queue.store.close()
+
+    @override
     def resolve(self, address: str) -> Sender:
         """Return the channel of an address such as ``memory:queue/replies``; raises `AddressRefused` if none."""
         channel = self._channels.get(address.removeprefix(_SCHEME)) if address.startswith(_SCHEME) else None
@@ -159,6 +170,20 @@ class MemoryTransport(Transport):
                 channel.store.close()
             elif isinstance(channel, MemoryBus):
                 await channel.aclose()
+
+
+class _MemoryTemporaryQueue(TemporaryQueue):
+    def __init__(self, transport: MemoryTransport, queue: MemoryQueue) -> None:
+        self._transport, self._queue = transport, queue
+        self.name, self.address, self.limits = queue.name, queue.address, queue.limits
+
+    @override
+    def receiver(self, *, capacity: int = 10) -> Receiver:
+        return self._queue.receiver(capacity=capacity)
+
+    @override
+    async def remove(self) -> None:
+        await self._transport.remove_queue(self.name)
 
 
 def _is_fifo(name: str) -> bool:

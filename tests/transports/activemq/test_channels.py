@@ -209,7 +209,7 @@ async def test_scatter_and_gather_over_a_topic_and_a_temporary_queue(activemq, a
 
             source = other.topic(topic.name).subscription(name)
             tasks.create_task(responder(other, source, quote, stop=stop))
-        async with ScatterGather(topic, activemq.temporary_queue()) as gather:
+        async with activemq.temporary_queue() as replies, ScatterGather(topic, replies) as gather:
             found = await gather.request({"to": "Berlin"}, expected=3, deadline=30)
         stop.set()
     assert {reply.body["from"] for reply in found.replies} == set(names)

@@ -330,3 +330,15 @@ async def test_delays_and_names_are_checked_before_anything_is_sent(memory):
     for make in (memory.queue, memory.topic, memory.bus, memory.stream):
         with pytest.raises(TypeError, match="name must be a string, got 5"):
             make(5)
+
+
+async def test_a_temporary_queue_ends_with_its_block():
+    async with MemoryTransport() as memory:
+        async with memory.temporary_queue("replies") as queue:
+            assert queue.name.startswith("replies-temp-")
+            await memory.resolve(queue.address).send(Message("!"))
+            async with queue.receiver() as receiver:
+                assert [each.message.body for each in await receiver.receive(1)] == ["!"]
+        with pytest.raises(AddressRefused):
+            memory.resolve(queue.address)
+        await queue.remove()
