@@ -171,10 +171,11 @@ async def test_without_a_store_they_are_temporary_queues_of_the_process():
 
 
 async def test_parameters_are_checked():
+    wrong: Any = 7
     async with MemoryTransport() as memory, RequestReply(memory.queue("a"), memory.queue("b")) as client:
         with pytest.raises(ConfigurationError, match="queue must have a name of 1 to 30 letters"):
             ReplyQueues(memory, client, queue=QueueSpec("x" * 31))
         with pytest.raises(TypeError, match="transport must be a transport"):
-            ReplyQueues(client, client)
+            ReplyQueues(wrong, client)
         with pytest.raises(TypeError, match="key must be a str"):
-            await ReplyQueues(memory, client).of(7, deadline=1)
+            await ReplyQueues(memory, client).of(wrong, deadline=1)
