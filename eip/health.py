@@ -25,6 +25,8 @@ class Health:
     """When a message was last acknowledged or given back; None: never."""
     failing_since: float | None = None
     """When the first of the calls failed that have failed since without a success; None: the last one succeeded."""
+    backlog_age: float | None = None
+    """Seconds since the oldest message in hand was created; None: there is none, or it is not known."""
     reason: str | None = None
     """Why it is not ok: the last error, or the state."""
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, Unpack, get_args
 import anyio
 from typing_extensions import override
 
+from eip import clock
 from eip._checks import check_duration, check_one_of, check_type
 from eip._logging import get_logger
 from eip.app._channels import Channels, ChannelSpec, DeclaredSender
@@ -21,6 +22,7 @@ from eip.channels.addresses import ReturnAddresses
 from eip.clock import Duration
 from eip.errors import ConfigurationError, StateError
 from eip.health import Health
+from eip.runtime._watchdog import Lookout, blocked_loop, watched
 from eip.runtime.consumer import Consumer
 from eip.runtime.dispatch import message_type
 from eip.runtime.handlers import AnyHandler
@@ -88,6 +90,7 @@ class App(Service):
         self._consumers: list[Consumer] = []
         self._running: list[Runnable] = []
         self._stop, self._ended = asyncio.Event(), asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: anyio.CancelScope | None = None
         self._state: Literal["new", "starting", "running", "ended"] = "new"
 
@@ -241,9 +244,14 @@ class App(Service):
 
     # Health.
 
+    @property
+    def is_open(self) -> bool:
+        """Whether everything was started, and nothing was asked to end."""
+        return self._state == "running" and not self._stop.is_set()
+
     def parts(self) -> dict[str, Health]:
         """The health of each part: transports, services, consumers; may be called from any thread."""
-        found = {"transport": self.transport.health()}
+        found = {"event loop": self._loop_health(), "transport": self.transport.health()}
         for number, each in enumerate(self._resources, 2):
             if isinstance(each, Transport):
                 found[f"transport {number}"] = each.health()
@@ -253,11 +261,25 @@ class App(Service):
                 found[_unused(f"{kind} {each.name}", found)] = each.health()
         return found
 
+    def blocked_for(self) -> float:
+        """Seconds for which its event loop has been blocked; 0: it runs. May be called from any thread."""
+        blocked = None if self._loop is None else blocked_loop(self._loop)
+        return 0.0 if blocked is None else blocked.seconds
+
+    def _loop_health(self) -> Health:
+        blocked = None if self._loop is None else blocked_loop(self._loop)
+        if blocked is None:
+            return Health(ok=True)
+        handler = blocked.handler or "other code than a handler's"
+        reason = f"blocked for {blocked.seconds:.0f} s by {handler}"
+        return Health(ok=False, failing_since=clock.now() - blocked.seconds, reason=reason)
+
     @override
     def health(self) -> Health:
         """Whether it runs and all its parts are well; the reason names the first that is not."""
-        if self._state != "running":
-            return Health(ok=False, reason="not running" if self._state in ("new", "ended") else self._state)
+        if not self.is_open:
+            states = {"starting": "starting", "running": "stopping"}
+            return Health(ok=False, reason=states.get(self._state, "not running"))
         for name, health in self.parts().items():
             if not health.ok:
                 return Health(ok=False, failing_since=health.failing_since, reason=f"{name}: {health.reason}")
@@ -274,7 +296,7 @@ class App(Service):
         """
         if self._state != "new":
             raise StateError(f"{self.name} ran already; an application runs once, so make another one")
-        self._state = "starting"
+        self._state, self._loop = "starting", asyncio.get_running_loop()
         try:
             async with AsyncExitStack() as stack:
                 with anyio.CancelScope() as self._opening:
@@ -284,7 +306,7 @@ class App(Service):
                     await self._work()
         finally:
             self.ready.clear()
-            self._state = "ended"
+            self._state, self._loop = "ended", None
             for sender, _ in self._senders.values():
                 sender.bind(None)
             self._consumers.clear()
@@ -296,7 +318,8 @@ class App(Service):
         self.ready.set()
         _log.info("app_started", app=self.name, transport=type(self.transport).__name__)
         try:
-            await self._stop.wait()
+            with watched(Lookout()):
+                await self._stop.wait()
         finally:
             self.ready.clear()
             await self._drain()

@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 import anyio
 
+from eip import clock
 from eip.channels import Delivery, Queue, Receiver
 from eip.errors import DecodeError, LeaseLost, error_text
-from eip.health import HealthTracker
+from eip.health import Health, HealthTracker
 from eip.packs import is_pack
 from eip.runtime._acks import Acks
 from eip.runtime._backlog import Backlog
@@ -50,7 +52,7 @@ class Session:
         *,
         channel: Queue | None = None,
     ) -> None:
-        self._settings, self._receiver = settings, receiver
+        self._settings, self._receiver, self._health = settings, receiver, health
         self._loop = asyncio.get_running_loop()
         self._tasks = asyncio.TaskGroup()
         self._stop = asyncio.Event()
@@ -136,6 +138,18 @@ class Session:
             pool.shutdown(wait=False)
         if self._failure is not None:
             raise self._failure
+
+    def health(self) -> Health:
+        """Whether the channel answers and no message group is poisoned; may be called from another thread."""
+        found = replace(self._health.health(), backlog_age=self._backlog_age())
+        if not found.ok or (poisoned := self._settlement.failing.poisoned()) is None:
+            return found
+        since, reason = poisoned
+        return replace(found, ok=False, failing_since=since, reason=reason)
+
+    def _backlog_age(self) -> float | None:
+        created = [each.message.created_at for each in list(self.leases.held)]
+        return max(clock.now() - min(created), 0.0) if created else None
 
     def running(self) -> list[HandlerCall]:
         """The handlers that run now; may be called from another thread."""

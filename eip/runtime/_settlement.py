@@ -12,6 +12,7 @@ from eip.errors import LeaseLost, error_text
 from eip.health import HealthTracker
 from eip.runtime._acks import Acks
 from eip.runtime._backlog import Backlog
+from eip.runtime._failing_groups import FailingGroups
 from eip.runtime._failure_log import FailureLog
 from eip.runtime._leases import Leases
 from eip.runtime._packs import Packs
@@ -64,12 +65,15 @@ class Settlement:
         """Whether further attempts are for whoever gets the message next."""
         self.parked: set[str] = set()
         """Message groups whose messages go to the dead-letter channel."""
+        self.failing = FailingGroups(self.parked)
 
     async def succeeded(self, delivery: Delivery) -> None:
         """It was handled, and its results are sent: acknowledge it."""
         self._stats.handled += 1
         if self._attempts.made:
             self._attempts.forget(delivery.message)
+        if self.failing:
+            self.failing.passed(delivery.message.group_id)
         await self._acks.ack(delivery)
         self._backlog.finish(delivery)
 
@@ -112,6 +116,8 @@ class Settlement:
                 self._failures.dead_lettered(delivery, error, attempt.number)
             return
         self._stats.retried += 1
+        if delivery.message.group_id is not None and self._grouped(delivery) and is_counted(error):
+            self.failing.failed(delivery.message.group_id, error, action.delay)
         self._failures.retry_scheduled(delivery, error, attempt.number, action.delay)
         if isinstance(action, ImmediateRetry):
             self._backlog.sleep(delivery, action.delay)
@@ -157,6 +163,7 @@ class Settlement:
             await self._retry_later(delivery, self._settings.retry.delay(delivery.receive_count))
         else:
             self._stats.dead_lettered += 1
+            self.failing.passed(delivery.message.group_id)
             self._packs.forget(delivery)
             self._attempts.forget(delivery.message)
             self._backlog.finish(delivery)

@@ -21,7 +21,17 @@ from eip._repeated import RepeatedLines
 from eip.errors import error_text
 from eip.runtime._leases import Leases
 
-__all__ = ["HandlerCall", "abandoned", "log_stuck", "running_handlers", "stack_of", "watched"]
+__all__ = [
+    "BlockedLoop",
+    "HandlerCall",
+    "Lookout",
+    "abandoned",
+    "blocked_loop",
+    "log_stuck",
+    "running_handlers",
+    "stack_of",
+    "watched",
+]
 
 _log = RepeatedLines(get_logger("eip.consumer"), interval=10.0)
 
@@ -48,10 +58,21 @@ abandoned: Final[WeakKeyDictionary[asyncio.Task[Any], HandlerCall]] = WeakKeyDic
 """Handlers that did not end when their session did; see `Shutdown`."""
 
 
+class BlockedLoop(NamedTuple):
+    """An event loop that does not run."""
+
+    handler: str
+    """What keeps it from running; empty: no handler of a consumer."""
+    seconds: float
+
+
 class Watched(Protocol):
     """What is watched: a session."""
 
-    leases: Leases
+    @property
+    def leases(self) -> Leases | None:
+        """What it holds; None: nothing."""
+        ...
 
     @property
     def lease(self) -> float | None:
@@ -90,6 +111,14 @@ class _LoopWatch:
         elif now - self._asked_at >= 2 * self.period:
             self._blocked(now, now - self._asked_at)
 
+    def blocked(self) -> BlockedLoop | None:
+        """By what it is blocked, and for how long; None: it runs."""
+        asked_at = self._asked_at
+        if not self._reported or asked_at is None:
+            return None
+        handlers = sorted({each.handler for each in self._culprits()})
+        return BlockedLoop(", ".join(handlers), monotonic() - asked_at)
+
     def _answer(self) -> None:
         """Run on the loop."""
         asked_at, self._asked_at = self._asked_at, None
@@ -99,7 +128,8 @@ class _LoopWatch:
 
     def _blocked(self, now: float, seconds: float) -> None:
         for session in self.sessions.copy():
-            session.leases.extend_blocking(now + self._clock_offset)
+            if session.leases is not None:
+                session.leases.extend_blocking(now + self._clock_offset)
         if not self._reported:
             self._reported = True
             calls = self._culprits()
@@ -150,6 +180,10 @@ class _Watchdog:
                     del self._loops[loop]
         self._changed.set()
 
+    def watch_of(self, loop: asyncio.AbstractEventLoop) -> _LoopWatch | None:
+        with self._lock:
+            return self._loops.get(loop)
+
     def sessions(self) -> list[Watched]:
         with self._lock:
             return [session for watch in self._loops.values() for session in watch.sessions]
@@ -192,6 +226,23 @@ def watched(session: Watched) -> Iterator[None]:
         yield
     finally:
         _watchdog.remove(session, loop)
+
+
+class Lookout:
+    """Has a loop watched that may have no consumer."""
+
+    leases: Leases | None = None
+    lease: float | None = None
+
+    def running(self) -> list[HandlerCall]:
+        """No handler."""
+        return []
+
+
+def blocked_loop(loop: asyncio.AbstractEventLoop) -> BlockedLoop | None:
+    """By what a watched loop is blocked, and for how long; None: it runs. May be called from any thread."""
+    watch = _watchdog.watch_of(loop)
+    return None if watch is None else watch.blocked()
 
 
 def running_handlers() -> list[HandlerCall]:

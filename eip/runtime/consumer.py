@@ -159,9 +159,10 @@ class Consumer(Service):
 
     @override
     def health(self) -> Health:
-        """Whether its channel answers: when it was last polled, since when and why that fails."""
-        if self._session is not None:
-            return self._health.health()
+        """Whether its channel answers and no message group is held up by its head; if not, since when and why."""
+        session = self._session
+        if session is not None:
+            return session.health()
         state = "connecting" if self._running else "not running"
         found = self._health.health()
         return replace(found, ok=False, reason=found.reason or state)

@@ -185,7 +185,7 @@ async def test_it_opens_in_order_and_closes_in_the_opposite_one():
         assert entered is app
         assert store is not None
         assert pool() == "the pool"
-        assert list(app.parts()) == ["transport", "service first", "service second with the pool"]
+        assert list(app.parts()) == ["event loop", "transport", "service first", "service second with the pool"]
         assert app.health().ok
     assert life == [
         "pool opened",

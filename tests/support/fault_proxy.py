@@ -44,6 +44,8 @@ class Faults:
     """Status 500; the service has acted in every other case."""
     throttled: float = 0.0
     """The service asks to slow down, and has not acted."""
+    expired: float = 0.0
+    """The caller's credentials have expired, and the service has not acted."""
     slow: float = 0.0
     """The answer takes `slow_by`."""
     truncated: float = 0.0
@@ -109,6 +111,8 @@ class FaultProxy:
                 return _broken(request)
             case "throttled":
                 return _refusal(request, "ThrottlingException", 400)
+            case "expired":
+                return _refusal(request, "ExpiredToken", 403)
             case "errors" if self.done[fault] % 2:
                 return _refusal(request, "InternalFailure", 500)
         try:
