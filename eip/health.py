@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from eip.clock import now
 from eip.errors import error_text
@@ -34,11 +35,13 @@ class Health:
 class HealthTracker:
     """Keeps a `Health`: report each outcome, ask `health` whenever."""
 
-    __slots__ = ("_failing_since", "_reason", "last_poll", "last_settle")
+    __slots__ = ("_failing_since", "_reason", "last_poll", "last_settle", "watched")
 
     def __init__(self) -> None:
         self.last_poll: float | None = None
         self.last_settle: float | None = None
+        self.watched: Callable[[], Health] | None = None
+        """What else must be ok: a connection of which calls know nothing."""
         self._failing_since: float | None = None
         self._reason: str | None = None
 
@@ -63,10 +66,13 @@ class HealthTracker:
 
     def health(self) -> Health:
         """The health as of now."""
-        return Health(
+        found = Health(
             ok=self._failing_since is None,
             last_poll=self.last_poll,
             last_settle=self.last_settle,
             failing_since=self._failing_since,
             reason=self._reason,
         )
+        if not found.ok or self.watched is None or (other := self.watched()).ok:
+            return found
+        return replace(found, ok=False, failing_since=other.failing_since, reason=other.reason)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 from eip.channels._dead_letters import send_dead_letter
 from eip.channels._sending import Sender
 from eip.errors import ConfigurationError, LeaseLost, TransportError
+from eip.health import Health
 from eip.message import Message
 
 __all__ = ["Delivery", "Receiver", "Unsettled"]
@@ -186,6 +187,10 @@ class Receiver(ABC):
         )
         delivery.on_acked = None
         _raise_first(await self.ack((delivery,)))
+
+    def health(self) -> Health:
+        """Whether what `receive` waits for can come, where that is known here: a connection, a reader of shards."""
+        return Health(ok=True)
 
     @abstractmethod
     async def _ack(self, deliveries: Sequence[Delivery]) -> Sequence[Unsettled]: ...

@@ -19,6 +19,8 @@ __all__ = ["Polls"]
 
 _WAIT_S: Final = 20.0
 """Of a long poll. A receiver whose service waits less asks for less."""
+_MAX_RECEIVE_S: Final = _WAIT_S + 15.0
+"""A receive without an answer for so long is cancelled, and has failed; drivers notice a dead connection before."""
 _TOO_SOON_S: Final = 1.0
 """An empty answer that came sooner was no long poll."""
 _MAX_POLLS: Final = 32
@@ -100,8 +102,12 @@ class Polls:
 
     async def _receive(self, limit: int) -> Sequence[Delivery]:
         self._backlog.reserve(limit)
+        bound = asyncio.timeout(_MAX_RECEIVE_S)
         try:
-            return await self._receiver.receive(limit, wait=_WAIT_S)
+            async with bound:
+                return await self._receiver.receive(limit, wait=_WAIT_S)
+        except TimeoutError as error:
+            raise TimeoutError(f"no answer within {_MAX_RECEIVE_S:g} s") if bound.expired() else error from None
         finally:
             self._backlog.unreserve(limit)
             self._room.set()

@@ -195,6 +195,7 @@ class Consumer(Service):
 
     async def _consume(self, receiver: Receiver) -> None:
         channel = self._source if isinstance(self._source, Queue) else self._source.retry_queue
+        self._health.watched = receiver.health
         try:
             self._session = Session(self._settings, receiver, self.stats, self._health, channel=channel)
             self.ready.set()
@@ -202,7 +203,7 @@ class Consumer(Service):
                 self._session.stop()
             await self._session.run()
         finally:
-            self._session = None
+            self._session = self._health.watched = None
             self.ready.clear()
             with anyio.CancelScope(shield=True):
                 await close(receiver)

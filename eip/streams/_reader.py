@@ -9,6 +9,7 @@ from typing import Final
 from eip.retry import Backoff
 from eip.streams._context import WorkerContext, log
 from eip.streams._held import Held
+from eip.streams.log import Cursor, Page
 
 __all__ = ["read_shard"]
 
@@ -29,7 +30,7 @@ async def read_shard(held: Held, context: WorkerContext, on_records: Callable[[]
     while not held.ended:
         await _room(held, context)
         try:
-            page = await held.cursor.read(max_read_ahead - len(held.window))
+            page = await _read(held.cursor, max_read_ahead - len(held.window))
         except Exception as error:  # noqa: BLE001 - whatever failed, the shard is read on
             failures += 1
             held.not_read(error)
@@ -43,6 +44,15 @@ async def read_shard(held: Held, context: WorkerContext, on_records: Callable[[]
             log.error("records_missed", stream=context.log.name, shard=held.shard, count=page.missed)
         if page.records:
             on_records()
+
+
+async def _read(cursor: Cursor, limit: int) -> Page:
+    bound = asyncio.timeout(cursor.max_read)
+    try:
+        async with bound:
+            return await cursor.read(limit)
+    except TimeoutError as error:
+        raise TimeoutError(f"no answer within {cursor.max_read:g} s") if bound.expired() else error from None
 
 
 async def _room(held: Held, context: WorkerContext) -> None:

@@ -291,6 +291,11 @@ class StreamReceiver(Receiver):
             self._changed.set()
 
     @override
+    def health(self) -> Health:
+        """Whether its shards are read, and their leases kept."""
+        return super().health() if self._worker is None else self._worker.health
+
+    @override
     async def dead_letter(self, delivery: Delivery, reason: str) -> None:
         """Dead-letter it; what the channel can never carry is referred to, so that its key goes on."""
         if self.dead_letters is None:

@@ -117,6 +117,9 @@ class Page(NamedTuple):
 class Cursor(ABC):
     """Reads one shard, from a position to its end."""
 
+    max_read: float | None = 60.0
+    """Longest that a `read` takes, in seconds: one that takes longer is cancelled, and has failed. None: no limit."""
+
     @abstractmethod
     async def read(self, limit: int) -> Page:
         """The next records, about ``limit`` at most; waits for as long as the service's rates ask for.

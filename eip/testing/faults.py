@@ -26,6 +26,7 @@ from typing_extensions import override
 
 from eip.channels import Bus, Delivery, Filter, Queue, Receiver, Sender, Source, Stream, Topic, Transport, Unsettled
 from eip.errors import ConfigurationError, ConnectionLost, FailedEntry, PartialSendError
+from eip.health import Health
 from eip.message import Message
 from eip.topology.archives import Archives, HasArchives
 
@@ -291,6 +292,10 @@ class _FaultyReceiver(Receiver):
         if taken and owner.happens(plan.lost_deliveries):
             return ()
         return [_FaultyDelivery(self, each) for each in taken]
+
+    @override
+    def health(self) -> Health:
+        return self._receiver.health()
 
     async def _until_dead(self) -> None:
         if self._owner.killed:

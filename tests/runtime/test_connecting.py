@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from eip import Consumer, Message
 from eip.errors import AccessDenied, ChannelNotFound, ConnectionLost
+from eip.health import Health
 
 from .scripted import Scripted, running, until
 
@@ -152,3 +154,42 @@ async def test_empty_answers_that_come_at_once_are_asked_for_slowly(caplog):
         source.put(Message(1, id="m"))
         await until(lambda: source.acked, within=10)
     assert caplog.text.count("receive_answered_too_soon") == 1
+
+
+async def test_a_receive_that_hangs_fails_health_and_is_tried_again(caplog):
+    """Fault 46: `ok` for as long as the process lived, since the call never returned."""
+    source = Scripted()
+    receive = source.receive
+    hanging: list[float] = []
+
+    async def hang(limit: int, *, wait: float = 20.0) -> Any:
+        hanging.append(wait)
+        return await (asyncio.get_running_loop().create_future() if len(hanging) < 4 else receive(limit, wait=wait))
+
+    source.receive = hang
+    async with running(Consumer(source, handle)) as consumer:
+        await asyncio.sleep(34)
+        assert consumer.health().ok
+        await asyncio.sleep(2)
+        health = consumer.health()
+        assert (health.ok, health.last_poll, health.reason) == (False, None, "TimeoutError: no answer within 35 s")
+        since = health.failing_since
+        await asyncio.sleep(60)
+        assert consumer.health().failing_since == since
+        await until(lambda: consumer.health().ok, within=60)
+        assert consumer.health().last_poll is not None
+    assert "receive_failed channel=scripted error='TimeoutError: no answer within 35 s'" in caplog.text
+
+
+async def test_health_knows_of_a_connection_that_no_receive_asks():
+    """Fault 46: a receiver that waits for its connection answers each receive, with nothing."""
+    source = Scripted()
+    connection = Health(ok=True)
+    source.health = lambda: connection
+    async with running(Consumer(source, handle)) as consumer:
+        await asyncio.sleep(50)
+        assert consumer.health().ok
+        connection = Health(ok=False, failing_since=7.0, reason="broker is away")
+        health = consumer.health()
+        assert (health.ok, health.failing_since, health.reason) == (False, 7.0, "broker is away")
+        assert health.last_poll is not None

@@ -56,6 +56,8 @@ class ScriptedLog(Log):
 
 
 class _ScriptedCursor(Cursor):
+    max_read = None  # it waits for records
+
     def __init__(self, log: ScriptedLog, position: Position) -> None:
         self._log, self._position = log, position
         self._next = int(position.sequence or 0) - (position.part is not None)

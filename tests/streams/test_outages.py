@@ -12,7 +12,7 @@ import pytest
 from eip import Consumer, Message
 from eip.errors import AccessDenied, ConnectionLost, StoreError
 from eip.stores import MemoryStore
-from eip.streams import BatchConsumer, GroupOptions, Shard
+from eip.streams import BatchConsumer, Cursor, GroupOptions, Shard
 from eip.testing import VirtualTimeLoop
 from tests.streams.scripted import SHARD, ScriptedLog
 from tests.streams.test_batches import running, until
@@ -53,6 +53,39 @@ async def hold(message: Message) -> None:
 
 async def take_many(messages) -> None:
     pass
+
+
+class Hanging(ScriptedLog):
+    """A shard whose reads never return, until it `answers`."""
+
+    answers = False
+
+    def cursor(self, shard, position, *, group):
+        inner, log = super().cursor(shard, position, group=group), self
+
+        class Never(Cursor):
+            async def read(self, limit):
+                return await (inner.read(limit) if log.answers else asyncio.get_running_loop().create_future())
+
+        return Never()
+
+
+async def test_a_read_that_hangs_fails_health_and_is_tried_again():
+    """Fault 46: ok and an iterator age of nothing, since the call never returned."""
+    log = Hanging()
+    group = log.group(options=QUICK)
+    log.put(b"1")
+    consumer = Consumer(group, take)
+    async with running(consumer):
+        await asyncio.sleep(50)
+        assert consumer.health().ok
+        await asyncio.sleep(20)
+        for health in (group.health, group.shards[0].health, consumer.health()):
+            assert (health.ok, health.reason) == (False, "TimeoutError: no answer within 60 s")
+            assert health.failing_since is not None
+        log.answers = True
+        await until(lambda: consumer.health().ok, within=70)
+        await until(lambda: consumer.stats.handled == 1)
 
 
 async def test_the_iterator_age_grows_while_the_stream_cannot_be_read():

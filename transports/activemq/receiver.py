@@ -141,6 +141,7 @@ class ActiveMQReceiver(Receiver):
         if lost and self.on_lost is not None and not self._closed:
             self.on_lost(lost)
 
+    @override
     def health(self) -> Health:
         """Return whether its connection is up, and since when not; when it last received and settled."""
         return self._connection.tracker.health()

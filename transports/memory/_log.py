@@ -126,6 +126,8 @@ class _MemoryCursor(Cursor):
         self._log, self._place = log, log.place(position)
         self._meter, self._channel = meter, channel
 
+    max_read = None  # it waits for records
+
     @override
     async def read(self, limit: int) -> Page:
         log = self._log

@@ -243,6 +243,25 @@ async def test_a_send_gives_up_when_patience_is_over(activemq_broker):
             await queue.send(Message(1))
 
 
+async def test_a_consumer_s_health_knows_that_the_broker_is_away(activemq_broker):
+    """Fault 46: its receives wait in this process, so that none fails."""
+
+    async def handle(_: Message) -> None:
+        return
+
+    async with Proxy(activemq_broker.port) as proxy, through(proxy) as transport:
+        consumer = Consumer(transport.queue(fresh()), handle)
+        async with consumer:
+            assert consumer.health().ok
+            proxy._server.close()
+            proxy.cut()
+            async with asyncio.timeout(30):
+                while consumer.health().ok:
+                    await asyncio.sleep(0.02)
+            assert consumer.health().failing_since is not None
+            assert str(proxy.port) in str(consumer.health().reason)
+
+
 async def test_a_stalled_broker_is_noticed_by_its_heartbeats(activemq_broker):
     """A broker that is stopped keeps its connections open; its silence ends them, and the consumer goes on later."""
     broker = activemq_broker

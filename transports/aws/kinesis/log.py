@@ -56,6 +56,8 @@ class KinesisLog(Log):
 class PollingCursor(Cursor):
     """Polls a shard within its rates: at once while there is more, ever more slowly while nothing comes."""
 
+    max_read = None  # its calls have their own bound, and its rates may let it wait for longer
+
     def __init__(self, stream: StreamCalls, shard: str, position: Position, *, group: str) -> None:
         self._stream, self._shard, self._position = stream, shard, position
         self._channel = f"{stream.name}/{group}"
