@@ -30,6 +30,7 @@ from eip._logging import get_logger
 from eip.errors import RequestTimeout, StoreError
 from eip.health import Health, HealthTracker
 from eip.message import REQUEST_ID, Message
+from eip.patterns._completion_notices import CompletionNotices, OnComplete
 from eip.patterns._gathering import (
     REPLY_CODEC,
     CompletedBy,
@@ -90,7 +91,10 @@ class _Check:
 class StoredGathering(Gathering):
     """A request in a store: it goes on whether anyone waits for it here or not."""
 
-    __slots__ = ("_turn",)
+    __slots__ = ("_turn", "notify")
+
+    notify: bool
+    """Whether ``on_complete`` is to be called once it is complete."""
 
     @override
     async def start(self) -> str:
@@ -125,6 +129,7 @@ class StoreGatherer:
         *,
         is_error: Callable[[Message[Any]], bool] | None,
         until: Predicate | None,
+        on_complete: OnComplete | None,
         retention: float,
         poll_interval: float,
     ) -> None:
@@ -141,6 +146,7 @@ class StoreGatherer:
         self._checks: dict[str, _Check] = {}
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self._due = Scheduler(store, self._on_due, name="scatter_gather")
+        self._notices = CompletionNotices(store, on_complete, get=self.get, wake=self._due.wake, retention=retention)
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -209,6 +215,7 @@ class StoreGatherer:
             names=None if conditions.names is None else sorted(conditions.names),
             count=conditions.count,
             deadline=deadline,
+            notify=isinstance(gathering, StoredGathering) and gathering.notify,
         )
         if record.correlation_id != key:
             await self._share(record.correlation_id, key, deadline + self._retention)
@@ -236,6 +243,8 @@ class StoreGatherer:
         raise StoreError(f"the requests of one correlation id changed {_MAX_CONFLICTS} times while one was added")
 
     async def _write(self, key: str, record: RequestRecord, version: str) -> bool:
+        if record.completed and record.notify:
+            await self._notices.add(key)
         written = await self._store.put(
             key,
             record.dump(),
@@ -323,6 +332,9 @@ class StoreGatherer:
     # Completion.
 
     async def _on_due(self, key: str) -> None:
+        if self._notices.is_notice(key):
+            await self._notices.call(key)
+            return
         await self._look(key)
         self._wake(key)
 
@@ -402,7 +414,15 @@ class StoreGatherer:
 
     async def open_requests(self, limit: int) -> list[str]:
         """See `ScatterGather.open_requests`."""
-        return await self._store.due(clock.now() + _FAR_S, limit=limit)
+        keys: list[str] = []
+        asked = limit
+        while len(keys) < limit:
+            due = await self._store.due(clock.now() + _FAR_S, limit=asked)
+            keys = [key for key in due if not self._notices.is_notice(key)]
+            if len(due) < asked:
+                break
+            asked *= 2
+        return keys[:limit]
 
     async def get(self, key: str) -> Gathered | None:
         """See `ScatterGather.get`."""

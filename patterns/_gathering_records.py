@@ -37,6 +37,8 @@ class RequestRecord(BaseModel):
     count: int | None = None
     deadline: float
     """Seconds since the epoch."""
+    notify: bool = False
+    """Whether a function is to be called once it is completed."""
     completed_by: CompletedBy | None = None
     """None: it is open."""
     completed_at: float | None = None

@@ -22,6 +22,7 @@ from eip.clock import Duration
 from eip.errors import ConfigurationError
 from eip.health import Health
 from eip.message import Message
+from eip.patterns._completion_notices import OnComplete
 from eip.patterns._gathering import (
     CompletedBy,
     Conditions,
@@ -61,6 +62,9 @@ class ScatterGather(Service):
             and a store of the same collection (which serves nothing else) are one. Each starts requests, takes any
             reply, completes any request, and has the result of any; each request is completed once. A request in a
             store goes on whether anyone waits for it, and also when its process ends.
+        on_complete: with a store, an async function that is called with each request that is complete, at least once,
+            in any process, also where the one that completed it has died. Where it raises, or takes more than 30
+            seconds, it is called again later, for as long as the result is kept. Give it to each process.
         retention: with a store, seconds that a result is kept after completion.
         poll_interval: with a store, seconds between reads of what other processes wrote, of those who wait for a
             result.
@@ -77,6 +81,7 @@ class ScatterGather(Service):
         dead_letters: Sender | None = None,
         grace: Duration = 20.0,
         store: Store | None = None,
+        on_complete: OnComplete | None = None,
         retention: Duration = 24 * 3600.0,
         poll_interval: Duration = 0.5,
     ) -> None:
@@ -84,6 +89,9 @@ class ScatterGather(Service):
         self._replies = check_reply_channel("replies", replies)
         self._until = check_function("until", until)
         check_function("is_error", is_error)
+        self._notifies = check_function("on_complete", on_complete) is not None
+        if self._notifies and store is None:
+            raise ConfigurationError("on_complete needs a store; without one, await the request")
         check_type("dead_letters", dead_letters, Sender, "a channel to send to", optional=True)
         check_integer("concurrency", concurrency, least=1)
         self.name = requests.name
@@ -95,7 +103,13 @@ class ScatterGather(Service):
             MemoryGatherer(self._listeners, is_error)
             if store is None
             else StoreGatherer(
-                store, self._listeners, is_error=is_error, until=until, retention=kept, poll_interval=interval
+                store,
+                self._listeners,
+                is_error=is_error,
+                until=until,
+                on_complete=on_complete,
+                retention=kept,
+                poll_interval=interval,
             )
         )
         self._kind = Gathering if store is None else StoredGathering
@@ -206,6 +220,7 @@ class ScatterGather(Service):
         until: Predicate | None = None,
         replies: ReplyChannel | None = None,
         to: Sender | None = None,
+        notify: bool = True,
     ) -> Gathering:
         """A request, to be awaited, iterated over or started; it is complete at the first of its conditions.
 
@@ -218,6 +233,7 @@ class ScatterGather(Service):
             until: complete once it returns true for the replies; what it raises is raised to the caller.
             replies: another channel for these replies, e.g. one per customer.
             to: another channel for this request, e.g. the topic of its location.
+            notify: whether ``on_complete`` is called for it: two writes more.
 
         Raises:
             ConfigurationError: outside of ``async with``, or a parameter that cannot be.
@@ -236,7 +252,7 @@ class ScatterGather(Service):
         if to is not None:
             check_type("to", to, Sender, "a channel to send to")
         channel = replies or self._replies
-        return self._kind(
+        gathering = self._kind(
             self._gatherer,
             asked(body, return_address=channel.address, wait=wait),
             conditions=conditions,
@@ -245,6 +261,9 @@ class ScatterGather(Service):
             to=to or self._requests,
             replies=channel,
         )
+        if isinstance(gathering, StoredGathering):
+            gathering.notify = notify and self._notifies
+        return gathering
 
     async def open_requests(self, *, limit: int = 100) -> list[str]:
         """The ids of up to ``limit`` requests that are open: of this process, with a store of all."""
