@@ -6,6 +6,7 @@ import asyncio
 from typing import Any, Final
 
 import anyio
+import orjson
 from pydantic import BaseModel
 
 from eip import clock
@@ -48,14 +49,14 @@ class Claim:
 
     def __init__(self, store: Store, key: str, lease: float) -> None:
         self._store, self._key, self._lease = store, key, lease
-        self._records, self._version = Records(store, State), ABSENT
+        self._version = ABSENT
         self.owner = new_id()
         self.until = 0.0
 
     async def take(self) -> State | None:
         """Claim the message (None), or what is known of it."""
         while not await self._put():
-            found = await self._records.read(self._key)
+            found = await Records(self._store, State).read(self._key)
             if found is not None:
                 return found.value
         return None
@@ -98,7 +99,9 @@ class Claim:
 
     async def _put(self, *, done: int | None = None, expires_at: float | None = None) -> bool:
         until = clock.now() + self._lease
-        value = State(owner=self.owner, until=until, results=done).model_dump_json().encode()
+        value = orjson.dumps(
+            {"owner": self.owner, "until": until, "results": done}
+        )  # a `State`, at a third of the time
         expires_at = until if expires_at is None else expires_at
         written = await self._store.put(self._key, value, version=self._version, expires_at=expires_at)
         if written is not None:
@@ -107,7 +110,7 @@ class Claim:
 
     async def _adopt(self) -> bool:
         """Learn the version of a write that was made though its answer was lost; whether that noted it as done."""
-        found = await self._records.read(self._key)
+        found = await Records(self._store, State).read(self._key)
         if found is None:  # the claim ended, and nobody else took it
             self._version = ABSENT
             return False

@@ -15,21 +15,18 @@ within seconds.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
-import anyio
-
 from eip import clock
 from eip._logging import get_logger
-from eip._repeated import RepeatedLines
 from eip.clock import Duration, seconds
 from eip.envelope import load_message
-from eip.errors import ConfigurationError, Reject, Retry, StoreError, error_text
+from eip.errors import ConfigurationError, Reject, Retry, StoreError
 from eip.health import Health, HealthTracker
 from eip.message import Message
-from eip.patterns._idempotency_lease import RETRY_BACKOFF, Claim, ClaimLostError, State, part_name
+from eip.patterns._claim_renewer import ClaimRenewer
+from eip.patterns._idempotency_lease import Claim, ClaimLostError, State, part_name
 from eip.patterns._records import Records
 from eip.patterns.diagram import with_diagram
 from eip.runtime.consumer import current_delivery
@@ -107,7 +104,8 @@ class IdempotentReceiver:
         self._lease, self._window = seconds(lease), seconds(window)
         if not 0 < self._lease < self._window:
             raise ConfigurationError("a lease is more than 0 seconds, and the window longer than the lease")
-        self._tracker, self._lines = HealthTracker(), RepeatedLines(_log)
+        self._tracker = HealthTracker()
+        self._renewer = ClaimRenewer(self._lease, self._tracker)
         self.duplicates = 0
         """Messages that were done already."""
         self.deferred = 0
@@ -172,7 +170,7 @@ class IdempotentReceiver:
     async def _handle(self, claim: Claim, handle: Handler, message: Message[Any]) -> Result:
         """Have a claimed message handled and note it as done; gives the claim back where that fails."""
         try:
-            results = await self._while_renewed(claim, handle, message)
+            results = messages_of(await self._renewer.handle(claim, handle, message))
             await claim.complete(results, self._window)
         except ClaimLostError:
             raise
@@ -180,39 +178,3 @@ class IdempotentReceiver:
             await claim.release()
             raise
         return results
-
-    async def _while_renewed(self, claim: Claim, handle: Handler, message: Message[Any]) -> list[Message[Any]]:
-        results: list[Message[Any]] = []
-        with anyio.CancelScope() as running:
-            renewing = asyncio.create_task(self._renew(claim, running, message.id), name=f"claim of {message.id}")
-            try:
-                results = messages_of(await handle(message))
-            finally:
-                renewing.cancel()
-                await asyncio.wait([renewing])
-        if running.cancelled_caught:
-            raise ClaimLostError
-        return results
-
-    async def _renew(self, claim: Claim, running: anyio.CancelScope, message_id: str) -> None:
-        """Renew the claim every third of its lease; stops the handler once the claim is lost, or cannot be renewed."""
-        failures, wait = 0, self._lease / 3
-        while True:
-            await asyncio.sleep(wait)
-            left = claim.until - clock.now()
-            try:
-                async with asyncio.timeout(max(left, 1.0)):
-                    await claim.renew()
-                failures, wait = 0, self._lease / 3
-                self._tracker.succeeded()
-            except ClaimLostError:
-                return running.cancel()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt tells until the lease ends
-                failures += 1
-                self._tracker.failed(error)
-                varying = {"message_id": message_id, "ends_in": round(left, 1)}
-                self._lines.warning("claim_not_renewed", varying=varying, error=error_text(error))
-                left = claim.until - clock.now()
-                if left <= 0:
-                    return running.cancel()
-                wait = min(RETRY_BACKOFF.delay(failures), left)

@@ -11,7 +11,7 @@ import pytest
 
 from eip import Consumer, Message, clock
 from eip.errors import ConfigurationError, InvalidMessage, Reject, Retry, StoreError
-from eip.patterns._idempotency_lease import Claim
+from eip.patterns._idempotency_lease import Claim, State
 from eip.patterns.idempotent_receiver import idempotent
 from eip.runtime.handlers import messages_of
 from eip.stores import MemoryStore, SqliteStore
@@ -217,7 +217,7 @@ async def test_a_process_that_stood_still_cannot_note_its_message_as_done(store)
     async def never(*_):
         await asyncio.sleep(1e9)
 
-    receiver._renew = never
+    receiver._renewer._renew = never
     first = asyncio.ensure_future(stalled(Message("m", id="m")))
     await asyncio.sleep(11)
     (made,) = messages_of(await idempotent(store, lease=10)(quick)(Message("m", id="m")))
@@ -233,7 +233,7 @@ async def test_a_process_that_stood_still_may_end_what_nobody_took_over(store):
     async def never(*_):
         await asyncio.sleep(1e9)
 
-    receiver._renew = never
+    receiver._renewer._renew = never
     await receiver(handler)(Message("m", id="m"))
     await receiver(handler)(Message("m", id="m"))
     assert (handler.began, receiver.taken_over) == (1, 0)
@@ -252,6 +252,69 @@ async def test_a_handler_whose_claim_was_taken_over_is_stopped(store):
     assert clock.now() - begun < 5  # at the next renewal, not at its end
     await other
     assert (slow.ended, quick.ended) == (0, 1)
+
+
+async def test_a_handler_that_goes_on_is_stopped_again_and_its_task_is_left_as_it_was(store):
+    cancelled = 0
+
+    async def stubborn(message: Message):
+        nonlocal cancelled
+        while cancelled < 3:
+            try:
+                await asyncio.sleep(100)
+            except asyncio.CancelledError:
+                cancelled += 1
+
+    receiver = idempotent(store, lease=9)
+
+    async def call() -> int:
+        with pytest.raises(Retry):
+            await receiver(stubborn)(Message(1, id="m"))
+        task = asyncio.current_task()
+        assert task is not None
+        return task.cancelling()
+
+    task = asyncio.create_task(call())
+    await asyncio.sleep(1)
+    await store.put("m", State(owner="another", until=clock.now() + 1000).model_dump_json().encode())
+    assert await task == 0
+    assert (cancelled, receiver.taken_over) == (3, 1)
+
+
+async def test_who_cancels_the_task_of_a_handler_that_lost_its_claim_is_not_ignored(store):
+    receiver = idempotent(store, lease=9)
+
+    async def slow_to_end(message: Message):
+        try:
+            await asyncio.sleep(100)
+        finally:
+            await asyncio.sleep(5)
+
+    task = asyncio.create_task(receiver(slow_to_end)(Message(1, id="m")))
+    await asyncio.sleep(1)
+    await store.put("m", State(owner="another", until=clock.now() + 1000).model_dump_json().encode())
+    await asyncio.sleep(3)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def test_a_thousand_handlers_share_one_timer_and_need_no_tasks_of_their_own(store):
+    """Operations are counted, not timed: a task or a timer for each message would triple the receiver's cost."""
+    loop, handle = asyncio.get_running_loop(), idempotent(store, lease=30)(Handler(takes=5))
+    timers, set_timer = [], loop.call_at
+    loop.call_at = lambda when, callback, *arguments, **options: (
+        timers.append(callback.__qualname__),
+        set_timer(when, callback, *arguments, **options),
+    )[1]
+    try:
+        calls = [asyncio.create_task(handle(Message(number))) for number in range(1000)]
+        await asyncio.sleep(1)
+        assert len(asyncio.all_tasks()) == 1001
+        await asyncio.gather(*calls)
+    finally:
+        del loop.call_at
+    assert len([each for each in timers if "sleep" not in each and "set_result" not in each]) == 1
 
 
 async def test_while_the_store_fails_nothing_is_handled():
