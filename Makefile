@@ -72,6 +72,7 @@ bench: $(PEERS)  ## a short tour of the benchmarks
 	$(BIN)/python -m benchmarks.cost --quick
 	$(BIN)/python -m benchmarks.throughput --quick
 	$(BIN)/python -m benchmarks.latency --quick
+	$(BIN)/python -m benchmarks.stores --quick
 	$(BIN)/python -m benchmarks.activemq --quick
 
 docs: $(DOCS)  ## build the documentation site into build/site, strictly

@@ -32,7 +32,7 @@ from botocore.config import Config
 from benchmarks._report import progress, save, table
 from eip import Message
 from eip.patterns import Aggregator, idempotent
-from eip.runtime.handlers import AnyHandler
+from eip.runtime.handlers import Handler
 from eip.stores import MemoryStore, SqliteStore
 from eip.stores.base import Store
 from eip.stores.dynamodb import DynamoStore, create_table
@@ -69,12 +69,12 @@ class DurablePostgres(PostgresServer):
         return [*super().command(), "-c", "fsync=on", "-c", "full_page_writes=on", "-c", "shared_buffers=128MB"]
 
 
-async def _by_callers(handle: AnyHandler, messages: Sequence[Message[Any]]) -> None:
+async def _by_callers(handle: Handler, messages: Sequence[Message[Any]]) -> None:
     left = iter(messages)
 
     async def call() -> None:
         for message in left:
-            await handle(message)  # type: ignore[operator]
+            await handle(message)
 
     await asyncio.gather(*(call() for _ in range(CALLERS)))
 

@@ -1,15 +1,23 @@
-"""A pool of PostgreSQL connections that makes its tables at the first query, for what is kept in one."""
+"""A pool of PostgreSQL connections that makes its tables at the first query, for what is kept in one.
+
+Statements on single records that come together share a round trip and a commit, which is most of what each would cost
+alone: `PostgresPool.gathered` has them pipelined, statement by statement as they are, so that each keeps its condition.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import asyncpg
 
 from eip.errors import StoreError
+from eip.stores._gathering import Gatherers, Job
 
 __all__ = ["PostgresPool"]
 
@@ -20,6 +28,10 @@ _STATEMENT_S: Final = 10.0
 _CALL_S: Final = 20.0
 """Seconds that one call may take, with waiting for a connection and connecting."""
 _CLOSE_S: Final = 5.0
+_BATCH: Final = 200
+"""Statements that are sent together at most."""
+_BATCHES: Final = 2
+"""Batches under way at once; each takes a connection."""
 _VERSIONS: Final = """
 CREATE TABLE IF NOT EXISTS eip_schema (collection text PRIMARY KEY, version integer NOT NULL);
 INSERT INTO eip_schema (collection, version) VALUES ('{collection}', {version})
@@ -37,6 +49,13 @@ _PERMANENT: Final = (
     ValueError,
     OverflowError,
 )
+
+
+@dataclass(slots=True, eq=False)
+class _Statement(Job):
+    sql: str
+    key: str
+    arguments: tuple[Any, ...]
 
 
 class PostgresPool:
@@ -58,36 +77,68 @@ class PostgresPool:
         self._pool: Any = None if isinstance(pool, str) else pool
         self._ready = self._closed = False
         self._opening = asyncio.Lock()
+        self._statements: Gatherers[_Statement] = Gatherers(self._start, max_jobs=_BATCH, max_batches=_BATCHES)
 
     def __repr__(self) -> str:
         return f"{self._collection} at {_server(self._dsn)}"
 
     async def fetch(self, sql: str, *arguments: Any) -> list[Any]:
         """Return all rows of a statement; raises `StoreError` where the database fails, or takes too long."""
-        if self._closed:
-            raise StoreError("PostgreSQL: the store is closed", transient=False)
+        self._check_open()
         try:
             async with asyncio.timeout(_CALL_S):
-                if not self._ready:
-                    await self._open()
-                return await self._fetch(self._pool, sql, arguments)
+                rows: list[Any] = await self._on_connection(_fetch, sql, arguments)
         except StoreError:
             raise
         except Exception as error:  # whatever asyncpg, ssl or the network raises
             raise _store_error(error) from error
+        return rows
 
-    @staticmethod
-    async def _fetch(pool: Any, sql: str, arguments: tuple[Any, ...]) -> list[Any]:
+    async def gathered(self, sql: str, key: str, *arguments: Any) -> list[Any]:
+        """Like `fetch`, together with the other statements that were asked for meanwhile.
+
+        Args:
+            sql: reads or writes nothing but what is kept under the key. Its first parameter is an int that it returns
+                in the first column of each row, by which the row finds its call; the second is the key.
+            key: in whose order the statements of a batch are executed, so that no two processes deadlock.
+            arguments: the other parameters.
+
+        Returns:
+            The rows, with that first column.
+        """
+        self._check_open()
+        try:
+            rows: list[Any] = await self._statements.run(_Statement(sql, key, arguments))
+        except StoreError:
+            raise
+        except Exception as error:
+            raise _store_error(error) from error
+        return rows
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError("PostgreSQL: the store is closed", transient=False)
+
+    def _start(self, statements: Sequence[_Statement]) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().create_task(self._work_off(statements), name=f"PostgreSQL {self!r}")
+
+    async def _work_off(self, statements: Sequence[_Statement]) -> None:
+        async with asyncio.timeout(_CALL_S):
+            await self._on_connection(_fetch_all, statements)
+
+    async def _on_connection(self, work: Any, *arguments: Any) -> Any:
+        if not self._ready:
+            await self._open()
+        pool = self._pool
         connection = await pool.acquire()
         try:
-            rows: list[Any] = await connection.fetch(sql, *arguments)
+            return await work(connection, *arguments)
         except (TimeoutError, asyncio.CancelledError):
             # Giving it back would wait until the server has confirmed that it cancelled the statement.
             connection.terminate()
             raise
         finally:
             await pool.release(connection)
-        return rows
 
     async def _open(self) -> None:
         """Connect, and make or check the tables, once."""
@@ -137,10 +188,47 @@ class PostgresPool:
             pool, self._pool = self._pool, None
             try:
                 async with asyncio.timeout(_CLOSE_S):
+                    await self._statements.idle()
                     await pool.close()
             except Exception:  # noqa: BLE001 - a server that does not answer must not hold the end up
                 with suppress(Exception):
                     pool.terminate()
+
+
+async def _fetch(connection: Any, sql: str, arguments: tuple[Any, ...]) -> list[Any]:
+    rows: list[Any] = await connection.fetch(sql, *arguments)
+    return rows
+
+
+async def _fetch_all(connection: Any, statements: Sequence[_Statement]) -> None:
+    """Execute the statements, those of one text together."""
+    by_sql: defaultdict[str, list[_Statement]] = defaultdict(list)
+    for each in statements:
+        by_sql[each.sql].append(each)
+    for sql, batch in by_sql.items():
+        batch.sort(key=lambda each: each.key)
+        try:
+            await _fetch_batch(connection, sql, batch)
+        except asyncpg.PostgresError:
+            # The batch is one transaction, so nothing has happened: each fails alone, or not at all.
+            for each in batch:
+                await _fetch_alone(connection, each)
+
+
+async def _fetch_batch(connection: Any, sql: str, batch: Sequence[_Statement]) -> None:
+    for each in batch:
+        each.result = []
+    calls = [(number, each.key, *each.arguments) for number, each in enumerate(batch)]
+    rows = await (connection.fetchmany(sql, calls) if len(calls) > 1 else connection.fetch(sql, *calls[0]))
+    for row in rows:
+        batch[row[0]].result.append(row)
+
+
+async def _fetch_alone(connection: Any, statement: _Statement) -> None:
+    try:
+        statement.result = await connection.fetch(statement.sql, 0, statement.key, *statement.arguments)
+    except asyncpg.PostgresError as error:
+        statement.error = error
 
 
 def _server(dsn: str | None) -> str:

@@ -32,30 +32,35 @@ CREATE TABLE IF NOT EXISTS "{name}_parts" (
 CREATE INDEX IF NOT EXISTS "{name}_parts_expire" ON "{name}_parts" (expires_at) WHERE expires_at IS NOT NULL;
 """
 _SET: Final = "value = excluded.value, version = excluded.version, due = excluded.due, expires_at = excluded.expires_at"
-_INSERT: Final = """INSERT INTO "{name}" AS t (key, value, version, due, expires_at) VALUES ($1, $2, $3, $4, $5)
+_INSERT: Final = """INSERT INTO "{name}" AS t (key, value, version, due, expires_at) VALUES ($2, $3, $4, $5, $6)
     ON CONFLICT (key) """
-_STATEMENTS: Final = {
-    "get": """SELECT value, version FROM "{name}" t WHERE key = $1 AND coalesce(t.expires_at > $2, true)""",
-    "create": _INSERT + "DO NOTHING RETURNING 1",
-    "write": _INSERT + f"DO UPDATE SET {_SET} WHERE coalesce(t.expires_at > $6, true) RETURNING 1",
-    "replace": """UPDATE "{name}" t SET value = $2, version = $3, due = $4, expires_at = $5
-        WHERE key = $1 AND version = $7 AND coalesce(t.expires_at > $6, true) RETURNING 1""",
+_GATHERED: Final = {
+    "get": """SELECT $1::int, value, version FROM "{name}" t WHERE key = $2 AND coalesce(t.expires_at > $3, true)""",
+    "create": _INSERT + "DO NOTHING RETURNING $1::int",
+    "write": _INSERT + f"DO UPDATE SET {_SET} WHERE coalesce(t.expires_at > $7, true) RETURNING $1::int",
+    "replace": """UPDATE "{name}" t SET value = $3, version = $4, due = $5, expires_at = $6
+        WHERE key = $2 AND version = $8 AND coalesce(t.expires_at > $7, true) RETURNING $1::int""",
     # Whoever removes an expired record removes its parts; one who comes second finds neither. Says whether a record is
     # there that has not expired: where none is, another may have removed the expired one and made none in its place.
-    "purge": """WITH gone AS (DELETE FROM "{name}" WHERE key = $1 AND expires_at <= $2 RETURNING key),
+    "purge": """WITH gone AS (DELETE FROM "{name}" WHERE key = $2 AND expires_at <= $3 RETURNING key),
         parts AS (DELETE FROM "{name}_parts" WHERE key IN (SELECT key FROM gone))
-        SELECT EXISTS (SELECT FROM "{name}" t WHERE key = $1 AND coalesce(t.expires_at > $2, true))""",
+        SELECT $1::int, EXISTS (SELECT FROM "{name}" t WHERE key = $2 AND coalesce(t.expires_at > $3, true))""",
     "delete": """WITH gone AS (
-            DELETE FROM "{name}" t WHERE key = $1 AND coalesce(t.expires_at > $2, true)
-            AND coalesce(version = $3, true) RETURNING key
-        ), parts AS (DELETE FROM "{name}_parts" WHERE key IN (SELECT key FROM gone)) SELECT 1 FROM gone""",
-    "put_part": """WITH gone AS (DELETE FROM "{name}" WHERE key = $1 AND expires_at <= $5 RETURNING key), parts AS (
-            DELETE FROM "{name}_parts" WHERE key IN (SELECT key FROM gone) AND part <> $2
-        ) INSERT INTO "{name}_parts" (key, part, value, expires_at) VALUES ($1, $2, $3, $4)
-        ON CONFLICT (key, part) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at""",
-    "parts": """SELECT part, value FROM "{name}_parts" t WHERE key = $1 AND coalesce(t.expires_at > $2, true)
-        AND NOT EXISTS (SELECT FROM "{name}" r WHERE r.key = t.key AND r.expires_at <= $2)""",
-    "delete_parts": """DELETE FROM "{name}_parts" WHERE key = $1""",
+            DELETE FROM "{name}" t WHERE key = $2 AND coalesce(t.expires_at > $3, true)
+            AND coalesce(version = $4, true) RETURNING key
+        ), parts AS (DELETE FROM "{name}_parts" WHERE key IN (SELECT key FROM gone)) SELECT $1::int FROM gone""",
+    "put_part": """WITH gone AS (DELETE FROM "{name}" WHERE key = $2 AND expires_at <= $6 RETURNING key), parts AS (
+            DELETE FROM "{name}_parts" WHERE key IN (SELECT key FROM gone) AND part <> $3
+        ) INSERT INTO "{name}_parts" (key, part, value, expires_at) VALUES ($2, $3, $4, $5)
+        ON CONFLICT (key, part) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at
+        RETURNING $1::int""",
+    "parts": """SELECT $1::int, part, value FROM "{name}_parts" t
+        WHERE key = $2 AND coalesce(t.expires_at > $3, true)
+        AND NOT EXISTS (SELECT FROM "{name}" r WHERE r.key = t.key AND r.expires_at <= $3)""",
+    "delete_parts": """DELETE FROM "{name}_parts" WHERE key = $2 RETURNING $1::int""",
+}
+"""Statements on one key, see `PostgresPool.gathered`."""
+_STATEMENTS: Final = {
     "due": """SELECT key FROM "{name}" t WHERE due <= $1 AND coalesce(t.expires_at > $2, true) ORDER BY due LIMIT $3""",
     "next_due": """SELECT due FROM "{name}" t WHERE due IS NOT NULL AND coalesce(t.expires_at > $1, true)
         ORDER BY due LIMIT 1""",
@@ -96,7 +101,7 @@ class PostgresStore(NamedStore):
 
     def __init__(self, pool: asyncpg.Pool | str, name: str = "eip", *, create: bool = True) -> None:
         self._pool = PostgresPool(pool, schema(name), collection=name, version=_VERSION, create=create)
-        self._sql = {key: text.format(name=name) for key, text in _STATEMENTS.items()}
+        self._sql = {key: text.format(name=name) for key, text in (_GATHERED | _STATEMENTS).items()}
         self._writes = 0
 
     @override
@@ -114,8 +119,8 @@ class PostgresStore(NamedStore):
 
     @override
     async def _get(self, name: str) -> Record | None:
-        rows = await self._fetch("get", name, clock.now())
-        return Record(*rows[0]) if rows else None
+        rows = await self._gathered("get", name, clock.now())
+        return Record(*rows[0][1:]) if rows else None
 
     @override
     async def _put(
@@ -125,34 +130,37 @@ class PostgresStore(NamedStore):
         row = (name, value, made, due, expires_at)
         await self._tidy(now)
         if version not in (None, ABSENT):
-            return made if await self._fetch("replace", *row, now, version) else None
+            return made if await self._gathered("replace", *row, now, version) else None
         while True:
-            done = await (self._fetch("create", *row) if version == ABSENT else self._fetch("write", *row, now))
+            done = await (self._gathered("create", *row) if version == ABSENT else self._gathered("write", *row, now))
             if done:
                 return made
-            ((live,),) = await self._fetch("purge", name, now)
+            ((_, live),) = await self._gathered("purge", name, now)
             if live and version == ABSENT:
                 return None
 
     @override
     async def _delete(self, name: str, version: str | None) -> bool:
-        return bool(await self._fetch("delete", name, clock.now(), version))
+        return bool(await self._gathered("delete", name, clock.now(), version))
 
     @override
     async def _put_part(self, name: str, part: str, value: bytes, expires_at: float | None) -> None:
-        await self._fetch("put_part", name, part, value, expires_at, clock.now())
+        await self._gathered("put_part", name, part, value, expires_at, clock.now())
 
     @override
     async def _parts(self, name: str) -> dict[str, bytes]:
-        return {row[0]: row[1] for row in await self._fetch("parts", name, clock.now())}
+        return {row[1]: row[2] for row in await self._gathered("parts", name, clock.now())}
 
     @override
     async def _delete_parts(self, name: str) -> None:
-        await self._fetch("delete_parts", name)
+        await self._gathered("delete_parts", name)
 
     @override
     async def _due(self, now: float, limit: int) -> list[str]:
         return [row[0] for row in await self._fetch("due", now, clock.now(), limit)]
+
+    async def _gathered(self, statement: str, name: str, *arguments: Any) -> list[Any]:
+        return await self._pool.gathered(self._sql[statement], name, *arguments)
 
     async def _fetch(self, statement: str, *arguments: Any) -> list[Any]:
         return await self._pool.fetch(self._sql[statement], *arguments)

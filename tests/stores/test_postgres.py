@@ -92,14 +92,14 @@ async def test_expired_records_made_anew_at_once_have_one_maker(store):
 async def test_a_record_that_another_process_removed_as_expired_can_be_made(postgres_server, store, name):
     """Between the look that finds it expired and its removal here."""
     await store.put("k", b"old", expires_at=clock.now() - 1)
-    other, fetch = PostgresStore(postgres_server.dsn, name), store._fetch
+    other, fetch = PostgresStore(postgres_server.dsn, name), store._gathered
 
     async def second(statement, *arguments):
         if statement == "purge":
             await other.put_part("k", "p", b"part of the next")
         return await fetch(statement, *arguments)
 
-    store._fetch = second
+    store._gathered = second
     assert await store.put("k", b"new", version=ABSENT) is not None
     assert await store.parts("k") == {"p": b"part of the next"}
     await other.aclose()
@@ -141,3 +141,91 @@ async def test_it_says_what_is_wrong():
     for name in ('x"; DROP TABLE y', "x" * 49, ""):
         with pytest.raises(ConfigurationError, match="letters"):
             PostgresStore("postgresql://nowhere", name)
+
+
+class Counting:
+    """A pool that counts what is sent to the server."""
+
+    def __init__(self, pool):
+        self.pool, self.sent = pool, []
+
+    async def acquire(self):
+        return CountedConnection(await self.pool.acquire(), self.sent)
+
+    async def release(self, counted):
+        await self.pool.release(counted.connection)
+
+
+class CountedConnection:
+    def __init__(self, connection, sent):
+        self.connection, self.sent = connection, sent
+
+    async def fetch(self, sql, *arguments):
+        self.sent.append(1)
+        return await self.connection.fetch(sql, *arguments)
+
+    async def fetchmany(self, sql, calls):
+        self.sent.append(len(calls))
+        return await self.connection.fetchmany(sql, calls)
+
+
+@pytest.fixture
+async def pool(postgres_server):
+    async with asyncpg.create_pool(postgres_server.dsn, min_size=0, max_size=4) as pool:
+        yield pool
+
+
+async def test_calls_that_come_together_share_round_trips_and_keep_their_own_conditions(pool, store, name):
+    """Operations are counted: a round trip and a commit for each is what made the store slow."""
+    await store.put("taken", b"")
+    counting = Counting(pool)
+    batched = PostgresStore(pool, name)
+    await batched.get("opened")
+    batched._pool._pool = counting
+    keys = [*(f"k{number}" for number in range(100)), "taken", "k7"]
+    made = await asyncio.gather(*(batched.put(key, b"v", version=ABSENT) for key in keys))
+    assert counting.sent[0] == 102
+    assert len(counting.sent) <= 3  # those that did not come to be look why
+    assert made[-2] is None
+    assert sum(version is None for version in made) == 2
+    assert len({version for version in made if version is not None}) == 100
+    counting.sent.clear()
+    replaced = await asyncio.gather(
+        *(batched.put(key, b"w", version=version) for key, version in zip(keys[:100], made, strict=False) if version),
+        batched.put("taken", b"w", version="another"),
+    )
+    assert replaced[-1] is None
+    assert None not in replaced[:-1]
+    assert len(counting.sent) <= 4  # with the removal of what has expired, every 200 writes
+    found = await asyncio.gather(*(batched.get(key) for key in keys))
+    assert [each.value for each in found if each is not None] == [b"w"] * 100 + [b"", b"w"]
+
+
+async def test_a_call_that_fails_in_a_batch_fails_alone(store, postgres_server, name):
+    await store.put("k", b"")
+    connection = await asyncpg.connect(postgres_server.dsn)
+    await connection.execute(f"""ALTER TABLE "{name}" ADD CHECK (value <> 'refused')""")
+    await connection.close()
+    made = await asyncio.gather(
+        *(store.put(f"k{number}", b"refused" if number == 3 else b"kept") for number in range(8)),
+        return_exceptions=True,
+    )
+    assert [number for number, each in enumerate(made) if isinstance(each, BaseException)] == [3]
+    assert isinstance(made[3], StoreError)
+    assert not made[3].transient
+    assert await store.get("k7") is not None
+    assert await store.get("k3") is None
+
+
+async def test_batches_of_two_stores_do_not_deadlock(store, postgres_server, name):
+    """Both write the same records, asked for in opposite orders."""
+    other = PostgresStore(postgres_server.dsn, name)
+    keys = [f"k{number}" for number in range(50)]
+    for _ in range(20):
+        await asyncio.gather(
+            *(store.put(key, b"1") for key in keys),
+            *(other.put(key, b"2") for key in reversed(keys)),
+            *(store.delete(key) for key in keys[::7]),
+            *(other.put_part(key, "p", b"") for key in keys[::-5]),
+        )
+    await other.aclose()
