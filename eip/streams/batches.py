@@ -28,7 +28,8 @@ from eip.runtime._watchdog import abandoned, log_stuck
 from eip.runtime.handlers import name_of, threads
 from eip.runtime.service import Service
 from eip.streams._batch_handlers import BatchFailure, BatchHandler, form_of
-from eip.streams._batch_lane import BatchSettings, Lane
+from eip.streams._batch_lane import Lane
+from eip.streams._batch_settings import BatchSettings
 from eip.streams._held import Held
 from eip.streams._worker import Worker
 from eip.streams.group import StreamGroup
@@ -98,6 +99,7 @@ class BatchConsumer(Service):
         self._lanes = check_integer("parallelization", parallelization, least=1)
         self._settings = BatchSettings(
             name=self.name,
+            source=group.name,
             handler=form_of(handler),
             handler_name=name_of(handler),
             size=check_integer("batch_size", batch_size, least=1),
@@ -167,7 +169,7 @@ class BatchConsumer(Service):
         options = self._group.options
         max_read_ahead = max(options.max_read_ahead, 2 * self._settings.size * self._lanes)
         joining = asyncio.ensure_future(
-            self._group.join(
+            self._group.members.join(
                 self._lane_of,
                 replace(options, max_read_ahead=max_read_ahead),
                 on_taken=self._begin,
@@ -201,9 +203,9 @@ class BatchConsumer(Service):
     def health(self) -> Health:
         """Whether it reads its shards and keeps their leases."""
         if self.ready.is_set():
-            return self._group.health
+            return self._group.health()
         state = "not running" if self._ended.is_set() else "connecting"
-        return Health(ok=False, reason=self._group.health.reason or state)
+        return Health(ok=False, reason=self._group.health().reason or state)
 
     async def _drain(self, worker: Worker | None, grace: float) -> None:
         for held in self._held:
@@ -211,24 +213,24 @@ class BatchConsumer(Service):
             held.changed.set()
         await self._lanes_ended(grace)
         for lane in self._working:
-            lane.cancel()
+            lane.calls.cancel()
         await self._lanes_ended(_FORCE_S)
         for lane in self._working:
             self._leave_behind(lane)
         self._working.clear()
         self._held.clear()
         if worker is not None:
-            await self._group.leave(worker)
+            await self._group.members.leave(worker)
 
     async def _lanes_ended(self, seconds: float) -> None:
         if self._working and seconds > 0:
-            await asyncio.wait([lane.task for lane in self._working], timeout=seconds)
+            await asyncio.wait([lane.calls.task for lane in self._working], timeout=seconds)
 
     def _leave_behind(self, lane: Lane) -> None:
         """Go on without a handler that ignores its cancellation, or sits in a thread; its shard is given up."""
-        call = lane.running()
+        call = lane.calls.running()
         if call is not None:
-            abandoned[lane.task] = call
+            abandoned[lane.calls.task] = call
             log_stuck(call)
 
     def _lane_of(self, key: str) -> int:
@@ -236,10 +238,10 @@ class BatchConsumer(Service):
 
     def _begin(self, held: Held) -> None:
         """A shard is held from now on: one task works off each of its lanes."""
-        lanes = [Lane(self._settings, self._group, self.stats, held, number) for number in range(self._lanes)]
+        lanes = [Lane(self._settings, self._group.members, self.stats, held, number) for number in range(self._lanes)]
         for number, lane in enumerate(lanes):
-            lane.task = asyncio.create_task(lane.run(), name=f"{self.name} {held.shard} lane {number}")
-            lane.task.add_done_callback(partial(self._lane_ended, held, lane))
+            lane.calls.task = asyncio.create_task(lane.run(), name=f"{self.name} {held.shard} lane {number}")
+            lane.calls.task.add_done_callback(partial(self._lane_ended, held, lane))
         self._working.update(lanes)
         self._held[held] = lanes
 
@@ -255,7 +257,7 @@ class BatchConsumer(Service):
         """Another worker has the shard, and all that is not done of it."""
         self.stats.lost += held.window.out
         for lane in self._held.pop(held, ()):
-            lane.cancel()
+            lane.calls.cancel()
 
     def __repr__(self) -> str:
         return f"<BatchConsumer {self.name} in_flight={self.stats.in_flight}>"

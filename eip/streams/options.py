@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from eip._checks import check_duration, check_integer
+from eip.clock import Duration
 from eip.errors import ConfigurationError
 from eip.limits import MIB
 
 __all__ = ["GroupOptions"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, init=False)
 class GroupOptions:
-    """The options of a group, the same for all of its workers; durations in seconds.
+    """The options of a group, the same for all of its workers; durations as seconds or timedelta, kept in seconds.
 
     Args:
         failover: a shard whose lease was not renewed for so long is taken over; renewed every third of it.
@@ -31,24 +32,37 @@ class GroupOptions:
         ConfigurationError: a value out of range.
     """
 
-    failover: float = 10.0
-    checkpoint_interval: float = 1.0
-    hand_off_timeout: float = 30.0
-    discovery_interval: float = 30.0
-    max_read_ahead: int = 10_000
-    max_read_ahead_bytes: int = 8 * MIB
-    report_interval: float = 60.0
+    failover: float
+    checkpoint_interval: float
+    hand_off_timeout: float
+    discovery_interval: float
+    max_read_ahead: int
+    max_read_ahead_bytes: int
+    report_interval: float
 
-    def __post_init__(self) -> None:
-        """Validate the options."""
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if each.name.startswith("max_"):
-                check_integer(each.name, value, least=1)
-            else:
-                check_duration(each.name, value, positive=True)
+    def __init__(
+        self,
+        *,
+        failover: Duration = 10.0,
+        checkpoint_interval: Duration = 1.0,
+        hand_off_timeout: Duration = 30.0,
+        discovery_interval: Duration = 30.0,
+        max_read_ahead: int = 10_000,
+        max_read_ahead_bytes: int = 8 * MIB,
+        report_interval: Duration = 60.0,
+    ) -> None:
+        durations = {
+            "failover": failover,
+            "checkpoint_interval": checkpoint_interval,
+            "hand_off_timeout": hand_off_timeout,
+            "discovery_interval": discovery_interval,
+            "report_interval": report_interval,
+        }
+        for name, duration in durations.items():
+            object.__setattr__(self, name, check_duration(name, duration, positive=True))
+        for name, count in (("max_read_ahead", max_read_ahead), ("max_read_ahead_bytes", max_read_ahead_bytes)):
+            object.__setattr__(self, name, check_integer(name, count, least=1))
         if self.checkpoint_interval > self.failover / 3:
             raise ConfigurationError(
-                f"checkpoint_interval must be at most failover / 3 = {self.failover / 3:g}, got "
-                f"{self.checkpoint_interval}"
+                f"checkpoint_interval must be at most failover / 3 = {self.failover / 3:g}, got {checkpoint_interval}"
             )

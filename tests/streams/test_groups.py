@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -362,3 +364,5 @@ async def test_joining_says_what_fails(memory):
         stream.group("h", start="yesterday")
     with pytest.raises(ConfigurationError, match="checkpoint_interval must be at most"):
         GroupOptions(failover=1.0)
+    options = GroupOptions(failover=timedelta(minutes=1), checkpoint_interval=timedelta(seconds=20))
+    assert options == replace(options) == GroupOptions(failover=60, checkpoint_interval=20.0)

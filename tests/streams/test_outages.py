@@ -80,7 +80,7 @@ async def test_a_read_that_hangs_fails_health_and_is_tried_again():
         await asyncio.sleep(50)
         assert consumer.health().ok
         await asyncio.sleep(20)
-        for health in (group.health, group.shards[0].health, consumer.health()):
+        for health in (group.health(), group.shards[0].health, consumer.health()):
             assert (health.ok, health.reason) == (False, "TimeoutError: no answer within 60 s")
             assert health.failing_since is not None
         log.answers = True
@@ -97,17 +97,17 @@ async def test_the_iterator_age_grows_while_the_stream_cannot_be_read():
         await until(lambda: not group.shards[0].held)
         await asyncio.sleep(60)
         assert group.iterator_age == 0
-        assert group.health.ok
+        assert group.health().ok
         log.failures = [AccessDenied("no")] * 1000
         log.changed.set()
         await asyncio.sleep(100)
         assert 95 < group.iterator_age <= 161
-        health = group.health
+        health = group.health()
         assert (health.ok, health.reason) == (False, "AccessDenied: no")
         assert group.shards[0].health == health
         log.failures.clear()
         log.put(b"2")
-        await until(lambda: group.health.ok, within=40)
+        await until(lambda: group.health().ok, within=40)
         await until(lambda: group.iterator_age == 0)
 
 
@@ -291,14 +291,14 @@ async def test_a_stream_that_was_made_again_is_noticed_and_seeking_reads_it(capl
         shards[:] = [Shard(SHARD)]
         log.put(b'"new"')
         with caplog.at_level(logging.ERROR):
-            await until(lambda: not group.health.ok)
-        assert "deleted and made again" in str(group.health.reason)
-        assert 'group.seek("trim_horizon")' in str(group.health.reason)
+            await until(lambda: not group.health().ok)
+        assert "deleted and made again" in str(group.health().reason)
+        assert 'group.seek("trim_horizon")' in str(group.health().reason)
         assert [each.getMessage().split()[0] for each in caplog.records] == ["stream_made_again"]
         assert seen == []
         await group.seek("trim_horizon")
         await until(lambda: seen == ["new"])
-        await until(lambda: group.health.ok)
+        await until(lambda: group.health().ok)
 
 
 async def test_what_a_newer_version_wrote_into_a_lease_is_kept():
