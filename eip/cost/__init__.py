@@ -1,9 +1,9 @@
 """What messages cost: price lists, the bill of metered calls, and advice before there are any."""
 
 from eip.cost.advisor import Advice as Advice
-from eip.cost.advisor import Alternative as Alternative
-from eip.cost.advisor import Item as Item
 from eip.cost.advisor import advise as advise
+from eip.cost.alternatives import Alternative as Alternative
+from eip.cost.alternatives import Item as Item
 from eip.cost.bill import Bill as Bill
 from eip.cost.bill import Line as Line
 from eip.cost.bill import bill as bill

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from eip.cost.prices import MILLION, Prices
+from eip.cost.prices import GB, MILLION, Prices
 from eip.telemetry.meter import Call, Usage
 
-__all__ = ["GB", "Bill", "Line", "bill"]
+__all__ = ["Bill", "Line", "bill"]
 
-GB: Final = 10**9
 _FREE: Final = frozenset(("memory", "activemq", "sts"))
 """Not billed by the call: what runs here, on one's own broker, or for nothing."""
 _PUBLISHES: Final = frozenset(("Publish", "PublishBatch"))

@@ -19,9 +19,10 @@ from typing import Any
 from eip.codec import load_json
 from eip.errors import ConfigurationError
 
-__all__ = ["MILLION", "Prices", "price_lists", "prices"]
+__all__ = ["GB", "MILLION", "Prices", "price_lists", "prices"]
 
 MILLION = 1_000_000
+GB = 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

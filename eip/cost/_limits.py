@@ -1,0 +1,84 @@
+"""What keeps a service from carrying a flow: its quotas, and what it has not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from eip.cost._carried import Carried
+from eip.cost.alternatives import Packing
+from eip.cost.profile import Profile
+from eip.cost.services import quota
+
+__all__ = ["bus_limits", "fifo_limits", "lost", "needs_fan_out", "shards", "stream_limits", "unfit"]
+
+
+def unfit(profile: Profile, service: str, *, fifo: bool) -> Iterator[str]:
+    """Why a service cannot carry the flow as described."""
+    if profile.ordered and not fifo:
+        yield "order is not kept"
+    most = quota(service, "message_bytes")
+    if profile.size > most:
+        yield f"a message has at most {most:,} bytes (claim check)"
+    days = quota("kinesis" if service == "kinesis" else "sqs", "retention_days")
+    if profile.retention_days > days and not (service == "eventbridge" and profile.replay):
+        yield f"kept for at most {days} days"
+    if service == "kinesis" and quota("kinesis", "cheap_retention_days") < profile.retention_days <= days:
+        yield "more than 7 days are priced by the gigabyte, which is not counted here"
+    if profile.replay and service in ("sqs", "sns"):
+        yield "no replay"
+
+
+def fifo_limits(profile: Profile, service: str, carried: Carried) -> Iterator[str]:
+    """Quotas of FIFO channels that the flow meets."""
+    most, wanted = quota(service, "fifo_per_second"), profile.busiest * carried.per_message
+    if wanted > most:
+        yield f"{wanted:,.0f} a second; FIFO: {most:,}"
+    at_once = quota("sqs", "fifo_groups_in_flight")
+    if profile.groups > at_once:
+        yield f"{at_once:,} messages of a FIFO queue in flight"
+
+
+def bus_limits(profile: Profile, carried: Carried) -> Iterator[str]:
+    """Quotas of a bus that the flow meets."""
+    most, wanted = quota("eventbridge", "per_second"), profile.busiest * carried.per_message
+    if wanted > most:
+        yield f"{wanted:,.0f} PutEvents a second; {most:,} by default"
+    per_rule, rules = quota("eventbridge", "targets_per_rule"), quota("eventbridge", "rules")
+    if profile.endpoints > per_rule * rules:
+        yield f"{profile.endpoints:,} targets; a bus has {per_rule * rules:,}: fan out by SNS behind it"
+    elif profile.endpoints > per_rule:
+        yield f"more than {per_rule} targets: several rules, or SNS behind one"
+
+
+def shards(profile: Profile, carried: Carried) -> int:
+    """Shards that the busiest second needs: bytes and records in, bytes out where consumers share them."""
+    records = profile.busiest * carried.per_message
+    size = records * carried.size
+    needs = [size / quota("kinesis", "shard_in_bytes"), records / quota("kinesis", "shard_in_records"), 1]
+    if not needs_fan_out(profile):
+        needs.append(size * profile.consumers / quota("kinesis", "shard_out_bytes"))
+    return math.ceil(max(needs))
+
+
+def needs_fan_out(profile: Profile) -> bool:
+    """Whether there are more consumers than may poll a shard once a second."""
+    return profile.consumers > quota("kinesis", "shard_reads")
+
+
+def stream_limits(profile: Profile, count: int) -> Iterator[str]:
+    """What a stream needs for the flow."""
+    if needs_fan_out(profile):
+        yield f"more than {quota('kinesis', 'shard_reads')} consumers: enhanced fan-out"
+    if count > 1:
+        yield f"{count:,} shards"
+
+
+def lost(profile: Profile, packing: Packing, *lost: str, fifo: bool) -> Iterator[str]:
+    """What other ways have and this one has not."""
+    yield from lost
+    if not fifo:
+        yield "order"
+    if packing:
+        yield f"immediacy, up to {profile.linger:g} s until a pack is full"
+        yield "readers without this library"
