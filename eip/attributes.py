@@ -336,13 +336,13 @@ def check_attributes(attributes: Mapping[str, Any]) -> None:
     if attributes.__class__ is not dict and not isinstance(attributes, Mapping):
         raise TypeError(f"attributes must be a mapping, not {type(attributes).__name__}")
     for name, value in attributes.items():
-        kind = value.__class__
-        if (
-            name.__class__ is str
-            and name.isascii()
-            and (value.isascii() if kind is str else kind is bool or (kind is int and _MIN_FAST < value < _MAX_FAST))
-        ):
-            continue  # the common case, which each message pays for
+        if name.__class__ is str and name.isascii():  # the common cases first: each message pays for them
+            kind = value.__class__
+            if kind is str:
+                if value.isascii():
+                    continue
+            elif kind is bool or (kind is int and _MIN_FAST < value < _MAX_FAST):
+                continue
         if not isinstance(name, str):
             raise TypeError(f"attributes must have names of type str, not {type(name).__name__}")
         if reason := _wrong(name) or _wrong(value):

@@ -298,7 +298,7 @@ class Message(_Fields, Generic[T]):
         if traceparent is not None and (traceparent.__class__ is not str or not traceparent.isascii()):
             _text("traceparent", traceparent)
         if created_at is None:
-            created_at = clock.now()
+            created_at = clock._source()  # noqa: SLF001 - `now` without its call
         elif created_at.__class__ is not float or created_at - created_at != 0.0:  # NaN and infinities
             _time("created_at", created_at)
         if expires_at is not None and (expires_at.__class__ is not float or expires_at - expires_at != 0.0):
@@ -322,7 +322,7 @@ class Message(_Fields, Generic[T]):
         made.headers = _NOTHING if headers is None else _headers("headers", headers)
         made.extensions = _NOTHING if extensions is None else _extensions("extensions", extensions)
         made.__class__ = cls
-        return cast("Message[T]", made)
+        return made  # type: ignore[return-value]  # its class was changed just now; `cast` is a call
 
     @staticmethod
     def received(raw: bytes, *, codec: Codec = JSON, **envelope: Any) -> Message[Any]:
@@ -330,18 +330,18 @@ class Message(_Fields, Generic[T]):
 
         ``envelope`` are the constructor's keywords.
         """
-        made: Message[Any] = Message(_UNDECODED, codec=codec, **envelope)
+        made: Message[Any] = _construct(Message, _UNDECODED, codec=codec, **envelope)
         _set_raw(made, raw)
         return made
 
     @property
     def body(self) -> T:
         """The body; decoded at the first look, which raises `DecodeError` where it is not what the codec expects."""
-        body = self._body
+        body: T = self._body
         if body is _UNDECODED:
             body = self._codec.decode(cast("bytes", self._raw))
             _set_body(self, body)
-        return cast("T", body)
+        return body
 
     @property
     def decoded(self) -> bool:
@@ -398,13 +398,14 @@ class Message(_Fields, Generic[T]):
 
         Raises `InvalidMessage` for a body that cannot be encoded.
         """
-        made = self._copied()
+        made, codec = self._copied(), self._codec
         if self._body is not _UNDECODED:
-            made._body = _UNDECODED  # noqa: SLF001 - a message in the making
-            made._raw = self.encode()  # noqa: SLF001
-        made._codec = writer_of(self._codec)  # noqa: SLF001
+            made._raw = codec.encode(self._body) if self._raw is None else self.encode()  # noqa: SLF001 - being made
+            made._body = _UNDECODED  # noqa: SLF001
+        if codec is not JSON:
+            made._codec = writer_of(codec)  # noqa: SLF001
         made.__class__ = Message
-        return cast("Message[T]", made)
+        return made  # type: ignore[return-value]  # as in `__new__`
 
     def read_as(self, read: Callable[[bytes], U]) -> Message[U]:
         """The same message, its body as ``read`` makes it of the bytes; passed on unchanged, it is the same bytes."""
@@ -437,6 +438,10 @@ class Message(_Fields, Generic[T]):
 
         ``expires_in`` (seconds or timedelta) and ``envelope`` (constructor keywords) take precedence.
         """
+        if expires_in is None and not envelope:
+            made = self._caused(body)
+            made.__class__ = Message
+            return made  # type: ignore[return-value]  # as in `__new__`
         carried: dict[str, Any] = {
             "correlation_id": self.correlation_id or self.id,
             "group_id": self.group_id,
@@ -459,6 +464,22 @@ class Message(_Fields, Generic[T]):
             return self.derive(body, headers=headers, **envelope)
         made = self.derive(body, **envelope)
         _set_headers(made, kept)  # immutable, so all replies share it: a copy each would cost a tenth of gathering them
+        return made
+
+    def _caused(self, body: object) -> _Fields:
+        """What `derive` makes where nothing is changed, still writable; what it copies was checked before."""
+        made = _new(_Fields)
+        made._body = body  # noqa: SLF001 - a message in the making
+        made._raw = None  # noqa: SLF001
+        made._codec = BYTES if isinstance(body, bytes) else JSON  # noqa: SLF001
+        made.id = new_id()
+        made.type = made.source = made.return_address = made.deduplication_id = made.sequence = None
+        made.correlation_id = self.correlation_id or self.id
+        made.group_id = self.group_id
+        made.created_at = clock.now()
+        made.expires_at = self.expires_at
+        made.traceparent = self.traceparent
+        made.attributes = made.headers = made.extensions = _NOTHING
         return made
 
     def _with(self, **slots: Any) -> Message[Any]:
@@ -513,3 +534,7 @@ class Message(_Fields, Generic[T]):
         shown = ("type", "correlation_id", "group_id")
         extra = "".join(f" {name}={getattr(self, name)!r}" for name in shown if getattr(self, name) is not None)
         return f"<Message {self.id}{extra}>"
+
+
+_construct: Final = Message.__new__
+"""Without the call of the class, which packs all keywords into a dictionary once more."""

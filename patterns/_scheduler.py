@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Final
@@ -57,7 +58,7 @@ class Scheduler(BackgroundService):
         super().__init__(name, grace=grace)
         self._store, self._work, self._concurrency = store, work, concurrency
         self._busy: dict[str, asyncio.Task[None]] = {}
-        self._failed_keys: dict[str, tuple[int, float]] = {}
+        self._failed_keys: OrderedDict[str, tuple[int, float]] = OrderedDict()
         """Keys that failed, with how often, and when they are tried again."""
         self._next_look = inf
         """When it looks again by itself; what is due before that has to wake it."""
@@ -128,7 +129,7 @@ class Scheduler(BackgroundService):
         wait = _RETRY_BACKOFF.ceiling(max(failures - 2, 1))  # most failures pass: the first few are tried again soon
         self._failed_keys[key] = (failures, clock.now() + wait)
         if len(self._failed_keys) > _MAX_FAILED_KEYS:
-            del self._failed_keys[next(iter(self._failed_keys))]
+            self._failed_keys.popitem(last=False)
         self._log.warning("due_work_failed", key=key, error=error_text(error), failures=failures, again_in=wait)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -154,7 +155,7 @@ class _Run:
         self._receiver, self._to, self._transform = receiver, to, transform
         self._rate, self._limit, self._dry_run = rate, limit, dry_run
         self._wants = None if filter is None else as_predicate(filter)
-        self._moved: dict[str, None] = {}
+        self._moved: OrderedDict[str, None] = OrderedDict()
         """Ids of what was moved: what comes back to the dead-letter queue meanwhile has failed again, and stays."""
         self._held: dict[Delivery, None] = {}
         """All that was received and not taken off, in that order."""
@@ -253,7 +254,7 @@ class _Run:
     def _remember(self, moved: str) -> None:
         self._moved[moved] = None
         if len(self._moved) > _REMEMBERED:
-            del self._moved[next(iter(self._moved))]
+            self._moved.popitem(last=False)
 
     async def _send(self, messages: Mapping[Delivery, Message[Any]]) -> dict[Delivery, Exception]:
         """Send all of them; returns the failures."""

@@ -136,6 +136,11 @@ class Receiver(ABC):
         del limit
         return ()
 
+    def ack_nowait(self, delivery: Delivery) -> bool:
+        """Acknowledge where that costs no call and runs no callback; False where `ack` is to do it. Never blocks."""
+        del delivery
+        return False
+
     async def ack(self, deliveries: Sequence[Delivery]) -> Sequence[Unsettled]:
         """Let the channel forget the messages; returns those that it did not."""
         live, lost = self._split(deliveries)

@@ -43,6 +43,14 @@ class Acks:
         self._calls: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
 
+    def ack_nowait(self, delivery: Delivery) -> bool:
+        """Acknowledge where that costs no call; False where `ack` is to do it."""
+        if not (self._single and delivery in self._leases.held and self._receiver.ack_nowait(delivery)):
+            return False
+        self._leases.take(delivery)
+        self._health.settled()
+        return True
+
     async def ack(self, delivery: Delivery) -> None:
         """Acknowledge the delivery, now or with the next call; waits only where too many acks are pending."""
         if self._single:

@@ -88,7 +88,9 @@ class Backlog:
 
     def finish(self, delivery: Delivery) -> None:
         """The delivery is settled: its slot is free, and the next of its group is ready."""
-        self._free(delivery)
+        if delivery in self._started:  # `_free`, without its call
+            self._started.remove(delivery)
+            self._stats.in_flight -= 1
         if self._ordered and (group := delivery.message.group_id) is not None:
             following = self._groups.leave(group, delivery)
             if following is not None:

@@ -110,7 +110,7 @@ class Leases:
         else:
             due = [each for each in _due(held, now + lease / 2) if held[each] > now]
         kept = 0
-        for batch in _batches(due, receiver.settle_batch if receiver.settle_batch > 1 else len(due)):
+        for batch in self._batches(due):
             failed = self._try_blocking(batch, lease)
             if lease is not None:
                 for delivery in batch:
@@ -139,8 +139,13 @@ class Leases:
 
     async def _extend(self, lease: float, soon: float) -> None:
         due = _due(self._held, soon)
-        calls = [self._extend_batch(batch, lease) for batch in _batches(due, self._receiver.settle_batch)]
-        await asyncio.gather(*calls)
+        await asyncio.gather(*(self._extend_batch(batch, lease) for batch in self._batches(due)))
+
+    def _batches(self, deliveries: Iterable[Delivery]) -> Iterable[list[Delivery]]:
+        """As many as one call takes; all at once where extending costs no call."""
+        size, rest = self._receiver.settle_batch, iter(deliveries)
+        while batch := list(rest if size == 1 else islice(rest, size)):
+            yield batch
 
     async def _extend_batch(self, batch: Sequence[Delivery], lease: float) -> None:
         try:
@@ -171,9 +176,3 @@ def _due(held: dict[Delivery, float], soon: float) -> list[Delivery]:
         for each, until in held.items()
         if each.lease_until is not None and each.lease_until <= soon and until is not _LET_GO
     ]
-
-
-def _batches(deliveries: Iterable[Delivery], size: int) -> Iterable[list[Delivery]]:
-    rest = iter(deliveries)
-    while batch := list(islice(rest, size)):
-        yield batch

@@ -12,7 +12,7 @@ from eip.message import Message
 from eip.runtime._settings import Settings
 from eip.runtime.handlers import messages_of
 
-__all__ = ["process"]
+__all__ = ["failure_of", "process", "send_results"]
 
 _log = get_logger("eip.consumer")
 
@@ -29,16 +29,20 @@ async def process(settings: Settings, message: Message[Any]) -> None:
     except (Exception, asyncio.CancelledError):
         raise
     except BaseException as error:
-        _raise_if_it_ends_the_process(settings, message, error)
-        raise RuntimeError(f"the handler raised {error_text(error)}") from error
+        raise failure_of(settings, message, error) from error
     if result is not None:
-        await _send(settings, message, result)
+        await send_results(settings, message, result)
 
 
-def _raise_if_it_ends_the_process(settings: Settings, message: Message[Any], error: BaseException) -> None:
-    """Raise what ends the process; any other exception fails only the message that it was raised for."""
+def failure_of(settings: Settings, message: Message[Any], error: BaseException) -> RuntimeError:
+    """What an exception that is no `Exception` means for its message: it fails only that.
+
+    Raises:
+        SystemExit: the handler ends the process; so does `KeyboardInterrupt`.
+        GeneratorExit: the handler did not raise it: its coroutine is being closed, as its loop is.
+    """
     if isinstance(error, GeneratorExit) and not _in_task():
-        raise error  # the handler did not raise it: its coroutine is being closed, as its loop is
+        raise error
     if isinstance(error, (SystemExit, KeyboardInterrupt)):
         _log.error(
             "process_ended_by_handler",
@@ -48,9 +52,12 @@ def _raise_if_it_ends_the_process(settings: Settings, message: Message[Any], err
             error=error_text(error),
         )
         raise error
+    failure = RuntimeError(f"the handler raised {error_text(error)}")
+    failure.__cause__ = error
+    return failure
 
 
-async def _send(settings: Settings, message: Message[Any], result: object) -> None:
+async def send_results(settings: Settings, message: Message[Any], result: object) -> None:
     """Send what the handler returned: to the return address where there is one, otherwise to the output."""
     results = messages_of(result)
     if not results:

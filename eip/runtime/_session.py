@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
@@ -16,6 +16,7 @@ from eip import clock
 from eip.channels import Delivery, Queue, Receiver
 from eip.errors import DecodeError, LeaseLost, error_text
 from eip.health import Health, HealthTracker
+from eip.message import Message
 from eip.packs import is_pack
 from eip.runtime._acks import Acks
 from eip.runtime._backlog import Backlog
@@ -23,7 +24,7 @@ from eip.runtime._failure_log import FailureLog
 from eip.runtime._leases import Leases
 from eip.runtime._packs import Packs, own_cancellation
 from eip.runtime._polls import Polls
-from eip.runtime._processing import process
+from eip.runtime._processing import failure_of, process, send_results
 from eip.runtime._recovery import Attempts, is_permanent
 from eip.runtime._settings import Settings, Stats
 from eip.runtime._settlement import Settlement
@@ -62,6 +63,7 @@ class Session:
         attempts = Attempts(1 + settings.local_retries)
         self._backlog = Backlog(receiver, settings.concurrency, stats, on_ready=self._wake, on_behind=attempts.behind)
         self.leases = Leases(receiver, settings.max_processing, on_lost=self._lease_ended, on_overdue=self._overdue)
+        self._held = self.leases.held
         self._polls = Polls(
             receiver, self._backlog, admit=self._arrived, health=health, tasks=self._tasks, name=settings.name
         )
@@ -75,12 +77,12 @@ class Session:
             on_failed=self._broken,
             name=settings.name,
         )
-        self._process = partial(process, settings)
+        self._handler = settings.handler
         failures = FailureLog(settings)
         self._packs = Packs(
             settings,
             stats,
-            self._process,
+            partial(process, settings),
             channel,
             self._workers.is_interrupted,
             failures=failures,
@@ -192,12 +194,10 @@ class Session:
 
     async def _handle(self, worker: Worker, delivery: Delivery) -> None:
         """One delivery from its handler to its settlement; raises only cancellation of the consumer itself."""
+        # Each message pays for every coroutine here, so the usual way to an ack is one call of the handler.
         message, settlement = delivery.message, self._settlement
-        if delivery not in self.leases.held:
-            settlement.abandon(delivery)
-            return
-        unusual = delivery.error is not None or message.expires_at is not None or settlement.parked
-        if unusual and await self._turned_away(delivery):
+        unusual = delivery not in self._held or delivery.error is not None or settlement.parked
+        if (unusual or (message.expires_at is not None and message.expired())) and await self._turned_away(delivery):
             return
         failure: Exception | None = None
         worker.interruptible = True
@@ -205,23 +205,27 @@ class Session:
             current.set(delivery)
             if is_pack(message):
                 await self._packs.handle(delivery)
-            else:
-                await self._process(message)
-        except asyncio.CancelledError as error:
-            if worker.stopped_for is None and self._workers.closing:
-                raise
-            failure = worker.stopped_for or own_cancellation(error)
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises is judged, never propagated
-            failure = error
+            elif (result := await self._handler(message)) is not None:
+                await send_results(self._settings, message, result)
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is judged, never propagated
+            failure = self._failure_of(worker, message, error)
         worker.interruptible = False
         if self._workers.closing:
             return  # the session has ended without it, and released its message
         if worker.stopped_for is not None or worker.task.cancelling():
             failure = await self._interrupted(worker) or failure
-        if failure is None:
-            await settlement.succeeded(delivery)
-        else:
+        if failure is not None:
             await settlement.failed(delivery, failure)
+        elif not settlement.succeeded_nowait(delivery):
+            await settlement.succeeded(delivery)
+
+    def _failure_of(self, worker: Worker, message: Message[Any], error: BaseException) -> Exception:
+        """Why handling failed; raises what ends the worker or the process instead."""
+        if isinstance(error, asyncio.CancelledError):
+            if worker.stopped_for is None and self._workers.closing:
+                raise error
+            return worker.stopped_for or own_cancellation(error)
+        return error if isinstance(error, Exception) else failure_of(self._settings, message, error)
 
     @staticmethod
     async def _interrupted(worker: Worker) -> LeaseLost | None:
@@ -232,9 +236,11 @@ class Session:
         return reason if isinstance(reason, LeaseLost) else None
 
     async def _turned_away(self, delivery: Delivery) -> bool:
-        """Whether the delivery was settled without its handler: undecodable, expired, or of a parked group."""
+        """Whether the delivery ends without its handler: lost, undecodable, expired, or of a parked group."""
         message, settlement = delivery.message, self._settlement
-        if delivery.error is not None:
+        if delivery not in self._held:
+            settlement.abandon(delivery)
+        elif delivery.error is not None:
             await settlement.failed(delivery, _unreadable(delivery.error))
         elif message.expired() and self._settings.on_expired != "handle":
             await settlement.expired(delivery)

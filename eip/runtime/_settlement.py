@@ -67,13 +67,20 @@ class Settlement:
         """Message groups whose messages go to the dead-letter channel."""
         self.failing = FailingGroups(self.parked)
 
-    async def succeeded(self, delivery: Delivery) -> None:
-        """It was handled, and its results are sent: acknowledge it."""
+    def succeeded_nowait(self, delivery: Delivery) -> bool:
+        """It was handled, and its results are sent: acknowledge it where that costs no call, or return False."""
         self._stats.handled += 1
         if self._attempts.made:
             self._attempts.forget(delivery.message)
         if self.failing:
             self.failing.passed(delivery.message.group_id)
+        acked = self._acks.ack_nowait(delivery)
+        if acked:
+            self._backlog.finish(delivery)
+        return acked
+
+    async def succeeded(self, delivery: Delivery) -> None:
+        """Acknowledge it by a call."""
         await self._acks.ack(delivery)
         self._backlog.finish(delivery)
 

@@ -7,7 +7,7 @@ may pass a record only once all before it are done, so a window also keeps every
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any
@@ -53,7 +53,7 @@ class Window:
         self._slots: deque[Slot] = deque()
         self._lanes: dict[Any, deque[Slot]] = {}
         """What waits in each lane that has something waiting or out."""
-        self._open: dict[Any, None] = {}
+        self._open: OrderedDict[Any, None] = OrderedDict()
         """Lanes that have something waiting and nothing out, in turn."""
 
     def __len__(self) -> int:
@@ -94,8 +94,7 @@ class Window:
         """The next record of the lane whose turn it is; None where every lane is busy or empty."""
         if not self._open:
             return None
-        lane = next(iter(self._open))
-        del self._open[lane]
+        lane, _ = self._open.popitem(last=False)
         self.out += 1
         return self._out(self._lanes[lane].popleft())
 

@@ -30,6 +30,18 @@ async def test_leases_are_extended_in_batches_from_receive_on():
     assert len(source.extended) <= 3 * (30 / 2 + 1)
 
 
+async def test_leases_whose_extension_costs_no_call_are_extended_together():
+    source = Scripted(*messages(200), lease=6.0, settle_batch=1)
+
+    async def handle(_: Message) -> None:
+        await asyncio.sleep(10)
+
+    async with running(Consumer(source, handle, concurrency=200)):
+        await until(lambda: len(source.acked_ids) == 200)
+    assert len(source.extended) <= 10 / 2
+    assert max(map(len, source.extended)) == 200
+
+
 async def test_a_message_handled_in_time_costs_no_extension():
     source = Scripted(*messages(100), lease=6.0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -107,7 +108,7 @@ class AwsTransport(Transport):
         self._buses: dict[str, EventBridgeBus] = {}
         self._streams: dict[tuple[Any, ...], KinesisStream] = {}
         self._reads: dict[str, ReadRates] = {}
-        self._resolved: dict[str, _Channel] = {}
+        self._resolved: OrderedDict[str, _Channel] = OrderedDict()
         self._temporary: dict[str, SqsTemporaryQueue] = {}
 
     @property
@@ -294,7 +295,7 @@ class AwsTransport(Transport):
         known = self._resolved.pop(address, None) or self._make(self._arns.parse(address).kind, address)
         self._resolved[address] = known
         if len(self._resolved) > _MAX_RESOLVED:
-            del self._resolved[next(iter(self._resolved))]
+            self._resolved.popitem(last=False)
         return known
 
     def _make(self, kind: Kind, address: str) -> _Channel:

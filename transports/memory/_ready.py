@@ -1,37 +1,100 @@
-"""The entries of a queue that can be received, in order per message group where the queue is FIFO."""
+"""The messages of a queue that can be received, in order per message group where the queue is FIFO."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
+from heapq import heappop, heappush
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from eip.channels import Delivery, Receiver
+from eip.codec import Codec
 from eip.message import Message
 
-__all__ = ["Entry", "ReadyEntries"]
+__all__ = ["Entry", "ReadyEntries", "StoreDelivery", "next_serial"]
 
-_serial: Final = count()
+next_serial: Final = count().__next__
+"""The place of the next message in the order of arrival."""
 
 
-class Entry:
-    """A message in a queue."""
+class Entry(NamedTuple):
+    """A message that is delayed, or comes back."""
 
-    __slots__ = ("message", "receive_count", "serial")
+    serial: int
+    message: Message[Any]
+    codec: Codec
+    receive_count: int = 0
 
-    def __init__(self, message: Message[Any]) -> None:
-        self.message = message
-        self.receive_count = 0
-        self.serial = next(_serial)
-        """Its place in the order of arrival."""
+    def as_sent(self) -> Message[Any]:
+        """A copy of the message as it arrived, whatever a receiver has made of its body."""
+        return self.message.with_encoded(self.message.raw or b"", codec=self.codec)
+
+
+class StoreDelivery(Delivery):
+    """A message on lease, and what it takes to put it back.
+
+    The first receiver gets the queue's own message, later ones get a copy: only the body and the codec of a message can
+    change once it is made, by a receiver that looks at them.
+    """
+
+    __slots__ = ("codec", "serial")
+
+    def __init__(self, receiver: Receiver, entry: tuple[int, Message[Any], Codec, int], until: float) -> None:
+        self.serial, self.message, self.codec, self.receive_count = entry
+        self.receiver = receiver
+        self.lease_until = until
+        self.error = self.on_acked = None
+        self.settled = False
+
+    def entry(self) -> Entry:
+        """What is put back."""
+        return Entry(self.serial, self.message, self.codec, self.receive_count)
+
+
+class _Line:
+    """Messages that wait for the same receivers: new ones one after the other, those that come back where they were."""
+
+    __slots__ = ("_arrived", "_returned")
+
+    def __init__(self) -> None:
+        self._arrived: deque[Any] = deque()
+        """Serial numbers and messages, in turn: a pair each would be one more object for the garbage collector."""
+        self._returned: list[Entry] = []
+        """A heap, by the order of arrival."""
+
+    def __bool__(self) -> bool:
+        return bool(self._arrived or self._returned)
+
+    def __iter__(self) -> Iterator[Entry]:
+        waiting = iter(self._arrived)
+        for serial in waiting:
+            message = next(waiting)
+            yield Entry(serial, message, message.codec)
+        yield from self._returned
+
+    def arrive(self, serial: int, message: Message[Any]) -> None:
+        self._arrived.append(serial)
+        self._arrived.append(message)
+
+    def put_back(self, entry: Entry) -> None:
+        heappush(self._returned, entry)
+
+    def lease(self, receiver: Receiver, until: float) -> StoreDelivery:
+        arrived, returned = self._arrived, self._returned
+        if returned and (not arrived or returned[0].serial < arrived[0]):
+            entry = heappop(returned)
+            return StoreDelivery(receiver, (entry.serial, entry.as_sent(), entry.codec, entry.receive_count + 1), until)
+        serial, message = arrived.popleft(), arrived.popleft()
+        return StoreDelivery(receiver, (serial, message, message.codec, 1), until)
 
 
 class ReadyEntries:
-    """Entries that wait to be received, with SQS's rule for message groups.
+    """Messages that wait to be received, with SQS's rule for message groups.
 
-    One receive may return several entries of a group; then none of the group comes until all of those are settled, or
-    their leases have ended. An entry that comes back takes its old place. The runtime's `GroupQueue` cannot stand in:
-    it has one head per group, which only its own consumer can settle, and entries never come back to it.
+    One receive may return several messages of a group; then none of the group comes until all of those are settled, or
+    their leases have ended. A message that comes back takes its old place. The runtime's `GroupQueue` cannot stand in:
+    it has one head per group, which only its own consumer can settle, and messages never come back to it.
 
     Args:
         fifo: whether message groups are kept apart.
@@ -39,13 +102,13 @@ class ReadyEntries:
 
     def __init__(self, *, fifo: bool) -> None:
         self._fifo = fifo
-        self._ungrouped: deque[Entry] = deque()
-        self._groups: dict[str, deque[Entry]] = {}
+        self._ungrouped = _Line()
+        self._groups: dict[str, _Line] = {}
         """What waits in each group that has something waiting or out."""
         self._out: dict[str, int] = {}
-        """How many entries of each locked group are on lease, or delayed after one."""
-        self._open: dict[str, None] = {}
-        """Groups that may be received from, in turn."""
+        """How many messages of each locked group are on lease, or delayed after one."""
+        self._open: OrderedDict[str, None] = OrderedDict()
+        """Groups that may be received from, in turn. The first of a plain dict is searched for behind all that left."""
 
     def __iter__(self) -> Iterator[Entry]:
         """All entries, those of locked groups included."""
@@ -53,66 +116,72 @@ class ReadyEntries:
         for waiting in self._groups.values():
             yield from waiting
 
-    def add(self, entry: Entry) -> None:
-        """Let an entry be received; one that was received before goes back to its old place."""
-        group = entry.message.group_id if self._fifo else None
-        if group is None:
-            waiting = self._ungrouped
-        else:
-            waiting = self._groups.setdefault(group, deque())
-            if group not in self._out:
-                self._open[group] = None
-        if entry.receive_count and waiting and entry.serial < waiting[-1].serial:
-            place = next(index for index, each in enumerate(waiting) if entry.serial < each.serial)
-            waiting.insert(place, entry)
-        else:
-            waiting.append(entry)
+    def arrive(self, serial: int, message: Message[Any]) -> None:
+        """Let a new message be received."""
+        (self._ungrouped if not self._fifo else self._line(message.group_id)).arrive(serial, message)
 
-    def take(self, limit: int, max_receive_count: int | None, exhaust: Callable[[Entry], None]) -> Iterator[Entry]:
-        """Remove and return entries: the ungrouped, then the open groups in turn.
+    def put_back(self, entry: Entry) -> None:
+        """Let a message be received again, at its old place."""
+        self._line(entry.message.group_id if self._fifo else None).put_back(entry)
+
+    def _line(self, group: str | None) -> _Line:
+        """Where a message of that group waits, which is going to."""
+        if group is None:
+            return self._ungrouped
+        waiting = self._groups.get(group)
+        if waiting is None:
+            waiting = self._groups[group] = _Line()
+        if group not in self._out:
+            self._open[group] = None
+        return waiting
+
+    def lease(
+        self,
+        receiver: Receiver,
+        limit: int,
+        until: float,
+        *,
+        max_receive_count: int | None,
+        exhaust: Callable[[StoreDelivery], None],
+    ) -> list[StoreDelivery]:
+        """Remove messages, and return them as deliveries: the ungrouped, then the open groups in turn.
 
         Args:
+            receiver: of the deliveries.
             limit: how many at most.
+            until: when their leases end, by the event loop's clock.
             max_receive_count: None: no limit.
-            exhaust: called with entries that were received so often, which are removed instead.
+            exhaust: called with what is received once more than that, instead of returning it.
         """
-        ungrouped = self._ungrouped
-        while ungrouped and limit:
-            entry = ungrouped.popleft()
-            if max_receive_count is None or entry.receive_count < max_receive_count:
-                limit -= 1
-                yield entry
+        taken: list[StoreDelivery] = []
+        waiting = self._ungrouped
+        while len(taken) < limit and waiting:
+            delivery = waiting.lease(receiver, until)
+            if max_receive_count is None or delivery.receive_count <= max_receive_count:
+                taken.append(delivery)
             else:
-                exhaust(entry)
-        if limit and self._open:
-            yield from self._take_grouped(limit, max_receive_count, exhaust)
-
-    def _take_grouped(
-        self, limit: int, max_receive_count: int | None, exhaust: Callable[[Entry], None]
-    ) -> Iterator[Entry]:
+                exhaust(delivery)
         turn: deque[str] = deque()
-        while limit and (self._open or turn):
-            group = turn.popleft() if not self._open else next(iter(self._open))
-            self._open.pop(group, None)
+        while len(taken) < limit and (self._open or turn):
+            group = self._open.popitem(last=False)[0] if self._open else turn.popleft()
             waiting = self._groups[group]
-            entry = waiting.popleft()
+            delivery = waiting.lease(receiver, until)
             if waiting:
                 turn.append(group)
-            if max_receive_count is None or entry.receive_count < max_receive_count:
+            if max_receive_count is None or delivery.receive_count <= max_receive_count:
                 self._out[group] = self._out.get(group, 0) + 1
-                limit -= 1
-                yield entry
+                taken.append(delivery)
             else:
-                exhaust(entry)
+                exhaust(delivery)
                 if not waiting and group not in self._out:
                     del self._groups[group]
         for group in turn:
             if group not in self._out:
                 self._open[group] = None
+        return taken
 
-    def unlock(self, entry: Entry) -> bool:
-        """Note that an entry of a FIFO queue is settled or back; return whether its group has opened with entries."""
-        group = entry.message.group_id
+    def unlock(self, group: str | None) -> bool:
+        """Note that a message of a FIFO queue is settled or back; return whether its group has opened with messages."""
         if group is None:
             return False
         out = self._out[group] - 1

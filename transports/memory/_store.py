@@ -1,6 +1,8 @@
 """What a queue keeps: messages ready, delayed and on lease.
 
-One timer per store wakes it for the next delay or lease that ends; nothing is scheduled per message.
+One timer per store wakes it for the next delay or lease that ends; nothing is scheduled per message. The ends of
+leases are in a heap, one element for all that one receive took; what was settled since is skipped, and what was
+extended goes back under its new end. So neither a delay that is over nor a lease costs more the more are held.
 """
 
 from __future__ import annotations
@@ -8,19 +10,23 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush
-from typing import Any
+from heapq import heapify, heappop, heappush
+from typing import Any, Final
 
 from eip.channels import Delivery, Receiver, Unsettled
 from eip.errors import LeaseLost
 from eip.message import Message
-from eip.transports.memory._ready import Entry, ReadyEntries
+from eip.transports.memory._ready import Entry, ReadyEntries, StoreDelivery, next_serial
 
 __all__ = ["Store"]
 
+_MAX_SPARE: Final = 1000
+"""Deliveries that are settled and still in the heap of ends, before that is rebuilt."""
+_Ends = tuple[float, int, Sequence[Delivery]]
+
 
 class Store:
-    """The entries of one queue and their leases.
+    """The messages of one queue and their leases.
 
     Args:
         fifo: whether message groups are kept in order; see `ReadyEntries`.
@@ -31,73 +37,94 @@ class Store:
         self.fifo = fifo
         self.visibility = visibility
         self.max_receive_count: int | None = None
-        self.on_exhausted: Callable[[Entry], None] | None = None
-        """Called with an entry that was received ``max_receive_count`` times and is due again."""
-        self.on_removed: Callable[[Entry], None] | None = None
-        """Called with an entry that left the store."""
+        self.on_exhausted: Callable[[StoreDelivery], None] | None = None
+        """Called with what was received ``max_receive_count`` times and is due again."""
+        self.on_removed: Callable[[], None] | None = None
+        """Called when a message left the store; None: nobody waits for room."""
         self.size = 0
-        """Entries in the store, in any state."""
-        self._leased: dict[Delivery, Entry] = {}
-        self._delayed: list[tuple[float, int, Entry]] = []
+        """Messages in the store, in any state."""
+        self._leased: set[StoreDelivery] = set()
+        self._ends: list[_Ends] = []
+        """A heap of when leases end, at the earliest: a serial number, and what was leased together."""
+        self._in_ends = 0
+        """Deliveries in that heap, those settled since included."""
+        self._delayed: list[tuple[float, Entry]] = []
         self._ready = ReadyEntries(fifo=fifo)
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = 0.0
+        """When the timer fires, where there is one."""
 
     @property
     def ready(self) -> int:
-        """How many entries can be received now, or once their group is unlocked."""
+        """How many messages can be received now, or once their group is unlocked."""
         return self.size - len(self._leased) - len(self._delayed)
 
     @property
     def leased(self) -> int:
-        """How many entries are on lease."""
+        """How many messages are on lease."""
         return len(self._leased)
 
     def messages(self) -> list[Message[Any]]:
         """Return all messages, in the order of their arrival."""
-        entries = [*self._ready, *self._leased.values(), *(each for _, _, each in self._delayed)]
-        return [each.message for each in sorted(entries, key=lambda each: each.serial)]
+        leased = [each.entry() for each in self._leased]
+        entries = [*self._ready, *leased, *(each for _, each in self._delayed)]
+        return [each.as_sent() for each in sorted(entries, key=lambda each: each.serial)]
 
     # Putting in.
 
     def put(self, message: Message[Any], *, delay: float = 0.0) -> None:
         """Add a message, to be received after ``delay`` seconds."""
-        entry = Entry(message)
         self.size += 1
         if delay > 0:
-            self._delay(entry, delay)
+            self._delay(Entry(next_serial(), message, message.codec), delay)
         else:
-            self._make_ready(entry)
+            self._arrive(next_serial(), message)
 
-    def _make_ready(self, entry: Entry) -> None:
-        self._ready.add(entry)
+    def _arrive(self, serial: int, message: Message[Any]) -> None:
+        self._ready.arrive(serial, message)
         if self._waiters:
             self._wake()
 
     def _delay(self, entry: Entry, delay: float) -> None:
         when = asyncio.get_running_loop().time() + delay
-        heappush(self._delayed, (when, entry.serial, entry))
+        heappush(self._delayed, (when, entry))
         self._schedule(when)
 
     # Receiving.
 
-    def take(self, receiver: Receiver, limit: int) -> list[Delivery]:
-        """Lease up to ``limit`` entries to a receiver."""
-        taken: list[Delivery] = []
+    def take(self, receiver: Receiver, limit: int) -> Sequence[Delivery]:
+        """Lease up to ``limit`` messages to a receiver."""
         until = asyncio.get_running_loop().time() + self.visibility
-        for entry in self._ready.take(limit, self.max_receive_count, self._exhaust):
-            entry.receive_count += 1
-            delivery = Delivery(receiver, entry.message.sealed(), receive_count=entry.receive_count, lease_until=until)
-            self._leased[delivery] = entry
-            taken.append(delivery)
-        if taken and self._timer is None:
-            self._schedule(until)
+        taken = self._ready.lease(
+            receiver, limit, until, max_receive_count=self.max_receive_count, exhaust=self._exhaust
+        )
+        if taken:
+            self._leased.update(taken)
+            self._end_at(until, taken)
         return taken
 
-    def _exhaust(self, entry: Entry) -> None:
-        self._removed(entry)
+    def _end_at(self, until: float, deliveries: Sequence[Delivery]) -> None:
+        """See to it that the leases end at that time, or whenever they were extended to by then."""
+        heappush(self._ends, (until, next_serial(), deliveries))
+        self._in_ends += len(deliveries)
+        if self._in_ends > 2 * len(self._leased) + _MAX_SPARE:
+            self._sweep_ends()
+        if self._timer is None or until < self._wakes_at:
+            self._schedule(until)
+
+    def _sweep_ends(self) -> None:
+        """Take out what was settled, so that it is not kept in memory until its lease would have ended."""
+        leased = self._leased
+        left = [(until, serial, [each for each in old if each in leased]) for until, serial, old in self._ends]
+        self._ends = [each for each in left if each[2]]
+        heapify(self._ends)
+        self._in_ends = sum(len(each[2]) for each in self._ends)
+
+    def _exhaust(self, delivery: StoreDelivery) -> None:
+        self._removed()
         if self.on_exhausted is not None:
-            self.on_exhausted(entry)
+            self.on_exhausted(delivery)
 
     async def wait(self, seconds: float) -> None:
         """Return when there may be something to receive, or after ``seconds``."""
@@ -124,67 +151,74 @@ class Store:
     # Settling.
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[Unsettled]:
-        """Forget the entries; return the deliveries whose lease was over."""
-        lost: list[Unsettled] = []
-        for delivery in deliveries:
-            entry = self._leased.pop(delivery, None)
-            if entry is None:
-                lost.append(_lost(delivery))
-                continue
-            self._removed(entry)
-            if self.fifo:
-                self._unlock(entry)
-        return lost
+        """Forget the messages; return the deliveries whose lease was over."""
+        return [_lost(each) for each in deliveries if not self.ack_one(each)]
+
+    def ack_one(self, delivery: Delivery) -> bool:
+        """Forget the message; return whether its lease was still there."""
+        if not (isinstance(delivery, StoreDelivery) and delivery in self._leased):
+            return False
+        self._leased.remove(delivery)
+        self._removed()
+        if self.fifo:
+            self._unlock(delivery.message)
+        return True
 
     def nack(self, deliveries: Sequence[Delivery], delay: float) -> list[Unsettled]:
-        """Let the entries be received again after ``delay`` seconds; return the deliveries whose lease was over."""
+        """Let the messages be received again after ``delay`` seconds; return the deliveries whose lease was over."""
         lost: list[Unsettled] = []
         for delivery in deliveries:
-            entry = self._leased.pop(delivery, None)
-            if entry is None:
+            if not (isinstance(delivery, StoreDelivery) and delivery in self._leased):
                 lost.append(_lost(delivery))
-            elif delay > 0:
-                self._delay(entry, delay)  # a group stays locked meanwhile
+                continue
+            self._leased.remove(delivery)
+            if delay > 0:
+                self._delay(delivery.entry(), delay)  # a group stays locked meanwhile
             else:
-                self._give_back(entry)
+                self._give_back(delivery.entry())
         return lost
 
     def extend(self, deliveries: Sequence[Delivery], seconds: float) -> list[Unsettled]:
         """Let the leases end ``seconds`` from now; return the deliveries whose lease was over."""
         until = asyncio.get_running_loop().time() + seconds
         live = [each for each in deliveries if each in self._leased]
+        sooner = [each for each in live if each.lease_until is None or each.lease_until > until]
         for delivery in live:
             delivery.lease_until = until
-        if live:
-            self._schedule(until)
+        if sooner:
+            self._end_at(until, sooner)
         return [_lost(each) for each in deliveries if each not in self._leased]
 
     def release(self, receiver: Receiver) -> None:
         """Give back all that the receiver holds."""
         held = [each for each in self._leased if each.receiver is receiver]
-        self.nack(held[::-1], 0.0)
+        held.sort(key=lambda each: each.serial)
+        self.nack(held, 0.0)
 
     def _give_back(self, entry: Entry) -> None:
-        self._make_ready(entry)
+        self._ready.put_back(entry)
+        if self._waiters:
+            self._wake()
         if self.fifo:
-            self._unlock(entry)
+            self._unlock(entry.message)
 
-    def _unlock(self, entry: Entry) -> None:
-        if self._ready.unlock(entry):
+    def _unlock(self, message: Message[Any]) -> None:
+        if self._ready.unlock(message.group_id):
             self._wake()
 
-    def _removed(self, entry: Entry) -> None:
+    def _removed(self) -> None:
         self.size -= 1
         if self.on_removed is not None:
-            self.on_removed(entry)
+            self.on_removed()
 
     # Time.
 
     def _schedule(self, when: float) -> None:
         if self._timer is not None:
-            if self._timer.when() <= when:
+            if self._wakes_at <= when:
                 return
             self._timer.cancel()
+        self._wakes_at = when
         self._timer = asyncio.get_running_loop().call_at(when, self._tick)
 
     def _tick(self) -> None:
@@ -192,19 +226,29 @@ class Store:
         self._timer = None
         now = asyncio.get_running_loop().time()
         while self._delayed and self._delayed[0][0] <= now:
-            entry = heappop(self._delayed)[2]
+            entry = heappop(self._delayed)[1]
             if entry.receive_count:
                 self._give_back(entry)
             else:
-                self._make_ready(entry)
-        over = [each for each in self._leased if each.lease_until is not None and each.lease_until <= now]
-        for delivery in over:
-            self._give_back(self._leased.pop(delivery))
-        ends = [each.lease_until for each in self._leased if each.lease_until is not None]
-        if self._delayed:
-            ends.append(self._delayed[0][0])
-        if ends:
-            self._schedule(min(ends))
+                self._arrive(entry.serial, entry.message)
+        while self._ends and self._ends[0][0] <= now:
+            self._end(heappop(self._ends)[2], now)
+        for waiting in (self._delayed, self._ends):
+            if waiting:
+                self._schedule(waiting[0][0])
+
+    def _end(self, deliveries: Sequence[Delivery], now: float) -> None:
+        """End those leases that are over; those that were extended will end later."""
+        self._in_ends -= len(deliveries)
+        extended: dict[float, list[Delivery]] = {}
+        for delivery in deliveries:
+            if delivery in self._leased and delivery.lease_until is not None:
+                if delivery.lease_until <= now:
+                    self.nack((delivery,), 0.0)
+                else:
+                    extended.setdefault(delivery.lease_until, []).append(delivery)
+        for until, group in extended.items():
+            self._end_at(until, group)
 
     def close(self) -> None:
         """Stop the timer and wake all that wait."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from hashlib import sha256
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from eip.limits import MIB, Capabilities
 from eip.message import Message
 from eip.telemetry.meter import Meter
 from eip.transports.memory._lifetime import Lifetime
-from eip.transports.memory._ready import Entry
+from eip.transports.memory._ready import StoreDelivery
 from eip.transports.memory._store import Store
 from eip.transports.memory.receiver import StoreReceiver
 
@@ -65,10 +66,9 @@ class MemoryQueue(Queue):
             content_based_deduplication=content_based_deduplication,
         )
         self.store.on_exhausted = self._dead_letter
-        self.store.on_removed = self._make_room
         self._meter = meter
-        self._seen: dict[str, float] = {}
-        self._room: asyncio.Event | None = None
+        self._seen: OrderedDict[str, float] = OrderedDict()
+        self._room = asyncio.Event()
 
     def configure(
         self,
@@ -166,35 +166,35 @@ class MemoryQueue(Queue):
             if delay > 0:
                 raise InvalidMessage(f"{self.name} is FIFO and has no delay per message, got delay={delay}")
         sealed = message.sealed()
-        limit = self.limits.message_bytes
-        if limit is not None and len(sealed.encode()) > limit:
-            raise MessageTooLarge(len(sealed.encode()), limit, channel=self.name)
+        size, limit = len(sealed.raw or b""), self.limits.message_bytes
+        if limit is not None and size > limit:
+            raise MessageTooLarge(size, limit, channel=self.name)
         return sealed
 
     def _is_new(self, message: Message[Any]) -> bool:
         """Return whether its deduplication id (default: its id, or its body's digest) is new within the window."""
         now, seen = clock.now(), self._seen
         while seen and next(iter(seen.values())) <= now:
-            del seen[next(iter(seen))]
+            seen.popitem(last=False)
         key = message.deduplication_id or (digest(message) if self.content_based_deduplication else message.id)
         if key in seen:
             return False
         seen[key] = now + DEDUPLICATION_WINDOW
         return True
 
-    def _dead_letter(self, entry: Entry) -> None:
-        """Move an entry that was received too often; its id, body and attributes stay."""
+    def _dead_letter(self, delivery: StoreDelivery) -> None:
+        """Move a message that was received too often before; its id, body and attributes stay."""
         if self.dead_letters is not None:
-            count = entry.receive_count
-            spent = with_dead_letter_headers(entry.message, f"received {count} times", source=self.name, count=count)
+            message, count = delivery.message, delivery.receive_count - 1
+            spent = with_dead_letter_headers(message, f"received {count} times", source=self.name, count=count)
             self.dead_letters.store.put(spent)
 
-    def _make_room(self, _: Entry) -> None:
-        if self._room is not None:
-            self._room.set()
+    def _make_room(self) -> None:
+        self.store.on_removed = None
+        self._room.set()
 
     async def _wait_for_room(self) -> None:
-        self._room = self._room or asyncio.Event()
+        self.store.on_removed = self._make_room
         self._room.clear()
         await self._room.wait()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import inf
 
 from typing_extensions import override
 
@@ -45,11 +46,14 @@ class StoreReceiver(Receiver):
         self.lease, self.ordered = store.visibility, store.fifo
         self.max_batch = max(capacity, 1)
         self._store, self._lifetime, self._meter = store, lifetime, meter
+        self._time: Callable[[], float] = inf.__float__
+        """The loop's clock, once it is open."""
         self._closed = False
 
     @override
     async def open(self) -> None:
         self._lifetime.check_open()
+        self._time = asyncio.get_running_loop().time
 
     @override
     async def receive(self, limit: int, *, wait: float = 20.0) -> Sequence[Delivery]:
@@ -77,6 +81,13 @@ class StoreReceiver(Receiver):
         """Do nothing: the store ends leases by ``lease_until``, which the caller sets."""
         del deliveries, seconds
         return ()
+
+    @override
+    def ack_nowait(self, delivery: Delivery) -> bool:
+        until = delivery.lease_until
+        if self._meter is not None or delivery.on_acked or (until is not None and until <= self._time()):
+            return False
+        return self._store.ack_one(delivery)
 
     @override
     async def _ack(self, deliveries: Sequence[Delivery]) -> Sequence[Unsettled]:
