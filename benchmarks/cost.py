@@ -27,7 +27,7 @@ from benchmarks._report import bars, plot, progress, save, table
 from eip import Consumer, Message, Queue, Sender, Source
 from eip.cost import Bill, bill, prices
 from eip.packs import Encoding
-from eip.patterns.batching import Packer
+from eip.patterns.packer import Packer
 from eip.telemetry.meter import UsageMeter
 from eip.transports.aws import AwsTransport
 from eip.transports.memory import MemoryTransport

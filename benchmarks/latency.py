@@ -24,7 +24,7 @@ from benchmarks import sqs_stub
 from benchmarks._events import events
 from benchmarks._report import plot, progress, save, table
 from eip import Consumer, Message, Queue, Sender
-from eip.patterns.batching import Packer
+from eip.patterns.packer import Packer
 from eip.transports.memory import MemoryTransport
 
 DELAY = 0.008

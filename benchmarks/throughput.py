@@ -32,7 +32,7 @@ from benchmarks._events import events
 from benchmarks._report import bars, plot, progress, save, table
 from eip import Consumer, Message, Queue, Sender, Source
 from eip.packs import Encoding
-from eip.patterns.batching import Packer
+from eip.patterns.packer import Packer
 from eip.telemetry.meter import UsageMeter
 from eip.transports.memory import MemoryTransport
 

@@ -12,7 +12,6 @@ from eip._lazy import export_lazily
 if TYPE_CHECKING:
     from eip.patterns.aggregator import Aggregate as Aggregate
     from eip.patterns.aggregator import Aggregator as Aggregator
-    from eip.patterns.batching import Packer as Packer
     from eip.patterns.batching import batched as batched
     from eip.patterns.circuit_breaker import CircuitBreaker as CircuitBreaker
     from eip.patterns.claim_check import ClaimCheckSender as ClaimCheckSender
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from eip.patterns.message_store import MessageStore as MessageStore
     from eip.patterns.normalizer import Normalizer as Normalizer
     from eip.patterns.outbox import OutboxRelay as OutboxRelay
+    from eip.patterns.packer import Packer as Packer
     from eip.patterns.pipeline import Pipeline as Pipeline
     from eip.patterns.pipeline import pipeline as pipeline
     from eip.patterns.process import Context as Context
@@ -119,7 +119,7 @@ export_lazily(
     {
         "Aggregate": "eip.patterns.aggregator",
         "Aggregator": "eip.patterns.aggregator",
-        "Packer": "eip.patterns.batching",
+        "Packer": "eip.patterns.packer",
         "batched": "eip.patterns.batching",
         "CircuitBreaker": "eip.patterns.circuit_breaker",
         "ClaimCheckSender": "eip.patterns.claim_check",

@@ -175,7 +175,7 @@ class BackgroundService(Service):
         """Report a failure of the store; the seconds until the next attempt."""
         wait = retry_delay(error, failures)
         self._tracker.failed(error)
-        self._lines.warning(event, varying={"again_in": round(wait, 1)}, error=error_text(error), **fields)
+        self._lines.warning(event, varying={"retry_in": round(wait, 1)}, error=error_text(error), **fields)
         return wait
 
     def __repr__(self) -> str:

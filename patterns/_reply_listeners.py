@@ -57,7 +57,7 @@ class _Listener:
                 failures = 1 if self._was_started else failures + 1
                 self.error = error
                 delay = _RESTART.delay(failures)
-                _log.warning("replies_failed", channel=self.consumer.name, error=str(error), again_in=delay)
+                _log.warning("replies_failed", channel=self.consumer.name, error=str(error), retry_in=delay)
                 await asyncio.sleep(delay)
 
     async def _consume(self) -> None:

@@ -99,7 +99,7 @@ class Scheduler(BackgroundService):
     async def _sweep(self) -> float:
         """Begin what is due; the seconds until more may be."""
         now = clock.now()
-        put_off = {key for key, (_, again_at) in self._failed_keys.items() if again_at > now}
+        put_off = {key for key, (_, retry_at) in self._failed_keys.items() if retry_at > now}
         # More than those that are busy or failed lately, or they would hide all others.
         due_keys = await self._store.due(now, limit=self._concurrency + len(self._busy) + len(put_off))
         keys = [key for key in due_keys if key not in self._busy and key not in put_off]
@@ -130,7 +130,7 @@ class Scheduler(BackgroundService):
         self._failed_keys[key] = (failures, clock.now() + wait)
         if len(self._failed_keys) > _MAX_FAILED_KEYS:
             self._failed_keys.popitem(last=False)
-        self._log.warning("due_work_failed", key=key, error=error_text(error), failures=failures, again_in=wait)
+        self._log.warning("due_work_failed", key=key, error=error_text(error), failures=failures, retry_in=wait)
 
 
 class ScheduledService(Service):

@@ -67,9 +67,9 @@ class SequenceState(BaseModel):
         """Let the owner release it."""
         self.owner, self.owned_until = owner, until
 
-    def disclaim(self, again_at: float = 0.0) -> None:
-        """Let anybody release it, from ``again_at`` on."""
-        self.owner, self.owned_until = None, again_at
+    def disclaim(self, retry_at: float = 0.0) -> None:
+        """Let any process release it, from ``retry_at`` on."""
+        self.owner, self.owned_until = None, retry_at
 
     def was_skipped(self, position: int) -> bool:
         """Whether the position was given up."""

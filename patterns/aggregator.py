@@ -11,11 +11,8 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal
 from weakref import WeakValueDictionary
-
-from pydantic import BaseModel
 
 from eip import clock
 from eip._ids import new_id
@@ -25,6 +22,7 @@ from eip.clock import Duration, seconds
 from eip.envelope import dump_message, load_message
 from eip.errors import ConfigurationError, Reject, error_text
 from eip.message import Message
+from eip.patterns._aggregate_records import Aggregate, AggregateCompletedBy, GroupState
 from eip.patterns._late import check_late, turn_away
 from eip.patterns._records import Records, Versioned, after_conflict
 from eip.patterns._scheduler import ScheduledService
@@ -36,49 +34,11 @@ __all__ = ["Aggregate", "AggregateCompletedBy", "Aggregator"]
 
 _log = get_logger("eip.aggregator")
 
-AggregateCompletedBy: TypeAlias = Literal["size", "sequence", "predicate", "inactivity", "deadline"]
-
 _MAX_INPUTS: Final = 10_000
 """Inputs of one group, where no size is given: it is complete then, so that memory stays bounded."""
 _CLAIM_S: Final = 60.0
 """Seconds after which another process takes over the release of a group."""
 _RETRY_BACKOFF: Final = Backoff(base=0.05, cap=5.0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Aggregate:
-    """A complete group."""
-
-    key: str
-    messages: Sequence[Message[Any]]
-    """Each input once: by position where they are parts of a sequence, otherwise in the order of arrival."""
-    completed_by: AggregateCompletedBy
-    opened_at: float
-    """When its first input was stored, seconds since the epoch."""
-
-
-class _Group(BaseModel):
-    """What the store holds of a group; its inputs are the record's parts."""
-
-    opened_at: float
-    deadline: float | None
-    idle_at: float | None = None
-    size: int | None = None
-    """Parts of its sequence, once known."""
-    inputs: list[str] = []
-    """Ids, in the order of arrival."""
-    state: Literal["open", "claimed", "released"] = "open"
-    completed_by: AggregateCompletedBy | None = None
-    owner: str | None = None
-    again_at: float | None = None
-    """While claimed: when another may claim it."""
-    failures: int = 0
-
-    @property
-    def due(self) -> float | None:
-        if self.state == "open":
-            return min((each for each in (self.deadline, self.idle_at) if each is not None), default=None)
-        return self.again_at if self.state == "claimed" else None
 
 
 def _group_key(message: Message[Any]) -> str | None:
@@ -138,7 +98,7 @@ class Aggregator(ScheduledService):
             raise ConfigurationError(f"size must be 1 to {_MAX_INPUTS:,}, got {size}")
         check_late("on_late", on_late)
         super().__init__(store, self._expire, name="aggregator", grace=grace)
-        self._output, self._key, self._groups = output, key, Records(store, _Group)
+        self._output, self._key, self._groups = output, key, Records(store, GroupState)
         self._size, self._sequence, self._until = size, sequence, until
         self._inactivity = None if inactivity is None else seconds(inactivity)
         self._deadline = deadline if callable(deadline) or deadline is None else seconds(deadline)
@@ -212,20 +172,20 @@ class Aggregator(ScheduledService):
                 return True
             conflicts = await after_conflict(conflicts, f"group {key}")
 
-    def _new_group(self, message: Message[Any], now: float) -> _Group:
+    def _new_group(self, message: Message[Any], now: float) -> GroupState:
         deadline = self._deadline(message) if callable(self._deadline) else self._deadline
         if deadline is not None and not callable(self._deadline):
             deadline += now
-        return _Group(opened_at=now, deadline=deadline)
+        return GroupState(opened_at=now, deadline=deadline)
 
-    def _note(self, group: _Group, message: Message[Any], now: float) -> None:
+    def _note(self, group: GroupState, message: Message[Any], now: float) -> None:
         group.inputs.append(message.id)
         if self._inactivity is not None:
             group.idle_at = now + self._inactivity
         if message.sequence is not None and message.sequence.size is not None:
             group.size = message.sequence.size
 
-    async def _completed(self, key: str, group: _Group) -> AggregateCompletedBy | None:
+    async def _completed(self, key: str, group: GroupState) -> AggregateCompletedBy | None:
         """The condition that holds now, if any."""
         if len(group.inputs) >= (self._size or _MAX_INPUTS):
             return "size"
@@ -237,11 +197,11 @@ class Aggregator(ScheduledService):
             return "predicate"
         return None
 
-    async def _inputs(self, key: str, group: _Group) -> list[Message[Any]]:
+    async def _inputs(self, key: str, group: GroupState) -> list[Message[Any]]:
         parts = await self._store.parts(key)
         return [load_message(parts[each]) for each in group.inputs if each in parts]
 
-    async def _write(self, key: str, held: Versioned[_Group]) -> bool:
+    async def _write(self, key: str, held: Versioned[GroupState]) -> bool:
         group = held.value
         expires_at = clock.now() + self._retention if group.state == "released" else None
         written = await self._groups.write(key, held, due=group.due, expires_at=expires_at)
@@ -249,7 +209,7 @@ class Aggregator(ScheduledService):
             self._scheduler.wake(group.due)
         return written
 
-    async def _claim(self, key: str, held: Versioned[_Group]) -> bool:
+    async def _claim(self, key: str, held: Versioned[GroupState]) -> bool:
         """Close the group to inputs, and let this process alone release it for a while.
 
         The condition on the version decides: of several processes that find the group complete, or due, one writes the
@@ -257,10 +217,10 @@ class Aggregator(ScheduledService):
         ends, as nobody can tell a process that died from one that is slow; the aggregate's id is the same each time.
         """
         group = held.value
-        group.state, group.owner, group.again_at = "claimed", self._owner, clock.now() + _CLAIM_S
+        group.state, group.owner, group.retry_at = "claimed", self._owner, clock.now() + _CLAIM_S
         return await self._write(key, held)
 
-    async def _release(self, key: str, held: Versioned[_Group]) -> None:
+    async def _release(self, key: str, held: Versioned[GroupState]) -> None:
         """Send the aggregate, then note that; raises what the sending raises, and the group is tried again later.
 
         Sent before noted: a process that dies in between sends it twice, never not at all. The parts go last, since
@@ -271,16 +231,16 @@ class Aggregator(ScheduledService):
             await self._output.send(await self._aggregate(key, group))
         except BaseException:
             group.failures += 1
-            group.again_at = clock.now() + _RETRY_BACKOFF.delay(group.failures)
+            group.retry_at = clock.now() + _RETRY_BACKOFF.delay(group.failures)
             await self._write(key, held)
             raise
         by = group.completed_by
-        group.state, group.again_at = "released", None
+        group.state, group.retry_at = "released", None
         if await self._write(key, held) and by is not None:
             self.released[by] += 1
             await self._store.delete_parts(key)
 
-    async def _aggregate(self, key: str, group: _Group) -> Message[Any]:
+    async def _aggregate(self, key: str, group: GroupState) -> Message[Any]:
         inputs = await self._inputs(key, group)
         if all(each.sequence is not None for each in inputs):
             inputs.sort(key=lambda each: each.sequence.position if each.sequence is not None else 0)
@@ -294,7 +254,7 @@ class Aggregator(ScheduledService):
             id=identity, correlation_id=message.correlation_id or key, group_id=message.group_id or key, headers=headers
         )
 
-    def _horizon(self, group: _Group, now: float) -> float | None:
+    def _horizon(self, group: GroupState, now: float) -> float | None:
         """When an input that never made it into its group may go; a group without a deadline keeps its inputs."""
         if group.deadline is None:
             return None

@@ -1,7 +1,7 @@
 """CloudEvents 1.0 as the form in which messages travel, for channels whose other side speaks it.
 
 A structured event holds its envelope itself, so any program that knows CloudEvents reads it off any channel. For many
-events in one message, the specification's batch, see `eip.patterns.batching.Packer`; consumers unpack that unasked.
+events in one message, the specification's batch, see `eip.patterns.Packer`; consumers unpack that unasked.
 """
 
 from __future__ import annotations

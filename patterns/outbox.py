@@ -199,7 +199,7 @@ class OutboxRelay(BackgroundService):
                 failures += 1
                 delay = retry_delay(error, failures)
                 tracker.failed(error)
-                varying = {"again_in": round(delay, 1)}
+                varying = {"retry_in": round(delay, 1)}
                 self._lines.warning("outbox_not_sent", varying=varying, channel=name, error=error_text(error))
                 await self._pause(delay)
             else:

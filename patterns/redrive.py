@@ -34,7 +34,7 @@ _REMEMBERED: Final = 100_000
 _MAX_LEFT: Final = 10_000
 """Messages that a filter may leave on the queue while they are held, so that they are not read over and over."""
 
-_AGAIN: Final = Backoff(base=0.2, cap=5.0)
+_RETRY_BACKOFF: Final = Backoff(base=0.2, cap=5.0)
 _ATTEMPTS: Final = 8
 """Receives that may fail for the moment, one after the other."""
 _CALLS_A_SECOND: Final = 10
@@ -129,7 +129,7 @@ async def _batches(receiver: Receiver, idle: float) -> AsyncIterator[list[Delive
             failures += 1
             if not error.transient or failures == _ATTEMPTS:
                 raise
-            await asyncio.sleep(_AGAIN.delay(failures))
+            await asyncio.sleep(_RETRY_BACKOFF.delay(failures))
             continue
         if not batch:
             return

@@ -160,7 +160,7 @@ class Resequencer(ScheduledService):
                 await self._advance(key, held, ready[-1])
                 await self._sequences.drop(key, ready)
         except Exception as error:  # noqa: BLE001 - what is stored is due again soon
-            _log.warning("release_failed", sequence=key, error=repr(error), again_in=_RELEASE_RETRY_S)
+            _log.warning("release_failed", sequence=key, error=repr(error), retry_in=_RELEASE_RETRY_S)
             await self._sequences.update(key, held, lambda sequence: sequence.disclaim(clock.now() + _RELEASE_RETRY_S))
 
     async def _send(self, key: str, sequence: SequenceState, messages: list[Message[Any]]) -> None:

@@ -43,13 +43,13 @@ def test_a_line_that_repeats_is_written_once_and_then_with_its_count(monkeypatch
     lines = Lines()
     repeated = RepeatedLines(lines, interval=60)
     for each in range(100):
-        repeated.warning("receive_failed", channel="orders", error="denied", varying={"again_in": each})
+        repeated.warning("receive_failed", channel="orders", error="denied", varying={"retry_in": each})
     repeated.warning("receive_failed", channel="other", error="denied")
     assert [each["channel"] for each in lines.written] == ["orders", "other"]
     now = 61.0
-    repeated.warning("receive_failed", channel="orders", error="denied", varying={"again_in": 7})
+    repeated.warning("receive_failed", channel="orders", error="denied", varying={"retry_in": 7})
     assert lines.written[-1]["repeated"] == 100
-    assert lines.written[-1]["again_in"] == 7
+    assert lines.written[-1]["retry_in"] == 7
 
 
 def test_lines_remembered_are_bounded():

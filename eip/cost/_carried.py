@@ -16,7 +16,7 @@ __all__ = ["Carried", "carried", "packings"]
 _SPARED: Final = 3
 """Bytes that a message takes less in a pack than alone: no name and type of an attribute, but a comma."""
 _FRAME: Final = 188
-"""Bytes of a pack's own, see `eip.patterns.batching`."""
+"""Bytes of a pack's own, see `eip.patterns.Packer`."""
 _MIN_GAIN: Final = 1.2
 """Of a pack over the next simpler way, in messages held."""
 

@@ -1,7 +1,7 @@
 """Ways to carry a flow of messages: what each costs a month, which limits it meets, and what is lost with it.
 
 Every way is one that this library offers, used as it uses it: calls in batches, long polls, filters pushed down to the
-service, packs of `eip.patterns.batching.Packer`. What runs beside the services (computing, checkpoints, data transfer)
+service, packs of `eip.patterns.Packer`. What runs beside the services (computing, checkpoints, data transfer)
 is the same for all, or nearly, and not counted.
 """
 

@@ -29,7 +29,7 @@ from eip.runtime._workers import absorbed
 __all__ = ["Packs", "own_cancellation"]
 
 
-_AGAIN: Final = (DelayedRetry, ImmediateRetry)
+_RETRIES: Final = (DelayedRetry, ImmediateRetry)
 
 
 class _Failure(NamedTuple):
@@ -165,13 +165,13 @@ class Packs:
     async def _settle(self, delivery: Delivery, failures: Sequence[_Failure], *, all_failed: bool) -> None:
         """Each failure to where it belongs; raises one of them where the pack is to be retried as a whole."""
         decided = [(failure, *self._decide_alone(delivery, failure)) for failure in failures]
-        passing = [failure for failure, _, action in decided if isinstance(action, _AGAIN)]
+        passing = [failure for failure, _, action in decided if isinstance(action, _RETRIES)]
         whole = bool(passing) and (self._channel is None or (all_failed and len(passing) == len(failures)))
         outcomes = await asyncio.gather(
             *(
-                self._again(failure, alone, action)
+                self._retry_alone(failure, alone, action)
                 for failure, alone, action in decided
-                if not (whole and isinstance(action, _AGAIN))
+                if not (whole and isinstance(action, _RETRIES))
             ),
             return_exceptions=True,
         )
@@ -190,7 +190,7 @@ class Packs:
         alone = Delivery(delivery.receiver, failure.message, receive_count=attempts)
         return alone, decide(alone, failure.error, retry=self._settings.retry, attempt=attempts)
 
-    async def _again(self, failure: _Failure, alone: Delivery, action: RecoveryAction) -> None:
+    async def _retry_alone(self, failure: _Failure, alone: Delivery, action: RecoveryAction) -> None:
         """Send what failed once more on its own, or to the dead-letter channel."""
         if isinstance(action, (DeadLetter, ParkGroup)):
             await self._dead_letter(alone, action.reason)

@@ -40,7 +40,7 @@ class Consumer(Service):
     its raw body; without such a channel it stays where it is and comes again. Nothing is acknowledged unhandled, save
     what has expired.
 
-    Packs (see `eip.patterns.batching`) are unpacked unasked, and their messages handled one by one: as many at once as
+    Packs (see `eip.patterns.Packer`) are unpacked unasked, and their messages handled one by one: as many at once as
     ``concurrency`` says, whatever the number of packs. A pack is one delivery: it is acknowledged when all of it is
     done, and ``max_processing`` is for the whole of it.
 

@@ -44,7 +44,7 @@ _LARGEST: Final = 400 * KIB - 4 * KIB
 _GRACE: Final = 60.0
 _BATCH: Final = 25
 """Items of one BatchWriteItem."""
-_AGAIN: Final = Backoff(base=0.05, cap=2.0)
+_RETRY_BACKOFF: Final = Backoff(base=0.05, cap=2.0)
 _LIVE: Final = "(attribute_not_exists(e) OR e > :now)"
 
 
@@ -222,7 +222,7 @@ class DynamoStore(NamedStore):
                 rest = answer.get("UnprocessedItems") or {}
                 if rest:
                     attempt += 1
-                    await asyncio.sleep(_AGAIN.delay(attempt))
+                    await asyncio.sleep(_RETRY_BACKOFF.delay(attempt))
 
     async def _do(self, operation: str, **arguments: Any) -> Any:
         """Call the table; waits for one that another process is making."""

@@ -132,9 +132,9 @@ class StreamReceiver(Receiver):
             return
         held.window.hold(delivery.slot)
         held.changed.set()
-        self._timers[delivery] = asyncio.get_running_loop().call_later(delay, self._again, delivery)
+        self._timers[delivery] = asyncio.get_running_loop().call_later(delay, self._hand_out_again, delivery)
 
-    def _again(self, delivery: StreamDelivery) -> None:
+    def _hand_out_again(self, delivery: StreamDelivery) -> None:
         del self._timers[delivery]
         if not delivery.held.gone:
             delivery.held.back((delivery.slot,), delayed=True)

@@ -14,7 +14,7 @@ from eip import Consumer, Message, clock
 from eip.codec import validate_json
 from eip.errors import DecodeError, StoreError
 from eip.limits import KIB
-from eip.patterns.batching import BatchFailure, batched
+from eip.patterns.batching import MessagesFailed, batched
 from examples.job_events.channels import Channels
 from examples.job_events.lake import Lake, Line
 from examples.job_events.model import JobEvent
@@ -82,7 +82,7 @@ class Analytics:
         for part in _parts(lines):
             await self.lake.add(secrets.token_hex(16), part)
         if unreadable:
-            raise BatchFailure(unreadable)
+            raise MessagesFailed(unreadable)
 
     async def _take_over(self) -> None:
         while True:

@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Sequence
 
 from eip import Consumer, Message
-from eip.patterns.batching import Packer, batched
+from eip.patterns.batching import batched
+from eip.patterns.packer import Packer
 from eip.transports.memory import MemoryTransport
 
 

@@ -10,7 +10,6 @@ from eip import Message, ReturnAddresses
 from eip.errors import Reject
 from eip.matching import FilterPolicy
 from eip.patterns.aggregator import Aggregator
-from eip.patterns.batching import Packer
 from eip.patterns.circuit_breaker import CircuitBreaker
 from eip.patterns.claim_check import ClaimCheckSender, claim_checked
 from eip.patterns.cloud_events import CloudEvents, cloud_events
@@ -25,6 +24,7 @@ from eip.patterns.message_history import history_of, message_history
 from eip.patterns.message_store import MessageStore
 from eip.patterns.normalizer import Normalizer
 from eip.patterns.outbox import OutboxRelay
+from eip.patterns.packer import Packer
 from eip.patterns.pipeline import around, pipeline
 from eip.patterns.process_manager import Process, ProcessManager
 from eip.patterns.recipient_list import RecipientList

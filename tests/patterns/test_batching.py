@@ -21,7 +21,8 @@ from eip.errors import (
     SendError,
 )
 from eip.packs import is_pack, pack, unpack
-from eip.patterns.batching import BatchFailure, Packer, batched
+from eip.patterns.batching import MessagesFailed, batched
+from eip.patterns.packer import Packer
 from eip.transports.memory import MemoryTransport
 from tests.runtime.scripted import running, until
 
@@ -214,7 +215,7 @@ async def test_a_pack_that_cannot_be_made_fails_its_senders_and_not_the_packer(m
     wire = Wire()
     async with Packer(wire) as packer:
         with monkeypatch.context() as broken:
-            broken.setattr("eip.patterns.batching.pack", lambda *_, **__: 1 / 0)
+            broken.setattr("eip.patterns._pack_filling.pack", lambda *_, **__: 1 / 0)
             with pytest.raises(SendError, match="division"):
                 await packer.send(Message(1), Message(2))
         await packer.send(Message(3), Message(4))
@@ -367,7 +368,7 @@ async def test_only_what_failed_of_a_batch_comes_again():
         async def handle(messages: Any) -> None:
             seen.extend(each.id for each in messages)
             if len(seen) == 3:
-                raise BatchFailure({"m1": ValueError("no")})
+                raise MessagesFailed({"m1": ValueError("no")})
 
         await queue.send(*(Message(number, id=f"m{number}") for number in range(3)))
         async with running(Consumer(queue, handle)):

@@ -21,8 +21,8 @@ from eip.errors import (
     StoreError,
 )
 from eip.limits import Capabilities
-from eip.patterns.batching import Packer
 from eip.patterns.claim_check import SIZE_ATTRIBUTE, ClaimCheckSender, claim_checked
+from eip.patterns.packer import Packer
 from eip.stores.objects import FileObjects, MemoryObjects
 from eip.transports.memory import MemoryTransport
 from tests.runtime.scripted import Outbox

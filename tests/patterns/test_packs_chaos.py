@@ -10,7 +10,7 @@ import pytest
 
 from eip import Backoff, Consumer, Message
 from eip.errors import PartialSendError, TransportError
-from eip.patterns.batching import Packer
+from eip.patterns.packer import Packer
 from eip.testing import FaultPlan
 from eip.transports.memory import MemoryTransport
 from tests.runtime.scripted import running

@@ -12,7 +12,8 @@ import pytest
 from eip import Backoff, Consumer, Message
 from eip.errors import Park, Reject, Retry
 from eip.packs import entry_of, pack
-from eip.patterns.batching import Packer, batched
+from eip.patterns.batching import batched
+from eip.patterns.packer import Packer
 from eip.streams import BatchConsumer, BatchFailure
 from eip.transports.memory import MemoryTransport
 from tests.runtime.scripted import Outbox, Scripted, running, until

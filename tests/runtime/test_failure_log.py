@@ -10,7 +10,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from eip import Backoff, Consumer, Message, Park, Reject, Retry, running
-from eip.patterns.batching import Packer
+from eip.patterns.packer import Packer
 from eip.transports.memory import MemoryTransport
 
 from .scripted import until

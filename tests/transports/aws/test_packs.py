@@ -8,7 +8,7 @@ import pytest
 
 from eip import Backoff, Consumer, Message
 from eip.matching import FilterPolicy
-from eip.patterns.batching import Packer
+from eip.patterns.packer import Packer
 from eip.telemetry.meter import Call, UsageMeter
 from eip.topology import QueueSpec, SubscriptionSpec, TopicSpec, Topology
 from eip.transports.aws import AwsTransport

@@ -12,7 +12,7 @@ from eip.transports.aws._client.service_client import ServiceClient
 
 __all__ = ["provision_stream"]
 
-_LOOK_AGAIN: Final = 1.0
+_POLL_INTERVAL_S: Final = 1.0
 _ACTIVE_WITHIN: Final = 600
 """Seconds that a stream may take to be made or changed."""
 _DAY: Final = 24
@@ -81,7 +81,7 @@ async def _active(client: ServiceClient, stream: StreamSpec) -> None:
     for _ in range(_ACTIVE_WITHIN):
         if (await _summary(client, stream))["StreamStatus"] == "ACTIVE":
             return
-        await asyncio.sleep(_LOOK_AGAIN)
+        await asyncio.sleep(_POLL_INTERVAL_S)
     raise TransportError(f"stream {stream.name} does not become active")
 
 
