@@ -10,14 +10,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-IMPORTED_AS = {"opentelemetry-api": "opentelemetry"}
+IMPORTED_AS = {"opentelemetry-api": "opentelemetry", "PyJWT": "jwt"}
 COMES_WITH = {
     "aioboto3": {"aiobotocore", "aiohttp", "boto3", "botocore", "multidict", "yarl"},
     "typer": {"click"},
     "pydantic": {"pydantic_core"},
 }
-FOR_THE_EXAMPLES = {"starlette", "uvicorn", "websockets"}
-"""The extra `http`: what the reference applications and the tutorial serve with."""
+FOR_THE_EXAMPLES = {"starlette", "uvicorn", "websockets", "jwt"}
+"""The extras `http` and `jwt`: what the reference applications and the tutorial serve with."""
 
 
 def declared(requirements: list[str]) -> set[str]:

@@ -6,25 +6,20 @@ import argparse
 import asyncio
 import re
 import socket
-import ssl
 import sys
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import structlog
-from starlette.applications import Starlette
 
 from eip import run
 from eip.errors import ConfigurationError
 from eip.runtime.service import Runnable
 from eip.telemetry.meter import UsageMeter
 from examples.lifecycle import GRACE, Application, connected_to
-from examples.rfq.access import Hosts, RateLimit, Tokens
-from examples.rfq.api import app
+from examples.rfq.access_options import Access, add_arguments, wrong_options
 from examples.rfq.booking import RideBooking
 from examples.rfq.channels import Channels
-from examples.rfq.server import Server, connection_limit
 from examples.rfq.unicorn_api import herd_app
 from examples.rfq.unicorns import Herd
 from examples.rfq.wiring import STATES, TRANSPORTS, connected, shown, stored
@@ -64,24 +59,7 @@ def _arguments() -> argparse.Namespace:
         "--grace", type=float, default=GRACE, metavar="S", help="how long the end may take to drain (default: 8)"
     )
     parser.add_argument("--seed", type=int, help="of the simulation; default: another one each time")
-    guard = parser.add_argument_group("access", "By default anybody who can reach the port may ask, over plain HTTP.")
-    guard.add_argument("--tls-certificate", type=Path, metavar="PEM", help="serve HTTPS with this certificate")
-    guard.add_argument("--tls-key", type=Path, metavar="PEM", help="its key; default: in the same file")
-    guard.add_argument(
-        "--tls-client-ca", type=Path, metavar="PEM", help="let in only clients with a certificate of these (mutual TLS)"
-    )
-    guard.add_argument("--tokens", type=Path, metavar="FILE", help="ask for tokens; see python -m examples.rfq.access")
-    guard.add_argument("--rate-limit", type=float, metavar="N", help="calls a second of one customer, or one address")
-    guard.add_argument(
-        "--allowed-host",
-        action="append",
-        default=[],
-        metavar="HOST[:PORT]",
-        help="answer under this name too, as a client's Host header has it; repeatable",
-    )
-    guard.add_argument(
-        "--trusted-proxy", default="", metavar="ADDRESS", help="believe the X-Forwarded headers of this proxy"
-    )
+    add_arguments(parser)
     options = parser.parse_args()
     options.state = options.state or STATES[options.transport]
     if options.role != "all" and options.transport == "memory":
@@ -90,46 +68,17 @@ def _arguments() -> argparse.Namespace:
         parser.error("--herd is up to 40 letters, digits, - and _")
     if not 0 <= options.grace <= 600:
         parser.error("--grace is 0 to 600 seconds")
-    if options.rate_limit is not None and not 0 < options.rate_limit <= 1_000_000:
-        parser.error("--rate-limit is more than 0")
-    if options.tls_certificate is None and (options.tls_key or options.tls_client_ca):
-        parser.error("--tls-key and --tls-client-ca need --tls-certificate")
+    if wrong := wrong_options(options):
+        parser.error(wrong)
     if not 0 < options.rfq_seconds <= 3600 or options.unicorns < 0 or not 0 <= options.port < 65536:
         parser.error("--rfq-seconds is more than 0 and at most 3600, --unicorns not negative, --port a port")
     return options
 
 
-class _Access:
-    """What the options say about who may call; raises `ConfigurationError` or `OSError` where a file is wrong."""
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.tls = _tls(options) if options.tls_certificate else None
-        self.tokens = Tokens.load(options.tokens) if options.tokens else None
-        self.limit = RateLimit(options.rate_limit) if options.rate_limit else None
-        self.hosts = Hosts(options.allowed_host)
-        self.proxy: str = options.trusted_proxy
-
-    def front(self, booking: RideBooking, meter: UsageMeter) -> Starlette:
-        """The API."""
-        return app(booking, meter=meter, tokens=self.tokens, limit=self.limit, hosts=self.hosts)
-
-    def server(self, front: Starlette, sock: socket.socket) -> Server:
-        """Serve an application on a socket."""
-        return Server(front, sock, connections=connection_limit(), tls=self.tls, trusted_proxy=self.proxy)
-
-
-def _tls(options: argparse.Namespace) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=options.tls_client_ca)
-    context.load_cert_chain(options.tls_certificate, options.tls_key)
-    if options.tls_client_ca:
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
 class _Roles:
     """What each role is made of; the two have nothing in common but the channels."""
 
-    def __init__(self, options: argparse.Namespace, access: _Access) -> None:
+    def __init__(self, options: argparse.Namespace, access: Access) -> None:
         self._options, self._access = options, access
         self._url: str | None = options.endpoint_url
         self._meter = UsageMeter()
@@ -219,7 +168,7 @@ def main() -> int:
     options = _arguments()
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
-        roles = _Roles(options, _Access(options))
+        roles = _Roles(options, Access(options))
     except (ConfigurationError, OSError) as error:
         print(f"Cannot start: {error}", file=sys.stderr)
         return 1

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias, get_args
+from typing import Annotated, Final, Literal, Protocol, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -33,7 +33,20 @@ from eip.errors import ConfigurationError
 from examples.rfq.model import Text
 from examples.rfq.problems import Problem
 
-__all__ = ["Caller", "Guard", "Hosts", "RateLimit", "Tokens", "caller", "token", "wait_before_call"]
+__all__ = [
+    "BearerTokens",
+    "Caller",
+    "Certified",
+    "Guard",
+    "Hosts",
+    "RateLimit",
+    "Role",
+    "TokenOwners",
+    "Tokens",
+    "caller",
+    "token",
+    "wait_before_call",
+]
 
 _REMEMBERED: Final = 10_000
 """Callers whose rate is known; the one who called longest ago is forgotten first."""
@@ -41,6 +54,7 @@ _SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 Role: TypeAlias = Literal["customer", "operator", "unicorn"]
 _RESERVED: Final[dict[str, Role]] = {"/operations/": "operator", "/unicorn/": "unicorn"}
 """What is under these may be called in that role only; everything else by customers."""
+_ANY_ROLE: Final = frozenset(("/identity",))
 _IN_PROTOCOL: Final = "bearer."
 _STATIC: Final = "/static/"
 _PROBES: Final = frozenset(("/healthz", "/readyz"))
@@ -104,6 +118,41 @@ class Tokens(BaseModel):
                 if hmac.compare_digest(digest, digest_given):
                     found = Caller(name=name, role=role)
         return found
+
+
+class TokenOwners(Protocol):
+    """Knows whose tokens are whose."""
+
+    def owner(self, given: str) -> Caller | None:
+        """Whose token it is, or None."""
+        ...
+
+
+class BearerTokens:
+    """Tokens of several kinds.
+
+    Args:
+        kinds: of which the first that knows a token has it.
+    """
+
+    def __init__(self, *kinds: Callable[[], TokenOwners]) -> None:
+        self._kinds = kinds
+
+    def owner(self, given: str) -> Caller | None:
+        """Whose token it is, or None."""
+        return next((found for kind in self._kinds if (found := kind().owner(given)) is not None), None)
+
+
+class Certified(Protocol):
+    """Knows callers by the certificates that they show; see `examples.rfq.partners.Partners`."""
+
+    def caller(self, request: HTTPConnection) -> Caller | None:
+        """Who calls, by their certificate."""
+        ...
+
+    def refusal(self, request: HTTPConnection) -> Problem | None:
+        """Why a client that is no known caller is not let in; None: it may be."""
+        ...
 
 
 def _digest(secret: str) -> str:
@@ -195,8 +244,9 @@ class Guard:
     Args:
         app: what it guards.
         public: paths that anybody may call at any rate, besides those of static files.
-        tokens: who may call what; None: anybody may call anything.
-        limit: how often a caller (without tokens: an address) may call; None: as often as they like.
+        tokens: who may call what; None: there are none.
+        partners: who may call by a certificate; None: nobody. Without both, anybody may call anything.
+        limit: how often a caller (if nobody known: an address) may call; None: as often as they like.
         hosts: the names that the service answers to.
     """
 
@@ -205,11 +255,13 @@ class Guard:
         app: ASGIApp,
         *,
         public: frozenset[str],
-        tokens: Tokens | None = None,
+        tokens: TokenOwners | None = None,
+        partners: Certified | None = None,
         limit: RateLimit | None = None,
         hosts: Hosts | None = None,
     ) -> None:
-        self._app, self._public, self._tokens, self._limit = app, public, tokens, limit
+        self._app, self._public, self._limit = app, public, limit
+        self._tokens, self._partners = tokens, partners
         self._hosts = hosts or Hosts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -238,19 +290,29 @@ class Guard:
             seconds = math.ceil(wait)
             retry = {"Retry-After": str(seconds)}
             raise Problem(429, "Too many requests", f"try again in {seconds} s", headers=retry)
-        if self._tokens is None:
-            return
         if known is None:
-            challenge = {"WWW-Authenticate": 'Bearer realm="rfq"'}
-            raise Problem(401, "Token required", "send a valid token: Authorization: Bearer …", headers=challenge)
+            self._refuse(request)
+            return
         role = next((role for under, role in _RESERVED.items() if path.startswith(under)), "customer")
-        if known.role != role:
+        if known.role != role and path not in _ANY_ROLE:
             raise Problem(403, "Not allowed", f"this is for {role}s")
         request.scope["caller"] = known
 
     def _known(self, request: HTTPConnection) -> Caller | None:
+        """Who calls: by a token where one is given, otherwise by a certificate."""
         given = token(request)
-        return self._tokens.owner(given) if self._tokens is not None and given else None
+        if self._tokens is not None and given:
+            return self._tokens.owner(given)
+        return None if self._partners is None else self._partners.caller(request)
+
+    def _refuse(self, request: HTTPConnection) -> None:
+        """Raise why somebody unknown may not call, unless everybody may."""
+        refusal = None if self._partners is None else self._partners.refusal(request)
+        if refusal is not None and not (self._tokens is not None and token(request)):
+            raise refusal
+        if self._tokens is not None:
+            challenge = {"WWW-Authenticate": 'Bearer realm="rfq"'}
+            raise Problem(401, "Token required", "send a valid token: Authorization: Bearer …", headers=challenge)
 
 
 def _refuse_other_sites(request: HTTPConnection) -> None:

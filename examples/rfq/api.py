@@ -21,9 +21,10 @@ from eip._logging import get_logger
 from eip._repeated import RepeatedLines
 from eip.errors import EipError
 from eip.telemetry.meter import UsageMeter
-from examples.rfq.access import Guard, Hosts, RateLimit, Tokens, caller
+from examples.rfq.access import Certified, Guard, Hosts, RateLimit, TokenOwners, caller
 from examples.rfq.bodies import read
 from examples.rfq.booking import RideBooking
+from examples.rfq.identity_api import IDENTITY
 from examples.rfq.model import Choice, Presence, RideRequest, as_json
 from examples.rfq.openapi import document
 from examples.rfq.operations_api import operations_routes
@@ -45,7 +46,8 @@ def app(
     booking: RideBooking,
     *,
     meter: UsageMeter | None = None,
-    tokens: Tokens | None = None,
+    tokens: TokenOwners | None = None,
+    partners: Certified | None = None,
     limit: RateLimit | None = None,
     hosts: Hosts | None = None,
 ) -> Starlette:
@@ -54,7 +56,8 @@ def app(
     Args:
         booking: what it is the front of.
         meter: what that service's transport reports its calls to; None: the operations view shows no cost.
-        tokens: whose they are sees their own RFQs; None: everybody sees all.
+        tokens: whose they are sees their own RFQs; None: there are none.
+        partners: whose certificates they are sees their own RFQs. Without both, everybody sees all.
         limit: how often one may call; None: as often as they like.
         hosts: the names that the service answers to; None: its address and the machine's name.
     """
@@ -74,12 +77,13 @@ def app(
             Route("/rfqs/{rfq}/events", api.events),
             WebSocketRoute("/rfqs/{rfq}/socket", api.socket),
             Route("/rfqs/{rfq}/socket", api.no_socket),
+            IDENTITY,
             *operations_routes(booking, meter or UsageMeter()),
         ],
         exception_handlers=HANDLERS,
         middleware=[
             Middleware(BrowserRules),
-            Middleware(Guard, public=_PUBLIC, tokens=tokens, limit=limit, hosts=hosts),
+            Middleware(Guard, public=_PUBLIC, tokens=tokens, partners=partners, limit=limit, hosts=hosts),
         ],
     )
 

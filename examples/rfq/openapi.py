@@ -102,6 +102,16 @@ _SCHEMAS = {
     "Health": _object(status={"const": "ok"}, unicorns=_MAYBE_COUNT),
     "Ready": _object("waiting-for", status={"enum": ["ready", "waiting"]}, waiting_for=_array(_TEXT)),
     "Event": _object(event={"enum": ["asked", "quote", "declined", "progress", "complete"]}, data=_TEXT),
+    "Identity": _object(
+        name=_MAYBE_TEXT,
+        role={"enum": ["customer", "operator", "unicorn", None]},
+        certificate={
+            "oneOf": [
+                {"type": "null"},
+                _object(subject=_TEXT, issuer=_TEXT, serial=_TEXT, valid_from=_TIME, valid_until=_TIME, pem=_TEXT),
+            ]
+        },
+    ),
     "Problem": _object(type=_TEXT, title=_TEXT, status={"type": "integer"}, detail=_TEXT),
 }
 
@@ -121,7 +131,7 @@ def _found(what: str, name: str) -> dict[str, dict[str, Any]]:
 _UNKNOWN = {"404": _problem("No such RFQ, or another customer's")}
 _GUARDED = {
     "401": _problem("A valid token is needed (where the service asks for tokens)"),
-    "403": _problem("The token is not for this"),
+    "403": _problem("The token or certificate is not for this, or a client certificate is needed"),
     "429": _problem("Too many requests; see Retry-After"),
     "503": _problem("What the service needs does not answer; see Retry-After"),
 }
@@ -184,6 +194,11 @@ _PATHS: dict[str, dict[str, Any]] = {
             "Have dead letters handled anew",
             {**_found("What was done", "Redriven"), **_BODY, "404": _problem("No such queue")},
             requestBody=_takes("Redrive"),
+        )
+    },
+    "/identity": {
+        "get": _operation(
+            "Whom the service takes its caller for", _found("Who calls, and by which certificate", "Identity")
         )
     },
     "/rfqs": {

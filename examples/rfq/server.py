@@ -11,7 +11,7 @@ import errno
 import resource
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, cast
 
@@ -22,6 +22,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from eip._logging import get_logger
 from eip._repeated import RepeatedLines
+from examples.rfq.tls import Certificate, Trust
 
 __all__ = ["Server", "connection_limit"]
 
@@ -73,7 +74,7 @@ class Server:
         app: an ASGI application.
         sock: bound; closed in the end.
         connections: how many may be open at a time.
-        tls: serve HTTPS with this context.
+        tls: serve HTTPS with this.
         trusted_proxy: the address whose ``X-Forwarded-…`` headers are believed; empty: none.
     """
 
@@ -83,11 +84,11 @@ class Server:
         sock: socket.socket,
         *,
         connections: int,
-        tls: ssl.SSLContext | None = None,
+        tls: Trust | None = None,
         trusted_proxy: str = "",
     ) -> None:
         config = uvicorn.Config(
-            app,
+            app if tls is None else tls.wrapped(app),
             http=_Connection,
             ws=_WebSocket,
             ws_max_size=_MAX_FRAME,
@@ -96,9 +97,9 @@ class Server:
             access_log=False,
             timeout_graceful_shutdown=_DRAIN,
             forwarded_allow_ips=trusted_proxy,
-            ssl_context_factory=None if tls is None else lambda *_: tls,
+            ssl_context_factory=None if tls is None else lambda *_: tls.context,
         )
-        self._server = _Uvicorn(config, connections)
+        self._server = _Uvicorn(config, connections, tls)
         self._socket = sock
 
     async def missing(self) -> list[str]:
@@ -117,9 +118,9 @@ class Server:
 class _Uvicorn(uvicorn.Server):
     """Accepts by itself, and leaves signals to `eip.run`."""
 
-    def __init__(self, config: uvicorn.Config, connections: int) -> None:
+    def __init__(self, config: uvicorn.Config, connections: int, tls: Trust | None) -> None:
         super().__init__(config)
-        self._connections = connections
+        self._connections, self._tls = connections, tls
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -127,7 +128,7 @@ class _Uvicorn(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await self.lifespan.startup()
-        acceptors = [_Acceptor(each, self, self._connections) for each in sockets or ()]
+        acceptors = [_Acceptor(each, self, self._connections, self._tls) for each in sockets or ()]
         self.servers = cast("list[asyncio.base_events.Server]", acceptors)
         self.started = True
 
@@ -135,8 +136,8 @@ class _Uvicorn(uvicorn.Server):
 class _Acceptor:
     """Accepts the connections of a socket, within a limit; has those methods of `asyncio.Server` that uvicorn calls."""
 
-    def __init__(self, sock: socket.socket, server: uvicorn.Server, limit: int) -> None:
-        self._socket, self._server, self._limit = sock, server, limit
+    def __init__(self, sock: socket.socket, server: uvicorn.Server, limit: int, tls: Trust | None) -> None:
+        self._socket, self._server, self._limit, self._tls = sock, server, limit, tls
         self._open: dict[_Connection, asyncio.Task[None]] = {}
         """The connections, the oldest first, and what opens and ends each."""
         sock.setblocking(False)
@@ -189,23 +190,50 @@ class _Acceptor:
         _lines.warning("connection_refused", limit=self._limit)
         with accepted, suppress(OSError):
             accepted.setblocking(False)
-            if self._server.config.ssl is None:
+            if self._tls is None:
                 accepted.send(_FULL)
                 accepted.recv(65_536)  # closed with something unread it would be a reset, which may overtake the answer
 
     async def _serve(self, connection: _Connection, accepted: socket.socket) -> None:
-        tls = self._server.config.ssl
-        times = {} if tls is None else {"ssl_handshake_timeout": _TLS_WITHIN, "ssl_shutdown_timeout": _TLS_WITHIN}
+        context = None if self._tls is None else self._tls.context
+        times = {} if context is None else {"ssl_handshake_timeout": _TLS_WITHIN, "ssl_shutdown_timeout": _TLS_WITHIN}
         loop = asyncio.get_running_loop()
         try:
-            with accepted:  # once there is a transport it has the socket, and this changes nothing
-                await loop.connect_accepted_socket(lambda: connection, accepted, ssl=tls, **times)
+            with accepted, self._known(connection, context):  # once there is a transport it has the socket
+                await loop.connect_accepted_socket(lambda: connection, accepted, ssl=context, **times)
                 await connection.lost.wait()
         except OSError:  # no handshake, or gone before it
             return
         finally:
             connection.abort()
             self._open.pop(connection, None)
+
+    @contextmanager
+    def _known(self, connection: _Connection, context: ssl.SSLContext | None) -> Iterator[None]:
+        """Let the application know the client's certificate, while the connection lasts."""
+        tls = self._tls
+        if tls is None or context is None:
+            yield
+            return
+
+        addresses: list[tuple[str, int]] = []
+
+        def remember(transport: asyncio.Transport) -> None:
+            addresses.append(_address(transport))
+            tls.certificates[addresses[0]] = (Certificate.of(transport.get_extra_info("ssl_object")), context)
+
+        connection.on_made = remember
+        try:
+            yield
+        finally:
+            for address in addresses:
+                tls.certificates.pop(address, None)
+
+
+def _address(transport: asyncio.Transport) -> tuple[str, int]:
+    """The client's, as ASGI has it."""
+    host, port = (transport.get_extra_info("peername") or ("", 0))[:2]
+    return str(host), int(port)
 
 
 def _notice_loss(accepted: socket.socket) -> None:
@@ -264,6 +292,7 @@ class _Connection(_Read, H11Protocol):
         """When it was made, or its last answer was complete."""
         self._deadline: asyncio.TimerHandle | None = None
         self._upgraded = False
+        self.on_made: Callable[[asyncio.Transport], None] = lambda _: None
 
     @property
     def waiting(self) -> bool:
@@ -272,6 +301,7 @@ class _Connection(_Read, H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        self.on_made(transport)
         self._expect(_HEADER_WITHIN)
 
     def connection_lost(self, exc: Exception | None) -> None:

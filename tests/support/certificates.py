@@ -107,3 +107,17 @@ class Authority:
         pem = self._folder / f"{name}.pem"
         pem.write_bytes(issued.public_bytes(Encoding.PEM) + plain)
         return pem
+
+    def revoke(self, *certificates: Path) -> Path:
+        """A PEM file with the list of these and no other revoked certificates; replaces the one before."""
+        now = datetime.now(UTC)
+        revoked = x509.CertificateRevocationListBuilder(
+            issuer_name=self._name, last_update=now - timedelta(hours=1), next_update=now + timedelta(days=1)
+        ).add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        for pem in certificates:
+            serial = x509.load_pem_x509_certificate(pem.read_bytes()).serial_number
+            one = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - timedelta(minutes=1))
+            revoked = revoked.add_revoked_certificate(one.build())
+        crl = self._folder / f"{self.certificate.stem}.crl"
+        crl.write_bytes(revoked.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
+        return crl
