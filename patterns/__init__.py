@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from eip.patterns.process import Context as Context
     from eip.patterns.process import Instance as Instance
     from eip.patterns.process import Process as Process
+    from eip.patterns.process import ProcessEnded as ProcessEnded
+    from eip.patterns.process import Steps as Steps
     from eip.patterns.process_manager import ProcessManager as ProcessManager
     from eip.patterns.recipient_list import RecipientList as RecipientList
     from eip.patterns.recipient_list import fan_out as fan_out
@@ -147,6 +149,8 @@ export_lazily(
         "Context": "eip.patterns.process",
         "Instance": "eip.patterns.process",
         "Process": "eip.patterns.process",
+        "ProcessEnded": "eip.patterns.process",
+        "Steps": "eip.patterns.process",
         "ProcessManager": "eip.patterns.process_manager",
         "RecipientList": "eip.patterns.recipient_list",
         "fan_out": "eip.patterns.recipient_list",

@@ -5,21 +5,17 @@ A pattern names its parts in a method ``diagram()``; a plain function is shown b
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any
 
-from eip.channels import Filter, Sender
-from eip.matching import EventPattern, FilterPolicy
+from eip.channels import Sender
+from eip.patterns._labels import condition_text, mermaid_text, thing_name
 from eip.runtime.consumer import Consumer
 from eip.runtime.handlers import Handler, inside_of
 
 __all__ = ["Channel", "Diagram", "condition_text", "diagram", "mermaid", "with_diagram"]
-
-_MAX_LABEL: Final = 60
-"""Characters of a label that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +50,7 @@ def diagram(thing: Any) -> Diagram:
     if isinstance(made, Diagram):
         return made
     inside = inside_of(thing)
-    return Diagram(name=_name(thing)) if inside is None else diagram(inside)
+    return Diagram(name=thing_name(thing)) if inside is None else diagram(inside)
 
 
 def with_diagram(
@@ -68,12 +64,6 @@ def with_diagram(
     )
     handler.diagram = lambda: made  # type: ignore[attr-defined]  # functions take attributes
     return handler
-
-
-def condition_text(condition: Filter | Callable[..., Any]) -> str:
-    """A filter or predicate in a few words."""
-    text = condition.text if isinstance(condition, (FilterPolicy, EventPattern)) else _name(condition)
-    return text if len(text) <= _MAX_LABEL else f"{text[: _MAX_LABEL - 1]}…"
 
 
 def mermaid(*things: Any) -> str:
@@ -111,10 +101,10 @@ class _Chart:
         self._count += 1
         node = f"s{self._count}"
         if not made.steps:
-            self._nodes.append(f'{node}["{_escaped(made.name)}"]')
+            self._nodes.append(f'{node}["{mermaid_text(made.name)}"]')
             self._send(node, made)
             return node, node
-        self._nodes.append(f'subgraph {node}["{_escaped(made.name)}"]')
+        self._nodes.append(f'subgraph {node}["{mermaid_text(made.name)}"]')
         ends = [self.add(step) for step in made.steps]
         self._nodes.append("end")
         self._send(node, made)
@@ -124,27 +114,13 @@ class _Chart:
 
     def link(self, start: str, end: str, when: str = "") -> None:
         """Draw an arrow."""
-        self._arrows.append(f'{start} -- "{_escaped(when)}" --> {end}' if when else f"{start} --> {end}")
+        self._arrows.append(f'{start} -- "{mermaid_text(when)}" --> {end}' if when else f"{start} --> {end}")
 
     def text(self) -> str:
         """The whole chart."""
-        channels = [f'{node}[("{_escaped(name)}")]' for name, node in self._channels.items()]
+        channels = [f'{node}[("{mermaid_text(name)}")]' for name, node in self._channels.items()]
         return "\n".join(["flowchart LR", *(f"  {line}" for line in (*channels, *self._nodes, *self._arrows))])
 
     def _send(self, node: str, made: Diagram) -> None:
         for channel in made.channels:
             self.link(node, self.channel(channel.name), channel.when)
-
-
-def _name(thing: Any) -> str:
-    if isinstance(thing, functools.partial):
-        return _name(thing.func)
-    name = getattr(thing, "__name__", None)
-    return name if isinstance(name, str) else type(thing).__name__
-
-
-def _escaped(text: str) -> str:
-    """Text inside a quoted Mermaid label: entity codes for what would end it."""
-    for sign, code in (("#", "#35;"), ('"', "#quot;"), ("<", "#lt;"), (">", "#gt;"), ("\n", " ")):
-        text = text.replace(sign, code)
-    return text

@@ -29,7 +29,7 @@ def note(what):
 PROCESS = (
     PROLOGUE
     + """
-from eip.patterns.process_manager import Process, ProcessManager
+from eip.patterns.process_manager import Process, ProcessManager, Steps
 
 def does(name):
     async def act(state: dict) -> dict:
@@ -38,9 +38,9 @@ def does(name):
     return act
 
 async def main():
-    process = Process("p")
-    for name in ("a", "b", "c"):
-        process.step(does(name), name=name)
+    branch = Steps().step(does("b"), name="b")
+    process = Process("p").step(does("a"), name="a").parallel({"only": branch}, join=lambda _, ends: ends["only"])
+    process.step(does("c"), name="c")
     manager = ProcessManager(SqliteStore(folder / "state.sqlite"), [process])
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(manager.run())

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from eip import Consumer, Message
 from eip.errors import ConfigurationError, ConnectionLost, Reject, Retry, StoreError
 from eip.patterns.diagram import diagram
+from eip.patterns.process import ProcessStep
 from eip.patterns.process_manager import Context, Instance, Process, ProcessManager
 from eip.retry import Backoff
 from eip.stores import MemoryStore, SqliteStore
@@ -161,7 +162,11 @@ async def test_a_compensation_is_tried_again_and_then_kept_for_someone_to_look_a
 
 
 async def test_a_condition_that_fails_is_the_failure_of_its_step():
-    process = Process("p", state=Trip).step(World().does("a"), when=lambda trip: trip.nothing, max_attempts=2)
+    process = Process("p", state=Trip).step(
+        World().does("a"),
+        when=lambda trip: trip.nothing,  # type: ignore[attr-defined]
+        max_attempts=2,
+    )
     ended = await outcome(ProcessManager(MemoryStore(), [process]), "p")
     assert ended.status == "compensated"
     assert "AttributeError" in (ended.error or "")
@@ -171,7 +176,7 @@ async def test_a_state_of_another_type_is_the_failure_of_the_step_that_made_it()
     async def wrong(trip: Trip) -> str:
         return "no trip"
 
-    process = Process("p", state=Trip).step(wrong, max_attempts=1)
+    process = Process("p", state=Trip).step(wrong, max_attempts=1)  # type: ignore[arg-type]
     ended = await outcome(ProcessManager(MemoryStore(), [process]), "p")
     assert ended.status == "compensated"
 
@@ -465,15 +470,21 @@ def test_a_manager_tells_its_processes():
     assert told.splitlines() == ["process_manager", "  process trip 1", "    hotel", "    train", "    guide"]
 
 
+def attempts(process: Process) -> int:
+    (step,) = process.elements
+    assert isinstance(step, ProcessStep)
+    return step.max_attempts
+
+
 async def test_the_most_attempts_of_a_backoff_are_a_steps():
     """Fault 40: ``Process.step(retry=Backoff(max_attempts=…))`` was ignored."""
 
     async def book(trip):
         return trip
 
-    assert Process("p").step(book, retry=Backoff(max_attempts=2)).steps[0].max_attempts == 2
-    assert Process("p").step(book).steps[0].max_attempts == 5
-    assert Process("p").step(book, max_attempts=3, retry=Backoff(max_attempts=3)).steps[0].max_attempts == 3
+    assert attempts(Process("p").step(book, retry=Backoff(max_attempts=2))) == 2
+    assert attempts(Process("p").step(book)) == 5
+    assert attempts(Process("p").step(book, max_attempts=3, retry=Backoff(max_attempts=3))) == 3
     with pytest.raises(ConfigurationError, match="must be the same"):
         Process("p").step(book, max_attempts=3, retry=Backoff(max_attempts=2))
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from eip import Consumer, Delivery, Message, Queue, Receiver, Sender, Source, Topic, Transport, run
 from eip.patterns.idempotent_receiver import idempotent
 from eip.patterns.pipeline import pipeline
+from eip.patterns.process_manager import Context, Process, Steps
 from eip.patterns.scatter_gather import Gathered, ScatterGather
 from eip.patterns.splitter import splitter
 from eip.stores import MemoryStore, SqliteStore
@@ -79,3 +80,28 @@ async def scatter(transport: Transport) -> None:
 
 def stores() -> list[Store]:
     return [MemoryStore(), SqliteStore("file.sqlite")]
+
+
+async def ship(order: Order) -> None: ...
+
+
+async def bill(order: Order, context: Context) -> Order:
+    return order
+
+
+async def label(line: str) -> str:
+    return line.upper()
+
+
+def processes() -> None:
+    assert_type(Process("any"), Process[dict[str, Any]])
+    lines = Process("line", state=str).step(label)
+    assert_type(lines, Process[str])
+    order = (
+        Process("order", version=2, state=Order)
+        .choice([(lambda order: len(order.lines) > 1, Steps[Order]().step(ship))], otherwise=Steps[Order]().step(bill))
+        .map(lines, items=lambda order: order.lines, join=lambda _, labels: Order(lines=labels))
+        .wait(lambda order: timedelta(days=len(order.lines)))
+    )
+    assert_type(order, Process[Order])
+    Process("order", state=Order).step(label)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
