@@ -8,23 +8,24 @@ has the same id however often it is sent.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, Literal
 from weakref import WeakValueDictionary
+
+import orjson
 
 from eip import clock
 from eip._ids import new_id
 from eip._logging import get_logger
 from eip.channels import Sender
 from eip.clock import Duration, seconds
-from eip.envelope import dump_message, load_message
-from eip.errors import ConfigurationError, Reject, error_text
+from eip.errors import ConfigurationError, InvalidResult, Reject, error_text
 from eip.message import Message
 from eip.patterns._aggregate_records import Aggregate, AggregateCompletedBy, GroupState
+from eip.patterns._groups import Groups, HeldGroup
 from eip.patterns._late import check_late, turn_away
-from eip.patterns._records import Records, Versioned, after_conflict
+from eip.patterns._records import after_conflict
 from eip.patterns._scheduler import ScheduledService
 from eip.retry import Backoff
 from eip.runtime.handlers import Result
@@ -63,11 +64,14 @@ class Aggregator(ScheduledService):
         key: the group of a message; default: its sequence's id, otherwise its correlation id. None: rejected.
         size: complete with so many inputs.
         sequence: complete when all parts of the sequence are there.
-        until: complete once it says so of the inputs so far.
+        until: complete once it is true of the inputs so far, or with ``fold`` of the state.
+        fold: makes the next state of the state so far (None before the first input) and an input; called once for each
+            input that counts, though again where another process was first. The state is kept in place of the inputs,
+            so that an input costs the same however many there were; it must be JSON.
         inactivity: complete so long after the latest input.
         deadline: complete so long after the first input, or at the time (seconds since the epoch) that a function of
             the first input gives.
-        combine: the aggregate's message or body; default: the list of the inputs' bodies.
+        combine: the aggregate's message or body; default: the list of the inputs' bodies, with ``fold`` the state.
         on_late: what becomes of a late input: ``"drop"``, ``"dead_letter"``, or it is sent to another channel.
         retention: seconds (or timedelta) that a released group is known, so that late inputs and duplicates are not
             taken for a new group.
@@ -82,7 +86,8 @@ class Aggregator(ScheduledService):
         key: Callable[[Message[Any]], str | None] = _group_key,
         size: int | None = None,
         sequence: bool = False,
-        until: Callable[[Sequence[Message[Any]]], bool] | None = None,
+        until: Callable[[Any], bool] | None = None,
+        fold: Callable[[Any, Message[Any]], Any] | None = None,
         inactivity: Duration | None = None,
         deadline: Duration | Callable[[Message[Any]], float] | None = None,
         combine: Callable[[Aggregate], Any] | None = None,
@@ -96,13 +101,17 @@ class Aggregator(ScheduledService):
             )
         if size is not None and not 1 <= size <= _MAX_INPUTS:
             raise ConfigurationError(f"size must be 1 to {_MAX_INPUTS:,}, got {size}")
+        if sequence and fold is not None:
+            raise ConfigurationError("sequence needs the inputs, which fold does not keep: give size or until instead")
         check_late("on_late", on_late)
         super().__init__(store, self._expire, name="aggregator", grace=grace)
-        self._output, self._key, self._groups = output, key, Records(store, GroupState)
-        self._size, self._sequence, self._until = size, sequence, until
+        self._output, self._key, self._retention = output, key, seconds(retention)
+        keep_messages = until is not None and fold is None
+        self._groups = Groups(store, retention=self._retention, keep_messages=keep_messages)
+        self._size, self._sequence, self._until, self._fold = size, sequence, until, fold
         self._inactivity = None if inactivity is None else seconds(inactivity)
         self._deadline = deadline if callable(deadline) or deadline is None else seconds(deadline)
-        self._combine, self._on_late, self._retention = combine or _bodies, on_late, seconds(retention)
+        self._combine, self._on_late = combine or (_bodies if fold is None else _state), on_late
         self._owner = new_id()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.released: Counter[AggregateCompletedBy] = Counter()
@@ -126,13 +135,14 @@ class Aggregator(ScheduledService):
 
     async def _expire(self, key: str) -> None:
         """Release a group that is due: its time is over, or its last release failed."""
-        held = await self._groups.read(key)
-        if held is None:
+        held, now = await self._groups.read(key), clock.now()
+        if held is None or held.value.due is None or held.value.due > now:
             return
-        group, now = held.value, clock.now()
-        if group.due is None or group.due > now:
+        group = held.value
+        if group.state == "released":
+            await self._groups.let_chunks_expire(key, held)
             return
-        if group.state == "open":
+        if group.state == "gathering":
             overdue = group.deadline is not None and group.deadline <= now
             group.completed_by = "deadline" if overdue else "inactivity"
         if await self._claim(key, held):
@@ -141,26 +151,25 @@ class Aggregator(ScheduledService):
             except Exception as error:  # noqa: BLE001 - it is due again, at a time that is in the store
                 _log.warning("release_failed", group=key, failures=group.failures, error=error_text(error))
 
-    # A group's life: open, claimed by one process, released.
+    # A group's life: gathering, releasing by one process, released.
 
     async def _add(self, key: str, message: Message[Any]) -> bool:
         """Store the input, unless it was before; False where it is late."""
-        stored, conflicts = False, 0
+        held, conflicts = self._groups.take(key, clock.now()), 0
+        stored: Message[Any] | None = None
         while True:
-            found, now = await self._groups.read(key), clock.now()
-            held = found or Versioned(self._new_group(message, now))
-            group = held.value
-            known = message.id in group.inputs
-            if group.state != "open" or (group.due is not None and group.due <= now):
-                if known:
-                    self.duplicates += 1
+            now = clock.now()
+            if held is None:
+                held = await self._groups.read(key) or self._groups.new(self._new_group(message, now))
+            group, known = held.value, held.knows(message.id)
+            if not group.gathers(now):
+                self.duplicates += known
                 return known
-            if not known and not stored:
-                await self._store.put_part(key, message.id, dump_message(message), expires_at=self._horizon(group, now))
-                stored = True
             if not known:
-                self._note(group, message, now)
-            group.completed_by = await self._completed(key, group)  # also for a duplicate: its sender may have died
+                if self._fold is None and stored is None:
+                    stored = await self._groups.store_input(key, group, message, now)
+                await self._note(key, held, stored or message, now)
+            group.completed_by = await self._completed(key, held)  # also for a duplicate: its sender may have died
             if group.completed_by is not None:
                 if await self._claim(key, held):
                     await self._release(key, held)
@@ -171,6 +180,7 @@ class Aggregator(ScheduledService):
             elif await self._write(key, held):
                 return True
             conflicts = await after_conflict(conflicts, f"group {key}")
+            held = await self._groups.read(key, held)
 
     def _new_group(self, message: Message[Any], now: float) -> GroupState:
         deadline = self._deadline(message) if callable(self._deadline) else self._deadline
@@ -178,87 +188,90 @@ class Aggregator(ScheduledService):
             deadline += now
         return GroupState(opened_at=now, deadline=deadline)
 
-    def _note(self, group: GroupState, message: Message[Any], now: float) -> None:
-        group.inputs.append(message.id)
+    async def _note(self, key: str, held: HeldGroup, message: Message[Any], now: float) -> None:
+        await self._groups.add(key, held, message)
+        group = held.value
+        if self._fold is not None:
+            group.folded = _as_json(self._fold(group.folded, message))
         if self._inactivity is not None:
             group.idle_at = now + self._inactivity
         if message.sequence is not None and message.sequence.size is not None:
             group.size = message.sequence.size
 
-    async def _completed(self, key: str, group: GroupState) -> AggregateCompletedBy | None:
+    async def _completed(self, key: str, held: HeldGroup) -> AggregateCompletedBy | None:
         """The condition that holds now, if any."""
-        if len(group.inputs) >= (self._size or _MAX_INPUTS):
+        group = held.value
+        if group.count >= (self._size or _MAX_INPUTS):
             return "size"
-        if self._sequence and group.size is not None and len(group.inputs) >= group.size:
-            positions = {each.sequence.position for each in await self._inputs(key, group) if each.sequence is not None}
+        if self._sequence and group.size is not None and group.count >= group.size:
+            inputs = await self._groups.inputs(key, held)
+            positions = {each.sequence.position for each in inputs if each.sequence is not None}
             if positions >= set(range(group.size)):
                 return "sequence"
-        if self._until is not None and self._until(await self._inputs(key, group)):
-            return "predicate"
+        if self._until is not None:
+            seen = group.folded if self._fold is not None else await self._groups.inputs(key, held)
+            if self._until(seen):
+                return "predicate"
         return None
 
-    async def _inputs(self, key: str, group: GroupState) -> list[Message[Any]]:
-        parts = await self._store.parts(key)
-        return [load_message(parts[each]) for each in group.inputs if each in parts]
-
-    async def _write(self, key: str, held: Versioned[GroupState]) -> bool:
-        group = held.value
-        expires_at = clock.now() + self._retention if group.state == "released" else None
-        written = await self._groups.write(key, held, due=group.due, expires_at=expires_at)
-        if written and group.due is not None:
-            self._scheduler.wake(group.due)
+    async def _write(self, key: str, held: HeldGroup) -> bool:
+        written = await self._groups.write(key, held)
+        if written and held.value.due is not None:
+            self._scheduler.wake(held.value.due)
         return written
 
-    async def _claim(self, key: str, held: Versioned[GroupState]) -> bool:
+    async def _claim(self, key: str, held: HeldGroup) -> bool:
         """Close the group to inputs, and let this process alone release it for a while.
 
         The condition on the version decides: of several processes that find the group complete, or due, one writes the
-        claim. Inputs of the others see the group claimed and are late. A claim ends by time, not when its process
-        ends, as nobody can tell a process that died from one that is slow; the aggregate's id is the same each time.
+        claim. Inputs of the others see that it is being released and are late. A claim ends by time, not when its
+        process ends, as nobody can tell a process that died from one that is slow; the aggregate's id is the same each
+        time.
         """
         group = held.value
-        group.state, group.owner, group.retry_at = "claimed", self._owner, clock.now() + _CLAIM_S
+        group.state, group.owner, group.retry_at = "releasing", self._owner, clock.now() + _CLAIM_S
         return await self._write(key, held)
 
-    async def _release(self, key: str, held: Versioned[GroupState]) -> None:
+    async def _release(self, key: str, held: HeldGroup) -> None:
         """Send the aggregate, then note that; raises what the sending raises, and the group is tried again later.
 
-        Sent before noted: a process that dies in between sends it twice, never not at all. The parts go last, since
-        whoever takes the claim over needs them.
+        Sent before noted: a process that dies in between sends it twice, never not at all.
         """
         group = held.value
         try:
-            await self._output.send(await self._aggregate(key, group))
+            await self._output.send(await self._aggregate(key, held))
         except BaseException:
             group.failures += 1
             group.retry_at = clock.now() + _RETRY_BACKOFF.delay(group.failures)
             await self._write(key, held)
             raise
         by = group.completed_by
-        group.state, group.retry_at = "released", None
-        if await self._write(key, held) and by is not None:
+        if await self._groups.released(key, held) and by is not None:
             self.released[by] += 1
-            await self._store.delete_parts(key)
 
-    async def _aggregate(self, key: str, group: GroupState) -> Message[Any]:
-        inputs = await self._inputs(key, group)
+    async def _aggregate(self, key: str, held: HeldGroup) -> Message[Any]:
+        group = held.value
+        inputs = [] if self._fold is not None else list(await self._groups.inputs(key, held))
         if all(each.sequence is not None for each in inputs):
             inputs.sort(key=lambda each: each.sequence.position if each.sequence is not None else 0)
         by = group.completed_by or "deadline"
-        aggregate = Aggregate(key=key, messages=inputs, completed_by=by, opened_at=group.opened_at)
+        aggregate = Aggregate(
+            key=key,
+            messages=inputs,
+            completed_by=by,
+            opened_at=group.opened_at,
+            count=group.count if self._fold is not None else len(inputs),
+            state=group.folded,
+        )
         combined = self._combine(aggregate)
         message = combined if isinstance(combined, Message) else Message(combined, correlation_id=key)
-        identity = hashlib.sha256(f"{key}\0{group.opened_at!r}".encode()).hexdigest()[:32]
-        headers = {**message.headers, "completed-by": by, "inputs": str(len(inputs))}
+        headers = {**message.headers, "completed-by": by, "inputs": str(aggregate.count)}
         return message.replace(
-            id=identity, correlation_id=message.correlation_id or key, group_id=message.group_id or key, headers=headers
+            id=group.identity(key),
+            correlation_id=message.correlation_id or key,
+            group_id=message.group_id or key,
+            headers=headers,
         )
-
-    def _horizon(self, group: GroupState, now: float) -> float | None:
-        """When an input that never made it into its group may go; a group without a deadline keeps its inputs."""
-        if group.deadline is None:
-            return None
-        return max(group.deadline, now) + self._retention + 24 * 3600
 
     async def _turn_away(self, key: str, message: Message[Any]) -> None:
         self.late += 1
@@ -267,3 +280,15 @@ class Aggregator(ScheduledService):
 
 def _bodies(aggregate: Aggregate) -> list[Any]:
     return [each.body for each in aggregate.messages]
+
+
+def _state(aggregate: Aggregate) -> Any:
+    return aggregate.state
+
+
+def _as_json(state: Any) -> Any:
+    """The state as it is read from the store, so that it does not depend on which process has it."""
+    try:
+        return orjson.loads(orjson.dumps(state))
+    except (TypeError, ValueError) as error:
+        raise InvalidResult(f"fold must return what JSON can hold, got {type(state).__name__}: {error}") from None

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from eip import Consumer, Message, SequenceInfo, clock
-from eip.errors import ConfigurationError, ConnectionLost, Reject, StoreError
+from eip.envelope import dump_message, load_message
+from eip.errors import ConfigurationError, ConnectionLost, InvalidResult, Reject, StoreError
+from eip.patterns import _groups
 from eip.patterns.aggregator import Aggregator
 from eip.stores import MemoryStore, SqliteStore
 from eip.transports.memory import MemoryTransport
@@ -208,7 +212,7 @@ async def test_a_claim_of_a_dead_process_is_taken_over(store):
     task = asyncio.create_task(dying(Message(1, correlation_id="g")))
     await asyncio.sleep(0.1)
     # A killed process writes nothing more.
-    dying._store = dying._groups._store = MemoryStore()
+    dying._groups._store = dying._groups._records._store = MemoryStore()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     async with sweeping(Aggregator(store, output=out, size=1)):
@@ -302,3 +306,166 @@ async def test_strangers_correlation_ids_make_groups():
         for number in range(2):
             await aggregator(Message(number, correlation_id=key))
     assert [each.correlation_id for each in out.sent] == ["order\0 7", "x" * 5000]
+
+
+class Counting(MemoryStore):
+    """Counts calls, and the bytes of what is written."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls: list[tuple[str, int]] = []
+
+    async def get(self, key):
+        self.calls.append(("get", 0))
+        return await super().get(key)
+
+    async def put(self, key, value, **options):
+        self.calls.append(("put", len(value)))
+        return await super().put(key, value, **options)
+
+    async def put_part(self, key, part, value, **options):
+        self.calls.append(("put_part", len(value)))
+        return await super().put_part(key, part, value, **options)
+
+    async def parts(self, key):
+        self.calls.append(("parts", 0))
+        return await super().parts(key)
+
+
+@pytest.mark.parametrize("how", ["size", "until", "fold"])
+async def test_an_input_costs_the_same_however_many_there_were(how, monkeypatch):
+    """Operations and bytes are counted: ids were written again, and inputs decoded again, with each input."""
+    read: list[bytes] = []
+
+    def noted(raw):
+        read.append(raw)
+        return load_message(raw)
+
+    monkeypatch.setattr(_groups, "load_message", noted)
+    options: dict[str, dict[str, Any]] = {
+        "size": {"size": 5000},
+        "until": {"until": lambda inputs: len(inputs) == 5000},
+        "fold": {"fold": lambda total, each: (total or 0) + each.body, "size": 5000},
+    }
+    store, out = Counting(), Outbox()
+    aggregator = Aggregator(store, output=out, **options[how])
+    costs = []
+    for number in range(4999):
+        store.calls.clear()
+        await aggregator(Message(number, id=f"{number:032}", correlation_id="g"))
+        costs.append((len(store.calls), sum(size for _, size in store.calls)))
+    late = costs[-1000:]
+    assert sum(calls for calls, _ in late) <= (2000 if how != "fold" else 1000) + 1000 // 64 + 1
+    assert max(size for _, size in late) < 7000
+    assert len(read) == (4999 if how == "until" else 0)
+    await aggregator(Message(4999, correlation_id="g"))
+    assert out.sent[0].body == (sum(range(5000)) if how == "fold" else list(range(5000)))
+    assert out.sent[0].headers["inputs"] == "5000"
+    await asyncio.sleep(2 * 3600)
+    assert len(store) == 0
+
+
+async def test_duplicates_of_long_ago_are_known_by_every_process(store):
+    out = Outbox()
+    both = [Aggregator(store, output=out, size=300) for _ in range(2)]
+    messages = [Message(number, id=f"m{number}", correlation_id="g") for number in range(300)]
+    for number, message in enumerate(messages[:-1]):
+        await both[number // 7 % 2](message)
+    for message in messages[:-1]:
+        await both[0](message)
+        await both[1](message)
+    third = Aggregator(store, output=out, size=300)
+    await third(messages[3])
+    assert [each.duplicates for each in (*both, third)] == [299, 299, 1]
+    await third(messages[-1])
+    await both[0](messages[0])
+    assert [each.body for each in out.sent] == [list(range(300))]
+    assert both[0].duplicates == 300
+
+
+async def test_two_processes_take_turns_without_reading_all_ids_again():
+    store = Counting()
+    both = [Aggregator(store, output=Outbox(), size=10_000) for _ in range(2)]
+    for number in range(1000):
+        await both[number % 2](Message(number, correlation_id="g"))
+    store.calls.clear()
+    for number in range(100):
+        await both[number % 2](Message(number, correlation_id="g"))
+    assert sum(name == "get" for name, _ in store.calls) <= 100 + 2 * 100 // 64 + 2
+
+
+async def test_what_a_dead_process_left_of_a_released_group_is_removed(store):
+    """It released the group and died before it had seen to the chunks of its ids."""
+    out, aggregator = Outbox(), Aggregator(store, output=Outbox(), size=200)
+
+    async def die(*_):
+        raise StoreError("dead")
+
+    aggregator._groups.let_chunks_expire = die
+    for number in range(199):
+        await aggregator(Message(number, correlation_id="g"))
+    with pytest.raises(StoreError):
+        await aggregator(Message(199, correlation_id="g"))
+    held = await aggregator._groups.read("g")
+    assert held is not None
+    assert held.value.chunks == 3
+    chunk = held.value.identity("g", 0)
+    assert await store.get(chunk) is not None
+    async with sweeping(Aggregator(store, output=out, size=200)):
+        await asyncio.sleep(100)
+        assert await store.get(chunk) is not None
+        await asyncio.sleep(4000)
+    assert await store.get(chunk) is None
+    assert not out.sent
+
+
+async def test_a_group_of_an_earlier_release_is_completed(store):
+    record = {"opened_at": 5.0, "deadline": None, "inputs": ["a", "b"], "state": "open"}
+    await store.put("g", json.dumps(record).encode())
+    for each in "ab":
+        await store.put_part("g", each, dump_message(Message(each, id=each, correlation_id="g")))
+    out = Outbox()
+    aggregator = Aggregator(store, output=out, size=3)
+    await aggregator(Message("a", id="a", correlation_id="g"))
+    await aggregator(Message("c", correlation_id="g"))
+    assert out.sent[0].body == ["a", "b", "c"]
+
+
+async def test_fold_keeps_a_state_in_place_of_the_inputs(store):
+    """Across processes, duplicates once, and complete by the state."""
+    out = Outbox()
+
+    def fold(state, message):
+        state = state or {"total": 0, "names": []}
+        return {"total": state["total"] + message.body, "names": [*state["names"], message.id]}
+
+    both = [
+        Aggregator(store, output=out, fold=fold, until=lambda state: state["total"] >= 10, deadline=60)
+        for _ in range(2)
+    ]
+    messages = [Message(number, id=f"m{number}", correlation_id="g") for number in (4, 5, 1)]
+    for number, message in enumerate((messages[0], *messages[:2], messages[1], *messages)):
+        await both[number % 2](message)
+    assert [each.body for each in out.sent] == [{"total": 10, "names": ["m4", "m5", "m1"]}]
+    assert out.sent[0].headers == {"completed-by": "predicate", "inputs": "3"}
+    assert await store.parts("g") == {}
+    async with sweeping(both[0]):
+        await both[0](Message(1, correlation_id="other"))
+        await asyncio.sleep(61)
+    assert out.sent[1].body["total"] == 1
+
+
+async def test_concurrent_inputs_are_each_folded_once(store):
+    out = Outbox()
+    both = [Aggregator(store, output=out, size=40, fold=lambda sum_, each: (sum_ or 0) + each.body) for _ in range(2)]
+    await asyncio.gather(*(both[number % 2](Message(number, correlation_id="g")) for number in range(40)))
+    assert [each.body for each in out.sent] == [sum(range(40))]
+
+
+async def test_a_state_that_cannot_be_stored_is_refused(store):
+    aggregator = Aggregator(store, output=Outbox(), size=2, fold=lambda _, message: {message.id})
+    with pytest.raises(InvalidResult, match="fold must return what JSON can hold, got set"):
+        await aggregator(Message(1, correlation_id="g"))
+    assert await store.get("g") is None
+    with pytest.raises(ConfigurationError, match="sequence needs the inputs"):
+        Aggregator(store, output=Outbox(), sequence=True, fold=lambda _, message: message.body)
