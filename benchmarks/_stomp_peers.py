@@ -17,7 +17,7 @@ import stomp
 import stompman
 from stompman.connection import AbstractConnection
 
-from eip.transports.activemq._stomp.frames import Parser
+from eip.transports.activemq._stomp.parser import Parser
 
 __all__ = [
     "OurFraming",

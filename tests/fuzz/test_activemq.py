@@ -13,7 +13,8 @@ from eip.transports.activemq._bodies import body_read
 from eip.transports.activemq._broker_dead_letters import ack_ids_of
 from eip.transports.activemq._decoding import from_frame
 from eip.transports.activemq._encoding import encoded, retry_copy
-from eip.transports.activemq._stomp.frames import Frame, Parser
+from eip.transports.activemq._stomp.frames import Frame
+from eip.transports.activemq._stomp.parser import Parser
 from tests.fuzz import bounded_time, fuzz, mutated, odd_json, odd_text
 
 DESTINATION = "/queue/q"

@@ -21,7 +21,7 @@ from eip.stores.outbox import outbox_row
 from eip.transports._event_format import entry_of, message_of, read_event
 from eip.transports.activemq._decoding import from_frame
 from eip.transports.activemq._encoding import encoded
-from eip.transports.activemq._stomp.frames import Parser
+from eip.transports.activemq._stomp.parser import Parser
 from eip.transports.aws._attributes import carried, fifo_ids, native_fields
 from eip.transports.aws._reading import read_message
 from eip.transports.aws.kinesis.records import dump_record, load_record, to_partition_key

@@ -8,13 +8,12 @@ would come too late.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from typing_extensions import override
 
-from eip import clock
 from eip._logging import get_logger
 from eip.channels import Delivery, Receiver, Sender, Unsettled, with_dead_letter_headers
 from eip.codec import JSON, Codec
@@ -26,6 +25,7 @@ from eip.transports.activemq._client import Client
 from eip.transports.activemq._decoding import from_frame
 from eip.transports.activemq._delivery import ActiveMQDelivery
 from eip.transports.activemq._held import HeldMessages
+from eip.transports.activemq._postponing import Postponing, Reschedule
 from eip.transports.activemq._stomp.connection import MAY_BE_REFUSED, Connection
 from eip.transports.activemq._stomp.frames import Frame, dump, escape
 from eip.transports.activemq._stomp.reconnecting import ReconnectingConnection
@@ -33,10 +33,6 @@ from eip.transports.activemq._stomp.reconnecting import ReconnectingConnection
 __all__ = ["ActiveMQReceiver", "Subscription"]
 
 _log = get_logger("eip.activemq")
-_MAX_EARLY_S: Final = 0.05
-"""Seconds that a delayed message may come before its time: clocks differ, and the broker's scheduler rounds."""
-_MAX_HELD_S: Final = 60.0
-"""Seconds that a message which is not due yet is held here, in a slot; then it is sent again, to be due later."""
 _DEAD_LETTER_RETRY_S: Final = 5.0
 """Seconds until a message that could not be dead-lettered is tried again."""
 _SUBSCRIPTION_ID: Final = "s"
@@ -84,7 +80,7 @@ class ActiveMQReceiver(Receiver):
         client: Client,
         subscription: Subscription,
         *,
-        reschedule: Callable[[ActiveMQDelivery, float], Awaitable[None]] | None,
+        reschedule: Reschedule | None,
         codec: Codec = JSON,
         filter: Callable[[Message[Any]], bool] | None = None,  # noqa: A002 - the field's term
         dead_letters: Sender | None = None,
@@ -106,7 +102,7 @@ class ActiveMQReceiver(Receiver):
         )
         self._held = HeldMessages()
         self._broker_dead_letters = BrokerDeadLetters(self.name)
-        self._rescheduling: set[asyncio.Task[None]] = set()
+        self._postponing = Postponing(self._held, name=self.name, reschedule=reschedule, ack=self._ack)
         self._closed = False
 
     # Connecting.
@@ -172,7 +168,7 @@ class ActiveMQReceiver(Receiver):
         self._connection.tracker.polled()
         self._meter("MESSAGE", messages=1, size=len(frame.body))
         if self._held.enter(delivery):
-            self._make_ready_when_due(delivery, due)
+            self._postponing.make_ready_when_due(delivery, due)
 
     def _accepts(self, message: Message[Any]) -> tuple[bool, Exception | None]:
         """Return whether the filter accepts the message; one that the filter fails on has an error instead."""
@@ -180,41 +176,6 @@ class ActiveMQReceiver(Receiver):
             return self._filter is None or self._filter(message), None
         except Exception as failure:  # noqa: BLE001 - one message that the filter fails on must not stop the others
             return True, DecodeError(f"the subscription's filter fails on it: {type(failure).__name__}")
-
-    def _make_ready_when_due(self, delivery: ActiveMQDelivery, due: float | None) -> None:
-        early = 0.0 if due is None else due - clock.now()
-        if early <= _MAX_EARLY_S:
-            self._held.make_ready(delivery)
-            return
-        _log.warning("delivered_early", channel=self.name, by=round(early, 1), hint="does the broker schedule?")
-        self._postpone(delivery, min(early, _MAX_HELD_S), due)
-
-    def _postpone(self, delivery: ActiveMQDelivery, delay: float, due: float | None) -> None:
-        self._held.postpone(delivery, delay, lambda each: self._postponed(each, due))
-
-    def _postponed(self, delivery: ActiveMQDelivery, due: float | None) -> None:
-        """Go on with a delivery that was held for as long as it may be."""
-        early = 0.0 if due is None else due - clock.now()
-        if early <= _MAX_EARLY_S or self._reschedule is None or delivery.message.group_id is not None:
-            self._held.make_ready(delivery)
-            return
-        # Its due time may be a stranger's, years ahead: free the slot.
-        self._held.withdraw(delivery)
-        task = asyncio.create_task(self._reschedule_early(delivery, early), name=f"{self.name} not due")
-        self._rescheduling.add(task)
-        task.add_done_callback(self._rescheduling.discard)
-
-    async def _reschedule_early(self, delivery: ActiveMQDelivery, delay: float) -> None:
-        assert self._reschedule is not None
-        delivery.receive_count -= 1  # nobody has handled it
-        try:
-            await self._reschedule(delivery, delay)
-        except Exception as error:  # noqa: BLE001 - it stays here
-            _log.warning("delayed_message_kept", channel=self.name, error=str(error))
-            if (successor := self._held.take_back(delivery)) is not None:
-                self._postpone(successor, _MAX_HELD_S, clock.now() + delay)
-        else:
-            await self._ack((delivery,))
 
     # Receiving.
 
@@ -350,7 +311,7 @@ class ActiveMQReceiver(Receiver):
         if successor is None:
             return [Unsettled(delivery, LeaseLost("its connection is lost: the broker hands it out again"))]
         if delay > 0:
-            self._postpone(successor, delay, None)
+            self._postponing.postpone(successor, delay)
         else:
             self._held.make_ready(successor, first=True)
         return ()
@@ -379,8 +340,6 @@ class ActiveMQReceiver(Receiver):
         """Flush the acknowledgements and disconnect; the broker hands out again what is held, in its order."""
         self._closed = True
         self._held.close()
-        for task in self._rescheduling:
-            task.cancel()
-        await asyncio.gather(*self._rescheduling, return_exceptions=True)
+        await self._postponing.aclose()
         await self._connection.aclose()
         self._client.connections.discard(self._connection)

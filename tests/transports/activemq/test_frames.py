@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eip.errors import InvalidMessage
-from eip.transports.activemq._stomp.frames import Frame, NotStomp, Parser, dump
+from eip.transports.activemq._stomp.frames import Frame, NotStomp, dump
+from eip.transports.activemq._stomp.parser import Parser
 
 text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
 names = text.filter(lambda name: name not in ("content-length", ""))

@@ -375,7 +375,7 @@ async def test_more_than_the_headers_of_a_broker_hold_is_refused_before_it_is_se
 
 async def test_a_forged_due_time_holds_no_slot_for_long(activemq, jms, monkeypatch):
     """Fault 9b: messages that claim to be due in years do not stop a consumer; they wait at the broker."""
-    monkeypatch.setattr("eip.transports.activemq.receiver._MAX_HELD_S", 0.2)
+    monkeypatch.setattr("eip.transports.activemq._postponing._MAX_HELD_S", 0.2)
     queue = activemq.queue(fresh())
     for _ in range(4):
         await jms.send(queue.name, '"later"', properties={"eip-due": "99999999999999"})

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import threading
 from collections.abc import Callable, Mapping
 from typing import Final, cast
 
@@ -17,9 +15,11 @@ from eip.errors import AccessDenied, ConnectionLost, TransportError
 from eip.limits import MIB
 from eip.transports.activemq._stomp.errors import RefusedByBroker, error_of, fresh
 from eip.transports.activemq._stomp.frame_timeout import FrameTimeout
-from eip.transports.activemq._stomp.frames import Frame, Parser, ProtocolError, dump
+from eip.transports.activemq._stomp.frames import Frame, ProtocolError, dump
 from eip.transports.activemq._stomp.heartbeats import Heartbeats
+from eip.transports.activemq._stomp.parser import Parser
 from eip.transports.activemq._stomp.servers import Credentials, Server
+from eip.transports.activemq._stomp.writer import FrameWriter
 
 __all__ = ["MAY_BE_REFUSED", "Connection"]
 
@@ -36,7 +36,7 @@ _MAX_RECEIPT_BYTES: Final = 64
 class Connection(asyncio.Protocol):
     """A STOMP session; made by `eip.transports.activemq._stomp.connecting.connect`.
 
-    What is written within one turn of the loop leaves in one call. `lost` is set when it is over, with the reason.
+    `lost` is set when it is over, with the reason.
 
     Args:
         server: for logs and errors.
@@ -71,12 +71,13 @@ class Connection(asyncio.Protocol):
         """The end of what came since the reader has failed."""
         self._transport: asyncio.Transport
         self._socket: socket.socket | None = None
-        self._is_plain = False
-        self._outgoing: list[bytes] = []
-        self._write_lock = threading.Lock()
-        """Held while bytes are given to the transport; see `beat_blocking`."""
-        self._writable = asyncio.Event()
-        self._writable.set()
+        self._writer = FrameWriter(self.lost, self._heartbeats)
+        self.write = self._writer.write
+        """Writes whole frames; those of one turn of the loop leave together."""
+        self.drain = self._writer.drain
+        """Waits while the broker does not read; raises `ConnectionLost`."""
+        self.beat_blocking = self._writer.beat_blocking
+        """Writes a heart-beat from another thread while the loop is blocked; returns whether we count as alive."""
 
     @property
     def open(self) -> bool:
@@ -94,7 +95,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._socket = transport.get_extra_info("socket")
-        self._is_plain = transport.get_extra_info("ssl_object") is None
+        self._writer.connected(self._transport)
         self.progress = self._heartbeats.received()
 
     @override
@@ -123,11 +124,11 @@ class Connection(asyncio.Protocol):
 
     @override
     def pause_writing(self) -> None:
-        self._writable.clear()
+        self._writer.pause()
 
     @override
     def resume_writing(self) -> None:
-        self._writable.set()
+        self._writer.resume()
 
     def _acknowledge_at_once(self) -> None:
         """Switch the kernel's delayed ACK off: with Nagle at the broker, its next small frame would wait 40 ms.
@@ -221,34 +222,7 @@ class Connection(asyncio.Protocol):
         if self._last_receipt is not None and self._last_receipt in seen:
             self.abort(cast("ProtocolError", self._parser.failure))
 
-    # Frames out.
-
-    def write(self, data: bytes) -> None:
-        """Write a whole frame, or several; they leave together with all that is written in this turn of the loop."""
-        if self.lost.done():
-            return
-        self._outgoing.append(data)
-        if len(self._outgoing) == 1:
-            asyncio.get_running_loop().call_soon(self._flush)
-
-    def _flush(self) -> None:
-        if self._outgoing and not self.lost.done():
-            self._heartbeats.sent()
-            data = self._outgoing[0] if len(self._outgoing) == 1 else b"".join(self._outgoing)
-            with self._write_lock:
-                self._transport.write(data)
-        self._outgoing.clear()
-
-    async def drain(self) -> None:
-        """Wait while the broker does not read; raises `ConnectionLost`."""
-        if not self._writable.is_set():
-            waiting = asyncio.ensure_future(self._writable.wait())
-            try:
-                await asyncio.wait((waiting, self.lost), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                waiting.cancel()
-        if self.lost.done():
-            raise fresh(self.lost.result())
+    # Requests.
 
     async def request(
         self,
@@ -303,26 +277,6 @@ class Connection(asyncio.Protocol):
 
         await self.confirmed(empty_transaction, timeout=timeout)
 
-    def beat_blocking(self) -> bool:
-        """Write a heart-beat from another thread while the event loop is blocked; return whether we count as alive.
-
-        Nothing may be in the transport's buffer, or the end of line would land in the middle of a frame. Over TLS it is
-        not possible, as the loop's thread may be using the same TLS object: there we live on what was promised.
-        """
-        if self.lost.done():
-            return False
-        if not self._heartbeats.interval:
-            return True
-        if not self._is_plain or self._socket is None:
-            return self._heartbeats.is_promise_kept
-        with self._write_lock:
-            if self._transport.get_write_buffer_size():
-                return True  # the broker has not read yet what was sent before: it cannot miss a heart-beat
-            try:
-                return os.write(self._socket.fileno(), b"\n") == 1
-            except OSError:
-                return False
-
     # Beginning and end.
 
     async def log_in(self, credentials: Credentials | None, headers: Mapping[str, str]) -> None:
@@ -372,7 +326,7 @@ class Connection(asyncio.Protocol):
         if self.lost.done():
             return
         self.lost.set_result(reason)
-        self._outgoing.clear()
+        self._writer.clear()
         self._heartbeats.stop()
         self._frame_timeout.stop()
         for receipt in self._receipts.values():

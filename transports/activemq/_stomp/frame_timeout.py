@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from eip.transports.activemq._stomp.frames import Parser
+from eip.transports.activemq._stomp.parser import Parser
 
 __all__ = ["FrameTimeout"]
 

@@ -1,0 +1,207 @@
+"""Reads STOMP 1.2 frames as they come.
+
+A frame that cannot be read belongs to one message: it comes out as a frame with an error, and the reader goes on behind
+it wherever its end is certain. Where it is not, the frame is incomplete and the reader has failed: what follows on the
+connection cannot be trusted.
+
+The reader looks for the ends of headers and bodies with ``find()`` instead of byte by byte: a 64 KB message costs
+what copying it costs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from eip.limits import MIB
+from eip.transports.activemq._stomp.frames import Frame, NotStomp, ProtocolError, parse_head, with_error
+
+__all__ = ["Parser"]
+
+_LINE_ENDS: Final = re.compile(rb"[\r\n]*")
+_COMMANDS: Final = (b"CONNECTED", b"MESSAGE", b"RECEIPT", b"ERROR")
+_ACK: Final = re.compile(rb"\nack:([^\r\n]{1,500})\r?\n")
+_MAX_COMMAND_BYTES: Final = 20
+_SCAN_OVERLAP_BYTES: Final = 1024
+"""Kept of an oversized head between two reads, so that an ack header across them is found."""
+
+
+class Parser:
+    """Turns bytes into frames, wherever they are cut, and drops heart-beats.
+
+    Args:
+        max_body: maximum size of a body, in bytes.
+        max_head: maximum size of a command with its headers, in bytes.
+    """
+
+    __slots__ = ("_at", "_buffer", "_head", "_length", "_max_body", "_max_head", "_scanned", "_searched", "failure")
+
+    def __init__(self, *, max_body: int = 100 * MIB, max_head: int = 16 * MIB) -> None:
+        self._max_body, self._max_head = max_body, max_head
+        self._buffer = bytearray()
+        self._at = 0
+        """Start of what is being read: a head, or a body."""
+        self._searched = 0
+        """The end of what is being read is not before this."""
+        self._head: Frame | None = None
+        """The frame whose body is being read."""
+        self._length: int | None = None
+        """The length of that body, where a header gives it."""
+        self._scanned: int | None = None
+        """Bytes of an oversized head that were searched for its ack header and dropped."""
+        self.failure: ProtocolError | None = None
+        """Why reading has ended for good; what is fed afterwards is ignored."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether reading has ended for good."""
+        return self.failure is not None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no frame has begun and not ended."""
+        return self._head is None and not self._buffer.strip(b"\r\n")
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Return the frames that are whole now; see `failure` afterwards."""
+        frames: list[Frame] = []
+        if self.failure is not None:
+            return frames
+        self._buffer += data
+        while (frame := self._next()) is not None:
+            frames.append(frame)
+        del self._buffer[: self._at]
+        self._searched = max(self._searched - self._at, 0)
+        self._at = 0
+        return frames
+
+    def give_up(self, reason: str) -> Frame | None:
+        """Stop waiting for the end of the frame that is being read; return it without its body."""
+        self.failure = ProtocolError(reason)
+        frame = self._head
+        if frame is None and self._scanned is None:
+            frame = parse_head(bytes(self._buffer[self._at :]))
+        return None if frame is None else self._incomplete(frame, reason)
+
+    def _incomplete(self, frame: Frame, reason: str) -> Frame:
+        self.failure = ProtocolError(reason)
+        self._buffer.clear()
+        self._at = self._searched = 0
+        return frame._replace(error=reason, complete=False)
+
+    def _next(self) -> Frame | None:
+        if self.failure is not None:
+            return None
+        if self._scanned is not None:
+            return self._scan()
+        if self._head is None:
+            found = self._read_head()
+            if found is None or not found.complete:
+                return found
+            self._head = found
+        end = self._end_of_body()
+        if end is None or self._head is None:
+            return None
+        if end < 0:
+            return self._incomplete(self._head, self._head.error or "the end of the body is not known")
+        with memoryview(self._buffer) as view:
+            body = bytes(view[self._at : end])
+        frame = self._head._replace(body=body)
+        self._head = None
+        self._at = self._searched = end + 1
+        return frame
+
+    # Heads.
+
+    def _read_head(self) -> Frame | None:
+        buffer, start = self._buffer, self._at
+        if self._searched <= start:  # heart-beats between frames are ends of lines
+            start = self._at = self._searched = _LINE_ENDS.match(buffer, start).end()  # type: ignore[union-attr]  # it matches the empty string
+        if not _begins_with_command(buffer, start):
+            self.failure = NotStomp(bytes(buffer[start : start + 40]))
+            return None
+        end = buffer.find(b"\n\n", self._searched)
+        width = 2
+        other = buffer.find(b"\n\r\n", self._searched, len(buffer) if end < 0 else end)
+        if other >= 0:
+            end, width = other, 3
+        if (len(buffer) if end < 0 else end) - start > self._max_head:
+            self._scanned = 0
+            return self._scan()
+        if end < 0:
+            self._searched = max(start, len(buffer) - 2)
+            return None
+        frame = parse_head(bytes(buffer[start:end]))
+        self._at = self._searched = end + width
+        self._length, error = _declared_length(frame.headers)
+        if self._length is not None and self._length > self._max_body:
+            return self._incomplete(frame, f"a body of {self._length:,} bytes exceeds {self._max_body:,}")
+        return frame if error is None else with_error(frame, error, bytes(buffer[start:end]))
+
+    def _scan(self) -> Frame | None:
+        """Look for the header by which the message with an oversized head can be settled, in bounded memory."""
+        buffer = self._buffer
+        reason = f"the headers of a frame exceed {self._max_head:,} bytes"
+        found = _ACK.search(buffer, self._at)
+        ended = buffer.find(b"\n\n", self._at) >= 0
+        if found is not None:
+            return self._incomplete(Frame("MESSAGE", parse_head(b"MESSAGE" + found[0].rstrip()).headers, b""), reason)
+        dropped = max(len(buffer) - _SCAN_OVERLAP_BYTES - self._at, 0)
+        self._at += dropped
+        self._searched = self._at
+        self._scanned = (self._scanned or 0) + dropped
+        if ended or self._scanned > self._max_head + self._max_body:
+            self.failure = ProtocolError(reason)
+        return None
+
+    # Bodies.
+
+    def _end_of_body(self) -> int | None:
+        """Return the position of the NUL behind the body; None: not received yet; -1: it cannot be known."""
+        buffer = self._buffer
+        if self._length is not None:
+            end = self._at + self._length
+            if len(buffer) <= end:
+                return None
+            if not buffer[end]:
+                return end
+            # The header is wrong: a JMS property may have this name. Java's text has no NUL, so it ends at the first.
+            assert self._head is not None
+            self._head = with_error(self._head, "content-length does not lead to the end of the frame")
+            self._length, self._searched = None, self._at
+        end = buffer.find(0, self._searched)
+        if (len(buffer) if end < 0 else end) - self._at > self._max_body:
+            assert self._head is not None
+            self._head = with_error(self._head, f"a body exceeds {self._max_body:,} bytes")
+            return -1
+        if end < 0:
+            self._searched = len(buffer)
+            return None
+        if self._head is not None and self._head.error is not None and not _may_follow(buffer, end + 1):
+            return -1
+        return end
+
+
+def _begins_with_command(buffer: bytearray, start: int) -> bool:
+    """Return whether a command may begin here: letters, and soon the end of the line."""
+    line = bytes(buffer[start : start + _MAX_COMMAND_BYTES + 2])
+    command, newline, _ = line.partition(b"\n")
+    return not line or (command.removesuffix(b"\r").isalpha() and (bool(newline) or len(line) <= _MAX_COMMAND_BYTES))
+
+
+def _may_follow(buffer: bytearray, start: int) -> bool:
+    """Return whether another frame, or its beginning, is what comes next."""
+    start = _LINE_ENDS.match(buffer, start).end()  # type: ignore[union-attr]  # it matches the empty string
+    line = bytes(buffer[start : start + 10])
+    return any(line.startswith(each + b"\n") or each.startswith(line) for each in _COMMANDS)
+
+
+def _declared_length(headers: Mapping[str, str]) -> tuple[int | None, str | None]:
+    """Return the body's length if a header gives it, and the error of that header."""
+    text = headers.get("content-length")
+    if text is None:
+        return None, None
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        return None, f"content-length is not a length: {text[:40]!r}"
+    return int(text), None
