@@ -14,6 +14,7 @@ from typing import Any, Self
 from typing_extensions import override
 
 from eip._checks import check_duration, check_integer
+from eip._tracing import with_current_trace
 from eip.channels import Sender
 from eip.clock import Duration
 from eip.errors import ConfigurationError, FailedEntry, InvalidMessage, PartialSendError, SendError
@@ -141,6 +142,7 @@ class Packer(Sender):
             raise ConfigurationError("a packer sends only inside its `async with`")
         if not messages:
             return
+        messages = tuple(map(with_current_trace, messages))
         entries = [self._filler.entry(message) for message in messages]
         call = _Call(len(entries))
         while self._size > self._most:

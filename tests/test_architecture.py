@@ -36,7 +36,8 @@ SDKS = {
     "typer": "eip.cli",
     "rich": "eip.cli",
     "matplotlib": "eip.cli",
-    "opentelemetry": "eip.telemetry eip.streams.metrics",
+    "opentelemetry": "eip.telemetry eip.streams.metrics eip.app",
+    "prometheus_client": "eip.telemetry.prometheus",
     "structlog": "eip.cli eip._logging",
     "pytest": "eip.testing",
 }

@@ -148,7 +148,7 @@ class DeclaredSender(Sender):
         """Send there from now on; None: the application is closed."""
         self._sender = sender
         if sender is not None:
-            self.address, self.limits = sender.address, sender.limits
+            self.address, self.limits, self.system = sender.address, sender.limits, sender.system
 
     @override
     async def send(self, *messages: Message[Any], **options: Any) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from eip.app._channels import Channels
+from eip.app._channels import Channels, DeclaredSender
+from eip.app._observing import Observation
 from eip.app.declarations import ChannelInfo, ConsumerOptions, HandlerInfo, message_types_of
 from eip.channels import Filter, Sender, Source, Transport
 from eip.channels.addresses import ReturnAddresses
@@ -48,21 +49,29 @@ class ConsumerDeclaration:
             options=self.options,
         )
 
-    def consumer(self, transport: Transport, channels: Channels) -> Consumer:
+    def consumer(self, transport: Transport, channels: Channels, observation: Observation) -> Consumer:
         """Make the consumer; the transport is open."""
         source = self.source if self.channel is None else channels.source(self.channel)
         if source is None:
             raise ConfigurationError("source must be a channel's name, a specification, or a source")
         filter_ = None if self.channel is None else channels.filter(self.channel)
+        handler = self.handler if filter_ is None else _filtered(filter_)(self.handler)
         replies = self.reply_to
+        if isinstance(replies, str):
+            replies = ReturnAddresses(transport, prefix=replies)
         return Consumer(
-            source,
-            self.handler if filter_ is None else _filtered(filter_)(self.handler),
-            output=self.output,
-            dead_letters=self.dead_letters,
-            replies=ReturnAddresses(transport, prefix=replies) if isinstance(replies, str) else replies,
+            observation.source(source),
+            observation.handler(handler, self.options.get("name") or source.name),
+            output=self._observed(self.output, observation),
+            dead_letters=self._observed(self.dead_letters, observation),
+            replies=None if replies is None else observation.addresses(replies),
             **self.options,
         )
+
+    @staticmethod
+    def _observed(sender: Sender | None, observation: Observation) -> Sender | None:
+        """The sender, observed; one that the application declares is already."""
+        return sender if sender is None or isinstance(sender, DeclaredSender) else observation.sender(sender)
 
 
 def _filtered(filter_: Filter) -> Middleware:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, Literal, TypeAlias, TypeVar, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, Unpack, get_args
 
 import anyio
 from typing_extensions import override
@@ -15,6 +15,8 @@ from eip._checks import check_duration, check_one_of, check_type
 from eip._logging import get_logger
 from eip.app._channels import Channels, ChannelSpec, DeclaredSender
 from eip.app._consumers import ConsumerDeclaration
+from eip.app._metrics import DepthSampler, consumer_families, health_families, usage_of
+from eip.app._observing import Observation
 from eip.app._resources import Late, entered, is_resource
 from eip.app.declarations import ChannelInfo, ConsumerOptions, HandlerInfo, PublicationInfo
 from eip.channels import Sender, Source, Transport
@@ -27,7 +29,13 @@ from eip.runtime.consumer import Consumer
 from eip.runtime.dispatch import message_type
 from eip.runtime.handlers import AnyHandler
 from eip.runtime.service import Runnable, Service, running
-from eip.topology import Topology
+from eip.telemetry.families import Family, Recorder
+from eip.telemetry.meter import Metered, UsageMeter
+from eip.topology import QueueSpec, Topology
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
 
 __all__ = ["App", "Provision"]
 
@@ -61,6 +69,9 @@ class App(Service):
         provision: what is done about the topology at the start. ``"apply"``: make and change what differs;
             ``"check"``: fail where something is missing or differs; ``"skip"``: nothing.
         grace: seconds for consumers and services to end what is in hand after `stop`; default: each one's own.
+        depth_interval: seconds between looks at the depth of its queues, while somebody reads its metrics.
+        tracer_provider: of OpenTelemetry; default: the global one, where one is set.
+        meter_provider: likewise.
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -75,6 +86,9 @@ class App(Service):
         name: str = "app",
         provision: Provision = "apply",
         grace: Duration | None = None,
+        depth_interval: Duration = 30.0,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
     ) -> None:
         self.name = check_type("name", name, str, "a str")
         self.transport = check_type("transport", transport, Transport, "a transport")
@@ -82,6 +96,13 @@ class App(Service):
         self.ready = asyncio.Event()
         self._provision = check_one_of("provision", provision, get_args(Provision))
         self._grace = None if grace is None else check_duration("grace", grace)
+        if isinstance(transport, Metered) and transport.meter is None:
+            transport.meter = UsageMeter()
+        self._recorder = Recorder()
+        self._providers = tracer_provider, meter_provider
+        self._observation: Observation | None = None
+        self._depth_interval = check_duration("depth_interval", depth_interval, positive=True)
+        self._depths: DepthSampler | None = None
         self._channels = Channels(self.transport, self.topology)
         self._declared: dict[ChannelInfo | int, ConsumerDeclaration] = {}
         self._senders: dict[ChannelInfo, tuple[DeclaredSender, dict[str, Any]]] = {}
@@ -153,8 +174,8 @@ class App(Service):
         info = self._channels.info(channel)
         sender, types = self._senders.setdefault(info, (DeclaredSender(info.name), {}))
         types.update((message_type(each), each) for each in message_types)
-        if self._state in ("starting", "running"):
-            sender.bind(self._channels.sender(info))
+        if self._observation is not None:
+            sender.bind(self._observation.sender(self._channels.sender(info)))
         return sender
 
     def add(self, part: _T) -> _T:
@@ -274,6 +295,26 @@ class App(Service):
         reason = f"blocked for {blocked.seconds:.0f} s by {handler}"
         return Health(ok=False, failing_since=clock.now() - blocked.seconds, reason=reason)
 
+    # Metrics.
+
+    def families(self) -> Iterator[Family]:
+        """Its metrics, see `eip.telemetry.families`; may be called from any thread."""
+        yield from self._recorder.families()
+        yield from consumer_families(lambda: self.consumers)
+        yield from health_families(self.parts, self.blocked_for)
+        yield from usage_of(self.transport)
+        if self._depths is not None:
+            yield self._depths.family()
+
+    def _observe(self) -> Observation:
+        observation = Observation(self._recorder, *self._providers)
+        named = (each.name for each in self.topology.resources if isinstance(each, QueueSpec))
+        read = (each.name for each in self.channels if each.kind == "queue")
+        queues = [self.transport.queue(name) for name in dict.fromkeys((*named, *read))]
+        self._depths = DepthSampler(queues, self._depth_interval)
+        observation.export(self.families())
+        return observation
+
     @override
     def health(self) -> Health:
         """Whether it runs and all its parts are well; the reason names the first that is not."""
@@ -307,6 +348,7 @@ class App(Service):
         finally:
             self.ready.clear()
             self._state, self._loop = "ended", None
+            self._observation = None
             for sender, _ in self._senders.values():
                 sender.bind(None)
             self._consumers.clear()
@@ -317,25 +359,30 @@ class App(Service):
         self._state = "running"
         self.ready.set()
         _log.info("app_started", app=self.name, transport=type(self.transport).__name__)
+        assert self._depths is not None
+        looking = asyncio.create_task(self._depths.run(), name=f"{self.name} depths")
         try:
             with watched(Lookout()):
                 await self._stop.wait()
         finally:
+            looking.cancel()
             self.ready.clear()
             await self._drain()
 
     async def _open(self, stack: AsyncExitStack) -> None:
         await stack.enter_async_context(self.transport)
         await self._provide()
+        observation = self._observation = self._observe()
         for channel, (sender, _) in self._senders.items():
-            sender.bind(self._channels.sender(channel))
+            sender.bind(observation.sender(self._channels.sender(channel)))
         for each in self._resources:
             await entered(each, stack)
         for each in self._services:
             service = each.make() if isinstance(each, Late) else each
             self._running.append(service)
             await stack.enter_async_context(running(service))
-        self._consumers += [each.consumer(self.transport, self._channels) for each in self._declared.values()]
+        declared = self._declared.values()
+        self._consumers += [each.consumer(self.transport, self._channels, observation) for each in declared]
         await stack.enter_async_context(running(*self._consumers))
 
     async def _provide(self) -> None:

@@ -162,7 +162,11 @@ class HealthServer(Service):
         return Answer(HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE, orjson.dumps(found) + b"\n", _JSON)
 
     def _metrics(self) -> Answer:
-        return Answer(HTTPStatus.NOT_FOUND, b"metrics need the extra: pip install aioeip[prometheus]\n")
+        try:
+            from eip.telemetry.prometheus import CONTENT_TYPE, render  # noqa: PLC0415 - an extra
+        except ConfigurationError as error:
+            return Answer(HTTPStatus.NOT_IMPLEMENTED, f"{error}\n".encode())
+        return Answer(HTTPStatus.OK, render(self._app.families), CONTENT_TYPE)
 
 
 def _plain(health: Health) -> dict[str, Any]:

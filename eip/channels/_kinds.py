@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from typing_extensions import override
@@ -43,6 +43,13 @@ class Queue(Sender, Source):
     @override
     async def send(self, *messages: Message[Any], delay: float = 0.0) -> None:
         """Send the messages, to be received no earlier than ``delay`` seconds from now; see `Sender.send`."""
+
+    async def depth(self) -> Mapping[str, int] | None:
+        """About how many messages are ``ready``, ``delayed`` and ``leased``; None: the service does not tell.
+
+        Asks the service each time, which may be billed.
+        """
+        return None
 
 
 class Topic(Sender):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from asyncio import get_running_loop
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -108,6 +109,8 @@ class Receiver(ABC):
 
     name: str
     """The channel's name."""
+    system: str = "eip"
+    """What OpenTelemetry's conventions call the service (``messaging.system``)."""
     lease: float | None = None
     """Seconds a delivery is leased for; None: as long as the connection, so that no heartbeat is needed."""
     max_batch: int = 10
@@ -122,6 +125,9 @@ class Receiver(ABC):
     """Where `dead_letter` sends to: the channel's own dead-letter queue, or one given to the consumer."""
     on_lost: Callable[[Sequence[Delivery]], None] | None = None
     """Called by the driver with deliveries that were taken away (connection lost, shard handed over)."""
+
+    settling: Callable[[str, Sequence[Delivery]], AbstractContextManager[None]] | None = None
+    """Entered around each call that settles: ``ack``, ``nack`` or ``dead_letter``, and the deliveries; for tracing."""
 
     @abstractmethod
     async def receive(self, limit: int, *, wait: float = 20.0) -> Sequence[Delivery]:
@@ -144,7 +150,13 @@ class Receiver(ABC):
     async def ack(self, deliveries: Sequence[Delivery]) -> Sequence[Unsettled]:
         """Let the channel forget the messages; returns those that it did not."""
         live, lost = self._split(deliveries)
-        failed = await self._ack(live) if live else ()
+        if not live:
+            return lost
+        if self.settling is None:
+            failed = await self._ack(live)
+        else:
+            with self.settling("ack", live):
+                failed = await self._ack(live)
         for each in live:
             if each.on_acked:
                 _call_on_acked(live, failed)
@@ -157,7 +169,10 @@ class Receiver(ABC):
         The order of ``deliveries`` is kept: give the tail of a message group back before its head.
         """
         live, lost = self._split(deliveries)
-        return [*lost, *(await self._nack(live, delay) if live else ())]
+        if not live:
+            return lost
+        with nullcontext() if self.settling is None else self.settling("nack", live):
+            return [*lost, *await self._nack(live, delay)]
 
     async def extend(self, deliveries: Sequence[Delivery], seconds: float) -> Sequence[Unsettled]:
         """Let the leases end ``seconds`` from now; returns those that could not be extended."""
@@ -187,11 +202,12 @@ class Receiver(ABC):
         """Send the message to `dead_letters` with the reason, then ack it; raises `ConfigurationError` without one."""
         if self.dead_letters is None:
             raise ConfigurationError(f"{self.name} has no dead-letter channel; declare one, or give the consumer one")
-        await send_dead_letter(
-            self.dead_letters, delivery.message, reason, source=self.name, count=delivery.receive_count
-        )
-        delivery.on_acked = None
-        _raise_first(await self.ack((delivery,)))
+        with nullcontext() if self.settling is None else self.settling("dead_letter", (delivery,)):
+            await send_dead_letter(
+                self.dead_letters, delivery.message, reason, source=self.name, count=delivery.receive_count
+            )
+            delivery.on_acked = None
+            _raise_first(await self.ack((delivery,)))
 
     def health(self) -> Health:
         """Whether what `receive` waits for can come, where that is known here: a connection, a reader of shards."""

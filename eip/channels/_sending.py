@@ -18,6 +18,8 @@ class Sender(ABC):
     """The channel's name, unique within its kind on the transport."""
     address: str
     """What `Transport.resolve` turns back into this sender; travels in ``return_address``."""
+    system: str = "eip"
+    """What OpenTelemetry's conventions call the service (``messaging.system``)."""
     limits: Capabilities = UNLIMITED
     """What the channel accepts."""
 

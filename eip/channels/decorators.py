@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Self
 
@@ -33,6 +34,7 @@ class SenderDecorator(Sender):
 
     def __init__(self, sender: Sender) -> None:
         self.name, self.address, self.limits = sender.name, sender.address, sender.limits
+        self.system = sender.system
         self._sender = sender
 
     @override
@@ -48,6 +50,10 @@ class _DecoratedQueue(Queue):
     @override
     def receiver(self, *, capacity: int = 10) -> Receiver:
         return self._sender.receiver(capacity=capacity)
+
+    @override
+    async def depth(self) -> Mapping[str, int] | None:
+        return await self._sender.depth()
 
 
 @cache

@@ -79,6 +79,7 @@ class Packs:
     async def handle(self, delivery: Delivery) -> None:
         """Handle the pack; raises what its retry, or its way to the dead-letter channel, is decided by."""
         messages = unpack(delivery.message)
+        self._stats.pack_sizes.observe(len(messages))
         if delivery.message.group_id is not None and delivery.receiver.ordered:
             await self._in_order(delivery, messages)
         else:
@@ -232,7 +233,7 @@ class Packs:
         await send_dead_letter(
             dead_letters, alone.message, reason, source=alone.receiver.name, count=alone.receive_count
         )
-        self._stats.dead_lettered += 1
+        self._stats.count_dead_letter(reason)
 
 
 def own_cancellation(error: asyncio.CancelledError) -> Exception:

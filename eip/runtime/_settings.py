@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
 
+from eip._histogram import COUNTS, Histogram
 from eip.channels import Sender
 from eip.channels.addresses import ReturnAddresses
 from eip.retry import Backoff
@@ -14,6 +16,10 @@ __all__ = ["GroupFailure", "OnExpired", "Settings", "Stats"]
 
 GroupFailure: TypeAlias = Literal["block", "dead_letter_and_continue", "park_group"]
 OnExpired: TypeAlias = Literal["drop", "dead_letter", "handle"]
+
+
+_MAX_REASONS: Final = 100
+"""Kinds of reasons that are counted on their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +64,16 @@ class Stats:
     """Leases that ended before the message was settled: another consumer gets the message."""
     in_flight: int = 0
     """Being handled now, or next in line for it."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Of dead letters: how many for each kind of reason, the error's type where a handler failed."""
+    pack_sizes: Histogram = field(default_factory=lambda: Histogram(COUNTS))
+    """How many messages each pack held."""
+
+    def count_dead_letter(self, reason: str) -> None:
+        """Count a message that was moved to the dead-letter channel, by the kind of its reason."""
+        self.dead_lettered += 1
+        kind = reason.partition(":")[0]
+        self.reasons[kind if kind in self.reasons or len(self.reasons) < _MAX_REASONS else "(others)"] += 1
 
     @property
     def messages(self) -> int:

@@ -169,7 +169,7 @@ class Settlement:
             self._stats.retried += 1
             await self._retry_later(delivery, self._settings.retry.delay(delivery.receive_count))
         else:
-            self._stats.dead_lettered += 1
+            self._stats.count_dead_letter(reason)
             self.failing.passed(delivery.message.group_id)
             self._packs.forget(delivery)
             self._attempts.forget(delivery.message)

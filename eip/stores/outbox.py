@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from typing_extensions import override
 
 from eip import clock
+from eip._tracing import with_current_trace
 from eip.envelope import dump_message
 from eip.errors import ConfigurationError
 from eip.message import Message
@@ -94,8 +95,11 @@ def checked_name(name: str) -> str:
 
 
 def outbox_row(channel: str, message: Message[Any]) -> tuple[str, str | None, bytes, float]:
-    """A message as a row: channel, group, the whole message, time; raises `InvalidMessage`."""
-    return channel, message.group_id, dump_message(message), clock.now()
+    """A message as a row: channel, group, the whole message, time; raises `InvalidMessage`.
+
+    It carries the trace that is current while it is written, so that the relay's sending belongs to it.
+    """
+    return channel, message.group_id, dump_message(with_current_trace(message)), clock.now()
 
 
 _VERSION: Final = 2

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict, dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from typing_extensions import override
 
 from eip._logging import get_logger
 from eip.clock import Duration, seconds
 
-__all__ = ["Call", "Meter", "Usage", "UsageMeter"]
+__all__ = ["Call", "Meter", "Metered", "Usage", "UsageMeter"]
 
 _log = get_logger("eip.meter")
 
@@ -56,6 +56,14 @@ class Meter(Protocol):
                 messages back).
         """
         ...
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A transport that reports its calls."""
+
+    meter: Meter | None
+    """Set before channels are asked for; None: nothing is recorded."""
 
 
 class Call(NamedTuple):

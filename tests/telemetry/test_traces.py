@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -12,9 +13,13 @@ from opentelemetry.trace import SpanKind
 
 from eip import Backoff, Consumer, Message
 from eip.channels import Sender
+from eip.envelope import load_message
 from eip.errors import ConnectionLost, FailedEntry, PartialSendError, Reject
+from eip.packs import unpack
+from eip.patterns.packer import Packer
 from eip.runtime.handlers import messages_of
-from eip.telemetry.traces import TracedSender, traced
+from eip.stores.outbox import SqliteOutbox
+from eip.telemetry.traces import TracedSender, trace_settling, traced
 from eip.testing import run
 from eip.transports.memory import MemoryTransport
 
@@ -87,17 +92,23 @@ def test_one_trace_goes_from_the_first_send_over_every_hop(spans):
     (sent,), (handled,) = spans.named("send inputs"), spans.named("process inputs")
     assert len({trace_of(each) for each in spans.all()}) == 1
     assert (handled.parent.span_id, handled.kind) == (sent.context.span_id, SpanKind.CONSUMER)
-    again = spans.named("send outputs")
-    assert {each.parent.span_id for each in again} == {handled.context.span_id}
+    again, (batch,) = spans.named("create outputs"), spans.named("send outputs")
+    assert {each.parent.span_id for each in (*again, batch)} == {handled.context.span_id}
+    assert {each.kind for each in again} == {SpanKind.PRODUCER}
+    assert (batch.kind, batch.attributes["messaging.batch.message_count"]) == (SpanKind.CLIENT, 2)
+    assert [each.context.span_id for each in batch.links] == [each.context.span_id for each in again]
+    assert [each.context.span_id for each in handled.links] == [sent.context.span_id]
     assert {each.parent.span_id for each in spans.named("process outputs")} == {each.context.span_id for each in again}
     assert dict(handled.attributes) == {
-        "messaging.system": "eip",
+        "messaging.system": "memory",
+        "messaging.operation.name": "process",
         "messaging.message.id": "m",
+        "messaging.message.body.size": 1,
         "messaging.destination.name": "inputs",
         "messaging.message.conversation_id": "c",
         "eip.message.type": "T",
         "messaging.operation.type": "process",
-        "messaging.message.receive_count": 1,
+        "eip.message.receive_count": 1,
     }
 
 
@@ -123,7 +134,7 @@ def test_each_attempt_is_a_span_and_a_failed_one_says_so(spans):
     run(scenario())
     failed, fine = spans.named("process q")
     assert (failed.status.is_ok, failed.attributes["error.type"], len(failed.events)) == (False, "ValueError", 1)
-    assert (fine.status.is_ok, fine.attributes["messaging.message.receive_count"]) == (True, 2)
+    assert (fine.status.is_ok, fine.attributes["eip.message.receive_count"]) == (True, 2)
 
 
 async def test_a_verdict_is_no_exception_of_the_span(spans):
@@ -149,7 +160,7 @@ async def test_of_a_send_that_fails_in_part_only_those_spans_fail(spans):
     sender = Recorder(lambda messages: PartialSendError([FailedEntry(messages[1], ConnectionLost("no"))], sent=1))
     with pytest.raises(PartialSendError):
         await TracedSender(sender, provider=spans.provider).send(Message(1, id="a"), Message(2, id="b"))
-    status = {each.attributes["messaging.message.id"]: each.status.is_ok for each in spans.named("send recorder")}
+    status = {each.attributes["messaging.message.id"]: each.status.is_ok for each in spans.named("create recorder")}
     assert status == {"a": True, "b": False}
     with pytest.raises(ConnectionLost):
         await TracedSender(Recorder(lambda _: ConnectionLost("no")), provider=spans.provider).send(Message(1, id="c"))
@@ -168,3 +179,37 @@ async def test_without_the_sdk_a_trace_is_carried_on():
     assert reply.traceparent == foreign
     await TracedSender(sender).send(Message(1))
     assert sender.sent[1].traceparent is None
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_settling_is_a_span_of_its_own_with_links_to_its_messages(spans, count):
+    async with MemoryTransport() as memory:
+        queue = memory.queue("q")
+        await TracedSender(queue, provider=spans.provider).send(*(Message(each) for each in range(count)))
+        async with queue.receiver() as receiver:
+            receiver.settling = trace_settling(receiver, provider=spans.provider)
+            deliveries = await receiver.receive(10)
+            await receiver.nack(deliveries)
+            await receiver.ack(await receiver.receive(10))
+    (ack,), (nack,) = spans.named("ack q"), spans.named("nack q")
+    created = spans.named("send q" if count == 1 else "create q")
+    for span in (ack, nack):
+        assert (span.kind, span.attributes["messaging.operation.type"]) == (SpanKind.CLIENT, "settle")
+        assert [each.context.span_id for each in span.links] == [each.context.span_id for each in created]
+    assert ack.attributes.get("messaging.batch.message_count") == (None if count == 1 else count)
+
+
+async def test_an_outbox_s_rows_and_packs_carry_the_trace_that_is_current(spans, tmp_path):
+    outbox = SqliteOutbox(tmp_path / "o.sqlite")
+    tracer = spans.provider.get_tracer("test")
+    recorder = Recorder()
+    with sqlite3.connect(tmp_path / "o.sqlite") as db, tracer.start_as_current_span("order") as order:
+        outbox.add(db, "orders", Message(1))
+        async with Packer(recorder, linger=0.01) as packer:
+            await packer.send(Message(2), Message(3))
+    ((_, raw),) = await outbox.waiting("orders", limit=1, skip_refused=False)
+    (sent,) = recorder.sent
+    for message in (load_message(raw), *unpack(sent)):
+        assert message.traceparent is not None
+        assert message.traceparent[3:52] == f"{trace_of(order)}-{order.context.span_id:016x}"
+    await outbox.aclose()

@@ -63,7 +63,7 @@ class BatchAccumulator:
     """
 
     def __init__(self, connection: ReconnectingConnection, meter: Meter | None) -> None:
-        self._connection, self._meter = connection, meter
+        self._connection, self.meter = connection, meter
         self._pending: deque[Entry] = deque()
         self._room = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
@@ -172,8 +172,8 @@ class BatchAccumulator:
             await connection.confirmed(
                 lambda receipt: b"".join(_transaction(batch, name=name, receipt=receipt)), timeout=timeout
             )
-        if self._meter is not None:
-            self._report(batch, self._meter)
+        if self.meter is not None:
+            self._report(batch, self.meter)
 
     def _report(self, batch: Sequence[Entry], meter: Meter) -> None:
         messages = Counter(entry.channel for entry in batch)

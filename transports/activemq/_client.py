@@ -47,6 +47,10 @@ class Client:
         self._reply_batches: dict[str, BatchAccumulator] = {}
         self.closed = False
 
+    def use_meter(self, meter: Meter | None) -> None:
+        """Record frames there from now on."""
+        self.meter = self._batches.meter = meter
+
     async def open(self) -> None:
         """Connect; raises what `ReconnectingConnection.connection` raises."""
         self.check_open()

@@ -30,6 +30,8 @@ class Publisher(Sender):
         address: the same as a return address.
     """
 
+    system = "activemq"
+
     def __init__(self, client: Client, *, name: str, destination: str, address: str) -> None:
         self._client = client
         self.name, self.destination, self.address = name, destination, address

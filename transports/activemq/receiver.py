@@ -73,6 +73,8 @@ class ActiveMQReceiver(Receiver):
         max_receive_count: None: no limit.
     """
 
+    system = "activemq"
+
     settle_batch = 1
 
     def __init__(

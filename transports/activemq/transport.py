@@ -106,6 +106,15 @@ class ActiveMQTransport(Transport):
         self._queues: dict[str, ActiveMQQueue] = {}
         self._topics: dict[str, ActiveMQTopic] = {}
 
+    @property
+    def meter(self) -> Meter | None:
+        """What records its calls; set it before channels are asked for."""
+        return self._client.meter
+
+    @meter.setter
+    def meter(self, meter: Meter | None) -> None:
+        self._client.use_meter(meter)
+
     @override
     async def open(self) -> None:
         """Connect.

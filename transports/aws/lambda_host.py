@@ -16,6 +16,7 @@ function would be ended is given back.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -132,7 +133,8 @@ class LambdaHandler:
     def consumer(self, invocation: Invocation, given: Mapping[str, Any], remaining: float) -> Consumer:
         """A consumer of the invocation's messages."""
         limits = {"grace": 0.0, "max_processing": min(max(remaining, 1.0), _MAX_FUNCTION_S)}
-        return Consumer(_InvocationSource(invocation), self._handler, **{**limits, **self._options, **given})
+        handler = _traced(self._handler)
+        return Consumer(_InvocationSource(invocation), handler, **{**limits, **self._options, **given})
 
     async def _handle(self, invocation: Invocation, context: LambdaContext) -> Response:
         if self._given is None:
@@ -144,6 +146,15 @@ class LambdaHandler:
         if remaining > 0:
             await _consume(consumer, source.receiver_of, remaining)
         return _answer(invocation, source.receiver_of.failed)
+
+
+def _traced(handler: AnyHandler) -> AnyHandler:
+    """The handler with a span for each attempt, where the function has set a tracer provider."""
+    if "opentelemetry.trace" not in sys.modules:
+        return handler
+    from eip.telemetry.traces import is_tracing, traced  # noqa: PLC0415 - an extra
+
+    return traced()(handler) if is_tracing() else handler
 
 
 async def _consume(consumer: Consumer, messages: _InvocationReceiver, remaining: float) -> None:

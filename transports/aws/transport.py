@@ -126,6 +126,15 @@ class AwsTransport(Transport):
         """The first part of its ARNs, e.g. ``aws``, ``aws-cn``, ``aws-us-gov``, by the SDK's partition data."""
         return self._arns.partition
 
+    @property
+    def meter(self) -> Meter | None:
+        """What records its calls; set it before channels are asked for."""
+        return self._client.meter
+
+    @meter.setter
+    def meter(self, meter: Meter | None) -> None:
+        self._client.meter = meter
+
     @override
     async def open(self) -> None:
         """Ask for the account's number, unless it was given; raises within 10 seconds where nothing answers."""

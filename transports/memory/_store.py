@@ -65,6 +65,11 @@ class Store:
         """How many messages are on lease."""
         return len(self._leased)
 
+    @property
+    def delayed(self) -> int:
+        """How many entries are not due yet."""
+        return len(self._delayed)
+
     def messages(self) -> list[Message[Any]]:
         """Return all messages, in the order of their arrival."""
         leased = [each.entry() for each in self._leased]

@@ -32,6 +32,8 @@ _MAX_RETRYING: Final = 10_000
 class RoutingBus(Bus):
     """A bus that can be a target."""
 
+    system = "memory"
+
     @abstractmethod
     async def route(self, event: Mapping[str, Any], *, rules: Collection[str] = (), forwarded: bool = False) -> None:
         """Give an event to the bus's rules; ``forwarded``: from another bus."""

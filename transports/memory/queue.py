@@ -37,6 +37,7 @@ class MemoryQueue(Queue):
     outlive the process. Bodies are encoded when sent, so that consumers share nothing with producers.
     """
 
+    system = "memory"
     limits = _LIMITS
 
     def __init__(
@@ -111,6 +112,11 @@ class MemoryQueue(Queue):
     def __bool__(self) -> bool:
         """Always true: ``queue or other`` asks whether there is a queue, not whether it has messages."""
         return True
+
+    @override
+    async def depth(self) -> dict[str, int]:
+        """How many messages are ready, delayed and on lease."""
+        return {"ready": self.store.ready, "delayed": self.store.delayed, "leased": self.store.leased}
 
     def messages(self) -> list[Message[Any]]:
         """Return all messages in the queue, ready, delayed or on lease, in the order of their arrival."""

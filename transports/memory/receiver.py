@@ -29,6 +29,7 @@ class StoreReceiver(Receiver):
         meter: records what is received and settled; None: nothing is recorded.
     """
 
+    system = "memory"
     settle_batch = 1
 
     def __init__(

@@ -43,6 +43,8 @@ class MemoryStream(Stream):
         meter: records what is sent and read; None: nothing is recorded.
     """
 
+    system = "memory"
+
     limits = KINESIS
 
     def __init__(

@@ -39,6 +39,8 @@ class _Subscription:
 class MemoryTopic(Topic):
     """A topic in this process; FIFO where its name ends in ``.fifo``. Messages arrive as sent ("raw delivery")."""
 
+    system = "memory"
+
     def __init__(
         self,
         name: str,

@@ -48,6 +48,15 @@ class MemoryTransport(Transport):
         self._account = Account()
         self._lifetime = Lifetime()
 
+    @property
+    def meter(self) -> Meter | None:
+        """What records its calls; set it before channels are asked for."""
+        return self._meter
+
+    @meter.setter
+    def meter(self, meter: Meter | None) -> None:
+        self._meter = self._defaults["meter"] = meter
+
     @override
     def queue(self, name: str, **options: Any) -> MemoryQueue:
         """Return the queue of that name, which is made at the first call.

@@ -9,6 +9,9 @@ from base64 import b64encode
 from contextlib import asynccontextmanager
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import BaseModel
 
 from eip import Message
@@ -330,3 +333,18 @@ def test_a_function_that_only_handles_loads_no_sdk():
     code = "import sys; from eip.transports.aws.lambda_host import lambda_handler; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"aioboto3", "botocore", "aiohttp", "stompman"} & set(done.stdout.split())
+
+
+def test_a_function_that_traces_has_a_span_for_each_attempt(lambda_handler, monkeypatch):
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: provider)
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    async def handle(message: Message) -> None: ...
+
+    lambda_handler(handle)(sqs(sqs_record(Message(1, traceparent=trace), 0)), Context())
+    (span,) = exporter.get_finished_spans()
+    assert span.context is not None
+    assert f"{span.context.trace_id:032x}" == trace[3:35]
+    assert span.name.startswith("process ")

@@ -38,6 +38,8 @@ class EventBridgeBus(Bus):
     A message needs a type, a source, and a JSON object as its body (`eip.transports._event_format`).
     """
 
+    system = "aws.eventbridge"
+
     limits = EVENTBRIDGE
 
     def __init__(

@@ -46,6 +46,8 @@ class KinesisStream(Stream):
     key, see `eip.transports.aws.kinesis.records.to_partition_key`.
     """
 
+    system = "aws.kinesis"
+
     limits = KINESIS
 
     def __init__(

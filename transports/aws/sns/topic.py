@@ -37,6 +37,8 @@ _SUBJECT: Final = re.compile(r"[!-~][ -~]{0,98}")
 class SnsTopic(Topic):
     """A topic; `AwsTransport.topic` makes it. It must exist: declare it with `eip.topology`."""
 
+    system = "aws.sns"
+
     limits = SNS
 
     def __init__(

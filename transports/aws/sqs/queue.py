@@ -47,6 +47,8 @@ class SqsQueue(Queue):
     Its attributes (visibility timeout, redrive policy) are read once, at the first use.
     """
 
+    system = "aws_sqs"
+
     limits = SQS
 
     def __init__(
@@ -126,6 +128,7 @@ class SqsQueue(Queue):
         self._queue.forget_attributes()
         self._by_content = None if self.fifo else False
 
+    @override
     async def depth(self) -> dict[str, int]:
         """About how many messages are ready, delayed and on lease; asks the service each time."""
         wanted = {

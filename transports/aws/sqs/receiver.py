@@ -53,6 +53,7 @@ class SqsReceiver(Receiver):
         filter: whether a message is wanted; others are acknowledged.
     """
 
+    system = "aws_sqs"
     settle_batch = 10
 
     def __init__(
