@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from eip.patterns.message_history import Hop as Hop
     from eip.patterns.message_history import history_of as history_of
     from eip.patterns.message_history import message_history as message_history
+    from eip.patterns.message_scheduler import MessageScheduler as MessageScheduler
+    from eip.patterns.message_scheduler import ScheduledMessage as ScheduledMessage
     from eip.patterns.message_store import MessageStore as MessageStore
     from eip.patterns.normalizer import Normalizer as Normalizer
     from eip.patterns.outbox import OutboxRelay as OutboxRelay
@@ -79,6 +81,7 @@ __all__ = [
     "Hop",
     "IdempotentReceiver",
     "Instance",
+    "MessageScheduler",
     "MessageStore",
     "Normalizer",
     "OutboxRelay",
@@ -93,6 +96,7 @@ __all__ = [
     "RequestReply",
     "Resequencer",
     "ScatterGather",
+    "ScheduledMessage",
     "SequencingSender",
     "batched",
     "claim_checked",
@@ -141,6 +145,8 @@ export_lazily(
         "Hop": "eip.patterns.message_history",
         "history_of": "eip.patterns.message_history",
         "message_history": "eip.patterns.message_history",
+        "MessageScheduler": "eip.patterns.message_scheduler",
+        "ScheduledMessage": "eip.patterns.message_scheduler",
         "MessageStore": "eip.patterns.message_store",
         "Normalizer": "eip.patterns.normalizer",
         "OutboxRelay": "eip.patterns.outbox",

@@ -21,6 +21,7 @@ from eip.patterns.fifo import SequencingSender
 from eip.patterns.idempotent_receiver import idempotent
 from eip.patterns.message_filter import message_filter
 from eip.patterns.message_history import history_of, message_history
+from eip.patterns.message_scheduler import MessageScheduler
 from eip.patterns.message_store import MessageStore
 from eip.patterns.normalizer import Normalizer
 from eip.patterns.outbox import OutboxRelay
@@ -104,6 +105,15 @@ async def request_reply(lab: Lab) -> None:
     async with lab.running(lab.consumer(source, answer, replies=allowed)), RequestReply(sender, replies) as ask:
         reply = await ask.request(lab.message({"n": 41}), timeout=lab.patience)
     assert reply.body == {"n": 42}
+
+
+@scenario("Message Scheduler")
+async def message_scheduler(lab: Lab) -> None:
+    sender, source = await lab.inlet("later")
+    async with MessageScheduler(MemoryStore(), {"later": sender}) as scheduler:
+        await scheduler.cancel(await scheduler.send(lab.message({"n": 0}), to="later", delay=1))
+        await scheduler.send(lab.message({"n": 1}), to="later", delay=0)
+        assert numbers(await lab.collected(source, 1)) == [1]
 
 
 @scenario("Aggregator")

@@ -23,6 +23,7 @@ TAKES_ANY_CHANNEL = [
     "Pipeline: Translator, Content Enricher, Normalizer, Message History, Expiration, Throttle, Circuit Breaker",
     "Wire Tap, Message Store",
     "Idempotent Receiver",
+    "Message Scheduler",
     "Packing",
 ]
 """Scenarios whose input comes in on whatever channel; the others are about queues or topics."""

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from eip import Consumer, Message, Service, running
+from eip import App, Consumer, Message, Service, running
+from eip.app.health_server import HealthServer
 from eip.patterns.aggregator import Aggregator
+from eip.patterns.message_scheduler import MessageScheduler
 from eip.patterns.outbox import OutboxRelay
 from eip.patterns.process import Process
 from eip.patterns.process_manager import ProcessManager
@@ -57,6 +59,10 @@ def outbox_relay(memory: MemoryTransport, folder: Path) -> Service:
     return OutboxRelay(SqliteOutbox(folder / "outbox.sqlite"), {"orders": memory.queue("orders")})
 
 
+def message_scheduler(memory: MemoryTransport, _: Path) -> Service:
+    return MessageScheduler(MemoryStore(), {"orders": memory.queue("orders")})
+
+
 def scatter_gather(memory: MemoryTransport, _: Path) -> Service:
     return ScatterGather(requests=memory.topic("rides"), replies=memory.queue("replies"))
 
@@ -76,11 +82,12 @@ MAKERS = (
     resequencer,
     process_manager,
     outbox_relay,
+    message_scheduler,
     scatter_gather,
     request_reply,
     reply_queues,
 )
-ELSEWHERE = {"app", "healthserver"}
+ELSEWHERE = {each.__name__.lower() for each in (App, HealthServer)}
 """See tests/app: an application closes what it was given, so that each run needs a new one; a server has real time."""
 
 

@@ -1,0 +1,430 @@
+"""Message scheduler: sends a message at its time, however far away, once or again and again.
+
+    scheduler = MessageScheduler(store, {"invoices": aws.queue("invoices.fifo")})
+    key = await scheduler.send(reminder, to="invoices", delay=timedelta(days=30))
+    await scheduler.cancel(key)
+    await scheduler.send(Message("close the books"), to="invoices", cron="0 3 1 * *", key="monthly")
+    await run(scheduler)
+
+What is scheduled is in a store: it outlives its process, and of all processes that run a scheduler on the store one
+sends it. Delivery is at-least-once: a scheduler that dies between sending and noting so leaves the message to another,
+which sends it with the same ids, so that FIFO channels and idempotent receivers know it. A delay within a channel's
+own limits that is never cancelled needs no store: ``queue.send(message, delay=60)``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from pydantic import BaseModel
+
+from eip import clock
+from eip._checks import check_message, check_type
+from eip._ids import new_id
+from eip._logging import get_logger
+from eip.channels import Sender
+from eip.clock import Duration
+from eip.envelope import dump_message, load_message
+from eip.errors import ConfigurationError, DecodeError, InvalidMessage, StoreError, error_text
+from eip.message import Message
+from eip.patterns._background import retry_delay
+from eip.patterns._records import Records, Versioned, after_conflict
+from eip.patterns._scheduler import ScheduledService
+from eip.patterns._timetable import Timetable, timetable_of
+from eip.stores.base import Store
+
+__all__ = ["MessageScheduler", "ScheduledMessage"]
+
+_log = get_logger("eip.message_scheduler")
+
+_CLAIM_S: Final = 60.0
+"""Seconds after which another process takes over what one was sending."""
+_SEND_S: Final = 45.0
+"""Seconds that a send may take, well within its claim."""
+_REFUSED_RETENTION_S: Final = 14 * 24 * 3600.0
+"""For a refused message, which `MessageScheduler.move` can try again: as long as a queue of SQS would keep it."""
+_FAR: Final = 1e12
+"""A time after all others."""
+
+
+class _Record(BaseModel):
+    v: int = 1
+    to: str
+    message: str
+    """`dump_message`, as Latin-1: its body may be any bytes."""
+    timetable: Timetable
+    due: float
+    """The time that the message is for."""
+    claimed_until: float = 0.0
+    """While a process sends it: when another may."""
+    retry_at: float = 0.0
+    """After a failure: not before."""
+    failures: int = 0
+    refused: str | None = None
+
+    @property
+    def due_in_store(self) -> float | None:
+        return None if self.refused is not None else max(self.due, self.claimed_until, self.retry_at)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it is being sent, for the last time."""
+        return not self.timetable.repeats and self.claimed_until > clock.now()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledMessage:
+    """What a scheduler holds under a key."""
+
+    key: str
+    to: str
+    due: float
+    """When it is sent next, seconds since the epoch."""
+    message: Message[Any]
+    interval: float | None
+    cron: str | None
+    failures: int
+    """Attempts at this sending that failed."""
+    refused: str | None
+    """Why its channel can never carry it; None: it can, as far as is known."""
+
+
+class MessageScheduler(ScheduledService):
+    """Sends messages at their time; a service (`run`, `stop`).
+
+    Messages of one group that are due are sent in the order of their times, by each process; a failing one does not
+    keep the others waiting. What was due while no scheduler ran is sent once as soon as one does, and a repeated
+    message goes on with its next time. Without ``run`` nothing is sent until another process of the same store runs
+    one. A clock that is set is followed within five seconds.
+
+    Args:
+        store: of this scheduler alone.
+        channels: by the name that `send` is given, where messages go.
+        dead_letters: takes messages that their channel can never carry; default: they are kept for 14 days
+            (`ScheduledMessage.refused`), so that `move` can try them again.
+        concurrency: messages sent at once.
+        grace: seconds (or timedelta) for what is being sent when it is stopped; after that it is cancelled, and sent
+            again later.
+
+    Raises:
+        ConfigurationError: no channels, or options that cannot be.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        channels: Mapping[str, Sender],
+        *,
+        dead_letters: Sender | None = None,
+        concurrency: int = 100,
+        grace: Duration = 20.0,
+    ) -> None:
+        super().__init__(store, self._work, name="message_scheduler", concurrency=concurrency, grace=grace)
+        if not channels:
+            raise ConfigurationError("channels must not be empty")
+        self._channels = {
+            name: check_type(f"channels[{name!r}]", each, Sender, "a sender") for name, each in channels.items()
+        }
+        self._dead_letters = check_type("dead_letters", dead_letters, Sender, "a sender", optional=True)
+        self._records = Records(store, _Record)
+        self._groups: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._last_read = asyncio.Event()
+        self._last_read.set()
+        self.sent = 0
+        """Messages that this process sent."""
+        self.refused = 0
+        """Messages that their channel can never carry."""
+
+    async def send(
+        self,
+        message: Message[Any],
+        *,
+        to: str,
+        at: datetime | float | None = None,
+        delay: Duration | None = None,
+        interval: Duration | None = None,
+        cron: str | None = None,
+        timezone: str = "UTC",
+        key: str | None = None,
+    ) -> str:
+        """Have a message sent later; exactly one of at, delay, interval and cron says when.
+
+        Each sending of a repeated message has an id of its own, the same in every attempt.
+
+        Args:
+            message: as it is to be sent; one that expires is refused where it would be sent later than that.
+            to: the name of a channel.
+            at: a datetime with a time zone, or seconds since the epoch; a past one is due at once.
+            delay: seconds (or timedelta) from now.
+            interval: seconds (or timedelta) between sendings, at least 1; the first is one interval from now.
+            cron: five fields (minute, hour, day, month, weekday), in that time zone. Where clocks change, a job of
+                a fixed time runs once. Needs the extra ``cron``.
+            timezone: of ``cron``, a name of the tz database.
+            key: names the scheduled message: `send` with the same key replaces message and timetable, so that every
+                process may declare its jobs at its start. A timetable that is the same keeps its next time. Default:
+                a new one.
+
+        Returns:
+            The key, for `cancel`, `move` and `get`.
+
+        Raises:
+            TypeError: a parameter of another type.
+            ConfigurationError: no such channel, or times that cannot be.
+            InvalidMessage: the message cannot be stored, or expires before it is due.
+            StoreError: the store failed.
+        """
+        check_message(message)
+        self._channel(to)
+        timetable = timetable_of(at=at, delay=delay, interval=interval, cron=cron, zone=timezone)
+        if not timetable.repeats and message.expires_at is not None and message.expires_at <= timetable.first:
+            raise InvalidMessage(f"message must not expire before it is sent: expires_at={message.expires_at!r}")
+        key = new_id() if key is None else check_type("key", key, str, "a str")
+        record = _Record(
+            to=to, message=dump_message(message).decode("latin-1"), timetable=timetable, due=timetable.first
+        )
+        await self._change(key, lambda found: _merged(found, record))
+        return key
+
+    async def cancel(self, key: str) -> bool:
+        """Have it not sent any more.
+
+        Returns:
+            False where it was sent or cancelled before, or is being sent at this moment.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        conflicts = 0
+        while (held := await self._records.read(key)) is not None:
+            if held.value.is_leaving:
+                return False
+            if await self._store.delete(key, version=held.version):
+                return True
+            conflicts = await after_conflict(conflicts, f"scheduled message {key!r}")
+        return False
+
+    async def move(
+        self,
+        key: str,
+        *,
+        at: datetime | float | None = None,
+        delay: Duration | None = None,
+        interval: Duration | None = None,
+        cron: str | None = None,
+        timezone: str = "UTC",
+    ) -> bool:
+        """Have it sent at another time; what was refused is tried again then.
+
+        Args:
+            key: of `send`.
+            at: as in `send`; exactly one of at, delay, interval and cron is needed.
+            delay: as in `send`.
+            interval: as in `send`.
+            cron: as in `send`.
+            timezone: as in `send`.
+
+        Returns:
+            False where it was sent or cancelled before, or is being sent at this moment.
+
+        Raises:
+            TypeError: a parameter of another type.
+            ConfigurationError: times that cannot be.
+            StoreError: the store failed.
+        """
+        timetable = timetable_of(at=at, delay=delay, interval=interval, cron=cron, zone=timezone)
+
+        def moved(found: _Record | None) -> _Record | None:
+            if found is None or found.is_leaving:
+                return None
+            return _Record(to=found.to, message=found.message, timetable=timetable, due=timetable.first)
+
+        return await self._change(key, moved)
+
+    async def get(self, key: str) -> ScheduledMessage | None:
+        """What is scheduled under the key, or None; raises `StoreError` where the store fails."""
+        held = await self._records.read(key)
+        return None if held is None else _scheduled(key, held.value)
+
+    async def pending(self, *, limit: int = 100) -> list[ScheduledMessage]:
+        """What is to be sent, the next first.
+
+        Args:
+            limit: at most so many.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        found: list[ScheduledMessage] = []
+        for key in await self._store.due(_FAR, limit=limit):
+            try:
+                each = await self.get(key)
+            except (DecodeError, StoreError) as error:
+                if getattr(error, "transient", False):
+                    raise
+                continue  # another program's record
+            if each is not None:
+                found.append(each)
+        return sorted(found, key=lambda each: each.due)
+
+    def _channel(self, name: str) -> Sender:
+        try:
+            return self._channels[name]
+        except (KeyError, TypeError):
+            known = ", ".join(map(repr, self._channels))
+            raise ConfigurationError(f"to must name one of the channels {known}, got {name!r}") from None
+
+    async def _change(self, key: str, change: Callable[[_Record | None], _Record | None]) -> bool:
+        """Write what ``change`` makes of the record, or of None; False where that is None."""
+        conflicts = 0
+        while True:
+            held = await self._records.read(key)
+            record = change(None if held is None else held.value)
+            if record is None:
+                return False
+            held = Versioned(record) if held is None else Versioned(record, held.version)
+            if await self._write(key, held):
+                return True
+            conflicts = await after_conflict(conflicts, f"scheduled message {key!r}")
+
+    async def _write(self, key: str, held: Versioned[_Record]) -> bool:
+        due = held.value.due_in_store
+        expires_at = clock.now() + _REFUSED_RETENTION_S if due is None else None
+        written = await self._records.write(key, held, due=due, expires_at=expires_at)
+        if written and due is not None:
+            self._scheduler.wake(due)
+        return written
+
+    # What is due.
+
+    async def _work(self, key: str) -> None:
+        held = await self._read_in_turn(key)
+        if held is None or (held.value.due_in_store or _FAR) > clock.now():
+            return
+        channel, message = self._channel(held.value.to), _load(held.value)
+        if message.group_id is None:
+            await self._send_one(key, held, channel, message)
+            return
+        lock = self._groups.setdefault((held.value.to, message.group_id), asyncio.Lock())
+        async with lock:
+            await self._send_one(key, held, channel, message)
+
+    async def _read_in_turn(self, key: str) -> Versioned[_Record] | None:
+        """The record. Those that begin earlier end earlier, so that a group's lock is taken in the order of time."""
+        previous, self._last_read = self._last_read, asyncio.Event()
+        mine = self._last_read
+        try:
+            held = await self._records.read(key)
+            await previous.wait()
+            return held
+        finally:
+            mine.set()
+
+    async def _send_one(self, key: str, held: Versioned[_Record], channel: Sender, message: Message[Any]) -> None:
+        """Claim, send, note: the condition on the version lets one process do it."""
+        held.value.claimed_until = clock.now() + _CLAIM_S
+        if not await self._write(key, held):
+            return
+        try:
+            async with asyncio.timeout(_SEND_S):
+                await channel.send(_occurrence(key, held.value, message))
+        except InvalidMessage as error:
+            await self._refuse(key, held, message, error)
+        except Exception as error:  # noqa: BLE001 - whatever a driver raises, it is tried again
+            await self._put_off(key, held, error)
+        else:
+            self.sent += 1
+            await self._go_on(key, held)
+
+    async def _go_on(self, key: str, held: Versioned[_Record]) -> None:
+        """Note that it was sent. Where `send` or `move` gave it another time meanwhile, that stands."""
+        sent, conflicts, found = held.value.due, 0, held
+        while found.value.due == sent:
+            record = found.value
+            upcoming = record.timetable.next(max(clock.now(), sent)) if record.timetable.repeats else None
+            if upcoming is None:
+                if await self._store.delete(key, version=found.version):
+                    return
+            else:
+                record.due, record.claimed_until, record.retry_at, record.failures = upcoming, 0.0, 0.0, 0
+                if await self._write(key, found):
+                    return
+            conflicts = await after_conflict(conflicts, f"scheduled message {key!r}")
+            again = await self._records.read(key)
+            if again is None:
+                return
+            found = again
+
+    async def _put_off(self, key: str, held: Versioned[_Record], error: Exception) -> None:
+        record = held.value
+        record.failures += 1
+        wait = retry_delay(error, record.failures)
+        record.claimed_until, record.retry_at = 0.0, clock.now() + wait
+        _log.warning(
+            "scheduled_send_failed",
+            key=key,
+            to=record.to,
+            error=error_text(error),
+            failures=record.failures,
+            retry_in=wait,
+        )
+        await self._write(key, held)
+
+    async def _refuse(self, key: str, held: Versioned[_Record], message: Message[Any], error: InvalidMessage) -> None:
+        """Set aside what no attempt will carry; a repeated one goes on with its next time."""
+        self.refused += 1
+        record, reason = held.value, error_text(error)
+        _log.error("scheduled_message_refused", key=key, to=record.to, error=reason)
+        if self._dead_letters is not None:
+            try:
+                async with asyncio.timeout(_SEND_S):
+                    await self._dead_letters.send(_occurrence(key, record, message))
+            except Exception as failure:  # noqa: BLE001 - the message stays
+                await self._put_off(key, held, failure)
+                return
+            await self._go_on(key, held)
+        elif record.timetable.repeats:
+            await self._go_on(key, held)
+        else:
+            record.refused, record.claimed_until = reason, 0.0
+            await self._write(key, held)
+
+
+def _merged(found: _Record | None, record: _Record) -> _Record:
+    """The record of a key that is given again: a timetable that is the same goes on."""
+    if found is None or found.refused is not None or not record.timetable.repeats:
+        return record
+    same = found.timetable.model_copy(update={"first": record.timetable.first}) == record.timetable
+    return found.model_copy(update={"to": record.to, "message": record.message}) if same else record
+
+
+def _load(record: _Record) -> Message[Any]:
+    return load_message(record.message.encode("latin-1"))
+
+
+def _occurrence(key: str, record: _Record, message: Message[Any]) -> Message[Any]:
+    """The message of this sending: a repeated one has ids of its own, which are the same in every attempt."""
+    if not record.timetable.repeats:
+        return message
+    identity = hashlib.sha256(f"{key}\0{record.due!r}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    expires_at = None if message.expires_at is None else record.due + (message.expires_at - message.created_at)
+    deduplication_id = None if message.deduplication_id is None else identity
+    return message.replace(id=identity, created_at=record.due, expires_at=expires_at, deduplication_id=deduplication_id)
+
+
+def _scheduled(key: str, record: _Record) -> ScheduledMessage:
+    return ScheduledMessage(
+        key=key,
+        to=record.to,
+        due=record.due,
+        message=_load(record),
+        interval=record.timetable.interval,
+        cron=record.timetable.cron,
+        failures=record.failures,
+        refused=record.refused,
+    )
