@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import time
 from typing import cast
 from uuid import uuid4
@@ -80,6 +81,42 @@ async def test_a_handler_that_blocks_for_longer_than_the_lease_handles_once(queu
     await task
     assert handled == ["x"]
     assert (consumer.stats.handled, consumer.stats.lost) == (1, 0)
+
+
+# Code in C that holds the GIL stops the watchdog's thread as well: docs/delivery.md has the limit.
+
+
+def hold_the_gil(seconds: float) -> None:
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))  # unlike CDLL, PyDLL keeps the GIL
+
+
+async def handled_holding_the_gil(queue, seconds: float) -> tuple[list[int], int]:
+    """How often each of three messages was handled until the queue was empty, and how many leases were lost."""
+    handled: list[int] = []
+
+    async def handle(message: Message) -> None:
+        handled.append(message.body)
+        if handled.count(message.body) == 1:
+            hold_the_gil(seconds)
+
+    await queue.send(*map(Message, range(3)))
+    async with Consumer(queue, handle, concurrency=1) as consumer, asyncio.timeout(40):
+        while sum((await queue.depth()).values()):
+            await asyncio.sleep(0.05)
+    return [handled.count(number) for number in range(3)], consumer.stats.lost
+
+
+async def test_a_handler_that_holds_the_gil_for_less_than_a_third_of_the_lease_keeps_it(queue):
+    """Fault 26: a lease is extended when half of it has passed, which is looked at every sixth of it."""
+    assert await handled_holding_the_gil(queue, 0.6) == ([1, 1, 1], 0)
+
+
+@pytest.mark.soak
+async def test_a_handler_that_holds_the_gil_for_longer_than_the_lease_has_its_message_again(queue):
+    """Fault 26: nothing is lost, and nothing acknowledged without a lease; what waits for its ack comes again, too."""
+    runs, lost = await handled_holding_the_gil(queue, 3.0)
+    assert all(2 <= each <= 5 for each in runs)
+    assert lost >= 3
 
 
 # Leases of what was received by a loop that stood still.
