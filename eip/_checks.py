@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError, InvalidMessage
 from eip.message import Message
 
-__all__ = ["check_delay", "check_duration", "check_integer", "check_message", "check_one_of", "check_type"]
+__all__ = [
+    "check_delay",
+    "check_duration",
+    "check_integer",
+    "check_message",
+    "check_name",
+    "check_one_of",
+    "check_type",
+]
 
 _T = TypeVar("_T")
 _Choice = TypeVar("_Choice")
 
 
-def check_type(name: str, value: _T, kind: type[Any], what: str, *, optional: bool = False) -> _T:
+def check_type(
+    name: str, value: _T, kind: type[Any] | tuple[type[Any], ...], what: str, *, optional: bool = False
+) -> _T:
     """The value, where it is of that kind.
 
     Args:
@@ -37,6 +47,32 @@ def check_message(message: Message[Any]) -> None:
     """Raise `TypeError` for an argument of ``send`` that is not a message."""
     if not isinstance(message, Message):
         raise TypeError(f"messages must be Message, got {type(message).__name__}; wrap it: Message(...)")
+
+
+_MAX_NAME: Final = 512
+"""Characters of a name; the services allow fewer."""
+_MAX_SHOWN: Final = 80
+"""Characters of a refused name in an error: it may be a stranger's."""
+
+
+def check_name(value: str, name: str = "name") -> str:
+    """The name of something, where it is a text that can be a name: not empty, and printable.
+
+    Args:
+        value: as given.
+        name: of the argument.
+
+    Raises:
+        TypeError: not a string.
+        ConfigurationError: empty, longer than 512 characters, or with control characters or lone surrogates.
+    """
+    check_type(name, value, str, "a string")
+    if not 0 < len(value) <= _MAX_NAME or not value.isprintable() or value.isspace():
+        raise ConfigurationError(
+            f"{name} must be 1 to {_MAX_NAME} printable characters, got {value[:_MAX_SHOWN]!r}"
+            + (f" and {len(value) - _MAX_SHOWN:,} more" if len(value) > _MAX_SHOWN else "")
+        )
+    return value
 
 
 def check_integer(name: str, value: int, *, least: int) -> int:

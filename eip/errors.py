@@ -202,7 +202,7 @@ class AddressRefused(EipError):
 
     def __init__(self, address: str, *, reason: str = "not in the allow-list") -> None:
         self.address = address
-        super().__init__(f"return address {address!r} refused: {reason}")
+        super().__init__(f"return address {address[:200]!r} refused: {reason}")
 
 
 class StoreError(EipError):

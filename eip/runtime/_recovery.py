@@ -6,7 +6,17 @@ from collections import OrderedDict
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from eip.channels import Delivery, Receiver
-from eip.errors import AddressRefused, ConfigurationError, DecodeError, InvalidMessage, Park, Reject, Retry, error_text
+from eip.errors import (
+    AddressRefused,
+    ConfigurationError,
+    DecodeError,
+    InvalidMessage,
+    Park,
+    Reject,
+    Retry,
+    StateError,
+    error_text,
+)
 from eip.message import Message
 from eip.retry import Backoff
 from eip.runtime._settings import GroupFailure
@@ -28,7 +38,10 @@ __all__ = [
 ]
 
 _PERMANENT: Final = (Reject, DecodeError, InvalidMessage, AddressRefused, ConfigurationError)
-"""Failures that another attempt would only repeat: of the message, or of the program."""
+"""Failures that another attempt would only repeat: of the message, or of the program.
+
+Not `StateError`: what was closed while a handler was at work is open in the next process.
+"""
 _MAX_REMEMBERED: Final = 10_000
 """Messages whose attempts are remembered at once; the oldest is forgotten first."""
 
@@ -72,7 +85,7 @@ RecoveryAction: TypeAlias = DeadLetter | ParkGroup | DelayedRetry | ImmediateRet
 
 def is_permanent(error: BaseException) -> bool:
     """Whether another attempt would only repeat it, or the handler asked for none."""
-    return isinstance(error, (*_PERMANENT, Park))
+    return isinstance(error, (*_PERMANENT, Park)) and not isinstance(error, StateError)
 
 
 def is_counted(error: BaseException) -> bool:

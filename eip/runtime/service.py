@@ -27,6 +27,7 @@ import anyio
 from eip._checks import check_duration
 from eip._logging import get_logger
 from eip.clock import Duration
+from eip.errors import ConfigurationError
 from eip.health import Health
 from eip.runtime._shutdown import EXIT_STUCK, Shutdown
 
@@ -97,7 +98,7 @@ async def run(*services: Runnable, grace: Duration | None = None) -> None:
     """Run the services until SIGTERM or SIGINT, or until all have ended; then drain and return.
 
     Where one service fails, the others are drained and its error is raised as it is. Signals are handled only in the
-    main thread.
+    main thread. A service that is given twice is a `ConfigurationError`.
 
     Args:
         services: what to run.
@@ -183,10 +184,13 @@ class _Block:
 
 
 def _check(services: tuple[Runnable, ...]) -> None:
-    """Raise `TypeError` for what is no service, before any is started."""
+    """Raise for what is no service, or is given twice, before any is started."""
     for each in services:
         if isinstance(each, type) or not isinstance(each, Runnable):
             raise TypeError(f"services must have run() and stop(), got {each!r}")
+    for place, each in enumerate(services):
+        if any(each is other for other in services[:place]):
+            raise ConfigurationError(f"services must be different ones, got {each!r} twice")
 
 
 async def _until_ready(service: Runnable, task: asyncio.Task[None]) -> None:

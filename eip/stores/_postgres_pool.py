@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from eip.errors import StoreError
+from eip.errors import StateError, StoreError
 from eip.stores._gathering import Gatherers, Job
 
 __all__ = ["PostgresPool"]
@@ -117,7 +117,7 @@ class PostgresPool:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise StoreError("PostgreSQL: the store is closed", transient=False)
+            raise StateError(f"PostgreSQL: {self!r} is closed")
 
     def _start(self, statements: Sequence[_Statement]) -> asyncio.Future[None]:
         return asyncio.get_running_loop().create_task(self._work_off(statements), name=f"PostgreSQL {self!r}")

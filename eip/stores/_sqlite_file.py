@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from eip.errors import ConfigurationError, StoreError
+from eip.errors import ConfigurationError, StateError, StoreError
 from eip.stores._gathering import Gatherers, Job
 
 __all__ = ["SqliteFile"]
@@ -118,7 +118,7 @@ class SqliteFile:
 
     async def _submit(self, work: Callable[..., Any], arguments: tuple[Any, ...], *, writes: bool) -> Any:
         if self._closed:
-            raise StoreError(f"SQLite: {self._path} is closed", transient=False)
+            raise StateError(f"SQLite: {self._path} is closed")
         try:
             return await self._gatherers.run(_Job(work, arguments, writes))
         except (sqlite3.Error, OSError, RuntimeError, TypeError, ValueError, OverflowError) as error:

@@ -23,7 +23,7 @@ from typing_extensions import override
 
 from eip import clock
 from eip._ids import new_id
-from eip.errors import ConfigurationError, MessageTooLarge, StoreError
+from eip.errors import ConfigurationError, MessageTooLarge, StateError, StoreError
 from eip.limits import KIB
 from eip.retry import Backoff
 from eip.stores._aws_errors import error_code
@@ -42,6 +42,8 @@ _PART: Final = "p#"
 _LARGEST: Final = 400 * KIB - 4 * KIB
 """Bytes of a value: an item's limit, less room for keys and names."""
 _GRACE: Final = 60.0
+_CONNECTIONS: Final = 10
+"""Of a client that does not tell how many it has; the SDK's default."""
 _BATCH: Final = 25
 """Items of one BatchWriteItem."""
 _RETRY_BACKOFF: Final = Backoff(base=0.05, cap=2.0)
@@ -62,8 +64,10 @@ class DynamoStore(NamedStore):
         if not name or "#" in name or len(name.encode()) > _MAX_NAME_BYTES:
             raise ConfigurationError(f"name must be 1 to {_MAX_NAME_BYTES} bytes and have no #, got {name!r}")
         self._client, self._table, self._name = client, table, name
-        self._checked = False
+        self._checked = self._closed = False
         self._checking = asyncio.Lock()
+        config = getattr(getattr(client, "meta", None), "config", None)
+        self._connections = asyncio.Semaphore(getattr(config, "max_pool_connections", _CONNECTIONS))
 
     @override
     def __repr__(self) -> str:
@@ -76,7 +80,8 @@ class DynamoStore(NamedStore):
 
     @override
     async def aclose(self) -> None:
-        """Nothing: the client is the caller's."""
+        """Let every further use raise `StateError`; the client stays the caller's. Idempotent."""
+        self._closed = True
 
     @override
     async def _get(self, name: str) -> Record | None:
@@ -218,7 +223,7 @@ class DynamoStore(NamedStore):
             rest = {self._table: [_removal(self._key(key, each)) for each in names[start : start + _BATCH]]}
             attempt = 0
             while rest:
-                answer = await call(self._client, "batch_write_item", RequestItems=rest)
+                answer = await self._call("batch_write_item", RequestItems=rest)
                 rest = answer.get("UnprocessedItems") or {}
                 if rest:
                     attempt += 1
@@ -228,21 +233,28 @@ class DynamoStore(NamedStore):
         """Call the table; waits for one that another process is making."""
         try:
             await self._check()
-            return await call(self._client, operation, TableName=self._table, **arguments)
+            return await self._call(operation, TableName=self._table, **arguments)
         except StoreError as error:
             if error_code(error) != "ResourceNotFoundException":
                 raise
             await until_active(self._client, self._table)
         await self._check()
-        return await call(self._client, operation, TableName=self._table, **arguments)
+        return await self._call(operation, TableName=self._table, **arguments)
+
+    async def _call(self, operation: str, **arguments: Any) -> Any:
+        """Call the service, once one of the client's connections is free: waiting for that is no failure to connect."""
+        async with self._connections:
+            return await call(self._client, operation, **arguments)
 
     async def _check(self) -> None:
-        """Note the version of the collection's schema once, or refuse a later one."""
+        """Note the version of the collection's schema once, or refuse a later one; refuse use after closing."""
+        if self._closed:
+            raise StateError(f"{self!r} is closed")
         if self._checked:
             return
         async with self._checking:
             key = {"pk": {"S": f"{self._name}#"}, "sk": {"S": "schema"}}
-            answer = await call(self._client, "get_item", TableName=self._table, Key=key, ConsistentRead=True)
+            answer = await self._call("get_item", TableName=self._table, Key=key, ConsistentRead=True)
             held = answer.get("Item")
             found = int(held["version"]["N"]) if held else 1
             if found > _VERSION:
@@ -253,7 +265,7 @@ class DynamoStore(NamedStore):
                 )
             if found < _VERSION:
                 item = {**key, "version": {"N": str(_VERSION)}}
-                await call(self._client, "put_item", TableName=self._table, Item=item)
+                await self._call("put_item", TableName=self._table, Item=item)
             self._checked = True
 
     def _key(self, key: str, sort: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from eip import clock
 from eip._ids import new_id
+from eip.errors import StateError
 from eip.stores._named import NamedStore
 from eip.stores.base import ABSENT, Record
 
@@ -26,6 +27,7 @@ class MemoryStore(NamedStore):
     """Records in a dictionary; they end with the process. For tests, and as the reference for the other stores."""
 
     def __init__(self) -> None:
+        self._closed = False
         self._entries: dict[str, _Entry] = {}
         self._held_parts: dict[str, dict[str, tuple[bytes, float | None]]] = {}
         self._dues: list[tuple[float, str, str]] = []
@@ -43,6 +45,7 @@ class MemoryStore(NamedStore):
 
     @override
     async def next_due(self) -> float | None:
+        self._check_open()
         while self._dues:
             at, key, version = self._dues[0]
             if self._is_due(key, version):
@@ -52,10 +55,16 @@ class MemoryStore(NamedStore):
 
     @override
     async def aclose(self) -> None:
-        """Nothing: what it holds ends with the process."""
+        """Let every further use raise `StateError`, as with a database. Idempotent."""
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StateError("the memory store is closed")
 
     @override
     async def _get(self, name: str) -> Record | None:
+        self._check_open()
         entry = self._live(name)
         return None if entry is None else entry.record
 
@@ -63,6 +72,7 @@ class MemoryStore(NamedStore):
     async def _put(
         self, name: str, value: bytes, version: str | None, due: float | None, expires_at: float | None
     ) -> str | None:
+        self._check_open()
         entry = self._live(name)
         if version is not None and version != (ABSENT if entry is None else entry.record.version):
             return None
@@ -77,6 +87,7 @@ class MemoryStore(NamedStore):
 
     @override
     async def _delete(self, name: str, version: str | None) -> bool:
+        self._check_open()
         entry = self._live(name)
         if entry is None or version not in (None, entry.record.version):
             return False
@@ -85,6 +96,7 @@ class MemoryStore(NamedStore):
 
     @override
     async def _put_part(self, name: str, part: str, value: bytes, expires_at: float | None) -> None:
+        self._check_open()
         self._live(name)
         self._held_parts.setdefault(name, {})[part] = (value, expires_at)
         if expires_at is not None:
@@ -93,6 +105,7 @@ class MemoryStore(NamedStore):
 
     @override
     async def _parts(self, name: str) -> dict[str, bytes]:
+        self._check_open()
         now = clock.now()
         self._live(name)
         held = self._held_parts.get(name, {})
@@ -100,10 +113,12 @@ class MemoryStore(NamedStore):
 
     @override
     async def _delete_parts(self, name: str) -> None:
+        self._check_open()
         self._held_parts.pop(name, None)
 
     @override
     async def _due(self, now: float, limit: int) -> list[str]:
+        self._check_open()
         listed: list[tuple[float, str, str]] = []
         while self._dues and self._dues[0][0] <= now and len(listed) < limit:
             each = heappop(self._dues)

@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from eip import clock
 from eip._ids import new_id
-from eip.errors import ConfigurationError, StoreError
+from eip.errors import ConfigurationError, StateError, StoreError
 from eip.stores._gathering import Gatherers, Job
 from eip.stores._named import NamedStore
 from eip.stores.base import Record
@@ -277,7 +277,7 @@ class RedisStore(NamedStore):
 
     async def _run(self, sha: str | None, keys: Sequence[str], *arguments: Any) -> Any:
         if self._closed:
-            raise StoreError("Redis: the store is closed", transient=False)
+            raise StateError(f"{self!r} is closed")
         try:
             return await self._calls.run(_Call(sha, keys, arguments))
         except StoreError:

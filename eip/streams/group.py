@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from typing_extensions import override
 
+from eip._checks import check_name
 from eip.channels import Receiver, Sender, Source
 from eip.health import Health
 from eip.stores.base import Store
@@ -60,6 +61,7 @@ class StreamGroup(Source):
         options: GroupOptions | None = None,
         dead_letters: Sender | None = None,
     ) -> None:
+        check_name(name)
         log.position(start)  # raises for a place that the log cannot begin at
         self.name = f"{log.name}/{name}"
         self.group, self.log = name, log

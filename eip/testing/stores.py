@@ -19,6 +19,7 @@ from typing import Final
 import pytest
 
 from eip import clock
+from eip.errors import StateError
 from eip.stores.base import ABSENT, Store, stored_name
 
 __all__ = ["ODD_TEXTS", "StoreConformance"]
@@ -220,6 +221,25 @@ class StoreConformance:
         assert [isinstance(each, str) for each in done[:10]] == [n != 5 for n in range(10)]
         assert [isinstance(each, TypeError) for each in done[10:]] == [n == 5 for n in range(10)]
         assert len(await store.parts("k")) == 9
+
+    async def test_a_closed_store_is_not_used(self, store: Store) -> None:
+        """Whatever is asked of it is an error of the program; closing it again is none."""
+        now = clock.now()
+        await store.put("k", b"1", due=now)
+        await store.aclose()
+        await store.aclose()
+        for use in (
+            store.get("k"),
+            store.put("k", b"2"),
+            store.delete("k"),
+            store.put_part("k", "p", b""),
+            store.parts("k"),
+            store.delete_parts("k"),
+            store.due(now),
+            store.next_due(),
+        ):
+            with pytest.raises(StateError, match="closed"):
+                await use
 
     async def test_large_values_and_many_parts(self, store: Store) -> None:
         """A record of 100 KB, and a thousand parts of 1 KB."""

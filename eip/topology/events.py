@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final, Literal, TypeAlias
 
+from eip._checks import check_name
 from eip.channels import Filter
 from eip.errors import ConfigurationError, InvalidPattern
 from eip.matching import EventPattern, InputTransformer, as_predicate, push_down
@@ -53,6 +54,7 @@ class BusSpec:
 
     def __post_init__(self) -> None:
         """Validate the parameters."""
+        check_name(self.name)
         if not _BUS_NAME.fullmatch(self.name):
             raise ConfigurationError(f"name of a bus must be 1 to 256 letters, digits and ._-/, got {self.name!r}")
 
@@ -212,6 +214,8 @@ class RuleSpec:
 
     def __post_init__(self) -> None:
         """Validate the parameters."""
+        check_name(self.bus, "bus")
+        check_name(self.name)
         if not _RULE_NAME.fullmatch(self.name):
             raise ConfigurationError(f"name of a rule must be 1 to 64 letters, digits and ._-, got {self.name!r}")
         self._check_targets()

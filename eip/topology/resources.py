@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
+from eip._checks import check_name, check_type
 from eip.channels import Filter
 from eip.errors import ConfigurationError
 from eip.topology.names import is_fifo, suffixed
@@ -44,6 +45,10 @@ class QueueSpec:
 
     def __post_init__(self) -> None:
         """Validate the parameters."""
+        check_name(self.name)
+        check_type("dead_letters", self.dead_letters, (str, bool), "a name or a bool")
+        if isinstance(self.dead_letters, str):
+            check_name(self.dead_letters, "dead_letters")
         if self.visibility <= 0:
             raise ConfigurationError(f"visibility must be positive, got {self.visibility}")
         if self.retention <= timedelta():
@@ -87,6 +92,7 @@ class TopicSpec:
 
     def __post_init__(self) -> None:
         """Validate the parameters."""
+        check_name(self.name)
         _check_deduplication(self.name, by_content=self.content_based_deduplication)
 
 
@@ -109,6 +115,11 @@ class SubscriptionSpec:
     raw: bool = True
     queue: QueueSpec | None = None
     dead_letters: bool = True
+
+    def __post_init__(self) -> None:
+        """Validate the parameters."""
+        check_name(self.topic, "topic")
+        check_name(self.name)
 
     @property
     def target(self) -> QueueSpec:
@@ -140,6 +151,7 @@ class StreamSpec:
 
     def __post_init__(self) -> None:
         """Validate the parameters."""
+        check_name(self.name)
         if self.shards is not None and self.shards < 1:
             raise ConfigurationError(f"shards must be >= 1 or None, got {self.shards}")
         shortest, longest = _STREAM_RETENTION

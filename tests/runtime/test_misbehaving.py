@@ -272,3 +272,16 @@ async def test_a_topic_is_no_source_and_the_error_says_what_is():
         ):
             with pytest.raises(TypeError, match=text):
                 Consumer(channel, handle)  # type: ignore[arg-type]
+
+
+async def test_what_was_closed_while_a_handler_was_at_work_is_no_fault_of_the_message():
+    """Faults 33 and 41: closed in the wrong order, a store or transport sent what was in hand to the dead letters."""
+    source, dead, store = Scripted(Message(1, id="a")), Outbox("dead"), MemoryStore()
+    await store.aclose()
+
+    async def handle(_: Message) -> None:
+        await store.put("k", b"1")
+
+    async with running(Consumer(source, handle, dead_letters=dead)) as consumer:
+        await until(lambda: consumer.stats.retried)
+    assert dead.sent == []

@@ -163,3 +163,19 @@ async def test_what_is_no_service_is_refused_before_any_is_started(odd: Any):
     with pytest.raises(TypeError, match="must have run"):
         async with running(first, odd):
             pass
+
+
+async def test_a_service_given_twice_is_refused_before_any_is_started():
+    """Fault 34: it ran once, and failed as "running already" or stood twice."""
+    queue = MemoryTransport().queue("q")
+
+    async def handle(_: Message) -> None:
+        return
+
+    consumer, other = Consumer(queue, handle, name="billing"), Worker()
+    with pytest.raises(ConfigurationError, match="<Consumer billing"):
+        await run(consumer, other, consumer)
+    with pytest.raises(ConfigurationError, match="<Consumer billing"):
+        async with running(other, consumer, consumer):
+            pytest.fail("not started")
+    assert not consumer.ready.is_set()

@@ -15,7 +15,7 @@ import pytest
 import redis.exceptions
 from aiohttp import client_exceptions
 
-from eip.errors import StoreError
+from eip.errors import StateError, StoreError
 from eip.stores import SqliteStore
 from eip.stores._postgres_pool import PostgresPool
 from eip.stores.dynamodb import DynamoStore
@@ -304,5 +304,5 @@ async def test_a_closed_sqlite_store_has_written_what_was_asked_for(tmp_path):
     await asyncio.sleep(0)
     await store.aclose()
     assert None not in await asyncio.gather(*writing)
-    with pytest.raises(StoreError, match="closed"):
+    with pytest.raises(StateError, match="closed"):
         await store.get("k")

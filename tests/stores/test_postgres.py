@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from eip import clock
-from eip.errors import ConfigurationError, StoreError
+from eip.errors import ConfigurationError, StateError, StoreError
 from eip.stores.base import ABSENT
 from eip.stores.postgres import PostgresStore, schema
 from eip.testing.stores import StoreConformance
@@ -133,7 +133,7 @@ async def test_closed_it_is_an_error(store):
     await store.put("k", b"1")
     await store.aclose()
     await store.aclose()
-    with pytest.raises(StoreError, match="closed"):
+    with pytest.raises(StateError, match="closed"):
         await store.get("k")
 
 

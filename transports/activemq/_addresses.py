@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from eip._checks import check_type
 from eip.errors import ConfigurationError
 
 __all__ = ["SCHEME", "checked_name", "parse", "to_address", "to_destination"]
@@ -27,6 +28,7 @@ _PREFIXES: Final = {
 
 def checked_name(name: str) -> str:
     """Return the name of a queue or topic; raises `ConfigurationError` if it means more to the broker."""
+    check_type("name", name, str, "a string")
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
             f"the name of a queue or topic must be 1 to 250 letters, digits, - _ . or $, got {name[:80]!r}"
@@ -39,6 +41,7 @@ def parse(address: str) -> tuple[str, str] | None:
 
     The kinds are ``queue``, ``topic``, ``temp-queue``, and ``own-temp-queue`` for one of this process.
     """
+    check_type("address", address, str, "a string")
     kind, slash, name = address.removeprefix(SCHEME).partition("/")
     if not address.startswith(SCHEME) or not slash:
         return None

@@ -11,6 +11,7 @@ from typing import Final
 
 from typing_extensions import override
 
+from eip._checks import check_type
 from eip.channels import Filter, Receiver, Source, Topic
 from eip.errors import ConfigurationError
 from eip.matching import as_predicate
@@ -65,6 +66,7 @@ class ActiveMQTopic(Publisher, Topic):
                 JMS selector can express, and the receiver all of it. On a virtual topic only the receiver does: the
                 queue would keep for ever what its consumers' selector refuses.
         """
+        check_type("name", name, str, "a string")
         if not _SUBSCRIPTION_NAME.fullmatch(name):
             raise ConfigurationError(
                 f"the name of a subscription must be 1 to 100 letters, digits, - or _, got {name[:80]!r}"

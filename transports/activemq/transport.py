@@ -172,8 +172,8 @@ class ActiveMQTransport(Transport):
         return queue
 
     def _queue(self, name: str) -> ActiveMQQueue:
-        if name not in self._queues:
-            self._queues[name] = ActiveMQQueue(self._client, name=checked_name(name), **_addresses("queue", name))
+        if checked_name(name) not in self._queues:
+            self._queues[name] = ActiveMQQueue(self._client, name=name, **_addresses("queue", name))
         return self._queues[name]
 
     @override
@@ -186,7 +186,7 @@ class ActiveMQTransport(Transport):
             codec: as for `queue`.
         """
         check_codec(codec, optional=True)
-        if virtual and not name.startswith(VIRTUAL_PREFIX):
+        if virtual and not checked_name(name).startswith(VIRTUAL_PREFIX):
             name = VIRTUAL_PREFIX + name
         topic = self._topic(name)
         if codec is not None:
@@ -194,10 +194,8 @@ class ActiveMQTransport(Transport):
         return topic
 
     def _topic(self, name: str) -> ActiveMQTopic:
-        if name not in self._topics:
-            self._topics[name] = ActiveMQTopic(
-                self._client, queue=self._queue, name=checked_name(name), **_addresses("topic", name)
-            )
+        if checked_name(name) not in self._topics:
+            self._topics[name] = ActiveMQTopic(self._client, queue=self._queue, name=name, **_addresses("topic", name))
         return self._topics[name]
 
     @override

@@ -97,7 +97,7 @@ class Arns:
                 return name
         elif _NAMES[kind].fullmatch(name):
             return self._arn(service, prefix + name)
-        raise ConfigurationError(f"name must be an ARN or a {kind}'s name ({_ALPHABETS[kind]}), got {name!r}")
+        raise ConfigurationError(f"name must be an ARN or a {kind}'s name ({_ALPHABETS[kind]}), got {name[:300]!r}")
 
     def archive(self, name: str) -> str:
         """The ARN of an archive."""

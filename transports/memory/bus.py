@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from typing_extensions import override
 
-from eip._checks import check_duration, check_message
+from eip._checks import check_duration, check_message, check_name
 from eip._logging import get_logger
 from eip.channels import Filter, Sender
 from eip.clock import Duration
@@ -197,7 +197,7 @@ class MemoryBus(RoutingBus):
         Raises:
             ConfigurationError: the rule exists with another pattern, or with targets of its own.
         """
-        known = self._rules.get(name)
+        known = self._rules.get(check_name(name))
         if known is None:
             declared = RuleSpec(self.name, name, pattern=pattern, dead_letters=False)
             queue = self._make_queue(rule_queue(self.name, name), **options)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from typing_extensions import override
 
 from eip import clock
-from eip._checks import check_delay, check_duration, check_integer, check_message
+from eip._checks import check_delay, check_duration, check_integer, check_message, check_type
 from eip.channels import Queue, Receiver, Sender, with_dead_letter_headers, without_dead_letter_headers
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError, InvalidMessage, MessageTooLarge
@@ -55,6 +55,7 @@ class MemoryQueue(Queue):
         meter: Meter | None = None,
     ) -> None:
         check_integer("capacity", capacity, least=1)
+        check_type("fifo", fifo, bool, "a bool")
         self.name, self.address = name, address
         self.fifo: bool = fifo
         self.capacity = capacity
@@ -90,6 +91,8 @@ class MemoryQueue(Queue):
         Raises:
             ConfigurationError: an option out of range, or a redrive policy that cannot be.
         """
+        check_type("dead_letters", dead_letters, MemoryQueue, "a MemoryQueue", optional=True)
+        check_type("content_based_deduplication", content_based_deduplication, bool, "a bool")
         if (dead_letters is None) != (max_receive_count is None):
             raise ConfigurationError(
                 "dead_letters and max_receive_count go together, "

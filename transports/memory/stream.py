@@ -11,7 +11,7 @@ from typing import Any, Final
 from typing_extensions import override
 
 from eip import clock
-from eip._checks import check_integer, check_message
+from eip._checks import check_integer, check_message, check_name
 from eip.channels import Sender, Stream
 from eip.errors import ConfigurationError, MessageTooLarge
 from eip.message import Message
@@ -132,7 +132,7 @@ class MemoryStream(Stream):
             options: see `eip.streams.GroupOptions`.
             dead_letters: gets the records that cannot be read or handled.
         """
-        if name not in self._groups:
+        if check_name(name) not in self._groups:
             log = MemoryLog(
                 self.name, self._shards, lifetime=self._lifetime, latest=lambda: self._sequence, meter=self._meter
             )

@@ -7,7 +7,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from eip._checks import check_message
+from eip._checks import check_message, check_name, check_type
 from eip._logging import get_logger
 from eip.channels import Filter, Topic
 from eip.errors import ConfigurationError, InvalidMessage
@@ -52,6 +52,8 @@ class MemoryTopic(Topic):
         content_based_deduplication: bool = False,
         meter: Meter | None = None,
     ) -> None:
+        check_type("fifo", fifo, bool, "a bool")
+        check_type("content_based_deduplication", content_based_deduplication, bool, "a bool")
         self.name, self.address, self.fifo = name, address, fifo
         self.content_based_deduplication = content_based_deduplication
         self._meter, self._lifetime = meter, lifetime
@@ -123,7 +125,7 @@ class MemoryTopic(Topic):
         Raises:
             ConfigurationError: the subscription exists, and another filter or options were given.
         """
-        known = self._subscriptions.get(name)
+        known = self._subscriptions.get(check_name(name))
         if known is None:
             if queue is None:
                 queue = self._make_queue(suffixed(self.name, name), fifo=self.fifo, **options)

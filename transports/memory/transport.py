@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar, cast
 
 from typing_extensions import override
 
-from eip._checks import check_type
+from eip._checks import check_name, check_type
 from eip._ids import new_id
 from eip.channels import Receiver, Sender, TemporaryQueue, Transport
 from eip.errors import AddressRefused, ConfigurationError
@@ -118,6 +118,7 @@ class MemoryTransport(Transport):
     @override
     def resolve(self, address: str) -> Sender:
         """Return the channel of an address such as ``memory:queue/replies``; raises `AddressRefused` if none."""
+        check_type("address", address, str, "a string")
         channel = self._channels.get(address.removeprefix(_SCHEME)) if address.startswith(_SCHEME) else None
         if channel is None:
             raise AddressRefused(address, reason="no channel of this transport")
@@ -130,7 +131,7 @@ class MemoryTransport(Transport):
     def _channel(
         self, make: Callable[..., _Channel], kind: str, name: str, options: dict[str, Any], defaults: dict[str, Any]
     ) -> _Channel:
-        key = f"{kind}/{check_type('name', name, str, 'a string')}"
+        key = f"{kind}/{check_name(name)}"
         known = self._channels.get(key)
         if known is None:
             self._lifetime.check_open()
@@ -196,4 +197,4 @@ class _MemoryTemporaryQueue(TemporaryQueue):
 
 
 def _is_fifo(name: str) -> bool:
-    return check_type("name", name, str, "a string").endswith(".fifo")
+    return check_name(name).endswith(".fifo")

@@ -11,7 +11,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from eip._checks import check_message, check_type
+from eip._checks import check_message, check_name
 from eip.channels import Bus, Filter, Source
 from eip.codec import JSON, Codec
 from eip.envelope import encoded_for
@@ -71,7 +71,7 @@ class EventBridgeBus(Bus):
         ``pattern`` is evaluated here, also where the topology has the service evaluate it: the result is the same, and
         what it does not let through is acknowledged.
         """
-        check_type("name", name, str, "a str")
+        check_name(name)
         wanted = None if pattern is None else as_bus_predicate(pattern)
         return QueueSubscription(self._find_queue(rule_queue(self.name, name)), wanted)
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from typing_extensions import override
 
-from eip._checks import check_message, check_type
+from eip._checks import check_message, check_name
 from eip.channels import Filter, Source, Topic
 from eip.codec import JSON, Codec
 from eip.envelope import encoded_for
@@ -75,7 +75,7 @@ class SnsTopic(Topic):
         ``filter`` is evaluated here, also where the topology has the service evaluate it: the result is the same, and
         what it does not let through is acknowledged.
         """
-        check_type("name", name, str, "a str")
+        check_name(name)
         queue = self._find_queue(suffixed(self.name, name))
         return QueueSubscription(queue, filter, codec=self.codec)
 
