@@ -42,7 +42,7 @@ from eip import Consumer, Message
 from eip.stores import MemoryStore
 from eip.streams import BatchConsumer
 from eip.transports.aws import AwsTransport, ReadRate
-from eip.transports.aws.kinesis.aggregation import Aggregate, deaggregate
+from eip.transports.aws.kinesis.aggregation import AggregatedRecord, deaggregate
 
 REGION, ACCOUNT = "us-east-1", "000000000000"
 KEYS = 1000
@@ -240,7 +240,7 @@ async def in_turns(runs: Runs, rounds: int) -> list[tuple[Any, ...]]:
 
 def codec(size: int) -> list[tuple[Any, ...]]:
     """Microseconds per record to take an aggregate apart: ours, and the package."""
-    made = Aggregate(1 << 20)
+    made = AggregatedRecord(1 << 20)
     count = 0
     while made.add(f"key-{count % 50}", None, os.urandom(size)):
         count += 1

@@ -50,21 +50,17 @@ from eip.patterns._gathering_records import (
     sharing_key,
     sorted_out,
 )
+from eip.patterns._records import Records, Versioned, after_conflict
 from eip.patterns._reply_listeners import ReplyListeners
 from eip.patterns._scheduler import Scheduler
-from eip.retry import Backoff
 from eip.stores.base import ABSENT, Store
 
 __all__ = ["StoreGatherer", "StoredGathering"]
 
 _log = get_logger("eip.scatter_gather")
 
-_MAX_CONFLICTS: Final = 50
-"""Writes of one record that others may win before ours."""
 _TICK_S: Final = 1e-6
 """Between the times of two replies, so that their order is that of their arrival."""
-_CONFLICT_BACKOFF: Final = Backoff(base=0.02, cap=0.5)
-"""Between attempts at a record that others change."""
 _MAX_DOWNTIME_S: Final = 7 * 24 * 3600.0
 """How long all processes may be down after a deadline without losing replies."""
 _MAX_KNOWN: Final = 100_000
@@ -134,6 +130,7 @@ class StoreGatherer:
         poll_interval: float,
     ) -> None:
         self._store, self._listeners = store, listeners
+        self._sharing = Records(store, Sharing)
         self._is_error, self._until = is_error, until
         self._retention, self._poll_interval = retention, poll_interval
         self.counts = ReplyCounts()
@@ -229,18 +226,15 @@ class StoreGatherer:
     async def _share(self, correlation_id: str, key: str, until: float) -> None:
         """List the request under its correlation id, for replies that carry nothing else."""
         name = sharing_key(correlation_id)
-        for attempt in range(1, _MAX_CONFLICTS):
-            found = await self._store.get(name)
-            sharing = Sharing() if found is None else Sharing.model_validate_json(found.value)
+        conflicts = 0
+        while True:
+            held = await self._sharing.read(name) or Versioned(Sharing())
             now = clock.now()
-            live = [(each, end) for each, end in sharing.requests.items() if end > now]
-            sharing.requests = dict([*live[-_MAX_SHARING:], (key, until)])
-            version = ABSENT if found is None else found.version
-            ends = max(sharing.requests.values())
-            if await self._store.put(name, sharing.model_dump_json().encode(), version=version, expires_at=ends):
+            live = [(each, end) for each, end in held.value.requests.items() if end > now]
+            held.value.requests = dict([*live[-_MAX_SHARING:], (key, until)])
+            if await self._sharing.write(name, held, expires_at=max(held.value.requests.values())):
                 return
-            await asyncio.sleep(_CONFLICT_BACKOFF.delay(attempt))
-        raise StoreError(f"the requests of one correlation id changed {_MAX_CONFLICTS} times while one was added")
+            conflicts = await after_conflict(conflicts, f"the list of requests of correlation id {correlation_id!r}")
 
     async def _write(self, key: str, record: RequestRecord, version: str) -> bool:
         if record.completed and record.notify:
@@ -317,10 +311,10 @@ class StoreGatherer:
         keys: list[str] = []
         if is_request_id(correlation_id) and (correlation_id in self._open or await self._read(correlation_id)):
             keys.append(correlation_id)
-        found = await self._store.get(sharing_key(correlation_id))
-        if found is not None:
+        held = await self._sharing.read(sharing_key(correlation_id))
+        if held is not None:
             now = clock.now()
-            keys += [key for key, end in Sharing.model_validate_json(found.value).requests.items() if end > now]
+            keys += [key for key, end in held.value.requests.items() if end > now]
         if len(keys) == 1:
             return keys[0]
         if keys:
@@ -356,7 +350,8 @@ class StoreGatherer:
                 self._checks.pop(key, None)
 
     async def _complete(self, key: str) -> RequestRecord | None:
-        for attempt in range(1, _MAX_CONFLICTS):
+        conflicts = 0
+        while True:
             found = await self._store.get(key)
             record = None if found is None else RequestRecord.load(found.value)
             if found is None or record is None or record.completed:
@@ -371,8 +366,7 @@ class StoreGatherer:
             if await self._write(key, record, found.version):
                 self._open.pop(key, None)
                 return record
-            await asyncio.sleep(_CONFLICT_BACKOFF.delay(attempt))
-        raise StoreError(f"request {key} changed {_MAX_CONFLICTS} times while it was completed")
+            conflicts = await after_conflict(conflicts, f"request {key}")
 
     def _outcome(
         self, record: RequestRecord, replies: list[StoredReply]

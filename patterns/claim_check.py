@@ -27,7 +27,7 @@ from typing_extensions import override
 from eip._checks import check_one_of
 from eip._ids import new_id
 from eip._logging import get_logger
-from eip.channels import Sender
+from eip.channels import Sender, SenderDecorator
 from eip.codec import dump_json, load_json
 from eip.envelope import dump_envelope
 from eip.errors import (
@@ -66,7 +66,7 @@ class _Claim(NamedTuple):
     key: str
 
 
-class ClaimCheckSender(Sender):
+class ClaimCheckSender(SenderDecorator):
     """Sends messages whose bodies are too large as claims, and all others as they are; a `Sender` itself.
 
     Args:
@@ -83,12 +83,14 @@ class ClaimCheckSender(Sender):
     def __init__(self, sender: Sender, objects: ObjectStore, *, threshold: int | None = None, prefix: str = "") -> None:
         limit = sender.limits.message_bytes
         if threshold is None and limit is None:
-            raise ConfigurationError(f"{sender.name} has no limit; say from what threshold bodies are checked in")
+            raise ConfigurationError(f"threshold must be given for {sender.name}, which has no limit of its own")
         if threshold is not None and (threshold < 0 or (limit is not None and threshold > limit)):
-            raise ConfigurationError(f"a threshold is from 0 to the limit of {sender.name}, {limit} bytes")
-        self.name, self.address = sender.name, sender.address
+            raise ConfigurationError(
+                f"threshold must be 0 to the limit of {sender.name}, {limit} bytes, got {threshold}"
+            )
+        super().__init__(sender)
         self.limits = dataclasses.replace(sender.limits, message_bytes=None)
-        self._sender, self._objects, self._prefix = sender, objects, prefix
+        self._objects, self._prefix = objects, prefix
         self._threshold: int = threshold if threshold is not None else limit or 0
 
     @override

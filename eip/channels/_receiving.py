@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from asyncio import get_running_loop
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from eip.channels._dead_letters import send_dead_letter
+from eip.channels._opening import Opening
 from eip.channels._sending import Sender
 from eip.errors import ConfigurationError, LeaseLost, TransportError
 from eip.health import Health
@@ -100,7 +100,7 @@ def _call_on_acked(deliveries: Sequence[Delivery], failed: Sequence[Unsettled]) 
                 callback()
 
 
-class Receiver(ABC):
+class Receiver(Opening, ABC):
     """Leases messages from one channel to one consumer; an async context manager and iterator of deliveries.
 
     The public batch verbs never call the service for a delivery whose lease is known to have ended: deleting with an
@@ -234,23 +234,6 @@ class Receiver(ABC):
         live = [each for each in deliveries if each.lease_until is None or each.lease_until > now]
         ended = [each for each in deliveries if each.lease_until is not None and each.lease_until <= now]
         return live, [Unsettled(each, LeaseLost(f"the lease of {each.message.id} has ended")) for each in ended]
-
-    async def open(self) -> None:
-        """Connect; called once, before the first `receive`."""
-        return
-
-    async def aclose(self) -> None:
-        """Release what is held and not settled, and disconnect. Idempotent."""
-        return
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def __aiter__(self) -> AsyncIterator[Delivery]:
         """Deliveries, one lease at a time, for ever."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from types import TracebackType
-from typing import ClassVar, NoReturn, Self
+from typing import ClassVar, NoReturn
 
 from eip.channels._kinds import Bus, Queue, Stream, Topic
+from eip.channels._opening import Opening
 from eip.channels._sending import Sender
 from eip.channels._temporary import TemporaryQueue
 from eip.errors import UnsupportedChannel
@@ -15,7 +15,7 @@ from eip.health import Health
 __all__ = ["Transport"]
 
 
-class Transport(ABC):
+class Transport(Opening, ABC):
     """Hands out the channels of one service or broker; an async context manager.
 
     Channels are cheap, and asking twice for a name gives the same channel.
@@ -75,23 +75,6 @@ class Transport(ABC):
     def health(self) -> Health:
         """Whether the service answered the last calls; the default knows of no failure."""
         return Health(ok=True)
-
-    async def open(self) -> None:
-        """Connect; called by ``async with``."""
-        return
-
-    async def aclose(self) -> None:
-        """Flush what was accepted for sending, and disconnect. Idempotent."""
-        return
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def _unsupported(self, kind: str) -> NoReturn:
         raise UnsupportedChannel(type(self).__name__, kind, self.kinds)

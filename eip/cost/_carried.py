@@ -11,7 +11,7 @@ from eip.cost.alternatives import Packing
 from eip.cost.profile import Profile
 from eip.cost.services import quota
 
-__all__ = ["Carried", "carried", "packings"]
+__all__ = ["Load", "carried", "packings"]
 
 _SPARED: Final = 3
 """Bytes that a message takes less in a pack than alone: no name and type of an attribute, but a comma."""
@@ -22,7 +22,7 @@ _MIN_GAIN: Final = 1.2
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
+class Load:
     """Messages, or packs of them, on the wire."""
 
     per_message: float
@@ -49,13 +49,13 @@ def packings(profile: Profile, service: str, *, fifo: bool) -> Iterator[Packing]
             least = held
 
 
-def carried(profile: Profile, service: str, packing: Packing, *, fifo: bool) -> Carried:
+def carried(profile: Profile, service: str, packing: Packing, *, fifo: bool) -> Load:
     """The messages, or their packs as full as the rate fills them in the time they may linger."""
     if not packing:
-        return Carried(1.0, float(profile.size))
+        return Load(1.0, float(profile.size))
     ratio = profile.compression if packing.endswith("zstd") else 1.0
     entry = max(profile.size - _SPARED, 1) / ratio
     room = quota(service, "unit_bytes") - _FRAME
     lanes = profile.kinds * (profile.groups if fifo else 1)
     held = max(1.0, min(room // entry, 1000, profile.rate * profile.linger / lanes))
-    return Carried(1 / held, held * entry + _FRAME if held > 1 else float(profile.size))
+    return Load(1 / held, held * entry + _FRAME if held > 1 else float(profile.size))

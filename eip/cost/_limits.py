@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from eip.cost._carried import Carried
+from eip.cost._carried import Load
 from eip.cost.alternatives import Packing
 from eip.cost.profile import Profile
 from eip.cost.services import quota
@@ -29,7 +29,7 @@ def unfit(profile: Profile, service: str, *, fifo: bool) -> Iterator[str]:
         yield "no replay"
 
 
-def fifo_limits(profile: Profile, service: str, carried: Carried) -> Iterator[str]:
+def fifo_limits(profile: Profile, service: str, carried: Load) -> Iterator[str]:
     """Quotas of FIFO channels that the flow meets."""
     most, wanted = quota(service, "fifo_per_second"), profile.busiest * carried.per_message
     if wanted > most:
@@ -39,7 +39,7 @@ def fifo_limits(profile: Profile, service: str, carried: Carried) -> Iterator[st
         yield f"{at_once:,} messages of a FIFO queue in flight"
 
 
-def bus_limits(profile: Profile, carried: Carried) -> Iterator[str]:
+def bus_limits(profile: Profile, carried: Load) -> Iterator[str]:
     """Quotas of a bus that the flow meets."""
     most, wanted = quota("eventbridge", "per_second"), profile.busiest * carried.per_message
     if wanted > most:
@@ -51,7 +51,7 @@ def bus_limits(profile: Profile, carried: Carried) -> Iterator[str]:
         yield f"more than {per_rule} targets: several rules, or SNS behind one"
 
 
-def shards(profile: Profile, carried: Carried) -> int:
+def shards(profile: Profile, carried: Load) -> int:
     """Shards that the busiest second needs: bytes and records in, bytes out where consumers share them."""
     records = profile.busiest * carried.per_message
     size = records * carried.size

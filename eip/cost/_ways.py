@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
-from eip.cost._carried import Carried, carried
+from eip.cost._carried import Load, carried
 from eip.cost._limits import bus_limits, fifo_limits, lost, needs_fan_out, shards, stream_limits, unfit
 from eip.cost.alternatives import Alternative, Item, Packing
 from eip.cost.prices import GB, MILLION, Prices
@@ -145,7 +145,7 @@ class Ways:
 
     # Positions.
 
-    def _sent(self, service: str, on_wire: Carried, *, fifo: bool, one_by_one: bool = False) -> Item:
+    def _sent(self, service: str, on_wire: Load, *, fifo: bool, one_by_one: bool = False) -> Item:
         profile = self.profile
         rate = profile.rate * on_wire.per_message
         batch = 1.0 if one_by_one else profile.gathered(rate, quota(service, "batch"))
@@ -153,7 +153,7 @@ class Ways:
         return self._item("published" if service == "sns" else "sent", millions, f"{service}.{_kind(fifo)}.million")
 
     def _consumed(
-        self, on_wire: Carried, shares: list[float] | tuple[float, ...], *, fifo: bool, one_by_one: bool = False
+        self, on_wire: Load, shares: list[float] | tuple[float, ...], *, fifo: bool, one_by_one: bool = False
     ) -> Iterator[Item]:
         """Receives, deletes and empty receives of the consumers' queues."""
         profile, rate_name = self.profile, f"sqs.{_kind(fifo)}.million"

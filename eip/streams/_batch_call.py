@@ -15,7 +15,7 @@ from eip.runtime._watchdog import HandlerCall
 from eip.runtime._workers import absorbed
 from eip.runtime.handlers import messages_of
 from eip.streams._batch_handlers import BatchFailure, MessageFailure
-from eip.streams._batch_items import Item
+from eip.streams._batch_items import BatchItem
 from eip.streams._batch_settings import BatchSettings
 from eip.streams.window import Slot
 
@@ -52,7 +52,7 @@ class BatchCalls:
         settings, seconds = self._settings, asyncio.get_running_loop().time() - since
         return HandlerCall(settings.name, settings.handler_name, message_id, seconds, self.task)
 
-    async def attempt(self, items: Sequence[Item]) -> Exception | None:
+    async def attempt(self, items: Sequence[BatchItem]) -> Exception | None:
         """One call of the handler; returns what it raised."""
         try:
             async with asyncio.timeout(self._settings.max_processing):
@@ -72,7 +72,7 @@ class BatchCalls:
             raise Leaving  # the handler ignored its cancellation: the shard is not this consumer's any more
         return None
 
-    async def _call_handler(self, items: Sequence[Item]) -> None:
+    async def _call_handler(self, items: Sequence[BatchItem]) -> None:
         arguments = [each for item in items for each in item.arguments]
         record, time = items[0].slot.record, asyncio.get_running_loop().time
         self._call = f"{self._shard}:{record.name}", time()

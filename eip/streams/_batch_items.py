@@ -12,10 +12,10 @@ from eip.streams._held import Held
 from eip.streams._membership import Membership
 from eip.streams.window import Slot
 
-__all__ = ["Item", "Items"]
+__all__ = ["BatchItem", "BatchItems"]
 
 
-class Item(NamedTuple):
+class BatchItem(NamedTuple):
     """A record, and what the handler gets of it: one message, or those of a pack."""
 
     slot: Slot
@@ -24,7 +24,7 @@ class Item(NamedTuple):
     """What cannot be read of it, and why: all of it, or entries of a pack."""
 
 
-class Items:
+class BatchItems:
     """Reads the records of one shard.
 
     Args:
@@ -40,19 +40,19 @@ class Items:
         """The whole record as a message, readable or not."""
         return self._members.message(self._held, slot)[0]
 
-    def read(self, slot: Slot) -> Item:
+    def read(self, slot: Slot) -> BatchItem:
         """Read a record, with what of it cannot be read."""
         message, error = self._members.message(self._held, slot)
         if error is not None:
-            return Item(slot, (), [(message, error)])
+            return BatchItem(slot, (), [(message, error)])
         try:
             messages = unpack(message) if is_pack(message) else (message,)
         except Exception as failure:  # noqa: BLE001 - what reading a record raises concerns that record alone
-            return Item(slot, (), [(message, failure)])
+            return BatchItem(slot, (), [(message, failure)])
         place = {name: message.headers[name] for name in PLACE_HEADERS if name in message.headers}
         return self._read_each(slot, messages, place)
 
-    def _read_each(self, slot: Slot, messages: Sequence[Message[Any]], place: dict[str, str]) -> Item:
+    def _read_each(self, slot: Slot, messages: Sequence[Message[Any]], place: dict[str, str]) -> BatchItem:
         """The messages of a record as the handler asks for them; one that cannot be read says where it was."""
         read, arguments, odd = self._read_message, list[Any](), list[tuple[Message[Any], Exception]]()
         for each in messages:
@@ -60,7 +60,7 @@ class Items:
                 arguments.append(_checked(each) if read is None else read(_checked(each)))
             except Exception as failure:  # noqa: BLE001 - an entry of a pack, or a body that is not what is asked for
                 odd.append((each.replace(headers={**each.headers, **place}), failure))
-        return Item(slot, arguments, odd)
+        return BatchItem(slot, arguments, odd)
 
 
 def _checked(message: Message[Any]) -> Message[Any]:

@@ -15,7 +15,7 @@ from eip.runtime._recovery import is_permanent
 from eip.runtime._settings import Stats
 from eip.streams._batch_call import BatchCalls, Leaving
 from eip.streams._batch_handlers import BatchFailure, MessageFailure
-from eip.streams._batch_items import Item, Items
+from eip.streams._batch_items import BatchItem, BatchItems
 from eip.streams._batch_settings import BatchSettings
 from eip.streams._dead_letters import send_dead_letters
 from eip.streams._held import Held
@@ -33,9 +33,9 @@ class Lane:
     def __init__(self, settings: BatchSettings, members: Membership, stats: Stats, held: Held, number: int) -> None:
         self._settings, self._stats = settings, stats
         self._held, self._number = held, number
-        self._items = Items(members, held, settings.handler.read)
+        self._items = BatchItems(members, held, settings.handler.read)
         self.calls = BatchCalls(settings, held.shard)
-        self._unread: dict[Slot, Item] = {}
+        self._unread: dict[Slot, BatchItem] = {}
         """Of the batch, the records that are not done before their unreadable parts are put aside."""
 
     async def run(self) -> None:
@@ -86,7 +86,7 @@ class Lane:
         for item in list(self._unread.values()):
             await self._settle_unreadable(item)
 
-    async def _settle(self, items: Sequence[Item]) -> None:
+    async def _settle(self, items: Sequence[BatchItem]) -> None:
         """Try until every one is done or put aside."""
         attempt = 0
         while items and (failure := await self.calls.attempt(items)) is not None:
@@ -113,7 +113,7 @@ class Lane:
                 await self._pause(attempt)
         self._handled(items)
 
-    def _handled(self, items: Sequence[Item]) -> None:
+    def _handled(self, items: Sequence[BatchItem]) -> None:
         self._stats.handled += len(items)
         self._done([each.slot for each in items])
 
@@ -122,7 +122,7 @@ class Lane:
         if done := [slot for slot in slots if slot not in self._unread]:
             self._held.done(done, more=True)
 
-    async def _settle_unreadable(self, item: Item) -> None:
+    async def _settle_unreadable(self, item: BatchItem) -> None:
         """Try until all of it is put aside; without a destination it stays, and its lane waits."""
         for message, error in item.unreadable:
             attempt = 1

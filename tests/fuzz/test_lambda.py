@@ -14,13 +14,13 @@ from eip.channels import with_dead_letter_headers
 from eip.envelope import dump_envelope, dump_message, load_message
 from eip.errors import ConfigurationError, DecodeError
 from eip.transports.aws._invocations import _json_of, invocation_of
-from eip.transports.aws.kinesis.aggregation import Aggregate
+from eip.transports.aws.kinesis.aggregation import AggregatedRecord
 from eip.transports.aws.kinesis.records import dump_record
 from tests.fuzz import bounded_time, fuzz, mutated, odd_json, odd_text
 from tests.support.lambda_events import kinesis_record, mq_message, sns_record, sqs_record
 
 OWN = Message({"n": 1}, type="T", group_id="g", headers={"a": "b"}, attributes={"n": 7, "b": b"\0", "t": True})
-AGGREGATE = Aggregate(10_000)
+AGGREGATE = AggregatedRecord(10_000)
 for number in range(3):
     AGGREGATE.add(f"k{number}", None, b'{"n":1}')
 GOOD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

@@ -16,7 +16,7 @@ from eip.errors import DecodeError, StoreError
 from eip.packs import entry_of, pack
 from eip.streams import BatchConsumer, Lease, Position
 from eip.testing import run
-from eip.transports.aws.kinesis.aggregation import MAGIC, Aggregate, deaggregate
+from eip.transports.aws.kinesis.aggregation import MAGIC, AggregatedRecord, deaggregate
 from eip.transports.aws.kinesis.reading import message_of, records_of
 from eip.transports.aws.kinesis.records import dump_record, load_record, to_partition_key
 from tests.fuzz import bounded_time, fuzz, mutated, odd_json, odd_text
@@ -33,7 +33,7 @@ WHOLE = Message(
     headers={"a": "b"},
     attributes={"n": 7, "b": b"\0", "l": ["a", 1]},
 )
-AGGREGATE = Aggregate(10_000)
+AGGREGATE = AggregatedRecord(10_000)
 for number in range(3):
     AGGREGATE.add(f"k{number}", str(number), dump_record(Message({"n": number})))
 PACK = pack([entry_of(Message(number)) for number in range(3)], Message(None))

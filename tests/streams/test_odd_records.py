@@ -13,7 +13,7 @@ from eip import Backoff, Consumer, Message
 from eip.errors import ConnectionLost, DecodeError, MessageTooLarge
 from eip.stores import MemoryStore
 from eip.streams import BatchConsumer, GroupOptions
-from eip.transports.aws.kinesis.aggregation import MAGIC, Aggregate, deaggregate
+from eip.transports.aws.kinesis.aggregation import MAGIC, AggregatedRecord, deaggregate
 from eip.transports.aws.kinesis.records import dump_record
 from tests.runtime.scripted import Outbox
 from tests.streams.scripted import SHARD, ScriptedLog
@@ -236,9 +236,9 @@ async def test_an_aggregate_of_very_many_records_is_held_a_few_at_a_time():
 
 def test_an_aggregate_within_an_aggregate_is_data():
     """Fault 2: nesting is not followed."""
-    inner = Aggregate(1000)
+    inner = AggregatedRecord(1000)
     inner.add("k", None, b"x")
-    outer = Aggregate(1000)
+    outer = AggregatedRecord(1000)
     outer.add("k", None, inner.encode())
     found = deaggregate(outer.encode())
     assert found is not None

@@ -7,18 +7,17 @@ fill by themselves. Entries of one message group are sent one call after the oth
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from eip.errors import InvalidMessage, SendError, TransportError
 from eip.limits import MIB, Capabilities
-from eip.message import Message
 from eip.retry import Backoff
 from eip.transports._send_completion import SendCompletion
 from eip.transports.aws._client.errors import Unreachable
+from eip.transports.aws._entry_queue import Entry, EntryQueue, Outcome
 
-__all__ = ["BatchAccumulator", "Entry", "Outcome"]
+__all__ = ["BatchAccumulator"]
 
 _RETRY_BACKOFF: Final = Backoff(base=0.1, cap=5.0)
 _MAX_ATTEMPTS: Final = 8
@@ -27,29 +26,9 @@ _MAX_WAIT_S: Final = 0.05
 """Entries wait for the call under way, while theirs fills; not longer, as it may hang."""
 _UNREACHABLE_S: Final = 4.0
 """How long entries are tried at an endpoint that has never answered."""
-_MAX_PENDING: Final = 10_000
-_MAX_PENDING_BYTES: Final = 64 * MIB
+_MAX_WAITING: Final = 10_000
+_MAX_WAITING_BYTES: Final = 64 * MIB
 """Senders wait while more than this is waiting for a call: back-pressure."""
-
-Outcome = Exception | None
-"""The outcome of an entry; None where the service accepted it."""
-
-
-class Entry:
-    """A message as an entry of a call."""
-
-    __slots__ = ("attempt", "begun", "completion", "group", "message", "payload", "place", "size")
-
-    def __init__(self, message: Message[Any], payload: dict[str, Any], size: int, group: str | None) -> None:
-        self.message, self.payload, self.size, self.group = message, payload, size, group
-        self.attempt = self.place = 0
-        self.begun = 0.0
-        """When its first call began, by the loop's clock."""
-        self.completion: SendCompletion
-
-    def settle(self, outcome: Outcome) -> None:
-        """Report the outcome to its send."""
-        self.completion.settle(self.place, self.message, outcome)
 
 
 class BatchAccumulator:
@@ -73,16 +52,7 @@ class BatchAccumulator:
         per_group: int | None = None,
     ) -> None:
         self._call, self._linger, self._attempts = call, linger, attempts or _MAX_ATTEMPTS
-        self._per_group = per_group or _MAX_PENDING
-        self._entries = limits.batch_entries or 1
-        self._bytes = limits.batch_bytes or 1 << 62
-        self._groups: dict[str | None, deque[Entry]] = {}
-        self._open: deque[str | None] = deque()
-        """Groups with entries to send and no call under way."""
-        self._busy: set[str] = set()
-        """Groups with a call under way; their other entries wait for its end."""
-        self._pending = self._pending_bytes = self._sendable = 0
-        """Waiting entries, their bytes, and the number of those in open groups."""
+        self._queue = EntryQueue(limits, per_group=per_group)
         self._calls: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Handle | None = None
         self._wait_timer: asyncio.Handle | None = None
@@ -96,18 +66,18 @@ class BatchAccumulator:
         """
         completion = SendCompletion(len(entries))
         for place, entry in enumerate(entries):
-            while self._pending >= _MAX_PENDING or self._pending_bytes >= _MAX_PENDING_BYTES:
+            while self._queue.waiting >= _MAX_WAITING or self._queue.size >= _MAX_WAITING_BYTES:
                 self._room.clear()  # before the pump, which may make all the room that there will be
                 self._pump()
                 await self._room.wait()
             entry.completion, entry.place = completion, place
-            self._enqueue(entry)
+            self._queue.add(entry)
         self._schedule()
         await completion.wait()
 
     async def flush(self) -> None:
         """Return when every entry was accepted or has failed."""
-        while self._pending or self._calls:
+        while self._queue.waiting or self._calls:
             self._pump(due=True)
             if not self._calls:
                 return  # it is being closed
@@ -128,31 +98,17 @@ class BatchAccumulator:
                 call.cancel()
             if self._calls:
                 await asyncio.wait(self._calls)
-            for entries in self._groups.values():
-                for entry in entries:
-                    entry.settle(SendError("the transport was closed before it was sent"))
-            self._groups.clear()
-            self._open.clear()
-            self._pending = self._pending_bytes = self._sendable = 0
+            for entry in self._queue.clear():
+                entry.settle(SendError("the transport was closed before it was sent"))
             self._room.set()
         finally:
             self._aborting = False
-
-    def _enqueue(self, entry: Entry) -> None:
-        entries = self._groups.get(entry.group)
-        if entries is None:
-            entries = self._groups[entry.group] = deque()
-            self._open.append(entry.group)
-        entries.append(entry)
-        self._pending += 1
-        self._pending_bytes += entry.size
-        self._sendable += entry.group not in self._busy
 
     def _schedule(self) -> None:
         if self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._linger, self._due) if self._linger else loop.call_soon(self._due)
-        if self._linger and self._full:
+        if self._linger and self._queue.full:
             self._pump()
 
     def _due(self) -> None:
@@ -163,50 +119,16 @@ class BatchAccumulator:
         self._wait_timer = None
         self._pump(due=self._timer is None)
 
-    @property
-    def _full(self) -> bool:
-        """Whether the sendable entries fill a call."""
-        return self._sendable >= self._entries or self._pending_bytes >= self._bytes
-
     def _pump(self, *, due: bool = False) -> None:
         """Start full calls; start one that is not full where nothing is under way and no timer runs, or it is due."""
-        while self._open and len(self._calls) < _MAX_CALLS and not self._aborting:
-            if not (due or self._full or (not self._calls and self._timer is None)):
+        while self._queue.sendable and len(self._calls) < _MAX_CALLS and not self._aborting:
+            if not (due or self._queue.full or (not self._calls and self._timer is None)):
                 if self._timer is None and self._wait_timer is None:
                     self._wait_timer = asyncio.get_running_loop().call_later(_MAX_WAIT_S, self._wait_ended)
                 return
-            batch = self._batch()
+            batch = self._queue.take()
+            self._room.set()
             self._calls.add(asyncio.create_task(self._send(batch), name="batch call"))
-
-    def _batch(self) -> list[Entry]:
-        """As many entries as a call takes, of open groups; a group is then busy until the call ends."""
-        batch: list[Entry] = []
-        size = 0
-        while self._open:
-            group = self._open[0]
-            entries = self._groups[group]
-            share = len(batch) + (len(entries) if group is None else self._per_group)
-            most = min(self._entries, share)
-            while entries and len(batch) < most and (not batch or size + entries[0].size <= self._bytes):
-                entry = entries.popleft()
-                batch.append(entry)
-                size += entry.size
-            if not batch or batch[-1].group != group:
-                break  # the call is full already
-            if group is not None:
-                self._open.popleft()
-                self._busy.add(group)
-                self._sendable -= len(entries)
-            elif not entries:
-                self._open.popleft()
-                del self._groups[None]
-            if entries and len(batch) < share:
-                break
-        self._pending -= len(batch)
-        self._pending_bytes -= size
-        self._sendable -= len(batch)
-        self._room.set()
-        return batch
 
     async def _send(self, batch: list[Entry]) -> None:
         again: list[Entry] = []
@@ -259,24 +181,8 @@ class BatchAccumulator:
         return again[::-1]
 
     def _requeue(self, batch: list[Entry], again: list[Entry]) -> None:
-        for entry in reversed(again):
-            entries = self._groups.get(entry.group)
-            if entries is None:
-                entries = self._groups[entry.group] = deque()
-                self._open.append(entry.group)
-            entries.appendleft(entry)
-            self._pending += 1
-            self._pending_bytes += entry.size
-            self._sendable += entry.group not in self._busy
-        for group in {entry.group for entry in batch}:
-            if group is None or group not in self._groups:
-                continue
-            self._busy.discard(group)
-            if entries := self._groups[group]:
-                self._open.append(group)
-                self._sendable += len(entries)
-            else:
-                del self._groups[group]
+        self._queue.put_back(again)
+        self._queue.release(batch)
         self._calls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
         self._pump()
 

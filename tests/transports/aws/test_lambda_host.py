@@ -18,7 +18,7 @@ from eip import Message
 from eip.envelope import dump_envelope
 from eip.errors import ConfigurationError, ConnectionLost, Reject
 from eip.packs import entry_of, pack
-from eip.transports.aws.kinesis.aggregation import Aggregate
+from eip.transports.aws.kinesis.aggregation import AggregatedRecord
 from eip.transports.aws.kinesis.records import dump_record
 from eip.transports.aws.lambda_host import InvocationFailed
 from tests.support.lambda_events import SNS, Context, Recorder, failures, kinesis_record, mq_message, sqs, sqs_record
@@ -235,7 +235,7 @@ def test_records_of_our_own_and_aggregates_are_read_and_fail_as_one_record(lambd
             raise ValueError("no")
 
     ours = Message({"n": 1}, id="i", type="T", attributes={"a": 1})
-    aggregate = Aggregate(1000)
+    aggregate = AggregatedRecord(1000)
     for number in (2, 3):
         aggregate.add(f"k{number}", None, b'{"n":%d}' % number)
     records = [kinesis_record(dump_record(ours), 1, "k"), kinesis_record(aggregate.encode(), 2, "a")]

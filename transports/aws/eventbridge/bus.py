@@ -19,10 +19,12 @@ from eip.message import Message
 from eip.topology.names import rule_queue
 from eip.transports._capabilities import EVENTBRIDGE
 from eip.transports._event_format import as_bus_predicate, entry_of
-from eip.transports.aws._batching import BatchAccumulator, Entry, Outcome
+from eip.transports.aws._batched_sender import BatchedSender
+from eip.transports.aws._batching import BatchAccumulator
 from eip.transports.aws._billing import request_units
 from eip.transports.aws._client.errors import ServiceFailed, entry_error
 from eip.transports.aws._client.service_client import ServiceClient
+from eip.transports.aws._entry_queue import Entry, Outcome
 from eip.transports.aws._xray import to_xray
 from eip.transports.aws.arns import Arns
 from eip.transports.aws.eventbridge.archives import EventBridgeArchives
@@ -32,7 +34,7 @@ from eip.transports.aws.sqs.subscription import QueueSubscription
 __all__ = ["EventBridgeBus"]
 
 
-class EventBridgeBus(Bus):
+class EventBridgeBus(BatchedSender, Bus):
     """An event bus; `AwsTransport.bus` makes it. It must exist, its rules and queues too: declare them.
 
     A message needs a type, a source, and a JSON object as its body (`eip.transports._event_format`).
@@ -79,14 +81,6 @@ class EventBridgeBus(Bus):
     def archives(self) -> EventBridgeArchives:
         """The bus's archives, for `eip.patterns.replay`."""
         return EventBridgeArchives(self._client, self._arns, self.address)
-
-    async def flush(self) -> None:
-        """Return when every message was accepted or has failed."""
-        await self._accumulator.flush()
-
-    async def aclose(self, *, timeout: float) -> None:  # noqa: ASYNC109 - expiry is no error here
-        """Flush for at most ``timeout`` seconds; `AwsTransport.aclose` calls it."""
-        await self._accumulator.aclose(timeout=timeout)
 
     def _entry(self, message: Message[Any]) -> Entry:
         check_message(message)

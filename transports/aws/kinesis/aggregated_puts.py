@@ -15,9 +15,9 @@ from eip.errors import ConnectionLost
 from eip.limits import KIB
 from eip.streams import Shard
 from eip.transports._capabilities import KINESIS
-from eip.transports.aws._batching import Entry, Outcome
 from eip.transports.aws._client.errors import entry_error
-from eip.transports.aws.kinesis.aggregation import Aggregate
+from eip.transports.aws._entry_queue import Entry, Outcome
+from eip.transports.aws.kinesis.aggregation import AggregatedRecord
 
 __all__ = ["AGGREGATED_ENTRIES", "AggregatedPuts", "PutRecords", "outcome_of"]
 
@@ -119,7 +119,7 @@ class _Bundle:
     def __init__(self, shard: str, first_hash: int, place: int, entry: Entry) -> None:
         self.shard, self._first_hash = shard, first_hash
         self.places: list[int] = []
-        self._aggregate = Aggregate(_AGGREGATE_BYTES)
+        self._aggregate = AggregatedRecord(_AGGREGATE_BYTES)
         self.add(place, entry)
 
     def add(self, place: int, entry: Entry) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from hashlib import md5
 from typing import Final, NamedTuple
 
-__all__ = ["MAGIC", "Aggregate", "UserRecord", "deaggregate"]
+__all__ = ["MAGIC", "AggregatedRecord", "UserRecord", "deaggregate"]
 
 MAGIC: Final = b"\xf3\x89\x9a\xc2"
 _DIGEST: Final = 16
@@ -133,7 +133,7 @@ def _skip(body: bytes, place: int) -> int:
     raise ValueError("a field of an unknown kind")
 
 
-class Aggregate:
+class AggregatedRecord:
     """User records on their way into one record, up to ``limit`` bytes of it, its partition key included."""
 
     __slots__ = ("_hash_indices", "_key_indices", "_keys", "_limit", "_records", "count", "size")

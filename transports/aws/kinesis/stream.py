@@ -20,8 +20,10 @@ from eip.message import Message
 from eip.stores.base import Store
 from eip.streams import GroupOptions, Start, StreamGroup
 from eip.transports._capabilities import KINESIS
-from eip.transports.aws._batching import BatchAccumulator, Entry, Outcome
+from eip.transports.aws._batched_sender import BatchedSender
+from eip.transports.aws._batching import BatchAccumulator
 from eip.transports.aws._client.service_client import ServiceClient
+from eip.transports.aws._entry_queue import Entry, Outcome
 from eip.transports.aws.kinesis.aggregated_puts import AGGREGATED_ENTRIES, AggregatedPuts, outcome_of
 from eip.transports.aws.kinesis.log import KinesisLog, list_shards
 from eip.transports.aws.kinesis.rates import ReadRates
@@ -39,7 +41,7 @@ _ATTEMPTS: Final = 30
 """About a minute: a shard that is throttled holds its senders back before it fails them."""
 
 
-class KinesisStream(Stream):
+class KinesisStream(BatchedSender, Stream):
     """A stream; `AwsTransport.stream` makes it. It must exist: declare it with `eip.topology`.
 
     The partition key is the message's group, or its id where it has none; a digest of it where Kinesis takes no such
@@ -109,14 +111,6 @@ class KinesisStream(Stream):
             options=options,
             dead_letters=dead_letters,
         )
-
-    async def flush(self) -> None:
-        """Return when every message was accepted or has failed."""
-        await self._accumulator.flush()
-
-    async def aclose(self, *, timeout: float) -> None:  # noqa: ASYNC109 - expiry is no error here
-        """Flush for at most ``timeout`` seconds; `AwsTransport.aclose` calls it."""
-        await self._accumulator.aclose(timeout=timeout)
 
     async def call(self, operation: str, *, named: bool = True, channel: str = "", **parameters: Any) -> dict[str, Any]:
         """A call about this stream, which ``named`` adds to the parameters."""

@@ -21,9 +21,11 @@ from eip.topology.names import suffixed
 from eip.transports._capabilities import SNS
 from eip.transports.aws._attributes import carried, fifo_ids, native_fields
 from eip.transports.aws._batch_results import outcomes_of
-from eip.transports.aws._batching import BatchAccumulator, Entry, Outcome
+from eip.transports.aws._batched_sender import BatchedSender
+from eip.transports.aws._batching import BatchAccumulator
 from eip.transports.aws._billing import request_units
 from eip.transports.aws._client.service_client import ServiceClient
+from eip.transports.aws._entry_queue import Entry, Outcome
 from eip.transports.aws.sns._subscriptions import list_subscriptions
 from eip.transports.aws.sqs.queue import SqsQueue
 from eip.transports.aws.sqs.subscription import QueueSubscription
@@ -34,7 +36,7 @@ _SUBJECT: Final = re.compile(r"[!-~][ -~]{0,98}")
 """What SNS takes as a Subject: ASCII of less than 100 characters (API reference, Publish)."""
 
 
-class SnsTopic(Topic):
+class SnsTopic(BatchedSender, Topic):
     """A topic; `AwsTransport.topic` makes it. It must exist: declare it with `eip.topology`."""
 
     system = "aws.sns"
@@ -91,14 +93,6 @@ class SnsTopic(Topic):
             return False
         await self._client.call("sns", "Unsubscribe", channel=self.name, SubscriptionArn=found)
         return True
-
-    async def flush(self) -> None:
-        """Return when every message was accepted or has failed."""
-        await self._accumulator.flush()
-
-    async def aclose(self, *, timeout: float) -> None:  # noqa: ASYNC109 - expiry is no error here
-        """Flush for at most ``timeout`` seconds; `AwsTransport.aclose` calls it."""
-        await self._accumulator.aclose(timeout=timeout)
 
     def forget_attributes(self) -> None:
         """Read the attributes again at the next use, since they were changed."""

@@ -26,9 +26,11 @@ from eip.message import Message
 from eip.transports._capabilities import SQS
 from eip.transports.aws._attributes import carried, fifo_ids, native_fields
 from eip.transports.aws._batch_results import outcomes_of
-from eip.transports.aws._batching import BatchAccumulator, Entry, Outcome
+from eip.transports.aws._batched_sender import BatchedSender
+from eip.transports.aws._batching import BatchAccumulator
 from eip.transports.aws._billing import request_units
 from eip.transports.aws._client.service_client import ServiceClient
+from eip.transports.aws._entry_queue import Entry, Outcome
 from eip.transports.aws._xray import to_xray
 from eip.transports.aws.sqs._queue_client import QueueClient
 from eip.transports.aws.sqs.receiver import SqsReceiver
@@ -41,7 +43,7 @@ _MOVE_POLL_S: Final = 1.0
 """Between looks at a move task."""
 
 
-class SqsQueue(Queue):
+class SqsQueue(BatchedSender, Queue):
     """A queue; `AwsTransport.queue` makes it. It must exist: declare it with `eip.topology`.
 
     Its attributes (visibility timeout, redrive policy) are read once, at the first use.
@@ -106,13 +108,9 @@ class SqsQueue(Queue):
             filter=filter,
         )
 
-    async def flush(self) -> None:
-        """Return when every message was accepted or has failed."""
-        await self._accumulator.flush()
-
-    async def aclose(self, *, timeout: float) -> None:  # noqa: ASYNC109 - expiry is no error here
-        """Flush for at most ``timeout`` seconds; `AwsTransport.aclose` calls it."""
-        await self._accumulator.aclose(timeout=timeout)
+    @override
+    async def aclose(self, *, timeout: float) -> None:
+        await super().aclose(timeout=timeout)
         self._queue.close()
 
     async def url(self) -> str:

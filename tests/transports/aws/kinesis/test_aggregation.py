@@ -10,7 +10,7 @@ from aws_kinesis_agg.deaggregator import deaggregate_records
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from eip.transports.aws.kinesis.aggregation import MAGIC, Aggregate, UserRecord, deaggregate
+from eip.transports.aws.kinesis.aggregation import MAGIC, AggregatedRecord, UserRecord, deaggregate
 
 KEYS = st.text(min_size=1, max_size=20).filter(lambda key: key.isprintable())
 HASHES = st.none() | st.integers(0, 2**128 - 1).map(str)
@@ -18,7 +18,7 @@ RECORDS = st.lists(st.tuples(KEYS, HASHES, st.binary(min_size=1, max_size=400)),
 
 
 def written(records) -> bytes:
-    made = Aggregate(1 << 20)
+    made = AggregatedRecord(1 << 20)
     for record in records:
         assert made.add(*record)
     data = made.encode()
@@ -98,10 +98,10 @@ def test_tags_and_unknown_fields_are_passed_over():
 
 
 def test_an_aggregate_takes_what_fits():
-    made = Aggregate(100)
+    made = AggregatedRecord(100)
     assert made.add("k", None, b"x" * 500)  # alone it may be larger: then it goes as it is
     assert not made.add("k", None, b"x")
-    small = Aggregate(100)
+    small = AggregatedRecord(100)
     taken = 0
     while small.add(f"key-{taken}", None, b"x" * 10):
         taken += 1

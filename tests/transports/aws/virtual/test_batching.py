@@ -18,7 +18,8 @@ from eip.errors import (
     Throttled,
 )
 from eip.limits import Capabilities
-from eip.transports.aws._batching import BatchAccumulator, Entry
+from eip.transports.aws._batching import BatchAccumulator
+from eip.transports.aws._entry_queue import Entry
 
 LIMITS = Capabilities(batch_entries=10, batch_bytes=1000)
 
@@ -134,7 +135,7 @@ async def test_a_flush_waits_for_no_linger():
     await asyncio.sleep(0)
     begun = asyncio.get_running_loop().time()
     await service.outbox.flush()
-    assert send.done() or not service.outbox._pending
+    assert send.done() or not service.outbox._queue.waiting
     await send
     assert asyncio.get_running_loop().time() - begun < 1
 
@@ -151,7 +152,7 @@ async def test_what_waits_is_bounded_in_bytes_too():
     service = Service(round_trip=1.0, limits=Capabilities(batch_entries=10, batch_bytes=1 << 20))
     sends = [asyncio.create_task(service.send(number, size=1 << 20)) for number in range(500)]
     await asyncio.sleep(0.1)
-    assert service.outbox._pending_bytes <= 64 << 20
+    assert service.outbox._queue.size <= 64 << 20
     await asyncio.gather(*sends)
     assert len(service.accepted) == 500
 

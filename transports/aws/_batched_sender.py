@@ -1,0 +1,22 @@
+"""The sending side that all channels of AWS share."""
+
+from __future__ import annotations
+
+from eip.channels import Sender
+from eip.transports.aws._batching import BatchAccumulator
+
+__all__ = ["BatchedSender"]
+
+
+class BatchedSender(Sender):
+    """A channel whose messages are gathered into calls."""
+
+    _accumulator: BatchAccumulator
+
+    async def flush(self) -> None:
+        """Return when every message was accepted or has failed."""
+        await self._accumulator.flush()
+
+    async def aclose(self, *, timeout: float) -> None:  # noqa: ASYNC109 - expiry is no error here
+        """Flush for at most ``timeout`` seconds; `AwsTransport.aclose` calls it."""
+        await self._accumulator.aclose(timeout=timeout)
