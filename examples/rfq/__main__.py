@@ -20,8 +20,8 @@ from examples.lifecycle import GRACE, Application, connected_to
 from examples.rfq.access_options import Access, add_arguments, wrong_options
 from examples.rfq.booking import RideBooking
 from examples.rfq.channels import Channels
-from examples.rfq.unicorn_api import herd_app
-from examples.rfq.unicorns import Herd
+from examples.rfq.herd import Herd
+from examples.rfq.unicorns import Unicorns
 from examples.rfq.wiring import STATES, TRANSPORTS, connected, shown, stored
 
 
@@ -92,11 +92,12 @@ class _Roles:
         return self._application(connect, sock)
 
     def unicorns(self, sock: socket.socket) -> Application:
-        """The simulated herd, and its health on that socket."""
+        """Unicorn management with its API and page on that socket, and the simulated herd."""
 
         async def connect(stack: AsyncExitStack) -> list[Runnable]:
-            herd = self._herd(await self._channels(stack))
-            return [self._access.server(herd_app(herd, hosts=self._access.hosts), sock), herd]
+            unicorns = Unicorns(await self._channels(stack))
+            herd = self._herd(unicorns)
+            return [self._access.server(self._access.unicorns(unicorns, herd), sock), unicorns, herd]
 
         return self._application(connect, sock)
 
@@ -105,8 +106,9 @@ class _Roles:
 
         async def connect(stack: AsyncExitStack) -> list[Runnable]:
             channels = await self._channels(stack)
-            herd = self._herd(channels)
-            return [*await self._booking(stack, channels, sock, herd.ids), herd]
+            unicorns = Unicorns(channels)
+            herd = self._herd(unicorns)
+            return [*await self._booking(stack, channels, sock, unicorns, herd.ids), unicorns, herd]
 
         return self._application(connect, sock)
 
@@ -127,19 +129,24 @@ class _Roles:
         )
 
     async def _booking(
-        self, stack: AsyncExitStack, channels: Channels, sock: socket.socket, herd: Collection[str] = ()
+        self,
+        stack: AsyncExitStack,
+        channels: Channels,
+        sock: socket.socket,
+        unicorns: Unicorns | None = None,
+        herd: Collection[str] = (),
     ) -> list[Runnable]:
         options = self._options
         endpoint = self._url if options.transport == "aws" else None
         state = f"the state in {_at(shown(options.state), endpoint)}"
         states = await connected_to(state, lambda: stored(options.state, endpoint), stack)
         booking = RideBooking(channels, states, rfq_seconds=options.rfq_seconds, herd=herd)
-        return [self._access.server(self._access.front(booking, self._meter), sock), booking]
+        return [self._access.server(self._access.front(booking, self._meter, unicorns), sock), booking]
 
-    def _herd(self, channels: Channels) -> Herd:
+    def _herd(self, unicorns: Unicorns) -> Herd:
         options = self._options
         patience = min(20.0, options.rfq_seconds)
-        return Herd(channels, size=options.unicorns, seed=options.seed, patience=patience, name=options.herd)
+        return Herd(unicorns, size=options.unicorns, seed=options.seed, patience=patience, name=options.herd)
 
     def _greet(self, sock: socket.socket) -> None:
         scheme, (host, port) = "https" if self._access.tls else "http", sock.getsockname()[:2]

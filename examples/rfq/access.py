@@ -31,7 +31,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from eip.errors import ConfigurationError
 from examples.rfq.model import Text
-from examples.rfq.problems import Problem
+from examples.rfq.problems import Problem, too_many
 
 __all__ = [
     "BearerTokens",
@@ -288,8 +288,7 @@ class Guard:
             request.scope["rate"] = partial(self._limit.take, f"caller {known}" if known else f"host {address}")
         if wait := wait_before_call(request):
             seconds = math.ceil(wait)
-            retry = {"Retry-After": str(seconds)}
-            raise Problem(429, "Too many requests", f"try again in {seconds} s", headers=retry)
+            raise too_many(f"try again in {seconds} s", seconds=seconds)
         if known is None:
             self._refuse(request)
             return

@@ -9,6 +9,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 
 from eip.telemetry.meter import UsageMeter
+from examples.lifecycle import Waiting
 from examples.rfq.access import BearerTokens, Hosts, RateLimit, TokenOwners, Tokens
 from examples.rfq.api import app
 from examples.rfq.booking import RideBooking
@@ -16,6 +17,8 @@ from examples.rfq.files import Reloaded
 from examples.rfq.partners import Partners
 from examples.rfq.server import Server, connection_limit
 from examples.rfq.tls import Trust
+from examples.rfq.unicorn_api import unicorn_app
+from examples.rfq.unicorns import Unicorns
 
 __all__ = ["Access", "add_arguments", "wrong_options"]
 
@@ -79,9 +82,28 @@ class Access:
         self.hosts = Hosts(options.allowed_host)
         self.proxy: str = options.trusted_proxy
 
-    def front(self, booking: RideBooking, meter: UsageMeter) -> Starlette:
-        """The API."""
-        return app(booking, meter=meter, tokens=self.tokens, partners=self.partners, limit=self.limit, hosts=self.hosts)
+    def front(self, booking: RideBooking, meter: UsageMeter, unicorns: Unicorns | None) -> Starlette:
+        """The API, with that of unicorn management where it is in the same process."""
+        return app(
+            booking,
+            meter=meter,
+            tokens=self.tokens,
+            partners=self.partners,
+            limit=self.limit,
+            hosts=self.hosts,
+            unicorns=unicorns,
+        )
+
+    def unicorns(self, unicorns: Unicorns, *parts: Waiting) -> Starlette:
+        """The API of unicorn management alone."""
+        return unicorn_app(
+            unicorns,
+            (unicorns, *parts),
+            tokens=self.tokens,
+            partners=self.partners,
+            limit=self.limit,
+            hosts=self.hosts,
+        )
 
     def server(self, front: Starlette, sock: socket.socket) -> Server:
         """Serve an application on a socket."""

@@ -26,20 +26,24 @@ from examples.rfq.bodies import read
 from examples.rfq.booking import RideBooking
 from examples.rfq.identity_api import IDENTITY
 from examples.rfq.model import Choice, Presence, RideRequest, as_json
-from examples.rfq.openapi import document
+from examples.rfq.openapi import BOOKING
+from examples.rfq.openapi_terms import document
 from examples.rfq.operations_api import operations_routes
-from examples.rfq.pages import PAGES, BrowserRules
+from examples.rfq.pages import BrowserRules, pages
 from examples.rfq.problems import HANDLERS, Problem, upgrade_required
 from examples.rfq.push import SILENCE, Event, Events, push_over_socket, server_sent_events
 from examples.rfq.store import Rfq
-from examples.rfq.vicinity import ZONES, located, zones_near
+from examples.rfq.unicorn_api import unicorn_routes
+from examples.rfq.unicorn_openapi import UNICORNS
+from examples.rfq.unicorns import Unicorns
+from examples.rfq.vicinity import ZONES, Position, located, zones_near
 
 __all__ = ["app"]
 
 _lines = RepeatedLines(get_logger("examples.rfq"))
 
 _ID: Final = re.compile(r"[\w-]{1,64}", re.ASCII)
-_PUBLIC: Final = frozenset(("/", "/operations", "/healthz", "/readyz", "/openapi.json"))
+_PUBLIC: Final = frozenset(("/", "/operations", "/unicorn", "/healthz", "/readyz", "/openapi.json"))
 
 
 def app(
@@ -50,6 +54,7 @@ def app(
     partners: Certified | None = None,
     limit: RateLimit | None = None,
     hosts: Hosts | None = None,
+    unicorns: Unicorns | None = None,
 ) -> Starlette:
     """The application, on a booking service that runs beside it.
 
@@ -60,11 +65,13 @@ def app(
         partners: whose certificates they are sees their own RFQs. Without both, everybody sees all.
         limit: how often one may call; None: as often as they like.
         hosts: the names that the service answers to; None: its address and the machine's name.
+        unicorns: those that may sign in to this process; None: unicorn management is another process.
     """
-    api = _Api(booking, secured=tokens is not None)
+    areas = [BOOKING] if unicorns is None else [BOOKING, UNICORNS]
+    api = _Api(booking, document(*areas, secured=tokens is not None))
     return Starlette(
         routes=[
-            *PAGES,
+            *(pages("ride", "operations") if unicorns is None else pages("ride", "unicorn", "operations")),
             Route("/openapi.json", api.openapi),
             Route("/healthz", api.health),
             Route("/readyz", api.ready),
@@ -79,6 +86,7 @@ def app(
             Route("/rfqs/{rfq}/socket", api.no_socket),
             IDENTITY,
             *operations_routes(booking, meter or UsageMeter()),
+            *(() if unicorns is None else unicorn_routes(unicorns)),
         ],
         exception_handlers=HANDLERS,
         middleware=[
@@ -89,10 +97,10 @@ def app(
 
 
 class _Api:
-    def __init__(self, booking: RideBooking, *, secured: bool) -> None:
+    def __init__(self, booking: RideBooking, described: dict[str, Any]) -> None:
         self._booking = booking
         self._herd = _Herd(booking)
-        self._document = document(secured=secured)
+        self._document = described
 
     async def openapi(self, _: Request) -> Response:
         return JSONResponse(self._document)
@@ -115,12 +123,12 @@ class _Api:
         return JSONResponse({"status": "ready"})
 
     async def city(self, request: Request) -> Response:
-        """Where a place is, and how many unicorns are near it."""
+        """Where a place is, by its name or as given by x and y, and how many unicorns are near it."""
         place = request.query_params.get("place", "").strip()
         if not 0 < len(place) <= 200:
             raise Problem(422, "Invalid place", "place is 1 to 200 characters")
-        position = located(place)
-        radius = _radius(request)
+        position = _position(request) or located(place)
+        radius = _number(request, "radius", most=1.0) or 0.0
         near = await self._booking.near(position, radius)
         where = {"place": place, "x": position.x, "y": position.y, "zone": position.zone}
         return JSONResponse({**where, "zones": zones_near(position, radius), "unicorns": len(near)})
@@ -226,15 +234,24 @@ class _Herd:
         return self._seen
 
 
-def _radius(request: Request) -> float:
-    """The query's radius; 0 where it has none."""
+def _position(request: Request) -> Position | None:
+    """The query's x and y."""
+    x, y = (_number(request, name, most=math.nextafter(1, 0)) for name in "xy")
+    return None if x is None or y is None else Position(x=x, y=y)
+
+
+def _number(request: Request, name: str, *, most: float) -> float | None:
+    """A number of the query, from 0; None where it has none."""
+    given = request.query_params.get(name)
+    if given is None:
+        return None
     try:
-        radius = float(request.query_params.get("radius", "0"))
+        number = float(given)
     except ValueError:
-        radius = math.nan
-    if not 0 <= radius <= 1:
-        raise Problem(422, "Invalid radius", "radius is a number from 0 to 1")
-    return radius
+        number = math.nan
+    if not 0 <= number <= most:
+        raise Problem(422, "Invalid number", f"{name} is a number from 0 to {most:g}")
+    return number
 
 
 def _news(last: Rfq | None, rfq: Rfq, told: set[str]) -> Iterator[Event]:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from examples.rfq.problems import Problem
 
-__all__ = ["read"]
+__all__ = ["parsed", "read"]
 
 _LARGEST: Final = 16 * 1024
 """Bytes of a request's body."""
@@ -21,16 +21,24 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 async def read(request: Request, model: type[_Model]) -> _Model:
     """The request's JSON body; raises `Problem` where it is not what the model asks for."""
-    body = await _body(request)
+    return parsed(await _body(request), model)
+
+
+def parsed(body: bytes | str, model: type[_Model]) -> _Model:
+    """What JSON stands for; raises `Problem` where it is not what the model asks for."""
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        wrong = error.errors(include_url=False, include_input=False, include_context=False)
-        if wrong[0]["type"] == "json_invalid":
-            raise Problem(400, "Body is not JSON", wrong[0]["msg"]) from None
-        errors = [{"field": ".".join(map(str, each["loc"])) or "body", "message": each["msg"]} for each in wrong]
-        details = "; ".join(f"{each['field']}: {each['message']}" for each in errors)
-        raise Problem(422, "Invalid body", details, errors=errors) from None
+        raise _invalid(error) from None
+
+
+def _invalid(error: ValidationError) -> Problem:
+    wrong = error.errors(include_url=False, include_input=False, include_context=False)
+    if wrong[0]["type"] == "json_invalid":
+        return Problem(400, "Body is not JSON", wrong[0]["msg"])
+    errors = [{"field": ".".join(map(str, each["loc"])) or "body", "message": each["msg"]} for each in wrong]
+    details = "; ".join(f"{each['field']}: {each['message']}" for each in errors)
+    return Problem(422, "Invalid body", details, errors=errors)
 
 
 async def _body(request: Request) -> bytes:

@@ -24,6 +24,7 @@ from examples.rfq.model import Presence, QuoteRequest, RideRequest
 from examples.rfq.operations import DeadLetter, Desk, Operations, Rate
 from examples.rfq.store import RETENTION, Choices, Presences, Rfq, States, answer_of, rfq_of
 from examples.rfq.vicinity import Position, all_zones, zones_near
+from examples.rfq.waiting import set_within
 
 __all__ = ["RideBooking"]
 
@@ -131,7 +132,7 @@ class RideBooking:
 
     async def _after(self, last: Rfq, news: asyncio.Event) -> Rfq:
         """The RFQ after the next answer, or with what was chosen meanwhile."""
-        if await _set_within(news, _POLL_INTERVAL_S):
+        if await set_within(news, _POLL_INTERVAL_S):
             news.clear()
             return await self._found(last.id)
         return replace(last, choice=await self._choices.of(last.id))
@@ -231,12 +232,3 @@ class RideBooking:
         if found is None:
             raise LookupError(rfq)
         return found
-
-
-async def _set_within(event: asyncio.Event, seconds: float) -> bool:
-    """Whether the event is set within so many seconds."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await event.wait()
-    except TimeoutError:
-        return False

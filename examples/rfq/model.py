@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from examples.rfq.vicinity import Position, located, zones_near
 
@@ -81,6 +81,48 @@ class Quote(BaseModel):
     """In unicoins."""
     minutes: float
     """Until it is there."""
+
+
+class UnicornAnswer(BaseModel):
+    """What a unicorn's app answers: a price and the minutes until it is there, or why it declines."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rfq: Text
+    price: float | None = Field(default=None, ge=0, le=1_000_000, allow_inf_nan=False)
+    """In unicoins."""
+    minutes: float | None = Field(default=None, ge=0, le=10_000, allow_inf_nan=False)
+    declined: Text | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> Self:
+        offers = self.price is not None and self.minutes is not None
+        if offers == (self.declined is not None) or (self.price is None) != (self.minutes is None):
+            raise ValueError("give either price and minutes, or declined")
+        return self
+
+
+class UnicornPlace(BaseModel):
+    """Where a unicorn's app signs it in, or moves it to."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60)] | None = None
+    """For people; default: the one that it has, at first its id."""
+    position: Position | None = None
+    place: Text | None = None
+    """The name of a place instead."""
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> Self:
+        if (self.position is None) == (self.place is None):
+            raise ValueError("give either position or place")
+        return self
+
+    @property
+    def where(self) -> Position:
+        """The position that was given, or that of the place."""
+        return self.position or located(self.place or "")
 
 
 class Presence(BaseModel):

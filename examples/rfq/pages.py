@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["PAGES", "BrowserRules"]
+__all__ = ["BrowserRules", "pages"]
 
 _FILES: Final = Path(__file__).with_name("static")
 _RULES: Final = {
@@ -24,19 +25,31 @@ _RULES: Final = {
 }
 
 
-async def _ride(_: Request) -> Response:
-    return FileResponse(_FILES / "index.html")
+_PAGES: Final = {"ride": ("/", "Ride"), "unicorn": ("/unicorn", "Unicorn"), "operations": ("/operations", "Operations")}
+"""By its file's name: where a page is, and what leads there."""
+_NAVIGATION: Final = "<nav></nav>"
 
 
-async def _operations(_: Request) -> Response:
-    return FileResponse(_FILES / "operations.html")
+def pages(*names: str) -> list[BaseRoute]:
+    """The routes of those pages, which lead to each other, and of the files that they need."""
+    routes = [Route(_PAGES[name][0], _page(name, names)) for name in names]
+    return [*routes, Mount("/static", StaticFiles(directory=_FILES))]
 
 
-PAGES: Final[list[BaseRoute]] = [
-    Route("/", _ride),
-    Route("/operations", _operations),
-    Mount("/static", StaticFiles(directory=_FILES)),
-]
+def _page(name: str, names: Sequence[str]) -> Callable[[Request], Awaitable[Response]]:
+    links = "".join(_link(each, current=each == name) for each in names)
+    page = (_FILES / f"{name}.html").read_text(encoding="utf-8")
+    shown = page.replace(_NAVIGATION, f'<nav aria-label="Pages">{links}</nav>')
+
+    async def show(_: Request) -> Response:
+        return HTMLResponse(shown)
+
+    return show
+
+
+def _link(name: str, *, current: bool) -> str:
+    path, text = _PAGES[name]
+    return f"""<a href="{path}"{' aria-current="page"' if current else ""}>{text}</a>"""
 
 
 class BrowserRules:

@@ -13,7 +13,7 @@ from eip._logging import get_logger
 from eip._repeated import RepeatedLines
 from eip.errors import EipError
 
-__all__ = ["HANDLERS", "Problem", "upgrade_required"]
+__all__ = ["HANDLERS", "Problem", "too_many", "unavailable", "upgrade_required"]
 
 _lines = RepeatedLines(get_logger("examples.rfq"))
 
@@ -46,6 +46,18 @@ def upgrade_required() -> Problem:
     return Problem(426, "Upgrade required", "open a web socket here", headers={"Upgrade": "websocket"})
 
 
+def too_many(detail: str, *, seconds: int = 1) -> Problem:
+    """For a caller who has had their share for now."""
+    return Problem(429, "Too many requests", detail, headers={"Retry-After": str(seconds)})
+
+
+def unavailable(error: Exception) -> Problem:
+    """For a failure of what the service needs; leaves a line in the log."""
+    _lines.error("request_failed", error=repr(error))
+    detail = "what the service needs does not answer; try again"
+    return Problem(503, "Service unavailable", detail, headers={"Retry-After": "5"})
+
+
 async def _problem(_: HTTPConnection, error: Exception) -> Response:
     assert isinstance(error, Problem)
     return error.response()
@@ -57,9 +69,7 @@ async def _http_problem(request: HTTPConnection, error: Exception) -> Response:
 
 
 async def _unavailable(_: HTTPConnection, error: Exception) -> Response:
-    _lines.error("request_failed", error=repr(error))
-    detail = "what the service needs does not answer; try again"
-    return Problem(503, "Service unavailable", detail, headers={"Retry-After": "5"}).response()
+    return unavailable(error).response()
 
 
 async def _failure(_: HTTPConnection, __: Exception) -> Response:

@@ -2,8 +2,19 @@
 
 export const $ = id => document.getElementById(id);
 
-const kept = "rfq-token-" + (location.pathname === "/operations" ? "operator" : "customer");
+const ROLES = {"/operations": "operator", "/unicorn": "unicorn"};
+const kept = "rfq-token-" + (ROLES[location.pathname] ?? "customer");
+const OWN = "own-";  // what a token begins with that a unicorn made for itself
 let asking = null;
+
+/** The token of this tab, or null. A unicorn needs one everywhere: without another it makes one, which says who it is. */
+export function token() {
+  if (kept === "rfq-token-unicorn" && sessionStorage.getItem(kept) === null) {
+    const bytes = crypto.getRandomValues(new Uint8Array(24));
+    sessionStorage.setItem(kept, OWN + [...bytes].map(byte => byte.toString(16).padStart(2, "0")).join(""));
+  }
+  return sessionStorage.getItem(kept);
+}
 
 /** A refusal or failure, in words for people. */
 export class Refused extends Error {
@@ -16,8 +27,8 @@ export class Refused extends Error {
 
 /** Calls the API; asks for a token and calls again where it wants one. Returns the response, which is ok. */
 export async function call(path, options = {}) {
-  const token = sessionStorage.getItem(kept);
-  const headers = {...options.headers, ...(token ? {Authorization: "Bearer " + token} : {})};
+  const used = token();
+  const headers = {...options.headers, ...(used ? {Authorization: "Bearer " + used} : {})};
   let answer;
   try {
     answer = await fetch(path, {...options, headers});
@@ -26,7 +37,7 @@ export async function call(path, options = {}) {
     throw new Refused("The service cannot be reached. Is it running?", 0);
   }
   if (answer.status === 401) {
-    await login(token !== null);
+    await login(used !== null && !used.startsWith(OWN));
     return call(path, options);
   }
   if (answer.ok) return answer;

@@ -19,15 +19,31 @@ export function drawZones(count) {
   $("zones").replaceChildren(...zones);
 }
 
-/** Shows start and destination, and the zone around the start. */
-export function showRide(start, to) {
-  for (const zone of $("zones").children) zone.classList.toggle("near", zone.dataset.zone === start.zone);
+/** Marks zones: those whose unicorns are asked. */
+export function nearZones(near) {
+  for (const zone of $("zones").children) zone.classList.toggle("near", near.includes(zone.dataset.zone));
   $("zones").append(...$("zones").querySelectorAll(".near"));
+}
+
+/** The place that a click on the map means. */
+export function positionAt(event) {
+  const box = $("map").getBoundingClientRect(), side = Math.min(box.width, box.height);
+  const x = (event.clientX - box.left - (box.width - side) / 2) / side;
+  const y = 1 - (event.clientY - box.top - (box.height - side) / 2) / side;
+  return {x, y};
+}
+
+/** Shows start and destination, and the zones whose unicorns are asked. */
+export function showRide(start, to) {
+  nearZones(start.zones);
   const [x, y] = at(start), [u, v] = at(to);
   const bend = Math.hypot(u - x, v - y) / 5;
   $("route").setAttribute("d", `M${x} ${y}Q${(x + u) / 2} ${(y + v) / 2 - bend} ${u} ${v}`);
   $("pins").replaceChildren(pin("to", to), pin("from", start));
 }
+
+/** Shows where rides start. */
+export function showStarts(starts) { $("pins").replaceChildren(...starts.map(start => pin("from", start))); }
 
 function pin(kind, place) {
   const [x, y] = at(place);
@@ -39,13 +55,13 @@ function pin(kind, place) {
   return drawn("g", {class: "pin " + kind, transform: `translate(${x} ${y})`}, mark);
 }
 
-/** Draws the map nearer, so that the ride and the zone around its start fill it; without a ride: the whole city. */
+/** Draws the map nearer, so that the ride and the zones that are asked fill it; without a ride: the whole city. */
 export function zoom(start, to) {
-  const zone = start && $("zones").querySelector(`[data-zone="${start.zone}"]`);
+  const zones = start ? [...$("zones").querySelectorAll(".near")] : [];
   let scale = 1, x = 0, y = 0;
-  if (zone) {
-    const [left, top, side] = ["x", "y", "width"].map(name => Number(zone.getAttribute(name)));
-    const xs = [left, left + side, at(start)[0], at(to)[0]], ys = [top, top + side, ...[start, to].flatMap(each => [at(each)[1] - 50, at(each)[1] + 15])];
+  if (zones.length) {
+    const edges = name => zones.flatMap(zone => [Number(zone.getAttribute(name)), Number(zone.getAttribute(name)) + Number(zone.getAttribute("width"))]);
+    const xs = [...edges("x"), at(start)[0], at(to)[0]], ys = [...edges("y"), ...[start, to].flatMap(each => [at(each)[1] - 50, at(each)[1] + 15])];
     const [west, east, north, south] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
     const seen = Math.min(SIDE, Math.max(east - west, south - north) + 50);
     scale = SIDE / seen;

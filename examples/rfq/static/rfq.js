@@ -1,7 +1,7 @@
 // The customer's page: ask for quotes, watch them arrive, choose one. The address keeps the RFQ over a reload.
 
 import {$, call, element, events, every, pause, Refused, send} from "./common.js";
-import {drawZones, markHerd, moveHerd, showRide, zoom} from "./map.js";
+import {drawZones, markHerd, moveHerd, positionAt, showRide, zoom} from "./map.js";
 
 const LATE_FOR = [2, 3, 5, 10, 20, 40];  // seconds between looks for answers after the end
 const FINAL = /^4(?!08|29)/;  // refusals that another try will not change
@@ -10,6 +10,7 @@ const WORDS = {declined: "declined", unanswered: "no answer", late: "too late"};
 let names = new Map();
 let rfq = null;  // what is shown: its path, quotes, states by unicorn, times
 let following = new AbortController();
+let clicked = null;  // where on the map the start was set, in place of where its name is
 let clockAhead = 0;  // milliseconds that the service's clock is ahead of ours
 
 const path = link => new URL(link).pathname;
@@ -48,26 +49,25 @@ function mark() {
 
 // Where the ride goes.
 
-async function place(name) {
-  const answer = await call("/city?place=" + encodeURIComponent(name));
+async function place(name, position, radius = 0) {
+  const answer = await call("/city?" + new URLSearchParams({place: name, radius, ...position}));
   const ahead = Date.parse(answer.headers.get("Date")) - Date.now() || 0;
   clockAhead = Math.abs(ahead) > 2000 ? ahead : 0;  // the header tells whole seconds
   return answer.json();
 }
 
-async function preview(from, to) {
-  if (!from.trim() || !to.trim()) return;
-  const [start, end] = await Promise.all([place(from), place(to)]);
+async function preview() {
+  const {from, to, radius} = $("ask").elements;
+  if (!from.value.trim() || !to.value.trim()) return;
+  const [start, end] = await Promise.all([place(from.value, clicked, radius.value), place(to.value)]);
+  if (rfq) return;
   showRide(start, end);
-  if (rfq) zoom(start, end); else zoom();
-  const near = start.unicorns === 1 ? "1 unicorn" : start.unicorns + " unicorns";
-  $("near").textContent = near + " near " + start.place;
+  zoom();
+  near(start.unicorns, start.place);
 }
 
-const previewForm = () => {
-  const {from, to} = $("ask").elements;
-  preview(from.value, to.value).catch(error => problem(error.message));
-};
+const near = (count, name) => { $("near").textContent = `${count === 1 ? "1 unicorn" : count + " unicorns"} near ${name}`; };
+const previewForm = () => preview().catch(error => problem(error.message));
 
 // An RFQ.
 
@@ -109,12 +109,12 @@ async function follow(signal) {
 }
 
 const ON = {
-  asked({unicorns, ...ride}) {
-    const {from, to, customer} = $("ask").elements;
-    if (from.value !== ride.from || to.value !== ride.to) {
-      [from.value, to.value, customer.value] = [ride.from, ride.to, ride.customer];
-      previewForm();
-    }
+  asked({unicorns, start, destination, zones, ...ride}) {
+    for (const name of ["from", "to", "customer"]) $("ask").elements[name].value = ride[name];
+    const [from, to] = [{...start, zones, place: ride.from}, {...destination, place: ride.to}];
+    showRide(from, to);
+    zoom(from, to);
+    near(unicorns.length, ride.from);
     for (const unicorn of unicorns) if (!rfq.states.has(unicorn)) rfq.states.set(unicorn, "waiting");
     responders();
   },
@@ -250,10 +250,12 @@ function tick() {
   $("left").textContent = rfq.done ? "✓" : Math.floor(seconds / 60) + ":" + String(seconds % 60).padStart(2, "0");
 }
 
-/** Shows the RFQ that the address holds, if another one. */
+/** Shows the RFQ that the address holds, if another one; whether it does. */
 function linked() {
   const self = location.hash.slice(1);
-  if (/^\/rfqs\/[\w-]+$/.test(self) && self !== rfq?.self) show(self, Date.now());
+  const found = /^\/rfqs\/[\w-]+$/.test(self) && self !== rfq?.self;
+  if (found) show(self, Date.now());
+  return found;
 }
 
 // The form.
@@ -262,12 +264,13 @@ $("ask").addEventListener("submit", async event => {
   event.preventDefault();
   problem("");
   const ride = Object.fromEntries(new FormData(event.target));
+  ride.radius = Number(ride.radius);
+  if (clicked) ride["from-position"] = clicked;
   if (ride.duration) ride.duration = Number(ride.duration); else delete ride.duration;
   $("go").disabled = true;
   try {
     const asked = await (await send("POST", "/rfqs", ride)).json();
     show(path(asked.links.self), Date.parse(asked.eta));
-    await preview(ride.from, ride.to);
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     problem(error.message);
@@ -275,10 +278,18 @@ $("ask").addEventListener("submit", async event => {
     $("go").disabled = false;
   }
 });
-for (const name of ["from", "to"]) $("ask").elements[name].addEventListener("change", previewForm);
+$("ask").elements.from.addEventListener("input", () => { clicked = null; });
+for (const name of ["from", "to", "radius"]) $("ask").elements[name].addEventListener("change", previewForm);
+$("map").addEventListener("click", event => {
+  if (rfq) return;  // the map is drawn nearer
+  clicked = positionAt(event);
+  $("ask").elements.from.value = `Map ${clicked.x.toFixed(2)}, ${clicked.y.toFixed(2)}`;
+  previewForm();
+});
 
 setInterval(tick, 250);
-every(2.5, look);
-previewForm();
 addEventListener("hashchange", linked);
-linked();
+look().then(() => {  // zones first: rides are drawn on them
+  if (!linked()) previewForm();
+  every(2.5, look);
+});

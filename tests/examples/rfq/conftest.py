@@ -8,5 +8,5 @@ from eip.testing import VirtualTimeLoop
 
 
 def pytest_asyncio_loop_factories(config, item):
-    virtual = item.module.__name__.endswith(("test_booking", "test_api"))
+    virtual = item.module.__name__.endswith(("test_booking", "test_api", "test_unicorns"))
     return {"virtual": VirtualTimeLoop} if virtual else {"real": asyncio.SelectorEventLoop}

@@ -10,9 +10,10 @@ from eip import Message
 from eip.errors import AddressRefused, ConfigurationError
 from eip.stores import MemoryStore
 from examples.rfq.booking import RideBooking
+from examples.rfq.herd import Herd
 from examples.rfq.model import QuoteRequest, RideRequest
 from examples.rfq.store import States
-from examples.rfq.unicorns import Herd
+from examples.rfq.unicorns import Unicorns
 from examples.rfq.wiring import connected
 from tests.examples.rfq.sharing import killing_again_and_again, killing_one_loses_nothing
 
@@ -34,12 +35,13 @@ def test_two_processes_killed_again_and_again(start_activemq, tmp_path):
 
 async def test_unicorns_answer_to_reply_queues_only_and_what_they_may_not_answer_is_kept(start_activemq):
     async with connected("activemq", start_activemq().url, customers=["Ada"]) as channels:
-        herd = Herd(channels, size=1, seed=1, patience=0.1)
-        herd.unicorns[0]._reliability = 2.0
+        unicorns = Unicorns(channels)
+        herd = Herd(unicorns, size=1, seed=1, patience=0.1)
+        herd.unicorns[0].reliability = 2.0
         position = herd.unicorns[0].position
         booking = RideBooking(channels, States(MemoryStore(), MemoryStore()))
         async with asyncio.TaskGroup() as tasks:
-            for service in (booking, herd):
+            for service in (booking, unicorns, herd):
                 tasks.create_task(service.run())
             while not await booking.unicorns():
                 await asyncio.sleep(0.05)
@@ -57,7 +59,7 @@ async def test_unicorns_answer_to_reply_queues_only_and_what_they_may_not_answer
             assert channels.return_addresses.refused >= 1
             depths = (await booking.operations()).queues
             assert [(each.messages, each.dead_letters) for each in depths] == [(None, None)] * 3
-            await asyncio.gather(booking.stop(), herd.stop())
+            await asyncio.gather(booking.stop(), herd.stop(), unicorns.stop())
         with pytest.raises(AddressRefused):
             channels.return_addresses.resolve(channels.presence.address)
 

@@ -11,8 +11,9 @@ import pytest
 from eip import Consumer, Message
 from eip.errors import AddressRefused
 from examples.rfq.booking import RideBooking
+from examples.rfq.herd import Herd
 from examples.rfq.model import Quote, QuoteRequest, RideRequest
-from examples.rfq.unicorns import Herd
+from examples.rfq.unicorns import Unicorns
 from examples.rfq.vicinity import located
 from examples.rfq.wiring import connected, stored
 from tests.examples.rfq.sharing import killing_again_and_again, killing_one_loses_nothing
@@ -85,11 +86,13 @@ async def test_a_hostile_return_address_gets_no_answer(moto):
     sqs = moto.client("sqs")
     sqs.create_queue(QueueName="loot")
     async with connected("aws", moto.url) as channels:
-        herd = Herd(channels, size=1, seed=1, patience=0.1)
-        herd.unicorns[0]._reliability = 2.0
+        unicorns = Unicorns(channels)
+        herd = Herd(unicorns, size=1, seed=1, patience=0.1)
+        herd.unicorns[0].reliability = 2.0
         position = herd.unicorns[0].position
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(herd.run())
+            for service in (unicorns, herd):
+                tasks.create_task(service.run())
             while not await channels.depth(channels.presence):
                 await asyncio.sleep(0.05)
             question = QuoteRequest(ride=RIDE, start=position, to=position)
@@ -100,7 +103,7 @@ async def test_a_hostile_return_address_gets_no_answer(moto):
             )
             while not await channels.depth(channels.replies[0]) or not channels.return_addresses.refused:
                 await asyncio.sleep(0.05)
-            await herd.stop()
+            await asyncio.gather(herd.stop(), unicorns.stop())
         with pytest.raises(AddressRefused):
             channels.return_addresses.resolve(channels.presence.address)
     url = sqs.get_queue_url(QueueName="loot")["QueueUrl"]

@@ -15,9 +15,10 @@ from eip.stores import MemoryStore, SqliteStore
 from eip.transports.memory import MemoryTransport
 from examples.rfq.booking import RideBooking
 from examples.rfq.channels import MemoryChannels
+from examples.rfq.herd import Herd
 from examples.rfq.model import Presence, Quote, RideRequest
 from examples.rfq.store import Rfq, States
-from examples.rfq.unicorns import Herd
+from examples.rfq.unicorns import Unicorns
 from examples.rfq.vicinity import Position, all_zones, located, zones_near
 from examples.rfq.wiring import stored
 from tests.runtime.scripted import until
@@ -153,9 +154,11 @@ async def test_a_new_process_asks_again_and_keeps_what_came(tmp_path):
 
 async def test_a_herd_answers_and_moves_between_zones():
     async with booked(seconds=30) as (booking, channels):
-        herd = Herd(channels, size=80, seed=1)
+        unicorns = Unicorns(channels)
+        herd = Herd(unicorns, size=80, seed=1)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(herd.run())
+            for service in (unicorns, herd):
+                tasks.create_task(service.run())
             await there(booking, 80)
             before = await booking.unicorns()
             done = await complete(booking, await booking.request(RIDE))
@@ -164,7 +167,7 @@ async def test_a_herd_answers_and_moves_between_zones():
             moved = sum(before[name].zone != now.zone for name, now in (await booking.unicorns()).items())
             assert moved > 5
             assert (await complete(booking, await booking.request(RIDE))).responses > 0
-            await herd.stop()
+            await asyncio.gather(herd.stop(), unicorns.stop())
         await there(booking, 0)
 
 

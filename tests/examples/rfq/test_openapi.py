@@ -15,18 +15,23 @@ from starlette.routing import Route
 
 from examples.rfq.api import app
 from examples.rfq.booking import RideBooking
-from examples.rfq.openapi import document
+from examples.rfq.openapi import BOOKING
+from examples.rfq.openapi_terms import document
+from examples.rfq.unicorn_openapi import UNICORNS
+from examples.rfq.unicorns import Unicorns
 from tests.examples.rfq.service import running
 
 
 def test_the_document_has_every_route_and_no_other():
     routes = {
         (route.path, method.lower())
-        for route in app(object.__new__(RideBooking)).routes
+        for route in app(object.__new__(RideBooking), unicorns=object.__new__(Unicorns)).routes
         if isinstance(route, Route)
         for method in (route.methods or set()) - {"HEAD"}
     }
-    described = {(path, verb) for path, item in document(secured=False)["paths"].items() for verb in item}
+    described = {
+        (path, verb) for path, item in document(BOOKING, UNICORNS, secured=False)["paths"].items() for verb in item
+    }
     assert routes == described
 
 
@@ -39,7 +44,7 @@ def service(tmp_path_factory):
 
 
 def _operations():
-    paths = document(secured=False)["paths"]
+    paths = document(BOOKING, UNICORNS, secured=False)["paths"]
     return [(path, verb) for path, item in paths.items() for verb in item]
 
 

@@ -294,12 +294,12 @@ async def unnamed(page: Any) -> list[str]:
 async def test_the_first_tab_skips_to_the_content_and_the_form_follows(browser):
     async with rydes() as service, service.listening(), browser.page(service.url) as page:
         order = []
-        for _ in range(9):
+        for _ in range(10):
             await page.press("Tab")
             order.append(await page.evaluate("(e => e.name || e.id || e.textContent.trim())(document.activeElement)"))
         assert order == [
             *("Skip to the content", "Wild Rydes", "Ride", "Operations"),
-            *("from", "to", "customer", "duration", "go"),
+            *("from", "to", "customer", "duration", "radius", "go"),
         ]
 
 
