@@ -216,8 +216,10 @@ class _Redeemer:
         return with_diagram(redeemed, "claim_check", inside=handle)
 
     async def _fetch(self, claim: _Claim) -> bytes | None:
-        if claim.bucket not in self._buckets or not claim.key.startswith(self._prefix):
-            raise Reject(f"claim refused: {claim.key!r} in {claim.bucket!r} is not in the allow-list")
+        # "in/../x" begins with "in/", and a client or proxy on the way to the storage may take the path for "x".
+        climbs = not {".", ".."}.isdisjoint(claim.key.split("/"))
+        if climbs or claim.bucket not in self._buckets or not claim.key.startswith(self._prefix):
+            raise Reject(f"claim refused: {claim.key[:200]!r} in {claim.bucket[:200]!r} is not in the allow-list")
         return await self._objects.get(claim.bucket, claim.key, limit=self._max_bytes)
 
     def _when_acked(self, callback: Callable[[], None]) -> None:

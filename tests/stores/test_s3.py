@@ -184,3 +184,30 @@ async def test_keys_are_listed_in_order_after_a_key(objects):
 async def test_listing_a_bucket_that_is_not_there_is_told(client):
     with pytest.raises(StoreError, match="S3"):
         await S3Objects(client, "nowhere-" + uuid.uuid4().hex).keys("")
+
+
+HOSTILE = ["in/../secret", "../{other}/secret", "in/../../{other}/secret", "in/%2e%2e/secret", "in/./1", "", "in/\0"]
+
+
+@pytest.mark.parametrize("key", [*HOSTILE, "in/\ud800", "in/" + "x" * 2000])
+async def test_a_forged_claim_reads_nothing_else(client, objects, bucket, key):
+    """Faults, "what held": path traversal and foreign buckets, over HTTP, where a path may be taken for another."""
+    other = uuid.uuid4().hex
+    await client.create_bucket(Bucket=other)
+    await client.put_object(Bucket=other, Key="secret", Body=b"not yours")
+    await objects.put("secret", b"not yours")
+    await objects.put("1", b"not yours")
+    handled = []
+
+    async def handle(message: Message) -> None:
+        handled.append(message)
+
+    place = {"s3BucketName": bucket, "s3Key": key.replace("{other}", other)}
+    pointer = json.dumps(["software.amazon.payloadoffloading.PayloadS3Pointer", place])
+    odd = Message.received(pointer.encode(), attributes={"ExtendedPayloadSize": 1})
+    try:
+        await claim_checked(objects, prefix="in/")(handle)(odd)
+    except (Reject, StoreError):
+        assert handled == []
+    else:
+        assert [each.encode() for each in handled] == [odd.encode()]  # no claim, but a body like any other
