@@ -16,7 +16,7 @@ from eip.patterns import _groups
 from eip.patterns.aggregator import Aggregator
 from eip.stores import MemoryStore, SqliteStore
 from eip.transports.memory import MemoryTransport
-from tests.runtime.scripted import Outbox
+from tests.runtime.scripted import Outbox, until
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -469,3 +469,20 @@ async def test_a_state_that_cannot_be_stored_is_refused(store):
     assert await store.get("g") is None
     with pytest.raises(ConfigurationError, match="sequence needs the inputs"):
         Aggregator(store, output=Outbox(), sequence=True, fold=lambda _, message: message.body)
+
+
+ODD_KEYS = ["order 7", "Müller & Söhne", "東京", "\U0001f984", "x" * 5_000, "a\0b", "eip.sha256.0", " ", "a\nb"]
+
+
+@pytest.mark.parametrize("key", ODD_KEYS, ids=range(len(ODD_KEYS)))
+async def test_any_correlation_id_can_be_the_group_of_what_is_released(key):
+    """Fault 4: with the correlation id `order 7`, nothing was ever released to a FIFO queue."""
+    async with MemoryTransport() as memory:
+        queue = memory.queue("orders.fifo")
+        aggregator = Aggregator(MemoryStore(), output=queue, size=2)
+        async with aggregator:
+            for number in range(2):
+                await aggregator(Message(number, correlation_id=key))
+            await until(lambda: len(queue) == 1)
+    (released,) = queue.messages()
+    assert (released.body, released.correlation_id, released.group_id) == ([0, 1], key, key)

@@ -11,9 +11,11 @@ import pytest
 
 from eip import Message
 from eip.patterns.aggregator import Aggregator
+from eip.stores import MemoryStore
 from eip.stores.dynamodb import DynamoStore, create_table
 from eip.topology import QueueSpec, Topology
 from eip.transports.aws import AwsTransport
+from tests.patterns.test_aggregator import ODD_KEYS
 
 pytestmark = pytest.mark.aws
 
@@ -23,6 +25,7 @@ PROCESS = """
 import asyncio, sys
 from eip import Message
 from eip.patterns.aggregator import Aggregator
+from eip.stores import MemoryStore
 from eip.stores.dynamodb import DynamoStore
 from eip.transports.aws import AwsTransport
 
@@ -75,3 +78,22 @@ async def test_two_processes_that_sweep_the_same_deadlines_release_each_group_on
         group = aggregate.body[0][0]
         assert aggregate.body == [[group, number] for number in range(INPUTS)]
         assert aggregate.headers["completed-by"] == "deadline"
+
+
+async def test_any_correlation_id_can_be_the_message_group_of_what_is_released(aws):
+    """Fault 4: with the correlation id `order 7`, nothing was ever released to a FIFO queue."""
+    name = f"a{uuid4().hex[:12]}.fifo"
+    await Topology(QueueSpec(name)).apply(aws)
+    aggregator = Aggregator(MemoryStore(), output=aws.queue(name), size=2)
+    async with aggregator:
+        for number in range(2):
+            for key in ODD_KEYS:
+                await aggregator(Message(number, correlation_id=key))
+        released: dict[str | None, Message] = {}
+        async with asyncio.timeout(30), aws.queue(name).receiver() as receiver:
+            while len(released) < len(ODD_KEYS):
+                taken = await receiver.receive(10, wait=1)
+                await receiver.ack(taken)
+                released |= {each.message.correlation_id: each.message for each in taken}
+    assert released.keys() == set(ODD_KEYS)
+    assert all((each.body, each.group_id) == ([0, 1], key) for key, each in released.items())
