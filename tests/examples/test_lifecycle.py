@@ -12,28 +12,13 @@ from tests.examples.rfq.service import ROOT
 from tests.examples.stopping import side_by_side
 
 PROGRAM = """
-import asyncio, hashlib, logging, time
+import asyncio, logging
 from eip import Consumer, Message, run
 from eip.transports.memory import MemoryTransport
 from examples.lifecycle import Application, connected_to
+from tests.support.handlers import ignores, in_c, in_thread
 
 logging.basicConfig(level="INFO")
-
-async def ignores(message: Message) -> None:
-    print("begun", flush=True)
-    while True:
-        try:
-            await asyncio.sleep(1000)
-        except asyncio.CancelledError:
-            pass
-
-def in_thread(message: Message) -> None:
-    print("begun", flush=True)
-    time.sleep(1000)
-
-async def in_c(message: Message) -> None:
-    print("begun", flush=True)
-    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # many minutes, and signals do not cut it short
 
 async def main():
     async def connect(stack):

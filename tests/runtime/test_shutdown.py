@@ -13,37 +13,12 @@ import pytest
 from eip.runtime.service import EXIT_STUCK
 
 PROGRAM = """
-import asyncio, hashlib, logging, time
+import asyncio, logging
 from eip import Consumer, Message, run
 from eip.transports.memory import MemoryTransport
+from tests.support.handlers import busy, blocks, idle, ignores, in_c, in_thread
 
 logging.basicConfig(level="INFO")
-
-async def idle(message: Message) -> None: ...
-
-async def busy(message: Message) -> None:
-    print("begun", flush=True)
-    await asyncio.sleep(0.5)
-
-async def ignores(message: Message) -> None:
-    print("begun", flush=True)
-    while True:
-        try:
-            await asyncio.sleep(1000)
-        except asyncio.CancelledError:
-            pass
-
-def in_thread(message: Message) -> None:
-    print("begun", flush=True)
-    time.sleep(1000)
-
-async def blocks(message: Message) -> None:
-    print("begun", flush=True)
-    time.sleep(1000)
-
-async def in_c(message: Message) -> None:
-    print("begun", flush=True)
-    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # many minutes, and signals do not cut it short
 
 async def main():
     async with MemoryTransport() as memory:

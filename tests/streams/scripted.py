@@ -73,3 +73,9 @@ class _ScriptedCursor(Cursor):
             self._ahead.fill(self._log.records[self._next : self._next + limit], self._position)
             self._next = min(self._next + limit, len(self._log.records))
         return Page(self._ahead.take(limit))
+
+
+async def until(condition, *, within=300.0):
+    async with asyncio.timeout(within):
+        while not condition():
+            await asyncio.sleep(0.1)

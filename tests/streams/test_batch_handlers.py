@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from eip import Backoff, Handlers, Message
+from eip import Backoff, Handlers, Message, running
 from eip.errors import ConfigurationError, Reject
 from eip.packs import entry_of, pack
 from eip.runtime._watchdog import abandoned
 from eip.streams import BatchConsumer
 from tests.runtime.scripted import Outbox
-from tests.streams.scripted import SHARD, ScriptedLog
-from tests.streams.test_batches import running, until
+from tests.streams.scripted import SHARD, ScriptedLog, until
 
 QUICK = Backoff(base=1, cap=1, max_attempts=3)
 

@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import asynccontextmanager
 
 import pytest
 
-from eip import Backoff, Message
+from eip import Backoff, Message, running
 from eip.errors import ConfigurationError, Reject
 from eip.streams import BatchConsumer, BatchFailure, GroupOptions
+from tests.streams.scripted import until
 
 ONCE = Backoff(base=1.0, cap=1.0, max_attempts=3)
-
-
-@asynccontextmanager
-async def running(*consumers):
-    async with asyncio.TaskGroup() as tasks:
-        for consumer in consumers:
-            tasks.create_task(consumer.run())
-        for consumer in consumers:
-            await consumer.started.wait()
-        yield
-        await asyncio.gather(*(consumer.stop() for consumer in consumers))
-
-
-async def until(condition, *, within=300.0):
-    async with asyncio.timeout(within):
-        while not condition():
-            await asyncio.sleep(0.1)
 
 
 def bodies(batches):

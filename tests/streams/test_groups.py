@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from eip import Backoff, Consumer, Message
+from eip import Backoff, Consumer, Message, running
 from eip.errors import ConfigurationError, LeaseLost, Reject, StoreError
 from eip.stores import MemoryStore
 from eip.streams import GroupOptions, StreamGroup, export_iterator_age
+from tests.streams.scripted import until
 
 QUICK = GroupOptions(failover=9.0, checkpoint_interval=1.0, hand_off_timeout=20.0)
 
@@ -42,29 +42,12 @@ class Breakable(MemoryStore):
         return written
 
 
-@asynccontextmanager
-async def running(*consumers):
-    async with asyncio.TaskGroup() as tasks:
-        for consumer in consumers:
-            tasks.create_task(consumer.run())
-        for consumer in consumers:
-            await consumer.started.wait()
-        yield
-        await asyncio.gather(*(consumer.stop() for consumer in consumers))
-
-
 def worker_groups(stream, count, *, store=None, options=QUICK):
     """The same group as separate processes would have it: each with its own object and connection to the store."""
     shared = store or MemoryStore()
     log = stream.group("any").log
     stores = [Breakable(shared) for _ in range(count)]
     return [StreamGroup(log, "g", leases=each, start="trim_horizon", options=options) for each in stores], stores
-
-
-async def until(condition, *, within=300.0):
-    async with asyncio.timeout(within):
-        while not condition():
-            await asyncio.sleep(0.1)
 
 
 async def test_a_newcomer_gets_its_share_and_a_leaver_s_is_taken(memory):

@@ -9,15 +9,14 @@ from hashlib import md5
 
 import pytest
 
-from eip import Backoff, Consumer, Message
+from eip import Backoff, Consumer, Message, running
 from eip.errors import ConnectionLost, DecodeError, MessageTooLarge
 from eip.stores import MemoryStore
 from eip.streams import BatchConsumer, GroupOptions
 from eip.transports.aws.kinesis.aggregation import MAGIC, AggregatedRecord, deaggregate
 from eip.transports.aws.kinesis.records import dump_record
 from tests.runtime.scripted import Outbox
-from tests.streams.scripted import SHARD, ScriptedLog
-from tests.streams.test_batches import running, until
+from tests.streams.scripted import SHARD, ScriptedLog, until
 
 
 def aggregated(body: bytes) -> bytes:

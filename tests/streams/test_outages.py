@@ -9,13 +9,12 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from eip import Consumer, Message
+from eip import Consumer, Message, running
 from eip.errors import AccessDenied, ConnectionLost, StoreError
 from eip.stores import MemoryStore
 from eip.streams import BatchConsumer, Cursor, GroupOptions, Shard
 from eip.testing import VirtualTimeLoop
-from tests.streams.scripted import SHARD, ScriptedLog
-from tests.streams.test_batches import running, until
+from tests.streams.scripted import SHARD, ScriptedLog, until
 
 QUICK = GroupOptions(failover=9.0, checkpoint_interval=1.0, hand_off_timeout=20.0)
 

@@ -19,6 +19,19 @@ async def aws(moto_server):
 
 
 @pytest.fixture
+async def proxy(fault_proxy):
+    return await fault_proxy()
+
+
+@pytest.fixture
+async def proxied_aws(moto_server, proxy):
+    async with AwsTransport(
+        region=moto_server.region, session=moto_server.session, endpoint_url=proxy.url, long_poll=1.0
+    ) as transport:
+        yield transport
+
+
+@pytest.fixture
 async def second_aws(ministack):
     async with AwsTransport(
         region=ministack.region, session=ministack.session, endpoint_url=ministack.url, long_poll=1.0

@@ -14,7 +14,6 @@ from eip.errors import InvalidMessage, MessageTooLarge
 from eip.limits import KIB, MIB
 from eip.matching import EventPattern, FilterPolicy
 from eip.topology import QueueSpec, SubscriptionSpec, TopicSpec, Topology
-from eip.transports.aws import AwsTransport
 from eip.transports.aws._attributes import carried
 
 pytestmark = pytest.mark.aws
@@ -23,16 +22,8 @@ ATTRIBUTES: dict[str, Any] = {"kind": "a", "count": 3, "tags": ["x", "y"], "flag
 
 
 @pytest.fixture
-async def proxy(fault_proxy):
-    return await fault_proxy()
-
-
-@pytest.fixture
-async def aws(moto_server, proxy):
-    async with AwsTransport(
-        region=moto_server.region, session=moto_server.session, endpoint_url=proxy.url, long_poll=1.0
-    ) as transport:
-        yield transport
+def aws(proxied_aws):
+    return proxied_aws
 
 
 @pytest.fixture

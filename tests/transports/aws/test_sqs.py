@@ -31,16 +31,8 @@ pytestmark = pytest.mark.aws
 
 
 @pytest.fixture
-async def proxy(fault_proxy):
-    return await fault_proxy()
-
-
-@pytest.fixture
-async def aws(moto_server, proxy):
-    async with AwsTransport(
-        region=moto_server.region, session=moto_server.session, endpoint_url=proxy.url, long_poll=1.0
-    ) as transport:
-        yield transport
+def aws(proxied_aws):
+    return proxied_aws
 
 
 @pytest.fixture
