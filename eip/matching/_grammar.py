@@ -222,7 +222,9 @@ class _Compiler:
         field.strings.add(self._text("exact"))
 
     def _equals_ignore_case(self, field: Field, _: str) -> None:
-        field.add_test("equals-ignore-case", operators.equals_ignore_case, self._text("equals-ignore-case"))
+        text = self._text("equals-ignore-case")
+        key = operators.folded_key("both", text)
+        field.add_test("equals-ignore-case", operators.equals_ignore_case, text, key=key)
 
     def _prefix(self, field: Field, _: str) -> None:
         self._end(field, "prefix", operators.prefix)
@@ -235,12 +237,15 @@ class _Compiler:
         if token.kind == "{" and not self._sns:
             text = self._nested_ignore_case(operator)
             field.add_test(
-                f"{operator}-ignore-case", lambda wanted: operators.equals_ignore_case(wanted, end=operator), text
+                f"{operator}-ignore-case",
+                lambda wanted: operators.equals_ignore_case(wanted, end=operator),
+                text,
+                key=operators.folded_key(operator, text),
             )
         elif token.kind != "string":
             self._fail(f"{operator} match pattern must be a string")
         else:
-            field.add_test(operator, make, token.text, key=(operator, token.text))
+            field.add_test(operator, make, token.text, key=(operator, (token.text,)) if token.text else None)
 
     def _nested_ignore_case(self, operator: str) -> str:
         token = self._next()
@@ -257,8 +262,7 @@ class _Compiler:
         text = self._text("wildcard")
         self._check_wildcard(text)
         self._wildcards.setdefault(path, []).append(text)
-        start = operators.wildcard_parts(text)[0]
-        field.add_test("wildcard", operators.wildcard, text, key=("prefix", start) if start else None)
+        field.add_test("wildcard", operators.wildcard, text, key=operators.wildcard_key(text))
 
     def _check_wildcard(self, text: str) -> None:
         """Positions count bytes of UTF-8 from the opening quote."""
@@ -300,7 +304,7 @@ class _Compiler:
             field.numbers.add(self._operand("equals"))
             self._no_more(_NUMERIC_ONE_KEY)
         elif operator in ("<", "<="):
-            field.add_test("numeric", operators.numeric, None, self._operand(operator), False, operator == "<")
+            self._add_range(field, None, self._operand(operator), open_high=operator == "<")
             self._no_more(_NUMERIC_ONE_KEY)
         elif operator in (">", ">="):
             self._range(field, operator)
@@ -311,7 +315,7 @@ class _Compiler:
         low = self._operand(operator)
         token = self._next()
         if token.kind == "]":
-            field.add_test("numeric", operators.numeric, low, None, operator == ">", False)
+            self._add_range(field, low, None, open_low=operator == ">")
             return
         if token.kind != "string":
             self._fail(f"Bad value in numeric range: {token.text}")
@@ -320,8 +324,14 @@ class _Compiler:
         high = self._operand(token.text)
         if low >= high:
             self._fail("Bottom must be less than top")
-        field.add_test("numeric", operators.numeric, low, high, operator == ">", token.text == "<")
+        self._add_range(field, low, high, open_low=operator == ">", open_high=token.text == "<")
         self._no_more("Too many terms in numeric range expression")
+
+    @staticmethod
+    def _add_range(
+        field: Field, low: float | None, high: float | None, *, open_low: bool = False, open_high: bool = False
+    ) -> None:
+        field.add_test("numeric", operators.numeric, low, high, open_low, open_high, key=("range", (low, high)))
 
     def _operand(self, operator: str) -> float:
         token = self._next()
@@ -342,10 +352,10 @@ class _Compiler:
     # cidr
 
     def _cidr(self, field: Field, _: str) -> None:
-        block = self._text("prefix")
-        if block.count("/") != 1:
+        text = self._text("prefix")
+        if text.count("/") != 1:
             self._fail("Malformed CIDR, one '/' required")
-        ip, bits = block.split("/")
+        ip, bits = text.split("/")
         if not (bits.removeprefix("-").isdecimal() and bits.isascii() and len(bits) < 10):
             self._fail("Malformed CIDR, mask bits must be an integer")
         if int(bits) < 0:
@@ -358,7 +368,8 @@ class _Compiler:
         if int(bits) >= parsed.max_prefixlen:
             self._fail(f"IPv{parsed.version} mask bits must be < {parsed.max_prefixlen}")
         network = ipaddress.IPv4Network if parsed.version == 4 else ipaddress.IPv6Network
-        field.add_test("cidr", operators.cidr, network((int(parsed), int(bits)), strict=False))
+        block = network((int(parsed), int(bits)), strict=False)
+        field.add_test("cidr", operators.cidr, block, key=("network", (block,)))
 
     # anything-but
 
@@ -377,7 +388,8 @@ class _Compiler:
 
     @staticmethod
     def _anything_but_values(field: Field, values: Sequence[str | float]) -> None:
-        field.add_test("anything-but", operators.anything_but, frozenset(values))
+        unwanted = frozenset(values)
+        field.add_test("anything-but", operators.anything_but, unwanted, key=("but", tuple(unwanted)))
 
     def _values(self) -> Sequence[str | float]:
         values: list[str | float] = []
@@ -403,10 +415,12 @@ class _Compiler:
         texts = self._texts(operator)
         if operator == "wildcard":
             self._wildcards.setdefault(path, []).extend(texts)
+        unwanted = tuple(dict.fromkeys(texts))
         field.add_test(
             f"anything-but {operator}",
             lambda wanted: operators.anything_but_text([make(text) for text in wanted]),
-            tuple(dict.fromkeys(texts)),
+            unwanted,
+            key=(f"but {operator}", unwanted),
         )
         if self._next().kind != "}":
             self._fail(_NUMERIC_ONE_KEY)

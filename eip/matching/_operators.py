@@ -10,6 +10,7 @@ from eip.matching._values import Address, Opaque, address, leaf
 
 __all__ = [
     "Field",
+    "IndexKey",
     "Test",
     "anything_but",
     "anything_but_text",
@@ -19,10 +20,13 @@ __all__ = [
     "prefix",
     "suffix",
 ]
-__all__ += ["wildcard", "wildcard_parts"]
+__all__ += ["folded_key", "wildcard", "wildcard_key", "wildcard_parts"]
 
 Test: TypeAlias = Callable[[Any], bool]
 """Whether a leaf (str, float, Opaque, True, False, None) passes."""
+
+IndexKey: TypeAlias = tuple[str, tuple[Any, ...]]
+"""What an index can find a test by: a kind of place and its operands; see `eip.matching._rule_index`."""
 
 
 _PARSING: Final = 10
@@ -44,8 +48,8 @@ class Field:
         self.texts: set[str] = set()
         self.literals: set[Any] = set()
         self.tests: list[Test] = []
-        self.keys: list[tuple[str, str] | None] = []
-        """For each test, what an index can find it by: ("prefix", text), ("suffix", text), or None."""
+        self.keys: list[IndexKey | None] = []
+        """What an index can find the tests by, those of `addresses` apart; None for a test that it cannot."""
         self.present = False
         self.absent = False
         self.weight = 1
@@ -53,9 +57,7 @@ class Field:
         self._known: set[object] = set()
         self._scans = self._folds = self._longest_fold = 0
 
-    def add_test(
-        self, kind: str, make: Callable[..., Test], *operands: Any, key: tuple[str, str] | None = None
-    ) -> None:
+    def add_test(self, kind: str, make: Callable[..., Test], *operands: Any, key: IndexKey | None = None) -> None:
         """Let leaves pass that pass the test ``make(*operands)``; one that is there already is not added again."""
         if (kind, operands) in self._known:
             return
@@ -68,7 +70,6 @@ class Field:
         """Let strings pass that are this address, however they write it."""
         if not self.addresses:
             self.tests.append(self._is_address)
-            self.keys.append(None)
             self.weight += _PARSING
         self.addresses.add(wanted)
 
@@ -162,6 +163,30 @@ def _ends_with(value: str, cases: list[set[str]]) -> bool:
         else:
             return False
     return True
+
+
+def folded_key(end: str, text: str) -> IndexKey | None:
+    """What finds a text whatever its case; None where its case is one of those that no folding makes equal.
+
+    Args:
+        end: "prefix", "suffix", or "both".
+        text: as in the pattern.
+    """
+    if not text or any(each.lower().casefold() != each.upper().casefold() for each in text):
+        return None
+    return f"folded {'prefix' if end == 'both' else end}", (text.casefold(),)
+
+
+def wildcard_key(text: str) -> IndexKey | None:
+    """What finds a wildcard: its start, its end, or the longest part in between; None where it is all ``*``."""
+    first, *middle = wildcard_parts(text)
+    if first:
+        return "prefix", (first,)
+    last = middle.pop() if middle else ""
+    if last:
+        return "suffix", (last,)
+    inside = max(middle, key=len, default="")
+    return ("inside", (inside,)) if inside else None
 
 
 def wildcard_parts(text: str) -> list[str]:
