@@ -7,7 +7,7 @@ import re
 from hashlib import sha256
 from typing import Final
 
-__all__ = ["MAPPED_PREFIX", "from_native_id", "new_id", "to_native_id"]
+__all__ = ["MAPPED_PREFIX", "from_native_id", "new_id", "new_uuid", "to_native_id"]
 
 _LENGTH = 16  # bytes: 128 random bits, as in a UUID
 _POOL = 256 * _LENGTH
@@ -23,6 +23,13 @@ def new_id() -> str:
     if not _pool:
         _pool.extend(os.urandom(_POOL).hex(" ", _LENGTH).split(" "))
     return _pool.pop()
+
+
+def new_uuid() -> str:
+    """A new id as the text of a UUID of version 4 (RFC 9562)."""
+    digits = new_id()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 if hasattr(os, "register_at_fork"):

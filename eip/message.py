@@ -99,6 +99,7 @@ _set_raw = _Fields.__dict__["_raw"].__set__
 _set_codec = _Fields.__dict__["_codec"].__set__
 _set_headers = _Fields.__dict__["headers"].__set__
 _ENVELOPE = tuple(name for name in _Fields.__slots__ if not name.startswith("_"))
+_ENVELOPE_NAMES: Final = frozenset(_ENVELOPE)
 
 
 # What each field can hold. One comparison where that is the common case: each message pays for it, at each hop.
@@ -428,8 +429,8 @@ class Message(_Fields, Generic[T]):
 
     def replace(self, **envelope: Any) -> Message[T]:
         """The same message with some fields of its envelope changed; the id stays unless given."""
-        wrong = envelope.keys() - set(_ENVELOPE)
-        if wrong:
+        if not envelope.keys() <= _ENVELOPE_NAMES:
+            wrong = envelope.keys() - _ENVELOPE_NAMES
             raise TypeError(f"a message has no {', '.join(sorted(wrong))}; it has {', '.join(_ENVELOPE)}")
         return self._with(**{name: _checked(name, value) for name, value in envelope.items()})
 

@@ -14,6 +14,8 @@ from math import inf
 from struct import pack, unpack
 from typing import Any, Final, Protocol
 
+from typing_extensions import override
+
 from eip.matching._operators import Field, IndexKey
 from eip.matching._values import Opaque, address, leaf
 
@@ -52,6 +54,7 @@ class Place(Protocol):
 
     def crowd(self) -> int:
         """How many rules an event may find with it, about."""
+        ...
 
 
 class Bucket(Place):
@@ -62,15 +65,18 @@ class Bucket(Place):
     def __init__(self, rules: MutableMapping[Any, dict[Rule, None]], key: object) -> None:
         self._rules, self._key = rules, key
 
+    @override
     def add(self, rule: Rule) -> None:
         self._rules.setdefault(self._key, {})[rule] = None
 
+    @override
     def remove(self, rule: Rule) -> None:
         found = self._rules[self._key]
         del found[rule]
         if not found:
             del self._rules[self._key]
 
+    @override
     def crowd(self) -> int:
         return len(self._rules.get(self._key, ()))
 
@@ -131,6 +137,7 @@ class _Interval(Place):
         depth = _KEY_BITS - (low ^ high).bit_length()
         self._key = (1 << depth) | (low >> (_KEY_BITS - depth))
 
+    @override
     def add(self, rule: Rule) -> None:
         node = self._ranges.nodes.get(self._key)
         if node is None:
@@ -144,6 +151,7 @@ class _Interval(Place):
             keys.insert(at, key)
             rules.insert(at, rule)
 
+    @override
     def remove(self, rule: Rule) -> None:
         node = self._ranges.nodes[self._key]
         for keys, rules, key in (
@@ -156,6 +164,7 @@ class _Interval(Place):
             del self._ranges.nodes[self._key]
             self._ranges.count(self._key, -1)
 
+    @override
     def crowd(self) -> int:
         node = self._ranges.nodes.get(self._key)
         return 0 if node is None else len(node.lows)
@@ -218,15 +227,18 @@ class _Unless(Place):
     def __init__(self, excluding: _Excluding, key: IndexKey) -> None:
         self._excluding, self._key = excluding, key
 
+    @override
     def add(self, rule: Rule) -> None:
         self._excluding.rules_of(self._key)[rule] = None
 
+    @override
     def remove(self, rule: Rule) -> None:
         rules = self._excluding.rules_of(self._key)
         del rules[rule]
         if not rules:
             self._excluding.forget(self._key)
 
+    @override
     def crowd(self) -> int:
         return len(self._excluding)
 

@@ -31,6 +31,11 @@ class EventPattern:
         """The pattern as JSON."""
         self._matcher = Matcher(compile_pattern(self.text))
 
+    @property
+    def matcher(self) -> Matcher:
+        """The compiled pattern."""
+        return self._matcher
+
     def matches(self, event: Any) -> bool:
         """Whether the event (dict, or JSON as str or bytes) matches; raises `DecodeError` for text that is no JSON.
 

@@ -14,7 +14,7 @@ from eip.matching._match import Matcher
 from eip.matching._tokens import Tokens
 from eip.matching._values import number, parse_event
 
-__all__ = ["FilterPolicy", "Scope"]
+__all__ = ["FilterPolicy", "Scope", "attributes_tree"]
 
 Scope: TypeAlias = Literal["MessageAttributes", "MessageBody"]
 
@@ -48,6 +48,11 @@ class FilterPolicy:
         if self._matcher is not None:
             _check_limits(self.text, scope)
 
+    @property
+    def matcher(self) -> Matcher | None:
+        """The compiled policy; None for ``{}``, which lets everything through."""
+        return self._matcher
+
     def matches(self, attributes: Mapping[str, Any] | None = None, body: Any = None) -> bool:
         """Whether a message passes.
 
@@ -59,9 +64,7 @@ class FilterPolicy:
         if self._matcher is None:
             return True
         if self.scope == "MessageAttributes":
-            if not attributes:
-                return False
-            return self._matcher.matches({name: _attribute(value) for name, value in attributes.items()})
+            return bool(attributes) and self._matcher.matches(attributes_tree(attributes or {}))
         try:
             tree = parse_event(body)
         except DecodeError:
@@ -76,6 +79,11 @@ class FilterPolicy:
 
     def __repr__(self) -> str:
         return f"FilterPolicy({self.text!r}, scope={self.scope!r})"
+
+
+def attributes_tree(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of a message as the tree that policies are matched with."""
+    return {name: _attribute(value) for name, value in attributes.items()}
 
 
 def _attribute(value: Any) -> Any:

@@ -11,7 +11,7 @@ from eip.matching.event_pattern import EventPattern
 from eip.matching.filter_policy import FilterPolicy
 from eip.message import Message
 
-__all__ = ["Predicate", "as_event", "as_predicate"]
+__all__ = ["Predicate", "as_event", "as_predicate", "plain_body"]
 
 Predicate: TypeAlias = Callable[[Message[Any]], bool]
 
@@ -46,7 +46,7 @@ def as_event(message: Message[Any]) -> dict[str, Any]:
         **{name: headers.get(f"event-{name}") for name in ("account", "region", "time")},
         "resources": _readable(lambda: load_json(headers.get("event-resources", "null"))),
         "replay-name": message.replay_name,
-        "detail": _readable(lambda: _plain(message)),
+        "detail": _readable(lambda: plain_body(message)),
     }
     return {name: value for name, value in event.items() if value is not None}
 
@@ -57,7 +57,7 @@ def _of_policy(policy: FilterPolicy) -> Predicate:
 
     def passes(message: Message[Any]) -> bool:
         try:
-            return policy.matches(body=_plain(message))
+            return policy.matches(body=plain_body(message))
         except DecodeError:
             return False
 
@@ -72,8 +72,8 @@ def _readable(read: Callable[[], Any]) -> Any:
         return None
 
 
-def _plain(message: Message[Any]) -> Any:
-    """The body as plain JSON values."""
+def plain_body(message: Message[Any]) -> Any:
+    """The body as plain JSON values; raises `DecodeError` where it is not JSON."""
     body = message.body
     return (
         body

@@ -42,7 +42,10 @@ class RuleSet:
 
     def add(self, name: str, pattern: Any) -> None:
         """Add a pattern (dict, or JSON as str or bytes), in place of one of that name; raises `InvalidPattern`."""
-        compiled = Matcher(compile_pattern(pattern_text(pattern)))
+        self.add_compiled(name, Matcher(compile_pattern(pattern_text(pattern))))
+
+    def add_compiled(self, name: str, compiled: Matcher) -> None:
+        """Add what is compiled already: `EventPattern.matcher`, `FilterPolicy.matcher`."""
         self.remove(name)
         self._prefixes |= compiled.paths
         rules = [Rule(name, fields) for fields in compiled.rules]

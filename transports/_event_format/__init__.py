@@ -10,6 +10,7 @@ field for is in its headers: ``event-id``, ``event-account``, ``event-region``, 
 Shared by the AWS driver and the embedded one, which writes and reads the same events.
 """
 
+from eip.transports._event_format.reading import SentEvent as SentEvent
 from eip.transports._event_format.reading import event_time as event_time
 from eip.transports._event_format.reading import is_event as is_event
 from eip.transports._event_format.reading import message_of as message_of
@@ -21,6 +22,7 @@ from eip.transports._event_format.writing import entry_of as entry_of
 
 __all__ = [
     "EventEntry",
+    "SentEvent",
     "as_bus_predicate",
     "entry_of",
     "event_time",

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from eip.attributes import load_attributes
+from eip.attributes import dump_attributes, load_attributes
 from eip.codec import dump_json, load_json
 from eip.envelope import ENVELOPE_KEY, body_from_bytes, parse_envelope
 from eip.errors import DecodeError
 from eip.message import Message
 from eip.transports._event_format.detail_text import written_detail
-from eip.transports._event_format.writing import NATIVE_FIELDS
+from eip.transports._event_format.writing import CREATED_AT_DIGITS, NATIVE_FIELDS
 
-__all__ = ["event_time", "is_event", "message_of", "read_event", "undelivered"]
+__all__ = ["SentEvent", "event_time", "is_event", "message_of", "read_event", "undelivered"]
 
 _TEXT_HEADERS: Final = ("id", "account", "region", "time")
 """Fields of an event that become headers ``event-…`` where they are texts."""
@@ -37,6 +37,32 @@ class _Event(dict[str, Any]):
     text: str
 
 
+class SentEvent(dict[str, Any]):
+    """An event that a bus of this process made of a message, and that message: `message_of` need not read it again.
+
+    Args:
+        message: as sent.
+        event: what `EventEntry.event` made of it; not changed any more.
+    """
+
+    __slots__ = ("_message",)
+
+    def __init__(self, message: Message[Any], event: Mapping[str, Any]) -> None:
+        super().__init__(event)
+        self._message = message.sealed()
+
+    def received(self) -> Message[Any]:
+        """The message as it is after its way over the wire, with the body's own bytes."""
+        sent = self._message
+        changed: dict[str, Any] = {
+            "headers": {**sent.headers, **{f"event-{name}": self[name] for name in _TEXT_HEADERS}},
+            "created_at": round(sent.created_at, CREATED_AT_DIGITS),
+        }
+        if sent.attributes:
+            changed["attributes"] = load_attributes(dump_attributes(sent.attributes))
+        return sent.replace(**changed)
+
+
 def read_event(raw: bytes | str) -> dict[str, Any] | None:
     """Parse an event; None if the text is not one. `message_of` keeps the bytes of its detail."""
     try:
@@ -55,6 +81,8 @@ def message_of(event: Mapping[str, Any], **known: Any) -> tuple[Message[Any], Ex
 
     ``known`` are message fields from the channel that brought it, used where the event has no value.
     """
+    if event.__class__ is SentEvent and not known:
+        return event.received(), None
     detail = event["detail"]
     headers = {**known.get("headers", {}), **_headers(event)}
     native: dict[str, Any] = {**known, "type": event["detail-type"], "source": event["source"], "headers": headers}

@@ -56,7 +56,7 @@ class Archive:
         """Keep an event."""
         now = clock.now()
         time = event_time(event)
-        kept = ArchivedEvent(now, now if time is None else time, event, len(dump_json(event)))
+        kept = ArchivedEvent(now, now if time is None else time, dict(event), len(dump_json(event)))
         self._events.append(kept)
         self.size += kept.size
         if len(self._events) > _MAX_EVENTS:

@@ -18,11 +18,13 @@ REGION: Final = "memory"
 class Rule:
     """A rule with its targets, and what is compiled of them."""
 
-    __slots__ = ("declared", "predicate", "targets", "transformers")
+    __slots__ = ("channels", "declared", "predicate", "targets", "transformers")
 
     def __init__(self, declared: RuleSpec, targets: Collection[TargetSpec]) -> None:
         self.declared = declared
         self.targets = {each.id: each for each in targets}
+        self.channels = {each.id: (each.kind, each.name) for each in targets}
+        """By target, the kind and name of its channel."""
         arn = f"arn:memory:events:{REGION}:{ACCOUNT}:rule/{declared.bus}/{declared.name}"
         self.transformers: dict[str, InputTransformer | None] = {
             each.id: each.transformer(rule_name=declared.name, rule_arn=arn) for each in targets

@@ -17,6 +17,7 @@ from eip.matching import InputTransformer
 from eip.message import Message
 from eip.retry import Backoff
 from eip.topology import TargetSpec
+from eip.topology.events import TargetKind
 from eip.transports._event_format import message_of, read_event, undelivered
 from eip.transports.memory._rule import Rule
 from eip.transports.memory.topic import MemoryTopic
@@ -69,9 +70,10 @@ class Targets:
             task.add_done_callback(self._retrying.discard)
 
     async def _send(self, rule: Rule, target: TargetSpec, event: Mapping[str, Any], *, forwarded: bool) -> None:
-        channel = self._find(target.kind, target.name)
+        kind, name = rule.channels[target.id]
+        channel = self._find(kind, name)
         if channel is None:
-            raise ChannelNotFound(f"there is no {target.kind} {target.name}")
+            raise ChannelNotFound(f"there is no {kind} {name}")
         if isinstance(channel, RoutingBus):
             if forwarded:  # "cannot route events received from a sender event bus to a third" (user guide)
                 self._log_dropped(rule, target, "it came from another bus, and is not forwarded again")
@@ -85,7 +87,7 @@ class Targets:
         elif isinstance(channel, MemoryTopic):
             await channel.publish_event(text or dump_json(event).decode())
         else:
-            await channel.send(_message(text, target, event))
+            await channel.send(_message(text, target, kind, event))
 
     def _log_dropped(self, rule: Rule, target: TargetSpec, reason: str) -> None:
         _log.warning("event_dropped", channel=self._bus, rule=rule.declared.name, target=target.id, reason=reason)
@@ -133,12 +135,13 @@ class Targets:
             await asyncio.wait(self._retrying)
 
 
-def _message(text: str | None, target: TargetSpec, event: Mapping[str, Any]) -> Message[Any]:
+def _message(text: str | None, target: TargetSpec, kind: TargetKind, event: Mapping[str, Any]) -> Message[Any]:
     """Return the message for a target: of the transformed input, or of the event as it is.
 
     Args:
         text: the transformed input; None: there is no transformer.
         target: the queue or stream.
+        kind: of its channel.
         event: as routed.
     """
     parsed = event if text is None else read_event(text)
@@ -146,7 +149,7 @@ def _message(text: str | None, target: TargetSpec, event: Mapping[str, Any]) -> 
     if target.group_id is not None:  # the service deduplicates by what it sends, the event's id included
         sent = dump_json(event) if text is None else text.encode()
         return message.replace(group_id=target.group_id, deduplication_id=hashlib.sha256(sent).hexdigest())
-    if target.kind != "stream":
+    if kind != "stream":
         return message
     if target.partition_key is None:
         return message.replace(group_id=message.group_id or message.id)

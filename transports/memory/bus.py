@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
-from uuid import uuid4
 
 from typing_extensions import override
 
 from eip._checks import check_duration, check_message, check_name
+from eip._ids import new_uuid
 from eip._logging import get_logger
 from eip.channels import Filter, Sender
 from eip.clock import Duration
@@ -24,7 +24,7 @@ from eip.telemetry.meter import Meter
 from eip.topology import RuleSpec, TargetSpec
 from eip.topology.names import rule_queue
 from eip.transports._capabilities import EVENTBRIDGE
-from eip.transports._event_format import entry_of, message_of, read_event
+from eip.transports._event_format import SentEvent, entry_of, message_of, read_event
 from eip.transports.memory._lifetime import Lifetime
 from eip.transports.memory._rule import ACCOUNT, REGION, Rule
 from eip.transports.memory._targets import RoutingBus, Targets
@@ -97,8 +97,9 @@ class MemoryBus(RoutingBus):
         if self._meter is not None:
             size = sum(entry.size for entry in entries)
             self._meter.record("memory", self.name, "send", messages=len(entries), size=size, units=0)
-        for entry in entries:
-            await self.route(entry.event(id=str(uuid4()), account=ACCOUNT, region=REGION))
+        for message, entry in zip(messages, entries, strict=True):
+            event = entry.event(id=new_uuid(), account=ACCOUNT, region=REGION)
+            await self.route(SentEvent(message, event))
 
     async def put_event(self, event: Mapping[str, Any]) -> None:
         """Put an event on the bus as it is, e.g. one of an AWS service; raises `ConfigurationError` if malformed."""

@@ -11,29 +11,18 @@ from eip._checks import check_message, check_name, check_type
 from eip._logging import get_logger
 from eip.channels import Filter, Topic
 from eip.errors import ConfigurationError, InvalidMessage
-from eip.matching import as_predicate
 from eip.message import Message
 from eip.telemetry.meter import Meter
 from eip.topology.names import suffixed
 from eip.transports._event_format import message_of, read_event
 from eip.transports.memory._lifetime import Lifetime
+from eip.transports.memory._subscriptions import Subscription, Subscriptions
 from eip.transports.memory.queue import MemoryQueue, digest
 
 __all__ = ["MemoryTopic"]
 
 _log = get_logger("eip.memory")
 _MakeQueue = Callable[..., MemoryQueue]
-
-
-class _Subscription:
-    """A queue, and the filter of what it gets."""
-
-    def __init__(self, queue: MemoryQueue, filter: Filter | None, dead_letters: MemoryQueue | None) -> None:  # noqa: A002 - the field's term
-        self.queue, self.filter, self.dead_letters = queue, filter, dead_letters
-        self._predicate = None if filter is None else as_predicate(filter)
-
-    def accepts(self, message: Message[Any]) -> bool:
-        return self._predicate is None or self._predicate(message)
 
 
 class MemoryTopic(Topic):
@@ -58,7 +47,7 @@ class MemoryTopic(Topic):
         self.content_based_deduplication = content_based_deduplication
         self._meter, self._lifetime = meter, lifetime
         self._make_queue = make_queue
-        self._subscriptions: dict[str, _Subscription] = {}
+        self._subscriptions = Subscriptions()
 
     @override
     async def send(self, *messages: Message[Any]) -> None:
@@ -84,12 +73,12 @@ class MemoryTopic(Topic):
         await self._fan_out(seen, seen if parsed is None else message_of(parsed)[0])
 
     async def _fan_out(self, seen: Message[Any], message: Message[Any]) -> None:
-        for subscription in list(self._subscriptions.values()):
+        for subscription in self._subscriptions.matching(seen):
             await self._deliver(subscription, seen, message)
 
-    async def _deliver(self, subscription: _Subscription, seen: Message[Any], message: Message[Any]) -> None:
+    async def _deliver(self, subscription: Subscription, seen: Message[Any], message: Message[Any]) -> None:
         try:
-            accepted = subscription.accepts(seen)
+            accepted = subscription.predicate is None or subscription.predicate(seen)
         except Exception as error:  # noqa: BLE001 - one subscription's broken filter must not fail the publisher
             _log.warning("filter_failed", channel=self.name, subscription=subscription.queue.name, error=str(error))
             if subscription.dead_letters is not None:
@@ -101,7 +90,7 @@ class MemoryTopic(Topic):
     @property
     def subscriptions(self) -> dict[str, MemoryQueue]:
         """By name, the queues of its subscriptions."""
-        return {name: each.queue for name, each in self._subscriptions.items()}
+        return {name: each.queue for name, each in self._subscriptions.by_name.items()}
 
     @override
     def subscription(
@@ -125,11 +114,12 @@ class MemoryTopic(Topic):
         Raises:
             ConfigurationError: the subscription exists, and another filter or options were given.
         """
-        known = self._subscriptions.get(check_name(name))
+        known = self._subscriptions.by_name.get(check_name(name))
         if known is None:
             if queue is None:
                 queue = self._make_queue(suffixed(self.name, name), fifo=self.fifo, **options)
-            known = self._subscriptions[name] = _Subscription(queue, filter, dead_letters)
+            known = Subscription(queue, filter, dead_letters)
+            self._subscriptions.put(name, known)
         elif options or (filter is not None and filter != known.filter):
             raise ConfigurationError(
                 f"subscription {name} of {self.name} exists; unsubscribe it before declaring it differently"
@@ -138,7 +128,7 @@ class MemoryTopic(Topic):
 
     def differences(self, name: str, **declared: Any) -> list[str]:
         """Return which of a subscription's ``filter``, ``queue`` and ``dead_letters`` differ from the declared ones."""
-        known = self._subscriptions[name]
+        known = self._subscriptions.by_name[name]
         return [setting for setting, value in declared.items() if getattr(known, setting) != value]
 
     def resubscribe(
@@ -150,11 +140,11 @@ class MemoryTopic(Topic):
         dead_letters: MemoryQueue | None,
     ) -> None:
         """Change a subscription; messages published before stay in the queue they went to."""
-        self._subscriptions[name] = _Subscription(queue, filter, dead_letters)
+        self._subscriptions.put(name, Subscription(queue, filter, dead_letters))
 
     def unsubscribe(self, name: str) -> None:
         """End the subscription; the messages in its queue stay there."""
-        self._subscriptions.pop(name, None)
+        self._subscriptions.remove(name)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name} subscriptions={len(self._subscriptions)}>"
+        return f"<{type(self).__name__} {self.name} subscriptions={len(self._subscriptions.by_name)}>"

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from eip import Message
+from eip import Message, SequenceInfo
 from eip.errors import ConfigurationError, ConnectionLost, InvalidMessage, MessageTooLarge
 from eip.matching import EventPattern, FilterPolicy
 from eip.patterns.redrive import redrive
 from eip.telemetry.meter import UsageMeter
 from eip.testing import FaultPlan
 from eip.topology import QueueSpec, RuleSpec, TargetSpec
+from eip.transports._event_format import SentEvent, entry_of, message_of
 from eip.transports.memory import MemoryTransport
 
 SOLD = EventPattern({"detail-type": ["Sold"]})
@@ -390,3 +392,31 @@ async def test_a_bus_has_faults_too(memory):
     assert 0 < failed < 40
     assert 40 - failed <= len(queue) <= 40
     assert json.loads(queue.messages()[0].encode())["n"] >= 0
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"headers": {"history": "a b", "event-id": "theirs"}, "attributes": {"n": 7, "list": ["x", 1], "on": True}},
+        {
+            "correlation_id": "é c",
+            "group_id": "g",
+            "deduplication_id": "d",
+            "return_address": "memory:queue/x",
+            "sequence": SequenceInfo("s", 1, 2),
+            "created_at": 1_764_000_000.123456789,
+            "expires_at": 1_864_000_000.5,
+            "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "extensions": {"later": [1, {"x": None}]},
+        },
+    ],
+    ids=["plain", "headers and attributes", "all fields"],
+)
+def test_a_message_that_a_bus_hands_on_is_the_one_that_its_event_reads_as(fields: dict[str, Any]):
+    message = Message({"number": 1.5, "text": "é"}, type="T", source="test", **fields)
+    event = entry_of(message, channel="bus").event(id="e-1", account="0", region="memory")
+    sent, error = message_of(SentEvent(message, event))
+    assert error is None
+    assert (sent, None) == message_of(event)
+    assert sent.encode() == message_of(event)[0].encode()

@@ -8,10 +8,16 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 import eip
-from eip import Message
+from eip import FilterPolicy, Message
+from eip.channels import Filter
+from eip.matching.filter_policy import Scope
+from eip.transports.memory import MemoryTransport
 from eip.transports.memory._ready import StoreDelivery
 from eip.transports.memory._store import Store
+from eip.transports.memory._subscriptions import Subscription, Subscriptions
 from tests.support.operations import operations
 
 SIZES = (200, 3200)
@@ -126,6 +132,41 @@ async def test_a_receiver_cannot_change_what_the_next_one_gets():
     [second] = store.take(None, 1)  # type: ignore[arg-type]
     assert second.message.body == {"items": [1]}
     assert second.message is not first.message
+
+
+@pytest.mark.parametrize("scope", ["MessageAttributes", "MessageBody"])
+def test_a_topic_matches_many_filter_policies_at_the_cost_of_those_that_accept(scope: Scope):
+    def cost(count: int) -> float:
+        subscriptions = Subscriptions()
+        for number in range(count):
+            policy = FilterPolicy({"level": [{"numeric": [">=", number, "<", number + 1]}]}, scope)
+            subscriptions.put(str(number), Subscription(queue, policy, None))
+        assert len(subscriptions.matching(message)) == 1
+        return operations(lambda: subscriptions.matching(message))
+
+    queue = MemoryTransport().queue("all")
+    message = Message({"level": 77.5}, attributes={"level": 77.5})
+    assert growth(cost) < 1.3
+
+
+async def test_a_topic_delivers_by_policies_predicates_and_none_in_the_order_of_subscribing():
+    topic = MemoryTransport().topic("orders")
+    filters: list[Filter | None] = [
+        None,
+        FilterPolicy({"kind": ["a"]}),
+        lambda message: message.body["n"] > 1,
+        FilterPolicy({"n": [{"numeric": [">", 1]}]}, "MessageBody"),
+        FilterPolicy({}),
+        FilterPolicy({"kind": [{"anything-but": "a"}]}),
+    ]
+    queues = [topic.subscription(str(number), filter=each) for number, each in enumerate(filters)]
+    await topic.send(Message({"n": 2}, attributes={"kind": "a"}), Message({"n": 1}), Message({"n": 3}))
+    got = [[each.body["n"] for each in queue.messages()] for queue in queues]
+    assert got == [[2, 1, 3], [2], [2, 3], [2, 3], [2, 1, 3], []]
+    topic.unsubscribe("1")
+    topic.resubscribe("5", filter=None, queue=queues[5], dead_letters=None)
+    await topic.send(Message({"n": 9}, attributes={"kind": "a"}))
+    assert (len(queues[1]), len(queues[5])) == (1, 1)
 
 
 def test_no_first_of_a_dictionary_is_searched_for_behind_all_that_left():
