@@ -146,7 +146,7 @@ async def test_the_fast_path_takes_the_services_time_where_the_clocks_differ(mon
             at = dt.datetime.strptime(signed[-1], "%Y%m%dT%H%M%SZ").replace(tzinfo=dt.UTC)
             if abs(at - ahead) > dt.timedelta(minutes=5):
                 raw = b'{"__type":"x#InvalidSignatureException","message":"Signature expired: it is too late"}'
-                return lean.read(operation, raw, 403, {"Date": format_datetime(ahead, usegmt=True)})
+                return lean.read(operation, raw, 403, {"date": format_datetime(ahead, usegmt=True)})
             return {"Successful": []}
 
         monkeypatch.setattr(lean, "_post", post)

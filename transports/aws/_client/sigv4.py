@@ -19,18 +19,17 @@ from contextlib import closing
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
-from http.client import HTTPConnection, HTTPSConnection
-from io import BytesIO
+from http.client import HTTPConnection, HTTPMessage, HTTPSConnection
 from typing import Any, Final
 from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 
-import aiohttp
 import orjson
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
 from eip.transports.aws._client.errors import is_clock_skew
+from eip.transports.aws._client.http_pool import HttpPool
 
 __all__ = ["HOT", "ServiceError", "SigV4Client", "form", "signature", "supports_fast_path"]
 
@@ -46,8 +45,6 @@ HOT: Final = frozenset(
 )
 """Service and operation of the calls that every message goes through."""
 
-_LARGE: Final = 1 << 20
-"""Bytes from which aiohttp wants a body in parts, as sending it at once would hold the event loop up."""
 _FORM: Final = "application/x-www-form-urlencoded; charset=utf-8"
 _UNESCAPED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
@@ -92,20 +89,14 @@ class SigV4Client:
         """The credentials of the last call."""
         self._skew = 0.0
         """Seconds that the service's clock is ahead of ours; 0 until it refuses a signature for its time."""
-        self._trusted: ssl.SSLContext | None = None
+        self._tls: ssl.SSLContext | None = None
         if parts.scheme == "https":
-            self._trusted = ssl.create_default_context(cafile=get_cert_path(authorities or True))
-        connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=12, ssl=self._trusted or True)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
-            auto_decompress=False,
-            skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
-        )
+            self._tls = ssl.create_default_context(cafile=get_cert_path(authorities or True))
+        port = parts.port or (80 if self._tls is None else 443)
+        self._http = HttpPool(parts.hostname or "", port, tls=self._tls, max_connections=connections)
 
     async def call(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        """The answer; raises `ServiceError`, what aiohttp raises, and `ValueError` for an answer that is cut short."""
+        """The answer; raises `ServiceError`, `OSError` where none came, and `ValueError` where it cannot be read."""
         body = self.body(operation, parameters)
         try:
             return await self._post(operation, body)
@@ -138,21 +129,20 @@ class SigV4Client:
             raise ValueError("no call was made before")
         body = self.body(operation, parameters)
         headers = self._signed(operation, body, self._frozen)
-        if self._trusted is None:
+        if self._tls is None:
             connection = HTTPConnection(self._host, timeout=timeout)
         else:
-            connection = HTTPSConnection(self._host, timeout=timeout, context=self._trusted)
+            connection = HTTPSConnection(self._host, timeout=timeout, context=self._tls)
         with closing(connection):
             connection.request("POST", self._path, body, headers)
             answer = connection.getresponse()
-            return self.read(operation, answer.read(), answer.status, dict(answer.headers))
+            return self.read(operation, answer.read(), answer.status, _lower(answer.headers))
 
     async def _post(self, operation: str, body: bytes) -> dict[str, Any]:
         self._frozen = await self._credentials.get_frozen_credentials()
         headers = self._signed(operation, body, self._frozen)
-        data = body if len(body) < _LARGE else BytesIO(body)
-        async with self._session.post(self._url, data=data, headers=headers, allow_redirects=False) as answer:
-            return self.read(operation, await answer.read(), answer.status, answer.headers)
+        answer = await self._http.post(request_head(self._path, headers, len(body)), body)
+        return self.read(operation, answer.body, answer.status, answer.headers)
 
     def _signed(self, operation: str, body: bytes, credentials: Any) -> dict[str, str]:
         at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() + self._skew))
@@ -181,7 +171,15 @@ class SigV4Client:
 
     async def aclose(self) -> None:
         """Close its connections."""
-        await self._session.close()
+        await self._http.aclose()
+
+
+def request_head(path: str, headers: Mapping[str, str], length: int) -> bytes:
+    """The request line and headers of a POST; raises `ValueError` for what would end a header early."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if lines.count("\n") != len(headers):
+        raise ValueError("a header holds a line break: look at the credentials and the endpoint")
+    return f"POST {path} HTTP/1.1\r\n{lines}content-length: {length}\r\n\r\n".encode()
 
 
 def signature(key: bytes, headers: Mapping[str, str], body: bytes, path: str, scope: str) -> str:
@@ -190,6 +188,10 @@ def signature(key: bytes, headers: Mapping[str, str], body: bytes, path: str, sc
     request = f"POST\n{path}\n\n{lines}\n{';'.join(headers)}\n{sha256(body).hexdigest()}"
     text = f"AWS4-HMAC-SHA256\n{headers['x-amz-date']}\n{scope}\n{sha256(request.encode()).hexdigest()}"
     return hmac.digest(key, text.encode(), "sha256").hex()
+
+
+def _lower(headers: HTTPMessage) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -286,7 +288,7 @@ def _refusal(raw: bytes, status: int, headers: Mapping[str, str]) -> ServiceErro
         text = raw[:200].decode(errors="replace")
     # SQS sends the code of its older protocol here; botocore uses it as the code, too.
     queried = headers.get("x-amzn-query-error", "").partition(";")[0]
-    return ServiceError(queried or code or str(status), text, status, _time(headers.get("Date", "")))
+    return ServiceError(queried or code or str(status), text, status, _time(headers.get("date", "")))
 
 
 def _time(date: str) -> float | None:
