@@ -51,7 +51,7 @@ def _arguments() -> argparse.Namespace:
         action="append",
         default=[],
         metavar="CUSTOMER",
-        help="with a reply queue of its own; repeatable",
+        help="with a reply queue of its own, made on demand; repeatable; *: each",
     )
     parser.add_argument("--unicorns", type=int, default=60, help="how many are simulated here (default: 60)")
     parser.add_argument("--herd", default="unicorn", metavar="NAME", help="of theirs; each process needs another")
@@ -119,12 +119,9 @@ class _Roles:
 
     async def _channels(self, stack: AsyncExitStack) -> Channels:
         options = self._options
-        own = dict.fromkeys(options.own_replies)
         return await connected_to(
             _at(options.transport, self._url),
-            lambda: connected(
-                options.transport, self._url, customers=own, unicorns=options.unicorns, meter=self._meter
-            ),
+            lambda: connected(options.transport, self._url, unicorns=options.unicorns, meter=self._meter),
             stack,
         )
 
@@ -140,7 +137,14 @@ class _Roles:
         endpoint = self._url if options.transport == "aws" else None
         state = f"the state in {_at(shown(options.state), endpoint)}"
         states = await connected_to(state, lambda: stored(options.state, endpoint), stack)
-        booking = RideBooking(channels, states, rfq_seconds=options.rfq_seconds, herd=herd)
+        booking = RideBooking(
+            channels,
+            states,
+            rfq_seconds=options.rfq_seconds,
+            herd=herd,
+            own_replies=options.own_replies,
+            callbacks=self._access.callbacks,
+        )
         return [self._access.server(self._access.front(booking, self._meter, unicorns), sock), booking]
 
     def _herd(self, unicorns: Unicorns) -> Herd:

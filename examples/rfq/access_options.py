@@ -13,12 +13,14 @@ from examples.lifecycle import Waiting
 from examples.rfq.access import BearerTokens, Hosts, RateLimit, TokenOwners, Tokens
 from examples.rfq.api import app
 from examples.rfq.booking import RideBooking
+from examples.rfq.callbacks import CallbackOptions, load_secret
 from examples.rfq.files import Reloaded
 from examples.rfq.partners import Partners
 from examples.rfq.server import Server, connection_limit
 from examples.rfq.tls import Trust
 from examples.rfq.unicorn_api import unicorn_app
 from examples.rfq.unicorns import Unicorns
+from examples.rfq.webhooks import UrlRules
 
 __all__ = ["Access", "add_arguments", "wrong_options"]
 
@@ -54,6 +56,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     guard.add_argument(
         "--trusted-proxy", default="", metavar="ADDRESS", help="believe the X-Forwarded headers of this proxy"
     )
+    calls = parser.add_argument_group("callbacks", "By default no URL is called.")
+    calls.add_argument(
+        "--callback-host",
+        action="append",
+        default=[],
+        metavar="HOST[:PORT]",
+        help="customers' URLs may be of this host, over HTTPS; repeatable",
+    )
+    calls.add_argument(
+        "--callback-secret",
+        type=Path,
+        metavar="FILE",
+        help="what calls are signed with; see python -m examples.rfq.callbacks",
+    )
+    calls.add_argument(
+        "--callback-loopback", action="store_true", help="call loopback addresses too, over plain HTTP as well"
+    )
 
 
 def wrong_options(options: argparse.Namespace) -> str | None:
@@ -68,6 +87,8 @@ def wrong_options(options: argparse.Namespace) -> str | None:
         (options.jwt_keys, options.jwt_issuer, options.jwt_audience)
     ):
         return "--jwt-keys, --jwt-issuer and --jwt-audience go together"
+    if options.callback_secret is None and (options.callback_host or options.callback_loopback):
+        return "--callback-host and --callback-loopback need --callback-secret"
     return None
 
 
@@ -81,6 +102,7 @@ class Access:
         self.limit = RateLimit(options.rate_limit) if options.rate_limit else None
         self.hosts = Hosts(options.allowed_host)
         self.proxy: str = options.trusted_proxy
+        self.callbacks = _callbacks(options) if options.callback_secret else None
 
     def front(self, booking: RideBooking, meter: UsageMeter, unicorns: Unicorns | None) -> Starlette:
         """The API, with that of unicorn management where it is in the same process."""
@@ -108,6 +130,11 @@ class Access:
     def server(self, front: Starlette, sock: socket.socket) -> Server:
         """Serve an application on a socket."""
         return Server(front, sock, connections=connection_limit(), tls=self.tls, trusted_proxy=self.proxy)
+
+
+def _callbacks(options: argparse.Namespace) -> CallbackOptions:
+    rules = UrlRules(options.callback_host, loopback=options.callback_loopback)
+    return CallbackOptions(rules, load_secret(options.callback_secret))
 
 
 def _trust(options: argparse.Namespace) -> Trust:

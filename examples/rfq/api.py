@@ -6,8 +6,7 @@ import asyncio
 import math
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -24,6 +23,7 @@ from eip.telemetry.meter import UsageMeter
 from examples.rfq.access import Certified, Guard, Hosts, RateLimit, TokenOwners, caller
 from examples.rfq.bodies import read
 from examples.rfq.booking import RideBooking
+from examples.rfq.documents import head, link, links, notice, progress, result_document, ride, where
 from examples.rfq.identity_api import IDENTITY
 from examples.rfq.model import Choice, Presence, RideRequest, as_json
 from examples.rfq.openapi import BOOKING
@@ -37,6 +37,7 @@ from examples.rfq.unicorn_api import unicorn_routes
 from examples.rfq.unicorn_openapi import UNICORNS
 from examples.rfq.unicorns import Unicorns
 from examples.rfq.vicinity import ZONES, Position, located, zones_near
+from examples.rfq.webhooks import UrlRefused
 
 __all__ = ["app"]
 
@@ -142,27 +143,33 @@ class _Api:
         return JSONResponse({"zones": ZONES, "unicorns": herd})
 
     async def create(self, request: Request) -> Response:
-        ride = await read(request, RideRequest)
+        asked = await read(request, RideRequest)
         who = caller(request)
-        if who is not None and not who.sees(ride.customer):
+        if who is not None and not who.sees(asked.customer):
             raise Problem(403, "Not allowed", "the token is not of this customer")
-        rfq = await self._booking.request(ride)
+        try:
+            rfq = await self._booking.request(asked, base=_base(request))
+        except UrlRefused as error:
+            errors = [{"field": "callback", "message": str(error)}]
+            raise Problem(422, "Invalid body", f"callback: {error}", errors=errors) from None
         wait = max(1, round((rfq.eta - clock.now()) / 2))
-        headers = {"Location": _url(request, rfq.id), "Retry-After": str(wait)}
-        return JSONResponse({**_head(request, rfq), "status": "running", **_notice(rfq)}, 202, headers=headers)
+        headers = {"Location": link(_base(request), rfq.id), "Retry-After": str(wait)}
+        return JSONResponse({**head(_base(request), rfq), "status": "running", **notice(rfq)}, 202, headers=headers)
 
     async def status(self, request: Request) -> Response:
         rfq = await self._found(request)
         if rfq.completed_at is not None:
-            return RedirectResponse(_url(request, rfq.id, "/result"), 303)
-        body = {**_head(request, rfq), "status": "running", "responses-received": rfq.responses, **_notice(rfq)}
+            return RedirectResponse(link(_base(request), rfq.id, "/result"), 303)
+        body = {**head(_base(request), rfq), "status": "running", "responses-received": rfq.responses, **notice(rfq)}
         return JSONResponse(body, headers={"Retry-After": "1", "Cache-Control": "no-store"})
 
     async def result(self, request: Request) -> Response:
         rfq = await self._found(request)
         if rfq.completed_at is None:
-            raise Problem(404, "Not complete yet", "quotes are still being gathered", links=_links(request, rfq.id))
-        return JSONResponse(_result(request, rfq))
+            raise Problem(
+                404, "Not complete yet", "quotes are still being gathered", links=links(_base(request), rfq.id)
+            )
+        return JSONResponse(result_document(_base(request), rfq))
 
     async def choose(self, request: Request) -> Response:
         """Take an offer, once; to say so again changes nothing."""
@@ -174,7 +181,7 @@ class _Api:
             raise Problem(422, "No such offer", "that unicorn has made no offer, or not in time") from None
         if chosen != wanted:
             raise Problem(409, "Chosen already", "another offer was chosen before", choice=chosen)
-        return JSONResponse({"links": _links(request, rfq.id), "choice": chosen})
+        return JSONResponse({"links": links(_base(request), rfq.id), "choice": chosen})
 
     async def events(self, request: Request) -> Response:
         """Server-sent events: who was asked, each answer once, how far it is, and the completion."""
@@ -201,7 +208,7 @@ class _Api:
                 for event in _news(last, rfq, told):
                     yield event
                 if rfq.completed_at is not None:
-                    yield Event("complete", _result(request, rfq))
+                    yield Event("complete", result_document(_base(request), rfq))
                 last = rfq
         except (EipError, LookupError) as error:  # the customer's page comes back
             _lines.warning("events_ended", error=repr(error))
@@ -257,71 +264,16 @@ def _number(request: Request, name: str, *, most: float) -> float | None:
 def _news(last: Rfq | None, rfq: Rfq, told: set[str]) -> Iterator[Event]:
     """Who was asked, the answers that were not told yet, and how far it is."""
     if last is None:
-        yield Event("asked", {**_ride(rfq), **_where(rfq), "unicorns": rfq.addressed})
+        yield Event("asked", {**ride(rfq), **where(rfq), "unicorns": rfq.addressed})
     for answer in rfq.answers:
         if answer.unicorn not in told:
             told.add(answer.unicorn)
             said = {"unicorn": answer.unicorn} if answer.quote is None else as_json(answer.quote)
             yield Event("declined" if answer.quote is None else "quote", said)
-    yield Event("progress", _progress(rfq))
+    yield Event("progress", progress(rfq))
 
 
-def _ride(rfq: Rfq) -> dict[str, Any]:
-    return {"from": rfq.request.start, "to": rfq.request.to, "customer": rfq.request.customer}
-
-
-def _where(rfq: Rfq) -> dict[str, Any]:
-    """Start and destination on the map, and the zones whose unicorns were asked."""
-    return {
-        "start": as_json(rfq.question.start),
-        "destination": as_json(rfq.question.to),
-        "zones": rfq.question.zones,
-    }
-
-
-def _progress(rfq: Rfq) -> dict[str, Any]:
-    return {
-        "responses-received": rfq.responses,
-        "expected": rfq.expected,
-        "eta": _time(rfq.eta),
-        "choice": rfq.choice,
-        **_notice(rfq),
-    }
-
-
-def _notice(rfq: Rfq) -> dict[str, str]:
-    """What to say about an RFQ that nobody can answer."""
-    return {"notice": "no unicorn is near the start: nobody was asked"} if not rfq.addressed else {}
-
-
-def _result(request: HTTPConnection, rfq: Rfq) -> dict[str, Any]:
-    return {
-        "links": _links(request, rfq.id),
-        "status": "complete",
-        **_ride(rfq),
-        "responses-received": rfq.responses,
-        "expected": rfq.expected,
-        "quotes": [as_json(quote) for quote in rfq.quotes],
-        "declined": [answer.unicorn for answer in rfq.answers if answer.quote is None],
-        "unanswered": rfq.silent,
-        "late": [answer.unicorn for answer in rfq.late],
-        "choice": rfq.choice,
-    }
-
-
-def _url(request: HTTPConnection, rfq: str, rest: str = "") -> str:
+def _base(request: HTTPConnection) -> str:
+    """What links begin with: the service as it was called, over HTTP also from a web socket."""
     base = request.base_url
-    return f"{base.replace(scheme=base.scheme.replace('ws', 'http'))}rfqs/{rfq}{rest}"
-
-
-def _links(request: HTTPConnection, rfq: str) -> dict[str, str]:
-    rests = {"self": "", "result": "/result", "events": "/events", "socket": "/socket", "choice": "/choice"}
-    return {name: _url(request, rfq, rest) for name, rest in rests.items()}
-
-
-def _head(request: HTTPConnection, rfq: Rfq) -> dict[str, Any]:
-    return {"links": _links(request, rfq.id), "eta": _time(rfq.eta)}
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return str(base.replace(scheme=base.scheme.replace("ws", "http")))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 from typing import Final
 
 from eip import Queue, Source
@@ -23,8 +22,8 @@ class AwsChannels(Channels):
 
     durable = True
 
-    def __init__(self, transport: AwsTransport, *, customers: Iterable[str] = ()) -> None:
-        super().__init__(transport, customers=customers)
+    def __init__(self, transport: AwsTransport) -> None:
+        super().__init__(transport)
         self._aws = transport
         self._before: dict[str, list[str]] = {}
         """By inbox, the zones it was subscribed to when this process started: a killed one could not end that."""

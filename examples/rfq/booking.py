@@ -15,11 +15,13 @@ from typing import Any, Final
 
 import structlog
 
-from eip import Consumer, Message, clock
+from eip import Consumer, Message, Service, clock
 from eip.errors import EipError
 from eip.patterns.redrive import Progress
-from eip.patterns.scatter_gather import ScatterGather
-from examples.rfq.channels import Channels
+from eip.patterns.reply_queues import ReplyQueues
+from eip.patterns.scatter_gather import ReplyChannel, ScatterGather
+from examples.rfq.callbacks import CallbackCalls, CallbackOptions, Callbacks
+from examples.rfq.channels import OWN_REPLIES, Channels
 from examples.rfq.model import Presence, QuoteRequest, RideRequest
 from examples.rfq.operations import DeadLetter, Desk, Operations, Rate
 from examples.rfq.store import RETENTION, Choices, Presences, Rfq, States, answer_of, rfq_of
@@ -44,23 +46,38 @@ class RideBooking:
         states: what survives the process, shared by all processes of the service.
         rfq_seconds: how long quotes are gathered where a request does not say.
         herd: the unicorns that must have been present once before it is ready.
+        own_replies: customers that have a reply queue of their own, made on demand; ``*``: each has.
+        callbacks: which URLs it calls once an RFQ is complete, and how; None: none.
     """
 
     def __init__(
-        self, channels: Channels, states: States, *, rfq_seconds: float = 300.0, herd: Collection[str] = ()
+        self,
+        channels: Channels,
+        states: States,
+        *,
+        rfq_seconds: float = 300.0,
+        herd: Collection[str] = (),
+        own_replies: Collection[str] = (),
+        callbacks: CallbackOptions | None = None,
     ) -> None:
         self._channels, self._rfq_seconds = channels, rfq_seconds
         self._herd = set(herd)
-        shared, *own = channels.replies
+        self._callbacks = Callbacks(channels.callbacks, states.rides, callbacks)
         self._quotes = ScatterGather(
             channels.zone(all_zones()[0]),  # each request names its own
-            shared,
+            channels.replies,
             is_error=self._is_error,
             store=states.quotes,
             retention=RETENTION,
             poll_interval=_POLL_INTERVAL_S,
+            on_complete=self._callbacks.announce,
         )
-        self._own_replies = own
+        self._with_own_replies = frozenset(own_replies)
+        self._own_replies = ReplyQueues(channels.transport, self._quotes, queue=OWN_REPLIES, store=states.queues)
+        self._services: list[Service] = [self._own_replies]
+        if callbacks is not None:
+            calls = CallbackCalls(channels.callbacks, self._callbacks, get=self.get, options=callbacks)
+            self._services.append(calls)
         self._presence = Consumer(channels.presence, self._on_presence, concurrency=10)
         self._choices, self._presences = Choices(states.rides), Presences(states.rides)
         self._desk = Desk(channels)
@@ -79,19 +96,40 @@ class RideBooking:
 
     # What the API asks for.
 
-    async def request(self, ride: RideRequest) -> Rfq:
-        """Ask the unicorns near the ride's start; returns once the channel has accepted the question."""
+    async def request(self, ride: RideRequest, *, base: str = "") -> Rfq:
+        """Ask the unicorns near the ride's start; returns once the channel has accepted the question.
+
+        Args:
+            ride: what is asked for.
+            base: of the links in what its callback is called with: the service's own URL.
+
+        Raises:
+            UrlRefused: its callback would not be called.
+            EipError: the transport or the state failed.
+        """
+        if ride.callback is not None:
+            self._callbacks.check(ride.callback)
         question = QuoteRequest(ride=ride, start=ride.origin, to=ride.destination, radius=ride.radius)
         near = {presence.unicorn for presence in await self.near(ride.origin, ride.radius)}
+        deadline = ride.duration or self._rfq_seconds
         asked = self._quotes.request(
             question,
-            deadline=ride.duration or self._rfq_seconds,
+            deadline=deadline,
             expected=near or None,
-            replies=self._channels.replies_to(ride.customer),
+            replies=await self._replies_to(ride.customer, deadline),
             to=self._channels.zones(question.zones),
+            notify=ride.callback is not None,
         )
+        if ride.callback is not None:
+            await self._callbacks.register(asked.id, ride.callback, base=base, eta=clock.now() + deadline)
         await asked.start()
         return rfq_of(asked.result)
+
+    async def _replies_to(self, customer: str, deadline: float) -> ReplyChannel | None:
+        """The customer's own reply queue; None: the shared one."""
+        if self._with_own_replies.isdisjoint((customer, "*")):
+            return None
+        return await self._own_replies.of(customer, deadline=deadline)
 
     async def get(self, rfq: str) -> Rfq | None:
         """The RFQ, or None."""
@@ -158,7 +196,7 @@ class RideBooking:
 
     async def missing(self) -> list[str]:
         """What it is not ready without, for people to read; empty: ready."""
-        ready = {self._channels.replies[0].name: self.ready, self._channels.presence.name: self._presence.ready}
+        ready = {self._channels.replies.name: self.ready, self._channels.presence.name: self._presence.ready}
         missing = [f"the queue {name}" for name, event in ready.items() if not event.is_set()]
         try:
             present = await self._presences.everywhere()
@@ -196,20 +234,20 @@ class RideBooking:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._quotes.run())
             tasks.create_task(self._presence.run())
+            for service in self._services:
+                tasks.create_task(service.run())
             resuming = tasks.create_task(self._resume())
             await self._stopping.wait()
             resuming.cancel()
-            await asyncio.gather(self._quotes.stop(), self._presence.stop())
+            await asyncio.gather(*(each.stop() for each in (self._quotes, self._presence, *self._services)))
 
     async def stop(self) -> None:
         """Let `run` drain and return."""
         self._stopping.set()
 
     async def _resume(self) -> None:
-        """Take answers on the customers' own queues too; repeat questions that ended with a process."""
+        """Repeat questions that ended with a process."""
         await self.ready.wait()
-        for queue in self._own_replies:
-            await self._quotes.listen(queue)
         running = await self._quotes.open_requests(limit=_MAX_IN_FLIGHT)
         if running:
             _log.info("resuming", rfqs=len(running))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from hashlib import sha256
 from typing import Any, Final
 
 from typing_extensions import override
@@ -26,6 +25,10 @@ UNREADABLE: Final = declared.QueueSpec(f"{PREFIX}questions-dead", dead_letters=F
 """Of all unicorns: the questions that they can make nothing of."""
 LEASE: Final = 10.0
 """Seconds after which another process takes over what a killed one was busy with; living ones extend it."""
+OWN_REPLIES: Final = declared.QueueSpec(REPLIES, visibility=LEASE)
+"""The shared reply queue, and what each of a customer's own is like."""
+CALLBACKS: Final = declared.QueueSpec(f"{PREFIX}callbacks", visibility=2 * LEASE, max_receive_count=10)
+"""As many receives as there are attempts to call a URL."""
 
 
 class Channels(ABC):
@@ -33,22 +36,20 @@ class Channels(ABC):
 
     Args:
         transport: what the channels are on.
-        customers: those that have a reply queue of their own; the others share one.
     """
 
     durable: bool
     """Whether what was sent outlives the process."""
 
-    def __init__(self, transport: Transport, *, customers: Iterable[str] = ()) -> None:
+    def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self.return_addresses = ReturnAddresses(transport, prefix=REPLIES)
         """Which addresses unicorns may answer to."""
-        self._own = {each: f"{REPLIES}-{_slug(each)}" for each in customers}
 
     @property
-    def replies(self) -> list[Queue]:
-        """Where unicorns answer: the shared queue first."""
-        return [self.transport.queue(name) for name in (REPLIES, *self._own.values())]
+    def replies(self) -> Queue:
+        """Where unicorns answer, unless the customer has a queue of their own."""
+        return self.transport.queue(REPLIES)
 
     @property
     def presence(self) -> Queue:
@@ -63,11 +64,12 @@ class Channels(ABC):
     @property
     def kept(self) -> list[Queue]:
         """The queues that booking reads; what it cannot handle is in a dead-letter queue, see `dead_letters`."""
-        return [*self.replies, self.presence]
+        return [self.replies, self.presence, self.callbacks]
 
-    def replies_to(self, customer: str) -> Queue:
-        """Where answers to the customer's RFQs go."""
-        return self.transport.queue(self._own.get(customer, REPLIES))
+    @property
+    def callbacks(self) -> Queue:
+        """Of RFQs that are complete, and whose customers want to be called."""
+        return self.transport.queue(CALLBACKS.name)
 
     def dead_letters(self, queue: Queue) -> Queue:
         """The dead-letter queue of one of `kept`."""
@@ -84,9 +86,9 @@ class Channels(ABC):
 
     async def prepare(self) -> None:
         """Make what is missing of queues and topics."""
-        queues = [declared.QueueSpec(queue.name, visibility=LEASE) for queue in self.kept]
+        presence = declared.QueueSpec(self.presence.name, visibility=LEASE)
         zones = [declared.TopicSpec(self.zone(zone).name) for zone in all_zones()]
-        await declared.Topology(*queues, UNREADABLE, *zones).apply(self.transport)
+        await declared.Topology(OWN_REPLIES, presence, CALLBACKS, UNREADABLE, *zones).apply(self.transport)
 
     @abstractmethod
     async def depth(self, queue: Queue) -> int | None:
@@ -122,8 +124,8 @@ class MemoryChannels(Channels):
 
     durable = False
 
-    def __init__(self, transport: MemoryTransport, *, customers: Iterable[str] = ()) -> None:
-        super().__init__(transport, customers=customers)
+    def __init__(self, transport: MemoryTransport) -> None:
+        super().__init__(transport)
         self._memory = transport
 
     async def depth(self, queue: Queue) -> int | None:
@@ -137,8 +139,3 @@ class MemoryChannels(Channels):
     async def leave(self, zone: str, unicorn: str) -> None:
         """See `Channels.leave`."""
         self._memory.topic(self.zone(zone).name).unsubscribe(unicorn)
-
-
-def _slug(customer: str) -> str:
-    """A customer as a part of a queue's name."""
-    return sha256(customer.encode()).hexdigest()[:16]

@@ -39,6 +39,9 @@ class RideRequest(Ride):
     duration: float | None = Field(default=None, ge=SHORTEST, le=LONGEST, allow_inf_nan=False, strict=True)
     """Seconds that quotes are gathered for; default: the service's."""
 
+    callback: str | None = None
+    """The URL that is called with the result once the RFQ is complete."""
+
     @property
     def origin(self) -> Position:
         """Where the ride starts."""

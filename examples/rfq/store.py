@@ -26,7 +26,9 @@ class States(NamedTuple):
     quotes: Store
     """Of the scatter-gather: requests and their replies."""
     rides: Store
-    """Whose offers were taken, and where the unicorns are."""
+    """Whose offers were taken, where the unicorns are, and which URLs are to be called."""
+    queues: Store
+    """Which customers have reply queues of their own."""
 
 
 class Answer(BaseModel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ TRANSPORTS: Final = ("memory", "aws", "activemq")
 STATES: Final = {"memory": "rfq.sqlite", "aws": "dynamodb:rfq", "activemq": "rfq.sqlite"}
 """By transport, where the state is kept if nothing else is said."""
 
-_QUOTES, _RIDES = "rfq_quotes", "rfq_rides"
+_COLLECTIONS: Final = ("rfq_quotes", "rfq_rides", "rfq_queues")
 """Collections."""
 _LOCAL_POLL: Final = 2.0
 """Seconds of a long poll on a local moto, which goes on with those of killed processes and hands messages to nobody."""
@@ -31,7 +31,6 @@ async def connected(
     transport: str,
     endpoint_url: str | None = None,
     *,
-    customers: Collection[str] = (),
     unicorns: int = 0,
     meter: Meter | None = None,
 ) -> AsyncIterator[Channels]:
@@ -40,7 +39,6 @@ async def connected(
     Args:
         transport: one of `TRANSPORTS`.
         endpoint_url: of the service or broker.
-        customers: those with a reply queue of their own.
         unicorns: how many will listen.
         meter: is told what the services are asked to do.
     """
@@ -49,7 +47,7 @@ async def connected(
             if endpoint_url is not None:
                 raise ConfigurationError("the embedded transport has no endpoint")
             async with MemoryTransport(meter=meter) as memory:
-                yield await _prepared(MemoryChannels(memory, customers=customers))
+                yield await _prepared(MemoryChannels(memory))
         case "aws":
             from eip.transports.aws import AwsTransport  # noqa: PLC0415 - needs the extra aws
             from examples.rfq.aws import AwsChannels  # noqa: PLC0415
@@ -59,7 +57,7 @@ async def connected(
             async with AwsTransport(
                 endpoint_url=endpoint_url, long_poll=poll, connections=connections, meter=meter
             ) as aws:
-                yield await _prepared(AwsChannels(aws, customers=customers))
+                yield await _prepared(AwsChannels(aws))
         case "activemq":
             if endpoint_url is None:
                 raise ConfigurationError("name the broker: --endpoint-url stomp://user@host:61613")
@@ -67,7 +65,7 @@ async def connected(
             from examples.rfq.activemq import ActiveMQChannels  # noqa: PLC0415
 
             async with ActiveMQTransport(endpoint_url, meter=meter) as broker:
-                yield await _prepared(ActiveMQChannels(broker, customers=customers))
+                yield await _prepared(ActiveMQChannels(broker))
         case _:
             raise ConfigurationError(f"no transport {transport!r}; there are: {', '.join(TRANSPORTS)}")
 
@@ -91,20 +89,20 @@ async def stored(state: str, endpoint_url: str | None = None) -> AsyncIterator[S
                 from eip.stores.dynamodb import DynamoStore, create_table  # noqa: PLC0415 - needs the extra aws
 
                 await create_table(client, rest)
-                yield States(DynamoStore(client, rest, _QUOTES), DynamoStore(client, rest, _RIDES))
+                yield States(*(DynamoStore(client, rest, each) for each in _COLLECTIONS))
         case "postgresql" | "postgres":
             from eip.stores.postgres import PostgresStore  # noqa: PLC0415 - needs the extra postgres
 
-            async with _closing(PostgresStore(state, _QUOTES), PostgresStore(state, _RIDES)) as states:
+            async with _closing(*(PostgresStore(state, each) for each in _COLLECTIONS)) as states:
                 yield states
         case "redis" | "rediss":
             from eip.stores.redis import RedisStore  # noqa: PLC0415 - needs the extra redis
 
-            async with _closing(RedisStore(state, _QUOTES), RedisStore(state, _RIDES)) as states:
+            async with _closing(*(RedisStore(state, each) for each in _COLLECTIONS)) as states:
                 yield states
         case _:
             path = rest if scheme == "sqlite" else state
-            async with _closing(SqliteStore(path, _QUOTES), SqliteStore(path, _RIDES)) as states:
+            async with _closing(*(SqliteStore(path, each) for each in _COLLECTIONS)) as states:
                 yield states
 
 

@@ -34,19 +34,19 @@ def test_two_processes_killed_again_and_again(start_activemq, tmp_path):
 
 
 async def test_unicorns_answer_to_reply_queues_only_and_what_they_may_not_answer_is_kept(start_activemq):
-    async with connected("activemq", start_activemq().url, customers=["Ada"]) as channels:
+    async with connected("activemq", start_activemq().url) as channels:
         unicorns = Unicorns(channels)
         herd = Herd(unicorns, size=1, seed=1, patience=0.1)
         herd.unicorns[0].reliability = 2.0
         position = herd.unicorns[0].position
-        booking = RideBooking(channels, States(MemoryStore(), MemoryStore()))
+        booking = RideBooking(channels, States(MemoryStore(), MemoryStore(), MemoryStore()))
         async with asyncio.TaskGroup() as tasks:
             for service in (booking, unicorns, herd):
                 tasks.create_task(service.run())
             while not await booking.unicorns():
                 await asyncio.sleep(0.05)
             question = QuoteRequest(ride=RIDE, start=position, to=position)
-            hostile, own = "activemq:queue/loot", channels.replies[1].address
+            hostile, own = "activemq:queue/loot", channels.replies.address
             await channels.zone(position.zone).send(
                 Message(question, correlation_id="hostile", return_address=hostile),
                 Message(question, correlation_id="r", return_address=own),
@@ -66,7 +66,7 @@ async def test_unicorns_answer_to_reply_queues_only_and_what_they_may_not_answer
 
 async def test_dead_letters_are_shown_and_redriven_though_a_broker_does_not_tell_how_many(start_activemq):
     async with connected("activemq", start_activemq().url) as channels:
-        booking = RideBooking(channels, States(MemoryStore(), MemoryStore()))
+        booking = RideBooking(channels, States(MemoryStore(), MemoryStore(), MemoryStore()))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(booking.run())
             await booking.ready.wait()

@@ -76,7 +76,7 @@ async def test_an_offer_is_chosen_once():
         choice = asked["links"]["choice"]
         nothing_yet = await client.put(choice, json={"unicorn": "u1"})
         assert (nothing_yet.status_code, nothing_yet.json()["title"]) == (422, "No such offer")
-        await channels.replies[0].send(quote(rfq, "u1"), quote(rfq, "u2"), quote(rfq, "u3", type="Declined"))
+        await channels.replies.send(quote(rfq, "u1"), quote(rfq, "u2"), quote(rfq, "u3", type="Declined"))
         await complete(booking, rfq)
         assert (await client.put(choice, json={"unicorn": "u3"})).status_code == 422
         for _ in range(2):
@@ -95,7 +95,7 @@ async def test_of_customers_who_choose_at_once_one_choice_stands():
         asked = (await client.post("/rfqs", json=RIDE)).json()
         rfq = await booking.get(asked["links"]["self"].rsplit("/", 1)[1])
         assert rfq is not None
-        await channels.replies[0].send(*(quote(rfq, name) for name in names))
+        await channels.replies.send(*(quote(rfq, name) for name in names))
         await complete(booking, rfq)
         answers = await asyncio.gather(
             *(client.put(asked["links"]["choice"], json={"unicorn": name}) for name in names)
@@ -110,10 +110,10 @@ async def test_late_answers_are_told_and_change_nothing_else():
         asked = (await client.post("/rfqs", json={**RIDE, "duration": 5})).json()
         rfq = await booking.get(asked["links"]["self"].rsplit("/", 1)[1])
         assert rfq is not None
-        await channels.replies[0].send(quote(rfq, "u1"))
+        await channels.replies.send(quote(rfq, "u1"))
         before = await complete(booking, rfq)
         # The second of u1 was sent before the one that counts: it must not take its place.
-        await channels.replies[0].send(quote(rfq, "u2"), quote(rfq, "u1", created_at=rfq.created_at - 1))
+        await channels.replies.send(quote(rfq, "u2"), quote(rfq, "u1", created_at=rfq.created_at - 1))
         await until(lambda: booking.late == 2)
         result = (await client.get(asked["links"]["result"])).json()
         assert [each["unicorn"] for each in result["quotes"]] == ["u1"]
@@ -130,8 +130,8 @@ async def test_events_tell_who_was_asked_and_who_declined():
         asked = (await client.post("/rfqs", json=RIDE)).json()
         rfq = await booking.get(asked["links"]["self"].rsplit("/", 1)[1])
         assert rfq is not None
-        await channels.replies[0].send(quote(rfq, "u1"))
-        await channels.replies[0].send(quote(rfq, "u2", type="Declined", created_at=clock.now() + 1))
+        await channels.replies.send(quote(rfq, "u1"))
+        await channels.replies.send(quote(rfq, "u2", type="Declined", created_at=clock.now() + 1))
         blocks = (await client.get(asked["links"]["events"])).text.strip().split("\n\n")
         events = [dict(line.split(": ", 1) for line in block.split("\n")) for block in blocks]
         by_kind = {event["event"]: json.loads(event["data"]) for event in events}

@@ -37,10 +37,10 @@ def moto(tmp_path):
 async def booked(moto: MotoServer, *customers: str):
     async with (
         stored("dynamodb:rfq", moto.url) as states,
-        connected("aws", moto.url, customers=customers) as channels,
+        connected("aws", moto.url) as channels,
         asyncio.TaskGroup() as tasks,
     ):
-        booking = RideBooking(channels, states)
+        booking = RideBooking(channels, states, own_replies=customers)
         tasks.create_task(booking.run())
         await booking.ready.wait()
         try:
@@ -78,7 +78,7 @@ async def test_the_return_address_is_the_arn_of_a_queue_which_may_be_the_custome
                         break
             await unicorn.stop()
     own, shared = (question.return_address for question in heard)
-    assert re.fullmatch(r"arn:aws:sqs:us-east-1:123456789012:rfq-replies-[0-9a-f]{16}", own or "")
+    assert re.fullmatch(r"arn:aws:sqs:us-east-1:123456789012:rfq-replies-Ada-[0-9a-f]{12}-[0-9a-f]{8}", own or "")
     assert shared == "arn:aws:sqs:us-east-1:123456789012:rfq-replies"
 
 
@@ -99,9 +99,9 @@ async def test_a_hostile_return_address_gets_no_answer(moto):
             stolen = "arn:aws:sqs:us-east-1:123456789012:loot"
             await channels.zone(position.zone).send(
                 Message(question, correlation_id="r", return_address=stolen),
-                Message(question, correlation_id="r", return_address=channels.replies[0].address),
+                Message(question, correlation_id="r", return_address=channels.replies.address),
             )
-            while not await channels.depth(channels.replies[0]) or not channels.return_addresses.refused:
+            while not await channels.depth(channels.replies) or not channels.return_addresses.refused:
                 await asyncio.sleep(0.05)
             await asyncio.gather(herd.stop(), unicorns.stop())
         with pytest.raises(AddressRefused):

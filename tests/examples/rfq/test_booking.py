@@ -30,7 +30,7 @@ RIDE = RideRequest.model_validate({"from": "A", "to": "B", "customer": "C"})
 async def two(*, seconds: float = 60.0):
     """Two booking services on the same channels and state, not running yet."""
     async with MemoryTransport() as transport:
-        channels, states = MemoryChannels(transport), States(MemoryStore(), MemoryStore())
+        channels, states = MemoryChannels(transport), States(MemoryStore(), MemoryStore(), MemoryStore())
         await channels.prepare()
         yield RideBooking(channels, states, rfq_seconds=seconds), RideBooking(channels, states), channels
 
@@ -89,7 +89,7 @@ async def test_complete_once_every_addressed_unicorn_has_answered():
     async with booked() as (booking, channels):
         await present(booking, channels, "u1", "u2")
         rfq = await booking.request(RIDE)
-        await channels.replies[0].send(quote(rfq, "u1"), quote(rfq, "u2", type="Declined"))
+        await channels.replies.send(quote(rfq, "u1"), quote(rfq, "u2", type="Declined"))
         done = await complete(booking, rfq)
         assert (done.responses, done.expected) == (2, 2)
         assert done.completed_at is not None
@@ -101,10 +101,10 @@ async def test_complete_at_the_deadline_whatever_came():
     async with booked(seconds=60) as (booking, channels):
         await present(booking, channels, "u1", "u2")
         rfq = await booking.request(RIDE)
-        await channels.replies[0].send(quote(rfq, "u1"))
+        await channels.replies.send(quote(rfq, "u1"))
         done = await complete(booking, rfq)
         assert done.completed_at == pytest.approx(rfq.eta, abs=0.1)
-        await channels.replies[0].send(quote(rfq, "u2"))
+        await channels.replies.send(quote(rfq, "u2"))
         await until(lambda: booking.late == 1)
         found = await booking.get(rfq.id)
         assert found is not None
@@ -122,8 +122,8 @@ async def test_answers_are_counted_once_and_strangers_do_no_harm():
         await present(booking, channels, "u1", "u2")
         rfq = await booking.request(RIDE)
         first = quote(rfq, "u1")
-        await channels.replies[0].send(first, first, quote(rfq, "x", correlation_id="unknown"))
-        await channels.replies[0].send(quote(rfq, "u2"))
+        await channels.replies.send(first, first, quote(rfq, "x", correlation_id="unknown"))
+        await channels.replies.send(quote(rfq, "u2"))
         assert (await complete(booking, rfq)).responses == 2
 
 
@@ -131,7 +131,7 @@ async def test_a_new_process_asks_again_and_keeps_what_came(tmp_path):
     state = tmp_path / "rfq.sqlite"
     async with booked(state) as (booking, channels):
         rfq = await booking.request(RIDE)
-        await channels.replies[0].send(quote(rfq, "u1"))
+        await channels.replies.send(quote(rfq, "u1"))
         await answered(booking, rfq, 1)
     async with MemoryTransport() as transport:
         channels = MemoryChannels(transport)
@@ -146,7 +146,7 @@ async def test_a_new_process_asks_again_and_keeps_what_came(tmp_path):
             tasks.create_task(listening.run())
             tasks.create_task(booking.run())
             await until(lambda: asked == [rfq.id])
-            await channels.replies[0].send(quote(rfq, "u1"), quote(rfq, "u2"))
+            await channels.replies.send(quote(rfq, "u1"), quote(rfq, "u2"))
             assert (await answered(booking, rfq, 2)).eta == rfq.eta
             await booking.stop()
             await listening.stop()
@@ -181,7 +181,7 @@ async def test_an_answer_that_is_no_quote_counts_for_nobody():
     async with booked(seconds=60) as (booking, channels):
         await present(booking, channels, "u1", "u2")
         rfq = await booking.request(RIDE)
-        await channels.replies[0].send(
+        await channels.replies.send(
             quote(rfq, "u1", body={"price": "none"}),
             quote(rfq, "u2", body=Quote(unicorn="u1", name="forged", price=0.01, minutes=1.0)),
             quote(rfq, "u2", source=None),
@@ -226,7 +226,7 @@ async def test_neighbouring_zones_are_asked_and_each_unicorn_is_counted_once():
             rfq = await booking.request(ride)
             assert rfq.addressed == ("between", "home", "near")
             await until(lambda: heard == [rfq.id] * 2)
-            await channels.replies[0].send(*(quote(rfq, name) for name in rfq.addressed))
+            await channels.replies.send(*(quote(rfq, name) for name in rfq.addressed))
             done = await complete(booking, rfq)
             assert (done.responses, done.expected) == (3, 3)
             assert done.completed_at is not None
@@ -242,7 +242,7 @@ async def test_operations_show_what_is_going_on_and_start_what_failed_anew():
     async with booked() as (booking, channels):
         await present(booking, channels, "u1", "u2")
         rfq = await booking.request(RIDE)
-        await channels.replies[0].send(quote(rfq, "u1"))
+        await channels.replies.send(quote(rfq, "u1"))
         await channels.presence.send(Message({"zone": "none"}, id="bad", correlation_id="c"))
         await answered(booking, rfq, 1)
         while not (letters := await booking.dead_letters()):
@@ -270,7 +270,7 @@ async def test_of_several_processes_each_knows_all_and_one_that_dies_is_replaced
         await asyncio.gather(first.ready.wait(), second.ready.wait())
         await present(first, channels, "u1", "u2")
         rfq = await first.request(RIDE)
-        await channels.replies[0].send(quote(rfq, "u1"))
+        await channels.replies.send(quote(rfq, "u1"))
         assert (await answered(second, rfq, 1)).addressed == ("u1", "u2")
         dying.cancel()
         done = await complete(second, rfq)
@@ -292,7 +292,7 @@ async def test_a_store_that_fails_for_a_while_stops_nobody(monkeypatch):
 
         for name in ("get", "put", "put_part", "parts", "due"):
             monkeypatch.setattr(SqliteStore, name, partialmethod(call, work=getattr(SqliteStore, name)))
-        await channels.replies[0].send(quote(rfq, "u1"), quote(rfq, "u2"))
+        await channels.replies.send(quote(rfq, "u1"), quote(rfq, "u2"))
         with pytest.raises(StoreError):
             await booking.get(rfq.id)
         await asyncio.sleep(3)
@@ -303,9 +303,10 @@ async def test_a_store_that_fails_for_a_while_stops_nobody(monkeypatch):
 
 async def test_a_customer_may_have_a_reply_queue_of_its_own():
     async with MemoryTransport() as transport:
-        channels = MemoryChannels(transport, customers=["C"])
+        channels = MemoryChannels(transport)
         await channels.prepare()
-        booking = RideBooking(channels, States(MemoryStore(), MemoryStore()))
+        states = States(MemoryStore(), MemoryStore(), MemoryStore())
+        booking = RideBooking(channels, states, own_replies=["C"])
         asked = await channels.enter(located("A").zone, "u1")
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(booking.run())
@@ -319,5 +320,8 @@ async def test_a_customer_may_have_a_reply_queue_of_its_own():
             assert own.message.return_address is not None
             await channels.return_addresses.resolve(own.message.return_address).send(quote(rfq, "u1"))
             assert (await complete(booking, rfq)).responses == 1
-            assert [each.queue for each in (await booking.operations()).queues][1:2] == [channels.replies[1].name]
+            name = own.message.return_address.partition("/")[2]
+            assert transport.knows("queue", name)
+            await asyncio.sleep(700)  # over, and idle for long enough
+            assert not transport.knows("queue", name)
             await booking.stop()

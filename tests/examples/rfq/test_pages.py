@@ -107,12 +107,12 @@ class Rydes:
     async def answer(self, rfq: str, unicorn: str, price: float | None = None) -> None:
         envelope: dict[str, Any] = {"source": unicorn, "correlation_id": rfq}
         quote = Quote(unicorn=unicorn, name=NEAR[unicorn][0], price=price or 0, minutes=round((price or 0) / 3))
-        await self.channels.replies[0].send(Message(quote, type="Quote" if price else "Declined", **envelope))
+        await self.channels.replies.send(Message(quote, type="Quote" if price else "Declined", **envelope))
 
 
 @asynccontextmanager
 async def rydes(*, tokens: Tokens | None = None):
-    states, meter = States(MemoryStore(), MemoryStore()), UsageMeter()
+    states, meter = States(MemoryStore(), MemoryStore(), MemoryStore()), UsageMeter()
     async with connected("memory", meter=meter) as channels:
         booking = RideBooking(channels, states)
         made = Rydes(booking, channels, app(booking, meter=meter, tokens=tokens))

@@ -36,7 +36,7 @@ class Rydes:
 @asynccontextmanager
 async def rydes(**options):
     async with connected("memory") as channels, asyncio.TaskGroup() as tasks:
-        booking = RideBooking(channels, States(MemoryStore(), MemoryStore()))
+        booking = RideBooking(channels, States(MemoryStore(), MemoryStore(), MemoryStore()))
         unicorns = Unicorns(channels)
         for service in (booking, unicorns):
             tasks.create_task(service.run())

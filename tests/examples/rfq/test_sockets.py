@@ -48,12 +48,12 @@ async def test_a_web_socket_and_server_sent_events_tell_the_same():
             assert socket.subprotocol == "rfq"
             first = json.loads(await socket.recv())
             assert first["event"] == "asked"
-            await channels.replies[0].send(quote(rfq, "u1"))
+            await channels.replies.send(quote(rfq, "u1"))
             heard = [(first["event"], first["data"])]
             async for frame in decoded(socket):
                 heard.append((frame["event"], frame["data"]))
                 if frame["event"] == "quote":
-                    await channels.replies[0].send(quote(rfq, "u2", type="Declined"))
+                    await channels.replies.send(quote(rfq, "u2", type="Declined"))
             assert socket.close_code == 1000
         blocks = (await client.get(path_of(asked, "events"))).text.strip().split("\n\n")
         lines = [dict(line.split(": ", 1) for line in block.split("\n")) for block in blocks]
@@ -148,7 +148,7 @@ async def test_frames_that_are_too_large_or_nobody_asked_for_do_no_harm():
                 await socket.send("{")
             rfq = await booking.get(asked.json()["links"]["self"].rsplit("/", 1)[1])
             assert rfq is not None
-            await channels.replies[0].send(quote(rfq, "u1"))
+            await channels.replies.send(quote(rfq, "u1"))
             assert (await frames(socket))[-1][0] == "complete"
 
 

@@ -29,7 +29,7 @@ RIDE = RideRequest.model_validate({"from": "A", "to": "B", "customer": "C"})
 async def states(request, tmp_path):
     match request.param:
         case "memory":
-            yield States(MemoryStore(), MemoryStore())
+            yield States(MemoryStore(), MemoryStore(), MemoryStore())
             return
         case "sqlite":
             url, endpoint = f"sqlite:{tmp_path / 'rfq.sqlite'}", None
