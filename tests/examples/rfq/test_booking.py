@@ -252,6 +252,7 @@ async def test_operations_show_what_is_going_on_and_start_what_failed_anew():
         assert [(each.queue, each.messages, each.dead_letters) for each in told.queues] == [
             ("rfq-replies", 0, 0),
             ("rfq-presence", 0, 1),
+            ("rfq-callbacks", 0, 0),
         ]
         assert [(each.queue, each.id, each.correlation_id) for each in letters] == [("rfq-presence", "bad", "c")]
         assert "Field required" in letters[0].reason
