@@ -34,6 +34,7 @@ SDKS = {
     "sqlalchemy": "",
     "starlette": "",
     "typer": "eip.cli",
+    "watchfiles": "eip.cli._workers",
     "rich": "eip.cli",
     "matplotlib": "eip.cli",
     "opentelemetry": "eip.telemetry eip.streams.metrics eip.app",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from typing_extensions import override
 
-from eip.channels._receiving import Receiver
+from eip.channels._receiving import Delivery, Receiver
 from eip.channels._sending import Sender
 from eip.limits import UNLIMITED, Capabilities
 from eip.message import Message
@@ -20,6 +20,11 @@ __all__ = ["Bus", "Filter", "Queue", "Source", "Stream", "Topic"]
 
 Filter: TypeAlias = "FilterPolicy | EventPattern | Callable[[Message[Any]], bool]"
 """What a subscription can be narrowed by; drivers push down what their service can evaluate exactly."""
+
+
+_PURGE_BATCH: Final = 100
+_LAST_WAIT_S: Final = 1.0
+"""How long a queue may take to hand out a message that is there."""
 
 
 class Source(ABC):
@@ -51,6 +56,27 @@ class Queue(Sender, Source):
         """
         return None
 
+    peek_is_receive: ClassVar[bool] = True
+    """Whether `peek` counts as a receive of each message, so that it may bring one nearer to the dead letters."""
+
+    async def peek(self, limit: int = 10) -> Sequence[Message[Any]]:
+        """Up to ``limit`` of its first messages, which stay in it.
+
+        Where `peek_is_receive`, they are received and given back at once: their receive counts are raised.
+        """
+        async with self.receiver(capacity=limit) as receiver:
+            taken = await _taken(receiver, limit)
+            await receiver.nack(taken[::-1])
+        return [each.message for each in taken]
+
+    async def purge(self) -> int | None:
+        """Remove all messages that can be received; returns how many, None where the service does not tell."""
+        removed = 0
+        async with self.receiver(capacity=_PURGE_BATCH) as receiver:
+            while taken := await _taken(receiver, _PURGE_BATCH):
+                removed += len(taken) - len(await receiver.ack(taken))
+        return removed
+
 
 class Topic(Sender):
     """Publish-subscribe: each subscription gets every message that its filter lets through."""
@@ -74,3 +100,14 @@ class Stream(Sender):
     @abstractmethod
     def group(self, name: str) -> Source:
         """The stream as read by the named group of consumers, who share its shards and its checkpoints."""
+
+
+async def _taken(receiver: Receiver, limit: int) -> list[Delivery]:
+    """What the receiver hands out at once, at most ``limit``."""
+    taken: list[Delivery] = []
+    while len(taken) < limit:
+        more = await receiver.receive(min(limit - len(taken), receiver.max_batch), wait=_LAST_WAIT_S)
+        if not more:
+            break
+        taken += more
+    return taken

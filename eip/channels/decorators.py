@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Self
 
@@ -54,6 +54,14 @@ class _DecoratedQueue(Queue):
     @override
     async def depth(self) -> Mapping[str, int] | None:
         return await self._sender.depth()
+
+    @override
+    async def peek(self, limit: int = 10) -> Sequence[Message[Any]]:
+        return await self._sender.peek(limit)
+
+    @override
+    async def purge(self) -> int | None:
+        return await self._sender.purge()
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The command ``eip``: costs, filters, redrives, replays. It needs the extra ``cli`` (typer and rich)."""
+"""The command ``eip``: runs applications, looks at messages, makes topologies. It needs the extra ``cli``."""
 
 from __future__ import annotations
 

@@ -1,25 +1,63 @@
-"""What the verbs share: where output goes, JSON given as text or as a file, and errors as one line."""
+"""What the verbs share: exit codes, where output goes, JSON given as text or as a file, and errors as one line."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
-from eip.errors import EipError
+from eip.errors import (
+    AccessDenied,
+    ChannelNotFound,
+    Conflict,
+    ConnectionLost,
+    EipError,
+    StoreError,
+    Throttled,
+    TransportError,
+)
 
-__all__ = ["console", "errors", "given", "print_json", "said"]
+__all__ = [
+    "EXIT_NO",
+    "EXIT_SERVICE",
+    "EXIT_USAGE",
+    "console",
+    "errors",
+    "given",
+    "print_json",
+    "print_line",
+    "print_rows",
+    "progress_bar",
+    "said",
+]
+
+EXIT_NO: Final = 1
+"""Done, and the answer is no: no match, something failed, the topology is not in force."""
+EXIT_USAGE: Final = 2
+"""What was asked for cannot be."""
+EXIT_SERVICE: Final = 3
+"""The service did not answer or refused; later, or with other credentials, it may work."""
 
 console = Console()
 """Results."""
 said = Console(stderr=True)
 """Everything else."""
+
+_HINTS: Final[tuple[tuple[type[EipError], str], ...]] = (
+    (AccessDenied, "Check the credentials: `aws sts get-caller-identity`, or ACTIVEMQ_USER and ACTIVEMQ_PASSWORD."),
+    (ChannelNotFound, "Check the name, --region and --transport; `eip topology apply` makes what an app declares."),
+    (ConnectionLost, "Check that the service can be reached: --endpoint-url, --broker, the network."),
+    (Throttled, "Wait a little and try again, or use --rate."),
+    (Conflict, "Wait until the other operation is over."),
+)
 
 
 def given(text: str) -> str:
@@ -39,12 +77,55 @@ def print_json(value: Any) -> None:
     typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
 
 
+def print_line(value: Any) -> None:
+    """Write plain data as one line of JSON."""
+    typer.echo(orjson.dumps(value, default=str).decode())
+
+
+def print_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, title: str = "", as_json: bool) -> None:
+    """Write rows as a table in a terminal, and as lines of JSON in a pipe.
+
+    Args:
+        rows: plain data.
+        columns: of the table, by the names in the rows.
+        title: of the table.
+        as_json: lines of JSON in a terminal, too.
+    """
+    if as_json or not console.is_terminal:
+        for row in rows:
+            print_line(row)
+        return
+    table = Table(title=title or None)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in columns))
+    console.print(table, markup=False)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+
+
+def progress_bar() -> Progress:
+    """A bar on standard error for long work; invisible where that is no terminal."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeElapsedColumn(), console=said, transient=True, disable=not said.is_terminal)
+
+
 @contextmanager
 def errors() -> Iterator[None]:
-    """Turn the library's errors into one line and exit code 2."""
+    """Turn the library's errors into one line, a hint what to do, and an exit code."""
     try:
         yield
     except EipError as error:
         said.print(f"[red]{type(error).__name__}[/]: ", end="")
         said.print(str(error), markup=False)
-        raise typer.Exit(2) from None
+        hint = next((text for kind, text in _HINTS if isinstance(error, kind)), None)
+        if hint is not None:
+            said.print(hint, markup=False, style="dim")
+        raise typer.Exit(EXIT_SERVICE if isinstance(error, (TransportError, StoreError)) else EXIT_USAGE) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None

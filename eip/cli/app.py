@@ -6,16 +6,21 @@ import typer
 
 import eip
 from eip.cli.cost import cost
+from eip.cli.describe import describe
 from eip.cli.match import match
+from eip.cli.peek import peek, purge, tail
 from eip.cli.redrive import redrive
 from eip.cli.replay import replay
+from eip.cli.run import run
+from eip.cli.scatter import scatter
+from eip.cli.send import send
+from eip.cli.topology import topology
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="eip",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_show_locals=False,  # they would hold bodies and credentials
 )
 
@@ -37,7 +42,6 @@ def main(
     del version
 
 
-app.command()(cost)
-app.command()(match)
-app.command()(redrive)
-app.command()(replay)
+for verb in (run, send, peek, tail, purge, scatter, describe, redrive, replay, match, cost):
+    app.command()(verb)
+app.add_typer(topology, name="topology")

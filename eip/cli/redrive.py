@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Annotated, NoReturn
 
 import typer
-from rich.status import Status
+from rich.progress import Progress as ProgressBar
 
 from eip.channels import Filter, Transport
-from eip.cli._common import console, errors, given, print_json, said
+from eip.cli._common import console, errors, given, print_json, progress_bar, said
 from eip.matching import FilterPolicy
 from eip.patterns.redrive import Progress
 from eip.patterns.redrive import redrive as move
@@ -46,8 +46,8 @@ def redrive(
         if body_filter is not None:
             filters = FilterPolicy(given(body_filter), scope="MessageBody")
         transport = _aws(region, endpoint_url) if broker is None else _activemq(broker)
-        with said.status("looking") as status:
-            progress = asyncio.run(_run(transport, source, to, filters, rate, limit, status, dry_run=dry_run))
+        with progress_bar() as bar:
+            progress = asyncio.run(_run(transport, source, to, filters, rate, limit, bar, dry_run=dry_run))
     if as_json:
         print_json({"dry_run": dry_run, **_plain(progress)})
     else:
@@ -85,16 +85,22 @@ async def _run(
     attribute_filter: Filter | None,
     rate: float | None,
     limit: int | None,
-    status: Status,
+    bar: ProgressBar,
     *,
     dry_run: bool,
 ) -> Progress:
+    task = bar.add_task("looking", total=None)
+
     def show(progress: Progress) -> None:
-        status.update(_summary(progress, dry_run=dry_run))
+        done = progress.moved + progress.left + progress.failed
+        bar.update(task, completed=done, description=_summary(progress, dry_run=dry_run))
 
     async with make() as transport:
+        dead_letters = transport.queue(source)
+        depth = await dead_letters.depth()
+        bar.update(task, total=None if depth is None else depth["ready"])
         return await move(
-            transport.queue(source),
+            dead_letters,
             transport.queue(to),
             filter=attribute_filter,
             rate=rate,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Any, Final
 
@@ -20,11 +20,12 @@ try:
         HistogramMetricFamily,
         Metric,
     )
+    from prometheus_client.parser import text_string_to_metric_families
     from prometheus_client.registry import Collector
 except ImportError as missing:
     raise ConfigurationError("Prometheus metrics need the extra: pip install aioeip[prometheus]") from missing
 
-__all__ = ["CONTENT_TYPE", "FamilyCollector", "metric_name", "render"]
+__all__ = ["CONTENT_TYPE", "FamilyCollector", "merged", "metric_name", "render"]
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 _UNITS: Final = {"s": "seconds", "By": "bytes", "USD": "dollars"}
@@ -68,6 +69,34 @@ def render(families: Callable[[], Iterable[Family]]) -> bytes:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(FamilyCollector(families))
     return generate_latest(registry) + generate_latest(REGISTRY)
+
+
+def merged(texts: Mapping[str, str], *, label: str) -> bytes:
+    """Texts of several processes as one, where each value has a label for its process.
+
+    Args:
+        texts: Prometheus's text by process.
+        label: what the label is called.
+    """
+    found: dict[str, Metric] = {}
+    for process, text in texts.items():
+        for metric in text_string_to_metric_families(text):
+            known = found.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
+            known.samples += [each._replace(labels={**each.labels, label: process}) for each in metric.samples]
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collected(list(found.values())))
+    return generate_latest(registry)
+
+
+class _Collected(Collector):
+    """Metrics that were read already."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = metrics
+
+    @override
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
 
 
 def _metric(family: Family) -> Metric:

@@ -53,6 +53,7 @@ def test_it_runs_as_a_module():
 def test_every_verb_is_documented():
     page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
     verbs = {command.callback.__name__ for command in app.registered_commands if command.callback is not None}
+    verbs |= {str(group.name) for group in app.registered_groups}
     assert {line.removeprefix("## eip ") for line in page.splitlines() if line.startswith("## ")} == verbs
 
 
@@ -184,7 +185,7 @@ async def test_redrive_shows_moves_some_and_moves_the_rest(moto_server, dead_let
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     missing = await asyncio.to_thread(ran, "redrive", "nowhere", queue.name, *where)
-    assert (missing.exit_code, "ChannelNotFound" in missing.output) == (2, True)
+    assert (missing.exit_code, "ChannelNotFound" in missing.output) == (3, True)
 
 
 @pytest.mark.activemq
@@ -252,7 +253,7 @@ def test_replay_watches_and_says_how_it_ended(archived):
     assert plain["name"].startswith(f"{name}-")
     assert set(plain) == {"name", "state", "progress", "reason"}
     again = ran("replay", name, *WINDOW, *where, "--name", f"{name}-fix")
-    assert (again.exit_code, "Conflict" in again.output) == (2, True)
+    assert (again.exit_code, "Conflict" in again.output) == (3, True)
     backwards = ran("replay", name, *where, "--start", "2026-01-02T00:00Z", "--end", "2026-01-01T00:00Z")
     assert (backwards.exit_code, "must be before" in backwards.output) == (2, True)
     assert ran("replay", "unknown", *WINDOW, *where).exit_code == 2

@@ -5,6 +5,7 @@ Delivery is at-least-once: what was received and not acknowledged when a connect
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from eip.errors import ConfigurationError
 from eip.matching import as_predicate
 from eip.message import Message
 from eip.transports.activemq._batching import Entry
+from eip.transports.activemq._browsing import browse
 from eip.transports.activemq._delivery import ActiveMQDelivery
 from eip.transports.activemq._encoding import delay_headers, retry_copy
 from eip.transports.activemq._publisher import Publisher
@@ -43,6 +45,7 @@ class Redrive:
 class ActiveMQQueue(Publisher, Queue):
     """A queue; `ActiveMQTransport.queue` returns it, and the broker makes it at its first use."""
 
+    peek_is_receive = False
     redrive: Redrive | None = None
     """Applied by the consumers of this transport."""
     extra_prefetch: int = 0
@@ -67,6 +70,11 @@ class ActiveMQQueue(Publisher, Queue):
         """
         extra = delay_headers(check_delay(self.name, delay, most=_MAX_DELAY_S))
         await self._send(messages, priority=priority, persistent=persistent, extra=extra)
+
+    @override
+    async def peek(self, limit: int = 10) -> Sequence[Message[Any]]:
+        found = await browse(self._client, self.destination, limit=limit, codec=self.codec)
+        return [each.message for each in found]
 
     async def _reschedule(self, delivery: ActiveMQDelivery, delay: float) -> None:
         """Send a copy of a delivery with its receive count: as it came, not as a handler left it."""

@@ -38,6 +38,7 @@ class MemoryQueue(Queue):
     """
 
     system = "memory"
+    peek_is_receive = False
     limits = _LIMITS
 
     def __init__(
@@ -115,6 +116,10 @@ class MemoryQueue(Queue):
     def __bool__(self) -> bool:
         """Always true: ``queue or other`` asks whether there is a queue, not whether it has messages."""
         return True
+
+    @override
+    async def peek(self, limit: int = 10) -> list[Message[Any]]:
+        return self.messages()[:limit]
 
     @override
     async def depth(self) -> dict[str, int]:

@@ -137,6 +137,15 @@ class SqsQueue(BatchedSender, Queue):
         answer = await self._queue.call("GetQueueAttributes", AttributeNames=list(wanted))
         return {name: int(answer["Attributes"].get(key, 0)) for key, name in wanted.items()}
 
+    @override
+    async def purge(self) -> None:
+        """Remove all messages, those on lease too; takes up to a minute (SQS: PurgeQueue, once a minute).
+
+        Raises:
+            Conflict: it was purged less than a minute ago.
+        """
+        await self._queue.call("PurgeQueue")
+
     async def move_messages(self, to: Sender, *, limit: int | None = None) -> int:
         """Have the service move all messages of this dead-letter queue to another queue; returns about how many.
 

@@ -1,0 +1,94 @@
+"""``eip describe``: what an application is made of, or a channel and what it holds."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from eip.app import App
+from eip.channels import Queue
+from eip.cli._common import console, errors, print_json, print_rows
+from eip.cli._targets import (
+    AppOption,
+    BrokerOption,
+    EndpointOption,
+    JsonOption,
+    Place,
+    RegionOption,
+    TransportOption,
+    connected,
+    load_app,
+)
+from eip.errors import ConfigurationError
+
+__all__ = ["describe"]
+
+
+def describe(
+    channel: Annotated[
+        str | None, typer.Argument(help="A queue's name, or topic/NAME, ...; without it, what --app is made of.")
+    ] = None,
+    as_json: JsonOption = False,
+    app: AppOption = None,
+    transport: TransportOption = None,
+    region: RegionOption = None,
+    endpoint_url: EndpointOption = None,
+    broker: BrokerOption = None,
+) -> None:
+    """Show a channel: its address, its limits, what it holds; or an application: its handlers and channels."""
+
+    async def run() -> dict[str, Any]:
+        async with connected(
+            app, transport=transport, region=region, endpoint_url=endpoint_url, broker=broker
+        ) as place:
+            return await _described(place, str(channel))
+
+    with errors():
+        if channel is not None:
+            found = asyncio.run(run())
+            print_json(found) if as_json or not console.is_terminal else _print(found)
+        elif app is not None:
+            _print_app(load_app(app), as_json=as_json)
+        else:
+            raise ConfigurationError("name a channel, or give --app module:attribute")
+
+
+async def _described(place: Place, channel: str) -> dict[str, Any]:
+    info = place.info(channel)
+    found = place.queue(channel) if info.subscription else place.sender(channel)
+    depth = await found.depth() if isinstance(found, Queue) else None
+    limits = {name: value for name, value in asdict(found.limits).items() if value is not None}
+    return {
+        "kind": info.kind,
+        "name": found.name,
+        "address": found.address,
+        "system": found.system,
+        "depth": depth,
+        "limits": limits,
+    }
+
+
+def _print(found: dict[str, Any]) -> None:
+    print_rows([{"": name, " ": value} for name, value in found.items()], ("", " "), as_json=False)
+
+
+def _print_app(app: App, *, as_json: bool) -> None:
+    rows = [
+        {
+            "channel": str(each.channel or "(another source)"),
+            "handler": each.name,
+            "takes": ", ".join(each.message_types) or "any message",
+            "output": each.output,
+            "options": {name: str(value) for name, value in each.options.items()} or None,
+        }
+        for each in app.handlers
+    ]
+    rows += [
+        {"channel": str(each.channel), "sends": ", ".join(each.message_types) or "any message"}
+        for each in app.publications
+    ]
+    columns = ("channel", "handler", "takes", "output", "sends", "options")
+    print_rows(rows, columns, title=app.name, as_json=as_json)

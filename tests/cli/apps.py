@@ -1,0 +1,47 @@
+"""Applications that the tests of the command run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from eip import App, AppSettings, Message, QueueSpec, ReturnAddresses, SubscriptionSpec, TopicSpec, Topology
+from eip.errors import ConfigurationError
+from eip.transports.memory import MemoryTransport
+
+
+class Order(BaseModel):
+    id: int
+
+
+TOPOLOGY = Topology(QueueSpec("cli-orders"), TopicSpec("cli-events"), SubscriptionSpec("cli-events", "billing"))
+
+
+def make_app() -> App:
+    app = App(AppSettings().make_transport(), topology=TOPOLOGY, name="cli")
+
+    @app.consumer("cli-orders", concurrency=2)
+    async def bill(order: Order) -> None:
+        del order
+
+    app.sender("cli-events", Order)
+    return app
+
+
+def pricing() -> App:
+    app = App(AppSettings().make_transport(), topology=Topology(QueueSpec("cli-prices")))
+
+    @app.consumer("cli-prices", reply_to=ReturnAddresses(app.transport, allow="activemq:temp-queue/*"))
+    async def price(message: Message) -> Message[Any]:
+        return message.reply({"price": message.body["id"] * 2})
+
+    return app
+
+
+def broken() -> App:
+    raise ConfigurationError("it cannot be")
+
+
+module_level = App(MemoryTransport())
+not_an_app = 7

@@ -1,0 +1,156 @@
+"""``eip run`` as a process: drained by a signal, several workers, probes of all as one, reload."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.processes import free_port
+
+ROOT = Path(__file__).parents[2]
+APP = """
+import os
+from eip import App, Message
+from eip.transports.memory import MemoryTransport
+
+def make() -> App:
+    app = App(MemoryTransport(), name="NAME")
+
+    @app.consumer("orders")
+    async def bill(message: Message) -> None: ...
+
+    return app
+"""
+
+
+@contextmanager
+def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eip", "run", *arguments],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(15)
+        process.kill()
+        process.communicate()
+
+
+def get(port: int, path: str) -> tuple[int, Any]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            text = answer.read().decode()
+            return answer.status, json.loads(text) if text.startswith("{") else text
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return 0, None
+
+
+def wait_for(port: int, path: str, status: int, process: subprocess.Popen[str]) -> Any:
+    deadline = time.monotonic() + 45
+    while time.monotonic() < deadline:
+        found, body = get(port, path)
+        if found == status:
+            return body
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    raise AssertionError(f"{path} is not {status}: {found} {body}")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "shop.py").write_text(APP)
+    return tmp_path
+
+
+def test_it_serves_its_health_and_drains_at_sigterm(folder):
+    port = free_port()
+    with running(folder, "shop:make", "--health-port", str(port), "--health-host", "127.0.0.1") as process:
+        wait_for(port, "/readyz", 200, process)
+        assert get(port, "/livez")[0] == 200
+        assert 'eip_part_up{part="consumer orders"} 1.0' in get(port, "/metrics")[1]
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def test_workers_are_probed_as_one_restarted_and_end_together(folder):
+    port = free_port()
+    options = ("--workers", "2", "--health-port", str(port), "--health-host", "127.0.0.1")
+    with running(folder, "shop:make", *options) as process:
+        found = wait_for(port, "/readyz", 200, process)
+        assert [each["ok"] for each in found.values()] == [True, True]
+        metrics = get(port, "/metrics")[1]
+        assert 'eip_part_up{part="consumer orders",worker="0"} 1.0' in metrics
+        assert 'eip_part_up{part="consumer orders",worker="1"} 1.0' in metrics
+        assert metrics.count("# TYPE eip_part_up gauge") == 1
+        children = pids_of_children(process.pid)
+        assert len(children) == 2
+        os.kill(children[0], signal.SIGKILL)
+        wait_for(port, "/readyz", 503, process)
+        wait_for(port, "/readyz", 200, process)
+        again = pids_of_children(process.pid)
+        assert len(again) == 2
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        assert not any(alive(each) for each in again)
+
+
+def test_workers_end_when_their_parent_is_killed_and_a_wrong_app_is_not_restarted(folder):
+    with running(folder, "shop:missing", "--workers", "2") as process:
+        assert process.wait(45) == 2
+    port = free_port()
+    options = ("--workers", "2", "--health-port", str(port), "--health-host", "127.0.0.1")
+    with running(folder, "shop:make", *options) as process:
+        wait_for(port, "/readyz", 200, process)
+        children = pids_of_children(process.pid)
+        process.kill()
+        deadline = time.monotonic() + 20
+        while any(alive(each) for each in children):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def test_reload_starts_it_again_when_its_source_changes(folder):
+    port = free_port()
+    options = ("--reload", "--health-port", str(port), "--health-host", "127.0.0.1")
+    with running(folder, "shop:make", *options) as process:
+        wait_for(port, "/readyz", 200, process)
+        (before,) = pids_of_children(process.pid)
+        (folder / "shop.py").write_text("this is no Python")
+        wait_for(port, "/readyz", 503, process)
+        (folder / "shop.py").write_text(APP.replace('"orders"', '"bills"'))
+        wait_for(port, "/readyz", 200, process)
+        assert 'part="consumer bills"' in get(port, "/metrics")[1]
+        assert pids_of_children(process.pid) != [before]
+
+
+def pids_of_children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
