@@ -26,6 +26,7 @@ from eip.topology.plan import Plan as Plan
 from eip.topology.plan import Provisioner as Provisioner
 from eip.topology.plan import Resource as Resource
 from eip.topology.plan import Step as Step
+from eip.topology.resources import DriverOptions as DriverOptions
 from eip.topology.resources import QueueSpec as QueueSpec
 from eip.topology.resources import StreamSpec as StreamSpec
 from eip.topology.resources import SubscriptionSpec as SubscriptionSpec
@@ -38,6 +39,7 @@ __all__ = [
     "ArchiveStatus",
     "Archives",
     "BusSpec",
+    "DriverOptions",
     "HasArchives",
     "Plan",
     "Provisioner",

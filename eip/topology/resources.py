@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final, Literal, TypeAlias
 
-from eip._checks import check_name, check_type
+from eip._checks import check_integer, check_name, check_one_of, check_type
 from eip.channels import Filter
 from eip.errors import ConfigurationError
 from eip.topology.names import is_fifo, suffixed
 
-__all__ = ["DEAD_LETTER_RETENTION", "QueueSpec", "StreamSpec", "SubscriptionSpec", "TopicSpec"]
+__all__ = [
+    "DEAD_LETTER_RETENTION",
+    "DeduplicationScope",
+    "DriverOptions",
+    "QueueSpec",
+    "StreamSpec",
+    "SubscriptionSpec",
+    "TopicSpec",
+]
 
 DEAD_LETTER_RETENTION: Final = timedelta(days=14)
 """How long a dead-letter queue keeps messages unless it is declared otherwise: the longest that SQS knows."""
+DeduplicationScope: TypeAlias = Literal["channel", "group"]
 _STREAM_RETENTION: Final = (timedelta(hours=24), timedelta(days=365))
+
+
+class DriverOptions:
+    """Settings that one driver alone knows, e.g. `eip.transports.aws.SqsOptions`; other drivers ignore them."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +47,12 @@ class QueueSpec:
         max_receive_count: receives after which a message moves to the dead-letter queue.
         content_based_deduplication: drop a message without a deduplication id if one with the same body was sent within
             five minutes, instead of one with the same id. FIFO queues only.
+        deduplication_scope: ``"group"``: the same id in two message groups is two messages, and the groups do not share
+            a limit of throughput (SQS: high throughput mode). FIFO queues only.
+        max_message_bytes: a larger message, attributes included, is refused; default: as the service has it.
+        tags: key and value, for services that know them; other tags of the queue stay. Its dead-letter queue has the
+            same.
+        options: what one driver alone knows; its dead-letter queue has the same.
 
     Raises:
         ConfigurationError: a value out of range. A driver refuses what its service does not take when it plans.
@@ -42,6 +64,10 @@ class QueueSpec:
     dead_letters: str | bool = True
     max_receive_count: int = 5
     content_based_deduplication: bool = False
+    deduplication_scope: DeduplicationScope = "channel"
+    max_message_bytes: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+    options: Sequence[DriverOptions] = field(default=(), hash=False)
 
     def __post_init__(self) -> None:
         """Validate the parameters."""
@@ -60,7 +86,10 @@ class QueueSpec:
                 f"dead_letters of {self.name} must be {'FIFO' if self.fifo else 'standard'} as the queue is, "
                 f"got {self.dead_letters!r}"
             )
-        _check_deduplication(self.name, by_content=self.content_based_deduplication)
+        _check_deduplication(self.name, by_content=self.content_based_deduplication, scope=self.deduplication_scope)
+        if self.max_message_bytes is not None:
+            check_integer("max_message_bytes", self.max_message_bytes, least=1)
+        _check_extras(self.tags, self.options)
 
     @property
     def fifo(self) -> bool:
@@ -82,18 +111,25 @@ class TopicSpec:
     Args:
         name: of the topic.
         content_based_deduplication: as of a `QueueSpec`. FIFO topics only.
+        deduplication_scope: as of a `QueueSpec`. FIFO topics only.
+        tags: as of a `QueueSpec`.
+        options: what one driver alone knows, e.g. `eip.transports.aws.SnsOptions`.
 
     Raises:
-        ConfigurationError: content-based deduplication of a standard topic.
+        ConfigurationError: deduplication options of a standard topic.
     """
 
     name: str
     content_based_deduplication: bool = False
+    deduplication_scope: DeduplicationScope = "channel"
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+    options: Sequence[DriverOptions] = field(default=(), hash=False)
 
     def __post_init__(self) -> None:
         """Validate the parameters."""
         check_name(self.name)
-        _check_deduplication(self.name, by_content=self.content_based_deduplication)
+        _check_deduplication(self.name, by_content=self.content_based_deduplication, scope=self.deduplication_scope)
+        _check_extras(self.tags, self.options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +176,8 @@ class StreamSpec:
         name: of the stream.
         shards: the number of shards; None lets the service scale them ("on demand").
         retention: how long records are kept: 24 hours to 365 days, in whole hours.
+        tags: as of a `QueueSpec`.
+        options: what one driver alone knows, e.g. `eip.transports.aws.KinesisOptions`.
 
     Raises:
         ConfigurationError: a value out of range.
@@ -148,6 +186,8 @@ class StreamSpec:
     name: str
     shards: int | None = 1
     retention: timedelta = timedelta(hours=24)
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+    options: Sequence[DriverOptions] = field(default=(), hash=False)
 
     def __post_init__(self) -> None:
         """Validate the parameters."""
@@ -157,9 +197,22 @@ class StreamSpec:
         shortest, longest = _STREAM_RETENTION
         if not shortest <= self.retention <= longest or self.retention % timedelta(hours=1):
             raise ConfigurationError(f"retention must be 24 hours to 365 days, in whole hours, got {self.retention}")
+        _check_extras(self.tags, self.options)
 
 
-def _check_deduplication(name: str, *, by_content: bool) -> None:
+def _check_extras(tags: Any, options: Any) -> None:
+    if not isinstance(tags, Mapping) or not all(isinstance(each, str) for pair in tags.items() for each in pair):
+        raise TypeError(f"tags must be a mapping of strings to strings, got {tags!r}")
+    if not isinstance(options, (list, tuple)) or not all(isinstance(each, DriverOptions) for each in options):
+        raise TypeError(f"options must be a list of options of drivers, e.g. [SqsOptions(...)], got {options!r}")
+
+
+def _check_deduplication(name: str, *, by_content: bool, scope: DeduplicationScope) -> None:
+    check_one_of("deduplication_scope", scope, ("channel", "group"))
+    if scope == "group" and not is_fifo(name):
+        raise ConfigurationError(
+            f"deduplication_scope='group' needs a FIFO queue or topic, whose name ends in .fifo, got {name!r}"
+        )
     if by_content and not is_fifo(name):
         raise ConfigurationError(
             f"content_based_deduplication needs a FIFO queue or topic, whose name ends in .fifo, got {name!r}"

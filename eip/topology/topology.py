@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, get_args
 
 from eip.channels import Transport
@@ -134,7 +135,7 @@ def _add_queues_of_subscription(subscription: SubscriptionSpec, queues: dict[str
         )
     _add(queues, subscription.target)
     if subscription.undelivered_name is not None:
-        _add_dead_letter_queue(queues, subscription.undelivered_name)
+        _add_dead_letter_queue(queues, subscription.undelivered_name, like=subscription.target)
 
 
 def _add_queues_of_rule(rule: RuleSpec, queues: dict[str, QueueSpec]) -> None:
@@ -163,7 +164,7 @@ def _check_targets(rule: RuleSpec, known: Mapping[str, Mapping[str, Any]]) -> No
 
 def _add_dead_letters(queue: QueueSpec, queues: dict[str, QueueSpec]) -> None:
     if queue.dead_letters is True and queue.dead_letter_name is not None:
-        _add_dead_letter_queue(queues, queue.dead_letter_name)
+        _add_dead_letter_queue(queues, queue.dead_letter_name, like=queue)
     elif isinstance(queue.dead_letters, str) and queue.dead_letters not in queues:
         raise ConfigurationError(f"queue {queue.name}: its dead-letter queue {queue.dead_letters!r} is not declared")
 
@@ -173,5 +174,9 @@ def _add(queues: dict[str, QueueSpec], queue: QueueSpec) -> None:
         raise ConfigurationError(f"queue {queue.name} is declared twice, with different options")
 
 
-def _add_dead_letter_queue(queues: dict[str, QueueSpec], name: str) -> None:
-    queues.setdefault(name, QueueSpec(name, retention=DEAD_LETTER_RETENTION, dead_letters=False))
+def _add_dead_letter_queue(queues: dict[str, QueueSpec], name: str, *, like: QueueSpec | None = None) -> None:
+    """Add it where it is not declared on its own; one that belongs to a queue is encrypted and tagged as that is."""
+    made = QueueSpec(name, retention=DEAD_LETTER_RETENTION, dead_letters=False)
+    if like is not None:
+        made = replace(made, tags=like.tags, options=like.options)
+    queues.setdefault(name, made)

@@ -13,11 +13,26 @@ if TYPE_CHECKING:
     from eip.transports.aws.eventbridge.bus import EventBridgeBus as EventBridgeBus
     from eip.transports.aws.kinesis import KinesisStream as KinesisStream
     from eip.transports.aws.kinesis import ReadRate as ReadRate
+    from eip.transports.aws.options import DeliveryLogging as DeliveryLogging
+    from eip.transports.aws.options import KinesisOptions as KinesisOptions
+    from eip.transports.aws.options import SnsOptions as SnsOptions
+    from eip.transports.aws.options import SqsOptions as SqsOptions
     from eip.transports.aws.sns.topic import SnsTopic as SnsTopic
     from eip.transports.aws.sqs.queue import SqsQueue as SqsQueue
     from eip.transports.aws.transport import AwsTransport as AwsTransport
 
-__all__ = ["AwsTransport", "EventBridgeBus", "KinesisStream", "ReadRate", "SnsTopic", "SqsQueue"]
+__all__ = [
+    "AwsTransport",
+    "DeliveryLogging",
+    "EventBridgeBus",
+    "KinesisOptions",
+    "KinesisStream",
+    "ReadRate",
+    "SnsOptions",
+    "SnsTopic",
+    "SqsOptions",
+    "SqsQueue",
+]
 
 # A Lambda function that only handles messages loads no SDK.
 export_lazily(
@@ -27,6 +42,7 @@ export_lazily(
         "EventBridgeBus": f"{__name__}.eventbridge.bus",
         "KinesisStream": f"{__name__}.kinesis",
         "ReadRate": f"{__name__}.kinesis",
+        **dict.fromkeys(("DeliveryLogging", "KinesisOptions", "SnsOptions", "SqsOptions"), f"{__name__}.options"),
         "SnsTopic": f"{__name__}.sns.topic",
         "SqsQueue": f"{__name__}.sqs.queue",
     },

@@ -6,11 +6,11 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from eip.transports.aws._client.service_client import ServiceClient
 
-__all__ = ["allow_sending", "describe_changes", "differences", "queue_url"]
+__all__ = ["Changes", "allow_sending", "describe_changes", "differences", "queue_url", "tagged"]
 
 
 async def queue_url(client: ServiceClient, arn: str) -> str:
@@ -72,7 +72,11 @@ def _statement_id(source: str) -> str:
     return f"eip-{plain}" if "/" not in name else f"eip-{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def differences(wanted: Mapping[str, str], found: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+Changes: TypeAlias = dict[str, tuple[str, str]]
+"""For each setting that differs, its value now and the wanted one."""
+
+
+def differences(wanted: Mapping[str, str], found: Mapping[str, str]) -> Changes:
     """For each setting that differs, its value now and the wanted one."""
     pairs = {name: (found.get(name, ""), value) for name, value in wanted.items()}
     return {name: pair for name, pair in pairs.items() if _comparable(pair[0]) != _comparable(pair[1])}
@@ -87,6 +91,11 @@ def _comparable(value: str) -> Any:
     if isinstance(parsed, dict):
         return {key: str(each) if not isinstance(each, (dict, list)) else each for key, each in parsed.items()} or ""
     return str(parsed)
+
+
+def tagged(changes: Changes) -> Changes:
+    """Changes of tags, under names that tell them from those of settings."""
+    return {f"tag {name}": pair for name, pair in changes.items()}
 
 
 def describe_changes(changes: Mapping[str, tuple[str, str]]) -> str:

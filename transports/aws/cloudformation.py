@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, Final, assert_never
 
 from eip.matching import push_down
@@ -25,10 +26,19 @@ from eip.topology import (
     TopicSpec,
     Topology,
 )
+from eip.topology.names import is_fifo
+from eip.transports.aws.options import DeliveryLogging, KinesisOptions, SnsOptions, SqsOptions, option_of
 
 __all__ = ["template"]
 
 _VERSION: Final = "2010-09-09"
+_PROTOCOLS: Final = {
+    "SQS": "sqs",
+    "HTTP": "http/s",
+    "Lambda": "lambda",
+    "Firehose": "firehose",
+    "Application": "application",
+}
 _KEPT: Final = {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}
 """As with `Topology.apply`: what holds messages is not deleted with the stack."""
 
@@ -113,12 +123,37 @@ class _Template:
             }
         if queue.fifo:
             properties |= {"FifoQueue": True, "ContentBasedDeduplication": queue.content_based_deduplication}
+            if queue.deduplication_scope == "group":
+                properties |= {"DeduplicationScope": "messageGroup", "FifoThroughputLimit": "perMessageGroupId"}
+        if queue.max_message_bytes is not None:
+            properties["MaximumMessageSize"] = queue.max_message_bytes
+        properties |= _tags(queue.tags) | self._options_of_queue(option_of(queue.options, SqsOptions))
         self._put("Queue", queue.name, "AWS::SQS::Queue", properties, **_KEPT)
+
+    def _options_of_queue(self, options: SqsOptions | None) -> dict[str, Any]:
+        if options is None:
+            return {}
+        properties: dict[str, Any] = {}
+        if options.encryption == "sqs":
+            properties["SqsManagedSseEnabled"] = True
+        elif options.encryption is not None:
+            reuse = round(options.key_reuse.total_seconds())
+            properties |= {"KmsMasterKeyId": options.encryption, "KmsDataKeyReusePeriodSeconds": reuse}
+        if isinstance(options.redrive_from, str):
+            permission = "allowAll" if options.redrive_from == "all" else "denyAll"
+            properties["RedriveAllowPolicy"] = {"redrivePermission": permission}
+        elif options.redrive_from is not None:
+            sources = [_queue_arn(each) for each in options.redrive_from]
+            properties["RedriveAllowPolicy"] = {"redrivePermission": "byQueue", "sourceQueueArns": sources}
+        return properties
 
     def _topic(self, topic: TopicSpec) -> None:
         properties: dict[str, Any] = {"TopicName": topic.name}
-        if topic.name.endswith(".fifo"):
+        if is_fifo(topic.name):
             properties |= {"FifoTopic": True, "ContentBasedDeduplication": topic.content_based_deduplication}
+            if topic.deduplication_scope == "group":
+                properties["FifoThroughputScope"] = "MessageGroup"
+        properties |= _tags(topic.tags) | _options_of_topic(option_of(topic.options, SnsOptions))
         self._put("Topic", topic.name, "AWS::SNS::Topic", properties)
 
     def _subscription(self, subscription: SubscriptionSpec) -> None:
@@ -197,6 +232,7 @@ class _Template:
         }
         if stream.shards is not None:
             properties["ShardCount"] = stream.shards
+        properties |= _tags(stream.tags) | _options_of_stream(option_of(stream.options, KinesisOptions))
         self._put("Stream", stream.name, "AWS::Kinesis::Stream", properties, **_KEPT)
 
     def add_policies(self) -> None:
@@ -218,3 +254,47 @@ class _Template:
             document = {"Version": "2012-10-17", "Statement": statements}
             of_type = "AWS::SQS::QueuePolicy" if kind == "Queue" else "AWS::SNS::TopicPolicy"
             self._put(f"{kind}Policy", name, of_type, {"PolicyDocument": document, **listed})
+
+
+def _queue_arn(name: str) -> Any:
+    """By name, not by reference: the queue refers to its dead-letter queue already."""
+    if name.startswith("arn:"):
+        return name
+    return {"Fn::Sub": f"arn:${{AWS::Partition}}:sqs:${{AWS::Region}}:${{AWS::AccountId}}:{name}"}
+
+
+def _tags(tags: Mapping[str, str]) -> dict[str, Any]:
+    return {"Tags": [{"Key": name, "Value": value} for name, value in tags.items()]} if tags else {}
+
+
+def _options_of_topic(options: SnsOptions | None) -> dict[str, Any]:
+    if options is None:
+        return {}
+    properties: dict[str, Any] = {
+        "KmsMasterKeyId": options.encryption or None,
+        "SignatureVersion": None if options.signature_version is None else str(options.signature_version),
+        "TracingConfig": None if options.tracing is None else ("PassThrough", "Active")[options.tracing],
+        "ArchivePolicy": {"MessageRetentionPeriod": options.archive.days} if options.archive else None,
+        "DeliveryStatusLogging": [_logging(each) for each in options.logging] or None,
+    }
+    return {name: value for name, value in properties.items() if value is not None}
+
+
+def _logging(logging: DeliveryLogging) -> dict[str, Any]:
+    made = {"Protocol": _PROTOCOLS[logging.endpoint], "FailureFeedbackRoleArn": logging.role}
+    if logging.success_rate:
+        made |= {"SuccessFeedbackRoleArn": logging.role, "SuccessFeedbackSampleRate": str(logging.success_rate)}
+    return made
+
+
+def _options_of_stream(options: KinesisOptions | None) -> dict[str, Any]:
+    if options is None:
+        return {}
+    properties: dict[str, Any] = {}
+    if options.encryption:
+        properties["StreamEncryption"] = {"EncryptionType": "KMS", "KeyId": options.encryption}
+    if options.shard_metrics:
+        properties["DesiredShardLevelMetrics"] = list(options.shard_metrics)
+    if options.max_record_bytes is not None:
+        properties["MaxRecordSizeInKiB"] = options.max_record_bytes // 1024
+    return properties

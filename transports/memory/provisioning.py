@@ -112,6 +112,8 @@ def _queue(channels: Channels, declared: QueueSpec, *, apply: bool) -> Step:
         "dead_letters": None,
         "max_receive_count": None,
         "content_based_deduplication": declared.content_based_deduplication,
+        "deduplication_scope": declared.deduplication_scope,
+        "max_message_bytes": declared.max_message_bytes,
     }
     known = channels.knows("queue", declared.name)
     if declared.dead_letter_name is not None and (apply or channels.knows("queue", declared.dead_letter_name)):

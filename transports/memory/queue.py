@@ -10,13 +10,14 @@ from typing import Any, Final
 from typing_extensions import override
 
 from eip import clock
-from eip._checks import check_delay, check_duration, check_integer, check_message, check_type
+from eip._checks import check_delay, check_duration, check_integer, check_message, check_one_of, check_type
 from eip.channels import Queue, Receiver, Sender, with_dead_letter_headers, without_dead_letter_headers
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError, InvalidMessage, MessageTooLarge
 from eip.limits import MIB, Capabilities
 from eip.message import Message
 from eip.telemetry.meter import Meter
+from eip.topology.resources import DeduplicationScope
 from eip.transports.memory._lifetime import Lifetime
 from eip.transports.memory._ready import StoreDelivery
 from eip.transports.memory._store import Store
@@ -53,6 +54,8 @@ class MemoryQueue(Queue):
         dead_letters: MemoryQueue | None = None,
         max_receive_count: int | None = None,
         content_based_deduplication: bool = False,
+        deduplication_scope: DeduplicationScope = "channel",
+        max_message_bytes: int | None = None,
         meter: Meter | None = None,
     ) -> None:
         check_integer("capacity", capacity, least=1)
@@ -67,6 +70,8 @@ class MemoryQueue(Queue):
             dead_letters=dead_letters,
             max_receive_count=max_receive_count,
             content_based_deduplication=content_based_deduplication,
+            deduplication_scope=deduplication_scope,
+            max_message_bytes=max_message_bytes,
         )
         self.store.on_exhausted = self._dead_letter
         self._meter = meter
@@ -80,6 +85,8 @@ class MemoryQueue(Queue):
         dead_letters: MemoryQueue | None,
         max_receive_count: int | None,
         content_based_deduplication: bool,
+        deduplication_scope: DeduplicationScope,
+        max_message_bytes: int | None,
     ) -> None:
         """Change the queue, from now on.
 
@@ -88,6 +95,8 @@ class MemoryQueue(Queue):
             dead_letters: of the redrive policy; None: none.
             max_receive_count: goes with ``dead_letters``.
             content_based_deduplication: of a FIFO queue, by the body where a message has no deduplication id.
+            deduplication_scope: of a FIFO queue; ``"group"``: the same id in two groups is two messages.
+            max_message_bytes: of a body; None: 1 MiB.
 
         Raises:
             ConfigurationError: an option out of range, or a redrive policy that cannot be.
@@ -108,6 +117,9 @@ class MemoryQueue(Queue):
         self.dead_letters = dead_letters
         self.max_receive_count = self.store.max_receive_count = max_receive_count
         self.content_based_deduplication = content_based_deduplication
+        self.deduplication_scope = check_one_of("deduplication_scope", deduplication_scope, ("channel", "group"))
+        self.max_message_bytes = max_message_bytes
+        self.limits = _LIMITS if max_message_bytes is None else Capabilities(message_bytes=max_message_bytes)
 
     def __len__(self) -> int:
         """How many messages are in the queue: ready, delayed and on lease."""
@@ -191,6 +203,8 @@ class MemoryQueue(Queue):
         while seen and next(iter(seen.values())) <= now:
             seen.popitem(last=False)
         key = message.deduplication_id or (digest(message) if self.content_based_deduplication else message.id)
+        if self.deduplication_scope == "group":
+            key = f"{message.group_id}\0{key}"
         if key in seen:
             return False
         seen[key] = now + DEDUPLICATION_WINDOW

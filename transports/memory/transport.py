@@ -66,7 +66,8 @@ class MemoryTransport(Transport):
             options: of a new queue. ``fifo``: default: whether the name ends in ``.fifo``; ``visibility``: duration of
                 a lease, in seconds; ``capacity``: how many messages it holds before senders wait; ``dead_letters`` (a
                 queue) and ``max_receive_count``: the redrive policy; ``content_based_deduplication``: of a FIFO queue,
-                by the body where a message has no deduplication id.
+                by the body where a message has no deduplication id; ``deduplication_scope``,
+                ``max_message_bytes``: as of an `eip.QueueSpec`.
 
         Raises:
             ConfigurationError: the queue exists with other options.

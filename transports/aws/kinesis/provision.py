@@ -3,60 +3,159 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from eip.errors import ChannelNotFound, TransportError
 from eip.topology import Step, StreamSpec
 from eip.transports.aws._client.service_client import ServiceClient
+from eip.transports.aws._provisioning import describe_changes, differences, tagged
+from eip.transports.aws.options import SHARD_METRICS, KinesisOptions, ShardMetric, option_of
 
 __all__ = ["provision_stream"]
 
 _POLL_INTERVAL_S: Final = 1.0
 _ACTIVE_WITHIN: Final = 600
 """Seconds that a stream may take to be made or changed."""
-_DAY: Final = 24
 
 
 async def provision_stream(client: ServiceClient, stream: StreamSpec, *, apply: bool) -> Step:
     """Compare the declared stream with the real one; with ``apply``, make or change it."""
-    hours = round(stream.retention / timedelta(hours=1))
     try:
         found = await _summary(client, stream)
     except ChannelNotFound:
         if apply:
-            mode = (
-                {"ShardCount": stream.shards} if stream.shards else {"StreamModeDetails": {"StreamMode": "ON_DEMAND"}}
-            )
-            await _call(client, "CreateStream", stream, **mode)
-            await _active(client, stream)
-            await _retain(client, stream, before=_DAY, hours=hours)
+            await _create(client, stream)
+            for change in await _changes(client, stream, await _summary(client, stream)):
+                await change.make()
         return Step("create", "stream", stream.name)
-    kept, count = found["RetentionPeriodHours"], found["OpenShardCount"]
-    on_demand = found.get("StreamModeDetails", {}).get("StreamMode") == "ON_DEMAND"
-    changes = []
-    if kept != hours:
-        changes.append(f"retention: {kept} h -> {hours} h")
-    if on_demand != (stream.shards is None):
-        changes.append(f"mode: {'on demand -> provisioned' if on_demand else 'provisioned -> on demand'}")
-    if stream.shards is not None and count != stream.shards:
-        changes.append(f"shards: {count} -> {stream.shards}")
-    if not changes:
-        return Step("same", "stream", stream.name)
+    changes = await _changes(client, stream, found)
     if apply:
-        await _retain(client, stream, before=kept, hours=hours)
-        if on_demand != (stream.shards is None):
-            await _change_mode(client, stream)
-        if stream.shards is not None:
-            await _reshard(client, stream, count)
-    return Step("change", "stream", stream.name, ", ".join(changes))
+        for change in changes:
+            await change.make()
+    return Step("change" if changes else "same", "stream", stream.name, ", ".join(change.detail for change in changes))
+
+
+async def _create(client: ServiceClient, stream: StreamSpec) -> None:
+    given: dict[str, Any] = {"Tags": dict(stream.tags)} if stream.tags else {}
+    if stream.shards:
+        given["ShardCount"] = stream.shards
+    else:
+        given["StreamModeDetails"] = {"StreamMode": "ON_DEMAND"}
+    await _call(client, "CreateStream", stream, **given)
+    await _active(client, stream)
+
+
+class _Change(NamedTuple):
+    """One difference, for people, and what ends it."""
+
+    detail: str
+    make: Callable[[], Awaitable[None]]
+
+
+async def _changes(client: ServiceClient, stream: StreamSpec, found: dict[str, Any]) -> list[_Change]:
+    """What differs, in the order in which it is changed."""
+    changes = [*_changes_of_size(client, stream, found), *await _changes_of_tags(client, stream)]
+    options = option_of(stream.options, KinesisOptions)
+    return changes if options is None else changes + _changes_of_options(client, stream, options, found)
+
+
+def _changes_of_size(client: ServiceClient, stream: StreamSpec, found: dict[str, Any]) -> Iterator[_Change]:
+    hours, kept = round(stream.retention / timedelta(hours=1)), found["RetentionPeriodHours"]
+    on_demand = found.get("StreamModeDetails", {}).get("StreamMode") == "ON_DEMAND"
+    count = found["OpenShardCount"]
+    if kept != hours:
+        yield _Change(
+            f"retention: {kept} h -> {hours} h", functools.partial(_retain, client, stream, before=kept, hours=hours)
+        )
+    if on_demand != (stream.shards is None):
+        mode = "on demand -> provisioned" if on_demand else "provisioned -> on demand"
+        yield _Change(f"mode: {mode}", functools.partial(_change_mode, client, stream))
+    if stream.shards is not None and count != stream.shards:
+        yield _Change(f"shards: {count} -> {stream.shards}", functools.partial(_reshard, client, stream, count))
+
+
+async def _changes_of_tags(client: ServiceClient, stream: StreamSpec) -> list[_Change]:
+    """The declared tags that differ; nobody is asked where none are declared."""
+    if not stream.tags:
+        return []
+    found = (await _call(client, "ListTagsForStream", stream))["Tags"]
+    changed = differences(stream.tags, {each["Key"]: each.get("Value", "") for each in found})
+    if not changed:
+        return []
+    given = {name: stream.tags[name] for name in changed}
+    return [_Change(describe_changes(tagged(changed)), _caller(client, "AddTagsToStream", stream, Tags=given))]
+
+
+def _changes_of_options(
+    client: ServiceClient, stream: StreamSpec, options: KinesisOptions, found: dict[str, Any]
+) -> list[_Change]:
+    changes = [
+        _change_of_key(client, stream, options.encryption, found),
+        *_changes_of_metrics(client, stream, options.shard_metrics, found),
+    ]
+    size, before = (options.max_record_bytes or 0) // 1024, found.get("MaxRecordSizeInKiB", 1024)
+    if size and size != before:
+        arn = found["StreamARN"]
+        make = functools.partial(
+            _change_then_wait, client, "UpdateMaxRecordSize", stream, StreamARN=arn, MaxRecordSizeInKiB=size
+        )
+        changes.append(_Change(f"record size: {before} KiB -> {size} KiB", make))
+    return [each for each in changes if each is not None]
+
+
+def _change_of_key(client: ServiceClient, stream: StreamSpec, key: str | None, found: dict[str, Any]) -> _Change | None:
+    before = found.get("KeyId") or ""
+    if key is None or key == before:
+        return None
+    operation = "StartStreamEncryption" if key else "StopStreamEncryption"
+    make = functools.partial(
+        _change_then_wait, client, operation, stream, StreamName=stream.name, EncryptionType="KMS", KeyId=key or before
+    )
+    return _Change(f"encryption: {before or 'none'} -> {key or 'none'}", make)
+
+
+def _changes_of_metrics(
+    client: ServiceClient, stream: StreamSpec, metrics: Sequence[ShardMetric] | None, found: dict[str, Any]
+) -> Iterator[_Change]:
+    """Those that are missing are switched on, those that are not declared off."""
+    if metrics is None:
+        return
+    before = {name for each in found.get("EnhancedMonitoring", ()) for name in each.get("ShardLevelMetrics", ())}
+    wanted = set(SHARD_METRICS if "ALL" in metrics else metrics)
+    for verb, names in (("Enable", wanted - before), ("Disable", before - wanted - {"ALL"})):
+        if names:
+            make = functools.partial(
+                _change_then_wait,
+                client,
+                f"{verb}EnhancedMonitoring",
+                stream,
+                StreamName=stream.name,
+                ShardLevelMetrics=sorted(names),
+            )
+            yield _Change(f"shard metrics: {verb.lower()} {', '.join(sorted(names))}", make)
+
+
+def _caller(
+    client: ServiceClient, operation: str, stream: StreamSpec, **parameters: Any
+) -> Callable[[], Awaitable[None]]:
+    async def call() -> None:
+        await _call(client, operation, stream, **parameters)
+
+    return call
+
+
+async def _change_then_wait(client: ServiceClient, operation: str, stream: StreamSpec, **parameters: Any) -> None:
+    await client.call("kinesis", operation, channel=stream.name, units=0, **parameters)
+    await _active(client, stream)
 
 
 async def _retain(client: ServiceClient, stream: StreamSpec, *, before: int, hours: int) -> None:
-    if hours != before:
-        operation = f"{'Increase' if hours > before else 'Decrease'}StreamRetentionPeriod"
-        await _call(client, operation, stream, RetentionPeriodHours=hours)
-        await _active(client, stream)
+    operation = f"{'Increase' if hours > before else 'Decrease'}StreamRetentionPeriod"
+    await _call(client, operation, stream, RetentionPeriodHours=hours)
+    await _active(client, stream)
 
 
 async def _change_mode(client: ServiceClient, stream: StreamSpec) -> None:

@@ -4,43 +4,105 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
-from eip.errors import ChannelNotFound
+from eip.errors import ChannelNotFound, ConfigurationError
 from eip.matching.pushdown import push_down
 from eip.topology import Step, SubscriptionSpec, TopicSpec
+from eip.topology.names import is_fifo
 from eip.transports.aws._client.service_client import ServiceClient
-from eip.transports.aws._provisioning import allow_sending, describe_changes, differences
+from eip.transports.aws._provisioning import Changes, allow_sending, describe_changes, differences, tagged
 from eip.transports.aws.arns import Arns
+from eip.transports.aws.options import SnsOptions, option_of
 from eip.transports.aws.sns._subscriptions import list_subscriptions
 
 __all__ = ["provision_subscription", "provision_topic", "undeclared_subscriptions"]
 
 _BY_CONTENT: Final = "ContentBasedDeduplication"
 _SERVICE: Final = "sns.amazonaws.com"
+_DEFAULTS: Final = {"FifoThroughputScope": "Topic", "SignatureVersion": "1", "TracingConfig": "PassThrough"} | {
+    f"{endpoint}SuccessFeedbackSampleRate": "0" for endpoint in ("SQS", "HTTP", "Lambda", "Firehose", "Application")
+}
+"""What a topic has that was never set, and the service does not list."""
+_SET_ONLY: Final = ("SignatureVersion",)
+"""Attributes that CreateTopic does not take (API reference)."""
 
 
 async def provision_topic(client: ServiceClient, arns: Arns, topic: TopicSpec, *, apply: bool) -> Step:
     """The step for a topic."""
-    arn, wanted = arns.of("topic", topic.name), {}
-    if topic.name.endswith(".fifo"):
-        wanted[_BY_CONTENT] = str(topic.content_based_deduplication).lower()
+    arn, wanted = arns.of("topic", topic.name), _topic_attributes(topic)
     try:
         found = await client.call("sns", "GetTopicAttributes", TopicArn=arn)
     except ChannelNotFound:
         if apply:
-            given = {"FifoTopic": "true", **wanted} if wanted else {}
-            await client.call("sns", "CreateTopic", channel=topic.name, Name=topic.name, Attributes=given)
+            await _create_topic(client, topic, {name: value for name, value in wanted.items() if value})
         return Step("create", "topic", topic.name)
-    changes = differences(wanted, found.get("Attributes", {}))
-    if not changes:
+    changes = differences(wanted, _DEFAULTS | found.get("Attributes", {}))
+    tags = await _changed_tags(client, arn, topic)
+    if not changes and not tags:
         return Step("same", "topic", topic.name)
     if apply:
         for name in changes:
             await client.call(
                 "sns", "SetTopicAttributes", TopicArn=arn, AttributeName=name, AttributeValue=wanted[name]
             )
-    return Step("change", "topic", topic.name, describe_changes(changes))
+        if tags:
+            await client.call("sns", "TagResource", ResourceArn=arn, Tags=_tags(topic.tags))
+    return Step("change", "topic", topic.name, describe_changes(changes | tagged(tags)))
+
+
+async def _create_topic(client: ServiceClient, topic: TopicSpec, wanted: Mapping[str, str]) -> None:
+    given = {"FifoTopic": "true", **wanted} if is_fifo(topic.name) else dict(wanted)
+    more: dict[str, Any] = {"Tags": _tags(topic.tags)} if topic.tags else {}
+    later = {name: given.pop(name) for name in _SET_ONLY if name in given}
+    made = await client.call("sns", "CreateTopic", channel=topic.name, Name=topic.name, Attributes=given, **more)
+    for name, value in later.items():
+        await client.call(
+            "sns", "SetTopicAttributes", TopicArn=made["TopicArn"], AttributeName=name, AttributeValue=value
+        )
+
+
+async def _changed_tags(client: ServiceClient, arn: str, topic: TopicSpec) -> Changes:
+    """The declared tags that differ; nobody is asked where none are declared."""
+    if not topic.tags:
+        return {}
+    found = await client.call("sns", "ListTagsForResource", ResourceArn=arn)
+    return differences(topic.tags, {each["Key"]: each["Value"] for each in found.get("Tags", ())})
+
+
+def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"Key": name, "Value": value} for name, value in tags.items()]
+
+
+def _topic_attributes(topic: TopicSpec) -> dict[str, str]:
+    """The declared attributes as SNS has them; empty: none."""
+    wanted: dict[str, str] = {}
+    if is_fifo(topic.name):
+        wanted[_BY_CONTENT] = str(topic.content_based_deduplication).lower()
+        wanted["FifoThroughputScope"] = "MessageGroup" if topic.deduplication_scope == "group" else "Topic"
+    options = option_of(topic.options, SnsOptions)
+    return wanted if options is None else wanted | _of_options(topic, options)
+
+
+def _of_options(topic: TopicSpec, options: SnsOptions) -> dict[str, str]:
+    if options.archive is not None and not is_fifo(topic.name):
+        raise ConfigurationError(f"topic {topic.name}: archive needs a FIFO topic, whose name ends in .fifo")
+    if options.tracing and is_fifo(topic.name):
+        raise ConfigurationError(f"topic {topic.name}: tracing needs a standard topic")
+    wanted = {
+        "KmsMasterKeyId": options.encryption,
+        "SignatureVersion": None if options.signature_version is None else str(options.signature_version),
+        "TracingConfig": None if options.tracing is None else ("PassThrough", "Active")[options.tracing],
+    }
+    if options.archive is not None:
+        wanted["ArchivePolicy"] = json.dumps({"MessageRetentionPeriod": str(options.archive.days)})
+        if not options.archive:
+            wanted["ArchivePolicy"] = ""
+    for each in options.logging:
+        wanted[f"{each.endpoint}FailureFeedbackRoleArn"] = each.role
+        wanted[f"{each.endpoint}SuccessFeedbackRoleArn"] = each.role if each.success_rate else ""
+        wanted[f"{each.endpoint}SuccessFeedbackSampleRate"] = str(each.success_rate)
+    return {name: value for name, value in wanted.items() if value is not None}
 
 
 async def provision_subscription(
