@@ -133,13 +133,13 @@ def test_the_template_has_them_and_is_sound():
         (lambda: SqsOptions(redrive_from="some"), "redrive_from must be one of"),
         (lambda: SqsOptions(redrive_from=[]), "redrive_from must name 1 to 10"),
         (lambda: SnsOptions(archive=timedelta(hours=30)), "archive must be 0 to 365 whole days"),
-        (lambda: SnsOptions(signature_version=3), "signature_version must be one of"),
+        (lambda: SnsOptions(signature_version=3), "signature_version must be one of"),  # type: ignore[arg-type]
         (lambda: DeliveryLogging(endpoint="SQS", role=ROLE, success_rate=101), "success_rate must be 0 to 100"),
         (lambda: DeliveryLogging(endpoint="SQS", role="logs"), "role must be the ARN"),
         (lambda: KinesisOptions(max_record_bytes=11 * 2**20), "max_record_bytes must be 1 to 10 MiB"),
-        (lambda: KinesisOptions(shard_metrics=["Heat"]), "shard_metrics must be one of"),
+        (lambda: KinesisOptions(shard_metrics=["Heat"]), "shard_metrics must be one of"),  # type: ignore[list-item]
         (lambda: QueueSpec("q", deduplication_scope="group"), "needs a FIFO queue or topic"),
-        (lambda: QueueSpec("q.fifo", deduplication_scope="queue"), "deduplication_scope must be one of"),
+        (lambda: QueueSpec("q.fifo", deduplication_scope="queue"), "deduplication_scope must be one of"),  # type: ignore[arg-type]
         (lambda: QueueSpec("q", max_message_bytes=0), "max_message_bytes must be >= 1"),
     ],
 )
