@@ -28,6 +28,7 @@ from eip.message import SequenceInfo as SequenceInfo
 from eip.retry import Backoff as Backoff
 from eip.runtime.consumer import Consumer as Consumer
 from eip.runtime.consumer import current_delivery as current_delivery
+from eip.runtime.garbage import GarbageCollection as GarbageCollection
 from eip.runtime.handlers import Handler as Handler
 from eip.runtime.handlers import Middleware as Middleware
 from eip.runtime.handlers import Result as Result
@@ -66,6 +67,7 @@ __all__ = [
     "EipError",
     "EventPattern",
     "FilterPolicy",
+    "GarbageCollection",
     "Handler",
     "Handlers",
     "Message",

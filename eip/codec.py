@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass
 from decimal import Decimal
 from math import isfinite
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import orjson
-from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic_core import from_json
 
 from eip.errors import DecodeError, InvalidMessage
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
 
 __all__ = [
     "BYTES",
@@ -81,8 +82,8 @@ def dump_json(value: Any) -> bytes:
 
 
 def _to_jsonable(value: object) -> object:
-    if isinstance(value, BaseModel):
-        return orjson.Fragment(value.__pydantic_serializer__.to_json(value))
+    if (serializer := getattr(value, "__pydantic_serializer__", None)) is not None:
+        return orjson.Fragment(serializer.to_json(value))
     if isinstance(value, Decimal) and value.is_finite():
         return orjson.Fragment(str(value))
     if isinstance(value, float):
@@ -97,8 +98,8 @@ def _check_finite(value: Any, place: str) -> None:
     if isinstance(value, float):
         if not isfinite(value):
             raise InvalidMessage(f"{place} is {value}, which JSON has no form for")
-    elif isinstance(value, BaseModel):
-        _check_finite(value.model_dump(), place)
+    elif (serializer := getattr(value, "__pydantic_serializer__", None)) is not None:
+        _check_finite(serializer.to_python(value), place)
     elif isinstance(value, Mapping):
         for key, each in value.items():
             _check_finite(each, f"{place}.{key}")
@@ -121,6 +122,18 @@ def _with_big_integers(value: Any) -> Any:
     return value
 
 
+def _load_parser(raw: bytes | str, *, allow_inf_nan: bool) -> Any:
+    """Import the parser at the first text: pydantic takes a third of the time to import this library."""
+    global _from_json  # noqa: PLW0603 - itself, from now on
+    from pydantic_core import from_json  # noqa: PLC0415
+
+    _from_json = from_json
+    return from_json(raw, allow_inf_nan=allow_inf_nan)
+
+
+_from_json: Callable[..., Any] = _load_parser
+
+
 def load_json(raw: bytes | str) -> Any:
     """The value of JSON text, integers exact at any size.
 
@@ -128,7 +141,7 @@ def load_json(raw: bytes | str) -> Any:
         DecodeError: not JSON, NaN or Infinity, or nested deeper than about 200 levels, the parser's limit.
     """
     try:
-        return from_json(raw, allow_inf_nan=False)
+        return _from_json(raw, allow_inf_nan=False)
     except (ValueError, RecursionError) as error:
         raise DecodeError(f"body is not JSON: {error}") from error
 
@@ -201,7 +214,7 @@ def validate_json(adapter: TypeAdapter[Any], raw: bytes) -> Any:
     """The value of JSON text as the adapter's type, in one pass; raises `DecodeError` naming each wrong field."""
     try:
         return adapter.validate_json(raw)
-    except ValidationError as error:
+    except _validation_error() as error:
         raise DecodeError(_explain(error)) from None  # its text holds the input
 
 
@@ -209,8 +222,15 @@ def validate_value(adapter: TypeAdapter[Any], value: Any) -> Any:
     """A decoded body as the adapter's type; raises `DecodeError` naming each wrong field."""
     try:
         return adapter.validate_python(value)
-    except ValidationError as error:
+    except _validation_error() as error:
         raise DecodeError(_explain(error)) from None  # its text holds the input
+
+
+def _validation_error() -> type[ValidationError]:
+    """Looked up where something was raised; see `_load_parser`."""
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    return ValidationError
 
 
 def _explain(error: ValidationError) -> str:

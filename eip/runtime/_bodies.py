@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, get_args, get_origin
-
-from pydantic import TypeAdapter
-from pydantic.errors import PydanticSchemaGenerationError
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from eip.codec import JSON, TEXT, Codec, is_json, validate_json, validate_value, writer_of
 from eip.errors import ConfigurationError, DecodeError
 from eip.message import Message
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 __all__ = ["reader_of", "text_of"]
 
@@ -80,6 +80,9 @@ def _bytes_of(_: Codec, raw: bytes) -> bytes:
 
 
 def _adapter(annotation: Any, name: str) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter  # noqa: PLC0415 - a third of the time to import this library
+    from pydantic.errors import PydanticSchemaGenerationError  # noqa: PLC0415
+
     try:
         return TypeAdapter(annotation)
     except PydanticSchemaGenerationError as error:

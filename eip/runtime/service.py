@@ -24,12 +24,13 @@ from typing import Final, Protocol, Self, cast, runtime_checkable
 
 import anyio
 
-from eip._checks import check_duration
+from eip._checks import check_duration, check_type
 from eip._logging import get_logger
 from eip.clock import Duration
 from eip.errors import ConfigurationError
 from eip.health import Health
 from eip.runtime._shutdown import EXIT_STUCK, Shutdown
+from eip.runtime.garbage import GarbageCollection
 
 __all__ = ["EXIT_STUCK", "Runnable", "Service", "run", "running"]
 
@@ -94,7 +95,7 @@ class Service(ABC):
         return await self.__block.__aexit__(kind, error, trace)
 
 
-async def run(*services: Runnable, grace: Duration | None = None) -> None:
+async def run(*services: Runnable, grace: Duration | None = None, garbage: GarbageCollection | None = None) -> None:
     """Run the services until SIGTERM or SIGINT, or until all have ended; then drain and return.
 
     Where one service fails, the others are drained and its error is raised as it is. Signals are handled only in the
@@ -104,8 +105,10 @@ async def run(*services: Runnable, grace: Duration | None = None) -> None:
         services: what to run.
         grace: seconds from the first signal until the process ends, whatever is still running; default: the longest
             grace of the services, and 8 seconds to cancel, flush and close.
+        garbage: how Python collects garbage meanwhile; default: as it is.
     """
     _check(services)
+    check_type("garbage", garbage, GarbageCollection, "a GarbageCollection", optional=True)
     tasks: dict[asyncio.Task[None], Runnable] = {}
     stopping: set[asyncio.Task[None]] = set()
 
@@ -115,7 +118,7 @@ async def run(*services: Runnable, grace: Duration | None = None) -> None:
 
     shutdown = Shutdown(drain, _limit(services, grace), describe=lambda: [repr(each) for each in tasks.values()])
     errors: list[Exception] = []
-    with shutdown:
+    with shutdown, garbage.applied(services) if garbage is not None else contextlib.nullcontext():
         for service in services:
             tasks[asyncio.create_task(service.run(), name=repr(service))] = service
         try:
