@@ -8,7 +8,8 @@
             async with MyTransport(...) as transport:
                 yield Harness(transport, lease=3.0)
 
-A case that needs a guarantee which is not declared is skipped, and says so. It needs pytest and pytest-asyncio.
+A case that needs a guarantee which is not declared is skipped, and says so. It needs the extra
+``testing`` (pytest and pytest-asyncio), and ``asyncio_mode = "auto"`` in pytest's configuration.
 """
 
 from __future__ import annotations
