@@ -60,7 +60,8 @@ class Guarded(MemoryObjects):
 
     async def get(self, bucket: str, key: str, *, limit: int) -> bytes | None:
         self.read.append((bucket, key))
-        return BODY if (bucket, key) == ("claims", "in/1") else None if key == "in/gone" else SECRET
+        allowed = bucket == "claims" and key.startswith("in/") and {".", ".."}.isdisjoint(key.split("/"))
+        return SECRET if not allowed else None if key == "in/gone" else BODY
 
 
 @fuzz(ODD, SIZES, short=60)
