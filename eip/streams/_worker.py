@@ -111,8 +111,11 @@ class Worker:
                 if not (isinstance(error, TimeoutError) or getattr(error, "transient", False)):
                     raise
                 attempt += 1
-                self._health.failed(error)
-                text = str(error) or f"no answer within {limit_s:.0f} s"
+                where = f" from {self._log.where}" if self._log.where else ""
+                text = (
+                    str(error) or f"no answer{where} within {limit_s:.0f} s, of the stream or the store of its leases"
+                )
+                self._health.failed(error if str(error) else text)
                 _repeated.warning("join_failed", stream=self._log.name, group=self._group, error=text)
                 await asyncio.sleep(_JOIN_BACKOFF.delay(attempt))
             else:

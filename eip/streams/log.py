@@ -137,6 +137,8 @@ class Log(ABC):
     """A partitioned log."""
 
     name: str
+    where: str = ""
+    """Where the service is, for logs: its endpoint or region."""
 
     @abstractmethod
     async def shards(self) -> Sequence[Shard]:

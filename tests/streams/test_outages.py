@@ -366,3 +366,20 @@ async def test_leases_that_cannot_be_opened_at_the_start_are_waited_for(kind):
     made = consumer_of(kind, log.group(leases=leases, options=QUICK))
     async with running(made):
         await until(lambda: made.stats.handled == 1, within=40)
+
+
+async def test_joining_a_group_says_what_it_waits_for_and_where(caplog):
+    """Faults 41e and 42: a store or stream that swallows what it is asked; one line, with a count later."""
+    log, store = ScriptedLog(), Store()
+    log.where = "http://kinesis.example"
+    store.silent = True
+    consumer = Consumer(log.group(leases=store, options=QUICK), take)
+    task = asyncio.create_task(consumer.run())
+    await asyncio.sleep(100)
+    lines = [each for each in caplog.text.splitlines() if "join_failed" in each]
+    assert "no answer from http://kinesis.example within 10 s" in lines[0]
+    assert len(lines) <= 2
+    assert "no answer from http://kinesis.example" in str(consumer.health().reason) + lines[0]
+    assert not consumer.health().ok
+    await consumer.stop()
+    await task

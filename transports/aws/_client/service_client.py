@@ -238,6 +238,11 @@ class ServiceClient:
             "check region, endpoint_url, and the way there (DNS, proxy, firewall, VPC endpoint)"
         )
 
+    @property
+    def where(self) -> str:
+        """The endpoint, or the region where it is the service's own."""
+        return self._endpoint_url or self.region
+
     def check_open(self) -> None:
         """Raise `StateError` once it is closed."""
         if self._closed:

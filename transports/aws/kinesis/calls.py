@@ -20,6 +20,11 @@ class StreamCalls(Protocol):
     codec: Codec
     rates: ReadRates
 
+    @property
+    def where(self) -> str:
+        """The endpoint or region, for logs."""
+        ...
+
     async def call(self, operation: str, *, named: bool = True, channel: str = "", **parameters: Any) -> dict[str, Any]:
         """Call the service about the stream, which ``named`` adds to the parameters."""
         ...

@@ -28,7 +28,8 @@ class KinesisLog(Log):
     """The log of a stream; ``fan_out``: each group is a registered consumer with its own throughput."""
 
     def __init__(self, stream: StreamCalls, *, fan_out: bool) -> None:
-        self.name, self._stream, self._fan_out = stream.name, stream, fan_out
+        self.name, self.where = stream.name, stream.where
+        self._stream, self._fan_out = stream, fan_out
 
     @override
     async def shards(self) -> Sequence[Shard]:

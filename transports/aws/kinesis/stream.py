@@ -112,6 +112,11 @@ class KinesisStream(BatchedSender, Stream):
             dead_letters=dead_letters,
         )
 
+    @property
+    def where(self) -> str:
+        """The endpoint or region."""
+        return self._client.where
+
     async def call(self, operation: str, *, named: bool = True, channel: str = "", **parameters: Any) -> dict[str, Any]:
         """A call about this stream, which ``named`` adds to the parameters."""
         given = {**self._named, **parameters} if named else parameters
