@@ -23,7 +23,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help rfq rfq-aws rfq-activemq job-events test fuzz chaos soak lint types bench docs build services clean
+.PHONY: help rfq rfq-aws rfq-activemq job-events happy-path test fuzz chaos soak lint types bench docs build services clean
 
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ rfq-activemq: $(READY) services  ## the same on queues and topics of a local Act
 
 job-events: $(READY)  ## run the job events application, embedded, with a live view; ARGS="--rate 200"
 	$(BIN)/python -m examples.job_events run $(ARGS)
+
+happy-path: $(READY)  ## run the photos of places, embedded; prints its URL; PORT=8081
+	$(BIN)/python -m examples.happy_path --port $(PORT) $(ARGS)
 
 test: $(READY) services  ## run all tests, against real services where they need them
 	$(BIN)/python -m pytest -n 4 --dist worksteal

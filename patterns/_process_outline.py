@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from eip.patterns._labels import thing_name
 from eip.patterns._process_elements import Children, Element, Fail, ProcessStep, Wait
@@ -13,6 +13,9 @@ from eip.patterns.process import Instance, Process, Visit
 __all__ = ["Look", "Outline"]
 
 Look: TypeAlias = Literal["plain", "running", "done", "skipped", "failed", "undone", "not reached"]
+
+_LEAST_S: Final = 0.001
+"""Seconds that are worth showing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +93,14 @@ def _about(element: Element) -> list[str]:
         case Children(process=process) if process is not None:
             return [f"{process.name} {process.version}"]
         case Fail(reason=reason):
-            return [reason if isinstance(reason, str) else thing_name(reason)]
+            return [reason if isinstance(reason, str) else thing_name(reason).lstrip("_")]
         case _:
             return []
 
 
 def _fared(visit: Visit) -> str:
-    took = "" if visit.ended_at is None else f" after {_time(visit.ended_at - visit.started_at)}"
+    seconds = 0.0 if visit.ended_at is None else visit.ended_at - visit.started_at
+    took = f" after {_time(seconds)}" if seconds >= _LEAST_S else ""
     tries = f", {visit.attempts} attempts" if visit.attempts > 1 else ""
     detail = f": {visit.detail}" if visit.detail else ""
     return f"{visit.outcome}{took}{tries}{detail}"

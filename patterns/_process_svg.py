@@ -215,9 +215,7 @@ def _beside(top: _Block, ways: Sequence[tuple[str, bool, _Block]]) -> _Block:
             )
             made += [*block.draw(middle, begins), label(middle, split + 16, text, halo=True)]
             if block.goes_on:
-                made.append(
-                    arrow([(middle, begins + block.height), (middle, bottom), (x, bottom)], thick=thick, head=False)
-                )
+                made.append(arrow([(middle, begins + block.height), (middle, bottom), (x, bottom)], head=False))
             at += room + _GAP / 2
         return made
 

@@ -66,7 +66,7 @@ class Work:
         instance = self.instance
         if not await self._begin(step, undo=undo):
             return False
-        context = Context(instance.id, step.name, instance.attempt, instance.caught)
+        context = Context(instance.id, step.name, instance.attempt, instance.caught, instance.version)
         try:
             made = await call(function, arguments, context, step.timeout)
             instance.state = self.definition.dump(arguments[0] if made is None else made)

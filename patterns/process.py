@@ -69,6 +69,8 @@ class Context:
     """From 1; raised also where a process died while the step ran."""
     error: str | None = None
     """In a failure branch: the failure that led there, its kind and its reason."""
+    version: int = 1
+    """Of the definition."""
 
     @property
     def key(self) -> str:

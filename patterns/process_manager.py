@@ -95,14 +95,24 @@ class ProcessManager(ScheduledService):
         """The definitions."""
         return Diagram(name="process_manager", steps=tuple(each.diagram() for each in self._known.values()))
 
-    async def start(self, process: str, state: Any, *, id: str | None = None) -> str:  # noqa: A002 - it is one
-        """Begin a process of that name; its id. Where there is an instance of that ``id`` already, nothing happens.
+    async def start(self, process: str, state: Any, *, id: str | None = None, version: int | None = None) -> str:  # noqa: A002 - it is one
+        """Begin a process. Where there is an instance of that id already, nothing happens.
 
-        Raises `ConfigurationError` for a process that is not known, and a state that is not of its type.
+        Args:
+            process: its name.
+            state: what it begins with.
+            id: of the instance; default: a new one.
+            version: of the definition; default: the highest.
+
+        Returns:
+            The id.
+
+        Raises:
+            ConfigurationError: the process is not known, or the state is not of its type.
         """
-        versions = [version for name, version in self._known if name == process]
+        versions = [known for name, known in self._known if name == process and version in {None, known}]
         if not versions:
-            raise ConfigurationError(f"there is no process {process!r}")
+            raise ConfigurationError(f"there is no process {process!r}" + ("" if version is None else f" {version}"))
         definition, now = self._known[process, max(versions)], clock.now()
         instance = Instance(
             id=id or new_id(),

@@ -534,6 +534,15 @@ async def test_instances_are_found_by_definition_version_status_and_anything_els
         assert await ids("nothing") == []
 
 
+async def test_an_instance_may_begin_on_a_version_that_is_named():
+    old, new = (process(World().steps("a"), version) for version in (1, 2))
+    async with working(ProcessManager(MemoryStore(), [old, new])) as manager:
+        await manager.start("p", Order(), id="1", version=1)
+        assert (await manager.ended("1")).version == 1
+        with pytest.raises(ConfigurationError, match="'p' 3"):
+            await manager.start("p", Order(), version=3)
+
+
 async def test_a_family_is_an_instance_with_its_children():
     world = World()
     async with working(ProcessManager(MemoryStore(), [forked(world)])) as manager:

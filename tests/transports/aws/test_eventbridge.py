@@ -25,6 +25,7 @@ from eip.matching import EventPattern
 from eip.telemetry.meter import UsageMeter
 from eip.topology import ArchiveSpec, BusSpec, QueueSpec, RuleSpec, TargetSpec, Topology
 from eip.transports.aws import AwsTransport
+from eip.transports.aws.eventbridge.provisioning import provision_bus
 
 
 def sold(number, **envelope):
@@ -372,3 +373,18 @@ async def test_a_replay_tells_the_service_its_rules(second_aws, second_bus, mini
     assert status.rules == ("other",)
     found = ministack.client("events").describe_replay(ReplayName="r" + archive)
     assert found["Destination"]["FilterArns"] == [second_aws._arns.rule(bus.name, "other")]
+
+
+async def test_a_bus_that_another_process_makes_at_the_same_time_is_there():
+    """Two applications that start together: both find no bus, and both make it."""
+
+    class Raced:
+        calls = 0
+
+        async def call(self, _: str, operation: str, **__: object) -> None:
+            self.calls += 1
+            raise ChannelNotFound("none") if operation == "DescribeEventBus" else Conflict("there is one")
+
+    client = Raced()
+    step = await provision_bus(client, BusSpec("shop"), apply=True)  # type: ignore[arg-type]
+    assert (step.action, client.calls) == ("create", 2)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
-from eip.errors import ChannelNotFound
+from eip.errors import ChannelNotFound, Conflict
 from eip.topology import Action, BusSpec, RuleSpec, Step, TargetSpec
 from eip.transports.aws._client.errors import entry_error
 from eip.transports.aws._client.service_client import ServiceClient
@@ -25,7 +26,8 @@ async def provision_bus(client: ServiceClient, declared: BusSpec, *, apply: bool
         await client.call("events", "DescribeEventBus", channel=declared.name, Name=declared.name)
     except ChannelNotFound:
         if apply:
-            await client.call("events", "CreateEventBus", channel=declared.name, Name=declared.name)
+            with suppress(Conflict):  # another process, which starts at the same time, was first
+                await client.call("events", "CreateEventBus", channel=declared.name, Name=declared.name)
         return Step("create", "bus", declared.name)
     return Step("same", "bus", declared.name)
 

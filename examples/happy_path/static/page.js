@@ -1,0 +1,113 @@
+// Pick a place, put photos to the object store, and watch them: the photos never pass through the API.
+
+const $ = (selector) => document.querySelector(selector);
+let place = null;
+
+async function json(url, options) {
+  const answer = await fetch(url, options);
+  const body = await answer.json();
+  if (!answer.ok) throw new Error(body.detail || body.title);
+  return body;
+}
+
+function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+async function showPlaces() {
+  for (const each of await json("/places")) {
+    const button = element("button", { type: "button", "data-place": each.id }, each.name, element("small", {}, each.type));
+    button.addEventListener("click", () => pick(each));
+    $("#places").append(button);
+    if (!place) await pick(each);
+  }
+}
+
+async function pick(chosen) {
+  place = chosen;
+  for (const each of document.querySelectorAll("#places button")) {
+    each.setAttribute("aria-pressed", each.dataset.place === place.id);
+  }
+  $("#place-name").textContent = place.name;
+  const photos = await json(`/places/${place.id}/photos`);
+  if (place === chosen) $("#gallery").replaceChildren(...photos.map(figure));
+}
+
+function figure(photo) {
+  const thumbnail = photo.sizes.find((each) => each.name === "thumbnail");
+  const large = photo.sizes.find((each) => each.name === "large");
+  const image = element("img", { src: thumbnail.url, width: thumbnail.width, height: thumbnail.height, alt: "" });
+  const labels = photo.labels.map((each) => each.name).join(", ");
+  return element(
+    "figure",
+    { id: `photo-${photo.photo}` },
+    element("a", { href: large.url, target: "_blank" }, image),
+    element("figcaption", {}, `workflow ${photo.version}${labels ? `: ${labels}` : ""}`),
+  );
+}
+
+async function upload(file, to) {
+  const state = element("span", { class: "state" }, "asks for a place to upload to");
+  const item = element("li", { class: "busy" }, element("b", {}, file.name), " ", state);
+  $("#progress").prepend(item);
+  const ended = (kind, text) => { item.className = kind; state.textContent = text; };
+  try {
+    const asked = await json("/uploads", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ placeId: to.id, size: file.size }),
+    });
+    item.id = `item-${asked.photo}`;
+    state.textContent = "uploads";
+    const put = await fetch(asked.upload.url, { method: "PUT", body: file });
+    if (!put.ok) throw new Error(`the object store refused it (${put.status})`);
+    state.textContent = "is looked at";
+    watch(asked, item, ended, to);
+  } catch (error) {
+    ended("rejected", error.message);
+  }
+}
+
+function watch(asked, item, ended, to) {
+  const events = new EventSource(asked.links.events);
+  events.addEventListener("photo", (event) => {
+    const photo = JSON.parse(event.data);
+    if (photo.status !== "published" && photo.status !== "rejected") return;
+    events.close();
+    if (!$(".workflow").hidden) {
+      item.append(" ", element("a", { href: `/workflow/photos/${photo.photo}.svg`, target: "_blank" }, "its way"));
+    }
+    if (photo.status === "rejected") return ended("rejected", `rejected: ${photo.reason}`);
+    ended("published", `published by workflow ${photo.version}`);
+    if (place === to) $("#gallery").prepend(figure(photo));
+  });
+}
+
+async function showWorkflow() {
+  const answer = await fetch("/workflow");
+  if (!answer.ok) return; // the workflow is served elsewhere
+  const { version, versions } = await answer.json();
+  const select = $("#version");
+  select.append(...versions.map((each) => element("option", { value: each }, `version ${each}`)));
+  const deployed = (which) => {
+    select.value = which;
+    $("#diagram").href = `/workflow/versions/${which}.svg`;
+  };
+  deployed(version);
+  select.addEventListener("change", async () => {
+    const body = JSON.stringify({ version: Number(select.value) });
+    deployed((await json("/workflow", { method: "PUT", headers: { "Content-Type": "application/json" }, body })).version);
+  });
+  $(".workflow").hidden = false;
+}
+
+$("#files").addEventListener("change", (event) => {
+  for (const file of event.target.files) upload(file, place);
+  event.target.value = "";
+});
+$("#upload").addEventListener("submit", (event) => event.preventDefault());
+await Promise.all([showPlaces(), showWorkflow()]);
+document.body.dataset.ready = "yes";

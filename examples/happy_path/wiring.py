@@ -1,0 +1,126 @@
+"""From the name of a transport to what the two applications need."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from starlette.routing import BaseRoute
+
+from eip import Transport
+from eip.stores import SqliteStore
+from eip.stores.base import Store
+from eip.stores.objects import ObjectStore
+from eip.transports.memory import MemoryTransport
+from examples.happy_path.front import front_topology
+from examples.happy_path.model import PLACES
+from examples.happy_path.object_store import ObjectServer
+from examples.happy_path.steps import Tables
+from examples.happy_path.uploads import OwnUrls, S3Urls, Urls
+from examples.happy_path.workflow import workflow_topology
+
+__all__ = ["TRANSPORTS", "Surroundings", "surroundings"]
+
+TRANSPORTS: Final = ("memory", "aws")
+_BUCKET: Final = "eip-happy-path"
+_TABLE: Final = "eip-happy-path"
+_FRONT: Final = "front"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the applications need."""
+
+    transport: Transport
+    objects: ObjectStore
+    urls: Urls
+    front: Store
+    """What the front knows."""
+    tables: Tables
+    """What the workflow keeps."""
+    routes: Sequence[BaseRoute] = ()
+    """Of the embedded object store."""
+    origin: str = ""
+    """Where browsers find the object store; empty: beside the front."""
+    server: ObjectServer | None = None
+
+
+@asynccontextmanager
+async def surroundings(
+    transport: str, folder: Path, *, region: str = "us-east-1", endpoint_url: str | None = None
+) -> AsyncIterator[Surroundings]:
+    """The embedded transport with state in a folder, or AWS with S3, EventBridge, SQS and DynamoDB."""
+    make = _embedded(folder) if transport == "memory" else _aws(region, endpoint_url)
+    async with make as around:
+        await front_topology(around.objects.bucket).apply(around.transport)
+        await workflow_topology().apply(around.transport)
+        for place in PLACES:
+            await around.tables.places.put(place.id, place.model_dump_json().encode())
+        yield around
+
+
+@asynccontextmanager
+async def _embedded(folder: Path) -> AsyncIterator[Surroundings]:
+    async with AsyncExitStack() as stack:
+        memory = await stack.enter_async_context(MemoryTransport())
+        names = (_FRONT, "places", "photos", "instances")
+        stores = [
+            await stack.enter_async_context(SqliteStore(folder / "happy_path.sqlite", f"happy_{name}"))
+            for name in names
+        ]
+        urls = OwnUrls(secrets.token_bytes(32))
+        server = ObjectServer(folder / "objects", urls, memory.bus("default").put_event)
+        yield Surroundings(
+            transport=memory,
+            objects=server.objects,
+            urls=urls,
+            front=stores[0],
+            tables=Tables(*stores[1:]),
+            routes=server.routes,
+            server=server,
+        )
+
+
+@asynccontextmanager
+async def _aws(region: str, endpoint_url: str | None) -> AsyncIterator[Surroundings]:
+    import aioboto3  # noqa: PLC0415 - the extra `aws`
+    from botocore.config import Config  # noqa: PLC0415
+
+    from eip.stores.dynamodb import DynamoStore, create_table  # noqa: PLC0415
+    from eip.stores.s3 import S3Objects  # noqa: PLC0415
+    from eip.transports.aws import AwsTransport  # noqa: PLC0415
+
+    # Version 4 signs the length of what is put; in this region the SDK's default for URLs is version 2, which does not.
+    signing = Config(signature_version="s3v4")
+    async with (
+        AwsTransport(region=region, endpoint_url=endpoint_url) as aws,
+        aioboto3.Session().client("s3", region_name=region, endpoint_url=endpoint_url, config=signing) as s3,
+    ):
+        dynamodb = await aws.client("dynamodb")
+        await _make_bucket(s3, region)
+        await create_table(dynamodb, _TABLE)
+        stores = [DynamoStore(dynamodb, _TABLE, name) for name in (_FRONT, "places", "photos", "instances")]
+        yield Surroundings(
+            transport=aws,
+            objects=S3Objects(s3, _BUCKET),
+            urls=S3Urls(s3, _BUCKET),
+            front=stores[0],
+            tables=Tables(*stores[1:]),
+            origin=endpoint_url or f"https://{_BUCKET}.s3.{region}.amazonaws.com",
+        )
+
+
+async def _make_bucket(s3: Any, region: str) -> None:
+    """Make the bucket where it is missing, let browsers use it, and have it report new objects to EventBridge."""
+    located = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    with suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+        await s3.create_bucket(Bucket=_BUCKET, **located)
+    rule = {"AllowedMethods": ["PUT", "GET"], "AllowedOrigins": ["*"], "AllowedHeaders": ["*"], "MaxAgeSeconds": 3000}
+    await s3.put_bucket_cors(Bucket=_BUCKET, CORSConfiguration={"CORSRules": [rule]})
+    await s3.put_bucket_notification_configuration(
+        Bucket=_BUCKET, NotificationConfiguration={"EventBridgeConfiguration": {}}
+    )
