@@ -50,6 +50,7 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, config: Any, **_: Any) -> str:
+def on_page_markdown(markdown: str, config: Any, page: Any, **_: Any) -> str:
     """Point links that lead out of docs/ (examples, the licence) to the repository."""
-    return markdown.replace("](../", f"]({config.repo_url}/blob/main/")
+    out = "../" * (page.file.src_uri.count("/") + 1)
+    return markdown.replace(f"]({out}", f"]({config.repo_url}/blob/main/")
