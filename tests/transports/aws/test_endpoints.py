@@ -19,7 +19,7 @@ from eip import Message
 from eip.errors import ConnectionLost, TransportError
 from eip.topology import QueueSpec, Topology
 from eip.transports.aws import AwsTransport
-from eip.transports.aws._client.sigv4 import ServiceError
+from eip.transports.aws._client.protocols import ServiceError
 
 
 @contextlib.contextmanager

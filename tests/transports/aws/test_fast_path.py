@@ -12,7 +12,6 @@ from urllib.parse import parse_qs
 from uuid import uuid4
 
 import boto3
-import orjson
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -25,10 +24,12 @@ from hypothesis import strategies as st
 from benchmarks import sqs_stub
 from eip import Message
 from eip.errors import AccessDenied, ChannelNotFound, ConnectionLost, LeaseLost, PartialSendError
+from eip.streams import Position
 from eip.topology import QueueSpec, Topology
 from eip.transports.aws import AwsTransport
-from eip.transports.aws._client import sigv4
+from eip.transports.aws._client import protocols, sigv4
 from eip.transports.aws._client.service_client import ServiceClient
+from eip.transports.aws.kinesis.reading import records_of
 from eip.transports.aws.sqs._settling import SqsDelivery
 from tests.support.certificates import Authority
 
@@ -79,7 +80,7 @@ ATTRIBUTES = st.dictionaries(
     ),
     max_size=3,
 )
-SNS, SQS, EVENTS = (model(service) for service in ("sns", "sqs", "events"))
+SNS, SQS, EVENTS, KINESIS = (model(service) for service in ("sns", "sqs", "events", "kinesis"))
 
 
 @given(st.lists(st.tuples(TEXT, ATTRIBUTES, st.none() | TEXT), min_size=1, max_size=3))
@@ -90,7 +91,7 @@ def test_a_batch_to_sns_is_written_as_the_sdk_writes_it(messages):
         for number, (text, attributes, group) in enumerate(messages)
     ]
     parameters = {"TopicArn": "arn:aws:sns:x:1:t", "PublishBatchRequestEntries": entries}
-    body = sigv4.form("PublishBatch", SNS.api_version, parameters)
+    body = protocols.form("PublishBatch", SNS.api_version, parameters)
     theirs = create_serializer("query", include_validation=False).serialize_to_request(
         parameters, SNS.operation_model("PublishBatch")
     )["body"]
@@ -104,7 +105,7 @@ def test_a_batch_to_sqs_is_written_as_the_sdk_writes_it(messages):
         for number, (text, attributes) in enumerate(messages)
     ]
     parameters = {"QueueUrl": "https://q", "Entries": entries}
-    body = orjson.dumps(parameters, default=sigv4._plain)
+    body = protocols.json_body(parameters)
     theirs = create_serializer("json", include_validation=False).serialize_to_request(
         parameters, SQS.operation_model("SendMessageBatch")
     )["body"]
@@ -114,7 +115,7 @@ def test_a_batch_to_sqs_is_written_as_the_sdk_writes_it(messages):
 def test_times_are_written_as_the_sdk_writes_them():
     at = dt.datetime(2026, 11, 24, 10, 11, 12, tzinfo=dt.UTC)
     parameters = {"Entries": [{"Source": "s", "Time": at}]}
-    body = orjson.dumps(parameters, default=sigv4._plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
+    body = protocols.json_body(parameters)
     theirs = create_serializer("json", include_validation=False).serialize_to_request(
         parameters, EVENTS.operation_model("PutEvents")
     )["body"]
@@ -131,7 +132,7 @@ def test_the_answer_of_sns_is_read_as_the_sdk_reads_it():
     theirs = create_parser("query").parse(
         {"body": XML, "headers": {}, "status_code": 200}, SNS.operation_model("PublishBatch").output_shape
     )
-    ours = sigv4._xml(XML, "PublishBatch")
+    ours = protocols.read_xml("PublishBatch", XML)
     assert ours["Successful"] == theirs["Successful"]
     (failed,) = ours["Failed"]
     assert failed | {"SenderFault": False} == theirs["Failed"][0]
@@ -143,7 +144,32 @@ def test_the_answer_of_sqs_is_read_as_the_sdk_reads_it():
     theirs = create_parser("json").parse(
         {"body": raw, "headers": {}, "status_code": 200}, SQS.operation_model("ReceiveMessage").output_shape
     )
-    assert sigv4._json(raw)["Messages"] == theirs["Messages"]
+    assert protocols.read_json("ReceiveMessage", raw)["Messages"] == theirs["Messages"]
+
+
+@given(st.lists(st.tuples(st.binary(), TEXT, st.none() | st.just("7")), min_size=1, max_size=3))
+def test_records_are_written_and_read_as_the_sdk_does(records):
+    given = [
+        {"Data": data, "PartitionKey": key} | ({"ExplicitHashKey": number} if number else {})
+        for data, key, number in records
+    ]
+    parameters = {"StreamName": "s", "Records": given}
+    theirs = create_serializer("json", include_validation=False).serialize_to_request(
+        parameters, KINESIS.operation_model("PutRecords")
+    )["body"]
+    assert json.loads(protocols.json_body(parameters)) == json.loads(theirs)
+    got = [
+        {"SequenceNumber": "1", "ApproximateArrivalTimestamp": 1764000000.125, **each}
+        for each in json.loads(theirs)["Records"]
+    ]
+    raw = json.dumps({"Records": got, "NextShardIterator": "i", "MillisBehindLatest": 5}).encode()
+    read = create_parser("json").parse(
+        {"body": raw, "headers": {}, "status_code": 200}, KINESIS.operation_model("GetRecords").output_shape
+    )
+    ours = protocols.read_json("GetRecords", raw)
+    assert [each.payload for each in records_of(ours["Records"], Position())] == [data for data, _, _ in records]
+    assert list(records_of(ours["Records"], Position())) == list(records_of(read["Records"], Position()))
+    assert (ours["NextShardIterator"], ours["MillisBehindLatest"]) == ("i", 5)
 
 
 @pytest.mark.parametrize(
@@ -159,13 +185,13 @@ def test_the_answer_of_sqs_is_read_as_the_sdk_reads_it():
     ],
 )  # fmt: skip
 def test_refusals_in_every_form_have_a_code(raw, headers, code):
-    assert sigv4._refusal(raw, 502, headers).code == code
+    assert protocols.refusal(raw, 502, headers).code == code
 
 
 @pytest.mark.parametrize("raw", [b"", b"<a>", b"<a/>", b"<PublishBatchResponse/>"])
 def test_an_answer_that_is_cut_short_is_no_answer(raw):
     with pytest.raises(ValueError, match=r"\w"):
-        sigv4._xml(raw, "PublishBatch")
+        protocols.read_xml("PublishBatch", raw)
 
 
 @pytest.mark.aws

@@ -30,7 +30,8 @@ from eip.health import Health, HealthTracker
 from eip.retry import Backoff
 from eip.telemetry.meter import Meter
 from eip.transports.aws._client.errors import ServiceFailed, Unreachable, error_of, sdk_error
-from eip.transports.aws._client.sigv4 import HOT, ServiceError, SigV4Client, supports_fast_path
+from eip.transports.aws._client.protocols import ServiceError
+from eip.transports.aws._client.sigv4 import HOT, SigV4Client, supports_fast_path
 
 __all__ = ["Measure", "ServiceClient"]
 
@@ -216,7 +217,8 @@ class ServiceClient:
             raise ConnectionLost(f"{service} {operation}: no answer: {type(error).__name__}: {error}") from error
 
     async def _answer(self, service: str, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        if (service, operation) in HOT:
+        # By the ARN of a stream the SDK finds the endpoint of its account.
+        if (service, operation) in HOT and (self._endpoint_url or "StreamARN" not in parameters):
             fast = self._fast[service] if service in self._fast else await self._fast_client(service)
             if fast is not None:
                 return await fast.call(operation, parameters)

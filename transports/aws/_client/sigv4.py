@@ -4,34 +4,29 @@ The SDK finds and renews credentials, finds endpoints, and makes every call that
 its parameters, sign them (Signature Version 4), POST them and read the answer. With a proxy or another signature all
 calls go through the SDK, see `supports_fast_path`.
 
-Sources: "Create a signed AWS API request" (IAM User Guide); the protocols AWS JSON 1.0 and 1.1 and AWS Query (Smithy).
+Source: "Create a signed AWS API request" (IAM User Guide).
 """
 
 from __future__ import annotations
 
-import contextlib
 import hmac
 import ssl
 import time
-from base64 import b64decode, b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from http.client import HTTPConnection, HTTPMessage, HTTPSConnection
 from typing import Any, Final
 from urllib.parse import urlsplit
-from xml.etree import ElementTree as ET
 
-import orjson
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
 from eip.transports.aws._client.errors import is_clock_skew
 from eip.transports.aws._client.http_pool import HttpPool
+from eip.transports.aws._client.protocols import ServiceError, form, json_body, read_json, read_xml, refusal
 
-__all__ = ["HOT", "ServiceError", "SigV4Client", "form", "signature", "supports_fast_path"]
+__all__ = ["HOT", "SigV4Client", "request_head", "signature", "supports_fast_path"]
 
 HOT: Final = frozenset(
     (
@@ -41,20 +36,13 @@ HOT: Final = frozenset(
         ("sqs", "ChangeMessageVisibilityBatch"),
         ("sns", "PublishBatch"),
         ("events", "PutEvents"),
+        ("kinesis", "PutRecords"),
+        ("kinesis", "GetRecords"),
     )
 )
 """Service and operation of the calls that every message goes through."""
 
 _FORM: Final = "application/x-www-form-urlencoded; charset=utf-8"
-_UNESCAPED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-
-
-class ServiceError(Exception):
-    """A refusal by the service: code, text, HTTP status, and the service's time (seconds since the epoch)."""
-
-    def __init__(self, code: str, text: str, status: int, time: float | None = None) -> None:
-        self.code, self.text, self.status, self.time = code, text, status, time
-        super().__init__(f"{code}: {text}")
 
 
 def supports_fast_path(client: Any, credentials: Any) -> bool:
@@ -110,14 +98,14 @@ class SigV4Client:
     def body(self, operation: str, parameters: dict[str, Any]) -> bytes:
         """The parameters of a call in the service's protocol."""
         if self._target:
-            return orjson.dumps(parameters, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
+            return json_body(parameters)
         return form(operation, self._version, parameters)
 
     def read(self, operation: str, raw: bytes, status: int, headers: Mapping[str, str]) -> dict[str, Any]:
         """The answer of a call; raises `ServiceError` for a refusal, `ValueError` for what cannot be read."""
         if status >= 300:
-            raise _refusal(raw, status, headers)
-        return _json(raw) if self._target else _xml(raw, operation)
+            raise refusal(raw, status, headers)
+        return read_json(operation, raw) if self._target else read_xml(operation, raw)
 
     def call_blocking(self, operation: str, parameters: dict[str, Any], *, timeout: float) -> dict[str, Any]:
         """The answer, on a connection of its own and without the event loop; for another thread while that is blocked.
@@ -192,108 +180,3 @@ def signature(key: bytes, headers: Mapping[str, str], body: bytes, path: str, sc
 
 def _lower(headers: HTTPMessage) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
-
-
-def _plain(value: Any) -> Any:
-    """Encode what JSON lacks as the protocol does: blobs in base64, timestamps in seconds."""
-    if isinstance(value, bytes):
-        return b64encode(value).decode()
-    if isinstance(value, datetime):
-        return value.timestamp()
-    raise TypeError(f"a parameter must be of a JSON type, bytes or a datetime, got {type(value).__name__}")
-
-
-def _json(raw: bytes) -> dict[str, Any]:
-    answer: Any = orjson.loads(raw)
-    if not isinstance(answer, dict):
-        raise ValueError(f"the answer must be an object, got {type(answer).__name__}")  # noqa: TRY004 - a wrong answer
-    if b'"BinaryValue"' in raw:
-        for message in answer.get("Messages") or ():
-            with contextlib.suppress(
-                AttributeError, LookupError, TypeError, ValueError
-            ):  # that message's own error, when it is read
-                for attribute in message["MessageAttributes"].values():
-                    if "BinaryValue" in attribute:
-                        attribute["BinaryValue"] = b64decode(attribute["BinaryValue"], validate=True)
-    return answer
-
-
-def form(operation: str, version: str, parameters: Mapping[str, Any]) -> bytes:
-    """The parameters of a call in the query protocol."""
-    fields = [b"Action=", operation.encode(), b"&Version=", version.encode()]
-    for name, value in parameters.items():
-        for key, text in _fields(name, value):
-            fields += (b"&", key.encode(), b"=", _quoted(text))
-    return b"".join(fields)
-
-
-def _fields(name: str, value: Any) -> Iterator[tuple[str, bytes]]:
-    """Lists are numbered from one as members, and maps as entries with a name and a value."""
-    if isinstance(value, str):
-        yield name, value.encode()
-    elif isinstance(value, bytes):
-        yield name, b64encode(value)
-    elif isinstance(value, list):
-        for number, each in enumerate(value, 1):
-            yield from _fields(f"{name}.member.{number}", each)
-    elif name.endswith(".MessageAttributes"):
-        for number, (key, each) in enumerate(value.items(), 1):
-            yield f"{name}.entry.{number}.Name", key.encode()
-            yield from _fields(f"{name}.entry.{number}.Value", each)
-    else:
-        for key, each in value.items():
-            yield from _fields(f"{name}.{key}", each)
-
-
-def _quoted(text: bytes) -> bytes:
-    """Percent-encoded, in one pass of C for each of the few different bytes that need it, instead of a loop."""
-    escaped = set(text) - _UNESCAPED
-    if 0x25 in escaped:
-        text = text.replace(b"%", b"%25")
-        escaped.remove(0x25)
-    for byte in escaped:
-        text = text.replace(bytes((byte,)), b"%%%02X" % byte)
-    return text
-
-
-def _xml(raw: bytes, operation: str) -> dict[str, Any]:
-    """The result of a batch: its successful and its failed members."""
-    try:
-        root = ET.fromstring(raw)  # noqa: S314 - the service's own answer, over TLS
-    except ET.ParseError as error:
-        raise ValueError(str(error)) from error
-    result = next((each for each in root if _tag(each) == f"{operation}Result"), None)
-    if result is None:
-        raise ValueError("the answer has no result")
-    return {_tag(group): [{_tag(each): each.text or "" for each in member} for member in group] for group in result}
-
-
-def _tag(element: ET.Element) -> str:
-    """Without its namespace."""
-    return element.tag.rpartition("}")[2]
-
-
-def _refusal(raw: bytes, status: int, headers: Mapping[str, str]) -> ServiceError:
-    """The error of an answer, in either protocol, or of neither."""
-    code, text = "", ""
-    try:
-        if raw.lstrip()[:1] == b"<":
-            found = {_tag(each): each.text or "" for each in ET.fromstring(raw).iter()}  # noqa: S314 - as above
-            code, text = found.get("Code", ""), found.get("Message", "")
-        else:
-            answer = orjson.loads(raw)
-            code = str(answer.get("__type", "")).rpartition("#")[2]
-            text = str(answer.get("message", answer.get("Message", "")))
-    except (ValueError, AttributeError, ET.ParseError):
-        text = raw[:200].decode(errors="replace")
-    # SQS sends the code of its older protocol here; botocore uses it as the code, too.
-    queried = headers.get("x-amzn-query-error", "").partition(";")[0]
-    return ServiceError(queried or code or str(status), text, status, _time(headers.get("date", "")))
-
-
-def _time(date: str) -> float | None:
-    """The time of a Date header; None if malformed."""
-    try:
-        return parsedate_to_datetime(date).timestamp()
-    except ValueError:
-        return None

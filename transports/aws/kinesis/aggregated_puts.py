@@ -25,6 +25,8 @@ _AGGREGATE_BYTES: Final = 250 * KIB
 """Large enough to fill what is billed, small enough for a shard's megabyte a second."""
 AGGREGATED_ENTRIES: Final = 10_000
 """Messages that one call of `AggregatedPuts.put` takes."""
+_MAX_KNOWN: Final = 10_000
+"""Keys whose shards are remembered."""
 
 
 class PutRecords(Protocol):
@@ -51,6 +53,10 @@ class AggregatedPuts:
         self._put_records, self._list_shards = put_records, list_shards
         self._shards: list[tuple[int, int, str]] = []
         """The open shards, as last seen: first and last hash key, and id."""
+        self._starts: list[int] = []
+        """Their first hash keys."""
+        self._known: dict[str, tuple[int, int, str]] = {}
+        """Shards by keys that come again."""
 
     async def put(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
         """Put the entries; returns the outcome of each."""
@@ -102,13 +108,24 @@ class AggregatedPuts:
     async def _look_at_shards(self) -> None:
         shards = [each for each in await self._list_shards() if not each.closed]
         self._shards = sorted((each.first_hash, each.last_hash, each.id) for each in shards)
+        self._starts = [first for first, _, _ in self._shards]
+        self._known.clear()
 
     def _shard_of(self, entry: Entry) -> tuple[int, int, str]:
-        chosen = entry.payload.get("ExplicitHashKey")
+        if (chosen := entry.payload.get("ExplicitHashKey")) is not None:
+            return self._shard_at(int(chosen))
         key: str = entry.payload["PartitionKey"]
-        digest = md5(key.encode(), usedforsecurity=False).digest()
-        hashed = int.from_bytes(digest, "big") if chosen is None else int(chosen)
-        return self._shards[bisect_right(self._shards, hashed, key=lambda shard: shard[0]) - 1]
+        if (shard := self._known.get(key)) is not None:
+            return shard
+        shard = self._shard_at(int.from_bytes(md5(key.encode(), usedforsecurity=False).digest(), "big"))
+        if entry.group is not None:  # otherwise the key is the message's own id
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[key] = shard
+        return shard
+
+    def _shard_at(self, hashed: int) -> tuple[int, int, str]:
+        return self._shards[bisect_right(self._starts, hashed) - 1]
 
 
 class _Bundle:

@@ -150,25 +150,29 @@ class AggregatedRecord:
 
     def add(self, key: str, hash_key: str | None, data: bytes) -> bool:
         """Take the record in; False, and nothing is changed, where it would not fit."""
-        index = self._key_indices.get(key)
-        tables = [] if index is not None else [_field(_KEY, key.encode())]
-        inner = b"\x08" + _number(len(self._key_indices) if index is None else index)
+        index, hashed, tables = self._key_indices.get(key), b"", b""
+        if index is None:
+            tables = _field(_KEY, key.encode())
         if hash_key is not None:
             place = self._hash_indices.get(hash_key)
             if place is None:
-                tables.append(_field(_HASH, hash_key.encode()))
-            inner += b"\x10" + _number(len(self._hash_indices) if place is None else place)
-        record = _field(_RECORD, b"".join((inner, b"\x1a", _number(len(data)), data)))
-        size = len(record) + sum(map(len, tables))
-        if self.count and self.size + size > self._limit:
+                tables += _field(_HASH, hash_key.encode())
+            hashed = b"\x10" + _number(len(self._hash_indices) if place is None else place)
+        at = _number(len(self._key_indices) if index is None else index)
+        length = _number(len(data))
+        size = 2 + len(at) + len(hashed) + len(length) + len(data)
+        record = b"\x1a%b\x08%b%b\x1a%b%b" % (_number(size), at, hashed, length, data)
+        grown = self.size + len(record) + len(tables)
+        if self.count and grown > self._limit:
             return False
-        self._key_indices.setdefault(key, len(self._key_indices))
-        if hash_key is not None:
-            self._hash_indices.setdefault(hash_key, len(self._hash_indices))
-        self._keys += tables
+        if tables:
+            self._key_indices.setdefault(key, len(self._key_indices))
+            if hash_key is not None:
+                self._hash_indices.setdefault(hash_key, len(self._hash_indices))
+            self._keys.append(tables)
         self._records.append(record)
         self.count += 1
-        self.size += size
+        self.size = grown
         return True
 
     def encode(self) -> bytes:
@@ -184,6 +188,8 @@ def _field(tag: int, value: bytes) -> bytes:
 def _number(value: int) -> bytes:
     if value < 0x80:
         return bytes((value,))
+    if value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     parts = bytearray()
     while value >= 0x80:
         parts.append(value & 0x7F | 0x80)

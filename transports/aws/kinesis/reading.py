@@ -34,8 +34,7 @@ def records_of(received: Sequence[Mapping[str, Any]], after: Position) -> Iterat
     """
     start = after.at or 0.0
     for each in received:
-        data, sequence, arrived = each["Data"], each["SequenceNumber"], each.get("ApproximateArrivalTimestamp")
-        at = clock.now() if arrived is None else arrived.timestamp()
+        data, sequence, at = each["Data"], each["SequenceNumber"], _arrived(each.get("ApproximateArrivalTimestamp"))
         if at < start:
             continue
         parts = deaggregate(data)
@@ -47,6 +46,13 @@ def records_of(received: Sequence[Mapping[str, Any]], after: Position) -> Iterat
         for number, part in enumerate(parts):
             if number > done:
                 yield Record(sequence, part.key, at, len(part.data), part.data, number, number == final)
+
+
+def _arrived(at: datetime | float | None) -> float:
+    """Seconds since the epoch: the SDK gives a datetime, the wire has a number."""
+    if at is None:
+        return clock.now()
+    return at.timestamp() if isinstance(at, datetime) else float(at)
 
 
 class ReadAhead:

@@ -62,9 +62,9 @@ def dump_record(message: Message[Any]) -> bytes:
     body, form = body_to_json(message)
     fields |= form
     if body.startswith(b"{") and _RESERVED not in body:
-        members = body[1:].lstrip(b" \t\r\n") != b"}"
+        members = body[1:2] == b'"' or body[1:].lstrip(b" \t\r\n") != b"}"
         if members or body == b"{}":
-            return b"".join((_OPENING, dump_fields(fields), b"," if members else b"", body[1:]))
+            return b"%b%b%b%b" % (_OPENING, dump_fields(fields), b"," if members else b"", body[1:])
     fields["in"] = "body"
     return b"".join((_OPENING, dump_fields(fields), _BODY.encode(), body, b"}"))
 
