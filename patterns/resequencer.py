@@ -46,9 +46,9 @@ class Resequencer(ScheduledService):
     sequence's id as group id, so that FIFO channels keep the order.
 
     A part that came before is ignored. Where a part is missing, those behind it wait, for ever or for ``gap_timeout``;
-    then the missing ones are given up, the next message states them in its header ``sequence-gap`` (``"3-5"``: positions 3
-    to 5), and what still comes of them is late. Without ``run``, no gap ends. A stored message that ``output`` refuses
-    for good holds its sequence up, which is logged.
+    then the missing ones are given up, the next message states them in its header ``sequence-gap`` (``"3-5"``:
+    positions 3 to 5), and what still comes of them is late. Without ``run``, no gap ends. A stored message that
+    ``output`` refuses for good holds its sequence up, which is logged.
 
     Args:
         store: of this resequencer alone.
