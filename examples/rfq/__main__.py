@@ -82,6 +82,7 @@ class _Roles:
         self._options, self._access = options, access
         self._url: str | None = options.endpoint_url
         self._meter = UsageMeter()
+        self._asking: RideBooking | None = None
 
     def booking(self, sock: socket.socket) -> Application:
         """The API on that socket, and the service behind it."""
@@ -145,6 +146,7 @@ class _Roles:
             own_replies=options.own_replies,
             callbacks=self._access.callbacks,
         )
+        self._asking = booking
         return [self._access.server(self._access.front(booking, self._meter, unicorns), sock), booking]
 
     def _herd(self, unicorns: Unicorns) -> Herd:
@@ -158,6 +160,8 @@ class _Roles:
         what = f"state in {shown(options.state)}"
         if options.role == "unicorns":
             what = f"{options.unicorns} unicorns of {options.herd} listen"
+        if self._asking is not None and not self._asking.answerable:
+            what += "; no unicorn is there yet, and /readyz answers 503 until one is"
         print(f"Wild Rydes: {scheme}://{host}:{port}/  ({what}; Ctrl-C ends it)", flush=True)
 
 

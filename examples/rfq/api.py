@@ -117,7 +117,7 @@ class _Api:
     async def ready(self, _: Request) -> Response:
         """Whether an RFQ can be answered."""
         missing = await self._booking.missing()
-        if not missing and not await self._booking.unicorns():
+        if not missing and not self._booking.answerable:
             missing = ["unicorns: none is present"]
         if missing:
             return JSONResponse({"status": "waiting", "waiting-for": missing}, 503, headers={"Retry-After": "1"})

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import structlog
 
-from eip import Consumer, Message, Service, clock
+from eip import Consumer, Message, Queue, Service, clock
 from eip.errors import EipError
 from eip.patterns.redrive import Progress
 from eip.patterns.reply_queues import ReplyQueues
@@ -83,6 +83,8 @@ class RideBooking:
         self._desk = Desk(channels)
         self._stopping = asyncio.Event()
         self._responses = Rate()
+        self.answerable = False
+        """Whether any unicorn was there when that was last looked for."""
 
     @property
     def ready(self) -> asyncio.Event:
@@ -196,12 +198,17 @@ class RideBooking:
 
     async def missing(self) -> list[str]:
         """What it is not ready without, for people to read; empty: ready."""
-        ready = {self._channels.replies.name: self.ready, self._channels.presence.name: self._presence.ready}
-        missing = [f"the queue {name}" for name, event in ready.items() if not event.is_set()]
+        parts: list[tuple[Queue, Service]] = [
+            (self._channels.replies, self._quotes),
+            (self._channels.presence, self._presence),
+        ]
+        states = [(queue.name, part.health()) for queue, part in parts]
+        missing = [f"the queue {name} ({health.reason})" for name, health in states if not health.ok]
         try:
             present = await self._presences.everywhere()
         except EipError as error:
             return [*missing, f"the state ({error})"]
+        self.answerable = bool(present)
         self._herd.difference_update(present)
         if self._herd:
             missing.append(f"{len(self._herd)} unicorns that are not there yet")

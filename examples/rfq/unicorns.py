@@ -16,6 +16,7 @@ from eip import Backoff, Consumer, Message, Source, clock
 from eip._logging import get_logger
 from eip._repeated import RepeatedLines
 from eip.errors import EipError, Reject, StateError
+from eip.health import Health
 from examples.rfq.channels import Channels
 from examples.rfq.model import LONGEST, PRESENT, Presence, Quote, QuoteRequest, UnicornAnswer
 from examples.rfq.push import Events
@@ -91,6 +92,10 @@ class Session:
     def leaving(self) -> bool:
         """Whether it signs out, or has."""
         return self._leaving.is_set()
+
+    def health(self) -> Health:
+        """Whether the channel answers on which it is asked."""
+        return self._consumers[-1][0].health() if self._consumers else Health(ok=True)
 
     def touch(self) -> None:
         """Note that its app is there."""
@@ -346,7 +351,11 @@ class Unicorns:
 
     async def missing(self) -> list[str]:
         """What it is not ready without, for people to read; empty: ready."""
-        return [] if self._ready.is_set() else ["unicorn management"]
+        if not self._ready.is_set():
+            return ["unicorn management"]
+        failing = (health.reason for session in self._sessions.values() if not (health := session.health()).ok)
+        reason = next(failing, None)
+        return [] if reason is None else [f"a unicorn's channel ({reason})"]
 
     async def run(self) -> None:
         """Let unicorns sign in until `stop`."""

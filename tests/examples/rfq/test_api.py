@@ -170,6 +170,11 @@ async def test_it_is_ready_once_somebody_can_answer():
         assert waiting.json() == {"status": "waiting", "waiting-for": ["unicorns: none is present"]}
         await present(booking, channels, "u1")
         assert (await client.get("/readyz")).json() == {"status": "ready"}
+        booking._presence._health.failed("the broker is away")
+        waiting = await client.get("/readyz")
+        assert waiting.json() == {"status": "waiting", "waiting-for": ["the queue rfq-presence (the broker is away)"]}
+        booking._presence._health.succeeded()
+        assert (await client.get("/readyz")).status_code == 200
 
 
 async def test_a_store_that_fails_makes_it_unavailable_and_unready_but_alive(capsys):

@@ -287,3 +287,14 @@ async def test_many_moves_are_few_messages(monkeypatch):
         await asyncio.sleep(1)
         assert says < 15
         assert luna.listening
+
+
+async def test_it_is_ready_while_the_channels_of_its_unicorns_answer():
+    async with managed() as (booking, unicorns, _):
+        (luna,) = await signed_in(booking, unicorns, "luna")
+        assert await unicorns.missing() == []
+        consumer = luna._consumers[-1][0]
+        consumer._health.failed("the broker is away")
+        assert await unicorns.missing() == ["a unicorn's channel (the broker is away)"]
+        consumer._health.succeeded()
+        assert await unicorns.missing() == []
