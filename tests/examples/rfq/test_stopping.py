@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
+import secrets
 import signal
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from tests.examples.rfq.service import ROOT, running
 from tests.examples.rfq.sharing import ask
+from tests.examples.rfq.unicorn_app import unicorn_app
 from tests.examples.stopping import ended, side_by_side, swallowing
 from tests.support.aws import MotoServer
 from tests.support.processes import free_port
@@ -44,23 +49,34 @@ def server(request, transport, tmp_path):
         each.kill()
 
 
-def options(transport, server, state):
+def options(transport, server, state, *more):
     where = "dynamodb:rfq" if transport == "aws" else str(state)
-    return where, ("--transport", transport, "--endpoint-url", server.url, *UNICORNS, "--grace", "1")
+    return where, ("--transport", transport, "--endpoint-url", server.url, *UNICORNS, "--grace", "1", *more)
 
 
 def ends_at_once(where, *more):
-    """Fault 41: RFQs under way do not hold it up."""
-    with running(where, "--rfq-seconds", "60", *more) as service:
-        for _ in range(5):
-            ask(service)
+    """Fault 41: RFQs under way do not hold it up, nor do those who follow them: customers and unicorns."""
+    with running(where, "--rfq-seconds", "60", *more) as service, ExitStack() as stack:
+        luna = stack.enter_context(unicorn_app(service.url, secrets.token_urlsafe(32)))
+        path = [ask(service) for _ in range(5)][-1]
+        stream = stack.enter_context(service.client.stream("GET", f"{path}/events"))
+        address = service.url.replace("http", "ws", 1) + path + "/socket"
+        socket = stack.enter_context(connect(address, proxy=None))
+        luna.until(lambda event, _: event == "rfq")
+        assert json.loads(socket.recv())["event"] == "asked"
         assert ended(service.process, within=10) == 0
+        assert "event: asked" in stream.read().decode()
+        with suppress(ConnectionClosed):
+            for _ in socket:
+                continue
+        assert socket.close_code == 1012
 
 
 def ends_without(fail, where, more):
     """Fault 41: what it would like to say on leaving cannot be said."""
     with running(where, *more) as service:
-        ask(service)
+        if "unicorns" not in more:
+            ask(service)
         fail()
         time.sleep(1)  # so that some calls are under way, others have failed
         assert ended(service.process) == 0
@@ -132,15 +148,16 @@ def test_it_ends_at_once(tmp_path):
 def test_it_ends_within_its_grace_whatever_its_service_does(transport, server, tmp_path):
     """Fault 41: idle, killed, accepting and never answering; and at a second signal."""
     healthy, killed, silent = server("healthy"), server("killed"), server("silent")
-    both = threading.Barrier(2, action=silent.pause)
+    all_there = threading.Barrier(3, action=silent.pause)
 
     def pause():
-        both.wait(timeout=60)
+        all_there.wait(timeout=60)
 
     side_by_side(
         busy=lambda: ends_at_once(*flat(options(transport, healthy, tmp_path / "1"))),
         killed=lambda: ends_without(killed.kill, *options(transport, killed, tmp_path / "2")),
         silent=lambda: ends_without(pause, *options(transport, silent, tmp_path / "3")),
+        unicorns=lambda: ends_without(pause, *options(transport, silent, tmp_path / "3", "--role", "unicorns")),
         twice=lambda: ends_at_the_second_signal(pause, *options(transport, silent, tmp_path / "3")),
     )
 
