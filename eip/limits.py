@@ -28,7 +28,7 @@ class Capabilities:
     unit_bytes: int | None = None
     """The billed unit of payload: a larger message is billed as several."""
     beside_bytes: int = 0
-    """What the service counts for a message besides its body, attributes and envelope."""
+    """Bytes that the service counts for a message on top of its body, attributes and envelope."""
     max_delay: float | None = None
     """Longest delay of one message, in seconds."""
     max_lease: float | None = None

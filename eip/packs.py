@@ -1,6 +1,6 @@
 """Packs: many small messages as the body of one, so that a billed unit of 64 KB is filled.
 
-A pack describes itself, so any consumer unpacks it without being told:
+A pack describes itself, so any consumer unpacks it without configuration:
 
     {"eip-pack": {"version": 1, "encoding": "identity", "count": 2}, "messages": [{"id": …, "b": <body>}, …]}
     {"eip-pack": {"version": 1, "encoding": "zstd", "count": 181}, "data": "<the messages array, compressed, base64>"}

@@ -3,7 +3,7 @@
 catalog = Catalog({"JobCreated": JobCreated, "JobDeleted": JobDeleted})
 catalog.json_schema("JobCreated")                        # of the body: for documentation, or another language
 catalog.event_schema("JobCreated", source="com.example.jobs")    # of the whole event, as EventBridge's registry has it
-jobs = catalog.checked(bus)                              # a sender that refuses what is no valid event
+jobs = catalog.checked(bus)                              # a sender that refuses invalid events
 
 infer_schema([sample, ...])                              # a draft for what somebody else sends
 """

@@ -27,7 +27,7 @@ def _awaited(given: Any) -> Callable[[Any], Awaitable[Any]]:
     """The function as an async one, with its annotations."""
     function = given if inspect.isroutine(given) or isinstance(given, type) else getattr(given, "__call__", None)  # noqa: B004
     if inspect.iscoroutinefunction(function) or function is None:
-        return given  # type: ignore[no-any-return]  # what is no function is refused by `validating`
+        return given  # type: ignore[no-any-return]  # `validating` refuses anything but a function
 
     @wraps(function)
     async def awaited(message: Any) -> Any:

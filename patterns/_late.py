@@ -15,7 +15,7 @@ _WORDS: Final = ("drop", "dead_letter")
 
 
 def check_late(name: str, policy: OnLate) -> None:
-    """Raise `ConfigurationError` for what is no policy, with the argument's name."""
+    """Raise `ConfigurationError`, with the argument's name, unless it is a policy."""
     if policy not in _WORDS and not isinstance(policy, Sender):
         raise ConfigurationError(f"{name} must be 'drop', 'dead_letter' or a channel, got {policy!r}")
 

@@ -42,7 +42,7 @@ def label(x: float, y: float, text: str, *, anchor: str = "middle", weight: str 
 
 
 def arrow(points: Sequence[tuple[float, float]], *, head: bool = True, dashed: bool = False, thick: float = 1) -> str:
-    """A line through the points, with a head at the end unless told otherwise."""
+    """A line through the points, with a head at the end by default."""
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     end = ' marker-end="url(#head)"' if head else ""
     dash = ' stroke-dasharray="5 4"' if dashed else ""

@@ -127,7 +127,7 @@ class Aggregator(ScheduledService):
         if key is None:
             raise Reject("the message belongs to no group: it has neither a sequence nor a correlation id")
         lock = self._locks.setdefault(key, asyncio.Lock())
-        async with lock:  # spares handlers of this process the conflicts; other processes are told by the store
+        async with lock:  # spares handlers of this process the conflicts; other processes conflict in the store
             in_time = await self._add(key, message)
         if not in_time:
             await self._turn_away(key, message)

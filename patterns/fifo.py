@@ -111,7 +111,7 @@ class SequencingSender(SenderDecorator):
 
     The numbers of a group are without gaps, whichever process gives them: a message that is sent again after a failure,
     with the same id, gets the number it had. A gap shows where a message was numbered and then never sent: by a process
-    that died, or gave up. A group that was idle for long is numbered anew, as another sequence.
+    that died, or gave up. A group that was idle for long starts a new sequence, from 0.
 
     Args:
         sender: the destination.

@@ -23,8 +23,8 @@ class Normalizer:
         Consumer(received, pipeline(orders, translator(Order), book))
 
     Args:
-        formats: how messages of a format are told (a `FilterPolicy`, an `EventPattern`, or a predicate on the message)
-            and what translates them: whatever `translator` takes, or a handler that it made.
+        formats: what recognises a format (a `FilterPolicy`, an `EventPattern`, or a predicate on the message) and what
+            translates its messages: anything that `translator` takes, or a handler that it made.
         otherwise: translates what has no known format; without it such a message is rejected, that is, dead-lettered.
         type: the type of the translated messages; default: as they were.
     """

@@ -180,7 +180,7 @@ class Packer(Sender):
             await self._send_all([item for items in gathered.values() for item in items], gathered.values())
 
     async def _send_all(self, items: Sequence[_Item], groups: Iterable[Sequence[_Item]]) -> None:
-        """Send the items of each group in packs; whatever happens, each caller is told."""
+        """Send the items of each group in packs; whatever happens, each caller gets an outcome."""
         try:
             await self._send_packs([made for group in groups for made in self._filler.packs(group)])
         except asyncio.CancelledError:

@@ -1,8 +1,8 @@
 """Pipes and Filters (Hohpe & Woolf, chapter 3): a handler made of steps, each fed what the one before it returned.
 
 The steps run in this process, between one receive and one acknowledgement: where a step fails, the message fails, and
-all of its steps run again when it comes back, so they must bear a message twice. Where a step deserves retries of its
-own, put a queue before it and let it be another consumer's handler.
+all of its steps run again when it comes back, so they must cope with a message that comes twice. Where a step deserves
+retries of its own, put a queue before it and let it be another consumer's handler.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class Pipeline:
         rest = self._handler
         if isinstance(step, Around):
             self._handler = step.middleware(rest or _forward)
-            told = diagram(self._handler if hasattr(self._handler, "diagram") else step.middleware)
-            self._diagram.insert(0, Diagram(name=told.name, channels=told.channels))
+            drawn = diagram(self._handler if hasattr(self._handler, "diagram") else step.middleware)
+            self._diagram.insert(0, Diagram(name=drawn.name, channels=drawn.channels))
         else:
             first = function_of(step)
             self._handler = first if rest is None else _chain(first, rest)

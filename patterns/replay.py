@@ -8,10 +8,10 @@
 Of an event bus the service replays, to all rules or to chosen ones; of a stream `replay_stream` reads a group of its
 own from a timestamp on; of a queue or a topic `replay_messages` sends what an `eip.patterns.message_store` kept.
 
-What a replay brings has its name: `eip.Message.replay_name`, ``{"replay-name": [{"exists": true}]}`` in patterns. It
-has the id that it had before, so an idempotent receiver takes it for a duplicate, unless told that replays run again
-(``idempotent(store, replays=True)``: once per replay). Delivery stays at-least-once, and a bus replays in no order
-within a minute.
+A replayed message names its replay: `eip.Message.replay_name`, ``{"replay-name": [{"exists": true}]}`` in patterns. It
+has the id that it had before, so an idempotent receiver takes it for a duplicate, unless it handles replays again
+(``idempotent(store, replays=True)``: once per replay). Delivery stays at-least-once. A bus replays the events of each
+minute in any order.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Resequencer(ScheduledService):
     sequence's id as group id, so that FIFO channels keep the order.
 
     A part that came before is ignored. Where a part is missing, those behind it wait, for ever or for ``gap_timeout``;
-    then the missing ones are given up, the next message tells so in its header ``sequence-gap`` (``"3-5"``: positions 3
+    then the missing ones are given up, the next message has them in its header ``sequence-gap`` (``"3-5"``: positions 3
     to 5), and what still comes of them is late. Without ``run``, no gap ends. A stored message that ``output`` refuses
     for good holds its sequence up, which is logged.
 
@@ -122,6 +122,8 @@ class Resequencer(ScheduledService):
             if position < sequence.next or position in sequence.pending:
                 self.duplicates += 1
                 return True
+            # The claim is written before anything is sent, so of two processes one sends; the other finds the position
+            # done, or the claim over, when it reads again.
             if position == sequence.next and not self._sequences.taken(held):
                 self._sequences.claim(held)
                 if await self._sequences.write(place.id, held):
@@ -130,6 +132,8 @@ class Resequencer(ScheduledService):
             else:
                 if len(sequence.pending) >= self._max_waiting:
                     raise Retry(f"{self._max_waiting:,} parts of the sequence wait for position {sequence.next}")
+                # First the part, then the record that names it: a crash in between leaves a part that nobody names and
+                # that expires, never a record that waits for a part which is not there.
                 if not stored:
                     await self._sequences.keep(place.id, position, message)
                     stored = True
@@ -154,6 +158,7 @@ class Resequencer(ScheduledService):
                 await self._sequences.update(key, held, SequenceState.disclaim)
                 raise
             await self._advance(key, held, held.value.next)
+        # Sent, then noted, then dropped: a crash at any point sends some again, with the same ids, and loses none.
         try:
             while ready := held.value.ready(_MAX_BATCH):
                 await self._send(key, held.value, await self._sequences.kept(key, ready))
@@ -197,7 +202,7 @@ class Resequencer(ScheduledService):
             await self._release(key, held)
 
     def _lock(self, key: str) -> asyncio.Lock:
-        """Spares the handlers of this process conflicts; other processes are told by the store."""
+        """Spares the handlers of this process conflicts; other processes conflict in the store."""
         return self._locks.setdefault(key, asyncio.Lock())
 
     def _gap_end(self) -> float | None:

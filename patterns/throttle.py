@@ -1,4 +1,4 @@
-"""Throttle: a handler is called no more often than what it calls can bear.
+"""Throttle: a handler is called no more often than what it calls can take.
 
 Messages that have to wait keep their handler slots, so the consumer fetches no more than it may handle, and their
 leases are kept meanwhile. The rate is that of this process: divide what the other side allows by the number of them.

@@ -16,7 +16,7 @@ __all__ = ["COLUMNS", "attributes_from", "body_from", "plain"]
 
 COLUMNS: Final = ("id", "type", "created", "group", "attributes", "reason", "body")
 _MAX_BINARY_SHOWN: Final = 200
-"""Bytes of a body that is no text."""
+"""Bytes shown of a body that is not text."""
 
 
 def plain(message: Message[Any]) -> dict[str, Any]:

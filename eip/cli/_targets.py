@@ -129,7 +129,7 @@ class Place:
         inner = getattr(found, "queue", None)
         if isinstance(inner, Queue):
             return inner
-        raise ConfigurationError(f"{info} is no queue; name a queue, or a subscription: topic/NAME/SUBSCRIPTION")
+        raise ConfigurationError(f"{info} is not a queue; name a queue, or a subscription: topic/NAME/SUBSCRIPTION")
 
 
 @asynccontextmanager

@@ -97,7 +97,7 @@ def _rates(call: Call, counts: Usage) -> list[tuple[str, float]] | None:
 
 
 def _by_request(call: Call, counts: Usage) -> Iterator[tuple[str, float]]:
-    """SQS and SNS bill every call; SNS bills the bytes of a FIFO topic besides."""
+    """SQS and SNS bill every call; SNS also bills the bytes of a FIFO topic."""
     kind = "fifo" if call.channel.endswith(".fifo") else "standard"
     yield f"{call.service}.{kind}.million", counts.units / MILLION
     if call.service == "sns" and kind == "fifo" and call.operation in _PUBLISHES:

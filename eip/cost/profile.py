@@ -47,7 +47,7 @@ class Profile:
     """How many times smaller zstd makes a pack's messages, base64 included; measure yours."""
 
     def __post_init__(self) -> None:
-        """Refuse what is no traffic."""
+        """Validate the parameters."""
         if self.rate <= 0 or self.size < 1 or self.peak < 1:
             raise ConfigurationError("a profile wants rate > 0, size >= 1 byte and peak >= 1")
         if not self.shares or not all(0 <= share <= 1 for share in self.shares):

@@ -30,7 +30,7 @@ _MAX_FAST_DEPTH: Final = 16
 """Names in a path that the fast path looks for; all ways to write it with dots are spelled out beforehand."""
 
 Check: TypeAlias = Callable[[Any], bool | None]
-"""Whether an event passes at one path; None: not to be told without flattening."""
+"""Whether an event passes at one path; None: only flattening can decide."""
 
 
 class Matcher:

@@ -1,6 +1,6 @@
 """A pull parser of JSON text that keeps number text, key order and duplicate keys, and fails at the first wrong token.
 
-`json` parses the whole text first; the services judge a pattern token by token, so a wrong operand is reported before a
+`json` parses the whole text first; the services check a pattern token by token, so a wrong operand is reported before a
 syntax error behind it. The texts of syntax errors are those of the services' parser (Jackson).
 """
 

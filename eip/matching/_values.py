@@ -106,7 +106,7 @@ _decoder: Final = json.JSONDecoder(
 
 
 def parse_event(event: Any) -> Any:
-    """The tree of an event given as text, or as the tree it is already; raises `DecodeError` for what is no JSON."""
+    """The tree of an event given as text, or as the tree it is already; raises `DecodeError` if it is not JSON."""
     if isinstance(event, (bytes, bytearray, memoryview)):
         try:
             event = bytes(event).decode("utf-8")

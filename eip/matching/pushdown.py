@@ -1,7 +1,7 @@
 """Push-down: one declared filter, evaluated where it is cheapest, with the same result.
 
 A service evaluates the filter instead of us only where it does so exactly. Where it can only sort out some of what does
-not match, it does that, and the filter is evaluated here besides. `PushDown.explain` says which and why.
+not match, it does that, and the filter is evaluated here as well. `PushDown.explain` says which and why.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class PushDown:
 
 
 def push_down(filter: _Filter, target: Target) -> PushDown:  # noqa: A002 - the library's term
-    """How much of a filter the target's service evaluates; raises `ConfigurationError` for what is no filter."""
+    """How much of a filter the target's service evaluates; raises `ConfigurationError` if it is not a filter."""
     as_predicate(filter)
     if not isinstance(filter, (FilterPolicy, EventPattern)):
         return _here(filter, target, "a predicate is code")

@@ -63,6 +63,7 @@ class Acks:
             self._flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_MAX_AGE_S, self._flush)
+        # Handlers wait here while the service does not take acks: otherwise they would pile up work whose leases end.
         while len(self._calls) >= _MAX_CALLS:
             self._room.clear()
             await self._room.wait()
@@ -106,6 +107,7 @@ class Acks:
                     self._give_up(delivery, error)
             if again:
                 self._warn(failed[0].error, len(again))
+            # In a task of its own per batch: acks of other messages do not wait behind one that the service refuses.
             attempt += 1
             await asyncio.sleep(_RETRY_BACKOFF.delay(attempt))
             batch = list(self._leases.take_held(again))
@@ -114,7 +116,7 @@ class Acks:
     async def _call(self, batch: Sequence[Delivery]) -> Sequence[Unsettled]:
         try:
             failed = await self._receiver.ack(batch)
-        except Exception as error:  # noqa: BLE001 - a driver's error must not stop the consumer; each entry is judged
+        except Exception as error:  # noqa: BLE001 - a driver's error must not stop the consumer; it is each delivery's own
             return [Unsettled(each, error) for each in batch]
         if not failed:
             self._health.settled()

@@ -17,7 +17,7 @@ __all__ = ["close", "connect"]
 
 _log = get_logger("eip.consumer")
 _REPORT_S: Final = 5.0
-"""After so long, and then each time after twice as long, a line states what is waited for."""
+"""Seconds until a log line names what is waited for; then twice as long each time."""
 _CLOSE_S: Final = 10.0
 _RETRY_BACKOFF: Final = Backoff(base=0.5, cap=30.0)
 
@@ -28,10 +28,10 @@ async def connect(
     """Open a receiver; tried again with backoff while the service is away.
 
     Args:
-        make: gives a receiver to open.
-        stop: set where it is not wanted any more.
-        health: is told of failures.
-        consumer: for the log.
+        make: returns a receiver to open.
+        stop: ends the attempts when it is set.
+        health: records failures and success.
+        consumer: its name, for the log.
 
     Returns:
         The open receiver; None where ``stop`` came first.
@@ -77,19 +77,19 @@ async def close(receiver: Receiver) -> None:
 
 
 async def _unless(stop: asyncio.Event, work: Awaitable[None], channel: str, consumer: str) -> bool:
-    """Do the work, or give it up as soon as ``stop`` is set; whether it was done."""
+    """Do the work, or cancel it as soon as ``stop`` is set; return whether it was done."""
     working = asyncio.ensure_future(work)
     stopping = asyncio.ensure_future(stop.wait())
     loop = asyncio.get_running_loop()
-    began, patience = loop.time(), _REPORT_S
+    began, report_after = loop.time(), _REPORT_S
     try:
         while not working.done() and not stop.is_set():
-            await asyncio.wait((working, stopping), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((working, stopping), timeout=report_after, return_when=asyncio.FIRST_COMPLETED)
             if not working.done() and not stop.is_set():
                 _log.warning(
                     "still_connecting", consumer=consumer, channel=channel, seconds=round(loop.time() - began, 1)
                 )
-                patience *= 2
+                report_after *= 2
         if working.done():
             await working
             return True

@@ -13,7 +13,11 @@ _D = TypeVar("_D", bound=Delivery)
 
 
 class GroupQueue(Generic[_D]):
-    """The head of each busy group, and what waits behind it."""
+    """The head of each busy group, and what waits behind it.
+
+    Heads are compared by identity, not by message: after a lost lease the same message may be here a second time, and
+    the end of the first delivery must not start what waits behind the second.
+    """
 
     __slots__ = ("_heads", "_tails", "waiting")
 

@@ -60,7 +60,7 @@ class Leases:
             held[delivery] = until
 
     def take(self, delivery: Delivery) -> float | None:
-        """Hold it no more, as it is being settled; returns what `put_back` wants, None where it was not held."""
+        """Hold it no more, as it is being settled; returns what `put_back` needs, None where it was not held."""
         return self._held.pop(delivery, None)
 
     def take_held(self, deliveries: Iterable[Delivery]) -> dict[Delivery, float]:
@@ -84,11 +84,13 @@ class Leases:
     # Keeping the leases.
 
     async def keep(self) -> None:
-        """Extend for ever; run in a task of its own."""
+        """Extend what is due, again and again; run it in a task of its own."""
         time = self._time
         lease = self._receiver.lease
         beat = self._max_processing if lease is None else min(lease / 6, self._max_processing)
         while True:
+            # All are held for the same time, so the first received is the first that is overdue. One that was put back
+            # is an exception: it stands last, and is noticed a beat late at most.
             first = next(iter(self._held.values()), time() + beat)
             # Jitter: the consumers of one deployment, started together, must not beat together.
             await asyncio.sleep(max(min(first - time(), beat * random.uniform(0.8, 1.0)), 0.001))
@@ -131,7 +133,7 @@ class Leases:
 
     def _sweep(self, now: float) -> None:
         """Take out what was held for too long, and what the extensions came too late for."""
-        for delivery, until in list(self._held.items()):
+        for delivery, until in list(self._held.items()):  # a copy: the callbacks settle, which takes others out
             if until <= now:
                 self._drop(delivery, self._on_overdue)
             elif delivery.lease_until is not None and delivery.lease_until <= now:

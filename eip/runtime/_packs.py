@@ -87,7 +87,7 @@ class Packs:
         self._stats.packs += 1
 
     def attempt(self, delivery: Delivery) -> Attempt | None:
-        """Which attempt at the message that a pack is stopped at has failed; None for what is no such pack."""
+        """Which attempt at the message that a pack is stopped at has failed; None for any other message."""
         progress = self._progress.get(delivery.message.id)
         return None if progress is None else progress.attempt
 
@@ -155,7 +155,7 @@ class Packs:
                 try:
                     async with self._slots:
                         await self._handle(delivery, message, host)
-                except Exception as error:  # noqa: BLE001 - judged below, one by one
+                except Exception as error:  # noqa: BLE001 - recovered below, one by one
                     failures.append(_Failure(message, error))
 
         async with asyncio.TaskGroup() as tasks:

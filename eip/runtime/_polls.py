@@ -35,8 +35,8 @@ class Polls:
         receiver: what is asked.
         backlog: counts the slots.
         admit: called with each answer.
-        health: is told of each.
-        tasks: of the session.
+        health: records each answer and failure.
+        tasks: the session's, which own the polls.
         name: for tasks.
     """
 

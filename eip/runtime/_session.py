@@ -128,6 +128,8 @@ class Session:
                         await self._stop.wait()
                         grace = self._grace
                     finally:
+                        # Shielded: a cancelled consumer gets no grace, but what it holds still goes back. Otherwise
+                        # every message would be away until its lease ends, and count a receive.
                         try:
                             with anyio.CancelScope(shield=True):
                                 await self._drain(grace)
@@ -207,8 +209,10 @@ class Session:
                 await self._packs.handle(delivery)
             elif (result := await self._handler(message)) is not None:
                 await send_results(self._settings, message, result)
-        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is judged, never propagated
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its message's failure
             failure = self._failure_of(worker, message, error)
+        # From here on a lost lease does not cancel the worker: a settlement that is cut off half-way would leave the
+        # group's next message waiting for ever. An interruption that came just before is looked at below instead.
         worker.interruptible = False
         if self._workers.closing:
             return  # the session has ended without it, and released its message
@@ -266,6 +270,8 @@ class Session:
 
     def _overdue(self, delivery: Delivery) -> None:
         """Held for longer than max_processing: its handler is cancelled, which counts as a failure."""
+        # Its lease is not renewed any more, but it stays held until that ends: a handler that ignores its cancellation
+        # may be at work, and giving the message back now would let another consumer run it at the same time.
         self.leases.let_go(delivery)
         error = TimeoutError(f"not handled within max_processing={self._settings.max_processing:g} s")
         if not self._workers.interrupt(delivery, error) and delivery in self.leases.held:

@@ -1,7 +1,7 @@
 """The consumer: takes messages from a channel, has them handled, settles them (pattern "Event-Driven Consumer").
 
-Delivery is at-least-once: handlers must bear a message twice, or be wrapped in an idempotent receiver. The order of
-work never varies: receive, handle, send the results, acknowledge.
+Delivery is at-least-once: handlers must cope with a message that comes twice, or be wrapped in an
+idempotent receiver. The order of work never varies: receive, handle, send the results, acknowledge.
 """
 
 from __future__ import annotations

@@ -187,7 +187,7 @@ class _Block:
 
 
 def _check(services: tuple[Runnable, ...]) -> None:
-    """Raise for what is no service, or is given twice, before any is started."""
+    """Raise if one is not a service, or is given twice, before any is started."""
     for each in services:
         if isinstance(each, type) or not isinstance(each, Runnable):
             raise TypeError(f"services must have run() and stop(), got {each!r}")

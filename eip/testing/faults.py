@@ -1,6 +1,6 @@
 """Faults on purpose: what a network, a service and a scheduler do to messages, repeatable by a seed.
 
-Wrap a transport, give the wrapped one to the code under test, and check that what it must bear, it bears:
+Wrap a transport, give the wrapped one to the code under test, and check that it copes:
 
     plan = FaultPlan(seed=7, duplicates=0.1, lost_acks=0.1, send_failures=0.05)
 
@@ -64,7 +64,7 @@ class FaultPlan:
     """The answer to a receive is lost, as by a consumer that crashed on it: the leases of its messages must run out."""
 
     def __post_init__(self) -> None:
-        """Refuse what is no probability."""
+        """Validate the parameters."""
         for each in fields(self):
             value = getattr(self, each.name)
             if each.name not in ("seed", "max_delay") and not 0 <= value <= 1:

@@ -123,7 +123,7 @@ class StoreConformance:
         assert await store.next_due() is None
 
     async def test_what_has_expired_is_not_there(self, store: Store) -> None:
-        """An expired record can be created anew, and its parts do not show."""
+        """An expired record can be created again, and its parts do not show."""
         now = clock.now()
         first = await store.put("k", b"1", expires_at=now + 10)
         await store.put_part("k", "p", b"", expires_at=now + 10)
@@ -138,7 +138,7 @@ class StoreConformance:
             assert await store.put("k", b"2", version=ABSENT) is not None
 
     async def test_what_has_expired_is_not_due_and_takes_its_parts_along(self, store: Store) -> None:
-        """A record made anew under the key of an expired one has none of its parts."""
+        """A record made again under the key of an expired one has none of its parts."""
         now = clock.now()
         await store.put("k", b"1", due=now, expires_at=now + 10)
         await store.put_part("k", "p", b"")
@@ -151,7 +151,7 @@ class StoreConformance:
             assert await store.due(now + 10.1) == ["later"]
 
     async def test_parts_written_once_a_record_has_expired_are_not_its_own(self, store: Store) -> None:
-        """A pattern writes a part, then makes the record anew; the part stays."""
+        """A pattern writes a part, then makes the record again; the part stays."""
         now = clock.now()
         await store.put("k", b"1", expires_at=now + 10)
         await store.put_part("k", "p", b"old")
@@ -203,7 +203,7 @@ class StoreConformance:
         assert (await store.parts("p") != {}) == (at > 0)
 
     async def test_wrong_types_are_named(self, store: Store) -> None:
-        """A key that is no text, and a value that is no bytes, are errors of the program."""
+        """A key that is not a str, and a value that is not bytes, are errors of the program."""
         with pytest.raises(TypeError, match="key"):
             await store.get(1)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="value"):

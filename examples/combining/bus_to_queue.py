@@ -44,7 +44,7 @@ EVENTS = Catalog({"OrderPlaced": OrderPlaced})
 
 async def run(transport: Transport) -> None:
     print(await TOPOLOGY.apply(transport))
-    shop = EVENTS.checked(transport.bus("shop"))  # what is no valid event is refused before it is sent
+    shop = EVENTS.checked(transport.bus("shop"))  # refuses invalid events before they are sent
     for number, total in enumerate((250, 120, 20, 300), start=1):
         event = OrderPlaced(order=number, total=total)
         await shop.send(Message(event, type="OrderPlaced", source="com.example.shop"))

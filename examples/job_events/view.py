@@ -69,7 +69,7 @@ class View:
     Args:
         parts: what there is.
         title: over it.
-        console: where it is drawn; on a terminal it is drawn anew, elsewhere a line is printed.
+        console: where it is drawn; on a terminal it is drawn again in place, elsewhere a line is printed.
         every: seconds between two samples.
     """
 

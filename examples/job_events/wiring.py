@@ -41,7 +41,7 @@ _BROKER: Final = "stomp://127.0.0.1:61613"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What a command was told."""
+    """The options of a command."""
 
     transport: str
     endpoint_url: str | None

@@ -1,4 +1,4 @@
-"""Throttle: a handler is called no more often than what it calls can bear; here, for each customer.
+"""Throttle: a handler is called no more often than what it calls can take; here, for each customer.
 
 Prints:
 

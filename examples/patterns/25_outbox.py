@@ -20,7 +20,7 @@ from eip.transports.memory import MemoryTransport
 
 
 def order(db: sqlite3.Connection, outbox: SqliteOutbox, name: str, *, declined: bool = False) -> None:
-    with db:  # one transaction: the order, and what others are told of it
+    with db:  # one transaction: the order, and the message about it
         db.execute("INSERT INTO orders VALUES (?)", (name,))
         outbox.add(db, "orders", Message(f"{name} ordered", group_id=name), Message(f"{name} shipped", group_id=name))
         if declined:

@@ -1,4 +1,4 @@
-"""CloudEvents: messages in a form that other programs know, written and read; what is no CloudEvent is refused.
+"""CloudEvents: messages in a form that other programs know, written and read; anything else is refused.
 
 Prints:
 

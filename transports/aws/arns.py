@@ -86,7 +86,7 @@ class Arns:
         """The ARN of a channel's name in this account and region; an ARN of that kind is returned as it is.
 
         Raises:
-            TypeError: the name is no text.
+            TypeError: the name is not a str.
             ConfigurationError: the service allows no such name.
         """
         check_type("name", name, str, "a str")

@@ -1,4 +1,4 @@
-"""What the suite is told about a transport: what it guarantees, and how fresh channels are had of it."""
+"""What the suite needs to know of a transport: what it guarantees, and how to make fresh channels."""
 
 from __future__ import annotations
 

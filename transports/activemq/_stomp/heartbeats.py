@@ -84,7 +84,7 @@ class Heartbeats:
     def _check(self, interval: float) -> None:
         now = self._time()
         silent = now - self.last_read
-        # A loop that was blocked has not read: what came meanwhile has a turn before the broker is judged.
+        # A loop that was blocked has not read: what came meanwhile is read before the broker counts as silent.
         was_blocked, self._last_check = now - self._last_check > interval * 1.5, now
         if silent > interval * _MAX_SILENT_INTERVALS and not was_blocked:
             self._on_silence(silent)

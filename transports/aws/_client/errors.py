@@ -2,7 +2,7 @@
 
 A code is looked up without its namespace (``AWS.SimpleQueueService.``, ``com.amazonaws.sqs#``) and without a final
 ``Exception``, as the protocols differ in these. A test compares the tables with the SDK's service models: each error
-that a model names is classified on purpose. What no table has is judged by the status: 429 asks to slow down, 408 and
+that a model names is classified on purpose. Other codes are classified by the status: 429 asks to slow down, 408 and
 5xx may succeed later, any other 4xx will not.
 
 Sources: "Common Errors" and the operations' "Errors" of each service's API Reference, 2026; the SDK's service models.

@@ -150,10 +150,12 @@ class SqsQueue(BatchedSender, Queue):
         """Have the service move all messages of this dead-letter queue to another queue; returns about how many.
 
         Waits until that is done; 500 messages a second. Raises `ConfigurationError` for what the service cannot do: a
-        ``limit``, a destination that is no queue, a queue that is no dead-letter queue.
+        ``limit``, a destination that is not a queue, a source that is not a dead-letter queue.
         """
         if limit is not None or not isinstance(to, SqsQueue):
-            raise ConfigurationError("SQS moves all of a dead-letter queue to a queue, or nothing")
+            raise ConfigurationError(
+                "SQS itself moves all messages of a dead-letter queue, and to a queue only: drop limit, give a queue"
+            )
         task = await self._client.call(
             "sqs", "StartMessageMoveTask", channel=self.name, SourceArn=self.address, DestinationArn=to.address
         )
