@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 
@@ -190,9 +191,8 @@ async def test_a_send_in_hand_is_cut_off_after_the_grace_and_made_again(tmp_path
         await asyncio.Event().wait()
 
     send, hanging.send = hanging.send, hang
-    with sqlite3.connect(tmp_path / "o.sqlite") as db:
+    with contextlib.closing(sqlite3.connect(tmp_path / "o.sqlite")) as db, db:
         outbox.add(db, "orders", Message("a"))
-    db.close()
     relay = OutboxRelay(outbox, {"orders": hanging}, poll=0.05)
     async with relay:
         await hanging.came.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -95,7 +96,10 @@ ELSEWHERE = {each.__name__.lower() for each in (App, HealthServer)}
 async def service(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Service]:
     make: Callable[[MemoryTransport, Path], Service] = request.param
     async with MemoryTransport() as memory:
-        yield make(memory, tmp_path)
+        made = make(memory, tmp_path)
+        yield made
+        if isinstance(made, OutboxRelay):
+            await cast("SqliteOutbox", made._outbox).aclose()
 
 
 def test_no_service_is_left_out():

@@ -224,6 +224,7 @@ async def test_a_locked_sqlite_is_a_transient_error_and_the_store_goes_on(tmp_pa
     assert await store.get("k") is not None
     other.execute("ROLLBACK")
     assert await store.put("k", b"2") is not None
+    other.close()
     await store.aclose()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import uuid
 from decimal import Decimal
@@ -174,9 +175,8 @@ async def test_a_message_store_keeps_what_it_was_given(tmp_path):
 async def test_the_outbox_sends_what_was_written_sqlite(tmp_path):
     """Faults 10, 11, 12."""
     outbox, out = SqliteOutbox(tmp_path / "o.sqlite"), Kept()
-    with sqlite3.connect(tmp_path / "o.sqlite") as db:
+    with contextlib.closing(sqlite3.connect(tmp_path / "o.sqlite")) as db, db:
         outbox.add(db, "orders", *MESSAGES)
-    db.close()
     await relayed(outbox, out)
     assert_same(out.messages)
 

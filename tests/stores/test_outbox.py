@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sqlite3
 import subprocess
@@ -70,9 +71,8 @@ class SqliteShop:
     def __init__(self, folder):
         self.path = folder / "shop.sqlite"
         self.outbox = SqliteOutbox(self.path)
-        with sqlite3.connect(self.path) as db:
+        with contextlib.closing(sqlite3.connect(self.path)) as db, db:
             db.execute("CREATE TABLE orders (id TEXT PRIMARY KEY)")
-        db.close()
 
     async def order(self, *messages, channel="orders", fails=False):
         db = sqlite3.connect(self.path)
@@ -363,9 +363,11 @@ async def test_a_backlog_is_sent_in_order(shop):
     [{"channels": {}}, {"on_refused": "ignore"}, {"poll": 0}, {"lease": 0}],
     ids=lambda each: next(iter(each)),
 )
-def test_options_that_cannot_be_are_refused(tmp_path, options):
+async def test_options_that_cannot_be_are_refused(tmp_path, options):
+    outbox = SqliteOutbox(tmp_path / "db")
     with pytest.raises(ConfigurationError):
-        OutboxRelay(SqliteOutbox(tmp_path / "db"), **{"channels": {"a": Channel()}, **options})
+        OutboxRelay(outbox, **{"channels": {"a": Channel()}, **options})
+    await outbox.aclose()
 
 
 @pytest.mark.parametrize("name", ["", "a b", 'x"; DROP TABLE y', "ü", "x" * 49])

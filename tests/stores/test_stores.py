@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import sys
 
@@ -42,7 +43,7 @@ async def test_sqlite_removes_what_has_expired(tmp_path):
         await store.put_part(f"{number}", "p", b"")
         await store.put(f"{number}", b"", expires_at=now - 1)
     await store.put("last", b"")
-    with sqlite3.connect(tmp_path / "state.sqlite") as db:
+    with contextlib.closing(sqlite3.connect(tmp_path / "state.sqlite")) as db, db:
         assert db.execute("SELECT count(*) FROM eip").fetchone()[0] < 5
         assert db.execute("SELECT count(*) FROM eip_parts").fetchone()[0] < 5
     await store.aclose()

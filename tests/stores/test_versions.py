@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sqlite3
 import uuid
@@ -24,13 +25,13 @@ FIXTURES = Path(__file__).parent / "fixtures"
 def earlier(tmp_path):
     """A file that the release before wrote."""
     path = tmp_path / "v1.sqlite"
-    with sqlite3.connect(path) as db:
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
         db.executescript((FIXTURES / "sqlite_v1.sql").read_text())
     return path
 
 
 def version_of(path, collection):
-    with sqlite3.connect(path) as db:
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
         return db.execute("SELECT version FROM eip_schema WHERE collection = ?", (collection,)).fetchone()[0]
 
 
@@ -52,7 +53,7 @@ async def test_a_file_of_the_earlier_release_is_read_and_noted(earlier):
 
 async def test_a_column_more_does_not_matter(earlier):
     """The statement of the release before named no columns."""
-    with sqlite3.connect(earlier) as db:
+    with contextlib.closing(sqlite3.connect(earlier)) as db, db:
         db.execute('ALTER TABLE eip ADD COLUMN later TEXT DEFAULT "x"')
         db.execute("ALTER TABLE eip_parts ADD COLUMN later TEXT")
         db.execute("ALTER TABLE eip_outbox_relay ADD COLUMN later TEXT")
@@ -68,7 +69,7 @@ async def test_a_later_schema_is_refused(tmp_path):
     path = tmp_path / "later.sqlite"
     async with SqliteStore(path) as store:
         await store.put("k", b"")
-    with sqlite3.connect(path) as db:
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE eip_schema SET version = 99")
     async with SqliteStore(path) as store:
         with pytest.raises(StoreError, match="version 99; this release reads up to 2: upgrade") as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 
 import pytest
@@ -203,7 +204,11 @@ async def test_an_outbox_s_rows_and_packs_carry_the_trace_that_is_current(spans,
     outbox = SqliteOutbox(tmp_path / "o.sqlite")
     tracer = spans.provider.get_tracer("test")
     recorder = Recorder()
-    with sqlite3.connect(tmp_path / "o.sqlite") as db, tracer.start_as_current_span("order") as order:
+    with (
+        contextlib.closing(sqlite3.connect(tmp_path / "o.sqlite")) as db,
+        db,
+        tracer.start_as_current_span("order") as order,
+    ):
         outbox.add(db, "orders", Message(1))
         async with Packer(recorder, linger=0.01) as packer:
             await packer.send(Message(2), Message(3))
