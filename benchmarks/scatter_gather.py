@@ -159,9 +159,9 @@ class _Counting:
         self.puts += 1
         return await self._store.put(*arguments, **options)
 
-    async def put_part(self, *arguments: Any, **options: Any) -> None:
+    async def put_part(self, *arguments: Any, **options: Any) -> Any:
         self.parts_written += 1
-        await self._store.put_part(*arguments, **options)
+        return await self._store.put_part(*arguments, **options)
 
 
 async def _stored(store: Any, number: int) -> tuple[float, float, float]:

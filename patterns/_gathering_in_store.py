@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from typing_extensions import override
 
@@ -73,6 +73,14 @@ _MAX_SHARING: Final = 16
 """Requests listed under one correlation id; two are ambiguous already."""
 _FAR_S: Final = 10 * 365 * 24 * 3600.0
 """All open requests are due within that time."""
+
+
+class _Known(NamedTuple):
+    """What a process remembers of a request that is open."""
+
+    deadline: float
+    least_replies: int
+    """It is not complete before its deadline while the store has fewer: nobody needs to look."""
 
 
 class _Check:
@@ -135,8 +143,8 @@ class StoreGatherer:
         self._retention, self._poll_interval = retention, poll_interval
         self.counts = ReplyCounts()
         self._health = HealthTracker()
-        self._open: OrderedDict[str, float] = OrderedDict()
-        """The deadlines of requests that were open when this process last looked."""
+        self._open: OrderedDict[str, _Known] = OrderedDict()
+        """The requests that were open when this process last looked."""
         self._max_open = _SPARE
         """Requests in ``_open`` before those past their deadline are swept."""
         self._last_at = 0.0
@@ -150,7 +158,7 @@ class StoreGatherer:
     def in_flight(self) -> int:
         """Requests that were open when this process last looked, and have not reached their deadline."""
         now = clock.now()
-        return sum(deadline > now for deadline in self._open.values())
+        return sum(known.deadline > now for known in self._open.values())
 
     async def open(self, replies: ReplyChannel) -> None:
         """Begin to take replies, and to complete what is due."""
@@ -220,7 +228,7 @@ class StoreGatherer:
             record.complete("expected", [], clock.now())
         await self._write(key, record, ABSENT)
         if not record.completed:
-            self._note_open(key, deadline)
+            self._note_open(key, record)
             self._due.wake(deadline)
 
     async def _share(self, correlation_id: str, key: str, until: float) -> None:
@@ -248,11 +256,11 @@ class StoreGatherer:
         )
         return written is not None
 
-    def _note_open(self, key: str, deadline: float) -> None:
-        self._open[key] = deadline
+    def _note_open(self, key: str, record: RequestRecord) -> None:
+        self._open[key] = _Known(record.deadline, 1 if self._until is not None else record.least_replies)
         if len(self._open) > self._max_open:  # others have completed some; what they do is not reported to us
             now = clock.now()
-            self._open = OrderedDict((each, end) for each, end in self._open.items() if end > now)
+            self._open = OrderedDict(item for item in self._open.items() if item[1].deadline > now)
             self._max_open = 2 * len(self._open) + _SPARE
         if len(self._open) > _MAX_KNOWN:
             self._open.popitem(last=False)
@@ -272,21 +280,23 @@ class StoreGatherer:
         key = await self._key_of(reply)
         if key is None:
             return
-        deadline = self._open.get(key)
-        if deadline is None:
+        known = self._open.get(key)
+        if known is None:
             record = await self._read(key)
             if record is None:
                 self.counts.unknown += 1
                 return
-            deadline = record.deadline
+            known = _Known(record.deadline, 0)
             if not record.completed:
-                self._note_open(key, deadline)
+                self._note_open(key, record)
         self._last_at = max(clock.now(), self._last_at + _TICK_S)
         part, value = StoredReply.dump(reply, at=self._last_at, failed=self._failed(reply))
-        await self._store.put_part(key, part, value, expires_at=deadline + self._retention + _MAX_DOWNTIME_S)
-        after = await self._look(key)
-        if after is not None and after.completed and not after.counts(part):
-            self.counts.late += 1
+        expires_at = known.deadline + self._retention + _MAX_DOWNTIME_S
+        count = await self._store.put_part(key, part, value, expires_at=expires_at)
+        if count is None or count >= known.least_replies or clock.now() >= known.deadline:
+            after = await self._look(key)
+            if after is not None and after.completed and not after.counts(part):
+                self.counts.late += 1
         self._wake(key)
 
     def _failed(self, reply: Message[Any]) -> bool:

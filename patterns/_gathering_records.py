@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
@@ -73,6 +74,11 @@ class RequestRecord(BaseModel):
     def request(self) -> Message[Any]:
         """The request as it was sent."""
         return load_message(self._request)
+
+    @property
+    def least_replies(self) -> int:
+        """How many replies it takes at least to complete it before its deadline, by its own conditions."""
+        return min((each for each in (self.expected, self.count) if each is not None), default=sys.maxsize)
 
     @property
     def completed(self) -> bool:

@@ -47,9 +47,9 @@ class NamedStore(Store, ABC):
         return await self._delete(stored_name(key), version)
 
     @override
-    async def put_part(self, key: str, part: str, value: bytes, *, expires_at: float | None = None) -> None:
+    async def put_part(self, key: str, part: str, value: bytes, *, expires_at: float | None = None) -> int | None:
         name = stored_name(part)
-        await self._put_part(stored_name(key), name, _with_text(part, name, value), _time(expires_at))
+        return await self._put_part(stored_name(key), name, _with_text(part, name, value), _time(expires_at))
 
     @override
     async def parts(self, key: str) -> dict[str, bytes]:
@@ -100,7 +100,7 @@ class NamedStore(Store, ABC):
     async def _delete(self, name: str, version: str | None) -> bool: ...
 
     @abstractmethod
-    async def _put_part(self, name: str, part: str, value: bytes, expires_at: float | None) -> None: ...
+    async def _put_part(self, name: str, part: str, value: bytes, expires_at: float | None) -> int | None: ...
 
     @abstractmethod
     async def _parts(self, name: str) -> dict[str, bytes]: ...

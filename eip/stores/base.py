@@ -91,8 +91,13 @@ class Store(Protocol):
         """Remove the record and its parts if it has that version (None: whatever it has); False where it has not."""
         ...
 
-    async def put_part(self, key: str, part: str, value: bytes, *, expires_at: float | None = None) -> None:
-        """Write a part, whether the record is there or not; writing it again replaces it."""
+    async def put_part(self, key: str, part: str, value: bytes, *, expires_at: float | None = None) -> int | None:
+        """Write a part, whether the record is there or not; writing it again replaces it.
+
+        Returns:
+            How many parts the key has by this write, those that have expired perhaps included; None where the database
+            cannot tell without another call. Of two writers at once, at least one counts both parts.
+        """
         ...
 
     async def parts(self, key: str) -> dict[str, bytes]:

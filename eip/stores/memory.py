@@ -95,13 +95,16 @@ class MemoryStore(NamedStore):
         return True
 
     @override
-    async def _put_part(self, name: str, part: str, value: bytes, expires_at: float | None) -> None:
+    async def _put_part(self, name: str, part: str, value: bytes, expires_at: float | None) -> int:
         self._check_open()
         self._live(name)
-        self._held_parts.setdefault(name, {})[part] = (value, expires_at)
+        parts = self._held_parts.setdefault(name, {})
+        parts[part] = (value, expires_at)
         if expires_at is not None:
             heappush(self._ends, (expires_at, name, True, part))
+        count = len(parts)
         self._tidy()
+        return count
 
     @override
     async def _parts(self, name: str) -> dict[str, bytes]:

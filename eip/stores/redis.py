@@ -105,7 +105,7 @@ elseif not alone and left == -2 then
     local until_ms = redis.call('PTTL', KEYS[1])
     if until_ms >= 0 then redis.call('PEXPIRE', KEYS[2], until_ms) end
 end
-return 1
+return redis.call('HLEN', KEYS[2])
 """
 _PARTS: Final = """
 live(KEYS[1], KEYS[2], ARGV[1])
@@ -245,9 +245,9 @@ class RedisStore(NamedStore):
         return bool(await self._run(_SHA_DELETE, keys, name, expected, clock.now()))
 
     @override
-    async def _put_part(self, name: str, part: str, value: bytes, expires_at: float | None) -> None:
+    async def _put_part(self, name: str, part: str, value: bytes, expires_at: float | None) -> int:
         held = f"{_time(expires_at)}\n".encode() + value
-        await self._run(_SHA_PUT_PART, self._keys(name), part, held, clock.now(), _gone(expires_at))
+        return int(await self._run(_SHA_PUT_PART, self._keys(name), part, held, clock.now(), _gone(expires_at)))
 
     @override
     async def _parts(self, name: str) -> dict[str, bytes]:

@@ -42,6 +42,7 @@ _STATEMENTS: Final = {
     "delete": """DELETE FROM "{name}" WHERE key = ? AND {live} AND coalesce(version = ?, 1)""",
     "bury": """DELETE FROM "{name}" WHERE key = ? AND expires_at <= ?""",
     "parts": """SELECT part, value FROM "{name}_parts" WHERE key = ? AND {live}""",
+    "count_parts": """SELECT count(*) FROM "{name}_parts" WHERE key = ?""",
     "put_part": """INSERT INTO "{name}_parts" (key, part, value, expires_at) VALUES (?, ?, ?, ?)
         ON CONFLICT (key, part) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at""",
     "delete_parts": """DELETE FROM "{name}_parts" WHERE key = ?""",
@@ -110,8 +111,8 @@ class SqliteStore(NamedStore):
         return await self._file.write(self._remove, name, version, clock.now())
 
     @override
-    async def _put_part(self, name: str, part: str, value: bytes, expires_at: float | None) -> None:
-        await self._file.write(self._write_part, (name, part, value, expires_at), clock.now())
+    async def _put_part(self, name: str, part: str, value: bytes, expires_at: float | None) -> int:
+        return await self._file.write(self._write_part, (name, part, value, expires_at), clock.now())
 
     @override
     async def _parts(self, name: str) -> dict[str, bytes]:
@@ -135,9 +136,10 @@ class SqliteStore(NamedStore):
         self._bury(db, row[0], now)
         return db.execute(self._sql["create" if version == ABSENT else "write"], row).rowcount == 1
 
-    def _write_part(self, db: sqlite3.Connection, row: tuple[Any, ...], now: float) -> None:
+    def _write_part(self, db: sqlite3.Connection, row: tuple[Any, ...], now: float) -> int:
         self._bury(db, row[0], now)
         db.execute(self._sql["put_part"], row)
+        return int(db.execute(self._sql["count_parts"], row[:1]).fetchone()[0])
 
     def _read_parts(self, db: sqlite3.Connection, key: str, now: float) -> dict[str, bytes]:
         return dict(db.execute(self._sql["parts"], (key, now)).fetchall())

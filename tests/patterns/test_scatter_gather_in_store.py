@@ -466,17 +466,46 @@ async def test_one_write_per_reply_and_results_expire():
             writes.append("put")
             return await super().put(key, value, **options)
 
-        async def put_part(self, key: str, part: str, value: bytes, **options: Any) -> None:
+        async def put_part(self, key: str, part: str, value: bytes, **options: Any) -> int | None:
             writes.append("part")
-            await super().put_part(key, part, value, **options)
+            return await super().put_part(key, part, value, **options)
+
+        async def parts(self, key: str) -> dict[str, bytes]:
+            writes.append("read")
+            return await super().parts(key)
 
     async with processes(1, store=Counting(), retention=100) as (world, (gather,)):
         key = await gather.request("?", expected=10, deadline=60).start()
-        await world.answer(*range(10))
+        await world.answer(*range(9))
+        assert writes.count("read") == 0  # the store counts: nobody looks before the request can be complete
+        await world.answer(9)
         assert len(bodies(await gather.result(key))) == 10
         assert (writes.count("part"), writes.count("put")) == (10, 2)
         await asyncio.sleep(101)
         assert await gather.get(key) is None
+
+
+@pytest.mark.parametrize("counts", [True, False])
+@pytest.mark.parametrize(
+    "condition", [{"expected": 6}, {"expected": [*"abcdef"]}, {"count": 6}], ids=["number", "names", "count"]
+)
+async def test_the_last_of_replies_that_three_processes_take_completes_at_once(condition, counts):
+    """Whoever writes it knows by the store's count, also where none took most; if a store does not count, it looks."""
+
+    class Uncounted(MemoryStore):
+        async def put_part(self, key: str, part: str, value: bytes, **options: Any) -> None:
+            await super().put_part(key, part, value, **options)
+
+    async with processes(3, store=MemoryStore() if counts else Uncounted()) as (world, gathers):
+        begun = asyncio.get_running_loop().time()
+        key = await gathers[0].request("?", deadline=600, **condition).start()
+        request = world.asked.messages()[0]
+        taken = [request.reply(name, source=name) for name in "abcdef"]
+        for number, reply in enumerate(taken):
+            await gathers[number % 3]._gatherer.take(reply)
+        result = await gathers[1].result(key)
+        assert asyncio.get_running_loop().time() - begun < 2
+        assert sorted(bodies(result)) == [*"abcdef"]
 
 
 @pytest.mark.parametrize("requests", [5_000, pytest.param(100_000, marks=pytest.mark.soak)])
