@@ -23,7 +23,7 @@ from eip._repeated import RepeatedLines
 from eip.errors import EipError
 from examples.rfq.model import UnicornAnswer
 from examples.rfq.push import Event, Events
-from examples.rfq.unicorns import AnsweredAlready, NotAsked, TooLate
+from examples.rfq.sessions import AnsweredAlready, NotAsked, TooLate
 from examples.rfq.vicinity import Position
 
 __all__ = ["App", "Entrance", "Herd", "Unicorn"]
@@ -49,7 +49,7 @@ _AGAIN: Final = Backoff(base=2.0, cap=30.0)
 
 
 class App(Protocol):
-    """What a unicorn's app can do: `unicorns.Session`, or the same over HTTP."""
+    """What a unicorn's app can do: `sessions.Session`, or the same over HTTP."""
 
     def changes(self) -> Events:
         """Its place and its questions, and each change of them."""

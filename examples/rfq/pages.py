@@ -28,6 +28,7 @@ _RULES: Final = {
 _PAGES: Final = {"ride": ("/", "Ride"), "unicorn": ("/unicorn", "Unicorn"), "operations": ("/operations", "Operations")}
 """By its file's name: where a page is, and what leads there."""
 _NAVIGATION: Final = "<nav></nav>"
+_MAP: Final = "<!--map-->"
 
 
 def pages(*names: str) -> list[BaseRoute]:
@@ -39,7 +40,8 @@ def pages(*names: str) -> list[BaseRoute]:
 def _page(name: str, names: Sequence[str]) -> Callable[[Request], Awaitable[Response]]:
     links = "".join(_link(each, current=each == name) for each in names)
     page = (_FILES / f"{name}.html").read_text(encoding="utf-8")
-    shown = page.replace(_NAVIGATION, f'<nav aria-label="Pages">{links}</nav>')
+    city = (_FILES / "map.svg").read_text(encoding="utf-8").rstrip()
+    shown = page.replace(_NAVIGATION, f'<nav aria-label="Pages">{links}</nav>').replace(_MAP, city)
 
     async def show(_: Request) -> Response:
         return HTMLResponse(shown)

@@ -28,8 +28,9 @@ from examples.rfq.openapi_terms import document
 from examples.rfq.pages import BrowserRules, pages
 from examples.rfq.problems import HANDLERS, Problem, too_many, unavailable, upgrade_required
 from examples.rfq.push import Event, Events, last_event_id, push_over_socket, server_sent_events
+from examples.rfq.sessions import AnsweredAlready, Full, NotAsked, Session, TooLate
 from examples.rfq.unicorn_openapi import HOME, UNICORNS
-from examples.rfq.unicorns import AnsweredAlready, Full, NotAsked, Session, TooLate, Unicorns
+from examples.rfq.unicorns import Unicorns
 
 __all__ = ["unicorn_app", "unicorn_routes"]
 

@@ -11,8 +11,9 @@ from eip.stores import MemoryStore
 from examples.rfq.access import Tokens
 from examples.rfq.api import app
 from examples.rfq.booking import RideBooking
+from examples.rfq.sessions import TooLate
 from examples.rfq.store import States
-from examples.rfq.unicorns import TooLate, Unicorns
+from examples.rfq.unicorns import Unicorns
 from examples.rfq.wiring import connected
 from tests.examples.rfq.serving import served
 from tests.examples.rfq.test_pages import ARTIFACTS, POOR_CONTRAST, says, text, unnamed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import sys
 from contextlib import asynccontextmanager, suppress
 
 import httpx
@@ -18,6 +19,7 @@ from examples.rfq.model import RideRequest
 from examples.rfq.unicorn_api import unicorn_app
 from examples.rfq.unicorn_client import RemoteEntrance
 from examples.rfq.unicorns import Unicorns
+from tests.examples.rfq.service import ROOT
 from tests.examples.rfq.serving import frames, served
 from tests.examples.rfq.test_booking import booked, complete, there
 
@@ -242,6 +244,26 @@ async def test_a_herd_over_http_comes_back_once_unicorn_management_does(monkeypa
             while len(it.unicorns) < 2:
                 await asyncio.sleep(0.05)
             await herd.stop()
+
+
+async def test_the_command_runs_a_herd_with_the_tokens_that_it_is_given(tmp_path):
+    tokens = Tokens()
+    file = tmp_path / "tokens"
+    file.write_text("\n".join(tokens.grant(f"star-{number}", "unicorn") for number in range(2)))
+
+    async def command(unicorns):
+        line = (sys.executable, "-m", "examples.rfq.herd", it.serving.url, "--unicorns", unicorns, "--tokens", file)
+        return await asyncio.create_subprocess_exec(*line, cwd=ROOT, stderr=asyncio.subprocess.PIPE)
+
+    async with rydes(tokens=tokens) as it:
+        herd, refused = await asyncio.gather(command("2"), command("3"))
+        await there(it.booking, 2)
+        assert sorted(await it.booking.unicorns()) == ["star-0", "star-1"]
+        herd.terminate()
+        assert await herd.wait() == 0
+        await there(it.booking, 0)
+        assert await refused.wait() == 2
+        assert b"as many as there are --tokens" in await refused.stderr.read()
 
 
 async def test_stopping_ends_every_stream_at_once():
