@@ -10,13 +10,10 @@ from eip.envelope import dump_message, load_message
 from eip.message import Message
 from eip.patterns._process_instance import Instance
 from eip.patterns._records import Records, Versioned, after_conflict
-from eip.stores.base import Store
+from eip.stores.base import LAST_TIME, Store
 
 __all__ = ["Instances", "bring_forward"]
 
-_LAST_DUE: Final = 253_402_300_799.0
-"""The last second that stores hold as a time (the year 9999). Whatever is not due before is written down as due then,
-so that `Store.due`, which lists what is due, lists all instances."""
 _MAX_LISTED: Final = 100_000
 """Instances that one listing looks at."""
 
@@ -40,7 +37,7 @@ class Instances:
 
     async def keys(self) -> Sequence[str]:
         """The ids of all instances."""
-        return await self._store.due(_LAST_DUE, limit=_MAX_LISTED)
+        return await self._store.due(LAST_TIME, limit=_MAX_LISTED)
 
     async def write(self, held: Versioned[Instance]) -> bool:
         """Write an instance; one that has ended is forgotten after a while, but not a failed one.
@@ -50,7 +47,8 @@ class Instances:
         instance = held.value
         forgotten = instance.ended and instance.status != "failed" and (instance.parent is None or instance.released)
         expires_at = clock.now() + self._retention if forgotten else None
-        due = _LAST_DUE if instance.due is None else instance.due
+        # What is not due is written down as due at the end of time, so that `Store.due` lists all instances.
+        due = LAST_TIME if instance.due is None else instance.due
         return await self._records.write(instance.id, held, due=due, expires_at=expires_at)
 
     async def write_result(self, held: Versioned[Instance], claim: str | None) -> bool:

@@ -85,7 +85,9 @@ class ProcessManager(ScheduledService):
         """Know a process and those that it runs."""
         key = (process.name, process.version)
         if self._known.setdefault(key, process) is not process:
-            raise ConfigurationError(f"process {process.name} {process.version} is defined twice: raise the version")
+            raise ConfigurationError(
+                f"process {process.name} {process.version} is defined twice: share the one, or raise the version"
+            )
         assert process.first
         for each in walk(process.elements):
             if isinstance(each, Children) and isinstance(each.process, Process):

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Final, Self
+from typing import Self
 
 from typing_extensions import override
 
 from eip.errors import StoreError
-from eip.stores.base import HASHED, Record, Store, stored_name
+from eip.stores.base import HASHED, LAST_TIME, Record, Store, stored_name
 
 __all__ = ["NamedStore"]
-
-_NEVER: Final = 253_402_300_800.0
-"""The end of the year 9999: what is due, or expires, later than that never is. Some databases hold no later time."""
 
 
 class NamedStore(Store, ABC):
@@ -114,7 +111,7 @@ class NamedStore(Store, ABC):
 
 def _time(at: float | None) -> float | None:
     """The time as every database can hold it; None for never."""
-    if at is None or at >= _NEVER:
+    if at is None or at >= LAST_TIME + 1:
         return None
     if math.isnan(at):
         raise ValueError("a time must be a number of seconds, got nan")

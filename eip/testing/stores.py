@@ -20,7 +20,7 @@ import pytest
 
 from eip import clock
 from eip.errors import StateError
-from eip.stores.base import ABSENT, Store, stored_name
+from eip.stores.base import ABSENT, LAST_TIME, Store, stored_name
 
 __all__ = ["ODD_TEXTS", "StoreConformance"]
 
@@ -137,6 +137,14 @@ class StoreConformance:
             assert await store.put("k", b"2", version=first) is None
             assert not await store.delete("k")
             assert await store.put("k", b"2", version=ABSENT) is not None
+
+    async def test_a_time_may_be_the_last_that_stores_hold(self, store: Store) -> None:
+        """What is due in the year 9999 is listed at that time, and not before; a later time is none."""
+        await store.put("soon", b"", due=clock.now())
+        await store.put("last", b"", due=LAST_TIME)
+        await store.put("never", b"", due=LAST_TIME + 1)
+        assert await store.due(LAST_TIME - 1) == ["soon"]
+        assert await store.due(LAST_TIME) == ["soon", "last"]
 
     async def test_what_has_expired_is_not_due_and_takes_its_parts_along(self, store: Store) -> None:
         """A record made again under the key of an expired one has none of its parts."""
