@@ -93,29 +93,28 @@ class Observation:
 
 
 def _measured(observation: Observation, consumer: str, handler: str) -> Middleware:
+    measures = observation.recorder.handling(consumer, handler)
+
+    def ended(took: float, age: float, error: BaseException | None) -> None:
+        delivery = current_delivery()
+        (measures.succeeded if error is None else measures.failed).observe(took)
+        measures.age.observe(age)
+        measures.receive_count.observe(delivery.receive_count)
+        if observation.messaging is not None:
+            observation.messaging.processed(delivery.receiver, took, error)
+
     @middleware
     def wrap(handle: Handler) -> Handler:
         async def handled(message: Message[Any]) -> Result:
             time = asyncio.get_running_loop().time
-            began, age = time(), max(clock.now() - message.created_at, 0.0)
-            failure: BaseException | None = None
+            began, age = time(), clock.now() - message.created_at
             try:
-                return await handle(message)
+                result = await handle(message)
             except BaseException as error:
-                failure = error
+                ended(time() - began, age, error)
                 raise
-            finally:
-                delivery, took = current_delivery(), time() - began
-                observation.recorder.handled(
-                    consumer,
-                    handler,
-                    took,
-                    outcome="ok" if failure is None else "error",
-                    age=age,
-                    receive_count=delivery.receive_count,
-                )
-                if observation.messaging is not None:
-                    observation.messaging.processed(delivery.receiver, took, failure)
+            ended(time() - began, age, None)
+            return result
 
         return handled
 

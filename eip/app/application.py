@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, Unpack, get_args
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import anyio
 from typing_extensions import override
@@ -13,21 +13,16 @@ from typing_extensions import override
 from eip import clock
 from eip._checks import check_duration, check_one_of, check_type
 from eip._logging import get_logger
-from eip.app._channels import Channels, ChannelSpec, DeclaredSender
-from eip.app._consumers import ConsumerDeclaration
 from eip.app._metrics import DepthSampler, consumer_families, health_families, usage_of
 from eip.app._observing import Observation
-from eip.app._resources import Late, entered, is_resource
-from eip.app.declarations import ChannelInfo, ConsumerOptions, HandlerInfo, PublicationInfo
-from eip.channels import Sender, Source, Transport
-from eip.channels.addresses import ReturnAddresses
+from eip.app._resources import Late, entered
+from eip.app.declaring import Declarations
+from eip.channels import Transport
 from eip.clock import Duration
 from eip.errors import ConfigurationError, StateError
 from eip.health import Health
 from eip.runtime._watchdog import Lookout, blocked_loop, watched
 from eip.runtime.consumer import Consumer
-from eip.runtime.dispatch import message_type
-from eip.runtime.handlers import AnyHandler
 from eip.runtime.service import Runnable, Service, running
 from eip.telemetry.families import Family, Recorder
 from eip.telemetry.meter import Metered, UsageMeter
@@ -40,14 +35,10 @@ if TYPE_CHECKING:
 __all__ = ["App", "Provision"]
 
 _log = get_logger("eip.app")
-_F = TypeVar("_F", bound=AnyHandler)
-_T = TypeVar("_T")
-_S = TypeVar("_S", bound=Runnable)
-
 Provision: TypeAlias = Literal["apply", "check", "skip"]
 
 
-class App(Service):
+class App(Declarations, Service):
     """Holds an application: transports, topology, stores, services and handlers; itself a service and a block.
 
         app = App(AwsTransport(), topology=Topology(QueueSpec("orders")))
@@ -90,9 +81,8 @@ class App(Service):
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
     ) -> None:
+        super().__init__(transport, topology)
         self.name = check_type("name", name, str, "a str")
-        self.transport = check_type("transport", transport, Transport, "a transport")
-        self.topology = check_type("topology", topology, Topology, "a Topology", optional=True) or Topology()
         self.ready = asyncio.Event()
         self._provision = check_one_of("provision", provision, get_args(Provision))
         self._grace = None if grace is None else check_duration("grace", grace)
@@ -100,158 +90,15 @@ class App(Service):
             transport.meter = UsageMeter()
         self._recorder = Recorder()
         self._providers = tracer_provider, meter_provider
-        self._observation: Observation | None = None
         self._depth_interval = check_duration("depth_interval", depth_interval, positive=True)
         self._depths: DepthSampler | None = None
-        self._channels = Channels(self.transport, self.topology)
-        self._declared: dict[ChannelInfo | int, ConsumerDeclaration] = {}
-        self._senders: dict[ChannelInfo, tuple[DeclaredSender, dict[str, Any]]] = {}
-        self._resources: list[Any] = []
-        self._services: list[Runnable | Late[Any]] = []
         self._consumers: list[Consumer] = []
         self._running: list[Runnable] = []
         self._stop, self._ended = asyncio.Event(), asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: anyio.CancelScope | None = None
-        self._state: Literal["new", "starting", "running", "ended"] = "new"
 
-    # Declarations.
-
-    def consumer(
-        self,
-        source: ChannelSpec | Source,
-        *,
-        subscription: str | None = None,
-        output: ChannelSpec | Sender | None = None,
-        dead_letters: ChannelSpec | Sender | None = None,
-        reply_to: str | ReturnAddresses | None = None,
-        **options: Unpack[ConsumerOptions],
-    ) -> Callable[[_F], _F]:
-        """Declare the consumer of a channel; use it as a decorator of the handler.
-
-        Args:
-            source: where messages come from.
-            subscription: of a topic, bus or stream: the subscription, rule or group whose messages it shares.
-            output: where the handler's results go.
-            dead_letters: where what can never be handled goes; default: the channel's own dead-letter queue.
-            reply_to: answer requests to reply queues whose names begin so, or as the `ReturnAddresses` allow.
-            options: of `eip.Consumer`.
-
-        Raises:
-            ConfigurationError: the channel has a consumer already, or the application is open.
-        """
-        self._check_new("consumer")
-        channel = None if isinstance(source, Source) else self._channels.info(source, subscription)
-
-        def declare(handler: _F) -> _F:
-            declaration = ConsumerDeclaration(
-                handler,
-                source if isinstance(source, Source) else None,
-                channel,
-                output=self._destination(output),
-                dead_letters=self._destination(dead_letters),
-                reply_to=reply_to,
-                options=options,
-            )
-            key = id(source) if channel is None else channel
-            if key in self._declared:
-                raise ConfigurationError(
-                    f"{channel or source} has a consumer already, and the two would share its messages at random; "
-                    "dispatch by message type with Handlers, or give each a subscription of its own"
-                )
-            self._declared[key] = declaration
-            return handler
-
-        return declare
-
-    def sender(self, channel: ChannelSpec, *message_types: type) -> Sender:
-        """Return the channel to send to, before or while the application is open.
-
-        Args:
-            channel: where to.
-            message_types: the models of what is sent there, for exports; they restrict nothing.
-        """
-        info = self._channels.info(channel)
-        sender, types = self._senders.setdefault(info, (DeclaredSender(info.name), {}))
-        types.update((message_type(each), each) for each in message_types)
-        if self._observation is not None:
-            sender.bind(self._observation.sender(self._channels.sender(info)))
-        return sender
-
-    def add(self, part: _T) -> _T:
-        """Add a service, another transport, a store, or any other async context manager; returns it.
-
-        Raises:
-            TypeError: neither a service nor something to enter or close.
-            ConfigurationError: the application is open.
-        """
-        self._check_new("add")
-        if isinstance(part, Runnable) and not isinstance(part, type):
-            self._services.append(part)
-        elif is_resource(part):
-            self._resources.append(part)
-        else:
-            raise TypeError(f"part must be a service, or have __aenter__ or aclose, got {part!r}")
-        return part
-
-    def service(self, make: Callable[[], _S]) -> Callable[[], _S]:
-        """Declare a service that needs the open transport; use it as a decorator.
-
-            @app.service
-            def quotes() -> ScatterGather:
-                return ScatterGather(requests=app.transport.topic("rides"), replies=app.transport.queue("quotes"))
-
-            await quotes().request(...)
-
-        Args:
-            make: called once the transport and the resources are open.
-
-        Returns:
-            A function that returns the service; it raises `StateError` while the application is not open.
-        """
-        self._check_new("service")
-        late: Late[_S] = Late(make)
-        self._services.append(late)
-        return late
-
-    def resource(self, make: Callable[[], AbstractAsyncContextManager[_T]]) -> Callable[[], _T]:
-        """Declare what the application enters, such as a connection pool; use it as a decorator.
-
-        Args:
-            make: returns the async context manager; called once the transport is open.
-
-        Returns:
-            A function that returns what was entered; it raises `StateError` while the application is not open.
-        """
-        self._check_new("resource")
-        late: Late[_T] = Late(make)
-        self._resources.append(late)
-        return late
-
-    def _destination(self, channel: ChannelSpec | Sender | None) -> Sender | None:
-        return channel if channel is None or isinstance(channel, Sender) else self.sender(channel)
-
-    def _check_new(self, what: str) -> None:
-        if self._state != "new":
-            raise ConfigurationError(f"{what} must be called before the application is open; it is {self._state}")
-
-    # What it is made of.
-
-    @property
-    def handlers(self) -> tuple[HandlerInfo, ...]:
-        """The declared consumers, in the order of their declaration."""
-        return tuple(each.info for each in self._declared.values())
-
-    @property
-    def publications(self) -> tuple[PublicationInfo, ...]:
-        """The channels that it sends to."""
-        return tuple(PublicationInfo(channel, types) for channel, (_, types) in self._senders.items())
-
-    @property
-    def channels(self) -> tuple[ChannelInfo, ...]:
-        """All channels that it reads or sends to, each once."""
-        read = (each.channel for each in self._declared.values() if each.channel is not None)
-        return tuple(dict.fromkeys((*read, *self._senders)))
+    # Its parts.
 
     @property
     def consumers(self) -> tuple[Consumer, ...]:
@@ -262,8 +109,6 @@ class App(Service):
     def services(self) -> tuple[Runnable, ...]:
         """The services that run beside the consumers; empty while the application is not open."""
         return tuple(self._running)
-
-    # Health.
 
     @property
     def is_open(self) -> bool:

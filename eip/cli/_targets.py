@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
@@ -18,34 +21,8 @@ from eip.channels import Queue, Source, Transport
 from eip.errors import ConfigurationError
 from eip.topology import Topology
 
-__all__ = [
-    "AppOption",
-    "BrokerOption",
-    "EndpointOption",
-    "JsonOption",
-    "Place",
-    "RegionOption",
-    "TransportOption",
-    "connected",
-    "load",
-    "load_app",
-    "load_topology",
-]
+__all__ = ["JsonOption", "Place", "Target", "load", "load_app", "load_topology", "with_target"]
 
-AppOption: TypeAlias = Annotated[
-    str | None, typer.Option("--app", help="The application whose transport and topology to use: module:attribute.")
-]
-TransportOption: TypeAlias = Annotated[
-    str | None, typer.Option("--transport", help="aws or activemq. Default: EIP_TRANSPORT.")
-]
-RegionOption: TypeAlias = Annotated[str | None, typer.Option("--region", help="Default: EIP_REGION, AWS_REGION.")]
-EndpointOption: TypeAlias = Annotated[
-    str | None, typer.Option("--endpoint-url", help="Of an emulator. Default: EIP_ENDPOINT_URL.")
-]
-BrokerOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--broker", help="stomp+ssl://host:61614 of ActiveMQ. Default: EIP_BROKER_URL."),
-]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Lines of JSON, as in a pipe.")]
 
 _KINDS: Final[dict[str, ChannelKind]] = {"queue": "queue", "topic": "topic", "bus": "bus", "stream": "stream"}
@@ -132,44 +109,84 @@ class Place:
         raise ConfigurationError(f"{info} is not a queue; name a queue, or a subscription: topic/NAME/SUBSCRIPTION")
 
 
-@asynccontextmanager
-async def connected(
-    app: str | None = None,
-    *,
-    transport: str | None = None,
-    region: str | None = None,
-    endpoint_url: str | None = None,
-    broker: str | None = None,
-) -> AsyncIterator[Place]:
-    """Open the transport that the options or the environment name; options win.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What the options of a command name: an application, or a transport."""
+
+    app: str | None = None
+    transport: str | None = None
+    region: str | None = None
+    endpoint_url: str | None = None
+    broker: str | None = None
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Place]:
+        """Open the transport; options win over the environment.
+
+        Raises:
+            ConfigurationError: nothing names a transport, or one that no other process can reach.
+        """
+        if self.app is not None:
+            loaded = load_app(self.app)
+            used, topology = loaded.transport, loaded.topology
+        else:
+            used, topology = self.configured(), Topology()
+        async with used:
+            yield Place(used, topology)
+
+    @property
+    def names_transport(self) -> bool:
+        """Whether an option chooses a transport, whatever the environment says."""
+        return any((self.transport, self.region, self.endpoint_url, self.broker))
+
+    def configured(self) -> Transport:
+        """The transport of the options and the environment, not opened yet."""
+        from eip.app.settings import AppSettings  # noqa: PLC0415 - an extra
+
+        options = {"transport": self.transport or ("activemq" if self.broker else None), "region": self.region}
+        options |= {"endpoint_url": self.endpoint_url, "broker_url": self.broker}
+        settings = AppSettings(**{name: value for name, value in options.items() if value is not None})
+        if settings.transport == "memory":
+            raise ConfigurationError(
+                "no other process can reach the memory transport; give --transport aws or activemq, --app, or "
+                "EIP_TRANSPORT"
+            )
+        return settings.make_transport()
+
+
+_OPTIONS: Final[dict[str, Any]] = {
+    "app": typer.Option("--app", help="The application whose transport and topology to use: module:attribute."),
+    "transport": typer.Option("--transport", help="aws or activemq. Default: EIP_TRANSPORT."),
+    "region": typer.Option("--region", help="Default: EIP_REGION, AWS_REGION."),
+    "endpoint_url": typer.Option("--endpoint-url", help="Of an emulator. Default: EIP_ENDPOINT_URL."),
+    "broker": typer.Option("--broker", help="stomp+ssl://host:61614 of ActiveMQ. Default: EIP_BROKER_URL."),
+}
+
+
+def with_target(*, app: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that make its parameter ``at``, a `Target`; use it as a decorator.
 
     Args:
-        app: an application whose transport and topology are used instead.
-        transport: ``aws`` or ``activemq``; a broker alone means the latter.
-        region: of AWS.
-        endpoint_url: of AWS.
-        broker: of ActiveMQ.
-
-    Raises:
-        ConfigurationError: nothing names a transport, or one that no other process can reach.
+        app: whether ``--app`` is among them.
     """
-    if app is not None:
-        loaded = load_app(app)
-        used, topology = loaded.transport, loaded.topology
-    else:
-        used, topology = _configured(transport, region, endpoint_url, broker), Topology()
-    async with used:
-        yield Place(used, topology)
-
-
-def _configured(transport: str | None, region: str | None, endpoint_url: str | None, broker: str | None) -> Transport:
-    from eip.app.settings import AppSettings  # noqa: PLC0415 - an extra
-
-    options = {"transport": transport or ("activemq" if broker else None), "region": region}
-    options |= {"endpoint_url": endpoint_url, "broker_url": broker}
-    settings = AppSettings(**{name: value for name, value in options.items() if value is not None})
-    if settings.transport == "memory":
-        raise ConfigurationError(
-            "no other process can reach the memory transport; give --transport aws or activemq, --app, or EIP_TRANSPORT"
+    names = [name for name in _OPTIONS if app or name != "app"]
+    added = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, _OPTIONS[name]]
         )
-    return settings.make_transport()
+        for name in names
+    ]
+
+    def wrap(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def command(**given: Any) -> None:
+            function(at=Target(**{name: given.pop(name) for name in names}), **given)
+
+        own = inspect.signature(function, eval_str=True).parameters.values()
+        kept = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own if each.name != "at"]
+        command.__signature__ = inspect.Signature([*kept, *added])  # type: ignore[attr-defined]
+        command.__annotations__ = {each.name: each.annotation for each in (*kept, *added)}
+        del command.__wrapped__  # typer would read its signature
+        return command
+
+    return wrap

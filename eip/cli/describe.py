@@ -11,47 +11,33 @@ import typer
 from eip.app import App
 from eip.channels import Queue
 from eip.cli._common import console, errors, print_json, print_rows
-from eip.cli._targets import (
-    AppOption,
-    BrokerOption,
-    EndpointOption,
-    JsonOption,
-    Place,
-    RegionOption,
-    TransportOption,
-    connected,
-    load_app,
-)
+from eip.cli._targets import JsonOption, Place, Target, load_app, with_target
 from eip.errors import ConfigurationError
 
 __all__ = ["describe"]
 
 
+@with_target()
 def describe(
+    *,
     channel: Annotated[
         str | None, typer.Argument(help="A queue's name, or topic/NAME, ...; without it, what --app is made of.")
     ] = None,
     as_json: JsonOption = False,
-    app: AppOption = None,
-    transport: TransportOption = None,
-    region: RegionOption = None,
-    endpoint_url: EndpointOption = None,
-    broker: BrokerOption = None,
+    at: Target,
 ) -> None:
     """Show a channel: its address, its limits, what it holds; or an application: its handlers and channels."""
 
     async def run() -> dict[str, Any]:
-        async with connected(
-            app, transport=transport, region=region, endpoint_url=endpoint_url, broker=broker
-        ) as place:
+        async with at.connected() as place:
             return await _described(place, str(channel))
 
     with errors():
         if channel is not None:
             found = asyncio.run(run())
             print_json(found) if as_json or not console.is_terminal else _print(found)
-        elif app is not None:
-            _print_app(load_app(app), as_json=as_json)
+        elif at.app is not None:
+            _print_app(load_app(at.app), as_json=as_json)
         else:
             raise ConfigurationError("name a channel, or give --app module:attribute")
 

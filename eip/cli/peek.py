@@ -14,16 +14,7 @@ from eip._ids import new_id
 from eip.channels import Queue
 from eip.cli._common import console, errors, print_line, print_rows, said
 from eip.cli._messages import COLUMNS, plain
-from eip.cli._targets import (
-    AppOption,
-    BrokerOption,
-    EndpointOption,
-    JsonOption,
-    Place,
-    RegionOption,
-    TransportOption,
-    connected,
-)
+from eip.cli._targets import JsonOption, Place, Target, with_target
 from eip.errors import ConfigurationError
 from eip.message import Message
 from eip.topology import SubscriptionSpec, TopicSpec, Topology
@@ -35,15 +26,13 @@ _TAIL_WINDOW: Final = 1000
 """Messages that a look at a queue takes in."""
 
 
+@with_target()
 def peek(
+    *,
     channel: Annotated[str, typer.Argument(help="A queue's name, or topic/NAME/SUBSCRIPTION.")],
     limit: Annotated[int, typer.Option("--limit", "-n", help="Messages at most.", min=1)] = 10,
     as_json: JsonOption = False,
-    app: AppOption = None,
-    transport: TransportOption = None,
-    region: RegionOption = None,
-    endpoint_url: EndpointOption = None,
-    broker: BrokerOption = None,
+    at: Target,
 ) -> None:
     """Show the first messages of a queue, which stay in it.
 
@@ -52,9 +41,7 @@ def peek(
     """
 
     async def run() -> list[Message[Any]]:
-        async with connected(
-            app, transport=transport, region=region, endpoint_url=endpoint_url, broker=broker
-        ) as place:
+        async with at.connected() as place:
             queue = place.queue(channel)
             _warn_of_traces(queue)
             return list(await queue.peek(limit))
@@ -64,16 +51,14 @@ def peek(
     print_rows(map(plain, found), COLUMNS, title=channel, as_json=as_json)
 
 
+@with_target()
 def tail(
+    *,
     channel: Annotated[str, typer.Argument(help="topic/NAME, or a queue's name.")],
     limit: Annotated[int | None, typer.Option("--limit", "-n", help="End after so many messages.", min=1)] = None,
     interval: Annotated[float, typer.Option(help="Seconds between looks at a queue.", min=0.1)] = 2.0,
     as_json: JsonOption = False,
-    app: AppOption = None,
-    transport: TransportOption = None,
-    region: RegionOption = None,
-    endpoint_url: EndpointOption = None,
-    broker: BrokerOption = None,
+    at: Target,
 ) -> None:
     """Show messages as they come, until interrupted, without taking them from anyone.
 
@@ -82,9 +67,7 @@ def tail(
     """
 
     async def run() -> None:
-        async with connected(
-            app, transport=transport, region=region, endpoint_url=endpoint_url, broker=broker
-        ) as place:
+        async with at.connected() as place:
             count = 0
             async with aclosing(_followed(place, channel, interval)) as messages:
                 async for message in messages:
@@ -100,21 +83,17 @@ def tail(
         asyncio.run(run())
 
 
+@with_target()
 def purge(
+    *,
     channel: Annotated[str, typer.Argument(help="A queue's name, or topic/NAME/SUBSCRIPTION.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    app: AppOption = None,
-    transport: TransportOption = None,
-    region: RegionOption = None,
-    endpoint_url: EndpointOption = None,
-    broker: BrokerOption = None,
+    at: Target,
 ) -> None:
     """Remove all messages of a queue, for good; asks before."""
 
     async def run() -> None:
-        async with connected(
-            app, transport=transport, region=region, endpoint_url=endpoint_url, broker=broker
-        ) as place:
+        async with at.connected() as place:
             queue = place.queue(channel)
             depth = await queue.depth()
             count = "all" if depth is None else f"about {sum(depth.values()):,}"

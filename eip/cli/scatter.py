@@ -9,15 +9,7 @@ import typer
 
 from eip.cli._common import EXIT_NO, errors, print_rows, said
 from eip.cli._messages import COLUMNS, attributes_from, body_from, plain
-from eip.cli._targets import (
-    AppOption,
-    BrokerOption,
-    EndpointOption,
-    JsonOption,
-    RegionOption,
-    TransportOption,
-    connected,
-)
+from eip.cli._targets import JsonOption, Target, with_target
 from eip.cli.send import given_body
 from eip.message import Message
 from eip.patterns.scatter_gather import Gathered, ScatterGather
@@ -25,7 +17,9 @@ from eip.patterns.scatter_gather import Gathered, ScatterGather
 __all__ = ["scatter"]
 
 
+@with_target()
 def scatter(
+    *,
     channel: Annotated[str, typer.Argument(help="Where to ask: a queue's name, or topic/NAME.")],
     body: Annotated[str, typer.Argument(help="JSON, a file of it, or - for standard input.")] = "-",
     expected: Annotated[int | None, typer.Option(help="Complete after so many replies.", min=1)] = None,
@@ -36,11 +30,7 @@ def scatter(
     message_type: Annotated[str | None, typer.Option("--type", help="The message's type.")] = None,
     attribute: Annotated[list[str] | None, typer.Option("--attribute", "-a", help="name=value.")] = None,
     as_json: JsonOption = False,
-    app: AppOption = None,
-    transport: TransportOption = None,
-    region: RegionOption = None,
-    endpoint_url: EndpointOption = None,
-    broker: BrokerOption = None,
+    at: Target,
 ) -> None:
     """Send a request to all who listen, and print their replies until there are enough or it is too late.
 
@@ -52,7 +42,7 @@ def scatter(
 
     async def run() -> Gathered:
         async with (
-            connected(app, transport=transport, region=region, endpoint_url=endpoint_url, broker=broker) as place,
+            at.connected() as place,
             place.transport.temporary_queue(replies) as queue,
             ScatterGather(requests=place.sender(channel), replies=queue) as asking,
         ):

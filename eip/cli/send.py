@@ -13,14 +13,7 @@ import typer
 from eip.channels import Sender
 from eip.cli._common import EXIT_NO, errors, given, print_line, progress_bar, said
 from eip.cli._messages import attributes_from, body_from
-from eip.cli._targets import (
-    AppOption,
-    BrokerOption,
-    EndpointOption,
-    RegionOption,
-    TransportOption,
-    connected,
-)
+from eip.cli._targets import Target, with_target
 from eip.errors import PartialSendError
 from eip.message import Message
 
@@ -30,7 +23,9 @@ _BATCH: Final = 100
 """Messages of one call of `Sender.send`."""
 
 
+@with_target()
 def send(
+    *,
     channel: Annotated[str, typer.Argument(help="A queue's name, or topic/NAME, bus/NAME, stream/NAME.")],
     body: Annotated[str, typer.Argument(help="JSON, a file of it, or - for standard input.")] = "-",
     message_type: Annotated[str | None, typer.Option("--type", help="The message's type.")] = None,
@@ -43,11 +38,7 @@ def send(
     delay: Annotated[float, typer.Option(help="Seconds until it can be received; queues only.", min=0)] = 0.0,
     text: Annotated[bool, typer.Option("--text", help="The body is text, not JSON.")] = False,
     lines: Annotated[bool, typer.Option("--lines", help="Each line of the body is a message.")] = False,
-    app: AppOption = None,
-    transport: TransportOption = None,
-    region: RegionOption = None,
-    endpoint_url: EndpointOption = None,
-    broker: BrokerOption = None,
+    at: Target,
 ) -> None:
     """Send a message, and print its id; with --lines a message for each line.
 
@@ -70,9 +61,7 @@ def send(
     ready = messages() if lines else iter([*messages()])  # one message: what is wrong shows before anything is opened
 
     async def run() -> int:
-        async with connected(
-            app, transport=transport, region=region, endpoint_url=endpoint_url, broker=broker
-        ) as place:
+        async with at.connected() as place:
             with progress_bar() as bar:
                 task, failed = bar.add_task("sent", total=None), 0
                 async for sent, refused in _sent(place.sender(channel), ready, options):

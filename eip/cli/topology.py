@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from typing import Annotated, Final, Literal
 
 import typer
 
 from eip.channels import Transport
 from eip.cli._common import EXIT_NO, errors, print_json, print_rows, said
-from eip.cli._targets import (
-    BrokerOption,
-    EndpointOption,
-    JsonOption,
-    RegionOption,
-    TransportOption,
-    connected,
-    load_topology,
-)
+from eip.cli._targets import JsonOption, Target, load_topology, with_target
 from eip.topology import Plan, Step, Topology
 
 __all__ = ["apply", "drift", "export", "plan", "topology"]
@@ -33,50 +24,47 @@ _Target = Annotated[
 
 
 @topology.command()
+@with_target(app=False)
 def plan(
+    *,
     target: _Target,
     as_json: JsonOption = False,
-    transport: TransportOption = None,
-    region: RegionOption = None,
-    endpoint_url: EndpointOption = None,
-    broker: BrokerOption = None,
+    at: Target,
 ) -> None:
     """Show what apply would do; change nothing. Exit code 1: something is to be created or changed."""
-    found = _run(target, "plan", transport, region, endpoint_url, broker)
+    found = _run(target, "plan", at)
     _print(found.steps, as_json=as_json)
     raise typer.Exit(0 if found.in_force else EXIT_NO)
 
 
 @topology.command()
+@with_target(app=False)
 def apply(
+    *,
     target: _Target,
     delete: Annotated[
         bool, typer.Option("--delete", help="Also end subscriptions, rules and targets that are not declared.")
     ] = False,
     as_json: JsonOption = False,
-    transport: TransportOption = None,
-    region: RegionOption = None,
-    endpoint_url: EndpointOption = None,
-    broker: BrokerOption = None,
+    at: Target,
 ) -> None:
     """Make what is missing and change what differs; applying again changes nothing. Queues are never deleted."""
-    found = _run(target, "delete" if delete else "apply", transport, region, endpoint_url, broker)
+    found = _run(target, "delete" if delete else "apply", at)
     _print([each for each in found.steps if each.action != "same"], as_json=as_json)
     if all(each.action == "same" for each in found.steps):
         said.print("everything is as declared")
 
 
 @topology.command()
+@with_target(app=False)
 def drift(
+    *,
     target: _Target,
     as_json: JsonOption = False,
-    transport: TransportOption = None,
-    region: RegionOption = None,
-    endpoint_url: EndpointOption = None,
-    broker: BrokerOption = None,
+    at: Target,
 ) -> None:
     """Show only what differs from the declaration. Exit code 1: something does."""
-    found = [each for each in _run(target, "plan", transport, region, endpoint_url, broker).steps if _differs(each)]
+    found = [each for each in _run(target, "plan", at).steps if _differs(each)]
     _print(found, as_json=as_json)
     if not found:
         said.print("everything is as declared")
@@ -93,23 +81,11 @@ def export(target: _Target) -> None:
         print_json(template(declared))
 
 
-def _run(
-    target: str,
-    verb: Literal["plan", "apply", "delete"],
-    transport: str | None,
-    region: str | None,
-    endpoint_url: str | None,
-    broker: str | None,
-) -> Plan:
+def _run(target: str, verb: Literal["plan", "apply", "delete"], at: Target) -> Plan:
     async def run() -> Plan:
         declared, used = load_topology(target)
-        async with AsyncExitStack() as stack:
-            if used is None or transport or endpoint_url or broker or region:
-                place = connected(transport=transport, region=region, endpoint_url=endpoint_url, broker=broker)
-                used = (await stack.enter_async_context(place)).transport
-            else:
-                await stack.enter_async_context(used)
-            return await _carried_out(declared, used, verb)
+        async with at.configured() if used is None or at.names_transport else used as transport:
+            return await _carried_out(declared, transport, verb)
 
     with errors(), said.status(f"{verb}: {target}"):
         return asyncio.run(run())

@@ -13,7 +13,7 @@ from eip._histogram import COUNTS, SECONDS, Histogram
 from eip.channels import Sender
 from eip.telemetry.meter import Call, UsageMeter
 
-__all__ = ["SYSTEMS", "Family", "Kind", "Labels", "Recorder", "Sample", "usage_families"]
+__all__ = ["SYSTEMS", "Family", "HandlerMeasures", "Kind", "Labels", "Recorder", "Sample", "usage_families"]
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 Labels: TypeAlias = Mapping[str, str]
@@ -58,21 +58,34 @@ class _Histograms:
         self._names, self._bounds = names, bounds
         self._found: dict[tuple[str, ...], Histogram] = {}
 
-    def observe(self, value: float, *labels: str) -> None:
+    def of(self, *labels: str) -> Histogram:
+        """The histogram of those labels; one that nobody reads where there are too many."""
         known = self._found.get(labels)
         if known is None:
-            if len(self._found) >= _MAX_SERIES:
-                return
-            known = self._found[labels] = Histogram(self._bounds)
-        known.observe(value)
+            known = Histogram(self._bounds)
+            if len(self._found) < _MAX_SERIES:
+                self._found[labels] = known
+        return known
 
     def read(self) -> Iterator[Sample]:
         for labels, histogram in list(self._found.items()):
             yield Sample(dict(zip(self._names, labels, strict=True)), histogram)
 
 
+class HandlerMeasures(NamedTuple):
+    """Histograms of the attempts of one handler: a message costs three observations, and no look-up."""
+
+    succeeded: Histogram
+    """Seconds that successful attempts took."""
+    failed: Histogram
+    """Seconds that failed attempts took."""
+    age: Histogram
+    """Seconds from a message's creation to the attempt."""
+    receive_count: Histogram
+
+
 class Recorder:
-    """Keeps how long handling and sending took, how old messages were and how often they came; two dozen bytes each."""
+    """Keeps how long handling and sending took, how old messages were and how often they came."""
 
     def __init__(self) -> None:
         self._handling = _Histograms("consumer", "handler", "outcome", bounds=SECONDS)
@@ -81,27 +94,19 @@ class Recorder:
         self._sending = _Histograms("system", "channel", "outcome", bounds=SECONDS)
         self._sent: dict[tuple[str, str], int] = {}
 
-    def handled(
-        self, consumer: str, handler: str, seconds: float, *, outcome: str, age: float, receive_count: int
-    ) -> None:
-        """Count an attempt to handle a message.
-
-        Args:
-            consumer: its name.
-            handler: its handler's name.
-            seconds: that the handler took.
-            outcome: ``"ok"`` or ``"error"``.
-            age: seconds from the message's creation to this attempt.
-            receive_count: how many times it was received, this time included.
-        """
-        self._handling.observe(seconds, consumer, handler, outcome)
-        self._age.observe(age, consumer)
-        self._attempts.observe(receive_count, consumer)
+    def handling(self, consumer: str, handler: str) -> HandlerMeasures:
+        """What the attempts of one handler are counted in."""
+        return HandlerMeasures(
+            self._handling.of(consumer, handler, "ok"),
+            self._handling.of(consumer, handler, "error"),
+            self._age.of(consumer),
+            self._attempts.of(consumer),
+        )
 
     def sent(self, sender: Sender, messages: int, seconds: float, *, outcome: str) -> None:
         """Count a call of `eip.Sender.send`."""
         key = sender.system, sender.name
-        self._sending.observe(seconds, *key, outcome)
+        self._sending.of(*key, outcome).observe(seconds)
         if outcome == "ok" and (key in self._sent or len(self._sent) < _MAX_SERIES):
             self._sent[key] = self._sent.get(key, 0) + messages
 
