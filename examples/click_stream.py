@@ -26,7 +26,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from eip import Backoff, Consumer, Message
+from eip import Backoff, Consumer, Message, running
 from eip.streams import BatchConsumer
 from eip.transports.memory import MemoryTransport
 
@@ -71,10 +71,7 @@ async def main() -> None:
             retry=Backoff(base=0.01, cap=0.01, max_attempts=2),
             on_failure=broken,
         )
-        async with asyncio.TaskGroup() as tasks:
-            for consumer in (fast, slow):
-                tasks.create_task(consumer.run())
-                await consumer.started.wait()
+        async with running(fast, slow):
             for number in range(CLICKS):
                 page = None if number == 333 else PAGES[number % len(PAGES)]
                 await clicks.send(Message({"number": number, "page": page}, group_id=f"user-{number % USERS}"))
@@ -83,7 +80,6 @@ async def main() -> None:
             print(f"views: {dict(sorted((page, seen) for page, seen in views.items() if page))}")
             print(f"the slow group is still behind: {behind > 0}")
             await stored.wait()
-            await asyncio.gather(fast.stop(), slow.stop())
 
         in_order = all(numbers == sorted(numbers) for numbers in sessions.values())
         print(f"sessions: {len(sessions)} users, {sum(map(len, sessions.values()))} clicks, in order: {in_order}")

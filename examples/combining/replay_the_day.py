@@ -19,7 +19,7 @@ Prints:
 import asyncio
 from collections import Counter
 
-from eip import Consumer, Message, clock
+from eip import Consumer, Message, clock, running
 from eip.errors import Conflict
 from eip.patterns.idempotent_receiver import idempotent
 from eip.patterns.replay import start_replay
@@ -60,28 +60,21 @@ async def main() -> None:
         await TOPOLOGY.apply(memory)
         shop = memory.bus("shop")
         once = idempotent(MemoryStore(), replays=True)
-        async with asyncio.TaskGroup() as tasks:
-            buggy = Consumer(shop.subscription("loyalty"), once(with_a_bug))
-            shipping = Consumer(shop.subscription("shipping"), ship)
-            tasks.create_task(buggy.run())
-            tasks.create_task(shipping.run())
-            for hour, customer, total, currency in ORDERS:
-                await asyncio.sleep(midnight + hour * HOUR - clock.now())
-                order = {"customer": customer, "total": total, "currency": currency}
-                await shop.send(Message(order, type="OrderPlaced", source="com.example.shop"))
-            await asyncio.sleep(midnight + 21 * HOUR - clock.now())
-            await buggy.stop()
+        async with running(Consumer(shop.subscription("shipping"), ship)):
+            async with running(Consumer(shop.subscription("loyalty"), once(with_a_bug))):
+                for hour, customer, total, currency in ORDERS:
+                    await asyncio.sleep(midnight + hour * HOUR - clock.now())
+                    order = {"customer": customer, "total": total, "currency": currency}
+                    await shop.send(Message(order, type="OrderPlaced", source="com.example.shop"))
+                await asyncio.sleep(midnight + 21 * HOUR - clock.now())
 
             print("--- 21:00: fixed; replaying the day to the rule loyalty")
-            repaired = Consumer(shop.subscription("loyalty"), once(fixed))
-            tasks.create_task(repaired.run())
-            start, end = midnight + 8 * HOUR, midnight + 18.5 * HOUR
-            replay = await start_replay(shop, "orders", start=start, end=end, rules=["loyalty"], name="loyalty-fix")
-            states = [f"{status.state} {status.progress:.0%}" async for status in replay.watch(interval=0.7)]
-            print(", ".join(dict.fromkeys(states)))
-            await asyncio.sleep(1)
-            await repaired.stop()
-            await shipping.stop()
+            async with running(Consumer(shop.subscription("loyalty"), once(fixed))):
+                start, end = midnight + 8 * HOUR, midnight + 18.5 * HOUR
+                replay = await start_replay(shop, "orders", start=start, end=end, rules=["loyalty"], name="loyalty-fix")
+                states = [f"{status.state} {status.progress:.0%}" async for status in replay.watch(interval=0.7)]
+                print(", ".join(dict.fromkeys(states)))
+                await asyncio.sleep(1)
         print("points:", ", ".join(f"{name} {count}" for name, count in sorted(points.items())))
         print(f"shipped: {len(parcels)} parcels")
         try:

@@ -7,7 +7,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from eip import Message
+from eip import Message, running
 from eip.codec import load_json
 from eip.patterns.diagram import mermaid
 from examples.document_approval.model import Scan
@@ -47,9 +47,7 @@ async def _main(arguments: argparse.Namespace, folder: Path) -> None:
 
 async def _approve(around: Surroundings, workflow: Workflow) -> None:
     """Have the documents approved, and print where they went."""
-    async with asyncio.TaskGroup() as tasks:
-        for service in workflow.services:
-            tasks.create_task(service.run())
+    async with running(*workflow.services):
         for name, text in DOCUMENTS.items():
             await around.objects.put(f"scans/{name}", text.encode("utf-8", "surrogateescape"))
             await around.transport.queue(SCANS).send(Message(Scan(document=f"scans/{name}", sender="mail room")))
@@ -58,8 +56,6 @@ async def _approve(around: Surroundings, workflow: Workflow) -> None:
                 await asyncio.sleep(0.05)
             noted = load_json(found.value)
             print(f"{name:12} {noted['outcome']:16} {noted['total'] or '-':>10}  {noted['reason'] or ''}".rstrip())
-        for service in workflow.services:
-            await service.stop()
 
 
 if __name__ == "__main__":

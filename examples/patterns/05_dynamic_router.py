@@ -10,7 +10,7 @@ Prints:
 
 import asyncio
 
-from eip import Consumer, Message, ReturnAddresses
+from eip import Consumer, Message, ReturnAddresses, running
 from eip.patterns.dynamic_router import Announcement, DynamicRouter
 from eip.testing import run  # in virtual time, so that the minute passes at once
 from eip.transports.memory import MemoryTransport
@@ -26,10 +26,7 @@ async def main() -> None:
         berlin = Announcement(recipient="berlin", address=one.address, policy={"to": ["Berlin"]}, priority=1, lasts=60)
         rest = Announcement(recipient="rest", address=two.address)
 
-        consumers = [Consumer(parcels, router), Consumer(control, router.control)]
-        async with asyncio.TaskGroup() as tasks:
-            for each in consumers:
-                tasks.create_task(each.run())
+        async with running(Consumer(parcels, router), Consumer(control, router.control)):
             await control.send(Message(berlin), Message(rest))
             while len(control):
                 await asyncio.sleep(0.01)
@@ -38,8 +35,6 @@ async def main() -> None:
                 await parcels.send(Message(f"parcel to {city}", attributes={"to": city}))
             while len(parcels):
                 await asyncio.sleep(0.01)
-            for each in consumers:
-                await each.stop()
 
         for queue in (one, two):
             print(f"{queue.name}: {[message.body for message in queue.messages()]}")

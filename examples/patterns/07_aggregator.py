@@ -10,7 +10,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from eip import Consumer, Message
+from eip import Consumer, Message, running
 from eip.patterns.aggregator import Aggregate, Aggregator
 from eip.stores import SqliteStore
 from eip.testing import run  # in virtual time, so that the deadline passes at once
@@ -28,16 +28,11 @@ async def main() -> None:
         async with MemoryTransport() as memory:
             quotes, results = memory.queue("quotes"), memory.queue("results")
             aggregator = Aggregator(store, output=results, size=3, deadline=300, combine=best)
-            consumer = Consumer(quotes, aggregator)
-            async with asyncio.TaskGroup() as tasks:
-                for service in (consumer, aggregator):
-                    tasks.create_task(service.run())
+            async with running(Consumer(quotes, aggregator), aggregator):
                 for ride, price in (("ride-1", 30), ("ride-1", 25), ("ride-2", 99), ("ride-1", 40)):
                     await quotes.send(Message(price, correlation_id=ride))
                 while len(results) < 2:
                     await asyncio.sleep(1)
-                for service in (consumer, aggregator):
-                    await service.stop()
             for result in results.messages():
                 print(f"{result.correlation_id}: {result.body}")
         await store.aclose()

@@ -12,7 +12,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from eip import Consumer, Message, SequenceInfo
+from eip import Consumer, Message, SequenceInfo, running
 from eip.patterns.resequencer import Resequencer
 from eip.stores import SqliteStore
 from eip.testing import run  # in virtual time, so that the ten minutes pass at once
@@ -26,10 +26,7 @@ async def main() -> None:
         async with MemoryTransport() as memory:
             readings, ordered = memory.queue("readings"), memory.queue("ordered")
             resequencer = Resequencer(store, output=ordered, gap_timeout=600)
-            consumer = Consumer(readings, resequencer, concurrency=1)
-            async with asyncio.TaskGroup() as tasks:
-                for service in (consumer, resequencer):
-                    tasks.create_task(service.run())
+            async with running(Consumer(readings, resequencer, concurrency=1), resequencer):
                 for number in arriving:
                     await readings.send(Message(number, sequence=SequenceInfo("sensor-1", number)))
                 while len(readings):
@@ -37,8 +34,6 @@ async def main() -> None:
                 print(f"in:  {arriving}")
                 print(f"out: {[message.body for message in ordered.messages()]}")
                 await asyncio.sleep(601)
-                for service in (consumer, resequencer):
-                    await service.stop()
             print(f"after ten minutes: {[message.body for message in ordered.messages()]}")
             for message in ordered.messages():
                 if "sequence-gap" in message.headers:

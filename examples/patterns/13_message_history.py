@@ -8,7 +8,7 @@ Prints:
 
 import asyncio
 
-from eip import Consumer, Message, Queue
+from eip import Consumer, Message, Queue, running
 from eip.errors import Reject
 from eip.patterns.message_history import history_of, message_history
 from eip.transports.memory import MemoryTransport
@@ -36,13 +36,9 @@ async def main() -> None:
             for source, handler, output in zip(queues, handlers, queues[1:], strict=False)
         ]
         await queues[0].send(Message({"sku": "lamp"}))
-        async with asyncio.TaskGroup() as tasks:
-            for each in consumers:
-                tasks.create_task(each.run())
+        async with running(*consumers):
             while not (arrived := memory.queue("shipped").messages()):
                 await asyncio.sleep(0.01)
-            for each in consumers:
-                await each.stop()
 
         print("came through:", ", ".join(hop.name for hop in history_of(arrived[0])))
         try:

@@ -6,8 +6,6 @@ Prints:
     no answer in time
 """
 
-import asyncio
-
 from eip import Consumer, Message, ReturnAddresses
 from eip.errors import RequestTimeout
 from eip.patterns.request_reply import RequestReply
@@ -21,20 +19,17 @@ async def multiply(request: Message) -> Message | None:
 
 
 async def main() -> None:
-    async with MemoryTransport() as memory, asyncio.TaskGroup() as tasks:
+    async with MemoryTransport() as memory:
         requests, replies = memory.queue("requests"), memory.queue("replies-of-this-process")
         # Return addresses come from strangers: only these queues are answered to.
         responder = Consumer(requests, multiply, replies=ReturnAddresses(memory, prefix="replies-"))
-        tasks.create_task(responder.run())
-
-        async with RequestReply(requests, replies) as calculator:
+        async with responder, RequestReply(requests, replies) as calculator:
             reply = await calculator.request([6, 7], timeout=5)
             print(f"6 * 7 = {reply.body}")
             try:
                 await calculator.request([6, 0], timeout=5)
             except RequestTimeout:
                 print("no answer in time")
-        await responder.stop()
 
 
 run(main())

@@ -8,7 +8,7 @@ Prints:
 
 import asyncio
 
-from eip import Consumer, Message, ReturnAddresses
+from eip import Consumer, Message, ReturnAddresses, running
 from eip.patterns.scatter_gather import ScatterGather
 from eip.testing import run  # in virtual time, so that the deadline passes at once
 from eip.transports.memory import MemoryTransport
@@ -18,7 +18,7 @@ HERD = {"rarity": (1, 30), "pinkie": (2, 25), "applejack": (60, 20)}
 
 
 async def main() -> None:
-    async with MemoryTransport() as memory, asyncio.TaskGroup() as tasks:
+    async with MemoryTransport() as memory:
         rides, replies = memory.topic("rides"), memory.queue("rfq-replies")
         addresses = ReturnAddresses(memory, prefix="rfq-")
 
@@ -30,15 +30,11 @@ async def main() -> None:
             return Consumer(rides.subscription(name), quote, replies=addresses)
 
         herd = [unicorn(name, *offer) for name, offer in HERD.items()]
-        for each in herd:
-            tasks.create_task(each.run())
-        async with ScatterGather(requests=rides, replies=replies) as rfq:
+        async with running(*herd), ScatterGather(requests=rides, replies=replies) as rfq:
             quotes = await rfq.request({"from": "Berlin"}, expected=HERD, deadline=10)
         best = min(quotes.replies, key=lambda reply: reply.body)
         print(f"cheapest of {len(quotes.replies)}: {best.source} for {best.body}")
         print(f"completed by {quotes.completed_by}, missing: {sorted(quotes.missing)}")
-        for each in herd:
-            await each.stop()
 
 
 run(main())

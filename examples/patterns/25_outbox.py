@@ -38,13 +38,11 @@ async def main() -> None:
             print(f"order-1 failed: {error}")
         order(db, outbox, "order-2")
 
-        async with MemoryTransport() as memory, asyncio.TaskGroup() as tasks:
+        async with MemoryTransport() as memory:
             orders = memory.queue("orders.fifo")
-            relay = OutboxRelay(outbox, {"orders": orders})
-            tasks.create_task(relay.run())  # `await run(relay)` in a process of its own
-            while await outbox.unsent():
-                await asyncio.sleep(0.01)
-            await relay.stop()
+            async with OutboxRelay(outbox, {"orders": orders}):  # `await run(relay)` in a process of its own
+                while await outbox.unsent():
+                    await asyncio.sleep(0.01)
             for message in orders.messages():
                 print(f"sent: {message.body}")
         print(f"left in the outbox: {await outbox.unsent()}")
