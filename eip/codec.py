@@ -123,7 +123,7 @@ def _with_big_integers(value: Any) -> Any:
 
 
 def _load_parser(raw: bytes | str, *, allow_inf_nan: bool) -> Any:
-    """Import the parser at the first text: pydantic takes a third of the time to import this library."""
+    """Import the parser when the first text is read: pydantic takes a third of the time to import this library."""
     global _from_json  # noqa: PLW0603 - itself, from now on
     from pydantic_core import from_json  # noqa: PLC0415
 
@@ -168,12 +168,12 @@ def json_members(raw: bytes) -> dict[str, bytes]:
 
 
 def json_elements(raw: bytes) -> list[bytes]:
-    """The elements of an array's text, each as the text that it is; raises `DecodeError` for what is not an array."""
+    """The elements of an array's text, each as the text that it is; raises `DecodeError` if it is not an array."""
     return [element for _, element in _pieces(raw, "[", "]")]
 
 
 def _pieces(raw: bytes, opening: str, closing: str) -> Iterator[tuple[bytes, bytes]]:
-    """What stands between the brackets: the name, b"" in an array, and the value's text."""
+    """The members between the brackets: the name (b"" in an array), and the value's text."""
     try:
         text = raw.decode().strip(_BLANK)
         if text[:1] != opening or text[-1:] != closing:
@@ -227,7 +227,7 @@ def validate_value(adapter: TypeAdapter[Any], value: Any) -> Any:
 
 
 def _validation_error() -> type[ValidationError]:
-    """Looked up where something was raised; see `_load_parser`."""
+    """Imported when an error is raised, for the reason of `_load_parser`."""
     from pydantic import ValidationError  # noqa: PLC0415
 
     return ValidationError
@@ -346,7 +346,7 @@ _OURS: Final = frozenset((JsonCodec, TextCodec, BytesCodec, ViewCodec))
 
 
 def check_codec(codec: Any, *, optional: bool = False) -> None:
-    """Raise `TypeError` for an argument ``codec`` that is none; a class is none either. For ours, one look-up."""
+    """Raise `TypeError` unless ``codec`` is a codec; a class is not one. For our own codecs this is one look-up."""
     if codec.__class__ in _OURS or (optional and codec is None):
         return
     whole = isinstance(getattr(codec, "content_type", None), str) and all(

@@ -1,4 +1,4 @@
-"""Message Store (Hohpe & Woolf, chapter 11): messages are kept as they pass, to be looked at or sent once more.
+"""Message Store (Hohpe & Woolf, chapter 11): keeps messages as they pass, to be looked at or sent again.
 
     store = MessageStore(FileObjects("audit"))                      # or S3Objects, MemoryObjects
     handler = wire_tap(store, required=True)(handle)                # a store is a sender: tap, or list it as recipient
@@ -58,7 +58,7 @@ class MessageStore(Sender):
 
     @override
     async def send(self, *messages: Message[Any]) -> None:
-        """Write the messages; see `Sender.send`. Returns when all of them can be read by all.
+        """Write the messages; return when everybody can read all of them.
 
         What a replay brings is not kept again.
         """

@@ -30,7 +30,7 @@ __all__ = ["Progress", "TransferReceiver", "redrive"]
 _log = get_logger("eip.redrive")
 
 _REMEMBERED: Final = 100_000
-"""Messages moved that are known again."""
+"""Ids of moved messages that are remembered."""
 _MAX_LEFT: Final = 10_000
 """Messages that a filter may leave on the queue while they are held, so that they are not read over and over."""
 
@@ -57,11 +57,11 @@ class Progress:
     moved: int = 0
     """Sent and taken off the dead-letter queue; in a dry run: those that would be."""
     left: int = 0
-    """Stay on the dead-letter queue: not wanted, of a group that is held up, or unreadable."""
+    """Stay on the dead-letter queue: refused by the filter, of a group that is held up, or unreadable."""
     failed: int = 0
     """Could not be sent, or not be taken off after sending; they stay."""
     reasons: dict[str, int] = field(default_factory=dict)
-    """How many were seen by the reason they failed for, the first 100 characters of it."""
+    """How many were seen, by the first 100 characters of the reason for their failure."""
 
 
 async def redrive(
@@ -76,7 +76,7 @@ async def redrive(
     idle: Duration = 2.0,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Progress:
-    """Send the queue's messages to another channel and take them off; returns what was done when nothing more comes.
+    """Send the queue's messages to another channel and take them off; return a report once nothing more comes.
 
     Args:
         dead_letters: the queue; what it holds and nobody else has on lease is read once.
@@ -99,7 +99,7 @@ async def redrive(
         raise ConfigurationError("rate and limit are more than 0")
     plain = filter is None and transform is None and rate is None and limit is None and not dry_run
     if plain and on_progress is None and isinstance(dead_letters, TransferReceiver) and type(to) is type(dead_letters):
-        with contextlib.suppress(EipError):  # then it is done here
+        with contextlib.suppress(EipError):  # the messages are moved here instead
             return Progress(moved=await dead_letters.move_messages(to))
     async with AsyncExitStack() as stack:
         held = _MAX_LEFT if filter is not None or dry_run else 100
@@ -267,7 +267,7 @@ class _Run:
         except Exception as error:  # noqa: BLE001 - they stay
             if len(messages) == 1 or getattr(error, "transient", False):
                 return dict.fromkeys(messages, error)
-            # One of them is what cannot be sent: each by itself.
+            # One of them cannot be sent: send each by itself.
             return {key: why for each in messages.items() for key, why in (await self._send(dict([each]))).items()}
         return {}
 

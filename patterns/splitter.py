@@ -1,4 +1,4 @@
-"""Splitter (Hohpe & Woolf, chapter 7): one message becomes several, each knowing its place among them."""
+"""Splitter (Hohpe & Woolf, chapter 7): one message becomes several, each with its place among them."""
 
 from __future__ import annotations
 

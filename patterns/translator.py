@@ -49,7 +49,7 @@ def translator(
         try:
             body = await body_of(message)
         except reject as error:
-            raise Reject(f"cannot be translated: {error.__class__.__name__}") from None  # its text may hold the body
+            raise Reject(f"cannot be translated: {error.__class__.__name__}") from None  # its text may contain the body
         if body is None:
             raise TypeError("a translator returns a body or a message; to drop messages, use a message_filter")
         made: Message[Any] = body if isinstance(body, Message) else message.with_body(body)

@@ -31,11 +31,11 @@ class PushDown:
 
     target: Target
     pushed: str | None
-    """What the service is given: JSON, or a selector; None where it evaluates nothing."""
+    """The filter for the service, as JSON or a selector; None if it evaluates nothing."""
     scope: str | None = None
     """SNS: the policy's scope."""
     local: _Filter | None = None
-    """What is still to be evaluated here; None where the service's answer is exact."""
+    """The filter that is still evaluated here; None if the service's decision is exact."""
     reason: str
 
     def explain(self) -> str:
@@ -63,9 +63,11 @@ def _to_sns(condition: FilterPolicy | EventPattern, target: Target) -> PushDown:
         return PushDown(target=target, pushed=condition.text, scope=condition.scope, reason="it is a filter policy")
     pattern = json.loads(condition.text)
     if set(pattern) != {"detail"}:
-        return _here(condition, target, "SNS sees a message's attributes or its body, not its type and source")
+        return _here(condition, target, "SNS filters on attributes or body, not on type and source")
     if _uses_absence(pattern):
-        return _here(condition, target, "SNS lets only bodies through that are objects, also where a field is absent")
+        return _here(
+            condition, target, "SNS passes only bodies that are JSON objects, even if a condition is on an absent field"
+        )
     text = json.dumps(pattern["detail"], ensure_ascii=False)
     try:
         FilterPolicy(text, scope="MessageBody")
@@ -129,7 +131,7 @@ def _to_jms(condition: FilterPolicy | EventPattern, target: Target) -> PushDown:
 
 
 def _clause(name: str, matchers: Any) -> str | None:
-    """What every message that passes fulfils, as far as a selector can say it."""
+    """A necessary condition of the filter, as far as a selector can express it."""
     if (
         name == "$or"
         or not name
@@ -149,7 +151,7 @@ def _clause(name: str, matchers: Any) -> str | None:
 
 
 def _term(name: str, matcher: Any) -> str | None:
-    """A condition for one matcher, "" where it needs none, None where only presence can be said."""
+    """A condition for one matcher, "" where it needs none, None if only presence can be expressed."""
     match matcher:
         case str():
             return f"{name} = {_quoted(matcher)}" if "." not in matcher and ":" not in matcher else None
@@ -182,6 +184,6 @@ _TARGETS: Final[dict[str, Callable[[FilterPolicy | EventPattern, Target], PushDo
 
 
 def pushed_down(filter: _Filter) -> Iterator[PushDown]:  # noqa: A002 - the library's term
-    """What becomes of the filter on each target."""
+    """How the filter is pushed down to each target."""
     for target in _TARGETS:
         yield push_down(filter, target)  # type: ignore[arg-type]  # the keys are the targets

@@ -51,14 +51,14 @@ _UNREAD_KEY: Final = "eip-unread"
 """The attribute that keeps an envelope which cannot be read, as it came."""
 _NAME: Final = re.compile(r"(?!(?:aws|amazon)\.)(?!\.)(?!.*\.\.)[A-Za-z0-9_.-]{1,256}(?<!\.)", re.IGNORECASE)
 _UNCARRIED: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
-"""What XML 1.0 has no place for (SQS API reference, SendMessage)."""
+"""Characters that XML 1.0 cannot express (SQS API reference, SendMessage)."""
 _REASON: Final = "dead-letter-reason"
 _FAILURE: Final = frozenset((_REASON, "dead-letter-source", "dead-letter-count", "attempts"))
-"""Headers that tell of a failure; the message is the same without them."""
+"""Headers that describe a failure; the message is the same without them."""
 _SPARE: Final = frozenset(("v", "id", "at", "group", "dedup", "trace", "ct"))
-"""Fields of an envelope that the queue gives a message that has none, or that its channel knows."""
+"""Envelope fields that the queue itself supplies, or that the channel knows."""
 _MIN_REASON: Final = 20
-"""Characters of a reason that are still worth their place."""
+"""Shortest reason, in characters, that is kept; a shorter one is dropped."""
 
 
 _NOTHING: Final[Mapping[str, str | None]] = MappingProxyType({})
@@ -74,7 +74,7 @@ class Carried(NamedTuple):
 
 
 def carried(message: Message[Any], *, channel: str, limit: int, native: Mapping[str, str | None] = _NOTHING) -> Carried:
-    """The message's body and attributes; raises `InvalidMessage` for what cannot be carried.
+    """The message's body and attributes; raises `InvalidMessage` if they cannot be carried.
 
     Args:
         message: what is sent.
@@ -129,7 +129,7 @@ def native_fields(ids: Mapping[str, str]) -> dict[str, str | None]:
 
 
 def _needed(fields: Mapping[str, Any]) -> bool:
-    """Whether the envelope holds something that the message did not come with otherwise."""
+    """Whether the envelope holds anything that the service does not supply itself."""
     return bool(fields.keys() - _SPARE - {"headers"}) or not fields.get("headers", {}).keys() <= _FAILURE
 
 
@@ -166,14 +166,14 @@ def _natives(
 
 
 def _make_room(message: Message[Any], attributes: dict[str, dict[str, Any]], left: dict[str, Any]) -> None:
-    """Have one place of the ten free for the envelope."""
+    """Leave one of the ten places free for the envelope."""
     while len(attributes) >= _MAX_ATTRIBUTES:
         name, _ = attributes.popitem()
         left[name] = to_wire(message.attributes[name])
 
 
 def _problem(name: str, native: Native, channel: str, *, checked: bool) -> str | None:
-    """Why the channel takes no such attribute; None where it does. A ``checked`` one has a type and text of ours."""
+    """Why the channel does not take the attribute; None if it does. A ``checked`` one has a type and text of ours."""
     content = native.value
     if not _NAME.fullmatch(name) or name == ENVELOPE_KEY:
         return f"{channel} carries no attribute named {name!r}"
@@ -204,7 +204,7 @@ def _envelopes(message: Message[Any], fields: dict[str, Any], *, room: int) -> I
 
 
 def _log_left_out(message: Message[Any]) -> None:
-    """The reason of a dead letter that has no room for it."""
+    """Log the reason of a dead letter that has no room for it."""
     if _REASON in message.headers:
         _log.warning("dead_letter_reason_left_out", message_id=message.id, reason=message.headers[_REASON])
 

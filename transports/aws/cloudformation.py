@@ -40,7 +40,7 @@ _PROTOCOLS: Final = {
     "Application": "application",
 }
 _KEPT: Final = {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}
-"""As with `Topology.apply`: what holds messages is not deleted with the stack."""
+"""As with `Topology.apply`: resources that hold messages are not deleted with the stack."""
 
 
 def template(topology: Topology) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def template(topology: Topology) -> dict[str, Any]:
 
 
 class _Template:
-    """Resources by logical id; whom a queue or topic has to let in is gathered, as each has one policy."""
+    """Resources by logical id. Senders are gathered per queue and topic, as each has one policy."""
 
     def __init__(self) -> None:
         self.resources: dict[str, dict[str, Any]] = {}
