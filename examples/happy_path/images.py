@@ -7,7 +7,8 @@ as a file, and decodes to at most `MAX_PIXELS`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Final, NamedTuple, TypeVar
 
@@ -24,9 +25,6 @@ MAX_PIXELS: Final = 40_000_000
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF")
 """Decoders that strangers reach."""
 _QUALITY: Final = 80
-_BROKEN: Final = (OSError, ValueError, SyntaxError, EOFError, ArithmeticError, LookupError, TypeError, AttributeError)
-"""What Pillow raises for a file that is damaged; `struct.error` and `zlib.error` become one of these."""
-
 _T = TypeVar("_T")
 
 
@@ -85,36 +83,39 @@ def render(data: bytes, sides: dict[str, int]) -> dict[str, Rendition]:
     Raises:
         Reject: it cannot be decoded.
     """
-    with _opened(data) as image:
-        try:
-            picture = _decoded(image, max(sides.values()))
-            return {name: _smaller(picture, side) for name, side in sorted(sides.items(), key=lambda each: -each[1])}
-        except _BROKEN as error:
-            raise Reject(f"the picture is damaged: {type(error).__name__}") from None
+    with _opened(data) as image, _read_from_strangers("the picture is damaged"):
+        picture = _decoded(image, max(sides.values()))
+        return {name: _smaller(picture, side) for name, side in sorted(sides.items(), key=lambda each: -each[1])}
 
 
 def shares(data: bytes, kinds: dict[str, Callable[[int, int, int], bool]]) -> dict[str, float]:
     """How much of a picture is of each kind, from 0 to 1, by functions of red, green and blue; raises `Reject`."""
-    with _opened(data) as image:
-        try:
-            small = _decoded(image, 64).resize((64, 64), Image.Resampling.BOX)
-        except _BROKEN as error:
-            raise Reject(f"the picture is damaged: {type(error).__name__}") from None
+    with _opened(data) as image, _read_from_strangers("the picture is damaged"):
+        small = _decoded(image, 64).resize((64, 64), Image.Resampling.BOX)
     pixels = memoryview(small.tobytes())
     colours = list(zip(pixels[0::3], pixels[1::3], pixels[2::3], strict=True))
     return {name: sum(kind(*each) for each in colours) / len(colours) for name, kind in kinds.items()}
 
 
 def _opened(data: bytes) -> Image.Image:
-    try:
+    with _read_from_strangers("not a picture"):
         image = Image.open(BytesIO(data), formats=_FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise Reject(f"too many pixels: at most {MAX_PIXELS // 10**6} million") from None
-    except _BROKEN:
-        raise Reject("not a picture") from None
     if image.width * image.height > MAX_PIXELS:
         raise Reject(f"too many pixels: {image.width} x {image.height}, at most {MAX_PIXELS // 10**6} million")
     return image
+
+
+@contextmanager
+def _read_from_strangers(reason: str) -> Iterator[None]:
+    """Reject what Pillow cannot read; a damaged file may make it raise nearly anything."""
+    try:
+        yield
+    except MemoryError:
+        raise  # ours, and not the picture's fault
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise Reject(f"too many pixels: at most {MAX_PIXELS // 10**6} million") from None
+    except Exception:  # noqa: BLE001 - see above
+        raise Reject(reason) from None
 
 
 def _decoded(image: Image.Image, side: int) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from io import BytesIO
 
 import httpx
@@ -63,6 +64,27 @@ def test_what_is_no_picture_is_rejected_with_the_reason(kind):
     data, reason = WRONG[kind]
     with pytest.raises(Reject, match=reason):
         render(data, {"large": 1280})
+
+
+def test_whatever_is_damaged_in_a_picture_it_is_shown_or_rejected():
+    picture, chance = photo(width=120, height=90), random.Random(1)
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    files = [animated_gif(3)]
+    for kind in ("JPEG", "PNG", "WEBP"):
+        file = BytesIO()
+        picture.save(file, kind, exif=exif)
+        files.append(file.getvalue())
+    outcomes: set[str] = set()
+    for _ in range(400):
+        data = bytearray(chance.choice(files))
+        for _ in range(chance.randint(1, 12)):
+            data[chance.randrange(min(len(data), chance.choice((60, 400, 10_000))))] = chance.randrange(256)
+        try:
+            outcomes.update(render(bytes(data), {"large": 64}))
+        except Reject as error:
+            outcomes.add(str(error).split(":")[0])
+    assert outcomes == {"large", "not a picture", "the picture is damaged", "too many pixels"}
 
 
 def test_of_an_animation_the_first_frame_is_taken():
