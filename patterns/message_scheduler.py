@@ -28,6 +28,7 @@ from eip import clock
 from eip._checks import check_message, check_type
 from eip._ids import new_id
 from eip._logging import get_logger
+from eip._tracing import with_current_trace
 from eip.channels import Sender
 from eip.clock import Duration
 from eip.envelope import dump_message, load_message
@@ -185,6 +186,8 @@ class MessageScheduler(ScheduledService):
         if not timetable.repeats and message.expires_at is not None and message.expires_at <= timetable.first:
             raise InvalidMessage(f"message must not expire before it is sent: expires_at={message.expires_at!r}")
         key = new_id() if key is None else check_type("key", key, str, "a str")
+        if not timetable.repeats:  # what is sent for ever is no part of one trace
+            message = with_current_trace(message)
         record = _Record(
             to=to, message=dump_message(message).decode("latin-1"), timetable=timetable, due=timetable.first
         )

@@ -17,8 +17,10 @@ from eip.channels import Sender
 from eip.envelope import load_message
 from eip.errors import ConnectionLost, FailedEntry, PartialSendError, Reject
 from eip.packs import unpack
+from eip.patterns.message_scheduler import MessageScheduler
 from eip.patterns.packer import Packer
 from eip.runtime.handlers import messages_of
+from eip.stores import MemoryStore
 from eip.stores.outbox import SqliteOutbox
 from eip.telemetry.traces import TracedSender, trace_settling, traced
 from eip.testing import run
@@ -218,3 +220,17 @@ async def test_an_outbox_s_rows_and_packs_carry_the_trace_that_is_current(spans,
         assert message.traceparent is not None
         assert message.traceparent[3:52] == f"{trace_of(order)}-{order.context.span_id:016x}"
     await outbox.aclose()
+
+
+@pytest.mark.parametrize(("when", "carried"), [({"delay": 1}, True), ({"interval": 1}, False)])
+async def test_a_message_that_is_sent_later_carries_the_trace_a_repeated_one_does_not(spans, when, carried):
+    recorder, store = Recorder(), MemoryStore()
+    tracer = spans.provider.get_tracer("test")
+    async with MessageScheduler(store, {"out": recorder}) as scheduler:
+        with tracer.start_as_current_span("order"):
+            await scheduler.send(Message(1), to="out", **when)
+        async with asyncio.timeout(30):
+            while not recorder.sent:
+                await asyncio.sleep(0.05)
+    (order,) = spans.named("order")
+    assert (recorder.sent[0].traceparent or "").startswith(f"00-{trace_of(order)}") is carried
