@@ -21,7 +21,7 @@ from examples.rfq.access_options import Access, add_arguments, wrong_options
 from examples.rfq.booking import RideBooking
 from examples.rfq.channels import Channels
 from examples.rfq.herd import Herd
-from examples.rfq.unicorns import Unicorns
+from examples.rfq.unicorns import VISITORS, Unicorns
 from examples.rfq.wiring import STATES, TRANSPORTS, connected, shown, stored
 
 
@@ -82,6 +82,8 @@ class _Roles:
         self._options, self._access = options, access
         self._url: str | None = options.endpoint_url
         self._meter = UsageMeter()
+        self._most = 0 if options.role == "booking" else options.unicorns + VISITORS
+        """Unicorns that may be signed in."""
         self._asking: RideBooking | None = None
 
     def booking(self, sock: socket.socket) -> Application:
@@ -96,7 +98,7 @@ class _Roles:
         """Unicorn management with its API and page on that socket, and the simulated herd."""
 
         async def connect(stack: AsyncExitStack) -> list[Runnable]:
-            unicorns = Unicorns(await self._channels(stack))
+            unicorns = Unicorns(await self._channels(stack), most=self._most)
             herd = self._herd(unicorns)
             return [self._access.server(self._access.unicorns(unicorns, herd), sock), unicorns, herd]
 
@@ -107,7 +109,7 @@ class _Roles:
 
         async def connect(stack: AsyncExitStack) -> list[Runnable]:
             channels = await self._channels(stack)
-            unicorns = Unicorns(channels)
+            unicorns = Unicorns(channels, most=self._most)
             herd = self._herd(unicorns)
             return [*await self._booking(stack, channels, sock, unicorns, herd.ids), unicorns, herd]
 
@@ -122,7 +124,7 @@ class _Roles:
         options = self._options
         return await connected_to(
             _at(options.transport, self._url),
-            lambda: connected(options.transport, self._url, unicorns=options.unicorns, meter=self._meter),
+            lambda: connected(options.transport, self._url, unicorns=self._most, meter=self._meter),
             stack,
         )
 

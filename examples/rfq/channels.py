@@ -102,6 +102,10 @@ class Channels(ABC):
     async def leave(self, zone: str, unicorn: str) -> None:
         """End that subscription."""
 
+    async def forget(self, unicorn: str) -> None:
+        """Remove what is left of a unicorn that is gone for good; nothing, where another process may use that."""
+        del unicorn
+
 
 class _Several(Sender):
     """Sends each message to several channels: returns once all of them have accepted it."""
@@ -139,3 +143,11 @@ class MemoryChannels(Channels):
     async def leave(self, zone: str, unicorn: str) -> None:
         """See `Channels.leave`."""
         self._memory.topic(self.zone(zone).name).unsubscribe(unicorn)
+
+    async def forget(self, unicorn: str) -> None:
+        """See `Channels.forget`: its queues in all zones, whose messages have expired."""
+        for zone in all_zones():
+            topic = self._memory.topic(self.zone(zone).name)
+            queue = topic.subscription(unicorn)
+            topic.unsubscribe(unicorn)
+            await self._memory.remove_queue(queue.name)

@@ -71,7 +71,7 @@ class Session:
         """Of the zone it is in (the last one), and of those that it left with questions open."""
         self._zone: str | None = None
         """The zone that it is asked in."""
-        self._reason = "abandoned"
+        self._reason = "stopping"
         """Why it is signed out."""
         self.touch()
         self._board.place(self.place())
@@ -240,6 +240,7 @@ class Session:
                 await set_within(self._leaving, _SETTLE)
                 self._moved.clear()
             elif self._abandoned():
+                self._reason = "abandoned"
                 self._leaving.set()
             if self.leaving or self.position.zone != zone:
                 return

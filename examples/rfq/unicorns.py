@@ -7,15 +7,21 @@ process.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from eip.errors import StateError
 from examples.rfq.channels import Channels
+from examples.rfq.model import LONGEST
 from examples.rfq.sessions import Full, Session
 from examples.rfq.vicinity import Position
 
-__all__ = ["Unicorns"]
+__all__ = ["VISITORS", "Unicorns"]
+
+VISITORS: Final = 200
+"""Unicorns that may be signed in beside the simulated ones; on AWS each takes connections for its long polls."""
 
 
 class Unicorns:
@@ -26,9 +32,11 @@ class Unicorns:
         most: how many may be signed in at a time.
     """
 
-    def __init__(self, channels: Channels, *, most: int = 1000) -> None:
+    def __init__(self, channels: Channels, *, most: int = VISITORS) -> None:
         self._channels, self._most = channels, most
         self._sessions: dict[str, Session] = {}
+        self._gone: OrderedDict[str, float] = OrderedDict()
+        """When unicorns were signed out that may come back for what they were asked, the earliest first."""
         self._tasks: asyncio.TaskGroup | None = None
         self._stopping, self._ready, self._arrived = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -53,6 +61,7 @@ class Unicorns:
         if len(self._sessions) >= self._most:
             raise Full(f"at most {self._most} unicorns may be signed in here")
         self._sessions[session.id] = session
+        self._gone.pop(session.id, None)
         self._tasks.create_task(self._run(session), name=f"unicorn {session.id}")
         arrived, self._arrived = self._arrived, asyncio.Event()
         arrived.set()
@@ -63,6 +72,15 @@ class Unicorns:
             await session.run()
         finally:
             del self._sessions[session.id]
+            self._gone[session.id] = asyncio.get_running_loop().time()
+        await self._forget()
+
+    async def _forget(self) -> None:
+        """Forget unicorns that have been gone for longer than any RFQ runs."""
+        long_ago = asyncio.get_running_loop().time() - LONGEST
+        while self._gone and next(iter(self._gone.values())) < long_ago:
+            unicorn, _ = self._gone.popitem(last=False)
+            await self._channels.forget(unicorn)
 
     def find(self, unicorn: str) -> Session | None:
         """The unicorn's session; None where it is not signed in."""

@@ -299,3 +299,21 @@ async def test_it_is_ready_while_the_channels_of_its_unicorns_answer():
         assert await unicorns.missing() == ["a unicorn's channel (the broker is away)"]
         consumer._health.succeeded()
         assert await unicorns.missing() == []
+
+
+async def test_what_is_left_of_unicorns_that_are_gone_for_good_is_removed():
+    """Each visitor has queues of its own; they are kept as long as what is in them may be answered."""
+    async with managed() as (booking, unicorns, channels):
+        luna, _ = await signed_in(booking, unicorns, "luna", "binky")
+        await luna.leave()
+        await asyncio.sleep(1800)
+        await unicorns.sign_in("luna", HOME)
+        await asyncio.sleep(1900)
+        assert [name for name in channels.transport._channels if "luna" in name]
+        await unicorns.sign_in("ixion", HOME)
+        await asyncio.sleep(3700)
+        await unicorns.sign_in("twinkle", HOME)
+        await asyncio.sleep(60)
+        left = [name for name in channels.transport._channels if name.startswith("queue/rfq-zone")]
+        assert {name.rpartition("-")[2] for name in left} == {"twinkle"}
+        assert list(unicorns._gone) == ["twinkle"]
