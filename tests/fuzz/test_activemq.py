@@ -13,7 +13,7 @@ from eip.transports.activemq._bodies import body_read
 from eip.transports.activemq._broker_dead_letters import ack_ids_of
 from eip.transports.activemq._decoding import from_frame
 from eip.transports.activemq._encoding import encoded, retry_copy
-from eip.transports.activemq._stomp.frames import Frame
+from eip.transports.activemq._stomp.frames import Frame, _parse_odd, _parse_plain
 from eip.transports.activemq._stomp.parser import Parser
 from tests.fuzz import bounded_time, fuzz, mutated, odd_json, odd_text
 
@@ -70,6 +70,12 @@ headers = st.dictionaries(
     odd_text | st.sampled_from(["0", "60000", "true", "/queue/x", '{"v":1,"attrs":{"a":1}}', '{"types":{"n":"int"}}']),
     max_size=8,
 )
+
+
+@fuzz(mutated([b'MESSAGE\nack:ID\\c1\nsubscription:s\neip:{"v"\\c1}\nx:a\\nb', b"ERROR\r\nmessage:no\r\nack:1\nack:2"]))
+def test_the_short_way_of_reading_a_head_reads_what_the_long_one_does(head):
+    plain = _parse_plain(head)
+    assert plain is None or plain == _parse_odd(head)
 
 
 @fuzz(headers, st.binary(max_size=40), short=400)

@@ -132,7 +132,7 @@ def _native(headers: Mapping[str, str]) -> dict[str, Any]:
         known["type"] = headers["type"]
     if "JMSXGroupID" in headers:
         known["group_id"] = headers["JMSXGroupID"]
-    if (address := to_address(headers.get("reply-to", ""))) is not None:
+    if "reply-to" in headers and (address := to_address(headers["reply-to"])) is not None:
         known["return_address"] = address
     return known
 
@@ -160,7 +160,7 @@ def _fields(headers: Mapping[str, str]) -> Mapping[str, Any]:
     if text is None:
         return {}
     fields = load_json(text)
-    if not isinstance(fields, Mapping):
+    if not isinstance(fields, dict):
         raise DecodeError("not a JSON object")
     return fields
 
@@ -177,10 +177,12 @@ def _envelope_text(headers: Mapping[str, str]) -> str | None:
 def _attributes(headers: Mapping[str, str], fields: Mapping[str, Any]) -> dict[str, Any]:
     types = fields.get("types") or {}
     inside = fields.get("attrs") or {}
-    if not isinstance(types, Mapping) or not isinstance(inside, Mapping):
+    if not isinstance(types, dict) or not isinstance(inside, dict):
         raise DecodeError("attributes are not a JSON object")
     found = {name: _value(text, types.get(name)) for name, text in attribute_headers(headers)}
-    return {**found, **{name: from_wire(value) for name, value in inside.items()}}
+    for name, value in inside.items():
+        found[name] = from_wire(value)
+    return found
 
 
 def _value(text: str, kind: Any) -> Any:  # noqa: PLR0911 - one return for each type

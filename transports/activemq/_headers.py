@@ -8,7 +8,7 @@ https://activemq.apache.org/components/classic/documentation/stomp
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from eip.envelope import ENVELOPE_KEY
@@ -44,6 +44,9 @@ _COMMAND_NAMES: Final = """
     browser content-encoding host id login message passcode receipt receipt-id selector server session transaction
     transformation transformation-error version
 """
+_BY_VALUE: Final = frozenset(("destination", "persistent", "priority", "redelivered", "reply-to", "timestamp"))
+"""Of those, the ones whose values tell a JMS property of the same name."""
+_NEVER_ATTRIBUTES: Final = (BROKER_HEADERS - _BY_VALUE) | {"", ENVELOPE_KEY}
 _OF_COMMANDS: Final = frozenset(_COMMAND_NAMES.split())
 """Headers that mean something in frames that clients send, or in other frames of brokers."""
 _RESERVED: Final = BROKER_HEADERS | _OF_COMMANDS
@@ -56,32 +59,31 @@ def is_attribute_name(name: str) -> bool:
     return name not in _RESERVED and not name.startswith(_RESERVED_PREFIXES) and _NAME.fullmatch(name) is not None
 
 
-def attribute_headers(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Return the headers of a received message that are its attributes."""
-    return ((name, text) for name, text in headers.items() if _is_attribute(name, text))
-
-
-def _is_attribute(name: str, text: str) -> bool:
-    """Return whether a header is a property of the message, by its name, or by a value that no broker gives it."""
-    if name in BROKER_HEADERS:
-        return _is_property(name, text)
-    return bool(name) and name != ENVELOPE_KEY and not name.startswith(_BROKERS_PREFIXES)
+def attribute_headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the headers of a received message that are its attributes: by name, or by a value no broker gives it."""
+    found: list[tuple[str, str]] = []
+    for name, text in headers.items():
+        if name in _NEVER_ATTRIBUTES:
+            continue
+        if name in _BY_VALUE:
+            if _is_property(name, text):
+                found.append((name, text))
+        elif not name.startswith(_BROKERS_PREFIXES):
+            found.append((name, text))
+    return found
 
 
 def _is_property(name: str, text: str) -> bool:
     """Return whether the value of a broker's header can only be a JMS property of the same name."""
-    match name:
-        case "timestamp":
-            return not number(text) and text != "0"
-        case "priority":
-            return not is_priority(text)
-        case "persistent" | "redelivered":
-            return text not in ("true", "false")
-        case "destination":
-            return not text.startswith("/")
-        case "reply-to":
-            return to_address(text) is None
-    return False
+    if name == "timestamp":
+        return not number(text) and text != "0"
+    if name == "priority":
+        return not is_priority(text)
+    if name == "destination":
+        return not text.startswith("/")
+    if name == "reply-to":
+        return to_address(text) is None
+    return text not in ("true", "false")
 
 
 def is_priority(text: str) -> bool:

@@ -79,6 +79,29 @@ def with_error(frame: Frame, error: str, head: bytes = b"") -> Frame:
 
 def parse_head(head: bytes) -> Frame:
     """Return the frame of a head; what is malformed in it is left out or kept literally, and noted as its error."""
+    return _parse_plain(head) or _parse_odd(head)
+
+
+def _parse_plain(head: bytes) -> Frame | None:
+    """Return the frame of a head as brokers write it; None where it takes a closer look."""
+    try:
+        command, *lines = head.decode().split("\n")
+        headers: dict[str, str] = dict([line.split(":", 1) for line in lines])
+    except ValueError:  # no UTF-8, or a line without a colon
+        return None
+    if len(headers) != len(lines) or "\r" in command or command in _VERBATIM:
+        return None
+    for name, value in headers.items():
+        if value.endswith("\r") or "\\" in name:
+            return None
+        if "\\" in value:
+            if (plain := _unescape(value)) is None:
+                return None
+            headers[name] = plain
+    return Frame(command, headers, b"")
+
+
+def _parse_odd(head: bytes) -> Frame:
     error: str | None = None
     try:
         text = head.decode()
@@ -94,8 +117,11 @@ def parse_head(head: bytes) -> Frame:
             error = error or f"a header has no value: {line[:40]!r}"
             continue
         if escaped and "\\" in line:
-            name = _unescape(name) or name  # brokers do not escape names
-            if (plain := _unescape(value)) is None:
+            if "\\" in name:
+                name = _unescape(name) or name  # brokers do not escape names
+            if "\\" not in value:
+                pass
+            elif (plain := _unescape(value)) is None:
                 error = error or f"undefined escape in a header: {value[:40]!r}"
             else:
                 value = plain
