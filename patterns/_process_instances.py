@@ -99,7 +99,8 @@ class Instances:
         """Have an instance go back; a step that is under way ends first."""
 
         def ask(instance: Instance) -> bool:
-            if instance.ended or instance.cancelled is not None:
+            goes_back = instance.status == "compensating" and instance.back_to is None
+            if instance.ended or goes_back or instance.cancelled is not None:
                 return False
             instance.cancelled = reason
             return bring_forward(instance) or True

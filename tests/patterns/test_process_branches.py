@@ -493,6 +493,17 @@ async def test_what_a_step_did_before_it_was_cancelled_is_known_to_its_compensat
     assert seen == [{"booking": 7}]
 
 
+async def test_what_goes_back_already_is_not_cancelled():
+    world = World()
+    world.trouble = {"b": [Reject("full")], "-a": [20.0]}
+    async with working(ProcessManager(MemoryStore(), [process(world.steps("a", "b"))])) as manager:
+        await manager.start("p", Order(), id="1")
+        await asyncio.sleep(10)
+        assert not await manager.cancel("1")
+        ended = await manager.ended("1")
+        assert (ended.status, ended.error) == ("compensated", "Reject: full")
+
+
 async def test_only_what_is_there_can_be_cancelled():
     with pytest.raises(LookupError):
         await ProcessManager(MemoryStore(), [process(World().steps("a"))]).cancel("nobody")
