@@ -90,12 +90,13 @@ services:  ## install the Debian packages and the emulator that tests start (nee
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "aioeip needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Making $(VENV) with $(PYTHON) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) --quiet --upgrade "pip>=25.1" "setuptools>=77" wheel
 
 $(RUNS): pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Setting up what the service needs in $(VENV) ..."
-	$(call install,--editable ".[http$(,)cli]",--no-build-isolation)
+	@echo "Setting up what the service needs in $(VENV); this takes a moment, once ..."
+	$(call install,--editable ".[http]" structlog,--no-build-isolation)
 	@touch $(RUNS)
 
 $(READY): pyproject.toml constraints.txt | $(BIN)/python
