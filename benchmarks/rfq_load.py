@@ -124,7 +124,7 @@ async def serve(transport: str, state: str, endpoint: str | None, state_endpoint
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.handle_exit, signal.SIGTERM, None)
         await server._serve(sockets=[listening])  # serve() would end the process at once by the signal that it took
         used = resource.getrusage(resource.RUSAGE_SELF)
-        completed = {each: rfq.completed_at for each in sent if (rfq := await booking.get(each)) is not None}
+        completed = {each: rfq.completed_at for each in list(sent) if (rfq := await booking.get(each))}
         for task in running:
             task.cancel()
         await booking.stop()
