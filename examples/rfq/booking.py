@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Collection
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from examples.rfq.callbacks import CallbackCalls, CallbackOptions, Callbacks
 from examples.rfq.channels import OWN_REPLIES, Channels
 from examples.rfq.model import Presence, QuoteRequest, RideRequest
 from examples.rfq.operations import DeadLetter, Desk, Operations, Rate
-from examples.rfq.store import RETENTION, Choices, Presences, Rfq, States, answer_of, rfq_of
+from examples.rfq.store import RETENTION, Answer, Choices, Presences, Rfq, States, answer_of, rfq_of
 from examples.rfq.vicinity import Position, all_zones, zones_near
 from examples.rfq.waiting import set_within
 
@@ -145,37 +145,30 @@ class RideBooking:
             rfq: its id; `LookupError` is raised once there is no such RFQ.
             silence: seconds without a change after which the RFQ comes again as it was.
         """
-        news = asyncio.Event()
-        watching = asyncio.create_task(self._watch(rfq, news), name=f"watch {rfq}")
-        last = await self._found(rfq)
+        watch = _Watch(self._quotes.watch(rfq))
         try:
+            last = await self._found(rfq)
             yield last
             yielded = clock.now()
             while last.completed_at is None and not self._stopping.is_set():
-                found = await self._after(last, news)
+                if watch.task.done():  # the state failed it, and answers again
+                    watch = _Watch(self._quotes.watch(rfq))
+                found = await self._after(last, watch)
                 if found != last or clock.now() - yielded >= silence:
                     last, yielded = found, clock.now()
                     yield found
         finally:
-            watching.cancel()
+            watch.task.cancel()
 
-    async def _watch(self, rfq: str, news: asyncio.Event) -> None:
-        """Set the event at each answer and at the end."""
-        try:
-            async with aclosing(self._quotes.watch(rfq)) as replies:
-                async for _ in replies:
-                    news.set()
-        except (EipError, KeyError):  # whoever reads the RFQ next sees the same
-            pass
-        finally:
-            news.set()
-
-    async def _after(self, last: Rfq, news: asyncio.Event) -> Rfq:
+    async def _after(self, last: Rfq, watch: _Watch) -> Rfq:
         """The RFQ after the next answer, or with what was chosen meanwhile."""
-        if await set_within(news, _POLL_INTERVAL_S):
-            news.clear()
+        if not await set_within(watch.news, _POLL_INTERVAL_S):
+            return replace(last, choice=await self._choices.of(last.id))
+        watch.news.clear()
+        if watch.task.done():
             return await self._found(last.id)
-        return replace(last, choice=await self._choices.of(last.id))
+        answers = tuple(watch.answers.values())
+        return replace(last, answers=answers) if len(answers) > len(last.answers) else last
 
     async def choose(self, rfq: str, unicorn: str) -> Rfq:
         """Take a unicorn's offer; the RFQ with the choice, which is the first one if there was one.
@@ -277,3 +270,23 @@ class RideBooking:
         if found is None:
             raise LookupError(rfq)
         return found
+
+
+class _Watch:
+    """Follows the replies to an RFQ, each of which is read once."""
+
+    def __init__(self, replies: AsyncGenerator[Message[Any], None]) -> None:
+        self.answers: dict[str, Answer] = {}
+        """The first of each unicorn."""
+        self.news = asyncio.Event()
+        """Set at each answer, and at the end."""
+        self.task = asyncio.create_task(self._follow(replies), name="replies to an RFQ")
+        self.task.add_done_callback(lambda _: self.news.set())
+
+    async def _follow(self, replies: AsyncGenerator[Message[Any], None]) -> None:
+        with suppress(EipError, KeyError):  # whoever reads the RFQ next sees the same
+            async with aclosing(replies):
+                async for reply in replies:
+                    answer = answer_of(reply)
+                    if answer is not None and self.answers.setdefault(answer.unicorn, answer) is answer:
+                        self.news.set()
