@@ -94,7 +94,7 @@ def test_it_serves_its_health_and_drains_at_sigterm(folder):
         assert process.wait(20) == 0
 
 
-def test_workers_are_probed_as_one_restarted_and_end_together(folder):
+def test_workers_are_probed_as_one_restarted_and_end_with_their_parent(folder):
     port = free_port()
     options = ("--workers", "2", "--health-port", str(port), "--health-host", "127.0.0.1")
     with running(folder, "shop:make", *options) as process:
@@ -111,24 +111,16 @@ def test_workers_are_probed_as_one_restarted_and_end_together(folder):
         wait_for(port, "/readyz", 200, process)
         again = pids_of_children(process.pid)
         assert len(again) == 2
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
-        assert not any(alive(each) for each in again)
-
-
-def test_workers_end_when_their_parent_is_killed_and_a_wrong_app_is_not_restarted(folder):
-    with running(folder, "shop:missing", "--workers", "2") as process:
-        assert process.wait(45) == 2
-    port = free_port()
-    options = ("--workers", "2", "--health-port", str(port), "--health-host", "127.0.0.1")
-    with running(folder, "shop:make", *options) as process:
-        wait_for(port, "/readyz", 200, process)
-        children = pids_of_children(process.pid)
         process.kill()
         deadline = time.monotonic() + 20
-        while any(alive(each) for each in children):
+        while any(alive(each) for each in again):
             assert time.monotonic() < deadline
             time.sleep(0.1)
+
+
+def test_an_app_that_cannot_be_ends_its_workers_with_exit_code_2(folder):
+    with running(folder, "shop:missing", "--workers", "2") as process:
+        assert process.wait(45) == 2
 
 
 def test_reload_starts_it_again_when_its_source_changes(folder):
@@ -142,7 +134,11 @@ def test_reload_starts_it_again_when_its_source_changes(folder):
         (folder / "shop.py").write_text(APP.replace('"orders"', '"bills"'))
         wait_for(port, "/readyz", 200, process)
         assert 'part="consumer bills"' in get(port, "/metrics")[1]
-        assert pids_of_children(process.pid) != [before]
+        after = pids_of_children(process.pid)
+        assert after != [before]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        assert not any(map(alive, after))
 
 
 def pids_of_children(pid: int) -> list[int]:
