@@ -243,7 +243,7 @@ class Guard:
 
     Args:
         app: what it guards.
-        public: paths that anybody may call at any rate, besides those of static files.
+        public: paths that anybody may call at any rate, in addition to those of static files.
         tokens: who may call what; None: there are none.
         partners: who may call by a certificate; None: nobody. Without both, anybody may call anything.
         limit: how often a caller (if nobody known: an address) may call; None: as often as they like.

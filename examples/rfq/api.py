@@ -31,7 +31,7 @@ from examples.rfq.openapi_terms import document
 from examples.rfq.operations_api import operations_routes
 from examples.rfq.pages import BrowserRules, pages
 from examples.rfq.problems import HANDLERS, Problem, upgrade_required
-from examples.rfq.push import SILENCE, Event, Events, push_over_socket, server_sent_events
+from examples.rfq.push import SILENCE_S, Event, Events, push_over_socket, server_sent_events
 from examples.rfq.store import Rfq
 from examples.rfq.unicorn_api import unicorn_routes
 from examples.rfq.unicorn_openapi import UNICORNS
@@ -201,7 +201,7 @@ class _Api:
     async def _events(self, request: HTTPConnection, identity: str) -> Events:
         last, told = None, set[str]()
         try:
-            async for rfq in self._booking.changes(identity, silence=SILENCE):
+            async for rfq in self._booking.changes(identity, silence=SILENCE_S):
                 if rfq == last:
                     yield None
                     continue

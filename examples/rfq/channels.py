@@ -53,7 +53,7 @@ class Channels(ABC):
 
     @property
     def presence(self) -> Queue:
-        """Where unicorns say where they are."""
+        """Where unicorns announce their places."""
         return self.transport.queue(f"{PREFIX}presence")
 
     @property
@@ -92,7 +92,7 @@ class Channels(ABC):
 
     @abstractmethod
     async def depth(self, queue: Queue) -> int | None:
-        """About how many messages the queue holds; None where that cannot be told."""
+        """About how many messages the queue holds; None where the broker does not report it."""
 
     @abstractmethod
     async def enter(self, zone: str, unicorn: str) -> Source:

@@ -42,9 +42,9 @@ _NAMES: Final = (
     "Ixion",
     "Luna",
 )
-_MOVES_EVERY: Final = 5.0
+_MOVES_EVERY_S: Final = 5.0
 """Seconds."""
-_AGAIN: Final = Backoff(base=2.0, cap=30.0)
+_RETRY_BACKOFF: Final = Backoff(base=2.0, cap=30.0)
 """How long a unicorn that lost its session waits before it signs in again."""
 
 
@@ -95,7 +95,7 @@ class Unicorn:
                 _lines.warning("unicorn_not_signed_in", varying={"unicorn": self.id}, error=repr(errors.exceptions[0]))
             failed = 0 if self.listening else failed + 1
             self.listening = False
-            await asyncio.sleep(_AGAIN.delay(failed + 1))
+            await asyncio.sleep(_RETRY_BACKOFF.delay(failed + 1))
 
     async def _attend(self) -> None:
         asked = set[str]()
@@ -129,7 +129,7 @@ class Unicorn:
 
     async def _wander(self, app: App) -> None:
         while True:
-            await asyncio.sleep(self._dice.uniform(0.5, 1.5) * _MOVES_EVERY)
+            await asyncio.sleep(self._dice.uniform(0.5, 1.5) * _MOVES_EVERY_S)
             self.position = Position(x=self._step(self.position.x), y=self._step(self.position.y))
             await app.move(self.position)
 

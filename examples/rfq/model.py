@@ -1,4 +1,4 @@
-"""What is said between customers, the ride booking service and unicorns."""
+"""The messages between customers, the ride booking service and unicorns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 SHORTEST, LONGEST = 1.0, 3600.0
 """Bounds of a request's own duration, in seconds."""
 PRESENT = 30.0
-"""Seconds that a unicorn counts as present after it said so."""
+"""Seconds that a unicorn counts as present after each announcement of its place."""
 
 
 class Ride(BaseModel):
@@ -129,7 +129,7 @@ class UnicornPlace(BaseModel):
 
 
 class Presence(BaseModel):
-    """A unicorn says where it is: when it comes, now and then while it is there, and when it goes (zone None)."""
+    """Where a unicorn is: sent when it comes, now and then while it is there, and when it goes (zone None)."""
 
     unicorn: str
     name: str = ""

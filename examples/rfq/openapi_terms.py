@@ -46,7 +46,7 @@ def ref(name: str) -> dict[str, Any]:
 
 
 def object_of(*optional: str, **properties: Any) -> dict[str, Any]:
-    """A JSON object; all is required but what is said to be optional. ``_`` in names stands for ``-``."""
+    """A JSON object; all members are required, except those in ``optional``. ``_`` in names stands for ``-``."""
     named = {name.strip("_").replace("_", "-"): schema for name, schema in properties.items()}
     return {"type": "object", "required": [name for name in named if name not in optional], "properties": named}
 

@@ -1,4 +1,4 @@
-"""The pages and their files, served as they are; and what every answer tells browsers."""
+"""The pages and their files, and the headers for browsers that every answer has."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _link(name: str, *, current: bool) -> str:
 
 
 class BrowserRules:
-    """ASGI middleware: what a browser may do with an answer, where the answer does not say itself."""
+    """ASGI middleware: headers for browsers, where an answer does not set its own."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

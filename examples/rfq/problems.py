@@ -26,7 +26,7 @@ class Problem(Exception):
         title: the same for every occurrence.
         detail: what is wrong this time, for people.
         headers: of the response.
-        more: members of the document besides.
+        more: further members of the document.
     """
 
     def __init__(

@@ -15,10 +15,10 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from starlette.responses import Response, StreamingResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-__all__ = ["SILENCE", "Event", "Events", "last_event_id", "push_over_socket", "server_sent_events"]
+__all__ = ["SILENCE_S", "Event", "Events", "last_event_id", "push_over_socket", "server_sent_events"]
 
-SILENCE: Final = 15.0
-"""Seconds after which a stream of events shows that it is still there: proxies close what is silent."""
+SILENCE_S: Final = 15.0
+"""Seconds without an event after which a comment is sent: proxies close connections that are silent."""
 _PROTOCOL: Final = "rfq"
 """Of a web socket, for clients that must name one."""
 _TRY_AGAIN: Final = 1012
@@ -35,9 +35,9 @@ class Event(NamedTuple):
 
 
 Events: TypeAlias = AsyncGenerator[Event | None, None]
-"""None: nothing for `SILENCE` seconds."""
+"""None: nothing for `SILENCE_S` seconds."""
 Command: TypeAlias = Callable[[str], Awaitable[Event]]
-"""Does what a client asks for in a frame; what it is told about that."""
+"""Does what a client asks for in a frame, and returns the event that answers it."""
 
 
 def server_sent_events(events: Events) -> Response:

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from eip import Message, Sender, clock
 from examples.rfq.model import LONGEST, QuoteRequest, UnicornAnswer, as_json
-from examples.rfq.push import SILENCE, Event, Events
+from examples.rfq.push import SILENCE_S, Event, Events
 from examples.rfq.waiting import set_within
 
 __all__ = ["Board", "Question"]
@@ -115,7 +115,7 @@ class Board:
             self._changes.pop(oldest, None)
 
     def end(self, reason: str) -> None:
-        """End all streams of changes, with an event that says why."""
+        """End all streams of changes with an event that holds the reason."""
         self._put("end", "signed-out", {"reason": reason})
         self._ended = True
         for timer in self._timers.values():
@@ -135,7 +135,7 @@ class Board:
                 yield Event(change.kind, change.data, f"{self._life}-{change.number}")
             if self._ended:
                 return
-            if news is self._news and not await set_within(news, SILENCE):
+            if news is self._news and not await set_within(news, SILENCE_S):
                 yield None
 
     def _is_over(self, question: Question) -> None:

@@ -41,7 +41,7 @@ _TLS_WITHIN: Final = 10.0
 _MAX_FRAME: Final = 16 * 1024
 """Bytes of what a client sends over a web socket at a time."""
 _UNACKNOWLEDGED_WITHIN: Final = 30.0
-"""Seconds after which a client that acknowledges nothing of what it is sent is gone, without having said so."""
+"""Seconds after which a client that acknowledges nothing of what it is sent counts as gone."""
 _DRAIN: Final = 5
 """Seconds that running requests have when the server ends."""
 _PAUSE: Final = 0.1

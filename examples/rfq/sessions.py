@@ -29,16 +29,16 @@ _MAX_ZONES_LEFT: Final = 4
 """Zones that a unicorn left whose questions it may still answer."""
 _MAX_STREAMS: Final = 4
 """Clients of one unicorn that follow its changes at a time."""
-_SAY_EVERY: Final = PRESENT / 3
-"""Seconds between two messages that say where a unicorn is that does not move."""
-_SETTLE: Final = 0.2
+_ANNOUNCE_EVERY_S: Final = PRESENT / 3
+"""Seconds between two messages with the place of a unicorn that does not move."""
+_SETTLE_S: Final = 0.2
 """Seconds in which several moves become one."""
-_ABANDONED_AFTER: Final = 30.0
+_ABANDONED_AFTER_S: Final = 30.0
 """Seconds without a client after which a unicorn is signed out."""
-_AGAIN: Final = Backoff(base=2.0, cap=30.0)
+_RETRY_BACKOFF: Final = Backoff(base=2.0, cap=30.0)
 """How long one whose channels failed waits before it tries again."""
-_FAREWELL: Final = 2.0
-"""Seconds that it may take to say that it leaves, and to end its subscription."""
+_LEAVE_TIMEOUT_S: Final = 2.0
+"""Timeout, in seconds, to announce that it leaves and to end its subscription."""
 
 
 class NotAsked(Exception):
@@ -171,7 +171,7 @@ class Session:
                     failed = 0 if self.listening else failed + 1
                     _lines.warning("unicorn_lost", varying={"unicorn": self.id}, errors=_texts(errors))
                     self._listens(None)
-                    await set_within(self._leaving, _AGAIN.delay(failed + 1))
+                    await set_within(self._leaving, _RETRY_BACKOFF.delay(failed + 1))
         finally:
             self._board.end(self._reason)
             self.ended.set()
@@ -187,7 +187,7 @@ class Session:
                     if entered is not source:
                         source = entered
                         await self._listen(source, tasks)
-                    await self._say(zone, left=before)
+                    await self._announce(zone, left=before)
                     self._listens(zone)
                     if before is not None:
                         await self._channels.leave(before, self.id)
@@ -234,22 +234,22 @@ class Session:
         return question.message.reply(quote, type="Quote", **identity)
 
     async def _stay(self, zone: str) -> None:
-        """Say now and then where it is, until it leaves the zone or is abandoned by its app."""
+        """Announce now and then where it is, until it leaves the zone or is abandoned by its app."""
         while True:
-            if await set_within(self._moved, _SAY_EVERY):
-                await set_within(self._leaving, _SETTLE)
+            if await set_within(self._moved, _ANNOUNCE_EVERY_S):
+                await set_within(self._leaving, _SETTLE_S)
                 self._moved.clear()
             elif self._abandoned():
                 self._reason = "abandoned"
                 self._leaving.set()
             if self.leaving or self.position.zone != zone:
                 return
-            await self._say(zone)
+            await self._announce(zone)
 
     def _abandoned(self) -> bool:
-        return not self._streams and asyncio.get_running_loop().time() - self._seen > _ABANDONED_AFTER
+        return not self._streams and asyncio.get_running_loop().time() - self._seen > _ABANDONED_AFTER_S
 
-    async def _say(self, zone: str | None, *, left: str | None = None) -> None:
+    async def _announce(self, zone: str | None, *, left: str | None = None) -> None:
         presence = Presence(unicorn=self.id, name=self.name, zone=zone, left=left, position=self.position)
         until = clock.now() + PRESENT
         await self._channels.presence.send(
@@ -257,10 +257,10 @@ class Session:
         )
 
     async def _take_leave(self, zone: str) -> None:
-        """Say that it leaves, where that is possible: a failure must not take the place of what ended its stay."""
+        """Announce that it leaves, if that is possible: a failure must not take the place of what ended its stay."""
         with suppress(EipError, TimeoutError):
-            async with asyncio.timeout(_FAREWELL):
-                await self._say(None, left=zone)
+            async with asyncio.timeout(_LEAVE_TIMEOUT_S):
+                await self._announce(None, left=zone)
                 await self._channels.leave(zone, self.id)
 
     def _listens(self, zone: str | None) -> None:

@@ -1,6 +1,6 @@
 """Unicorn management over HTTP: a unicorn signs in, moves, is asked by pushed events, and answers.
 
-Who a unicorn is, its token says: with a token file the name there; without one, any token of its own making, whose
+A unicorn is known by its token: with a token file by its name there; without one it makes a token for itself, whose
 digest is its id. So a unicorn can answer only as itself, on any process of the service, and nobody hands out ids.
 """
 

@@ -21,7 +21,7 @@ from examples.rfq.vicinity import Position
 
 __all__ = ["RemoteEntrance"]
 
-_FAREWELL: Final = 2.0
+_LEAVE_TIMEOUT_S: Final = 2.0
 """Seconds that it may take to sign out."""
 _REFUSALS: Final[dict[int, type[Exception]]] = {404: NotAsked, 409: AnsweredAlready, 410: TooLate}
 """By the status of a problem document."""
@@ -61,7 +61,7 @@ class RemoteEntrance:
                     yield session
                 finally:
                     with suppress(OSError, WebSocketException, TimeoutError):
-                        async with asyncio.timeout(_FAREWELL):
+                        async with asyncio.timeout(_LEAVE_TIMEOUT_S):
                             await session.leave()
                     reading.cancel()
 

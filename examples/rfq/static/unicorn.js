@@ -17,7 +17,7 @@ const at = place => `${place.x.toFixed(2)}, ${place.y.toFixed(2)}`;
 const distance = (a, b) => Math.hypot(a.x - b.x, a.y - b.y);
 const unicoins = price => price.toFixed(2) + " unicoins";
 
-function say(text) { $("live").textContent = text; }
+function announce(text) { $("live").textContent = text; }
 
 function problem(text) {
   $("problem").textContent = text;
@@ -29,7 +29,7 @@ function problem(text) {
 async function place(body) {
   const answer = await send("PUT", "/unicorn/self", body);
   const ahead = Date.parse(answer.headers.get("Date")) - Date.now() || 0;
-  clockAhead = Math.abs(ahead) > 2000 ? ahead : 0;  // the header tells whole seconds
+  clockAhead = Math.abs(ahead) > 2000 ? ahead : 0;  // the header has whole seconds
   return answer.json();
 }
 
@@ -79,7 +79,7 @@ function signedOut(text) {
   moveHerd([]);
   nearZones([]);
   showStarts([]);
-  say(text);
+  announce(text);
 }
 
 async function attempt(action) {
@@ -179,7 +179,7 @@ function open(question) {
   $("questions").append(question.row);
   suggest(question);
   tick();
-  say(`${question.customer} asks for a ride from ${question.from} to ${question.to}.`);
+  announce(`${question.customer} asks for a ride from ${question.from} to ${question.to}.`);
 }
 
 /** How far it is from here, and a price for that, until the unicorn has one of its own. */
@@ -193,9 +193,9 @@ function suggest(question) {
 }
 
 async function answer(question, given) {
-  const buttons = question.row.querySelectorAll("button"), told = question.row.querySelector(".problem");
+  const buttons = question.row.querySelectorAll("button"), alert = question.row.querySelector(".problem");
   for (const button of buttons) button.disabled = true;
-  told.hidden = true;
+  alert.hidden = true;
   try {
     await send("POST", "/unicorn/answers", {rfq: question.rfq, ...given});
   } catch (error) {
@@ -204,8 +204,8 @@ async function answer(question, given) {
       problem(`${question.from} → ${question.to}: ${error.message}.`);
       return ON.rfq({...question, state: "over"});
     }
-    told.textContent = error.message;
-    told.hidden = false;
+    alert.textContent = error.message;
+    alert.hidden = false;
     for (const button of buttons) button.disabled = false;
   }
 }
@@ -222,7 +222,7 @@ function close(question) {
   if ($("closed").childElementCount > 20) $("closed").lastElementChild.remove();
   $("before").hidden = false;
   questions.delete(question.rfq);
-  if (row) say(text);
+  if (row) announce(text);
 }
 
 function tick() {

@@ -232,7 +232,7 @@ async def test_a_herd_over_http_is_a_client_like_any_other():
 
 
 async def test_a_herd_over_http_comes_back_once_unicorn_management_does(monkeypatch):
-    monkeypatch.setattr("examples.rfq.herd._AGAIN", Backoff(base=0.05, cap=0.1))
+    monkeypatch.setattr("examples.rfq.herd._RETRY_BACKOFF", Backoff(base=0.05, cap=0.1))
     async with rydes() as it:
         herd = Herd(RemoteEntrance(it.serving.url), size=2, seed=1)
         async with asyncio.TaskGroup() as tasks:
