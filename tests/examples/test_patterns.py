@@ -55,6 +55,11 @@ def test_every_pattern_has_an_example():
     assert sorted(each for each in modules if f"eip.patterns.{each} import" not in text) == []
 
 
-def test_every_example_is_in_the_docs():
+def test_examples_are_numbered_from_1_without_gaps_and_each_number_is_one_example():
+    assert [each.name[:3] for each in EXAMPLES] == [f"{number:02}_" for number in range(1, len(EXAMPLES) + 1)]
+
+
+def test_every_example_is_in_the_docs_by_its_number():
     index = "\n".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
-    assert [each.name for each in EXAMPLES if f"(../examples/patterns/{each.name})" not in index] == []
+    links = {f"[{each.name[:2]}](../examples/patterns/{each.name})" for each in EXAMPLES}
+    assert sorted(each for each in links if each not in index) == []
