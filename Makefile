@@ -23,7 +23,8 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help rfq rfq-aws rfq-activemq job-events happy-path test fuzz chaos soak lint types bench docs build services clean
+.PHONY: help rfq rfq-aws rfq-activemq job-events happy-path test fuzz chaos soak lint types bench bench-check docs build
+.PHONY: services clean
 
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,7 +77,11 @@ bench: $(PEERS)  ## a short tour of the benchmarks
 	$(BIN)/python -m benchmarks.throughput --quick
 	$(BIN)/python -m benchmarks.latency --quick
 	$(BIN)/python -m benchmarks.stores --quick
+	$(BIN)/python -m benchmarks.scaling --quick
 	$(BIN)/python -m benchmarks.activemq --quick
+
+bench-check: $(READY)  ## compare the CPU of the hot paths with the record, as ratios to a floor of the same run
+	$(BIN)/python -m benchmarks.check
 
 docs: $(DOCS)  ## build the documentation site into build/site, strictly
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -98,6 +100,30 @@ def bars(axes: Any, names: Sequence[str], values: Sequence[float], *, unit: str,
     axes.set_xlabel(unit)
     axes.margins(x=0.18)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+class Stopwatch:
+    """Wall and CPU time of the work itself: started once a contender is connected, stopped before it closes."""
+
+    def __init__(self) -> None:
+        self._wall = self._cpu = 0.0
+        self.seconds = self.cpu = 0.0
+        """Of the last run."""
+
+    def start(self) -> None:
+        """The set-up is over."""
+        gc.collect()
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def stop(self) -> None:
+        """The work is done; only the first call after `start` counts."""
+        if self._wall:
+            self.seconds, self.cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
+            self._wall = 0.0
+
+
+watch = Stopwatch()
+"""The one of this process: contenders take turns."""
 
 
 def progress(text: str) -> None:

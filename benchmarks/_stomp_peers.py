@@ -17,6 +17,7 @@ import stomp
 import stompman
 from stompman.connection import AbstractConnection
 
+from benchmarks._report import watch
 from eip.transports.activemq._stomp.parser import Parser
 
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 USER, PASSWORD = "eip", "eip-secret"
+HEARTBEAT = stompman.Heartbeat(will_send_interval_ms=10_000, want_to_receive_interval_ms=10_000)
+"""As services use it; with intervals of 0 stompman's tasks spin."""
 WINDOW = 100
 """Messages that are received before they are acknowledged, or of a transaction."""
 _FRAMES: dict[str, type[Any]] = {
@@ -76,7 +79,7 @@ class OurFraming(AbstractConnection):
 def _client(port: int, framing: type[AbstractConnection] | None) -> stompman.Client:
     server = stompman.ConnectionParameters(host="127.0.0.1", port=port, login=USER, passcode=PASSWORD)
     more: dict[str, Any] = {} if framing is None else {"connection_class": framing}
-    return stompman.Client(servers=[server], max_concurrent_handlers=None, heartbeat=stompman.Heartbeat(0, 0), **more)
+    return stompman.Client(servers=[server], max_concurrent_handlers=None, heartbeat=HEARTBEAT, **more)
 
 
 async def stompman_receive(port: int, queue: str, count: int, framing: type[AbstractConnection] | None = None) -> None:
@@ -90,16 +93,19 @@ async def stompman_receive(port: int, queue: str, count: int, framing: type[Abst
             done.set()
 
     async with _client(port, framing) as client:
+        watch.start()
         subscription = await client.subscribe_with_manual_ack(
             f"/queue/{queue}", handle, headers={"activemq.prefetchSize": str(WINDOW)}
         )
         await done.wait()
+        watch.stop()
         await subscription.unsubscribe()
 
 
 async def stompman_send(port: int, queue: str, count: int, body: bytes) -> None:
     """A receipt for each, fifty at a time: its transactions have no receipt on their commit."""
     async with _client(port, OurFraming) as client:
+        watch.start()
         numbers = iter(range(count))
 
         async def send() -> None:
@@ -109,6 +115,7 @@ async def stompman_send(port: int, queue: str, count: int, body: bytes) -> None:
         async with asyncio.TaskGroup() as tasks:
             for _ in range(50):
                 tasks.create_task(send())
+        watch.stop()
 
 
 def stomp_py_receive(port: int, queue: str, count: int) -> None:
@@ -126,10 +133,12 @@ def stomp_py_receive(port: int, queue: str, count: int) -> None:
     connection = stomp.Connection12([("127.0.0.1", port)])
     connection.set_listener("", Listener())
     connection.connect(USER, PASSWORD, wait=True)
+    watch.start()
     connection.subscribe(
         f"/queue/{queue}", id="s", ack="client-individual", headers={"activemq.prefetchSize": str(WINDOW)}
     )
     done.wait()
+    watch.stop()
     connection.disconnect()
 
 
@@ -145,12 +154,14 @@ def stomp_py_send(port: int, queue: str, count: int, body: bytes) -> None:
     connection.set_listener("", Listener())
     connection.connect(USER, PASSWORD, wait=True)
     text = body.decode()
+    watch.start()
     for start in range(0, count, WINDOW):
         transaction = connection.begin()
         for _ in range(start, min(start + WINDOW, count)):
             connection.send(f"/queue/{queue}", text, transaction=transaction, persistent="true")
         connection.commit(transaction, receipt=f"c{start}")
         confirmed.acquire()
+    watch.stop()
     connection.set_listener("", stomp.ConnectionListener())
     connection.disconnect()
 
@@ -166,6 +177,7 @@ def _raw(port: int) -> socket.socket:
 def raw_receive(port: int, queue: str, count: int) -> None:
     """The least that can be done: find the ack id, find the end, acknowledge."""
     with _raw(port) as raw:
+        watch.start()
         raw.sendall(
             f"SUBSCRIBE\nid:s\ndestination:/queue/{queue}\nack:client-individual\n"
             f"activemq.prefetchSize:{WINDOW}\n\n\0".encode()
@@ -181,6 +193,7 @@ def raw_receive(port: int, queue: str, count: int) -> None:
             del buffer[:at]
             received += len(acks)
             raw.sendall(b"".join(acks))
+        watch.stop()
         raw.sendall(b"DISCONNECT\nreceipt:d\n\n\0")
         raw.recv(4096)
 
@@ -188,6 +201,7 @@ def raw_receive(port: int, queue: str, count: int) -> None:
 def raw_send(port: int, queue: str, count: int, body: bytes) -> None:
     """Transactions of a hundred, the next one begun when the commit is confirmed."""
     with _raw(port) as raw:
+        watch.start()
         for start in range(0, count, WINDOW):
             frame = (
                 f"SEND\ndestination:/queue/{queue}\npersistent:true\ntransaction:t\ncontent-length:{len(body)}\n\n".encode()
@@ -197,3 +211,4 @@ def raw_send(port: int, queue: str, count: int, body: bytes) -> None:
             frames = frame * min(WINDOW, count - start)
             raw.sendall(b"BEGIN\ntransaction:t\n\n\0" + frames + b"COMMIT\ntransaction:t\nreceipt:r\n\n\0")
             assert raw.recv(4096).lstrip(b"\n").startswith(b"RECEIPT")
+        watch.stop()

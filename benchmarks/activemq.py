@@ -22,7 +22,7 @@ from typing import Any
 import structlog
 
 from benchmarks import _stomp_peers as peers
-from benchmarks._report import progress, save, table
+from benchmarks._report import progress, save, table, watch
 from eip import Consumer, Message
 from eip.transports.activemq import ActiveMQTransport
 from tests.support.activemq import HOME, ActiveMQBroker
@@ -40,8 +40,11 @@ class Bench:
 
     async def fill(self, queue: str, count: int) -> None:
         async with ActiveMQTransport(self.broker.url) as transport:
+            channel = transport.queue(queue)
+            watch.start()
             for start in range(0, count, 100):
-                await transport.queue(queue).send(*(Message(self.body) for _ in range(min(100, count - start))))
+                await channel.send(*(Message(self.body) for _ in range(min(100, count - start))))
+            watch.stop()
 
     async def receive(self, queue: str, count: int) -> None:
         async with (
@@ -49,13 +52,16 @@ class Bench:
             transport.queue(queue).receiver(capacity=peers.WINDOW) as receiver,
         ):
             received = 0
+            watch.start()
             while received < count:
                 taken = await receiver.receive(peers.WINDOW)
                 await receiver.ack(taken)
                 received += len(taken)
+            watch.stop()
 
     async def consume(self, queue: str, count: int) -> None:
         handled, done = 0, asyncio.Event()
+        watch.start()  # it subscribes as it starts, and messages come at once
 
         async def handle(_: Message) -> None:
             nonlocal handled
@@ -63,12 +69,12 @@ class Bench:
             if handled == count:
                 done.set()
 
-        async with ActiveMQTransport(self.broker.url) as transport:
-            consumer = Consumer(transport.queue(queue), handle, concurrency=peers.WINDOW)
-            run = asyncio.create_task(consumer.run())
+        async with (
+            ActiveMQTransport(self.broker.url) as transport,
+            Consumer(transport.queue(queue), handle, concurrency=peers.WINDOW),
+        ):
             await done.wait()
-            await consumer.stop()
-            await run
+            watch.stop()
 
     def receivers(self) -> dict[str, Callable[[str, int], Awaitable[None]]]:
         port = self.port
@@ -88,6 +94,7 @@ class Bench:
         """Fifty tasks, each sending one message after the other."""
         async with ActiveMQTransport(self.broker.url) as transport:
             channel, numbers = transport.queue(queue), iter(range(count))
+            watch.start()
 
             async def send() -> None:
                 for _ in numbers:
@@ -96,6 +103,7 @@ class Bench:
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(50):
                     tasks.create_task(send())
+            watch.stop()
 
     def senders(self) -> dict[str, Callable[[str, int], Awaitable[None]]]:
         port, raw = self.port, self.raw
@@ -112,35 +120,54 @@ class Bench:
 
 async def measure(run: Awaitable[None], count: int) -> tuple[float, float]:
     """Messages per second, and microseconds of this process's CPU for each."""
-    start, cpu = time.perf_counter(), time.process_time()
     await run
-    return count / (time.perf_counter() - start), (time.process_time() - cpu) / count * 1e6
+    return count / watch.seconds, watch.cpu / count * 1e6
 
 
-async def compare(bench: Bench, count: int, times: int, *, sending: bool) -> dict[str, tuple[float, float]]:
+Figures = tuple[float, float, float, float]
+"""Messages per second, CPU microseconds for each; and of those the least and the most."""
+
+
+async def warm_up(cases: dict[str, Callable[[str, int], Awaitable[None]]], bench: Bench, *, sending: bool) -> None:
+    """Each case once with a few messages: imports, caches, the broker's pages."""
+    for number, run in enumerate(cases.values()):
+        queue = f"warm-{'s' if sending else 'r'}-{bench.size}-{number}"
+        if not sending:
+            await bench.fill(queue, 100)
+        await run(queue, 100)
+        if sending:
+            await bench.receive(queue, 100)
+
+
+async def compare(bench: Bench, count: int, times: int, *, sending: bool) -> dict[str, Figures]:
     """Each case in turn, several times over, so that a busy minute of the machine meets all of them."""
     cases = bench.senders() if sending else bench.receivers()
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
+    await warm_up(cases, bench, sending=sending)
     for attempt in range(times):
         for number, (name, run) in enumerate(cases.items()):
             progress(f"{bench.size:,} bytes, {'send' if sending else 'receive'}: {name}")
             queue = f"bench-{'s' if sending else 'r'}-{bench.size}-{attempt}-{number}"
-            own = count // 10 if name == "stompman" and bench.size > 10_000 else count
             if not sending:
-                await bench.fill(queue, own)
-            found[name].append(await measure(run(queue, own), own))
+                await bench.fill(queue, count)
+            found[name].append(await measure(run(queue, count), count))
             if sending:
-                await bench.receive(queue, own)  # every message arrived, and the store stays small
-    return {
-        name: (statistics.median(rate for rate, _ in each), statistics.median(cpu for _, cpu in each))
-        for name, each in found.items()
-    }
+                await bench.receive(queue, count)  # every message arrived, and the store stays small
+    return {name: figures(each) for name, each in found.items()}
 
 
-def show(title: str, found: dict[str, tuple[float, float]]) -> str:
-    floor_rate, _ = next(iter(found.values()))
-    rows = [(name, rate, rate / floor_rate, cpu) for name, (rate, cpu) in found.items()]
-    return table(title, ("client", "messages/s", "of raw", "µs CPU each"), rows)
+def figures(runs: list[tuple[float, float]]) -> Figures:
+    rates, cpu = [rate for rate, _ in runs], [each for _, each in runs]
+    return statistics.median(rates), statistics.median(cpu), min(cpu), max(cpu)
+
+
+def show(title: str, found: dict[str, Figures]) -> str:
+    floor_rate, floor_cpu, *_ = next(iter(found.values()))
+    rows = [
+        (name, rate, rate / floor_rate, cpu, f"{least:.0f}-{most:.0f}", cpu / floor_cpu)
+        for name, (rate, cpu, least, most) in found.items()
+    ]
+    return table(title, ("client", "messages/s", "of raw", "µs CPU each", "spread", "times raw"), rows)
 
 
 def resident() -> float:

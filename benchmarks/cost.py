@@ -6,7 +6,8 @@ Every figure comes from calls that were made: a run is scaled down, and as bille
 how many there are, 100 million are its money times a factor, which is printed. Prices are data (`eip.cost`).
 
 1. Publishing 1 KB messages to a topic, and to an event bus: one by one, in batches, packed to 64 KB, and compressed.
-2. Carrying them to a consumer: publish, receive, delete, per million handled messages.
+2. Carrying them to a consumer: publish, receive, delete, per million handled messages, and beside the services' bill
+   what the CPU of both clients costs on a named instance type.
 3. A consumer that needs a quarter of the messages: filtered by itself, and by the service.
 4. The meter itself: what a report takes, and what it adds to the embedded transport.
 """
@@ -35,6 +36,9 @@ from eip.transports.memory import MemoryTransport
 MONTH = 100_000_000
 THEN, NOW = prices(on="2020-12-31"), prices()
 KIND = ("wanted", "other", "else", "more")
+INSTANCE = "m7g.large, us-east-1, Linux, on demand, June 2026"
+VCPU_HOUR = 0.0816 / 2
+"""Dollars: it has two, and is billed by the second. A core is taken to be as fast as one of this machine."""
 MODES = ("one by one", "batched", "packed", "packed + zstd")
 
 
@@ -127,16 +131,18 @@ async def handling(url: str, count: int) -> list[dict[str, Any]]:
         progress(f"{count:,} messages of 1 KB through topic and queue, {mode}")
         name = f"handled-{mode.replace(' ', '').replace('+', '-')}"
         messages = events(count)
-        handled = 0
+        handled, cpu = 0, 0.0
 
         async def work(
             aws: AwsTransport, name: str = name, mode: str = mode, messages: Sequence[Message[Any]] = messages
         ) -> None:
-            nonlocal handled
+            nonlocal handled, cpu
             await sqs_stub.make_topic(aws, name)
             await sqs_stub.subscribe(aws, name, f"{name}-all")
+            begun = time.process_time()
             await send(aws.topic(name), mode, messages)
             handled = await consumed(aws.topic(name).subscription("all"), len(messages))
+            cpu = time.process_time() - begun
 
         meter = await metered(url, work)
         parts = {
@@ -145,7 +151,17 @@ async def handling(url: str, count: int) -> list[dict[str, Any]]:
             "delete": ("DeleteMessageBatch",),
         }
         money = {part: bill_of(meter, *operations).per_million(handled) for part, operations in parts.items()}
-        rows.append({"mode": mode, "handled": handled, **money, "$ per million": sum(money.values())})
+        spent = cpu / handled * 1e6  # seconds for a million
+        rows.append(
+            {
+                "mode": mode,
+                "handled": handled,
+                **money,
+                "$ per million": sum(money.values()),
+                "CPU, µs each": spent,
+                "$ of CPU per million": spent / 3600 * VCPU_HOUR,
+            }
+        )
     return rows
 
 
@@ -255,6 +271,7 @@ def main() -> None:
         "filtering": filtered,
         "meter": took,
         "prices": [str(THEN), str(NOW)],
+        "instance": {"type": INSTANCE, "dollars_per_core_and_hour": VCPU_HOUR},
     }
     for title, rows in (
         (f"Publishing 100 M messages of 1 KB to SNS: {count:,} metered, times {MONTH / count:,.0f}", published),
@@ -264,7 +281,8 @@ def main() -> None:
         ("The meter", [took]),
     ):
         print(table(title, list(rows[0]), [list(row.values()) for row in rows]))
-    print("\nBilled requests per message do not depend on their number, as long as packs fill: they do at 64 messages")
+    print(f"\nCPU: {INSTANCE}, ${VCPU_HOUR:g} per core and hour; a core as fast as one of this machine.")
+    print("Billed requests per message do not depend on their number, as long as packs fill: they do at 64 messages")
     print("per linger. At one message an hour every way costs the same: a request each.")
     plot("cost", lambda figure: draw(figure, published, handled), size=(9, 3), docs=options.docs)
     print(f"\nwritten to {save('cost', results, 'aioboto3', 'zstandard')}")

@@ -5,7 +5,8 @@
 Everybody sends and consumes the same 1 KB JSON events on the same stub of the service (`benchmarks.sqs_stub`), which is
 a process of its own and answers at once, so that the client is what is measured: its CPU time (all its threads) per
 message is the steadier figure. Ours is measured as services use it: every message sent by a caller of its own who
-awaits the confirmation, and handled by a `Consumer` with heartbeats and coalesced acks.
+awaits the confirmation, and handled by a `Consumer` with heartbeats and coalesced acks. All get the same number of
+messages; connecting and a warm-up come before the measurement.
 """
 
 from __future__ import annotations
@@ -15,64 +16,54 @@ import asyncio
 import gc
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count as counter
 
 from benchmarks import sqs_stub
 from benchmarks._report import progress, save, table
-from benchmarks._sqs_peers import EVENT, PEERS
+from benchmarks._sqs_peers import EVENT, PEERS, PRODUCERS, Opens, Pair, callers
 from eip import Consumer, Message
 
-Run = Callable[[str, str, int], Awaitable[float | None]]
-"""With the stub's URL, a queue's name and a number of messages; what consumes returns when the last was handled."""
-PRODUCERS = 200
-"""Callers that each await the confirmation of one message before they send the next."""
 
-
-async def ours_send(url: str, name: str, count: int) -> None:
-    async with sqs_stub.transport(url) as aws:
-        queue, numbers = aws.queue(name), iter(range(count))
-
-        async def produce() -> None:
-            for _ in numbers:
-                await queue.send(Message(EVENT))
-
-        await asyncio.gather(*(produce() for _ in range(PRODUCERS)))
-
-
-async def ours_send_many(url: str, name: str, count: int) -> None:
-    async with sqs_stub.transport(url) as aws:
-        queue = aws.queue(name)
-        for start in range(0, count, 1000):
-            await queue.send(*(Message(EVENT) for _ in range(min(1000, count - start))))
-
-
-async def ours_consume(url: str, name: str, count: int) -> float:
+@asynccontextmanager
+async def ours(url: str, name: str, *, many: bool) -> AsyncIterator[Pair]:
     async with sqs_stub.transport(url, long_poll=1) as aws:
-        done, handled = asyncio.Event(), counter(1)
+        queue = aws.queue(name)
 
-        async def handle(message: Message) -> None:
-            assert message.body["number"] == 7
-            if next(handled) == count:
-                done.set()
+        async def send(count: int) -> None:
+            if many:
+                for start in range(0, count, 1000):
+                    await queue.send(*(Message(EVENT) for _ in range(min(1000, count - start))))
+            else:
+                await callers(lambda: queue.send(Message(EVENT)), count)
 
-        consumer = Consumer(aws.queue(name), handle, concurrency=PRODUCERS)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(consumer.run())
-            await done.wait()
-            ended = time.perf_counter()
-            await consumer.stop()
-        assert consumer.stats.lost == 0
-        return ended
+        async def consume(count: int) -> float:
+            done, handled = asyncio.Event(), counter(1)
+
+            async def handle(message: Message) -> None:
+                assert message.body["number"] == 7
+                if next(handled) == count:
+                    done.set()
+
+            consumer = Consumer(queue, handle, concurrency=PRODUCERS)
+            async with consumer:
+                await done.wait()
+                ended = time.perf_counter()
+            assert consumer.stats.lost == 0
+            return ended
+
+        yield Pair(send, consume)
 
 
-CONTENDERS: dict[str, tuple[Run, Run]] = {
-    "ours, a caller per message": (ours_send, ours_consume),
-    "ours, 1,000 in one send": (ours_send_many, ours_consume),
+CONTENDERS: dict[str, Opens] = {
+    "ours, a caller per message": partial(ours, many=False),
+    "ours, 1,000 in one send": partial(ours, many=True),
     **PEERS,
 }
-SLOW = ("naive", "kombu", "taskiq")
-"""These get a tenth of the messages."""
+WARM_UP = 200
+"""Messages before the measurement: connections, caches, imports."""
 
 
 class Figures:
@@ -90,30 +81,38 @@ class Figures:
     def row(self) -> tuple[float, float]:
         return statistics.median(self.rates), statistics.median(self.cpu)
 
+    @property
+    def spread(self) -> str:
+        """Of the CPU per message: the least and the most."""
+        return f"{min(self.cpu):.0f}-{max(self.cpu):.0f}"
 
-def _measured(run: Run, url: str, name: str, count: int, figures: Figures) -> None:
+
+async def _measured(run: Callable[[int], Awaitable[float | None]], count: int, figures: Figures) -> None:
     gc.collect()
     begun, cpu = time.perf_counter(), time.process_time()
-    ended: float | None = asyncio.run(run(url, name, count))  # type: ignore[arg-type]
+    ended = await run(count)
     figures.add(count, (ended or time.perf_counter()) - begun, time.process_time() - cpu)
 
 
-async def _ready(url: str, name: str) -> None:
+async def _one(name: str, url: str, queue: str, count: int, found: tuple[Figures, Figures]) -> None:
     async with sqs_stub.transport(url) as aws:
-        await sqs_stub.make_queue(aws, name)
+        await sqs_stub.make_queue(aws, queue)
+    async with CONTENDERS[name](url, queue) as pair:
+        await pair.send(WARM_UP)
+        await pair.consume(WARM_UP)
+        await asyncio.sleep(1.2)  # long polls of the warm-up that nobody reads any more must not get messages
+        await _measured(pair.send, count, found[0])
+        await _measured(pair.consume, count, found[1])
 
 
 def measure(url: str, count: int, rounds: int) -> dict[str, tuple[Figures, Figures]]:
     """By contender, the figures of sending and of consuming; rounds are interleaved, so that noise hits all alike."""
     found = {name: (Figures(), Figures()) for name in CONTENDERS}
     for turn in range(rounds):
-        for number, (name, (send, consume)) in enumerate(CONTENDERS.items()):
+        for number, name in enumerate(CONTENDERS):
             progress(f"round {turn + 1} of {rounds}: {name}")
-            share = count // 10 if any(slow in name for slow in SLOW) else count
             queue = f"bench-{turn}-{number}"
-            asyncio.run(_ready(url, queue))
-            _measured(send, url, queue, share, found[name][0])
-            _measured(consume, url, queue, share, found[name][1])
+            asyncio.run(_one(name, url, queue, count, found[name]))
             ready, held = sqs_stub.told(url)["ready_and_held"][queue]
             assert (ready, held) == (0, 0), f"{name}: {ready} ready, {held} held at the end"
     return found
@@ -134,12 +133,17 @@ def main() -> None:
         rows = []
         for name, figures in found.items():
             rate, cpu = figures[index].row
-            rows.append((name, rate, cpu, naive[index].row[1] / cpu, batched[index].row[1] / cpu))
-        columns = ("client", "messages/s", "CPU µs each", "per CPU second ÷ (a)", "÷ (b)")
+            spread = figures[index].spread
+            rows.append((name, rate, cpu, spread, naive[index].row[1] / cpu, batched[index].row[1] / cpu))
+        columns = ("client", "messages/s", "CPU µs each", "spread", "per CPU second ÷ (a)", "÷ (b)")
         print(table(f"{verb}: {count:,} events of 1 KB, round trip {options.round_trip:g} ms", columns, rows))
     results = {
         name: {
-            verb: dict(zip(("messages_per_second", "cpu_microseconds"), each.row, strict=True))
+            verb: {
+                "messages_per_second": each.row[0],
+                "cpu_microseconds": each.row[1],
+                "cpu_spread": [min(each.cpu), max(each.cpu)],
+            }
             for verb, each in zip(("send", "consume"), figures, strict=True)
         }
         for name, figures in found.items()
