@@ -42,7 +42,6 @@ def consumer_families(consumers: _Consumers) -> Iterator[Family]:
 _OF_EACH: Final[tuple[tuple[str, Kind, str, str, Callable[[Consumer], float | Histogram | None]], ...]] = (
     ("eip.consumer.received", "counter", "{message}", "Messages received", lambda it: it.stats.received),
     ("eip.consumer.in_flight", "gauge", "{message}", "Messages in hand", lambda it: it.stats.in_flight),
-    ("eip.consumer.backlog_age", "gauge", "s", "Age of the oldest in hand", lambda it: it.health().backlog_age or 0.0),
     ("eip.lease_losses", "counter", "{lease}", "Leases that ended early", lambda it: it.stats.lost),
     ("eip.pack.messages", "histogram", "{message}", "Messages of each pack received", lambda it: it.stats.pack_sizes),
 )
@@ -73,10 +72,17 @@ def health_families(parts: Callable[[], Mapping[str, Health]], blocked_for: Call
         for name, health in parts().items():
             yield Sample({"part": name}, int(health.ok))
 
+    def backlog() -> Iterator[Sample]:
+        for name, health in parts().items():
+            kind, _, consumer = name.partition(" ")
+            if kind == "consumer":
+                yield Sample({"consumer": consumer}, health.backlog_age or 0.0)
+
     def blocked() -> Iterator[Sample]:
         yield Sample({}, blocked_for())
 
     yield Family("eip.part.up", "gauge", "", "1 where the part is well, 0 where it is not", up)
+    yield Family("eip.consumer.backlog_age", "gauge", "s", "Age of the oldest message in hand", backlog)
     yield Family("eip.loop.blocked", "gauge", "s", "For how long the event loop has been blocked", blocked)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 import anyio
 from typing_extensions import override
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["App", "Provision"]
 
 _log = get_logger("eip.app")
+_ANSWER_TIMEOUT_S: Final = 1.0
+"""For the event loop to ask the parts, before it counts as blocked to the one who asked."""
+
 Provision: TypeAlias = Literal["apply", "check", "skip"]
 
 
@@ -96,6 +101,8 @@ class App(Declarations, Service):
         self._running: list[Runnable] = []
         self._stop, self._ended = asyncio.Event(), asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.get_ident()
+        self._last_parts: dict[str, Health] = {}
         self._opening: anyio.CancelScope | None = None
 
     # Its parts.
@@ -116,7 +123,34 @@ class App(Declarations, Service):
         return self._state == "running" and not self._stop.is_set()
 
     def parts(self) -> dict[str, Health]:
-        """The health of each part: transports, services, consumers; may be called from any thread."""
+        """The health of each part: event loop, transports, services, consumers; may be called from any thread.
+
+        Each part is asked on the application's loop. While that is blocked, what they answered last is returned, with
+        the loop's own state.
+        """
+        loop = self._loop
+        if loop is not None and threading.get_ident() != self._thread:
+            return self._parts_from_outside(loop)
+        self._last_parts = self._parts_now()
+        return self._last_parts
+
+    def _parts_from_outside(self, loop: asyncio.AbstractEventLoop) -> dict[str, Health]:
+        answer: Future[dict[str, Health]] = Future()
+
+        def ask() -> None:
+            try:
+                answer.set_result(self._parts_now())
+            except Exception as error:  # noqa: BLE001 - raised to the one who asked
+                answer.set_exception(error)
+
+        try:
+            loop.call_soon_threadsafe(ask)
+            self._last_parts = answer.result(_ANSWER_TIMEOUT_S)
+        except (TimeoutError, RuntimeError):  # it is blocked, or closed since
+            return {**self._last_parts, "event loop": self._loop_health()}
+        return self._last_parts
+
+    def _parts_now(self) -> dict[str, Health]:
         found = {"event loop": self._loop_health(), "transport": self.transport.health()}
         for number, each in enumerate(self._resources, 2):
             if isinstance(each, Transport):
@@ -182,7 +216,7 @@ class App(Declarations, Service):
         """
         if self._state != "new":
             raise StateError(f"{self.name} ran already; an application runs once, so make another one")
-        self._state, self._loop = "starting", asyncio.get_running_loop()
+        self._state, self._loop, self._thread = "starting", asyncio.get_running_loop(), threading.get_ident()
         try:
             async with AsyncExitStack() as stack:
                 with anyio.CancelScope() as self._opening:

@@ -69,10 +69,11 @@ class HealthServer(ProbeServer):
         return Answer(HTTPStatus.OK, b"ok\n")
 
     def _readyz(self, exclude: frozenset[str]) -> Answer:
-        state = self._app.health()
-        parts = {name: each for name, each in self._app.parts().items() if name not in exclude}
-        ok = self._app.is_open and all(each.ok for each in parts.values())
-        reason = None if ok else state.reason
+        app = self._app
+        parts = {name: each for name, each in app.parts().items() if name not in exclude}
+        failing = next((f"{name}: {each.reason}" for name, each in parts.items() if not each.ok), None)
+        reason = failing if app.is_open else app.health().reason
+        ok = reason is None
         found = {"ok": ok, "reason": reason, "parts": {name: _plain(each) for name, each in parts.items()}}
         return Answer(HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE, orjson.dumps(found) + b"\n", _JSON)
 

@@ -81,6 +81,7 @@ async def test_a_broker_that_is_away_turns_the_transport_red(activemq_broker):
         app = make_app(ActiveMQTransport(url, heartbeat=1.0, answer_timeout=2.0, connect_timeout=1.0), "away")
         async with app:
             await turns(app, "transport", ok=True)
+            assert (await asyncio.to_thread(app.parts))["transport"].ok  # as the health server asks
             proxy.stall()
             proxy.cut()
             assert await turns(app, "transport", ok=False)
