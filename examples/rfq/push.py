@@ -100,10 +100,11 @@ async def _first(first: Coroutine[Any, Any, None], second: Coroutine[Any, Any, N
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        ended = tasks[0].done()
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks)
-    for task in tasks:
-        if not task.cancelled():
-            task.result()
-    return not tasks[0].cancelled()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+    return ended

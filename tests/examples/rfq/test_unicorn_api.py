@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 import sys
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import httpx
 import pytest
@@ -104,6 +104,28 @@ async def test_a_unicorn_signs_in_is_asked_answers_and_leaves():
             assert (await luna.delete("/unicorn/self")).status_code == 204
         assert (await luna.post("/unicorn/answers", json=offer)).status_code == 404
         await there(it.booking, 0)
+
+
+async def test_streams_that_clients_left_make_room_for_others():
+    async with rydes() as it, it.unicorn() as luna, AsyncExitStack() as stack:
+        await luna.put("/unicorn/self", json={"position": HOME})
+        await there(it.booking, 1)
+        await it.ask()
+        for _ in range(10):
+            await events_until(luna, "open")
+        session = next(iter(it.unicorns._sessions.values()))
+        while session._streams:
+            await asyncio.sleep(0.01)
+        for _ in range(4):
+            stream = await stack.enter_async_context(luna.stream("GET", "/unicorn/events"))
+            assert stream.status_code == 200
+        while session._streams < 4:
+            await asyncio.sleep(0.01)
+        assert (await luna.get("/unicorn/events")).status_code == 429
+        token = luna.headers["authorization"].removeprefix("Bearer ")
+        async with it.serving.socket("/unicorn/socket", token) as socket:
+            refused = json.loads(await socket.recv())
+            assert (refused["event"], refused["data"]["status"]) == ("refused", 429)
 
 
 async def test_an_answer_that_is_late_is_told_so():
