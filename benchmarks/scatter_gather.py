@@ -1,11 +1,12 @@
 """Scatter-gather in one process: requests in flight × responders, beside the bare future-per-request floor.
 
-    python -m benchmarks.scatter_gather [--quick]
+    python -m benchmarks.scatter_gather [--quick] [--stores-only]
 
 Each request goes to every responder; each answers at once; a request is complete with the last answer. The floor does
 the same work with nothing but asyncio: an id and a dictionary per request, a dictionary from correlation id to future,
 a heap of deadlines, lists of replies. Both are given the same replies in the same order, in batches, so that only the
-gathering is compared; the whole path, through the embedded queue and its consumer, is measured besides.
+gathering is compared; the whole path, through the embedded queue and its consumer, is measured besides. With a store,
+that path is measured for each store whose server is installed, with the writes that it makes.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ import asyncio
 import gc
 import heapq
 import os
+import shutil
 import statistics
 import tempfile
 import time
 import tracemalloc
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from benchmarks._report import environment, save, table
@@ -27,6 +32,11 @@ from eip.channels import Sender
 from eip.patterns.scatter_gather import ScatterGather
 from eip.stores import MemoryStore, SqliteStore
 from eip.transports.memory import MemoryTransport
+from tests.support.aws import MotoServer
+from tests.support.environment import ENVIRONMENT
+from tests.support.postgres import PostgresServer, binaries
+from tests.support.processes import Service
+from tests.support.redis import RedisServer
 
 RESPONDERS = 10
 
@@ -185,22 +195,64 @@ async def _stored(store: Any, number: int) -> tuple[float, float, float]:
     return number / took, counting.parts_written / (number * RESPONDERS), counting.puts / number
 
 
-def _stores(folder: str, options: argparse.Namespace) -> dict[str, Any]:
-    """How each store is opened that can be reached."""
-    found: dict[str, Any] = {"memory": MemoryStore, "SQLite": lambda: SqliteStore(f"{folder}/gathering.sqlite")}
-    if options.postgres:
+@contextmanager
+def _stores(folder: str) -> Iterator[dict[str, Callable[[AsyncExitStack], Awaitable[Any]]]]:
+    """How each store is opened; servers of those that are installed run meanwhile."""
+
+    async def dynamodb(stack: AsyncExitStack) -> Any:
+        import aioboto3  # noqa: PLC0415 - not there for everyone
+        from botocore.config import Config  # noqa: PLC0415
+
+        from eip.stores.dynamodb import DynamoStore, create_table  # noqa: PLC0415
+
+        config, session = Config(max_pool_connections=64), aioboto3.Session()
+        client = await stack.enter_async_context(session.client("dynamodb", endpoint_url=url["moto"], config=config))
+        await create_table(client, "benchmark")
+        return DynamoStore(client, "benchmark", "gathering")
+
+    async def postgres(_: AsyncExitStack) -> Any:
         from eip.stores.postgres import PostgresStore  # noqa: PLC0415 - not there for everyone
 
-        found["PostgreSQL"] = lambda: PostgresStore(options.postgres, "benchmark_gathering")
-    if options.redis:
+        return PostgresStore(url["postgres"], "benchmark_gathering")
+
+    async def redis(_: AsyncExitStack) -> Any:
         from eip.stores.redis import RedisStore  # noqa: PLC0415 - not there for everyone
 
-        found["Redis"] = lambda: RedisStore(options.redis, "benchmark_gathering")
-    return found
+        return RedisStore(url["redis"], "benchmark_gathering")
+
+    async def memory(_: AsyncExitStack) -> Any:
+        return MemoryStore()
+
+    async def sqlite(_: AsyncExitStack) -> Any:
+        return SqliteStore(f"{folder}/gathering.sqlite")
+
+    with ExitStack() as running:
+        url = {name: _started(server, running) for name, server in _servers(Path(folder)).items()}
+        found = {"memory": memory, "SQLite": sqlite, "DynamoDB (moto)": dynamodb}
+        optional = {"postgres": ("PostgreSQL", postgres), "redis": ("Redis", redis)}
+        yield {**found, **{title: make for name, (title, make) in optional.items() if name in url}}
 
 
-async def _stored_in(make: Any, number: int) -> tuple[float, float, float]:
-    return await _stored(make(), number)
+def _servers(folder: Path) -> dict[str, Service]:
+    servers: dict[str, Service] = {"moto": MotoServer(folder)}
+    if (binary_folder := binaries()) is not None:
+        folder.chmod(0o755)  # the database is another user's
+        database = servers["postgres"] = PostgresServer(folder, binary_folder)
+        database.initialise()
+    if shutil.which("redis-server"):
+        servers["redis"] = RedisServer(folder)
+    return servers
+
+
+def _started(server: Service, running: ExitStack) -> str:
+    running.callback(server.stop, timeout=3)
+    server.start()
+    return str(getattr(server, "url", ""))
+
+
+async def _stored_in(make: Callable[[AsyncExitStack], Awaitable[Any]], number: int) -> tuple[float, float, float]:
+    async with AsyncExitStack() as stack:
+        return await _stored(await make(stack), number)
 
 
 def _p99(ends: list[float]) -> float:
@@ -210,10 +262,9 @@ def _p99(ends: list[float]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="10,000 in flight only, once")
-    parser.add_argument("--postgres", metavar="DSN", help="measure the store in this PostgreSQL as well")
-    parser.add_argument("--redis", metavar="URL", help="measure the store in this Redis as well")
+    parser.add_argument("--stores-only", action="store_true", help="measure the stores alone")
     options = parser.parse_args()
-    sizes = [10_000] if options.quick else [1_000, 10_000, 30_000, 100_000]
+    sizes = [] if options.stores_only else [10_000] if options.quick else [1_000, 10_000, 30_000, 100_000]
     rounds = 1 if options.quick else 3
     rows = []
     for size in sizes:
@@ -235,10 +286,14 @@ def main() -> None:
     columns = ("in flight", "bare/s", "gathered/s", "bare ÷ ours", "p99 ms", "whole path/s", "bytes per request")
     print(table("Requests per second, each complete after 10 replies", columns, rows))
     number = 200 if options.quick else 1000
-    with tempfile.TemporaryDirectory() as folder:
-        stores = [(name, *asyncio.run(_stored_in(make, number))) for name, make in _stores(folder, options).items()]
-    store_columns = ("store", "requests/s", "writes per reply", "other writes per request")
-    print(table(f"With a store: {number} in flight, each complete after 10 replies", store_columns, stores))
+    os.environ.update(ENVIRONMENT)
+    with tempfile.TemporaryDirectory() as folder, _stores(folder) as makers:
+        stores = []
+        for name, make in makers.items():
+            count = number // 10 if "moto" in name else number  # an emulator takes its time
+            stores.append((name, count, *asyncio.run(_stored_in(make, count))))
+    store_columns = ("store", "in flight", "requests/s", "writes per reply", "other writes per request")
+    print(table("With a store, each request complete after 10 replies", store_columns, stores))
     results = {
         "environment": environment(),
         "columns": columns,
