@@ -13,20 +13,18 @@ Everything in a pack comes from a stranger: what it unpacks to is bounded in byt
 
 from __future__ import annotations
 
-import base64
-import binascii
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 
+from eip._compression import Encoding, check_encoding, compressed, inflated
 from eip.cloudevents import dump_cloud_event, load_cloud_event
 from eip.codec import JSON, JsonCodec, dump_json, json_elements, json_members, load_json
 from eip.envelope import body_from_json, body_to_json, dump_fields, envelope_fields, parse_envelope
-from eip.errors import ConfigurationError, DecodeError, InvalidMessage
+from eip.errors import DecodeError, InvalidMessage
 from eip.limits import KIB, MIB
 from eip.message import Message
 
@@ -47,7 +45,6 @@ __all__ = [
 PACK_HEADER: Final = "pack"
 """The header that tells a pack from other messages without a look into its body."""
 
-Encoding: TypeAlias = Literal["identity", "gzip", "zstd"]
 Format: TypeAlias = Literal["eip", "cloudevents"]
 
 _KEY: Final = "eip-pack"
@@ -82,14 +79,6 @@ def is_pack(message: Message[Any]) -> bool:
     if raw is None or not raw.startswith(_STARTS):
         return False
     return raw.startswith(_PREFIX) or b'"specversion"' in raw[: 2 * KIB]
-
-
-def check_encoding(encoding: Encoding) -> None:
-    """Raise `ConfigurationError` where the encoding is not known, or its extra is not installed."""
-    if encoding not in get_args(Encoding):
-        raise ConfigurationError(f"encoding is one of {', '.join(map(repr, get_args(Encoding)))}, not {encoding!r}")
-    if encoding == "zstd":
-        _zstandard()
 
 
 def entry_of(message: Message[Any], *, format: Format = "eip", shared: bool = False) -> bytes:  # noqa: A002 - the field's term
@@ -130,7 +119,7 @@ def pack(
         if shared and (said := shared_fields(like)):
             about["all"] = said
         content = (
-            {"messages": orjson.Fragment(listed)} if encoding == "identity" else {"data": _pressed(listed, encoding)}
+            {"messages": orjson.Fragment(listed)} if encoding == "identity" else {"data": compressed(listed, encoding)}
         )
         body, how = orjson.dumps({_KEY: about, **content}), encoding
     return Message.received(
@@ -189,10 +178,10 @@ def _elements(body: Mapping[str, Any], bounds: Bounds, raw: bytes) -> tuple[list
             return elements, json_members(raw)["messages"]
         case "gzip" | "zstd", {"data": str() as data}:
             limit = min(bounds.size, int(len(raw) * bounds.ratio))
-            inflated = _inflated(data, encoding, limit)
-            elements = load_json(inflated)
+            text = inflated(data, encoding, limit)
+            elements = load_json(text)
             if isinstance(elements, list):
-                return elements, inflated
+                return elements, text
     raise DecodeError(f"pack of encoding {encoding!r} without its messages")
 
 
@@ -288,53 +277,3 @@ def _not_a_pack(message: Message[Any]) -> Message[Any]:
     if PACK_HEADER in message.headers:
         raise DecodeError("a pack inside a pack")
     return message
-
-
-def _pressed(listed: bytes, encoding: Encoding) -> str:
-    if encoding == "gzip":
-        pressed = zlib.compress(listed, 6, wbits=31)
-    else:
-        pressed = _zstandard().ZstdCompressor(level=1).compress(listed)
-    return base64.b64encode(pressed).decode("ascii")
-
-
-def _inflated(data: str, encoding: str, limit: int) -> bytes:
-    """The data, decompressed to at most ``limit`` bytes; a bomb is refused before it takes more."""
-    try:
-        pressed = base64.b64decode(data, validate=True)
-        inflate = _gunzip if encoding == "gzip" else _unzstd
-        inflated = inflate(pressed, limit + 1)
-    except (binascii.Error, zlib.error, EOFError) as error:
-        raise DecodeError(f"pack cannot be decompressed: {error}") from error
-    if len(inflated) > limit:
-        raise DecodeError(f"pack unpacks to more than {limit:,} bytes")
-    return inflated
-
-
-def _gunzip(pressed: bytes, limit: int) -> bytes:
-    stream = zlib.decompressobj(wbits=31)
-    inflated = stream.decompress(pressed, limit)
-    if len(inflated) < limit and not stream.eof:
-        raise DecodeError("pack is truncated")
-    return inflated
-
-
-def _unzstd(pressed: bytes, limit: int) -> bytes:
-    zstandard = _zstandard()
-    try:
-        with zstandard.ZstdDecompressor(max_window_size=8 * MIB).stream_reader(pressed) as stream:
-            inflated: bytes = stream.read(limit)
-            size = zstandard.frame_content_size(pressed)
-    except zstandard.ZstdError as error:
-        raise DecodeError(f"pack cannot be decompressed: {error}") from error
-    if len(inflated) < min(size, limit):
-        raise DecodeError("pack is truncated")
-    return inflated
-
-
-def _zstandard() -> Any:
-    try:
-        import zstandard  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise ConfigurationError("zstd packs need the extra: pip install aioeip[zstd]") from error
-    return zstandard

@@ -20,7 +20,6 @@ from eip.topology.archives import ReplayStatus as ReplayStatus
 from eip.topology.events import ArchiveSpec as ArchiveSpec
 from eip.topology.events import BusSpec as BusSpec
 from eip.topology.events import RuleSpec as RuleSpec
-from eip.topology.events import TargetSpec as TargetSpec
 from eip.topology.plan import Action as Action
 from eip.topology.plan import Plan as Plan
 from eip.topology.plan import Provisioner as Provisioner
@@ -31,6 +30,7 @@ from eip.topology.resources import QueueSpec as QueueSpec
 from eip.topology.resources import StreamSpec as StreamSpec
 from eip.topology.resources import SubscriptionSpec as SubscriptionSpec
 from eip.topology.resources import TopicSpec as TopicSpec
+from eip.topology.targets import TargetSpec as TargetSpec
 from eip.topology.topology import Topology as Topology
 
 __all__ = [

@@ -17,7 +17,7 @@ from eip.matching import InputTransformer
 from eip.message import Message
 from eip.retry import Backoff
 from eip.topology import TargetSpec
-from eip.topology.events import TargetKind
+from eip.topology.targets import TargetKind
 from eip.transports._event_format import message_of, read_event, undelivered
 from eip.transports.memory._rule import Rule
 from eip.transports.memory.topic import MemoryTopic
