@@ -1,4 +1,4 @@
-"""The polls of one session: as many as are answered in full, one when idle."""
+"""The polls of one session: as many as are answered in full, few when idle."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Polls:
     Args:
         receiver: what is asked.
         backlog: counts the slots.
+        least: polls at once while the service answers, whether in full or not.
         admit: called with each answer.
         health: records each answer and failure.
         tasks: the session's, which own the polls.
@@ -45,13 +46,14 @@ class Polls:
         receiver: Receiver,
         backlog: Backlog,
         *,
+        least: int = 1,
         admit: Callable[[Sequence[Delivery]], None],
         health: HealthTracker,
         tasks: asyncio.TaskGroup,
         name: str,
     ) -> None:
         self._receiver, self._backlog, self._admit, self._health = receiver, backlog, admit, health
-        self._tasks, self._name = tasks, name
+        self._least, self._tasks, self._name = least, tasks, name
         self._polls: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
         self._stopping = False
@@ -92,9 +94,10 @@ class Polls:
             self._health.polled()
             self._admit(deliveries)
             too_soon = 0 if deliveries or asyncio.get_running_loop().time() - began >= _TOO_SOON_S else too_soon + 1
-            if len(deliveries) < limit and len(self._polls) > 1:
+            if len(deliveries) < limit and len(self._polls) > self._least:
                 break
-            if len(deliveries) == receiver.max_batch and backlog.free() > 0 and len(self._polls) < _MAX_POLLS:
+            wanted = len(deliveries) == receiver.max_batch or len(self._polls) < self._least
+            if wanted and backlog.free() > 0 and len(self._polls) < _MAX_POLLS:
                 self.add()
             if too_soon > 1:
                 await self._pause(too_soon)

@@ -65,7 +65,13 @@ class Session:
         self.leases = Leases(receiver, settings.max_processing, on_lost=self._lease_ended, on_overdue=self._overdue)
         self._held = self.leases.held
         self._polls = Polls(
-            receiver, self._backlog, admit=self._arrived, health=health, tasks=self._tasks, name=settings.name
+            receiver,
+            self._backlog,
+            least=settings.polls,
+            admit=self._arrived,
+            health=health,
+            tasks=self._tasks,
+            name=settings.name,
         )
         self._workers = Workers(
             self._backlog,

@@ -30,6 +30,7 @@ class Settings:
     handler: Handler
     handler_name: str
     concurrency: int
+    polls: int
     output: Sender | None
     replies: ReturnAddresses | None
     retry: Backoff

@@ -48,6 +48,9 @@ class Consumer(Service):
         source: a queue, a subscription or a stream's group.
         handler: ``async def handle(message)``, or ``def`` to run in a thread; see `eip.runtime.handlers` for its forms.
         concurrency: messages handled at once; most threads of a ``def`` handler.
+        polls: how many polls wait for messages at once, as far as ``concurrency`` leaves room for what they may bring.
+            With 1, a message that arrives while an answer is on its way waits for the next poll. Each poll is billed,
+            also while nothing comes.
         output: where messages that the handler returns are sent, before the received one is acknowledged.
         replies: sends them to the received message's return address instead, where it has one.
         dead_letters: where what can never be handled goes; default: the channel's own dead-letter queue.
@@ -80,6 +83,7 @@ class Consumer(Service):
         handler: AnyHandler,
         *,
         concurrency: int = 10,
+        polls: int = 1,
         output: Sender | None = None,
         replies: ReturnAddresses | None = None,
         dead_letters: Sender | None = None,
@@ -101,6 +105,7 @@ class Consumer(Service):
             handler=handler_of(handler),
             handler_name=name_of(handler),
             concurrency=check_integer("concurrency", concurrency, least=1),
+            polls=check_integer("polls", polls, least=1),
             output=check_type("output", output, Sender, "a sender", optional=True),
             replies=check_type("replies", replies, ReturnAddresses, "ReturnAddresses", optional=True),
             retry=check_type("retry", retry, Backoff, "a Backoff", optional=True) or Backoff(),

@@ -162,6 +162,30 @@ async def test_a_slow_message_does_not_hold_up_the_polling_for_others():
         assert len(source.acked_ids) == 29
 
 
+async def test_several_polls_when_idle_also_after_a_failure_and_only_as_many_as_there_is_room_for():
+    source = Scripted()
+
+    async def handle(_: Message) -> None:
+        await asyncio.sleep(0.01)
+
+    async with running(Consumer(source, handle, concurrency=100, polls=3)):
+        await asyncio.sleep(60)
+        assert source.polling == 3
+        source.put(*(message(number) for number in range(50)))
+        await until(lambda: len(source.acked_ids) == 50)
+        await asyncio.sleep(60)
+        assert source.polling == 3
+        source.receive_errors.extend(ConnectionLost("away") for _ in range(5))
+        await asyncio.sleep(200)
+        assert source.polling == 3
+    small = Scripted()
+    async with running(Consumer(small, handle, concurrency=10, polls=3)):
+        await asyncio.sleep(60)
+        assert small.polling == 1
+    with pytest.raises(ConfigurationError, match="polls must be >= 1, got 0"):
+        Consumer(source, handle, polls=0)
+
+
 async def test_one_poll_when_idle_and_more_under_load():
     source = Scripted()
 

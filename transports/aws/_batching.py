@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from eip.errors import InvalidMessage, SendError, TransportError
 from eip.limits import MIB, Capabilities
@@ -17,7 +17,7 @@ from eip.transports._send_completion import SendCompletion
 from eip.transports.aws._client.errors import Unreachable
 from eip.transports.aws._entry_queue import Entry, EntryQueue, Outcome
 
-__all__ = ["BatchAccumulator"]
+__all__ = ["FRUGAL", "BatchAccumulator", "Batching"]
 
 _RETRY_BACKOFF: Final = Backoff(base=0.1, cap=5.0)
 _MAX_ATTEMPTS: Final = 8
@@ -31,13 +31,26 @@ _MAX_WAITING_BYTES: Final = 64 * MIB
 """Senders wait while more than this is waiting for a call: back-pressure."""
 
 
+class Batching(NamedTuple):
+    """When a call begins that is not full."""
+
+    linger: float = 0.0
+    """Seconds that it may wait until it is full; 0: none."""
+    max_partial_calls: int = 1
+    """Once fewer calls than that are under way."""
+
+
+FRUGAL: Final = Batching()
+"""One call that is not full at a time."""
+
+
 class BatchAccumulator:
     """Sends entries in batches.
 
     Args:
         call: one call of the service, not retried.
         limits: entries and bytes of a call.
-        linger: seconds that a call may wait until it is full; 0: none.
+        batching: when calls begin that are not full.
         attempts: how often an entry is tried; default: 8 times.
         per_group: most entries of a group in one call; None: any number.
     """
@@ -47,11 +60,12 @@ class BatchAccumulator:
         call: Callable[[Sequence[Entry]], Awaitable[Sequence[Outcome]]],
         limits: Capabilities,
         *,
-        linger: float = 0.0,
+        batching: Batching = FRUGAL,
         attempts: int | None = None,
         per_group: int | None = None,
     ) -> None:
-        self._call, self._linger, self._attempts = call, linger, attempts or _MAX_ATTEMPTS
+        self._call, self._attempts = call, attempts or _MAX_ATTEMPTS
+        self._linger, self._max_partial_calls = batching
         self._queue = EntryQueue(limits, per_group=per_group)
         self._calls: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Handle | None = None
@@ -120,9 +134,9 @@ class BatchAccumulator:
         self._pump(due=self._timer is None)
 
     def _pump(self, *, due: bool = False) -> None:
-        """Start full calls; start one that is not full where nothing is under way and no timer runs, or it is due."""
+        """Start full calls; start one that is not full where few are under way and no timer runs, or it is due."""
         while self._queue.sendable and len(self._calls) < _MAX_CALLS and not self._aborting:
-            if not (due or self._queue.full or (not self._calls and self._timer is None)):
+            if not (due or self._queue.full or (len(self._calls) < self._max_partial_calls and self._timer is None)):
                 if self._timer is None and self._wait_timer is None:
                     self._wait_timer = asyncio.get_running_loop().call_later(_MAX_WAIT_S, self._wait_ended)
                 return

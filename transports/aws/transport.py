@@ -19,6 +19,7 @@ from eip.health import Health
 from eip.telemetry.meter import Meter
 from eip.topology import BusSpec, QueueSpec, Resource, Step, TopicSpec
 from eip.transports._capabilities import SQS
+from eip.transports.aws._batching import Batching
 from eip.transports.aws._client.service_client import ServiceClient
 from eip.transports.aws.arns import Arns, Kind
 from eip.transports.aws.eventbridge.bus import EventBridgeBus
@@ -55,6 +56,8 @@ class AwsTransport(Transport):
         account: the account's number, 12 digits; default: asked for once, of STS.
         linger: how long a send may wait until its call is full, seconds or a timedelta, at most 60 s; 0: only while
             another call is under way.
+        max_partial_calls: a send starts a call that is not full while fewer than that are under way to its channel.
+            More than 1 shortens the wait, and makes more calls.
         long_poll: length of a long poll, seconds or a timedelta, at most 20 s.
         connections: of each service's pool, at least 1; more than pollers and senders together.
         fair_queues: whether messages with a group carry it as MessageGroupId on standard queues, too, so that SQS
@@ -77,6 +80,7 @@ class AwsTransport(Transport):
         *,
         account: str | None = None,
         linger: Duration = 0.0,
+        max_partial_calls: int = 1,
         long_poll: Duration = 20.0,
         connections: int = 64,
         fair_queues: bool = True,
@@ -91,7 +95,10 @@ class AwsTransport(Transport):
         check_type("fast_path", fast_path, bool, "a bool")
         if meter is not None and not (callable(getattr(meter, "record", None)) and not isinstance(meter, type)):
             raise TypeError(f"meter must have a method record, got {meter!r}")
-        self._linger = check_duration("linger", linger, most=_MAX_LINGER_S)
+        self._batching = Batching(
+            check_duration("linger", linger, most=_MAX_LINGER_S),
+            check_integer("max_partial_calls", max_partial_calls, least=1),
+        )
         self._long_poll = check_duration("long_poll", long_poll, positive=True, most=SQS.long_poll)
         self._client = ServiceClient(
             session=session,
@@ -275,24 +282,24 @@ class AwsTransport(Transport):
     def _queue_options(self, codec: Codec) -> dict[str, Any]:
         return {
             "find_queue": self.queue,
-            "linger": self._linger,
+            "batching": self._batching,
             "long_poll": self._long_poll,
             "codec": codec,
             "fair": self._fair_queues,
         }
 
     def _make_topic(self, address: str, codec: Codec = JSON) -> SnsTopic:
-        return SnsTopic(self._client, address, find_queue=self.queue, linger=self._linger, codec=codec)
+        return SnsTopic(self._client, address, find_queue=self.queue, batching=self._batching, codec=codec)
 
     def _make_bus(self, address: str, codec: Codec = JSON) -> EventBridgeBus:
         return EventBridgeBus(
-            self._client, self._arns, address, find_queue=self.queue, linger=self._linger, codec=codec
+            self._client, self._arns, address, find_queue=self.queue, batching=self._batching, codec=codec
         )
 
     def _make_stream(self, address: str, rates: ReadRates | None = None, **options: Any) -> KinesisStream:
         rates = rates or ReadRates(ReadRate())
         own = self._arns.is_own(address)
-        return KinesisStream(self._client, address, own=own, rates=rates, linger=self._linger, **options)
+        return KinesisStream(self._client, address, own=own, rates=rates, batching=self._batching, **options)
 
     @override
     def resolve(self, address: str) -> Sender:

@@ -243,7 +243,7 @@ def test_a_wrong_parameter_is_named(given, error):
 
 def test_durations_are_seconds_or_a_timedelta():
     aws = AwsTransport(region="us-east-1", linger=timedelta(milliseconds=50), long_poll=timedelta(seconds=2))
-    assert (aws._linger, aws._long_poll) == (0.05, 2.0)
+    assert (aws._batching.linger, aws._long_poll) == (0.05, 2.0)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from eip.topology.names import rule_queue
 from eip.transports._capabilities import EVENTBRIDGE
 from eip.transports._event_format import as_bus_predicate, entry_of
 from eip.transports.aws._batched_sender import BatchedSender
-from eip.transports.aws._batching import BatchAccumulator
+from eip.transports.aws._batching import FRUGAL, BatchAccumulator, Batching
 from eip.transports.aws._billing import request_units
 from eip.transports.aws._client.errors import ServiceFailed, entry_error
 from eip.transports.aws._client.service_client import ServiceClient
@@ -51,13 +51,13 @@ class EventBridgeBus(BatchedSender, Bus):
         address: str,
         *,
         find_queue: Callable[[str], SqsQueue],
-        linger: float = 0.0,
+        batching: Batching = FRUGAL,
         codec: Codec = JSON,
     ) -> None:
         self._client, self._arns, self._find_queue = client, arns, find_queue
         self.address, self.codec = address, codec
         self.name = address.partition(":event-bus/")[2]
-        self._accumulator = BatchAccumulator(self._put_events, self.limits, linger=linger)
+        self._accumulator = BatchAccumulator(self._put_events, self.limits, batching=batching)
 
     @override
     async def send(self, *messages: Message[Any]) -> None:

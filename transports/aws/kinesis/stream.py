@@ -21,7 +21,7 @@ from eip.stores.base import Store
 from eip.streams import GroupOptions, Start, StreamGroup
 from eip.transports._capabilities import KINESIS
 from eip.transports.aws._batched_sender import BatchedSender
-from eip.transports.aws._batching import BatchAccumulator
+from eip.transports.aws._batching import FRUGAL, BatchAccumulator, Batching
 from eip.transports.aws._client.service_client import ServiceClient
 from eip.transports.aws._entry_queue import Entry, Outcome
 from eip.transports.aws.kinesis.aggregated_puts import AGGREGATED_ENTRIES, AggregatedPuts, outcome_of
@@ -61,7 +61,7 @@ class KinesisStream(BatchedSender, Stream):
         aggregate: bool,
         hash_key: HashKey | None,
         rates: ReadRates,
-        linger: float = 0.0,
+        batching: Batching = FRUGAL,
         codec: Codec = JSON,
     ) -> None:
         self._client, self.address, self.rates, self.codec = client, address, rates, codec
@@ -71,10 +71,12 @@ class KinesisStream(BatchedSender, Stream):
         if aggregate:
             many = replace(self.limits, batch_entries=AGGREGATED_ENTRIES)
             puts = AggregatedPuts(self._put_records, partial(list_shards, self))
-            self._accumulator = BatchAccumulator(puts.put, many, linger=linger, attempts=_ATTEMPTS)
+            self._accumulator = BatchAccumulator(puts.put, many, batching=batching, attempts=_ATTEMPTS)
         else:
             # The service takes the records of a call in any order and refuses single ones: two of a key could swap.
-            self._accumulator = BatchAccumulator(self._put, self.limits, linger=linger, attempts=_ATTEMPTS, per_group=1)
+            self._accumulator = BatchAccumulator(
+                self._put, self.limits, batching=batching, attempts=_ATTEMPTS, per_group=1
+            )
 
     @override
     async def send(self, *messages: Message[Any]) -> None:

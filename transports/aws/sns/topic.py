@@ -22,7 +22,7 @@ from eip.transports._capabilities import SNS
 from eip.transports.aws._attributes import carried, fifo_ids, native_fields
 from eip.transports.aws._batch_results import outcomes_of
 from eip.transports.aws._batched_sender import BatchedSender
-from eip.transports.aws._batching import BatchAccumulator
+from eip.transports.aws._batching import FRUGAL, BatchAccumulator, Batching
 from eip.transports.aws._billing import request_units
 from eip.transports.aws._client.service_client import ServiceClient
 from eip.transports.aws._entry_queue import Entry, Outcome
@@ -49,14 +49,14 @@ class SnsTopic(BatchedSender, Topic):
         address: str,
         *,
         find_queue: Callable[[str], SqsQueue],
-        linger: float = 0.0,
+        batching: Batching = FRUGAL,
         codec: Codec = JSON,
     ) -> None:
         self._client, self._find_queue, self.address, self.codec = client, find_queue, address, codec
         self.name = address.rpartition(":")[2]
         self.fifo = self.name.endswith(".fifo")
         self._by_content: bool | None = None if self.fifo else False
-        self._accumulator = BatchAccumulator(self._publish_batch, self.limits, linger=linger)
+        self._accumulator = BatchAccumulator(self._publish_batch, self.limits, batching=batching)
 
     @override
     async def send(self, *messages: Message[Any]) -> None:

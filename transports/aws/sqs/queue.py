@@ -27,7 +27,7 @@ from eip.transports._capabilities import SQS
 from eip.transports.aws._attributes import carried, fifo_ids, native_fields
 from eip.transports.aws._batch_results import outcomes_of
 from eip.transports.aws._batched_sender import BatchedSender
-from eip.transports.aws._batching import BatchAccumulator
+from eip.transports.aws._batching import FRUGAL, BatchAccumulator, Batching
 from eip.transports.aws._billing import request_units
 from eip.transports.aws._client.service_client import ServiceClient
 from eip.transports.aws._entry_queue import Entry, Outcome
@@ -59,7 +59,7 @@ class SqsQueue(BatchedSender, Queue):
         address: str,
         *,
         find_queue: Callable[[str], SqsQueue],
-        linger: float = 0.0,
+        batching: Batching = FRUGAL,
         long_poll: float = 20.0,
         codec: Codec = JSON,
         fair: bool = True,
@@ -70,7 +70,7 @@ class SqsQueue(BatchedSender, Queue):
         self._find_queue, self._long_poll = find_queue, long_poll
         self._fair = fair and not self.fifo
         """Whether messages of a standard queue carry their group id, for fair queues."""
-        self._accumulator = BatchAccumulator(self._send_batch, self.limits, linger=linger)
+        self._accumulator = BatchAccumulator(self._send_batch, self.limits, batching=batching)
         self._by_content: bool | None = None if self.fifo else False
         """Whether a FIFO queue deduplicates by content; None: not asked yet."""
 

@@ -18,7 +18,7 @@ from eip.errors import (
     Throttled,
 )
 from eip.limits import Capabilities
-from eip.transports.aws._batching import BatchAccumulator
+from eip.transports.aws._batching import FRUGAL, BatchAccumulator, Batching
 from eip.transports.aws._entry_queue import Entry
 
 LIMITS = Capabilities(batch_entries=10, batch_bytes=1000)
@@ -27,12 +27,12 @@ LIMITS = Capabilities(batch_entries=10, batch_bytes=1000)
 class Service:
     """Accepts everything after a round trip, save what `fate` says of an entry; raised errors are those of all."""
 
-    def __init__(self, *, round_trip=0.01, fate=lambda body: None, **options):
+    def __init__(self, *, round_trip=0.01, fate=lambda body: None, batching=FRUGAL, **options):
         self.calls: list[list[Any]] = []
         self.accepted: list[Any] = []
         self.under_way = self.most = 0
         self._round_trip, self._fate = round_trip, fate
-        self.outbox = BatchAccumulator(self._call, options.pop("limits", LIMITS), **options)
+        self.outbox = BatchAccumulator(self._call, options.pop("limits", LIMITS), batching=batching, **options)
 
     async def _call(self, batch):
         self.calls.append([each.message.body for each in batch])
@@ -105,7 +105,7 @@ async def test_a_call_that_hangs_holds_nobody_else_up():
 
 
 async def test_a_linger_waits_until_the_call_is_full_or_its_time_is_over():
-    service = Service(linger=5.0)
+    service = Service(batching=Batching(5.0))
     loop, begun = asyncio.get_running_loop(), asyncio.get_running_loop().time()
     sends = [asyncio.create_task(service.send(number)) for number in range(3)]
     await asyncio.gather(*sends)
@@ -119,8 +119,34 @@ async def test_a_linger_waits_until_the_call_is_full_or_its_time_is_over():
     assert [len(each) for each in service.calls] == [3, 10, 1]
 
 
+async def test_several_calls_that_are_not_full_may_be_under_way():
+    """Half the wait for more calls; those of a group still go one after the other."""
+    took = {}
+    for partial in (1, 3):
+        service = Service(batching=Batching(max_partial_calls=partial), round_trip=0.008)
+        loop = asyncio.get_running_loop()
+        times: list[float] = []
+
+        async def send(number, service=service, loop=loop, times=times):
+            begun = loop.time()
+            await service.send(number, group=f"g{number % 2}" if number % 5 == 0 else None)
+            times.append(loop.time() - begun)
+
+        sends = []
+        for number in range(200):
+            sends.append(asyncio.create_task(send(number)))
+            await asyncio.sleep(0.002)
+        await asyncio.gather(*sends)
+        took[partial] = (round(sorted(times)[100] * 1000, 1), len(service.calls))
+        assert partial <= service.most <= partial + 1  # one more where entries wait for 50 ms
+        for group in (0, 5):
+            assert [each for each in service.accepted if each % 10 == group] == list(range(group, 200, 10))
+    assert (took[1][0], took[3][0]) == (12.0, 10.0)
+    assert took[3][1] < 3.5 * took[1][1]
+
+
 async def test_the_end_of_a_call_does_not_cut_the_linger_of_the_next_one_short():
-    service = Service(linger=5.0, round_trip=1.0)
+    service = Service(batching=Batching(5.0), round_trip=1.0)
     first = asyncio.create_task(service.send(*range(10)))
     await asyncio.sleep(0.5)
     begun = asyncio.get_running_loop().time()
@@ -130,7 +156,7 @@ async def test_the_end_of_a_call_does_not_cut_the_linger_of_the_next_one_short()
 
 
 async def test_a_flush_waits_for_no_linger():
-    service = Service(linger=60.0)
+    service = Service(batching=Batching(60.0))
     send = asyncio.create_task(service.send("a"))
     await asyncio.sleep(0)
     begun = asyncio.get_running_loop().time()
@@ -248,7 +274,7 @@ async def test_groups_do_not_wait_for_each_other():
 
 
 async def test_closing_sends_what_was_accepted_and_fails_what_cannot_be_sent_in_time():
-    service = Service(linger=60.0)
+    service = Service(batching=Batching(60.0))
     send = asyncio.create_task(service.send("a"))
     await asyncio.sleep(0)
     await service.outbox.aclose(timeout=5)
@@ -263,7 +289,7 @@ async def test_closing_sends_what_was_accepted_and_fails_what_cannot_be_sent_in_
 
 
 async def test_a_cancelled_send_disturbs_nobody():
-    service = Service(linger=1.0)
+    service = Service(batching=Batching(1.0))
     cancelled = asyncio.create_task(service.send("a"))
     other = asyncio.create_task(service.send("b"))
     await asyncio.sleep(0)
