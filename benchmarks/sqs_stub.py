@@ -526,11 +526,12 @@ async def subscribe(aws: AwsTransport, topic: str, queue: str, *, policy: Entry 
 async def _main(port: int, delay: float, *, until_eof: bool) -> None:
     server, stub = await serve(port=port, delay=delay)
     print(stub.url, flush=True)
+    if until_eof:
+        await asyncio.to_thread(sys.stdin.read)
+        server.close()  # and no wait for it: clients keep their connections, and from Python 3.12 on it waits for those
+        return
     async with server:
-        if until_eof:
-            await asyncio.to_thread(sys.stdin.read)
-        else:
-            await server.serve_forever()
+        await server.serve_forever()
 
 
 if __name__ == "__main__":
