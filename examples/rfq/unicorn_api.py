@@ -139,9 +139,7 @@ class _UnicornApi:
 
     async def leave(self, request: Request) -> Response:
         """Sign out; again: nothing."""
-        session = self._unicorns.find(_who(request))
-        if session is not None:
-            await session.leave()
+        await self._leave(_who(request))
         return Response(status_code=204)
 
     async def answer(self, request: Request) -> Response:
@@ -191,7 +189,7 @@ class _UnicornApi:
                     await self._answer(unicorn, answer)
                     return Event("done", {"rfq": answer.rfq})
                 case _:
-                    await self._session(unicorn).leave()
+                    await self._leave(unicorn)
                     return Event("done", {})
         except Problem as problem:
             return Event("refused", problem.document)
@@ -203,6 +201,11 @@ class _UnicornApi:
         if session is None:
             raise Problem(404, "Not signed in", "sign in first: PUT /unicorn/self")
         return session
+
+    async def _leave(self, unicorn: str) -> None:
+        session = self._unicorns.find(unicorn)
+        if session is not None:
+            await session.leave()
 
     async def _sign_in(self, unicorn: str, place: UnicornPlace) -> Session:
         try:
