@@ -10,8 +10,10 @@ import pytest
 from eip import Consumer, Message, ReturnAddresses
 from eip.errors import AddressRefused, ConfigurationError, TransportError
 from eip.matching import FilterPolicy
+from eip.patterns.reply_queues import ReplyQueues
 from eip.patterns.request_reply import RequestReply
 from eip.patterns.scatter_gather import ScatterGather
+from eip.stores import MemoryStore
 from eip.telemetry.meter import UsageMeter
 from eip.topology import QueueSpec, SubscriptionSpec, TopicSpec, Topology
 from eip.transports.activemq import ActiveMQTransport
@@ -194,6 +196,31 @@ async def test_request_and_reply_over_a_temporary_queue(activemq, activemq_broke
         assert sorted(each.body for each in answers) == [number * 2 for number in range(50)]
         stop.set()
     assert all(address.startswith("activemq:temp-queue/ID:") for address in seen)
+
+
+async def test_reply_queues_of_keys_are_queues_of_the_broker(activemq, activemq_broker):
+    """Shared by a store, or temporary ones of the process; what is no longer used is not consumed any more."""
+    requests, shared, prefix = activemq.queue(fresh()), activemq.queue(fresh()), f"own-{uuid4().hex[:8]}"
+    seen: list[str] = []
+
+    async def answer(message):
+        seen.append(message.return_address)
+        return message.reply(message.body)
+
+    async with ActiveMQTransport(activemq_broker.url) as other:
+        allowed = ReturnAddresses(other, prefix=prefix, allow=["activemq:temp-queue/*"])
+        async with (
+            Consumer(other.queue(requests.name), answer, replies=allowed),
+            RequestReply(requests, shared) as client,
+        ):
+            for store in (MemoryStore(), None):
+                spec = QueueSpec(prefix)
+                async with ReplyQueues(activemq, client, queue=spec, store=store, idle=0, poll_interval=0.1) as own:
+                    replies = await own.of("Ada", deadline=10)
+                    assert (await client.request("?", timeout=10, replies=replies)).body == "?"
+                assert client._gather._listeners.active == {shared.address}
+    assert seen[0].startswith(f"activemq:queue/{prefix}-Ada-")
+    assert seen[1].startswith("activemq:temp-queue/ID:")
 
 
 async def test_scatter_and_gather_over_a_topic_and_a_temporary_queue(activemq, activemq_broker):
