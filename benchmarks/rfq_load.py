@@ -73,7 +73,7 @@ AT_ONCE = {"sqlite": 1000, "memory": 1000, "postgresql": 1000, "dynamodb": 50}
 STEADY = {"sqlite": (50.0, 60.0), "memory": (50.0, 60.0), "postgresql": (50.0, 60.0), "dynamodb": (2.0, 30.0)}
 """By store: RFQs a second, and for how many seconds."""
 WATCHED = 10
-"""Of the RFQs at once, every so manieth is followed by server-sent events."""
+"""Of many RFQs at once, one of so many is followed by server-sent events."""
 STORE_OF = {"aws": "dynamodb", "activemq": "sqlite"}
 """By transport other than the embedded one."""
 
@@ -233,7 +233,8 @@ async def load(url: str, count: int, rate: float | None) -> Seen:
         pollers = [asyncio.create_task(customers.poll()) for _ in range(POLLERS)]
         customers.seen.begun = time.time()
         if rate is None:
-            await asyncio.gather(*(customers.ask(watch=number % WATCHED == 0) for number in range(count)))
+            apart = WATCHED if count > 20 * WATCHED else 1
+            await asyncio.gather(*(customers.ask(watch=number % apart == 0) for number in range(count)))
         else:
             await _steadily(customers, count, rate)
         customers.seen.accepted = time.time()
