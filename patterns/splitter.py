@@ -28,12 +28,12 @@ def splitter(
     sent in part when the process died, makes the same ids again, and an idempotent receiver knows them. That holds as
     long as ``split`` gives the same parts in the same order.
 
-    A part carries the correlation, trace, group, expiry, attributes and headers of the message; a part that is a
-    `Message` keeps of its own what it sets. A message without parts is done; nothing is sent.
+    A part carries the correlation, trace, group, expiry, attributes and headers of the message, unless it is a
+    `Message` that sets its own. A message without parts is acknowledged; nothing is sent.
 
     Args:
         split: the parts of a message, as bodies or messages; plain or async, of a message or of a validated body.
-        name: tells the parts from those that another splitter makes of the same message; goes into the ids.
+        name: goes into the ids, so that the parts differ from those of another splitter of the same message.
         type: the parts' type.
 
     Raises:

@@ -34,14 +34,14 @@ def translator(
 
     Args:
         translate: the new body of a message, or a whole new message; plain or async, of a message or of a validated
-            body. Or a type (a pydantic model, a dataclass): the body becomes an instance of it, so that what is not
-            valid never gets further; such a failure is a `DecodeError`, which dead-letters the message.
+            body. Or a type (a pydantic model, a dataclass): the body becomes an instance of it. An invalid body is
+            a `DecodeError`, which dead-letters the message.
         type: the type of the translated message; default: as it was.
         codec: what encodes the translated body; default: as it was.
         reject: errors of ``translate`` that another attempt would only repeat: they dead-letter the message at once.
 
     Raises:
-        TypeError: from the handler, where ``translate`` returns None, which is more often forgotten than meant.
+        TypeError: from the handler, where ``translate`` returns None: usually a forgotten ``return``.
     """
     body_of = _of_type(translate) if _is_type(translate) else function_of(translate)
 

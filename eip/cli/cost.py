@@ -1,4 +1,4 @@
-"""``eip cost``: what a flow of messages costs a month, each way there is to carry it."""
+"""``eip cost``: the monthly cost of a flow of messages on each service."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def cost(
     peak: Annotated[float, typer.Option(help="The busiest second, as a multiple of the mean.")] = 1.0,
     pollers: Annotated[int, typer.Option(help="Processes of each consumer that poll.")] = 1,
     ordered: Annotated[bool, typer.Option(help="Messages of one key must stay in order.")] = False,
-    groups: Annotated[int, typer.Option(help="Keys, where they must.")] = 1000,
+    groups: Annotated[int, typer.Option(help="Number of such keys.")] = 1000,
     kinds: Annotated[int, typer.Option(help="Different values of what is filtered on.")] = 1,
     retention_days: Annotated[float, typer.Option(help="How long a message must be kept.")] = 4.0,
-    replay: Annotated[bool, typer.Option(help="What was handled must be readable again.")] = False,
+    replay: Annotated[bool, typer.Option(help="Handled messages must be readable again.")] = False,
     targets: Annotated[int | None, typer.Option(help="Endpoints that get messages; default: the consumers.")] = None,
     batch: Annotated[float | None, typer.Option(help="Messages of a call on average; default: by the rate.")] = None,
     linger: Annotated[float, typer.Option(help="Seconds that a message may wait for its pack.")] = 1.0,
@@ -41,7 +41,7 @@ def cost(
     plot: Annotated[Path | None, typer.Option(help="Draw the comparison: .svg or .png (extra: plot).")] = None,
     services: Annotated[bool, typer.Option(help="Show how the services differ, before money.")] = False,
 ) -> None:
-    """Compare what a flow of messages costs a month, by the way it is carried."""
+    """Compare the monthly cost of a flow of messages on each service."""
     if services:
         print_json(facts()) if as_json else console.print(_facts())
         return
@@ -79,13 +79,13 @@ def cost(
 
 
 class _Remarks:
-    """Numbers what is said of several rows, so that it is said once."""
+    """Footnotes: a remark on several rows is printed once, with a number."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
 
     def numbers(self, each: Alternative) -> str:
-        """The numbers of what is to be said of an alternative."""
+        """The footnote numbers of an alternative."""
         remarks = [f"does not fit: {text}" for text in each.unfit]
         remarks += [f"limit: {text}" for text in each.limits]
         remarks += [f"without {text}" for text in each.lost]
