@@ -261,6 +261,10 @@ class Stub:
         task = {"Status": "COMPLETED", "SourceArn": given["SourceArn"], "ApproximateNumberOfMessagesMoved": self.moved}
         return {"Results": [task]}
 
+    def CancelMessageMoveTask(self, given: Entry) -> Entry:  # noqa: N802
+        del given
+        return {"ApproximateNumberOfMessagesMoved": self.moved}
+
     # SNS and STS
 
     def GetCallerIdentity(self, given: Entry) -> str:  # noqa: N802

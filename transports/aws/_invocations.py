@@ -3,7 +3,8 @@
 `_records_of` is the border of one record: whatever reading it raises is the failure of that record alone. Its message
 holds the bytes that came (the body, ``Sns.Message``, the data), or the record's JSON where those cannot be had.
 
-Sources: AWS Lambda Developer Guide, the chapters on SQS, SNS, EventBridge, Kinesis and Amazon MQ, 2026.
+Sources: AWS Lambda Developer Guide, the chapters on SQS, SNS, EventBridge, Kinesis and Amazon MQ; EventBridge User
+Guide, "Pipes sources", 2026.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def invocation_of(event: Any, codec: Codec = JSON) -> Invocation:
     Raises:
         ConfigurationError: an event of a source that is not known.
     """
+    event = _as_mapped(event)
     if is_event(event):
         return Invocation(name=event["source"], records=(_of_event(event),), ordered=False, partial=False)
     source = SOURCES.get(_source_name(event))
@@ -65,6 +67,22 @@ def invocation_of(event: Any, codec: Codec = JSON) -> Invocation:
         partial=source.partial,
         first_only=source.first_only,
     )
+
+
+def _as_mapped(event: Any) -> Any:
+    """The event as an event source mapping has it: EventBridge Pipes hands over the bare list of its records.
+
+    Those of Kinesis are flat there (EventBridge User Guide, "Pipes sources").
+    """
+    name = _source_name({"Records": event}) if isinstance(event, list) else ""
+    if not name:
+        return event
+    key = SOURCES[name].key if name in SOURCES else "Records"
+    flat = name == "aws:kinesis"
+    return {
+        "eventSource": name,
+        key: [{"kinesis": each, **each} if flat and isinstance(each, Mapping) else each for each in event],
+    }
 
 
 def _source_name(event: Any) -> str:

@@ -348,3 +348,37 @@ def test_a_function_that_traces_has_a_span_for_each_attempt(lambda_handler, monk
     assert span.context is not None
     assert f"{span.context.trace_id:032x}" == trace[3:35]
     assert span.name.startswith("process ")
+
+
+PIPED = [
+    pytest.param([sqs_record("1", 1), sqs_record("no", 2)], ["m2"], id="sqs"),
+    pytest.param(
+        [
+            {**{key: each[key] for key in each if key != "kinesis"}, **each["kinesis"]}  # a pipe has them flat
+            for each in (kinesis_record(b"1", 1, "a"), kinesis_record(b"no", 2, "b"))
+        ],
+        [kinesis_record(b"no", 2, "b")["kinesis"]["sequenceNumber"]],
+        id="kinesis",
+    ),
+]
+
+
+@pytest.mark.parametrize(("event", "failed"), PIPED)
+def test_a_pipes_bare_list_of_records_is_handled_as_the_sources_own(event, failed, lambda_handler):
+    """EventBridge Pipes hands over the records without an object around them."""
+    seen = []
+
+    async def handle(number: int) -> None:
+        seen.append(number)
+
+    assert failures(lambda_handler(handle)(event, Context())) == failed
+    assert seen == [1]
+
+
+def test_a_pipes_messages_of_activemq_fail_together(lambda_handler):
+    async def handle(number: int) -> None: ...
+
+    messages = [{"eventSource": "aws:amq", **mq_message(n, body)} for n, body in enumerate((b"1", b"no"))]
+    assert lambda_handler(handle)(messages[:1], Context()) is not None
+    with pytest.raises(InvocationFailed):
+        lambda_handler(handle)(messages, Context())

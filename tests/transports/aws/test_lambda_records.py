@@ -193,6 +193,7 @@ def test_messages_that_are_no_list_fail_the_invocation(messages, lambda_handler)
         ({"eventSource": "aws:rmq", "rmqMessagesByQueue": {}}, "'aws:rmq'"),
         ({"hello": 1, "b": 2}, r"\['b', 'hello'\]"),
         ([1], "type list"),
+        ([{"eventSource": "aws:dynamodb"}], "'aws:dynamodb'"),
         (None, "type NoneType"),
         ({"Records": "x"}, "Records"),
         ({"Records": [7]}, "Records"),

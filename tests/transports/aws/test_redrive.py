@@ -64,6 +64,24 @@ async def test_the_service_moves_all_where_nothing_is_asked_of_it():
             await dead.move_messages(queue, limit=5)
 
 
+async def test_a_cancelled_redrive_has_the_service_stop_moving(monkeypatch):
+    """The service would go on by itself, at 500 messages a second."""
+    server, stub = await sqs_stub.serve()
+    running = {"Results": [{"TaskHandle": "moving", "Status": "RUNNING"}]}
+    monkeypatch.setattr(stub, "ListMessageMoveTasks", lambda given: running)
+    async with server, AwsTransport(region=sqs_stub.REGION, endpoint_url=stub.url) as aws:
+        await sqs_stub.make_queue(aws, "q")
+        await sqs_stub.make_queue(aws, "dead")
+        task = asyncio.create_task(redrive(aws.queue("dead"), aws.queue("q")))
+        async with asyncio.timeout(30):
+            while not stub.calls["ListMessageMoveTasks"]:
+                await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert stub.calls["CancelMessageMoveTask"] == 1
+
+
 @pytest.mark.aws
 async def test_where_the_service_cannot_move_them_they_are_copied_then_deleted(aws, monkeypatch):
     monkeypatch.setattr("eip.transports.aws._client.service_client._MAX_ATTEMPTS", 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from typing_extensions import override
@@ -41,6 +42,8 @@ __all__ = ["SqsQueue"]
 
 _MOVE_POLL_S: Final = 1.0
 """Between looks at a move task."""
+_MOVE_CANCEL_S: Final = 5.0
+"""For the call that ends a move task whose redrive was cancelled."""
 
 
 class SqsQueue(BatchedSender, Queue):
@@ -149,8 +152,9 @@ class SqsQueue(BatchedSender, Queue):
     async def move_messages(self, to: Sender, *, limit: int | None = None) -> int:
         """Have the service move all messages of this dead-letter queue to another queue; returns about how many.
 
-        Waits until that is done; 500 messages a second. Raises `ConfigurationError` for what the service cannot do: a
-        ``limit``, a destination that is not a queue, a source that is not a dead-letter queue.
+        Waits until that is done; 500 messages a second. Cancelled, it has the service stop. Raises `ConfigurationError`
+        for what the service cannot do: a ``limit``, a destination that is not a queue, a source that is not a
+        dead-letter queue.
         """
         if limit is not None or not isinstance(to, SqsQueue):
             raise ConfigurationError(
@@ -159,11 +163,24 @@ class SqsQueue(BatchedSender, Queue):
         task = await self._client.call(
             "sqs", "StartMessageMoveTask", channel=self.name, SourceArn=self.address, DestinationArn=to.address
         )
+        try:
+            return await self._moved_by(task["TaskHandle"])
+        except asyncio.CancelledError:
+            # The service goes on by itself. Where it cannot be reached, the task ends with the last message.
+            with suppress(EipError, TimeoutError):
+                async with asyncio.timeout(_MOVE_CANCEL_S):
+                    await self._client.call(
+                        "sqs", "CancelMessageMoveTask", channel=self.name, TaskHandle=task["TaskHandle"]
+                    )
+            raise
+
+    async def _moved_by(self, handle: str) -> int:
+        """How many a move task moved, once it has ended."""
         while True:
             answer = await self._client.call(
                 "sqs", "ListMessageMoveTasks", channel=self.name, SourceArn=self.address, MaxResults=10
             )
-            found = next((each for each in answer["Results"] if each.get("TaskHandle") == task["TaskHandle"]), None)
+            found = next((each for each in answer["Results"] if each.get("TaskHandle") == handle), None)
             found = found or next(iter(answer["Results"]), {"Status": "FAILED", "FailureReason": "not listed"})
             if found["Status"] == "COMPLETED":
                 return int(found.get("ApproximateNumberOfMessagesMoved", 0))
