@@ -419,6 +419,20 @@ async def test_what_a_dead_process_left_of_a_released_group_is_removed(store):
     assert not out.sent
 
 
+async def test_aggregates_are_the_inputs_of_another_aggregator(store):
+    """One handled at a time, both complete by deadline: neither waits for the other."""
+    out = Outbox()
+    async with MemoryTransport() as memory:
+        inputs, middle = memory.queue("inputs"), memory.queue("middle")
+        inner = Aggregator(store, output=middle, size=2, deadline=60)
+        outer = Aggregator(MemoryStore(), output=out, key=lambda _: "all", deadline=100)
+        consumers = [Consumer(inputs, inner, concurrency=1), Consumer(middle, outer, concurrency=1)]
+        await inputs.send(*(Message(number, correlation_id=f"g{number // 2}") for number in range(5)))
+        async with consumers[0], consumers[1], sweeping(inner, outer):
+            await until(lambda: out.sent, within=300)
+    assert sorted(out.sent[0].body) == [[0, 1], [2, 3], [4]]
+
+
 async def test_a_group_of_an_earlier_release_is_completed(store):
     record = {"opened_at": 5.0, "deadline": None, "inputs": ["a", "b"], "state": "open"}
     await store.put("g", json.dumps(record).encode())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
 from eip import Backoff, Consumer, Message
 from eip.errors import ConnectionLost, LeaseLost
+from eip.transports.memory import MemoryTransport
 
 from .scripted import Scripted, lost, running, until
 
@@ -197,3 +199,40 @@ async def test_an_ack_after_the_known_end_of_the_lease_is_not_sent():
         with pytest.raises(LeaseLost):
             await delivery.ack()
     assert source.acked == []
+
+
+async def test_a_handler_of_three_leases_beside_another_consumer_handles_once():
+    """Others' consumers had it twice, or kept no lease of a message that carried a trace."""
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    handled = []
+
+    async def handle(message: Message) -> None:
+        await asyncio.sleep(6)
+        handled.append(message.id)
+
+    async with MemoryTransport(visibility=2.0) as memory:
+        queue = memory.queue("orders")
+        await queue.send(*(Message(number, id=f"m{number}", traceparent=trace) for number in range(4)))
+        async with running(Consumer(queue, handle)) as one, running(Consumer(queue, handle)) as other:
+            await until(lambda: len(handled) == 4)
+            await asyncio.sleep(10)
+        assert sorted(handled) == ["m0", "m1", "m2", "m3"]
+        assert (len(queue), one.stats.lost + other.stats.lost) == (0, 0)
+
+
+async def test_consumers_that_start_together_do_not_beat_together():
+    """The heartbeats of one deployment are spread, so that its calls do not come all at once."""
+    first = []
+
+    async def handle(_: Message) -> None:
+        await asyncio.sleep(100)
+
+    async with AsyncExitStack() as stack:
+        sources = [Scripted(*messages(1), lease=60.0) for _ in range(10)]
+        for each in sources:
+            await stack.enter_async_context(running(Consumer(each, handle)))
+        while len(first) < len(sources):
+            await asyncio.sleep(0.1)
+            first += [asyncio.get_running_loop().time()] * (sum(bool(each.extended) for each in sources) - len(first))
+            assert asyncio.get_running_loop().time() < 60
+    assert len(set(first)) > 5

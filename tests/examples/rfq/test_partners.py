@@ -27,6 +27,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.authority = folder, Authority(folder)
+        self.log = (folder / "log").open("w+")
         self.trusted = folder / "trusted.pem"
         shutil.copy(self.authority.certificate, self.trusted)
         self.crl = self.authority.revoke()
@@ -56,6 +57,11 @@ class World:
         verify = _trusting(self.authority, pem)
         return httpx.Client(base_url=self.service.url, verify=verify, trust_env=False, timeout=20)
 
+    def not_read(self, *files: Path) -> bool:
+        """Whether the service has logged of each file that it could not read it again."""
+        lines = [line for line in Path(self.log.name).read_text().splitlines() if "files_not_read_again" in line]
+        return all(any(str(file) in line for line in lines) for file in files)
+
     def status(self, pem: Path | None, path: str = "/identity", **options: Any) -> int:
         """Of a call over a new connection; 0: the handshake was refused."""
         with self.client(pem) as client:
@@ -69,9 +75,11 @@ class World:
 def world(tmp_path_factory):
     made = World(tmp_path_factory.mktemp("partners"))
     anybody = _trusting(made.authority)
-    with running(made.folder / "rfq.sqlite", *made.options, "--unicorns", "0", verify=anybody) as service:
+    started = running(made.folder / "rfq.sqlite", *made.options, "--unicorns", "0", verify=anybody, stderr=made.log)
+    with started as service:
         made.service = service
         yield made
+    made.log.close()
 
 
 def eventually(condition: Any) -> None:
@@ -137,7 +145,7 @@ def test_trust_revocations_partners_and_tokens_change_while_it_runs(world):
     assert world.status(world.pems["ada"]) == 200
     world.partners.write_text("{")
     world.crl.write_text("nonsense")
-    time.sleep(1.5)
+    eventually(lambda: world.status(late) == 200 and world.not_read(world.partners, world.crl))
     assert (world.status(world.pems["ada"]), world.status(late), world.status(partner)) == (200, 200, 0)
     new = Authority(world.folder, "successor")
     world.authority.revoke(partner)

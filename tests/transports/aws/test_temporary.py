@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import uuid
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -55,6 +56,25 @@ async def eventually(condition: Any) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.fixture
+def looked(aws, monkeypatch):
+    """Waits until janitors have looked at all queues so many times from now on."""
+    call, calls = type(aws._client).call, Counter[str]()
+
+    async def counted(self: Any, service: str, operation: str, **parameters: Any) -> Any:
+        try:
+            return await call(self, service, operation, **parameters)
+        finally:
+            calls[operation] += 1
+
+    async def times(looks: int) -> None:
+        wanted = calls["ListQueues"] + looks
+        await eventually(lambda: calls["ListQueues"] >= wanted)
+
+    monkeypatch.setattr(type(aws._client), "call", counted)
+    return times
+
+
 async def answering(aws: AwsTransport, prefix: str) -> Consumer:
     await Topology(QueueSpec(f"asked-{prefix}", dead_letters=False)).apply(aws)
 
@@ -93,7 +113,7 @@ async def test_it_names_its_owner_and_ends_with_its_transport(emulator, prefix):
     assert names(emulator, prefix) == set()
 
 
-async def test_a_janitor_never_removes_what_is_alive_or_not_ours(aws, emulator, prefix):
+async def test_a_janitor_never_removes_what_is_alive_or_not_ours(aws, emulator, prefix, looked):
     """Two owners whose janitors look at each other for long, beside a stranger's queue of such a name."""
     stranger = f"{prefix}-temp-stranger"
     emulator.client("sqs").create_queue(QueueName=stranger)
@@ -103,7 +123,7 @@ async def test_a_janitor_never_removes_what_is_alive_or_not_ours(aws, emulator, 
         ScatterGather(one, one),
         ScatterGather(two, two),
     ):
-        await asyncio.sleep(12 * BEAT)
+        await looked(6)
         assert names(emulator, prefix) == {one.name, two.name, stranger}
 
 
@@ -120,7 +140,7 @@ from eip.transports.aws import AwsTransport
 
 async def main(region, url, prefix):
     async with AwsTransport(region, url) as aws:
-        queue = aws.temporary_queue(prefix, heartbeat=0.2)
+        queue = aws.temporary_queue(prefix, heartbeat=0.5)
         await queue.url()
         print(queue.name, flush=True)
         await asyncio.sleep(60)
@@ -129,7 +149,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-async def test_the_queue_of_a_killed_owner_is_removed_by_another(aws, emulator, prefix):
+async def test_the_queue_of_a_killed_owner_is_removed_by_another(aws, emulator, prefix, looked):
     """kill -9: it is there while its time has not passed, and gone soon after."""
     command = [sys.executable, "-c", OWNER, REGION, emulator.url, prefix]
     owner = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
@@ -138,7 +158,7 @@ async def test_the_queue_of_a_killed_owner_is_removed_by_another(aws, emulator, 
         orphan = (await owner.stdout.readline()).decode().strip()
         async with aws.temporary_queue(prefix, heartbeat=BEAT) as queue:
             await queue.url()
-            await asyncio.sleep(6 * BEAT)
+            await looked(2)
             assert orphan in names(emulator, prefix)
             owner.send_signal(signal.SIGKILL)
             await owner.wait()
