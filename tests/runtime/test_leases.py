@@ -222,7 +222,7 @@ async def test_a_handler_of_three_leases_beside_another_consumer_handles_once():
 
 async def test_consumers_that_start_together_do_not_beat_together():
     """The heartbeats of one deployment are spread, so that its calls do not come all at once."""
-    first = []
+    first: list[float] = []
 
     async def handle(_: Message) -> None:
         await asyncio.sleep(100)
