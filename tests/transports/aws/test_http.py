@@ -281,6 +281,51 @@ async def test_a_connection_that_the_server_closed_is_not_used_again(server, poo
     assert server.connections == 2
 
 
+async def test_a_connection_that_ends_with_its_answer_is_not_used_again(server, pool):
+    """As over TLS, where the end can come in the same segment, and the transport closes only a moment later."""
+    await pool.post(HEAD, b"body")
+    connection = pool._idle[-1]
+    received = connection.data_received
+
+    def with_end(data: bytes) -> None:
+        received(data)
+        connection.eof_received()
+
+    connection.data_received = with_end
+    connection._transport.set_protocol(connection)
+    await pool.post(HEAD, b"body")
+    assert not pool._idle
+    assert (await pool.post(HEAD, b"body")).body == b"ok"
+    assert server.connections == 2
+
+
+async def test_a_connection_that_ends_while_it_changes_hands_costs_no_request(server, pool):
+    """Whoever waits for it has sent nothing yet: a new connection is made in its place."""
+    go = asyncio.Event()
+
+    async def wait(_, writer):
+        await go.wait()
+        writer.write(OK)
+
+    server.answer = wait
+    give = pool._give
+
+    def give_and_end(connection) -> None:
+        waiting = bool(pool._waiters)
+        give(connection)
+        if waiting and connection is not None:
+            connection.eof_received()
+
+    pool._give = give_and_end
+    tasks = [asyncio.create_task(pool.post(HEAD, b"body")) for _ in range(4)]
+    while server.requests < 2:
+        await asyncio.sleep(0)
+    go.set()
+    assert [each.body for each in await asyncio.gather(*tasks)] == [b"ok"] * 4
+    assert server.connections == 4
+    assert len(pool._open) == len(pool._idle) == 2
+
+
 async def test_an_idle_connection_is_closed_after_a_while(server, pool, monkeypatch):
     monkeypatch.setattr("eip.transports.aws._client.http_pool._IDLE_S", 0.02)
     await pool.post(HEAD, b"body")

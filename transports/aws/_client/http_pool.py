@@ -108,7 +108,11 @@ class HttpPool:
             elif waiter.exception() is None:  # it was given one in the same moment
                 self._give(waiter.result())
             raise
-        return await self._connect() if given is None else given
+        if given is not None:
+            if given.usable:
+                return given
+            self._open.discard(given)  # closed while it changed hands; its place is ours
+        return await self._connect()
 
     async def _connect(self) -> _Connection:
         """Open a connection; its place is taken already, and given up where that fails."""
@@ -176,7 +180,7 @@ class _Connection(asyncio.Protocol):
         self._answer: asyncio.Future[Response] | None = None
         self._writable: asyncio.Future[None] | None = None
         """While more was written than the socket took; done as well once there is an answer."""
-        self._paused = False
+        self._paused = self._ended = False
         self.usable = True
         """Whether another request may be sent: open, and everything read that belongs to earlier ones."""
         self.used_at = loop.time()
@@ -193,7 +197,8 @@ class _Connection(asyncio.Protocol):
             response: Response = await answer
             # A service may answer before it has read the whole body, and then close.
             whole = whole and not self._transport.get_write_buffer_size()
-            self.usable = whole and self._parser.keep_alive and not self._transport.is_closing()
+            # Over TLS the transport closes a moment after the peer's end was seen, so it alone does not tell.
+            self.usable = whole and self._parser.keep_alive and not self._ended and not self._transport.is_closing()
             self.used_at = self._loop.time()
             return response
         finally:
@@ -262,7 +267,7 @@ class _Connection(asyncio.Protocol):
         self._end(exc)
 
     def _end(self, cause: Exception | None) -> None:
-        self.usable = False
+        self.usable, self._ended = False, True
         if self._answer is None or self._answer.done():
             self._finish()
             return
