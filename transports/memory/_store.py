@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
@@ -136,15 +137,22 @@ class Store:
         loop = asyncio.get_running_loop()
         woken: asyncio.Future[None] = loop.create_future()
         self._waiters.append(woken)
-        timer = loop.call_later(seconds, _resolve, woken)
+        timer = loop.call_later(seconds, self._leave, woken)
         try:
             await woken
         except asyncio.CancelledError:
             if woken.done() and not woken.cancelled():
                 self._wake()  # another waiter gets what this one does not take
+            self._leave(woken)
             raise
         finally:
             timer.cancel()
+
+    def _leave(self, waiter: asyncio.Future[None]) -> None:
+        """Wait no more, and be remembered no more: an idle queue is waited for again and again."""
+        with suppress(ValueError):  # it has been woken
+            self._waiters.remove(waiter)
+        _resolve(waiter)
 
     def _wake(self) -> None:
         while self._waiters:
@@ -195,10 +203,11 @@ class Store:
         return [_lost(each) for each in deliveries if each not in self._leased]
 
     def release(self, receiver: Receiver) -> None:
-        """Give back all that the receiver holds."""
+        """Give back all that the receiver holds, and let it wait no more."""
         held = [each for each in self._leased if each.receiver is receiver]
         held.sort(key=lambda each: each.serial)
         self.nack(held, 0.0)
+        self._wake_all()
 
     def _give_back(self, entry: Entry) -> None:
         self._ready.put_back(entry)
@@ -256,10 +265,15 @@ class Store:
             self._end_at(until, group)
 
     def close(self) -> None:
-        """Stop the timer and wake all that wait."""
+        """Stop the timer and wake all that wait, for messages or for room."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._wake_all()
+        if self.on_removed is not None:
+            self.on_removed()
+
+    def _wake_all(self) -> None:
         for waiter in self._waiters:
             _resolve(waiter)
         self._waiters.clear()

@@ -225,6 +225,7 @@ class MemoryQueue(Queue):
         self.store.on_removed = self._make_room
         self._room.clear()
         await self._room.wait()
+        self._lifetime.check_open()
 
     def __repr__(self) -> str:
         return f"<MemoryQueue {self.name} ready={self.store.ready} leased={self.store.leased}>"

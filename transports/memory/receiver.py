@@ -60,18 +60,25 @@ class StoreReceiver(Receiver):
     async def receive(self, limit: int, *, wait: float = 20.0) -> Sequence[Delivery]:
         self._lifetime.check_open()
         limit = min(limit, self.max_batch)
-        taken = self._store.take(self, limit)
+        taken = self._take(limit)
         loop = asyncio.get_running_loop()
         until = loop.time() + wait
         while not taken and not self._closed and (rest := until - loop.time()) > 0:
             await self._store.wait(rest)
-            taken = self._store.take(self, limit)
+            self._lifetime.check_open()
+            taken = self._take(limit)
         if self._meter is not None:
             self._report("receive", taken)
         return taken
 
+    def _take(self, limit: int) -> Sequence[Delivery]:
+        """Nothing once it is closed: nobody would settle it, and its lease would have to end."""
+        return () if self._closed else self._store.take(self, limit)
+
     @override
     def receive_nowait(self, limit: int) -> Sequence[Delivery]:
+        if self._closed:
+            return ()
         taken = self._store.take(self, limit)
         if taken and self._meter is not None:
             self._report("receive", taken)

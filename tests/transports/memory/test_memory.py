@@ -342,3 +342,46 @@ async def test_a_temporary_queue_ends_with_its_block():
         with pytest.raises(AddressRefused):
             memory.resolve(queue.address)
         await queue.remove()
+
+
+async def test_a_queue_that_stays_empty_remembers_nobody_who_waited(memory):
+    queue = memory.queue("idle")
+    async with queue.receiver() as receiver:
+        for _ in range(50):
+            assert not await receiver.receive(1, wait=20)
+        for _ in range(50):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1):
+                    await receiver.receive(1, wait=20)
+    assert not queue.store._waiters
+
+
+async def test_a_receiver_that_is_closed_takes_nothing_more(memory):
+    """What it took would be away until its lease ends."""
+    queue = memory.queue("left")
+    receiver, other = queue.receiver(), queue.receiver()
+    async with receiver, other:
+        waiting = asyncio.create_task(receiver.receive(10))
+        also = asyncio.create_task(other.receive(10))
+        await asyncio.sleep(1)
+        await queue.send(Message("for the other"))
+        await receiver.aclose()
+        assert not await waiting
+        assert not receiver.receive_nowait(10)
+        assert not await receiver.receive(10)
+        assert [each.message.body for each in await also] == ["for the other"]
+
+
+async def test_a_transport_that_closes_keeps_nobody_waiting():
+    memory = MemoryTransport()
+    async with memory:
+        queue = memory.queue("full", capacity=1)
+        await queue.send(Message(1))
+        sending = asyncio.create_task(queue.send(Message(2)))
+        receiving = asyncio.create_task(memory.queue("empty").receiver().receive(1, wait=1000))
+        await asyncio.sleep(1)
+    began = asyncio.get_running_loop().time()
+    for task in (sending, receiving):
+        with pytest.raises(StateError):
+            await asyncio.wait_for(task, 100)
+    assert asyncio.get_running_loop().time() == began
