@@ -14,11 +14,25 @@ __all__ = ["Gatherers", "Job"]
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One of the calls; who works it off sets its result or its error."""
+    """One of the calls; who works it off sets its result or its error, and may `settle` it before the batch ends."""
 
     answer: asyncio.Future[Any] = field(init=False)
     result: Any = field(init=False, default=None)
     error: Exception | None = field(init=False, default=None)
+
+    def settle(self, failed: BaseException | None = None) -> None:
+        """Answer the call, unless it was, or its caller has left.
+
+        Args:
+            failed: what failed for all that were not answered; default: its own result or error.
+        """
+        if self.answer.done():
+            return
+        error = failed or self.error
+        if error is None:
+            self.answer.set_result(self.result)
+        else:
+            self.answer.set_exception(error)
 
 
 J = TypeVar("J", bound=Job)
@@ -85,19 +99,22 @@ class _Gatherer(Generic[J]):
         taken = [self._jobs.popleft() for _ in range(min(len(self._jobs), self._max_jobs))]
         jobs = [each for each in taken if not each.answer.done()]
         if jobs:
-            running = self._start(jobs)
-            self.running.add(running)
-            running.add_done_callback(lambda done: self._end(jobs, done))
+            self._start_batch(jobs)
         self._schedule()
+
+    def _start_batch(self, jobs: Sequence[J]) -> None:
+        try:
+            running = self._start(jobs)
+        except Exception as error:  # noqa: BLE001 - no thread could be started: whoever waits must learn of it
+            for job in jobs:
+                job.settle(error)
+            return
+        self.running.add(running)
+        running.add_done_callback(lambda done: self._end(jobs, done))
 
     def _end(self, jobs: Sequence[J], done: asyncio.Future[None]) -> None:
         self.running.discard(done)
         failed = RuntimeError("the call was cancelled") if done.cancelled() else done.exception()
         for job in jobs:
-            if not job.answer.done():
-                error = failed or job.error
-                if error is None:
-                    job.answer.set_result(job.result)
-                else:
-                    job.answer.set_exception(error)
+            job.settle(failed)
         self._schedule()

@@ -184,8 +184,7 @@ class PostgresPool:
     async def aclose(self) -> None:
         """Close the pool, if it was made here. Idempotent."""
         self._closed = True
-        if self._dsn is not None and self._pool is not None:
-            pool, self._pool = self._pool, None
+        if self._dsn is not None and (pool := self._pool) is not None:
             try:
                 async with asyncio.timeout(_CLOSE_S):
                     await self._statements.idle()
@@ -222,6 +221,8 @@ async def _fetch_batch(connection: Any, sql: str, batch: Sequence[_Statement]) -
     rows = await (connection.fetchmany(sql, calls) if len(calls) > 1 else connection.fetch(sql, *calls[0]))
     for row in rows:
         batch[row[0]].result.append(row)
+    for each in batch:  # it is committed, whatever becomes of the other texts
+        each.settle()
 
 
 async def _fetch_alone(connection: Any, statement: _Statement) -> None:
@@ -229,6 +230,7 @@ async def _fetch_alone(connection: Any, statement: _Statement) -> None:
         statement.result = await connection.fetch(statement.sql, 0, statement.key, *statement.arguments)
     except asyncpg.PostgresError as error:
         statement.error = error
+    statement.settle()
 
 
 def _server(dsn: str | None) -> str:

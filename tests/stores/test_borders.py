@@ -122,6 +122,48 @@ class FailingRedis(Failing):
         raise self.error
 
 
+class Breaking:
+    """A pool whose one connection answers the first statement, and breaks at the next."""
+
+    answered = 0
+
+    async def acquire(self):
+        return self
+
+    async def release(self, connection):
+        pass
+
+    async def fetch(self, sql, *arguments):
+        self.answered += 1
+        if self.answered > 1:
+            raise ConnectionResetError("reset")
+        return [(0, sql)]
+
+
+async def test_what_was_committed_before_the_connection_broke_is_answered():
+    """Its caller would take its own write for somebody else's when it tried again."""
+    pool = PostgresPool(Breaking(), "", collection="x", version=1, create=False)
+    pool._ready = True
+    first, second = await asyncio.gather(pool.gathered("A", "a"), pool.gathered("B", "b"), return_exceptions=True)
+    assert first == [(0, "A")]
+    assert isinstance(second, StoreError)
+    assert second.transient
+
+
+async def test_a_batch_that_cannot_be_started_is_an_error_and_not_a_hang(tmp_path, monkeypatch):
+    store = SqliteStore(tmp_path / "s.sqlite")
+
+    def refused(*_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store._file._thread, "submit", refused)
+        with pytest.raises(StoreError, match="new thread"):
+            await asyncio.wait_for(store.put("k", b"v"), 5)
+    assert await store.put("k", b"v")
+    await store.aclose()
+
+
 async def test_whatever_redis_raises_is_a_store_error():
     """Fault 7, for Redis."""
     for error in [*raised_by(redis.exceptions), *NETWORK]:

@@ -217,6 +217,17 @@ async def test_a_call_that_fails_in_a_batch_fails_alone(store, postgres_server, 
     assert await store.get("k3") is None
 
 
+async def test_a_closed_store_has_written_what_was_asked_for(store, postgres_server, name):
+    await store.get("opened")
+    writing = [asyncio.create_task(store.put(f"{number}", b"")) for number in range(150)]
+    await asyncio.sleep(0)
+    await store.aclose()
+    assert None not in await asyncio.gather(*writing)
+    again = PostgresStore(postgres_server.dsn, name)
+    assert await again.get("149") is not None
+    await again.aclose()
+
+
 async def test_batches_of_two_stores_do_not_deadlock(store, postgres_server, name):
     """Both write the same records, asked for in opposite orders."""
     other = PostgresStore(postgres_server.dsn, name)
