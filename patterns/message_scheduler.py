@@ -345,11 +345,11 @@ class MessageScheduler(ScheduledService):
             await self._go_on(key, held)
 
     async def _go_on(self, key: str, held: Versioned[_Record]) -> None:
-        """Note that it was sent. Where `send` or `move` gave it another time meanwhile, that stands."""
-        sent, conflicts, found = held.value.due, 0, held
-        while found.value.due == sent:
+        """Note that it was sent. What `send` or `move` put in its place meanwhile stands: it has not the claim."""
+        sent, conflicts, found = (held.value.due, held.value.claimed_until), 0, held
+        while (found.value.due, found.value.claimed_until) == sent:
             record = found.value
-            upcoming = record.timetable.next(max(clock.now(), sent)) if record.timetable.repeats else None
+            upcoming = record.timetable.next(max(clock.now(), record.due)) if record.timetable.repeats else None
             if upcoming is None:
                 if await self._store.delete(key, version=found.version):
                     return

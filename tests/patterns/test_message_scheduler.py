@@ -373,3 +373,36 @@ async def test_on_a_fifo_queue_a_sending_that_is_repeated_arrives_once():
         receiver = queue.receiver()
         assert [each.message.body for each in await receiver.receive(10, wait=1)] == ["x"]
         await receiver.aclose()
+
+
+async def test_a_message_that_replaces_one_being_sent_is_sent_too():
+    """Though it is for the same time: noting that the first was sent must not take the second with it."""
+    at = clock.now() + 60
+
+    class Replaced(Outbox):
+        async def send(self, *messages: Message[Any]) -> None:
+            await super().send(*messages)
+            if len(self.sent) == 1:
+                await scheduler.send(Message("second"), to="out", at=at, key="k")
+
+    out = Replaced()
+    scheduler = MessageScheduler(MemoryStore(), {"out": out})
+    await scheduler.send(Message("first"), to="out", at=at, key="k")
+    async with running(scheduler):
+        await asyncio.sleep(300)
+    assert bodies(out) == ["first", "second"]
+    assert await scheduler.get("k") is None
+
+
+async def test_a_job_that_is_declared_again_while_it_is_sent_is_sent_once():
+    class Declared(Outbox):
+        async def send(self, *messages: Message[Any]) -> None:
+            await super().send(*messages)
+            await scheduler.send(Message("job"), to="out", interval=60, key="k")
+
+    out = Declared()
+    scheduler = MessageScheduler(MemoryStore(), {"out": out})
+    await scheduler.send(Message("job"), to="out", interval=60, key="k")
+    async with running(scheduler):
+        await asyncio.sleep(60 * 3 + 30)
+    assert bodies(out) == ["job"] * 3
