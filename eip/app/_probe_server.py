@@ -61,12 +61,11 @@ class ProbeServer(Service):
     async def run(self) -> None:
         listening: Future[int] = Future()
         end: Future[None] = Future()
-        thread = threading.Thread(
-            target=lambda: asyncio.run(self._serve(listening, end)), name="eip health server", daemon=True
-        )
+        thread = threading.Thread(target=self._work, args=(listening, end), name="eip health server", daemon=True)
         thread.start()
         try:
-            self.port = await asyncio.wrap_future(listening)
+            # Shielded, as the thread still reports its port where this task is cancelled.
+            self.port = await asyncio.shield(asyncio.wrap_future(listening))
             _log.info("health_server_started", host=self._host, port=self.port)
             self.ready.set()
             await self._stop.wait()
@@ -82,12 +81,16 @@ class ProbeServer(Service):
 
     # In the thread.
 
-    async def _serve(self, listening: Future[int], end: Future[None]) -> None:
+    def _work(self, listening: Future[int], end: Future[None]) -> None:
         try:
-            server = await asyncio.start_server(self._connected, self._host, self.port, limit=_MAX_REQUEST_BYTES)
-        except (OSError, OverflowError) as error:
+            asyncio.run(self._serve(listening, end))
+        except Exception as error:  # whatever the name of a host, a port or a socket can raise
+            if listening.done():
+                raise
             listening.set_exception(ConfigurationError(f"port {self.port} of {self._host} cannot be used: {error}"))
-            return
+
+    async def _serve(self, listening: Future[int], end: Future[None]) -> None:
+        server = await asyncio.start_server(self._connected, self._host, self.port, limit=_MAX_REQUEST_BYTES)
         async with server:
             listening.set_result(server.sockets[0].getsockname()[1])
             await asyncio.wrap_future(end)

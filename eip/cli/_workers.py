@@ -11,9 +11,9 @@ import os
 import signal
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -89,12 +89,9 @@ class Supervisor:
                 if self._health is not None:
                     host, port = self._health
                     await stack.enter_async_context(ProbeServer(self._answer, port, host))
-                watching = None if self._watch is None else asyncio.create_task(self._reload_on_change(self._watch))
-                try:
-                    await asyncio.gather(*(self._keep(number) for number in range(self._count)))
-                finally:
-                    if watching is not None:
-                        watching.cancel()
+                if self._watch is not None:
+                    await stack.enter_async_context(self._watching(self._watch))
+                await asyncio.gather(*(self._keep(number) for number in range(self._count)))
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
@@ -182,6 +179,23 @@ class Supervisor:
             self._ports[number] = int(text)
         else:
             asyncio.get_running_loop().remove_reader(reader)  # it ended, or has reported
+
+    @asynccontextmanager
+    async def _watching(self, folder: Path) -> AsyncIterator[None]:
+        """Watch the folder meanwhile; where that fails, end the workers and raise it: nothing would be reloaded."""
+        task = asyncio.create_task(self._reload_on_change(folder))
+        task.add_done_callback(self._watch_ended)
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+
+    def _watch_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._stop(signal.SIGTERM)
 
     async def _reload_on_change(self, folder: Path) -> None:
         try:

@@ -125,3 +125,22 @@ async def test_a_taken_port_is_named():
         taken.listen()
         with pytest.raises(ConfigurationError, match=r"port \d+ of 127.0.0.1 cannot be used"):
             await HealthServer(App(MemoryTransport()), port=taken.getsockname()[1]).run()
+
+
+@pytest.mark.parametrize("host", ["a" * 70, "no\0host", "256.256.256.256"])
+async def test_a_host_that_cannot_be_is_an_error_and_not_a_hang(host):
+    with pytest.raises(ConfigurationError, match="cannot be used"):
+        async with asyncio.timeout(20):
+            await HealthServer(App(MemoryTransport()), port=0, host=host).run()
+
+
+async def test_cancelled_while_it_starts_its_thread_ends_quietly(monkeypatch):
+    failed: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+    running = asyncio.create_task(HealthServer(App(MemoryTransport()), port=0).run())
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not [each for each in threading.enumerate() if each.name == "eip health server"]
+    assert not failed

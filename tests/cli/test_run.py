@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from eip.cli._workers import Supervisor
 from tests.support.processes import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -139,6 +141,21 @@ def test_reload_starts_it_again_when_its_source_changes(folder):
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
         assert not any(map(alive, after))
+
+
+def test_reload_ends_where_the_source_cannot_be_watched(folder, monkeypatch):
+    """It would go on with code that is no longer there."""
+
+    async def awatch(*_, **__):
+        raise OSError("inotify watch limit reached")
+        yield
+
+    monkeypatch.setattr("watchfiles.awatch", awatch)
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    supervisor = Supervisor(command, 2, health=None, watch=folder)
+    with pytest.raises(OSError, match="watch limit"):
+        asyncio.run(asyncio.wait_for(supervisor.run(), 20))
+    assert all(each.returncode is not None for each in supervisor._processes.values())
 
 
 def pids_of_children(pid: int) -> list[int]:
