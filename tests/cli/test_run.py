@@ -146,9 +146,8 @@ def test_reload_starts_it_again_when_its_source_changes(folder):
 def test_reload_ends_where_the_source_cannot_be_watched(folder, monkeypatch):
     """It would go on with code that is no longer there."""
 
-    async def awatch(*_, **__):
+    def awatch(*_, **__):
         raise OSError("inotify watch limit reached")
-        yield
 
     monkeypatch.setattr("watchfiles.awatch", awatch)
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
