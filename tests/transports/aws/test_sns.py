@@ -9,11 +9,13 @@ from uuid import uuid4
 
 import pytest
 
+from benchmarks import sqs_stub
 from eip import Message
 from eip.errors import InvalidMessage, MessageTooLarge
 from eip.limits import KIB, MIB
 from eip.matching import EventPattern, FilterPolicy
 from eip.topology import QueueSpec, SubscriptionSpec, TopicSpec, Topology
+from eip.transports.aws import AwsTransport
 from eip.transports.aws._attributes import carried
 
 pytestmark = pytest.mark.aws
@@ -138,6 +140,26 @@ async def test_calls_are_full_and_within_the_limit(aws, proxy):
         await topic.send(Message("a" * (room + 1), id="m", created_at=1.0))
     with pytest.raises(InvalidMessage, match="10 attributes"):
         await topic.send(Message("x", attributes={f"a{number}": 1 for number in range(10)}))
+
+
+async def test_a_topics_own_limit_is_read_once_a_message_is_larger_than_the_default(monkeypatch):
+    """A topic may take up to 1 MiB; no call is larger than its limit (developer guide, "Publishing large messages")."""
+    server, stub = await sqs_stub.serve()
+    attributes = {"MaximumMessageSize": str(600 * KIB)}
+    listed = "".join(f"<entry><key>{key}</key><value>{value}</value></entry>" for key, value in attributes.items())
+    monkeypatch.setattr(stub, "GetTopicAttributes", lambda given: f"<Attributes>{listed}</Attributes>", raising=False)
+    async with server, AwsTransport(region=sqs_stub.REGION, endpoint_url=stub.url) as aws:
+        topic = aws.topic("large")
+        stub.CreateTopic({"Name": "large"})
+        await topic.send(Message("small"))
+        assert stub.calls["GetTopicAttributes"] == 0
+        await topic.send(Message("x" * 500 * KIB), Message("x" * 200 * KIB), Message("y" * 500 * KIB))
+        assert topic.limits.message_bytes == 600 * KIB
+        assert stub.calls["PublishBatch"] == 4  # no call is above the limit
+        for _ in range(2):
+            with pytest.raises(MessageTooLarge):
+                await topic.send(Message("x" * 600 * KIB))
+        assert (stub.calls["GetTopicAttributes"], stub.calls["PublishBatch"]) == (1, 4)
 
 
 async def test_a_fifo_topic_keeps_order_and_drops_what_a_lost_answer_made_it_send_twice(aws, proxy):

@@ -6,7 +6,8 @@ Source: Amazon SNS Developer Guide and API Reference, 2026.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from typing_extensions import override
@@ -15,7 +16,7 @@ from eip._checks import check_message, check_name
 from eip.channels import Filter, Source, Topic
 from eip.codec import JSON, Codec
 from eip.envelope import encoded_for
-from eip.errors import AccessDenied, InvalidMessage
+from eip.errors import AccessDenied, InvalidMessage, MessageTooLarge
 from eip.message import Message
 from eip.topology.names import suffixed
 from eip.transports._capabilities import SNS
@@ -56,17 +57,25 @@ class SnsTopic(BatchedSender, Topic):
         self.name = address.rpartition(":")[2]
         self.fifo = self.name.endswith(".fifo")
         self._by_content: bool | None = None if self.fifo else False
+        self._limit_read = False
         self._accumulator = BatchAccumulator(self._publish_batch, self.limits, batching=batching)
 
     @override
     async def send(self, *messages: Message[Any]) -> None:
         """Publish the messages; FIFO topics deduplicate as `SqsQueue.send` describes.
 
-        A header ``subject`` is the notification's Subject, too, where SNS takes it.
+        A header ``subject`` is the notification's Subject, too, where SNS takes it. Messages of more than 256 KiB are
+        for topics whose ``MaximumMessageSize`` allows them: it is read once, at the first that is larger.
         """
         if self._by_content is None:
             self._by_content = await self._deduplicates_by_content()
-        entries = [self._entry(message) for message in messages]
+        try:
+            entries = [self._entry(message) for message in messages]
+        except MessageTooLarge:
+            if self._limit_read:
+                raise
+            await self._read_limit()
+            entries = [self._entry(message) for message in messages]
         if entries:
             await self._accumulator.send(entries)
 
@@ -97,13 +106,29 @@ class SnsTopic(BatchedSender, Topic):
     def forget_attributes(self) -> None:
         """Read the attributes again at the next use, since they were changed."""
         self._by_content = None if self.fifo else False
+        self._limit_read = False
 
     async def _deduplicates_by_content(self) -> bool:
+        # Nothing is known to one that may only publish: then every message has an id, which is right for either.
+        return (await self._attributes()).get("ContentBasedDeduplication") == "true"
+
+    async def _read_limit(self) -> None:
+        """Take over the topic's own limit, up to 1 MiB, which counts for a call, too.
+
+        Smaller messages still share calls of 256 KiB; a larger one has a call of its own.
+        """
+        found = (await self._attributes()).get("MaximumMessageSize")
+        self._limit_read = True
+        self.limits = replace(SNS, message_bytes=int(found)) if found else SNS
+
+    async def _attributes(self) -> Mapping[str, str]:
+        """The topic's attributes by the service's names; none where they may not be read."""
         try:
             answer = await self._client.call("sns", "GetTopicAttributes", channel=self.name, TopicArn=self.address)
-        except AccessDenied:  # one that may only publish: then every message has an id, which is right for either
-            return False
-        return bool(answer["Attributes"].get("ContentBasedDeduplication") == "true")
+        except AccessDenied:
+            return {}
+        attributes: Mapping[str, str] = answer["Attributes"]
+        return attributes
 
     def _entry(self, message: Message[Any]) -> Entry:
         check_message(message)
