@@ -207,7 +207,8 @@ def check(world, changes, jobs, salaries, expected, dead, invalid):
     assert state == salaries
     assert {each["operation"] for each in invalid} >= {"insert"}
     # Order per job, save for what went to a dead-letter queue and was sent back.
-    assert len(dead) < expected / 500
+    # A batch in hand at a kill has one attempt left, as its receive counts as all that it can have had.
+    assert len(dead) < expected / 200
     for seen in world.seen.values():
         for ids in seen.values():
             alive = [each for each in ids if each not in dead]
