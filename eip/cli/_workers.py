@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from functools import partial
 from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
@@ -223,13 +222,14 @@ class Supervisor:
         port = self._ports.get(number)
         if port is None:
             return Answer(HTTPStatus.SERVICE_UNAVAILABLE, b"starting\n")
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{target}", timeout=_PROBE_TIMEOUT_S) as answer:
+        # By no URL, whose host the target could change, and past any proxy of the environment.
+        with closing(HTTPConnection("127.0.0.1", port, timeout=_PROBE_TIMEOUT_S)) as worker:
+            try:
+                worker.request("GET", target)
+                answer = worker.getresponse()
                 return Answer(HTTPStatus(answer.status), answer.read(), answer.headers.get_content_type())
-        except urllib.error.HTTPError as error:
-            return Answer(HTTPStatus(error.code), error.read(), error.headers.get_content_type())
-        except OSError as error:
-            return Answer(HTTPStatus.SERVICE_UNAVAILABLE, f"no answer: {error}\n".encode())
+            except (OSError, HTTPException) as error:
+                return Answer(HTTPStatus.SERVICE_UNAVAILABLE, f"no answer: {error}\n".encode())
 
 
 def _plain(answer: Answer) -> Any:

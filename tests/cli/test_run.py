@@ -13,11 +13,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from eip.app._probe_server import Answer, ProbeServer
 from eip.cli._workers import Supervisor
 from tests.support.processes import free_port
 
@@ -155,6 +157,30 @@ def test_reload_ends_where_the_source_cannot_be_watched(folder, monkeypatch):
     with pytest.raises(OSError, match="watch limit"):
         asyncio.run(asyncio.wait_for(supervisor.run(), 20))
     assert all(each.returncode is not None for each in supervisor._processes.values())
+
+
+@pytest.mark.parametrize("target", ["/livez", "@127.0.0.1:{other}/secret", "http://127.0.0.1:{other}/", "/\x7f"])
+def test_probes_reach_the_workers_and_nothing_else(target, monkeypatch):
+    """Whatever the request asks for: a prober must not have it fetched from another host, nor by a proxy."""
+    asked: list[tuple[str, str]] = []
+
+    def server(name: str) -> ProbeServer:
+        def answer(asked_for: str) -> Answer:
+            asked.append((name, asked_for))
+            return Answer(HTTPStatus.OK, name.encode())
+
+        return ProbeServer(answer, 0, "127.0.0.1")
+
+    async def probe() -> Answer:
+        supervisor = Supervisor([], 1, health=None, watch=None)
+        async with server("worker") as worker, server("other") as other:
+            monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{other.port}")
+            supervisor._ports[0] = worker.port
+            return await asyncio.to_thread(supervisor._answer, target.format(other=other.port))
+
+    answer = asyncio.run(probe())
+    assert [name for name, _ in asked] == (["worker"] if target.isprintable() else [])
+    assert answer.status == (HTTPStatus.OK if asked else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def pids_of_children(pid: int) -> list[int]:
