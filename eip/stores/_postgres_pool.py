@@ -184,14 +184,17 @@ class PostgresPool:
     async def aclose(self) -> None:
         """Close the pool, if it was made here. Idempotent."""
         self._closed = True
-        if self._dsn is not None and (pool := self._pool) is not None:
-            try:
-                async with asyncio.timeout(_CLOSE_S):
-                    await self._statements.idle()
-                    await pool.close()
-            except Exception:  # noqa: BLE001 - a server that does not answer must not hold the end up
+        if self._dsn is None:
+            return
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await self._statements.idle()  # may connect only now
+                if self._pool is not None:
+                    await self._pool.close()
+        except Exception:  # noqa: BLE001 - a server that does not answer must not hold the end up
+            if self._pool is not None:
                 with suppress(Exception):
-                    pool.terminate()
+                    self._pool.terminate()
 
 
 async def _fetch(connection: Any, sql: str, arguments: tuple[Any, ...]) -> list[Any]:

@@ -217,8 +217,10 @@ async def test_a_call_that_fails_in_a_batch_fails_alone(store, postgres_server, 
     assert await store.get("k3") is None
 
 
-async def test_a_closed_store_has_written_what_was_asked_for(store, postgres_server, name):
-    await store.get("opened")
+@pytest.mark.parametrize("opened", [True, False])
+async def test_a_closed_store_has_written_what_was_asked_for(store, postgres_server, name, opened):
+    if opened:
+        await store.get("opened")
     writing = [asyncio.create_task(store.put(f"{number}", b"")) for number in range(150)]
     await asyncio.sleep(0)
     await store.aclose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import json
 import ssl
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 
 from benchmarks import sqs_stub
 from eip import Message
-from eip.errors import AccessDenied, ChannelNotFound, ConnectionLost, LeaseLost, PartialSendError
+from eip.errors import AccessDenied, ChannelNotFound, ConnectionLost, LeaseLost, PartialSendError, StateError
 from eip.streams import Position
 from eip.topology import QueueSpec, Topology
 from eip.transports.aws import AwsTransport
@@ -291,3 +292,27 @@ async def test_renewed_credentials_are_used_and_the_key_is_derived_anew():
     assert new["x-amz-security-token"] == "t2"
     await client.aclose()
     await transport.aclose()
+
+
+async def test_a_client_that_is_made_while_it_closes_is_closed_too(monkeypatch):
+    """Finding credentials or an endpoint may take seconds."""
+    making, go, closed = asyncio.Event(), asyncio.Event(), []
+
+    @contextlib.asynccontextmanager
+    async def slow(*_, **__):
+        making.set()
+        await go.wait()
+        try:
+            yield "a client"
+        finally:
+            closed.append(True)
+
+    calls = ServiceClient(session=None, region="us-east-1", endpoint_url=None, meter=None, connections=1)
+    monkeypatch.setattr(calls._session, "client", slow)
+    task = asyncio.create_task(calls.client("sqs"))
+    await making.wait()
+    await calls.aclose()
+    go.set()
+    with pytest.raises(StateError):
+        await task
+    assert closed == [True]

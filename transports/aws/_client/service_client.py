@@ -271,7 +271,12 @@ class ServiceClient:
                 made = self._session.client(
                     service, region_name=self.region, endpoint_url=self._endpoint_url, config=self._config
                 )
-                self._clients[service] = await self._stack.enter_async_context(made)
+                stack = self._stack
+                client = await stack.enter_async_context(made)
+                if self._closed:  # meanwhile: what closed the others has not seen this one
+                    await stack.aclose()
+                    self.check_open()
+                self._clients[service] = client
         return self._clients[service]
 
     async def _fast_client(self, service: str) -> SigV4Client | None:
