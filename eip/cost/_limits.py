@@ -34,6 +34,8 @@ def fifo_limits(profile: Profile, service: str, carried: Load) -> Iterator[str]:
     most, wanted = quota(service, "fifo_per_second"), profile.busiest * carried.per_message
     if wanted > most:
         yield f"{wanted:,.0f} a second; FIFO: {most:,}"
+    elif service == "sqs" and wanted > (plain := quota("sqs", "fifo_per_second_by_default")):
+        yield f"{wanted:,.0f} a second; FIFO: {plain:,} without high throughput (deduplication_scope='group')"
     at_once = quota("sqs", "fifo_groups_in_flight")
     if profile.groups > at_once:
         yield f"{at_once:,} messages of a FIFO queue in flight"
