@@ -93,7 +93,8 @@ class StoreReceiver(Receiver):
     @override
     def ack_nowait(self, delivery: Delivery) -> bool:
         until = delivery.lease_until
-        if self._meter is not None or delivery.on_acked or (until is not None and until <= self._time()):
+        observed = self._meter is not None or self.settling is not None or delivery.on_acked
+        if observed or (until is not None and until <= self._time()):
             return False
         return self._store.ack_one(delivery)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tracemalloc
 from datetime import timedelta
 
@@ -385,3 +386,29 @@ async def test_a_transport_that_closes_keeps_nobody_waiting():
         with pytest.raises(StateError):
             await asyncio.wait_for(task, 100)
     assert asyncio.get_running_loop().time() == began
+
+
+async def test_an_ack_is_seen_by_whoever_traces_what_is_settled(memory):
+    """Without a meter, too, where an ack takes a shorter way."""
+    queue = memory.queue("traced")
+    seen: list[tuple[str, int]] = []
+
+    @contextlib.contextmanager
+    def settling(verb, deliveries):
+        seen.append((verb, len(deliveries)))
+        yield
+
+    class Traced(type(queue)):
+        def receiver(self, *, capacity: int = 10):
+            receiver = super().receiver(capacity=capacity)
+            receiver.settling = settling
+            return receiver
+
+    queue.__class__ = Traced
+
+    async def handle(message: Message) -> None: ...
+
+    await queue.send(Message(1), Message(2))
+    async with Consumer(queue, handle):
+        await asyncio.sleep(1)
+    assert seen == [("ack", 1)] * 2
