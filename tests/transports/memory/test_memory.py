@@ -14,6 +14,7 @@ from eip.errors import AddressRefused, ConfigurationError, InvalidMessage, State
 from eip.matching import EventPattern, FilterPolicy
 from eip.streams import GroupOptions
 from eip.transports.memory import MemoryTransport
+from eip.transports.memory.queue import MemoryQueue
 
 
 @pytest.fixture
@@ -398,7 +399,7 @@ async def test_an_ack_is_seen_by_whoever_traces_what_is_settled(memory):
         seen.append((verb, len(deliveries)))
         yield
 
-    class Traced(type(queue)):
+    class Traced(MemoryQueue):
         def receiver(self, *, capacity: int = 10):
             receiver = super().receiver(capacity=capacity)
             receiver.settling = settling
