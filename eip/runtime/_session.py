@@ -302,9 +302,10 @@ class Session:
         await self._settlement.aclose(limit=max(grace, FORCE_S))
 
     async def _abandon(self, worker: Worker) -> None:
-        """Leave a handler behind that ignores its cancellation, or sits in a thread; its message is released."""
-        call = abandoned[worker.task] = self._call_of(worker)
-        log_stuck(call)
+        """Release the message of a worker; its handler is left behind where it ignores even its second cancellation."""
+        if not worker.task.done():
+            call = abandoned[worker.task] = self._call_of(worker)
+            log_stuck(call)
         if worker.handling is not None:
             await self._settlement.recover(worker.handling)
 

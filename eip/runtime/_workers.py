@@ -48,7 +48,7 @@ class Workers:
     """The workers of one session, and the one owner of their tasks.
 
     They are no tasks of a group: a handler that ignores its cancellation must not hold up the end of the session. Such
-    a worker is abandoned by `drain`, with a line that names it.
+    a worker is left by `drain`, and a line names it.
 
     Args:
         backlog: what they work off.
@@ -118,14 +118,14 @@ class Workers:
         return [each for each in self._workers.copy() if each.handling is not None]
 
     async def drain(self, grace: float, *, force: float) -> list[Worker]:
-        """Let handlers finish for ``grace`` seconds, then cancel them, and leave those that ignore even that.
+        """Let handlers finish for ``grace`` seconds, then cancel them, twice, and leave those that ignore even that.
 
         Args:
             grace: seconds.
             force: seconds that cancelled handlers have to end.
 
         Returns:
-            The workers that were left.
+            The workers that the first cancellation did not end: their messages are not settled, and some still run.
         """
         self._stopping = True
         for idle in self._idle:
@@ -137,9 +137,10 @@ class Workers:
             if worker.interruptible:
                 worker.interrupt(Draining())
         await self._ended(force)
+        left = list(self._workers)
         self.cancel()
         await self._ended(min(force, 1.0))
-        return list(self._workers)
+        return left
 
     def cancel(self) -> None:
         """Cancel what is left, handlers and idle workers alike."""

@@ -72,6 +72,27 @@ async def test_handlers_that_outlast_the_grace_are_cancelled_and_their_messages_
     assert source.nacked == [(["m1"], 0.0)]
 
 
+@pytest.mark.parametrize("ends", ["raises", "returns"])
+async def test_a_handler_that_ends_at_the_second_cancellation_has_its_message_released(ends):
+    """As one that cleans up for long: its message would be away until its lease ends."""
+    source = Scripted(*messages(2, group_id="a"))
+
+    async def handle(_: Message) -> None:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                if ends == "raises":
+                    raise
+
+    async with running(Consumer(source, handle, grace=5, max_processing=2000)) as consumer:
+        await until(lambda: consumer.stats.in_flight == 1)
+    assert source.acked_ids == []
+    assert [ids for ids, _ in source.nacked] == [["m1"], ["m0"]]
+
+
 @pytest.mark.parametrize("policy", ["block", "dead_letter_and_continue", "park_group"])
 async def test_a_head_that_fails_during_the_drain_has_its_other_attempts_elsewhere(policy):
     source, dead = Scripted(*messages(2, group_id="a")), Outbox()
