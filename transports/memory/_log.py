@@ -61,8 +61,14 @@ class ShardLog:
 
     def read(self, place: int, limit: int) -> list[Record]:
         """Return up to ``limit`` records from a place, or from the oldest that is left."""
+        records, size = self.records, len(self.records)
         start = max(place - self.trimmed, 0)
-        return list(islice(self.records, start, start + limit))
+        if start <= size // 2:
+            return list(islice(records, start, start + limit))
+        # From the newest, where most readers are: a deque is walked from its end.
+        found = list(islice(reversed(records), max(size - start - limit, 0), max(size - start, 0)))
+        found.reverse()
+        return found
 
     def place(self, position: Position) -> int:
         """Return the place of the first record after a position."""

@@ -12,8 +12,9 @@ import pytest
 from eip import Consumer, Message, clock
 from eip.errors import AddressRefused, ConfigurationError, InvalidMessage, StateError
 from eip.matching import EventPattern, FilterPolicy
-from eip.streams import GroupOptions
+from eip.streams import GroupOptions, Shard
 from eip.transports.memory import MemoryTransport
+from eip.transports.memory._log import Record, ShardLog
 from eip.transports.memory.queue import MemoryQueue
 
 
@@ -413,3 +414,13 @@ async def test_an_ack_is_seen_by_whoever_traces_what_is_settled(memory):
     async with Consumer(queue, handle):
         await asyncio.sleep(1)
     assert seen == [("ack", 1)] * 2
+
+
+def test_a_shard_is_read_from_its_nearer_end():
+    log = ShardLog(Shard("s"), capacity=10)
+    for number in range(17):
+        log.append(Record(number, 0.0, Message(number)))
+    for place in range(20):
+        for limit in (1, 3, 20):
+            expected = range(max(place, 7), min(max(place, 7) + limit, 17))
+            assert [each.sequence for each in log.read(place, limit)] == list(expected)
