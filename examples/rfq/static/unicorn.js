@@ -9,6 +9,7 @@ const FINAL = /^4(?!04|08|29)/;  // refusals that signing in again does not chan
 
 let me = null;  // who and where this unicorn is, as the service knows it
 let wanted = null;  // how it signed in, to do so again at another process
+let flying = Promise.resolve();  // the latest change of place
 let clockAhead = 0;  // milliseconds that the service's clock is ahead of ours
 let following = new AbortController();
 const questions = new Map();  // by RFQ: what is known of it, and its row while it is open
@@ -34,9 +35,12 @@ async function place(body) {
 }
 
 async function signIn(body) {
-  const first = !me;
-  show(await place(body));
-  wanted = {name: me.name, position: {x: me.x, y: me.y}};
+  const first = !me, asked = wanted;
+  try {
+    show(await place(body));
+  } finally {
+    if (me && wanted === asked) wanted = {name: me.name, position: {x: me.x, y: me.y}};  // unless it flew on meanwhile
+  }
   sessionStorage.setItem("rfq-unicorn", JSON.stringify(wanted));
   if (!first) return;
   $("sign-in").hidden = true;
@@ -61,8 +65,9 @@ function show(place) {
 
 function fly(position) {
   const inside = value => Math.min(Math.max(value, 0), 0.999);
-  const to = {x: inside(position.x), y: inside(position.y)};
-  return attempt(() => signIn({name: me.name, position: to}));
+  // The next flight starts there, answered or not; they are sent one after the other.
+  wanted = {name: me.name, position: {x: inside(position.x), y: inside(position.y)}};
+  flying = flying.then(() => wanted && attempt(() => signIn(wanted)));
 }
 
 function signedOut(text) {
@@ -237,12 +242,12 @@ $("sign-in").addEventListener("submit", event => {
   event.preventDefault();
   attempt(() => signIn(Object.fromEntries(new FormData(event.target))));
 });
-$("leave").addEventListener("click", () => attempt(async () => {
+$("leave").addEventListener("click", () => flying = flying.then(() => attempt(async () => {
   await call("/unicorn/self", {method: "DELETE"});
   signedOut("Signed out.");
-}));
+})));
 for (const button of document.querySelectorAll(".pad button")) button.addEventListener("click", () =>
-  fly({x: me.x + STEP * button.dataset.dx, y: me.y + STEP * button.dataset.dy}));
+  fly({x: wanted.position.x + STEP * button.dataset.dx, y: wanted.position.y + STEP * button.dataset.dy}));
 $("map").addEventListener("click", event => { if (me) fly(positionAt(event)); });
 
 setInterval(tick, 250);

@@ -87,6 +87,12 @@ async def test_two_pages_one_ride(browser):
         assert (unicorn.errors, customer.errors) == ([], [])
 
 
+SLOWLY = """{
+  const send = window.fetch;
+  window.fetch = async (...request) => { await new Promise(later => setTimeout(later, 100)); return send(...request); };
+}"""
+
+
 async def test_a_unicorn_flies_about_declines_and_is_told_when_it_is_too_late(browser, monkeypatch):
     async with rydes() as service, service.served() as it, browser.page(f"{it.url}/unicorn") as unicorn:
         await sign_in(unicorn)
@@ -107,6 +113,7 @@ async def test_a_unicorn_flies_about_declines_and_is_told_when_it_is_too_late(br
             await unicorn.goto(f"{it.url}/unicorn")  # it signs in again by itself, and what is open is there again
             await unicorn.wait_for("document.querySelector('#questions button')")
             await unicorn.screenshot(ARTIFACTS / "unicorn.png")
+            await unicorn.evaluate(SLOWLY)  # no press may wait for the answer to the one before
             for _ in range(8):
                 await unicorn.click("[aria-label='Fly west']")
             await unicorn.click("[aria-label^='Decline']")
