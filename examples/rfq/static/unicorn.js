@@ -65,9 +65,9 @@ function show(place) {
 
 function fly(position) {
   const inside = value => Math.min(Math.max(value, 0), 0.999);
-  // The next flight starts there, answered or not; they are sent one after the other.
-  wanted = {name: me.name, position: {x: inside(position.x), y: inside(position.y)}};
-  flying = flying.then(() => wanted && attempt(() => signIn(wanted)));
+  // The next press starts there, answered or not; places are sent one after the other, the latest of those that wait.
+  const to = wanted = {name: me.name, position: {x: inside(position.x), y: inside(position.y)}};
+  flying = flying.then(() => wanted === to && attempt(() => signIn(to)));
 }
 
 function signedOut(text) {

@@ -89,7 +89,7 @@ async def test_two_pages_one_ride(browser):
 
 SLOWLY = """{
   const send = window.fetch;
-  window.fetch = async (...request) => { await new Promise(later => setTimeout(later, 100)); return send(...request); };
+  window.fetch = async (...request) => { await new Promise(later => setTimeout(later, 500)); return send(...request); };
 }"""
 
 
@@ -119,7 +119,8 @@ async def test_a_unicorn_flies_about_declines_and_is_told_when_it_is_too_late(br
             await unicorn.click("[aria-label^='Decline']")
             await customer.wait_for(says("#responders", "Luna: declined"))
             await customer.wait_for(says("#state", "Complete: 0 offers"))
-        await unicorn.wait_for(f"!({says('#where', where)})")
+        west = max(float(where.partition(" at ")[2].partition(",")[0]) - 8 * 0.05, 0.0)
+        await unicorn.wait_for(says("#where", f"at {west:.2f},"))
         await unicorn.wait_for(says("#state", "You are asked in zone 0-"))
         await unicorn.click("#leave")
         await unicorn.wait_for("document.querySelector('#stable').hidden")
