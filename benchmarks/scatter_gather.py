@@ -5,7 +5,7 @@
 Each request goes to every responder; each answers at once; a request is complete with the last answer. The floor does
 the same work with nothing but asyncio: an id and a dictionary per request, a dictionary from correlation id to future,
 a heap of deadlines, lists of replies. Both are given the same replies in the same order, in batches, so that only the
-gathering is compared; the whole path, through the embedded queue and its consumer, is measured besides. With a store,
+gathering is compared. The whole path, through the embedded queue and its consumer, is measured too. With a store,
 that path is measured for each store whose server is installed, with the writes that it makes.
 """
 

@@ -36,6 +36,6 @@ class Work:
 
     def spend(self, units: int) -> None:
         """Count work before it is done; raises `Exhausted`."""
-        if units > self.left:  # what is not done does not count
+        if units > self.left:  # a refused step does not count
             raise Exhausted("evaluating the pattern takes too much work")
         self.left -= units

@@ -15,7 +15,7 @@ class Judge(Protocol):
     """Looks at a photo in the object store."""
 
     async def moderate(self, bucket: str, key: str) -> list[Label]:
-        """What is not fit to be shown (DetectModerationLabels); empty: nothing."""
+        """The labels of unsafe content (DetectModerationLabels); empty: the photo is safe."""
         ...
 
     async def labels(self, bucket: str, key: str) -> list[Label]:

@@ -250,7 +250,7 @@ class _Read(asyncio.Protocol):
     _unread: asyncio.TimerHandle | None = None
 
     def abort(self) -> None:
-        """End it at once; what was not sent is lost."""
+        """End it at once, and drop what is still to be sent."""
         transport: asyncio.Transport | None = self.transport
         if transport is not None:
             transport.abort()

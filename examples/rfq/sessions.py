@@ -195,7 +195,7 @@ class Session:
             finally:
                 if zone is not None:
                     await self._take_leave(zone)
-                for _, task in self._consumers:  # what was not answered goes back to the channel
+                for _, task in self._consumers:  # open questions go back to the channel
                     task.cancel()
                 self._consumers.clear()
 
