@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import time
@@ -129,3 +130,24 @@ watch = Stopwatch()
 def progress(text: str) -> None:
     """Say what is being measured, on the error stream."""
     print(f"  {text} ...", file=sys.stderr, flush=True)
+
+
+class Figures:
+    """The runs of one contender, or of one store."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+        self.cpu: list[float] = []
+
+    def add(self, count: int, seconds: float, cpu: float) -> None:
+        self.rates.append(count / seconds)
+        self.cpu.append(cpu / count * 1e6)
+
+    @property
+    def row(self) -> tuple[float, float]:
+        return statistics.median(self.rates), statistics.median(self.cpu)
+
+    @property
+    def spread(self) -> str:
+        """Of the CPU per message: the least and the most."""
+        return f"{min(self.cpu):.0f}-{max(self.cpu):.0f}"

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -22,7 +21,7 @@ from functools import partial
 from itertools import count as counter
 
 from benchmarks import sqs_stub
-from benchmarks._report import progress, save, table
+from benchmarks._report import Figures, progress, save, table
 from benchmarks._sqs_peers import EVENT, PEERS, PRODUCERS, Opens, Pair, callers
 from eip import Consumer, Message
 
@@ -64,27 +63,6 @@ CONTENDERS: dict[str, Opens] = {
 }
 WARM_UP = 200
 """Messages before the measurement: connections, caches, imports."""
-
-
-class Figures:
-    """One contender's runs."""
-
-    def __init__(self) -> None:
-        self.rates: list[float] = []
-        self.cpu: list[float] = []
-
-    def add(self, count: int, seconds: float, cpu: float) -> None:
-        self.rates.append(count / seconds)
-        self.cpu.append(cpu / count * 1e6)
-
-    @property
-    def row(self) -> tuple[float, float]:
-        return statistics.median(self.rates), statistics.median(self.cpu)
-
-    @property
-    def spread(self) -> str:
-        """Of the CPU per message: the least and the most."""
-        return f"{min(self.cpu):.0f}-{max(self.cpu):.0f}"
 
 
 async def _measured(run: Callable[[int], Awaitable[float | None]], count: int, figures: Figures) -> None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import statistics
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -29,7 +28,7 @@ from typing import Any, Final
 import aioboto3
 from botocore.config import Config
 
-from benchmarks._report import progress, save, table
+from benchmarks._report import Figures, progress, save, table
 from eip import Message
 from eip.patterns import Aggregator, idempotent
 from eip.runtime.handlers import Handler
@@ -103,22 +102,6 @@ async def aggregated(store: Store, count: int) -> None:
 
 
 WORKS: Final[dict[str, Work]] = {"idempotent": idempotently, "aggregator": aggregated}
-
-
-class Figures:
-    """One store's runs of one pattern."""
-
-    def __init__(self) -> None:
-        self.rates: list[float] = []
-        self.cpu: list[float] = []
-
-    def add(self, count: int, seconds: float, cpu: float) -> None:
-        self.rates.append(count / seconds)
-        self.cpu.append(cpu / count * 1e6)
-
-    @property
-    def row(self) -> tuple[float, float]:
-        return statistics.median(self.rates), statistics.median(self.cpu)
 
 
 async def _measured(open_store: Opener, work: Work, count: int, figures: Figures) -> None:

@@ -14,12 +14,11 @@ from eip import clock
 from eip._checks import check_duration, check_type
 from eip.clock import Duration
 from eip.errors import ConfigurationError
+from eip.stores.base import LAST_TIME
 
 __all__ = ["Timetable", "timetable_of"]
 
 _MIN_INTERVAL_S: Final = 1.0
-_MAX_TIME: Final = 253_402_300_799.0
-"""The last second of the year 9999, which is as far as a `datetime` goes."""
 
 
 class Timetable(BaseModel):
@@ -84,7 +83,7 @@ def _seconds(at: datetime | float) -> float:
 
 
 def _in_range(name: str, time: float) -> float:
-    if not 0 <= time <= _MAX_TIME:
+    if not 0 <= time <= LAST_TIME:
         raise ConfigurationError(f"{name} must be between 1970 and the year 9999, got {time!r} seconds since the epoch")
     return time
 

@@ -38,7 +38,7 @@ from eip.patterns._background import retry_delay
 from eip.patterns._records import Records, Versioned, after_conflict
 from eip.patterns._scheduler import ScheduledService
 from eip.patterns._timetable import Timetable, timetable_of
-from eip.stores.base import Store
+from eip.stores.base import LAST_TIME, Store
 
 __all__ = ["MessageScheduler", "ScheduledMessage"]
 
@@ -50,8 +50,6 @@ _SEND_S: Final = 45.0
 """Seconds that a send may take, well within its claim."""
 _REFUSED_RETENTION_S: Final = 14 * 24 * 3600.0
 """For a refused message, which `MessageScheduler.move` can try again: as long as a queue of SQS would keep it."""
-_FAR: Final = 1e12
-"""A time after all others."""
 
 
 class _Record(BaseModel):
@@ -264,7 +262,7 @@ class MessageScheduler(ScheduledService):
             StoreError: the store failed.
         """
         found: list[ScheduledMessage] = []
-        for key in await self._store.due(_FAR, limit=limit):
+        for key in await self._store.due(LAST_TIME, limit=limit):
             try:
                 each = await self.get(key)
             except (DecodeError, StoreError) as error:
@@ -307,7 +305,7 @@ class MessageScheduler(ScheduledService):
 
     async def _work(self, key: str) -> None:
         held = await self._read_in_turn(key)
-        if held is None or (held.value.due_in_store or _FAR) > clock.now():
+        if held is None or (held.value.due_in_store or LAST_TIME) > clock.now():
             return
         channel, message = self._channel(held.value.to), _load(held.value)
         if message.group_id is None:

@@ -95,9 +95,8 @@ def _of_options(topic: TopicSpec, options: SnsOptions) -> dict[str, str]:
         "TracingConfig": None if options.tracing is None else ("PassThrough", "Active")[options.tracing],
     }
     if options.archive is not None:
-        wanted["ArchivePolicy"] = json.dumps({"MessageRetentionPeriod": str(options.archive.days)})
-        if not options.archive:
-            wanted["ArchivePolicy"] = ""
+        policy = json.dumps({"MessageRetentionPeriod": str(options.archive.days)})
+        wanted["ArchivePolicy"] = policy if options.archive else ""
     for each in options.logging:
         wanted[f"{each.endpoint}FailureFeedbackRoleArn"] = each.role
         wanted[f"{each.endpoint}SuccessFeedbackRoleArn"] = each.role if each.success_rate else ""

@@ -14,7 +14,7 @@ from eip.transports.aws._provisioning import Changes, describe_changes, differen
 from eip.transports.aws.arns import Arns
 from eip.transports.aws.options import SqsOptions, option_of
 
-__all__ = ["provision_queue", "redrive_allow_policy"]
+__all__ = ["provision_queue"]
 
 _ALLOW_ALL: Final = json.dumps({"redrivePermission": "allowAll"})
 _MAX_VISIBILITY_S: Final = 43_200
@@ -110,11 +110,11 @@ def _of_options(arns: Arns, options: SqsOptions) -> dict[str, str]:
         wanted["KmsMasterKeyId"] = options.encryption
         wanted["KmsDataKeyReusePeriodSeconds"] = str(round(options.key_reuse.total_seconds()))
     if options.redrive_from is not None:
-        wanted["RedriveAllowPolicy"] = json.dumps(redrive_allow_policy(options.redrive_from, arns))
+        wanted["RedriveAllowPolicy"] = json.dumps(_redrive_allow_policy(options.redrive_from, arns))
     return wanted
 
 
-def redrive_allow_policy(sources: str | Sequence[str], arns: Arns) -> dict[str, Any]:
+def _redrive_allow_policy(sources: str | Sequence[str], arns: Arns) -> dict[str, Any]:
     """The policy of which queues may have this one as their dead-letter queue."""
     if isinstance(sources, str):
         return {"redrivePermission": "allowAll" if sources == "all" else "denyAll"}
