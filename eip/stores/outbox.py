@@ -1,28 +1,38 @@
 """The table of a transactional outbox: messages that commit, or roll back, with the user's own rows.
 
-`SqliteOutbox` has it in an SQLite database; `eip.stores.postgres_outbox` in PostgreSQL. What was committed is sent by
-`eip.patterns.outbox.OutboxRelay`.
+`SqliteOutbox` has it in an SQLite database; `eip.stores.postgres_outbox` in PostgreSQL. Whatever client the user writes
+with, `SqlOutbox.add` writes by the same connection. What was committed is sent by `eip.patterns.outbox.OutboxRelay`.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, overload
 
 from typing_extensions import override
 
 from eip import clock
+from eip._checks import check_name
 from eip._tracing import with_current_trace
 from eip.envelope import dump_message
 from eip.errors import ConfigurationError
 from eip.message import Message
+from eip.stores._connections import (
+    AsyncConnection,
+    Statement,
+    SyncConnection,
+    UserConnection,
+    completed,
+    user_connection,
+)
 from eip.stores._sqlite_file import SqliteFile
+from eip.stores.base import stored_name
 
-__all__ = ["Outbox", "Refused", "SqliteOutbox", "Waiting", "checked_name", "outbox_row"]
+__all__ = ["Outbox", "Refused", "SqlOutbox", "SqliteOutbox", "Waiting", "checked_name", "outbox_row"]
 
-_LONGEST_NAME: Final = 48
+_MAX_NAME: Final = 48
+"""Characters of a table's name; some follow it in the names of indexes."""
 
 
 class Waiting(NamedTuple):
@@ -88,18 +98,66 @@ class Outbox(Protocol):
 
 
 def checked_name(name: str) -> str:
-    """The name of an outbox, if it may be a table's."""
-    if not name.isidentifier() or not name.isascii() or len(name) > _LONGEST_NAME:
-        raise ConfigurationError(f"an outbox's name is up to {_LONGEST_NAME} letters, digits and _, not {name!r}")
+    """The name of an outbox or inbox, if it may be a table's."""
+    if not name.isidentifier() or not name.isascii() or len(name) > _MAX_NAME:
+        raise ConfigurationError(f"name must be up to {_MAX_NAME} letters, digits and _, got {name!r}")
     return name
 
 
 def outbox_row(channel: str, message: Message[Any]) -> tuple[str, str | None, bytes, float]:
     """A message as a row: channel, group, the whole message, time; raises `InvalidMessage`.
 
-    It carries the trace that is current while it is written, so that the relay's sending belongs to it.
+    It carries the trace that is current while it is written, so that the relay's sending belongs to it. The group is
+    kept by its `eip.stores.base.stored_name`: ids come from strangers, and databases do not take every text.
     """
-    return channel, message.group_id, dump_message(with_current_trace(message)), clock.now()
+    group = None if message.group_id is None else stored_name(message.group_id)
+    return channel, group, dump_message(with_current_trace(message)), clock.now()
+
+
+class SqlOutbox(Outbox):
+    """An outbox in an SQL database, to which the user's own connection writes.
+
+    Args:
+        name: of its table.
+
+    Raises:
+        ConfigurationError: the name is invalid.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = checked_name(name)
+        self._insert = Statement(f'INSERT INTO "{name}" (channel, group_id, message, written_at) VALUES (?, ?, ?, ?)')  # noqa: S608
+
+    @overload
+    def add(self, connection: SyncConnection, channel: str, *messages: Message[Any]) -> None: ...
+
+    @overload
+    def add(self, connection: AsyncConnection, channel: str, *messages: Message[Any]) -> Coroutine[Any, Any, None]: ...
+
+    def add(self, connection: Any, channel: str, *messages: Message[Any]) -> Coroutine[Any, Any, None] | None:
+        """Write the messages by the user's connection: they are sent if, and once, its transaction commits.
+
+        Await it where the connection is asynchronous.
+
+        Args:
+            connection: the user's own, to the same database, inside its transaction: of asyncpg, psycopg 3 or sqlite3;
+                or a session or connection of SQLAlchemy 2. Those of psycopg and SQLAlchemy may be synchronous or not.
+            channel: the relay's name of where they go.
+            messages: with ids that stay theirs, however often they are sent.
+
+        Raises:
+            TypeError: the connection is of no known client.
+            InvalidMessage: a message that cannot be written.
+        """
+        user = user_connection(connection)
+        rows = [outbox_row(check_name(channel, "channel"), message) for message in messages]
+        if user.is_async:
+            return self._write(user, rows)
+        return completed(self._write(user, rows))
+
+    async def _write(self, user: UserConnection, rows: Sequence[Sequence[Any]]) -> None:
+        if rows:
+            await user.write(self._insert, rows)
 
 
 _VERSION: Final = 2
@@ -115,7 +173,7 @@ CREATE TABLE IF NOT EXISTS "{name}_relay" (one INTEGER PRIMARY KEY CHECK (one = 
 """
 
 
-class SqliteOutbox(Outbox):
+class SqliteOutbox(SqlOutbox):
     """An outbox in an SQLite database, beside the user's own tables.
 
         outbox = SqliteOutbox("shop.sqlite")
@@ -133,24 +191,13 @@ class SqliteOutbox(Outbox):
     """
 
     def __init__(self, path: Path | str, name: str = "eip_outbox") -> None:
-        self._name = checked_name(name)
+        super().__init__(name)
         self._file = SqliteFile(
             path, _SCHEMA.format(name=name), collection=name, version=_VERSION, synchronous="NORMAL"
         )
         self._file.open()  # the user's own connection writes to the tables
-        self.insert: str = f'INSERT INTO "{name}" (channel, group_id, message, written_at) VALUES (?, ?, ?, ?)'  # noqa: S608
+        self.insert: str = self._insert.question_marks
         """The statement that writes an `outbox_row`, for clients that `add` does not know."""
-
-    def add(self, connection: sqlite3.Connection, channel: str, *messages: Message[Any]) -> None:
-        """Write the messages by the user's connection: they are sent if, and once, its transaction commits.
-
-        Args:
-            connection: the user's own, to the same database.
-            channel: the relay's name of where they go.
-            messages: with ids that stay theirs, however often they are sent.
-        """
-        rows = [outbox_row(channel, message) for message in messages]
-        connection.executemany(self.insert, rows)
 
     def __repr__(self) -> str:
         return f"<SqliteOutbox {self._file!r}>"

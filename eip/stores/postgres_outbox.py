@@ -9,9 +9,8 @@ import asyncpg
 from typing_extensions import override
 
 from eip import clock
-from eip.message import Message
 from eip.stores._postgres_pool import PostgresPool, versioned
-from eip.stores.outbox import Outbox, Refused, Waiting, checked_name, outbox_row
+from eip.stores.outbox import Refused, SqlOutbox, Waiting, checked_name
 
 __all__ = ["PostgresOutbox", "schema"]
 
@@ -52,13 +51,17 @@ def schema(name: str = "eip_outbox") -> str:
     return versioned(_SCHEMA.format(name=checked_name(name)), name, _VERSION)
 
 
-class PostgresOutbox(Outbox):
+class PostgresOutbox(SqlOutbox):
     """An outbox in PostgreSQL 11 or newer, beside the user's own tables.
 
         outbox = PostgresOutbox(pool)
         async with pool.acquire() as connection, connection.transaction():   # the user's own
             await connection.execute("INSERT INTO orders ...")
             await outbox.add(connection, "orders", Message(order, group_id=order.id))
+
+        async with sessions.begin() as session:                              # or SQLAlchemy's, or psycopg's
+            session.add(Order(...))
+            await outbox.add(session, "orders", Message(order, group_id=order.id))
 
     The order within a group is that of writing. Of transactions that write to one group at the same time it is
     undefined, unless something makes them wait for each other: an update of the row that the group stands for does.
@@ -70,24 +73,15 @@ class PostgresOutbox(Outbox):
     """
 
     def __init__(self, pool: asyncpg.Pool | str, name: str = "eip_outbox", *, create: bool = True) -> None:
+        super().__init__(name)
         self._pool = PostgresPool(pool, schema(name), collection=name, version=_VERSION, create=create)
         self._sql = {key: text.format(name=name) for key, text in _STATEMENTS.items()}
-        self.insert: str = f'INSERT INTO "{name}" (channel, group_id, message, written_at) VALUES ($1, $2, $3, $4)'  # noqa: S608
+        self.insert: str = self._insert.numbered
         """The statement that writes an `eip.stores.outbox.outbox_row`, for clients that `add` does not know."""
 
     async def create(self) -> None:
         """Make the tables now, where they are missing; otherwise the first call of a relay does."""
         await self._fetch("unsent")
-
-    async def add(self, connection: asyncpg.Connection, channel: str, *messages: Message[Any]) -> None:
-        """Write the messages by the user's connection: they are sent if, and once, its transaction commits.
-
-        Args:
-            connection: the user's own, inside its transaction.
-            channel: the relay's name of where they go.
-            messages: with ids that stay theirs, however often they are sent.
-        """
-        await connection.executemany(self.insert, [outbox_row(channel, message) for message in messages])
 
     def __repr__(self) -> str:
         return f"<PostgresOutbox {self._pool!r}>"

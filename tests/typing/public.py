@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any, assert_type
 
+import psycopg
 from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from eip import Consumer, Delivery, Message, Queue, Receiver, Sender, Source, Topic, Transport, run
 from eip.patterns.idempotent_receiver import idempotent
@@ -16,6 +19,7 @@ from eip.patterns.scatter_gather import Gathered, ScatterGather
 from eip.patterns.splitter import splitter
 from eip.stores import MemoryStore, SqliteStore
 from eip.stores.base import Store
+from eip.stores.outbox import SqlOutbox
 from eip.transports.memory import MemoryQueue, MemoryTransport
 
 
@@ -105,3 +109,12 @@ def processes() -> None:
     )
     assert_type(order, Process[Order])
     Process("order", state=Order).step(label)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def outboxes(
+    outbox: SqlOutbox, session: Session, asynchronous: AsyncSession, connection: psycopg.AsyncConnection
+) -> None:
+    outbox.add(session, "orders", Message(1))
+    assert_type(await outbox.add(asynchronous, "orders", Message(1)), None)
+    outbox.add(connection, "orders", Message(1))  # type: ignore[unused-coroutine]  # not awaited: an error
+    outbox.add("connection", "orders")  # type: ignore[call-overload]  # no connection
