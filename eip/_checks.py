@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from eip.clock import Duration, seconds
+from eip.clock import LAST_TIME, Duration, Instant, seconds
 from eip.errors import ConfigurationError, InvalidMessage
 from eip.message import Message
 
 __all__ = [
     "check_delay",
     "check_duration",
+    "check_instant",
     "check_integer",
     "check_message",
     "check_name",
     "check_one_of",
+    "check_time",
     "check_type",
 ]
 
@@ -106,6 +109,37 @@ def check_duration(name: str, value: Duration, *, positive: bool = False, most: 
     if most is not None and length > most:
         raise ConfigurationError(f"{name} must be at most {most:g} seconds, got {value!r}")
     return length
+
+
+def check_instant(name: str, value: Instant) -> float:
+    """The instant in seconds since the epoch.
+
+    Args:
+        name: of the argument.
+        value: as given.
+
+    Raises:
+        TypeError: neither a number nor a datetime.
+        ConfigurationError: a datetime without a time zone, or a time before 1970 or after the year 9999.
+    """
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ConfigurationError(
+                f"{name} must have a time zone, got {value!r}; write {name}.astimezone() for local time"
+            )
+        return check_time(name, value.timestamp())
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a datetime or seconds since the epoch, got {value!r}")
+    return check_time(name, value)
+
+
+def check_time(name: str, value: float) -> float:
+    """The time in seconds since the epoch, where stores and services can hold it; raises `ConfigurationError`."""
+    if not 0 <= value <= LAST_TIME:
+        raise ConfigurationError(
+            f"{name} must be between 1970 and the year 9999, got {value!r} seconds since the epoch"
+        )
+    return float(value)
 
 
 def check_delay(channel: str, value: Duration, *, most: float | None = None) -> float:

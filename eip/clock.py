@@ -10,12 +10,19 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Final
 
-__all__ = ["Duration", "now", "seconds", "use_clock"]
+__all__ = ["LAST_TIME", "Duration", "Instant", "now", "seconds", "use_clock"]
 
 Duration = float | timedelta
 """Seconds, or a timedelta."""
+
+Instant = float | datetime
+"""Seconds since the epoch, or a datetime with a time zone."""
+
+LAST_TIME: Final = 253_402_300_799.0
+"""The last second that stores hold as a time, in the year 9999; what is due or expires later never is."""
 
 _source: Callable[[], float] = time.time
 

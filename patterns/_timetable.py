@@ -11,10 +11,9 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel
 
 from eip import clock
-from eip._checks import check_duration, check_type
-from eip.clock import Duration
+from eip._checks import check_duration, check_instant, check_time, check_type
+from eip.clock import Duration, Instant
 from eip.errors import ConfigurationError
-from eip.stores.base import LAST_TIME
 
 __all__ = ["Timetable", "timetable_of"]
 
@@ -45,7 +44,7 @@ class Timetable(BaseModel):
 
 
 def timetable_of(
-    *, at: datetime | float | None, delay: Duration | None, interval: Duration | None, cron: str | None, zone: str
+    *, at: Instant | None, delay: Duration | None, interval: Duration | None, cron: str | None, zone: str
 ) -> Timetable:
     """The timetable that the parameters of `MessageScheduler.send` describe.
 
@@ -60,9 +59,9 @@ def timetable_of(
     _zone_of(check_type("timezone", zone, str, "the name of a time zone"))
     now = clock.now()
     if at is not None:
-        return Timetable(first=_in_range("at", _seconds(at)))
+        return Timetable(first=check_instant("at", at))
     if delay is not None:
-        return Timetable(first=_in_range("delay", now + check_duration("delay", delay)))
+        return Timetable(first=check_time("delay", now + check_duration("delay", delay)))
     if interval is not None:
         every = check_duration("interval", interval)
         if not _MIN_INTERVAL_S <= every < math.inf:
@@ -70,22 +69,6 @@ def timetable_of(
         return Timetable(first=now + every, interval=every)
     expression = check_type("cron", cron or "", str, "a cron expression")
     return Timetable(first=_next_of_cron(expression, zone, now), cron=expression, zone=zone)
-
-
-def _seconds(at: datetime | float) -> float:
-    if isinstance(at, datetime):
-        if at.tzinfo is None:
-            raise ConfigurationError(f"at must have a time zone, got {at!r}; write at.astimezone() for local time")
-        return at.timestamp()
-    if isinstance(at, bool) or not isinstance(at, (int, float)):
-        raise TypeError(f"at must be a datetime or seconds since the epoch, got {at!r}")
-    return float(at)
-
-
-def _in_range(name: str, time: float) -> float:
-    if not 0 <= time <= LAST_TIME:
-        raise ConfigurationError(f"{name} must be between 1970 and the year 9999, got {time!r} seconds since the epoch")
-    return time
 
 
 @lru_cache(maxsize=64)

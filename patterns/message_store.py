@@ -20,12 +20,13 @@ from typing import Any, Final
 
 from typing_extensions import override
 
+from eip._checks import check_instant
 from eip.channels import Sender
+from eip.clock import Instant
 from eip.envelope import dump_message, load_message
 from eip.errors import ConfigurationError, FailedEntry, InvalidMessage, PartialSendError, SendError, StoreError
 from eip.limits import MIB
 from eip.message import Message
-from eip.patterns.replay import Instant, timestamp
 from eip.stores.objects import ListedObjects
 
 __all__ = ["MessageStore"]
@@ -86,9 +87,9 @@ class MessageStore(Sender):
 
         Raises `DecodeError` for an object that is no message, and `StoreError` where the storage fails.
         """
-        first, last = timestamp(start), timestamp(end)
+        first, last = check_instant("start", start), check_instant("end", end)
         if not first < last:
-            raise ConfigurationError("the end of a window is after its start")
+            raise ConfigurationError(f"end must be after start, got {end!r} and {start!r}")
         minute = first // _MINUTE * _MINUTE
         after = f"{self._prefix}{_minute(minute)}"
         while keys := await self._objects.keys(self._prefix, after=after, limit=_PAGE):

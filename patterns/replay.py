@@ -1,6 +1,6 @@
 """Replay: events and messages of the past, sent once more.
 
-    await bus.archives.create("orders", retention=timedelta(days=30))          # or declared: `eip.topology.Archive`
+    await bus.archives.create("orders", retention=timedelta(days=30))          # or declared: `eip.topology.ArchiveSpec`
     replay = await start_replay(bus, "orders", start=monday, end=tuesday, rules=["billing"])
     async for status in replay.watch():
         print(f"{status.state} {status.progress:.0%}")
@@ -20,37 +20,25 @@ import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Collection
-from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from eip import clock
+from eip._checks import check_instant
 from eip._ids import new_id
 from eip._logging import get_logger
 from eip.channels import Bus, Delivery, Filter, Sender, Source
-from eip.clock import Duration, seconds
+from eip.clock import Duration, Instant, seconds
 from eip.errors import ConfigurationError, TransportError
 from eip.matching import as_predicate
 from eip.message import Message
 from eip.topology.archives import Archives, HasArchives, ReplayState, ReplayStatus
 
-__all__ = ["Instant", "Replay", "replay_messages", "replay_stream", "start_replay", "timestamp"]
+__all__ = ["Replay", "replay_messages", "replay_stream", "start_replay"]
 
 _log = get_logger("eip.replay")
 
-Instant: TypeAlias = float | datetime
-"""Seconds since the epoch, or a datetime with a time zone."""
-
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BATCH: Final = 10
-
-
-def timestamp(instant: Instant) -> float:
-    """The instant in seconds since the epoch; raises `ConfigurationError` for a datetime that could be anywhere."""
-    if not isinstance(instant, datetime):
-        return float(instant)
-    if instant.tzinfo is None:
-        raise ConfigurationError("a datetime without a time zone is no instant; use datetime(..., tzinfo=UTC)")
-    return instant.timestamp()
 
 
 class Replay:
@@ -101,16 +89,18 @@ async def start_replay(
     end: Instant,
     rules: Collection[str] = (),
     name: str | None = None,
+    description: str = "",
 ) -> Replay:
     """Have the bus's events of that window sent to its rules once more.
 
     Args:
         bus: the archive's own; another is refused.
         archive: its name.
-        start: of the window: the events' own time counts.
+        start: of the window: the time when the bus took an event counts.
         end: of the window, after its start. EventBridge asks to wait ten minutes until all events are archived.
         rules: those that get the events; none: all.
         name: unique among those of the last 90 days; default: the archive's with a random end.
+        description: for people, at most 512 characters.
 
     Raises:
         ConfigurationError: a window that is none, an archive that is unknown or another bus's, a transport without
@@ -122,7 +112,8 @@ async def start_replay(
     if not _NAME.fullmatch(name):
         raise ConfigurationError(f"{name!r} is no name of a replay: at most 64 letters, digits, and ._-")
     archives = _archives(bus)
-    await archives.start_replay(name, archive=archive, start=timestamp(start), end=timestamp(end), rules=tuple(rules))
+    window = {"start": check_instant("start", start), "end": check_instant("end", end)}
+    await archives.start_replay(name, archive=archive, **window, rules=tuple(rules), description=description)
     _log.info("replay_started", replay=name, archive=archive, bus=bus.name)
     return Replay(bus, name)
 
@@ -194,7 +185,7 @@ async def replay_stream(
         idle: it is over when nothing from before ``until`` came for so long (seconds or timedelta); longer than a new
             group takes to get hold of the stream's shards.
     """
-    last = clock.now() if until is None else timestamp(until)
+    last = clock.now() if until is None else check_instant("until", until)
     loop, patience, quiet = asyncio.get_running_loop(), seconds(idle), 0.0
     pace = _Pace(to, name, filter, rate)
     async with group.receiver(capacity=_BATCH) as receiver:

@@ -10,7 +10,7 @@ from eip.cli.describe import describe
 from eip.cli.match import match
 from eip.cli.peek import peek, purge, tail
 from eip.cli.redrive import redrive
-from eip.cli.replay import replay
+from eip.cli.replay import archive, replay
 from eip.cli.run import run
 from eip.cli.scatter import scatter
 from eip.cli.send import send
@@ -42,6 +42,8 @@ def main(
     del version
 
 
-for verb in (run, send, peek, tail, purge, scatter, describe, redrive, replay, match, cost):
+for verb in (run, send, peek, tail, purge, scatter, describe, redrive, match, cost):
     app.command()(verb)
 app.add_typer(topology, name="topology")
+app.add_typer(replay, name="replay")
+app.add_typer(archive, name="archive")

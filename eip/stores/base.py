@@ -12,15 +12,14 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Final, NamedTuple, Protocol
 
+from eip.clock import LAST_TIME
+
 __all__ = ["ABSENT", "HASHED", "LAST_TIME", "MAX_NAME_BYTES", "Record", "Store", "stored_name"]
 
 HASHED: Final = "eip:sha256:"
 """What the names of hashed texts begin with; a text that begins so is hashed, too, so that no two texts collide."""
 MAX_NAME_BYTES: Final = 900
 """Of a text that is its own name: with a collection's name beside it, it fits each database's limit of a key."""
-
-LAST_TIME: Final = 253_402_300_799.0
-"""The last second that stores hold as a time, in the year 9999; what is due or expires later never is."""
 
 ABSENT: Final = ""
 """The version of a record that is not there: ``put(..., version=ABSENT)`` only creates."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -43,6 +43,7 @@ class ArchiveStatus:
     """An archive as it is."""
 
     name: str
+    bus: str
     state: str
     """ENABLED, DISABLED, CREATING, UPDATING, CREATE_FAILED or UPDATE_FAILED."""
     pattern: EventPattern | None
@@ -55,6 +56,7 @@ class ArchiveStatus:
     """Bytes."""
     created_at: float
     """Seconds since the epoch, as all times here."""
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,16 +67,17 @@ class ReplayStatus:
     archive: str
     state: ReplayState
     start: float
-    """Of the window; the events' own time counts."""
+    """Of the window; the time when the bus took an event counts."""
     end: float
     rules: tuple[str, ...] = ()
     """The rules that get the events; none: all."""
     started_at: float | None = None
     ended_at: float | None = None
     last_replayed: float | None = None
-    """The time of the last event that was replayed; None: none so far."""
+    """When the bus took the last event that was replayed; None: none so far."""
     reason: str = ""
-    """Why it is in this state, where the service says so."""
+    """Why it is in this state, where the service gives a reason."""
+    description: str = ""
 
     @property
     def progress(self) -> float:
@@ -95,17 +98,27 @@ class Archives(ABC):
 
     @abstractmethod
     async def create(
-        self, name: str, *, pattern: EventPattern | None = None, retention: timedelta | None = None
+        self,
+        name: str,
+        *,
+        pattern: EventPattern | None = None,
+        retention: timedelta | None = None,
+        description: str = "",
     ) -> None:
         """Keep the bus's events from now on; raises `Conflict` where there is an archive of that name.
 
-        ``pattern``: which; default: all. ``retention``: whole days; default: for ever. What a replay brings is never
-        kept again.
+        ``pattern``: which; default: all. ``retention``: whole days; default: for ever. ``description``: for people, at
+        most 512 characters. What a replay brings is never kept again.
         """
 
     @abstractmethod
     async def update(
-        self, name: str, *, pattern: EventPattern | None = None, retention: timedelta | None = None
+        self,
+        name: str,
+        *,
+        pattern: EventPattern | None = None,
+        retention: timedelta | None = None,
+        description: str | None = None,
     ) -> None:
         """Change what is given, for events that come; a retention of no time is for ever."""
 
@@ -118,8 +131,19 @@ class Archives(ABC):
         """The archive as it is."""
 
     @abstractmethod
+    async def list(self) -> Sequence[ArchiveStatus]:
+        """The archives of this bus, by name."""
+
+    @abstractmethod
     async def start_replay(
-        self, name: str, *, archive: str, start: float, end: float, rules: Collection[str] = ()
+        self,
+        name: str,
+        *,
+        archive: str,
+        start: float,
+        end: float,
+        rules: Collection[str] = (),
+        description: str = "",
     ) -> ReplayStatus:
         """Begin to send the events of that window to the bus's rules, or only to some of them.
 
@@ -130,6 +154,13 @@ class Archives(ABC):
     @abstractmethod
     async def describe_replay(self, name: str) -> ReplayStatus:
         """The replay as it is."""
+
+    @abstractmethod
+    async def list_replays(self, archive: str | None = None) -> Sequence[ReplayStatus]:
+        """The replays of the last 90 days, the latest first: of one archive, or of all of the account and region.
+
+        A listed replay has no rules and no description, as the service lists it; `describe_replay` has them.
+        """
 
     @abstractmethod
     async def cancel_replay(self, name: str) -> ReplayStatus:
@@ -162,7 +193,12 @@ async def archive_step(archives: Archives, declared: ArchiveSpec, *, apply: bool
         found = await archives.describe(declared.name)
     except ChannelNotFound:
         if apply:
-            await archives.create(declared.name, pattern=declared.pattern, retention=declared.retention)
+            await archives.create(
+                declared.name,
+                pattern=declared.pattern,
+                retention=declared.retention,
+                description=declared.description,
+            )
         return Step("create", "archive", declared.name)
     changes: dict[str, Any] = {}
     wanted, there = declared.pattern or ALL_EVENTS, found.pattern or ALL_EVENTS
@@ -170,6 +206,8 @@ async def archive_step(archives: Archives, declared: ArchiveSpec, *, apply: bool
         changes["pattern"] = wanted
     if found.retention != declared.retention:
         changes["retention"] = declared.retention or timedelta()
+    if found.description != declared.description:
+        changes["description"] = declared.description
     if changes and apply:
         await archives.update(declared.name, **changes)
     return Step("change" if changes else "same", "archive", declared.name, ", ".join(changes))

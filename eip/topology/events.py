@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
 
-from eip._checks import check_name
+from eip._checks import check_name, check_type
 from eip.channels import Filter
 from eip.errors import ConfigurationError
 from eip.matching import EventPattern, as_predicate, push_down
@@ -19,7 +19,7 @@ from eip.topology.names import rule_queue
 from eip.topology.resources import QueueSpec
 from eip.topology.targets import TargetSpec
 
-__all__ = ["ALL_EVENTS", "TARGETS_PER_RULE", "ArchiveSpec", "BusSpec", "RuleSpec"]
+__all__ = ["ALL_EVENTS", "TARGETS_PER_RULE", "ArchiveSpec", "BusSpec", "RuleSpec", "check_description"]
 
 ALL_EVENTS: Final = EventPattern({"source": [{"prefix": ""}]})
 """The pattern of a rule that is declared without one."""
@@ -29,7 +29,18 @@ _BUS_NAME: Final = re.compile(r"[A-Za-z0-9._/-]{1,256}")
 _RULE_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ARCHIVE_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,48}")
 _MAX_PATTERN_CHARACTERS: Final = 2048
+_MAX_DESCRIPTION: Final = 512
+"""Characters that describe an archive or a replay (CreateArchive, StartReplay)."""
 _DAY: Final = timedelta(days=1)
+
+
+def check_description(text: str) -> str:
+    """The description of an archive or a replay; raises `TypeError`, and `ConfigurationError` where it is too long."""
+    if len(check_type("description", text, str, "a string")) > _MAX_DESCRIPTION or "\n" in text:
+        raise ConfigurationError(
+            f"description must be one line of at most {_MAX_DESCRIPTION} characters, got {len(text):,}: {text[:40]!r}"
+        )
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +161,7 @@ class ArchiveSpec:
         bus: the name of a declared bus.
         pattern: which events; default: all. Replayed events are never archived again.
         retention: in whole days; default: without end.
+        description: for people, at most 512 characters.
 
     Raises:
         ConfigurationError: what CreateArchive would refuse.
@@ -159,6 +171,7 @@ class ArchiveSpec:
     bus: str = "default"
     pattern: EventPattern | None = None
     retention: timedelta | None = None
+    description: str = ""
 
     def __post_init__(self) -> None:
         """Validate the parameters."""
@@ -168,6 +181,7 @@ class ArchiveSpec:
             raise ConfigurationError(f"pattern must be an EventPattern or None, got {type(self.pattern).__name__}")
         if self.retention is not None and (self.retention < _DAY or self.retention % _DAY):
             raise ConfigurationError(f"retention must be whole days, at least one, or None, got {self.retention}")
+        check_description(self.description)
 
     @property
     def retention_days(self) -> int:

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from eip import App, AppSettings, Message, QueueSpec, ReturnAddresses, SubscriptionSpec, TopicSpec, Topology
 from eip.errors import ConfigurationError
+from eip.topology.archives import ReplayState, ReplayStatus
 from eip.transports.memory import MemoryTransport
 
 
@@ -45,3 +46,19 @@ def broken() -> App:
 
 module_level = App(MemoryTransport())
 not_an_app = 7
+
+
+def replaying() -> App:
+    """A bus whose replays start, run and end between two looks each."""
+
+    async def started(name: str, **_: Any) -> None:
+        del name
+
+    async def in_steps(name: str) -> ReplayStatus:
+        return ReplayStatus(name=name, archive="orders", state=next(states), start=0.0, end=60.0)
+
+    states = iter((ReplayState.STARTING, ReplayState.STARTING, ReplayState.RUNNING, ReplayState.COMPLETED))
+    transport = MemoryTransport()
+    archives: Any = transport.bus("shop").archives
+    archives.start_replay, archives.describe_replay = started, in_steps
+    return App(transport)

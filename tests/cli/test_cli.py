@@ -20,7 +20,7 @@ from eip.cli import main
 from eip.cli._common import console, said
 from eip.cli.app import app
 from eip.cost import prices
-from eip.topology import ArchiveSpec, BusSpec, QueueSpec, RuleSpec, Topology
+from eip.topology import QueueSpec, Topology
 from eip.transports.activemq import ActiveMQTransport
 from eip.transports.aws import AwsTransport
 
@@ -220,55 +220,6 @@ def test_redrive_says_which_extra_it_needs(monkeypatch):
     for options, extra in ((), "aws"), (("--broker", "stomp://127.0.0.1:1"), "activemq"):
         result = ran("redrive", "a", "b", *options)
         assert (result.exit_code, f"pip install aioeip[{extra}]" in result.output) == (1, True)
-
-
-# eip replay
-
-
-@pytest.fixture
-def archived(moto_server):
-    """A bus with a rule and an archive that keeps an event; their name, and how the command finds them."""
-    name = f"cli{os.getpid()}"
-
-    async def prepare() -> None:
-        async with AwsTransport(region=moto_server.region, endpoint_url=moto_server.url) as aws:
-            await Topology(BusSpec(name), RuleSpec(name, "all"), ArchiveSpec(name, name)).apply(aws)
-            await aws.bus(name).send(Message({"n": 1}, type="Sold", source="shop"))
-
-    asyncio.run(prepare())
-    return name, ("--bus", name, "--region", moto_server.region, "--endpoint-url", moto_server.url)
-
-
-WINDOW = ("--start", "2026-01-01T00:00Z", "--end", "2030-01-01T00:00+01:00")
-
-
-@pytest.mark.aws
-def test_replay_watches_and_says_how_it_ended(archived):
-    name, where = archived
-    result = ran("replay", name, *WINDOW, *where, "--rule", "all", "--name", f"{name}-fix", "--every", "0.1")
-    assert result.exit_code == 0, result.output
-    assert f"{name}-fix COMPLETED 100%" in result.output
-    printed = ran("replay", name, *WINDOW, *where, "--json", "--no-watch").stdout
-    plain = json.loads(printed[printed.index("{") :])  # logs go elsewhere where `main` has set them up
-    assert plain["name"].startswith(f"{name}-")
-    assert set(plain) == {"name", "state", "progress", "reason"}
-    again = ran("replay", name, *WINDOW, *where, "--name", f"{name}-fix")
-    assert (again.exit_code, "Conflict" in again.output) == (3, True)
-    backwards = ran("replay", name, *where, "--start", "2026-01-02T00:00Z", "--end", "2026-01-01T00:00Z")
-    assert (backwards.exit_code, "must be before" in backwards.output) == (2, True)
-    assert ran("replay", "unknown", *WINDOW, *where).exit_code == 2
-
-
-def test_replay_refuses_times_that_are_none():
-    for wrong, complaint in (("yesterday", "no time"), ("2026-01-01T00:00", "no time zone")):
-        result = ran("replay", "a", "--start", wrong, "--end", "2026-01-01T00:00Z")
-        assert (result.exit_code, complaint in result.output) == (2, True)
-
-
-def test_replay_says_which_extra_it_needs(monkeypatch):
-    monkeypatch.setitem(sys.modules, "eip.transports.aws", None)
-    result = ran("replay", "a", *WINDOW)
-    assert (result.exit_code, "pip install aioeip[aws]" in result.output) == (1, True)
 
 
 def test_it_prints_its_version():

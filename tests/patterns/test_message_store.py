@@ -118,7 +118,7 @@ async def test_what_was_not_written_is_told_and_the_rest_is_there():
 
 async def test_bad_input_is_told(objects):
     store = MessageStore(objects)
-    with pytest.raises(ConfigurationError, match="after its start"):
+    with pytest.raises(ConfigurationError, match="end must be after start"):
         await kept(store, EPOCH, EPOCH)
     with pytest.raises(ConfigurationError, match="prefix"):
         MessageStore(objects, prefix="../")

@@ -15,7 +15,7 @@ from eip.channels import Bus
 from eip.errors import ChannelNotFound, ConfigurationError, Conflict, ConnectionLost, TransportError
 from eip.matching import FilterPolicy
 from eip.patterns.idempotent_receiver import idempotent
-from eip.patterns.replay import Replay, replay_messages, replay_stream, start_replay, timestamp
+from eip.patterns.replay import Replay, replay_messages, replay_stream, start_replay
 from eip.stores import MemoryStore
 from eip.testing import EPOCH, FaultPlan
 from eip.topology.archives import ReplayState
@@ -38,6 +38,12 @@ async def bus(memory):
 
 def sold(number, **envelope):
     return Message({"n": number}, type="Sold", source="shop", id=f"m{number}", **envelope)
+
+
+async def a_minute_apart(bus, count):
+    for number in range(count):
+        await bus.send(sold(number))
+        await asyncio.sleep(60)
 
 
 async def handled(source, handler, count):
@@ -117,7 +123,7 @@ async def test_the_name_is_seen_by_handlers(bus):
 
 
 async def test_it_is_watched_until_it_is_over(bus):
-    await bus.send(*(sold(number, created_at=EPOCH + 60 * number) for number in range(5)))
+    await a_minute_apart(bus, 5)
     replay = await start_replay(bus, "orders", start=EPOCH, end=EPOCH + 300, name="again")
     watched = [status async for status in replay.watch(interval=timedelta(seconds=1))]
     assert watched[0].state is ReplayState.STARTING
@@ -128,7 +134,7 @@ async def test_it_is_watched_until_it_is_over(bus):
 
 
 async def test_it_is_cancelled(bus):
-    await bus.send(*(sold(number, created_at=EPOCH + 60 * number) for number in range(5)))
+    await a_minute_apart(bus, 5)
     replay = await start_replay(bus, "orders", start=EPOCH, end=EPOCH + 300)
     await asyncio.sleep(1.5)
     await replay.cancel()
@@ -165,9 +171,26 @@ async def test_what_cannot_be_is_refused(memory, bus):
         await Replay(bus, "never").status()
 
 
-def test_instants():
-    assert timestamp(5) == 5.0
-    assert timestamp(datetime(2026, 1, 1, tzinfo=UTC)) == EPOCH
+@pytest.mark.parametrize(
+    ("value", "error", "complaint"),
+    [
+        (datetime(2026, 1, 1), ConfigurationError, "start must have a time zone"),  # noqa: DTZ001 - what is refused
+        (float("nan"), ConfigurationError, "start must be between 1970 and the year 9999"),
+        (10**400, ConfigurationError, "start must be between 1970"),
+        ("2026", TypeError, "start must be a datetime or seconds"),
+        (True, TypeError, "start must be a datetime or seconds"),
+    ],
+)
+async def test_an_instant_names_its_argument(bus, value, error, complaint):
+    with pytest.raises(error, match=complaint):
+        await start_replay(bus, "orders", start=value, end=EPOCH)
+
+
+async def test_an_instant_is_seconds_or_a_datetime_with_a_zone(bus):
+    window: dict[str, Any] = {"start": datetime(2026, 1, 1, tzinfo=UTC), "end": EPOCH + 5}
+    replay = await start_replay(bus, "orders", **window, description="why")
+    status = await replay.status()
+    assert (status.start, status.end, status.description) == (EPOCH, EPOCH + 5, "why")
 
 
 class Plain(Bus):

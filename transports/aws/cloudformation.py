@@ -222,6 +222,8 @@ class _Template:
         }
         if archive.pattern is not None:
             properties["EventPattern"] = json.loads(archive.pattern.text)
+        if archive.description:
+            properties["Description"] = archive.description
         self._put("Archive", archive.name, "AWS::Events::Archive", properties, **_KEPT)
 
     def _stream(self, stream: StreamSpec) -> None:

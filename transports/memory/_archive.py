@@ -12,7 +12,6 @@ from eip.codec import dump_json
 from eip.matching import EventPattern
 from eip.topology import ArchiveSpec
 from eip.topology.archives import ArchiveStatus
-from eip.transports._event_format import event_time
 
 __all__ = ["Archive", "ArchivedEvent"]
 
@@ -25,8 +24,7 @@ class ArchivedEvent(NamedTuple):
     """An event in an archive."""
 
     kept_at: float
-    time: float
-    """The event's own."""
+    """When the bus took it: replays and the retention go by that time."""
     event: Mapping[str, Any]
     size: int
     """In bytes."""
@@ -54,9 +52,7 @@ class Archive:
 
     def keep(self, event: Mapping[str, Any]) -> None:
         """Keep an event."""
-        now = clock.now()
-        time = event_time(event)
-        kept = ArchivedEvent(now, now if time is None else time, dict(event), len(dump_json(event)))
+        kept = ArchivedEvent(clock.now(), dict(event), len(dump_json(event)))
         self._events.append(kept)
         self.size += kept.size
         if len(self._events) > _MAX_EVENTS:
@@ -65,12 +61,12 @@ class Archive:
         self._expire()
 
     def minutes(self, start: float, end: float) -> list[list[ArchivedEvent]]:
-        """Return the events whose time is from ``start`` to ``end``, grouped by minute, the earliest first."""
+        """Return the events that came from ``start`` to ``end``, grouped by minute, the earliest first."""
         self._expire()
         minutes: dict[float, list[ArchivedEvent]] = {}
         for each in self._events:
-            if start <= each.time <= end:
-                minutes.setdefault(each.time // _MINUTE_S, []).append(each)
+            if start <= each.kept_at <= end:
+                minutes.setdefault(each.kept_at // _MINUTE_S, []).append(each)
         return [minutes[minute] for minute in sorted(minutes)]
 
     def status(self) -> ArchiveStatus:
@@ -78,12 +74,14 @@ class Archive:
         self._expire()
         return ArchiveStatus(
             name=self.declared.name,
+            bus=self.declared.bus,
             state="ENABLED",
             pattern=self.declared.pattern,
             retention=self.declared.retention,
             events=len(self._events),
             size=self.size,
             created_at=self.created_at,
+            description=self.declared.description,
         )
 
     def _expire(self) -> None:

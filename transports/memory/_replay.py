@@ -26,13 +26,22 @@ class Replay:
     Args:
         name: unique in the account.
         archive: whose events are replayed.
-        start: the events' time, in seconds since the epoch.
-        end: the same.
+        window: when the events came, from and to, in seconds since the epoch.
         rules: only these get the events; none: all.
+        description: for people.
     """
 
-    def __init__(self, name: str, archive: Archive, start: float, end: float, rules: Collection[str]) -> None:
-        self.name, self.archive, self._start, self._end, self._rules = name, archive, start, end, tuple(rules)
+    def __init__(
+        self,
+        name: str,
+        archive: Archive,
+        *,
+        window: tuple[float, float],
+        rules: Collection[str],
+        description: str,
+    ) -> None:
+        self.name, self.archive, self._rules, self._description = name, archive, tuple(rules), description
+        self._start, self._end = window
         self.state = ReplayState.STARTING
         self.started_at = clock.now()
         self._ended_at: float | None = None
@@ -53,6 +62,7 @@ class Replay:
             ended_at=self._ended_at,
             last_replayed=self._last_replayed,
             reason=self._reason,
+            description=self._description,
         )
 
     def begin(self, route: Route, *, interval: float) -> None:
@@ -71,7 +81,7 @@ class Replay:
             dice.shuffle(events)
             for each in events:
                 await route(_with_replay_name(each.event, self.name), self._rules)
-            self._last_replayed = max(each.time for each in events)
+            self._last_replayed = max(each.kept_at for each in events)
 
     def cancel(self) -> None:
         """End it; the events that are left are not replayed."""

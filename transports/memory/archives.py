@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from eip.errors import ChannelNotFound, ConfigurationError, Conflict, Throttled
 from eip.matching import EventPattern, RuleSet
 from eip.topology import ArchiveSpec
 from eip.topology.archives import Archives, ArchiveStatus, ReplayState, ReplayStatus, check_window
+from eip.topology.events import check_description
 from eip.transports.memory._archive import Archive
 from eip.transports.memory._replay import Replay, Route
 
@@ -42,13 +44,18 @@ class Account:
 
     def replay(self, name: str) -> Replay:
         """Return the replay of that name; raises `ChannelNotFound`."""
-        oldest = clock.now() - _REPLAY_NAME_KEPT_S
-        for each in list(self.replays.values()):
-            if each.state.over and each.started_at < oldest:
-                del self.replays[each.name]
+        self.kept_replays()
         if name not in self.replays:
             raise ChannelNotFound(f"Replay {name} does not exist.")
         return self.replays[name]
+
+    def kept_replays(self) -> Collection[Replay]:
+        """Forget the replays whose names are free again, and return the others, the oldest first."""
+        oldest = clock.now() - _REPLAY_NAME_KEPT_S
+        for each in [*self.replays.values()]:
+            if each.state.over and each.started_at < oldest:
+                del self.replays[each.name]
+        return self.replays.values()
 
     @property
     def running(self) -> int:
@@ -98,9 +105,14 @@ class MemoryArchives(Archives):
 
     @override
     async def create(
-        self, name: str, *, pattern: EventPattern | None = None, retention: timedelta | None = None
+        self,
+        name: str,
+        *,
+        pattern: EventPattern | None = None,
+        retention: timedelta | None = None,
+        description: str = "",
     ) -> None:
-        declared = ArchiveSpec(name, self._bus, pattern, retention)
+        declared = ArchiveSpec(name, self._bus, pattern, retention, description)
         if name in self._account.archives:
             raise Conflict(f"Archive {name} already exists.")
         archive = self._account.archives[name] = Archive(declared)
@@ -108,14 +120,22 @@ class MemoryArchives(Archives):
 
     @override
     async def update(
-        self, name: str, *, pattern: EventPattern | None = None, retention: timedelta | None = None
+        self,
+        name: str,
+        *,
+        pattern: EventPattern | None = None,
+        retention: timedelta | None = None,
+        description: str | None = None,
     ) -> None:
         archive = self._account.archive(name)
-        if pattern is None and retention is None:
+        if pattern is None and retention is None and description is None:
             raise ConfigurationError("At least one of EventPattern, RetentionDays or Description must be provided.")
         known = archive.declared
-        archive.declared = ArchiveSpec(
-            name, known.bus, pattern or known.pattern, known.retention if retention is None else retention or None
+        archive.declared = replace(
+            known,
+            pattern=pattern or known.pattern,
+            retention=known.retention if retention is None else retention or None,
+            description=known.description if description is None else description,
         )
         self._account.buses[known.bus]._feed(archive)  # noqa: SLF001 - of this class; an archive's name is enough
 
@@ -130,9 +150,21 @@ class MemoryArchives(Archives):
         return self._account.archive(name).status()
 
     @override
+    async def list(self) -> Sequence[ArchiveStatus]:
+        return [each.status() for _, each in sorted(self._account.archives.items()) if each.declared.bus == self._bus]
+
+    @override
     async def start_replay(
-        self, name: str, *, archive: str, start: float, end: float, rules: Collection[str] = ()
+        self,
+        name: str,
+        *,
+        archive: str,
+        start: float,
+        end: float,
+        rules: Collection[str] = (),
+        description: str = "",
     ) -> ReplayStatus:
+        check_description(description)
         found = self._checked(archive, start, end, rules)
         try:
             self._account.replay(name)
@@ -142,7 +174,9 @@ class MemoryArchives(Archives):
             raise Conflict(f"Replay {name} already exists.")
         if self._account.running >= _MAX_REPLAYS:
             raise Throttled("The requested resource exceeds the maximum number allowed.")
-        replay = self._account.replays[name] = Replay(name, found, start, end, rules)
+        replay = self._account.replays[name] = Replay(
+            name, found, window=(start, end), rules=rules, description=description
+        )
         replay.begin(self._route, interval=self._interval)
         return replay.status()
 
@@ -166,6 +200,13 @@ class MemoryArchives(Archives):
     @override
     async def describe_replay(self, name: str) -> ReplayStatus:
         return self._account.replay(name).status()
+
+    @override
+    async def list_replays(self, archive: str | None = None) -> Sequence[ReplayStatus]:
+        found = [
+            each.status() for each in self._account.kept_replays() if archive in (None, each.archive.declared.name)
+        ]
+        return [replace(each, rules=(), description="") for each in reversed(found)]
 
     @override
     async def cancel_replay(self, name: str) -> ReplayStatus:

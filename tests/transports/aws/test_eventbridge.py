@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,10 @@ from eip.limits import KIB
 from eip.matching import EventPattern
 from eip.telemetry.meter import UsageMeter
 from eip.topology import ArchiveSpec, BusSpec, QueueSpec, RuleSpec, TargetSpec, Topology
+from eip.topology.archives import ReplayState
 from eip.transports.aws import AwsTransport
+from eip.transports.aws.arns import Arns
+from eip.transports.aws.eventbridge.archives import EventBridgeArchives
 from eip.transports.aws.eventbridge.provisioning import provision_bus
 
 
@@ -225,18 +229,22 @@ async def test_archives_are_made_changed_and_removed(aws, bus):
     archives, name = bus.archives, f"a{bus.name[-12:]}"
     with pytest.raises(ChannelNotFound):
         await archives.describe(name)
-    await archives.create(name, pattern=EventPattern({"source": ["shop"]}))
+    await archives.create(name, pattern=EventPattern({"source": ["shop"]}), description="of the shop")
     with pytest.raises(Conflict, match="already exists"):
         await archives.create(name)
     found = await archives.describe(name)
     assert (found.state, found.pattern, found.retention) == ("ENABLED", EventPattern({"source": ["shop"]}), None)
+    assert (found.bus, found.description) == (bus.name, "of the shop")
+    assert await archives.list() == [found]
     (managed,) = (await aws._client.call("events", "ListRules", EventBusName=bus.name))["Rules"]
     assert managed["Name"] == f"Events-Archive-{name}"
     assert json.loads(managed["EventPattern"]) == {"source": ["shop"], "replay-name": [{"exists": False}]}
     with pytest.raises(ConfigurationError, match="At least one"):
         await archives.update(name)
     await archives.update(name, pattern=EventPattern({"source": ["other"]}))
-    assert (await archives.describe(name)).pattern == EventPattern({"source": ["other"]})
+    await archives.update(name, description="of another")
+    changed = await archives.describe(name)
+    assert (changed.pattern, changed.description) == (EventPattern({"source": ["other"]}), "of another")
     await archives.delete(name)
     with pytest.raises(ChannelNotFound):
         await archives.delete(name)
@@ -261,6 +269,40 @@ async def test_a_replay_brings_events_back_with_its_name_and_none_is_archived_tw
     assert {each.replay_name for each in replayed} == {"again-" + archive}
     assert {each.id for each in replayed} == {"m1", "m2"}
     assert (await bus.archives.describe(archive)).events == 2
+
+
+@pytest.mark.aws
+async def test_replays_are_listed_the_latest_first(bus):
+    archive = f"a{bus.name[-12:]}"
+    await bus.archives.create(archive)
+    for name in ("first-", "second-"):
+        await bus.archives.start_replay(name + archive, archive=archive, start=1.0, end=2.0, description="why")
+    listed = await bus.archives.list_replays(archive)
+    assert [each.name for each in listed] == ["second-" + archive, "first-" + archive]
+    assert {(each.state, each.start, each.end) for each in listed} == {(ReplayState.COMPLETED, 1.0, 2.0)}
+    assert (await bus.archives.describe_replay("first-" + archive)).description == "why"
+    assert {each.name for each in await bus.archives.list_replays()} >= {each.name for each in listed}
+
+
+async def test_a_list_of_many_pages_is_read_to_its_end():
+    """Moto gives all replays at once."""
+    client: Any = PagedReplays(["r1", "r2"], ["r3"])
+    archives = EventBridgeArchives(client, Arns("aws", "eu-west-1", "1" * 12), "b")
+    assert {each.name for each in await archives.list_replays("a")} == {"r1", "r2", "r3"}
+    assert [call.get("NextToken") for call in client.calls] == [None, "1"]
+
+
+class PagedReplays:
+    """A client that lists replays by the page."""
+
+    def __init__(self, *pages):
+        self.pages, self.calls = pages, []
+
+    async def call(self, service, operation, *, channel, **parameters):
+        page = len(self.calls)
+        self.calls.append(parameters)
+        replays = [{"ReplayName": name, "EventSourceArn": "x/a", "State": "RUNNING"} for name in self.pages[page]]
+        return {"Replays": replays, **({"NextToken": str(page + 1)} if page + 1 < len(self.pages) else {})}
 
 
 @pytest.mark.aws

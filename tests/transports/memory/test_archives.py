@@ -37,6 +37,13 @@ def sold(number, at=None):
     return Message({"n": number}, type="Sold", source="shop", id=f"m{number}", created_at=at)
 
 
+async def sent_at(bus, times):
+    """Send an event at each of the times, which count from the epoch of the tests; the earliest first."""
+    for number, at in sorted(times.items(), key=lambda each: each[1]):
+        await asyncio.sleep(EPOCH + at - clock.now())
+        await bus.send(sold(number))
+
+
 async def replayed(bus, name, **options):
     """Start a replay of all there is, and wait for its end."""
     await bus.archives.start_replay(name, **{"archive": "a", "start": 0.0, "end": EPOCH + DAY * 365, **options})
@@ -54,9 +61,9 @@ def taken(queue):
     return [(message.body["n"], message.replay_name) for message in messages]
 
 
-async def test_a_replay_brings_the_windows_events_by_their_own_time(bus):
+async def test_a_replay_brings_the_events_that_came_in_the_window(bus):
     """Both ends of the window count. (Moto replays everything.)"""
-    await bus.send(*(sold(number, EPOCH + number * 60) for number in range(5)))
+    await sent_at(bus, {number: number * 60 for number in range(5)})
     queue = bus.subscription("all")
     status = await replayed(bus, "r", start=EPOCH + 60, end=EPOCH + 180)
     assert sorted(taken(queue)) == [(1, "r"), (2, "r"), (3, "r")]
@@ -68,9 +75,24 @@ async def test_a_replay_brings_the_windows_events_by_their_own_time(bus):
     assert status.ended_at >= status.started_at + 2
 
 
+async def test_the_time_of_arrival_counts_and_the_events_own_time_does_not(bus):
+    """A device that was away sends what it saw yesterday. (Ministack goes by the event's own time.)"""
+    yesterday = EPOCH - DAY
+    await asyncio.sleep(60)
+    await bus.send(sold(1, yesterday))
+    queue = bus.subscription("all")
+    await replayed(bus, "r", start=yesterday - 60, end=yesterday + 60)
+    assert taken(queue) == []
+    status = await replayed(bus, "s", start=EPOCH + 30, end=EPOCH + 90)
+    assert taken(queue) == [(1, "s")]
+    assert status.last_replayed == EPOCH + 60
+    (message,) = queue.messages()
+    assert message.created_at == yesterday, "the event is as it was"
+
+
 async def test_minutes_come_in_order_and_within_a_minute_there_is_none(bus):
-    times = {number: EPOCH + (9 - number // 10) * 60 + number % 10 for number in range(100)}
-    await bus.send(*(sold(number, at) for number, at in times.items()))
+    times = {number: (9 - number // 10) * 60 + number % 10 for number in range(100)}
+    await sent_at(bus, times)
     queue = bus.subscription("all")
     await replayed(bus, "r")
     order = [number for number, _ in taken(queue)]
@@ -159,7 +181,7 @@ async def test_a_changed_pattern_counts_for_what_comes(bus):
 
 
 async def test_states_follow_each_other_and_progress_grows(bus):
-    await bus.send(*(sold(number, EPOCH + number * 60) for number in range(10)))
+    await sent_at(bus, {number: number * 60 for number in range(10)})
     queue = bus.subscription("all")
     started = await bus.archives.start_replay("r", archive="a", start=EPOCH, end=EPOCH + 600)
     assert (started.state, started.progress, started.last_replayed) == (ReplayState.STARTING, 0.0, None)
@@ -181,7 +203,7 @@ async def test_a_replay_of_nothing_completes_without_a_last_event(bus):
 
 async def test_a_cancelled_replay_ends_and_what_was_replayed_stays(bus):
     """No end and no last event are told of it afterwards."""
-    await bus.send(*(sold(number, EPOCH + number * 60) for number in range(10)))
+    await sent_at(bus, {number: number * 60 for number in range(10)})
     queue = bus.subscription("all")
     await bus.archives.start_replay("r", archive="a", start=0.0, end=EPOCH + 600)
     await asyncio.sleep(2.5)
@@ -224,7 +246,7 @@ async def test_a_name_is_free_again_after_90_days(memory, bus):
 
 
 async def test_ten_replays_run_at_once(bus):
-    await bus.send(*(sold(number, EPOCH + number * 60) for number in range(3)))
+    await sent_at(bus, {number: number * 60 for number in range(3)})
     for number in range(10):
         await bus.archives.start_replay(f"r{number}", archive="a", start=0.0, end=EPOCH + 600)
     with pytest.raises(Throttled, match="exceeds the maximum number allowed"):
@@ -232,6 +254,42 @@ async def test_ten_replays_run_at_once(bus):
     await over(bus, "r0")
     await asyncio.sleep(1)
     await bus.archives.start_replay("r10", archive="a", start=0.0, end=EPOCH + 600)
+
+
+async def test_archives_and_replays_are_listed(memory, bus):
+    await memory.bus("other").archives.create("of-other", description="another's")
+    await bus.archives.create("sold", pattern=SOLD, description="what was sold")
+    assert [(each.name, each.bus, each.description) for each in await bus.archives.list()] == [
+        ("a", "b", ""),
+        ("sold", "b", "what was sold"),
+    ]
+    bus.subscription("all")
+    for number, archive in enumerate(("a", "sold", "a")):
+        await replayed(bus, f"r{number}", archive=archive, rules=["all"], description="why")
+    assert [each.name for each in await bus.archives.list_replays()] == ["r2", "r1", "r0"]
+    assert [each.name for each in await bus.archives.list_replays("a")] == ["r2", "r0"]
+    (listed,) = await bus.archives.list_replays("sold")
+    assert (listed.rules, listed.description) == ((), ""), "as the service lists them"
+    described = await bus.archives.describe_replay("r1")
+    assert (described.rules, described.description) == (("all",), "why")
+    await asyncio.sleep(91 * DAY)
+    assert await bus.archives.list_replays() == []
+
+
+async def test_a_description_changes_and_is_one_line(bus):
+    await bus.archives.update("a", description="orders of all shops")
+    assert (await bus.archives.describe("a")).description == "orders of all shops"
+    await bus.archives.update("a", pattern=SOLD)
+    assert (await bus.archives.describe("a")).description == "orders of all shops"
+    window = {"archive": "a", "start": 1.0, "end": 2.0}
+    for wrong in ("x" * 513, "two\nlines"):
+        for verb in (
+            bus.archives.update("a", description=wrong),
+            bus.archives.create("c", description=wrong),
+            bus.archives.start_replay("r", description=wrong, **window),
+        ):
+            with pytest.raises(ConfigurationError, match="description must be one line of at most 512 characters"):
+                await verb
 
 
 @pytest.mark.parametrize(
@@ -268,7 +326,7 @@ async def test_closing_ends_replays_under_way():
     async with MemoryTransport() as memory:
         bus = memory.bus("b", replay_interval=60.0)
         await bus.archives.create("a")
-        await bus.send(*(sold(number, EPOCH + number * 60) for number in range(3)))
+        await sent_at(bus, {number: number * 60 for number in range(3)})
         await bus.archives.start_replay("r", archive="a", start=0.0, end=EPOCH + 600)
         await asyncio.sleep(1)
     assert (await bus.archives.describe_replay("r")).state is ReplayState.CANCELLED
