@@ -126,3 +126,73 @@ def mq_message(number: int, body: bytes, **properties: str) -> dict:
         "timestamp": 1_700_000_000_000,
         "properties": properties,
     }
+
+
+def dynamodb_record(number: int, key: str = "a", *, event: str = "INSERT", **images: Any) -> dict:
+    return {
+        "eventID": f"e{number}",
+        "eventName": event,
+        "eventVersion": "1.1",
+        "eventSource": "aws:dynamodb",
+        "awsRegion": "eu-central-1",
+        "dynamodb": {
+            "ApproximateCreationDateTime": 1_700_000_000.0,
+            "Keys": {"id": {"S": key}},
+            "SequenceNumber": str(number),
+            "SizeBytes": 26,
+            "StreamViewType": "NEW_AND_OLD_IMAGES",
+            **images,
+        },
+        "eventSourceARN": "arn:aws:dynamodb:eu-central-1:123456789012:table/orders/stream/2026-01-01T00:00:00.000",
+    }
+
+
+def kafka_record(number: int, value: bytes | None, *, key: bytes | None = b"k", topic: str = "orders") -> dict:
+    return {
+        "topic": topic,
+        "partition": 0,
+        "offset": number,
+        "timestamp": 1_700_000_000_000,
+        "timestampType": "CREATE_TIME",
+        "key": None if key is None else b64encode(key).decode(),
+        "value": None if value is None else b64encode(value).decode(),
+        "headers": [],
+    }
+
+
+def kafka(*records: Any) -> dict:
+    return {
+        "eventSource": "aws:kafka",
+        "eventSourceArn": "arn:aws:kafka:eu-central-1:123456789012:cluster/c/u",
+        "bootstrapServers": "b-1.c.kafka.eu-central-1.amazonaws.com:9092",
+        "records": {"orders-0": list(records)},
+    }
+
+
+def s3_record(key: str = "photos/1.jpg", *, event: str = "ObjectCreated:Put", sequencer: str = "0A1B") -> dict:
+    return {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "awsRegion": "eu-central-1",
+        "eventTime": "2026-01-01T00:00:00.000Z",
+        "eventName": event,
+        "s3": {
+            "s3SchemaVersion": "1.0",
+            "configurationId": "c",
+            "bucket": {"name": "uploads", "arn": "arn:aws:s3:::uploads"},
+            "object": {"key": key, "size": 1024, "eTag": "d41d8cd9", "sequencer": sequencer},
+        },
+    }
+
+
+def windowed(*records: Any, state: Any = None, final: bool = False) -> dict:
+    """A tumbling window's event: of a final one without records, only the ARN names the source."""
+    return {
+        "Records": list(records),
+        "window": {"start": "2026-01-01T00:00:00Z", "end": "2026-01-01T00:02:00Z"},
+        "state": {} if state is None else state,
+        "shardId": "shardId-000000000006",
+        "eventSourceARN": "arn:aws:kinesis:eu-central-1:123456789012:stream/clicks",
+        "isFinalInvokeForWindow": final,
+        "isWindowTerminatedEarly": False,
+    }

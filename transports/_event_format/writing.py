@@ -15,7 +15,6 @@ from eip.channels import Filter
 from eip.codec import is_json, load_json
 from eip.envelope import ENVELOPE_KEY, body_to_bytes, dump_fields, envelope_fields
 from eip.errors import DecodeError, InvalidMessage, MessageTooLarge
-from eip.matching import EventPattern, as_event, as_predicate
 from eip.message import Message
 from eip.transports._capabilities import EVENTBRIDGE
 
@@ -117,6 +116,8 @@ def _fields(message: Message[Any]) -> dict[str, Any]:
 
 def as_bus_predicate(filter: Filter) -> Callable[[Message[Any]], bool]:  # noqa: A002 - the field's word
     """Whether a message that came from a bus passes; event patterns see the event of the bus, the envelope included."""
+    from eip.matching import EventPattern, as_event, as_predicate  # noqa: PLC0415 - a Lambda function needs none of it
+
     if not isinstance(filter, EventPattern):
         return as_predicate(filter)
 

@@ -270,7 +270,7 @@ def test_messages_of_amazon_mq_are_handled_with_their_envelopes_and_fail_togethe
     assert (second.correlation_id, second.created_at) == ("c1", 1_700_000_000.0)
 
 
-@pytest.mark.parametrize("event", [None, {}, {"Records": []}, {"Records": [{"eventSource": "aws:s3"}]}, [], "x"])
+@pytest.mark.parametrize("event", [None, {}, {"Records": []}, {"Records": [{"eventSource": "aws:rmq"}]}, [], "x"])
 def test_an_event_of_another_source_is_refused_by_name(event, lambda_handler):
     async def handle(message: Message) -> None: ...
 
@@ -328,11 +328,27 @@ def test_what_our_driver_sends_arrives_in_the_shape_that_lambda_gives_it(moto_se
     assert seen == [sent.replace(deduplication_id=sent.id)]
 
 
-def test_a_function_that_only_handles_loads_no_sdk():
-    """Importing aioboto3 would be most of a cold start."""
+@pytest.fixture(scope="module")
+def loaded():
+    """The modules of a function that only handles, once it is imported; in a process of its own."""
     code = "import sys; from eip.transports.aws.lambda_host import lambda_handler; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"aioboto3", "botocore", "aiohttp", "stompman"} & set(done.stdout.split())
+    return set(done.stdout.split())
+
+
+def test_a_function_that_only_handles_loads_no_sdk(loaded):
+    """Importing aioboto3 would be most of a cold start."""
+    assert not {"aioboto3", "botocore", "aiohttp", "stompman"} & loaded
+
+
+def test_a_cold_start_loads_only_what_handling_takes(loaded):
+    """The time of a cold start is that of its modules: 0.09 s for these 270, measured with warm bytecode on 2 cores."""
+    heavy = {"pydantic", "structlog", "sqlite3", "email", "http.client", "opentelemetry", "hypothesis"}
+    rooms = ("eip.matching", "eip.stores", "eip.topology", "eip.patterns", "eip.telemetry", "eip.transports.activemq")
+    assert not heavy & loaded
+    assert not [each for each in loaded if each.startswith(rooms)]
+    assert {each for each in loaded if each.startswith("eip.streams")} == {"eip.streams", "eip.streams.log"}
+    assert len(loaded) < 290
 
 
 def test_a_function_that_traces_has_a_span_for_each_attempt(lambda_handler, monkeypatch):

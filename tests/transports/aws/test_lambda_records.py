@@ -15,8 +15,8 @@ from eip.errors import ConfigurationError
 from eip.packs import entry_of, pack
 from eip.runtime.dispatch import Handlers
 from eip.transports.aws import lambda_host
-from eip.transports.aws._invocations import invocation_of
 from eip.transports.aws.lambda_host import InvocationFailed
+from eip.transports.aws.lambda_host._events import arrived
 from tests.support.lambda_events import (
     Context,
     Recorder,
@@ -189,11 +189,11 @@ def test_messages_that_are_no_list_fail_the_invocation(messages, lambda_handler)
 @pytest.mark.parametrize(
     ("event", "text"),
     [
-        ({"Records": [{"eventSource": "aws:s3"}]}, "'aws:s3'"),
+        ({"Records": [{"eventSource": "aws:rmq"}]}, "'aws:rmq'"),
         ({"eventSource": "aws:rmq", "rmqMessagesByQueue": {}}, "'aws:rmq'"),
         ({"hello": 1, "b": 2}, r"\['b', 'hello'\]"),
         ([1], "type list"),
-        ([{"eventSource": "aws:dynamodb"}], "'aws:dynamodb'"),
+        ([{"eventSource": "aws:rmq"}], "'aws:rmq'"),
         (None, "type NoneType"),
         ({"Records": "x"}, "Records"),
         ({"Records": [7]}, "Records"),
@@ -319,7 +319,7 @@ def test_the_documented_sample_is_handled(lambda_handler):
     assert text.attributes == {"index": "1", "doAlarm": "false", "myCustomProperty": "value"}
     assert "jms-message" not in text.headers
     assert data.headers["jms-message"] == "bytes"
-    assert invocation_of(SAMPLE).name == "otherQueue,testQueue"
+    assert arrived(SAMPLE).name == "otherQueue,testQueue"
 
 
 SENT_MS = 1_700_000_000_000
@@ -342,7 +342,7 @@ SENT_MS = 1_700_000_000_000
 )
 def test_an_expiration_counts_where_it_is_a_time_after_the_message_was_sent(expiration, expires_at):
     message = {**mq_message(1, b"1"), "expiration": expiration}
-    (record,) = invocation_of({"eventSource": "aws:mq", "messages": [message]}).records
+    (record,) = arrived({"eventSource": "aws:mq", "messages": [message]}).records
     assert (record.error, record.message.expires_at) == (None, expires_at)
 
 
@@ -376,7 +376,7 @@ PROPERTIES = {
 
 def test_properties_are_attributes_whatever_their_names():
     """Fault 14: no property of a JMS producer becomes a header of ours."""
-    (record,) = invocation_of({"eventSource": "aws:mq", "messages": [mq_message(1, b"1", **PROPERTIES)]}).records
+    (record,) = arrived({"eventSource": "aws:mq", "messages": [mq_message(1, b"1", **PROPERTIES)]}).records
     message = record.message
     assert record.error is None
     assert message.attributes == PROPERTIES
@@ -386,7 +386,7 @@ def test_properties_are_attributes_whatever_their_names():
 
 @pytest.mark.parametrize("value", ["{}", '{"id": 1}', "[]", "null", "[" * 3000, '{"a": "eip"}', "\ud800"])
 def test_a_property_that_is_not_our_envelope_is_an_attribute(value):
-    (record,) = invocation_of({"eventSource": "aws:mq", "messages": [mq_message(1, b"1", eip=value)]}).records
+    (record,) = arrived({"eventSource": "aws:mq", "messages": [mq_message(1, b"1", eip=value)]}).records
     if value == "\ud800":
         assert record.error is not None
         assert record.message.raw == b"1"
@@ -398,21 +398,21 @@ def test_an_envelope_that_is_ours_counts_with_its_attributes_and_the_reserved_na
     sent = Message({"n": 1}, type="T", correlation_id="c1", group_id="g", expires_at=1_700_000_005.0)
     event = mq_message(1, sent.encode(), eip=dump_envelope(sent).decode(), JMSXGroupID="g", expires="never")
     event |= {"type": "T", "expiration": SENT_MS + 5_000}
-    (record,) = invocation_of({"eventSource": "aws:mq", "messages": [event]}).records
+    (record,) = arrived({"eventSource": "aws:mq", "messages": [event]}).records
     assert record.message == sent.replace(attributes={"expires": "never"})
 
 
 def test_a_message_of_mq_has_its_return_address_and_count():
     event = {**mq_message(1, b"1"), "replyTo": {"physicalName": "answers"}, "redelivered": True}
     event["correlationID"] = event.pop("correlationId")
-    (record,) = invocation_of({"eventSource": "aws:mq", "messages": [event]}).records
+    (record,) = arrived({"eventSource": "aws:mq", "messages": [event]}).records
     assert record.message.return_address == "activemq:queue/answers"
     assert (record.message.correlation_id, record.receive_count) == ("c1", 2)
 
 
 def test_an_event_of_a_bus_that_cannot_be_read_fails_with_its_json():
     event = {"detail-type": "T", "source": "s", "id": "e", "detail": {"a": "\ud800"}}
-    (record,) = invocation_of(event).records
+    (record,) = arrived(event).records
     assert record.error is not None
     assert json.loads(record.message.encode().decode("utf-8", "surrogatepass")) == event
 

@@ -1,10 +1,9 @@
-"""The events that AWS Lambda calls a function with, as messages: one reader for each kind of event source.
+"""The events that AWS Lambda calls a function with, as messages.
 
-`_records_of` is the border of one record: whatever reading it raises is the failure of that record alone. Its message
+`_read_each` is the border of one record: whatever reading it raises is the failure of that record alone. Its message
 holds the bytes that came (the body, ``Sns.Message``, the data), or the record's JSON where those cannot be had.
 
-Sources: AWS Lambda Developer Guide, the chapters on SQS, SNS, EventBridge, Kinesis and Amazon MQ; EventBridge User
-Guide, "Pipes sources", 2026.
+Sources: AWS Lambda Developer Guide; EventBridge User Guide, "Pipes sources"; EventBridge Scheduler User Guide, 2026.
 """
 
 from __future__ import annotations
@@ -13,117 +12,132 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Literal, TypeAlias
 
-from eip.codec import JSON, Codec
+from eip.codec import JSON, Codec, load_json
 from eip.errors import ConfigurationError, DecodeError, error_text
 from eip.message import Message
 from eip.transports._event_format import is_event, message_of
-from eip.transports.aws._event_sources import SOURCES, EventSource, Record, identifier_of
+from eip.transports.aws.lambda_host._record import EventSource, Record, identifier_of
+from eip.transports.aws.lambda_host._sources import SOURCES
 
-__all__ = ["Invocation", "Record", "invocation_of"]
+__all__ = ["Arrived", "OnUnknown", "arrived"]
+
+OnUnknown: TypeAlias = Literal["raise", "handle"]
+
+_EVENTBRIDGE: Final = "aws:events"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Invocation:
+class Arrived:
     """The messages that a function was called with."""
 
+    source: str
+    """The event source, as `LambdaInvocation.source` has it."""
     name: str
     """Of the queue, topic, stream or bus, for logs and dead letters."""
     records: Sequence[Record]
-    ordered: bool
+    ordered: bool = False
     """Whether message groups order them."""
-    partial: bool
+    partial: bool = False
     """Whether the service takes ``batchItemFailures``; otherwise the whole invocation succeeds or fails."""
     first_only: bool = False
     """Whether only the first that failed counts: what follows it comes again (streams)."""
 
 
-def invocation_of(event: Any, codec: Codec = JSON) -> Invocation:
+def arrived(event: Any, codec: Codec = JSON, *, on_unknown: OnUnknown = "raise") -> Arrived:
     """The messages of an event.
 
     Args:
         event: as Lambda calls the function with it.
         codec: of the channel; decodes the bodies of foreign producers.
+        on_unknown: ``"handle"`` takes an event of an unknown source as one message, with the event as body.
 
     Raises:
         ConfigurationError: an event of a source that is not known.
     """
-    event = _as_mapped(event)
+    event = _with_detail(event)
     if is_event(event):
-        return Invocation(name=event["source"], records=(_of_event(event),), ordered=False, partial=False)
-    source = SOURCES.get(_source_name(event))
-    if source is None:
-        raise ConfigurationError(
-            f"the event must be of {', '.join(sorted(SOURCES))} or EventBridge, got {_describe(event)}"
-        )
-    name = source.default_name
-    with suppress(Exception):  # only a name
-        name = str(source.name(event, _first_object(event.get(source.key))) or name)
-    return Invocation(
-        name=name,
-        records=_records_of(event, source, codec),
-        ordered=source.ordered(name),
+        return Arrived(source=_EVENTBRIDGE, name=event["source"], records=(_of_event(event),))
+    name = _source_name(event)
+    if (source := SOURCES.get(name)) is not None:
+        return _of_source(event, name, source, codec)
+    if on_unknown == "handle":
+        return Arrived(source="direct", name="lambda", records=(Record("", Message.received(_json_of(event)), None),))
+    raise ConfigurationError(
+        f"the event must be of {', '.join(sorted(SOURCES))}, EventBridge or Scheduler, got {_describe(event)}"
+    )
+
+
+def _of_source(event: Any, name: str, source: EventSource, codec: Codec) -> Arrived:
+    """The messages of an event source mapping, a topic or a bucket, or of a pipe, which gives a bare list."""
+    channel = source.default_name
+    try:
+        records = [_from_pipe(each, source) for each in event] if isinstance(event, list) else source.records(event)
+    except DecodeError as error:
+        found = [_unreadable(event, source, error)]
+    else:
+        found = _read_each(records, source, codec)
+        with suppress(Exception):  # only a name
+            channel = str(source.name([each for each in records if isinstance(each, Mapping)]) or channel)
+    return Arrived(
+        source=name,
+        name=channel,
+        records=found,
+        ordered=source.ordered(channel),
         partial=source.partial,
         first_only=source.first_only,
     )
 
 
-def _as_mapped(event: Any) -> Any:
-    """The event as an event source mapping has it: EventBridge Pipes hands over the bare list of its records.
+def _from_pipe(record: Any, source: EventSource) -> Any:
+    return source.from_pipe(record) if isinstance(record, Mapping) else record
 
-    Those of Kinesis are flat there (EventBridge User Guide, "Pipes sources").
-    """
-    name = _source_name({"Records": event}) if isinstance(event, list) else ""
-    if not name:
-        return event
-    key = SOURCES[name].key if name in SOURCES else "Records"
-    flat = name == "aws:kinesis"
-    return {
-        "eventSource": name,
-        key: [{"kinesis": each, **each} if flat and isinstance(each, Mapping) else each for each in event],
-    }
+
+# Which source it is.
 
 
 def _source_name(event: Any) -> str:
     """The event source: of the event, or of the first record that names a known one; "" where there is none."""
+    if isinstance(event, list):
+        event = {"Records": event}
     if not isinstance(event, Mapping):
         return ""
     records = event.get("Records")
     named = [event, *(each for each in (records if isinstance(records, list) else ()) if isinstance(each, Mapping))]
     sources = [each.get("eventSource", each.get("EventSource")) for each in named]
     texts = [each for each in sources if isinstance(each, str)]
-    return next((each for each in texts if each in SOURCES), texts[0] if texts else "")
+    return next((each for each in texts if each in SOURCES), texts[0] if texts else _source_of_window(event))
+
+
+def _source_of_window(event: Mapping[str, Any]) -> str:
+    """The source of a time window, whose last event may have no records: only its ARN says it."""
+    arn = event.get("eventSourceARN")
+    if event.get("window") is None or not isinstance(arn, str):
+        return ""
+    return f"aws:{arn.split(':', 3)[2]}" if arn.count(":") >= 3 else ""
 
 
 def _describe(event: Any) -> str:
     """An event of an unknown source, for the error."""
-    if not isinstance(event, Mapping):
-        return f"a value of type {type(event).__name__}"
     if source := _source_name(event):
         return f"event source {source!r:.80}"
+    if not isinstance(event, Mapping):
+        return f"a value of type {type(event).__name__}"
     return f"an object with the keys {sorted(map(str, event))[:20]} and no event source"
-
-
-def _first_object(records: Any) -> Mapping[str, Any]:
-    return next(each for each in records if isinstance(each, Mapping))
 
 
 # The border of one record.
 
 
-def _records_of(event: Mapping[str, Any], source: EventSource, codec: Codec) -> tuple[Record, ...]:
-    records = event.get(source.key)
-    if not isinstance(records, list):
-        error = DecodeError(f"{source.key} must be a list, got {type(records).__name__}")
-        return (_unreadable(event, source, error),)
+def _read_each(records: Sequence[Any], source: EventSource, codec: Codec) -> list[Record]:
     found: list[Record] = []
     for each in records:
         try:
             found += tuple(source.read(_object(each), codec))
         except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this record only
             found.append(_unreadable(each, source, error))
-    return tuple(found)
+    return found
 
 
 def _object(record: Any) -> Mapping[str, Any]:
@@ -163,9 +177,20 @@ def _json_of(record: Any) -> bytes:
         return repr(type(record)).encode()
 
 
+# Events that are one message each.
+
+
+def _with_detail(event: Any) -> Any:
+    """The event with its detail as an object: Scheduler sends ``"{}"``, a text, for a schedule without input."""
+    if isinstance(event, Mapping) and event.get("source") == "aws.scheduler" and isinstance(event.get("detail"), str):
+        with suppress(DecodeError):
+            return {**event, "detail": load_json(event["detail"])}
+    return event
+
+
 def _of_event(event: Mapping[str, Any]) -> Record:
     try:
         message, error = message_of(event)
-    except Exception as failure:  # noqa: BLE001 - as in `_records_of`
+    except Exception as failure:  # noqa: BLE001 - as in `_read_each`
         message, error = Message.received(_json_of(event)), DecodeError(f"event cannot be read: {error_text(failure)}")
     return Record(identifier_of(event.get("id")), message, error)
