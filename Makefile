@@ -23,7 +23,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help rfq rfq-aws rfq-activemq job-events happy-path test fuzz chaos soak lint types bench bench-check docs build
+.PHONY: help rfq rfq-aws rfq-activemq job-events happy-path invoices test fuzz chaos soak lint types bench bench-check docs build
 .PHONY: services clean
 
 help:  ## list what there is
@@ -43,6 +43,9 @@ job-events: $(READY)  ## run the job events application, embedded, with a live v
 
 happy-path: $(READY)  ## run the photos of places, embedded; prints its URL; PORT=8081
 	$(BIN)/python -m examples.happy_path --port $(PORT) $(ARGS)
+
+invoices: $(READY)  ## run the reading of scanned invoices, embedded; prints its URL; PORT=8081
+	$(BIN)/python -m examples.invoices --port $(PORT) $(ARGS)
 
 test: $(READY) services  ## run all tests, against real services where they need them
 	$(BIN)/python -m pytest -n 4 --dist worksteal

@@ -33,11 +33,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--workflow-version", type=int, choices=VERSIONS, default=VERSIONS[-1], help="what new photos begin with"
     )
+    parser.add_argument("--rekognition", action="store_true", help="Amazon Rekognition looks at photos; on AWS")
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
     parser.add_argument("--port", type=int, default=8080, help="0: any; default: 8080")
     options = parser.parse_args()
     if options.role != "all" and options.transport == "memory":
         parser.error(f"--role {options.role} needs a bus between processes: --transport aws")
+    if options.rekognition and options.transport == "memory":
+        parser.error("--rekognition needs --transport aws")
     if not 0 <= options.port < 65536:
         parser.error("--port is 0 to 65535")
     return options
@@ -48,7 +51,7 @@ def _applications(around: Surroundings, role: str, version: int) -> tuple[list[R
     services: list[Runnable] = []
     routes: list[BaseRoute] = list(around.routes)
     if role in {"all", "workflow"}:
-        workflow = Workflow(around.transport, around.objects, around.tables, version=version)
+        workflow = Workflow(around.transport, around.objects, around.tables, judge=around.judge, version=version)
         services += workflow.services
         routes += workflow_routes(workflow)
     if role in {"all", "front"}:
@@ -59,11 +62,16 @@ def _applications(around: Surroundings, role: str, version: int) -> tuple[list[R
 
 
 async def _main(options: argparse.Namespace, folder: Path, sock: socket.socket) -> None:
-    place = {"region": options.region, "endpoint_url": options.endpoint_url}
-    async with surroundings(options.transport, folder, **place) as around:
+    async with surroundings(
+        options.transport,
+        folder,
+        region=options.region,
+        endpoint_url=options.endpoint_url,
+        rekognition=options.rekognition,
+    ) as around:
         services, routes = _applications(around, options.role, options.workflow_version)
         if around.server is not None:
-            await around.server.report("uploads/")
+            await around.server.objects.report("uploads/")
         host, port = sock.getsockname()[:2]
         print(f"Happy Path: http://{host}:{port}/  ({options.role}; Ctrl-C ends it)", flush=True)
         await run(*services, HttpServer(routes, sock))

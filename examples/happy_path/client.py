@@ -55,10 +55,10 @@ class Client:
 
 
 class Process:
-    """Happy Path in a process of its own, on a free port."""
+    """Happy Path, or another example with a page, in a process of its own, on a free port."""
 
-    def __init__(self, *options: str) -> None:
-        command = [sys.executable, "-m", "examples.happy_path", "--port", "0", *options]
+    def __init__(self, *options: str, module: str = "examples.happy_path") -> None:
+        command = [sys.executable, "-m", module, "--port", "0", *options]
         self.process = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -75,9 +75,9 @@ class Process:
 
     @classmethod
     @contextmanager
-    def running(cls, *options: str) -> Iterator[Process]:
+    def running(cls, *options: str, module: str = "examples.happy_path") -> Iterator[Process]:
         """For the length of a block."""
-        started = cls(*options)
+        started = cls(*options, module=module)
         try:
             yield started
         finally:

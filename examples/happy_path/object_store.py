@@ -18,13 +18,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from eip import clock
-from eip._ids import new_id
-from eip.stores.objects import FileObjects
 from examples.happy_path.uploads import OwnUrls
+from examples.object_events import ReportingFiles
 from examples.rfq.problems import Problem
 
-__all__ = ["ObjectServer", "object_created"]
+__all__ = ["ObjectServer"]
 
 _SLOWEST_S: Final = 120.0
 """Seconds that an upload may take."""
@@ -40,20 +38,12 @@ class ObjectServer:
     """
 
     def __init__(self, folder: Path, urls: OwnUrls, created: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
-        self.objects = FileObjects(folder, "photos")
-        self._folder, self._urls, self._created = folder, urls, created
+        self.objects = ReportingFiles(folder, "photos", created)
+        self._folder, self._urls = folder, urls
         self.routes = [
             Route("/objects/{key:path}", self._put, methods=["PUT"]),
             Route("/objects/{key:path}", self._get, methods=["GET"]),
         ]
-
-    async def report(self, prefix: str) -> None:
-        """Send the events of all objects again: those of a process that was killed have gone with it."""
-        after = ""
-        while keys := await self.objects.keys(prefix, after=after):
-            for key in keys:
-                await self._created(object_created(self.objects.bucket, key, (self._folder / key).stat().st_size))
-            after = keys[-1]
 
     async def _put(self, request: Request) -> Response:
         key, length = self._allowed(request)
@@ -64,7 +54,7 @@ class ObjectServer:
                 etag = await self._receive(self._folder / key, request.stream())
         except TimeoutError:
             raise Problem(408, "Too slow", f"an upload may take {_SLOWEST_S:g} s") from None
-        await self._created(object_created(self.objects.bucket, key, length, etag))
+        await self.objects.created(key, etag)
         return Response(headers={"ETag": f'"{etag}"'})
 
     async def _get(self, request: Request) -> Response:
@@ -107,22 +97,3 @@ def _appearing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-def object_created(bucket: str, key: str, size: int, etag: str = "") -> dict[str, Any]:
-    """The event that S3 sends to EventBridge for a new object (user guide, "EventBridge events")."""
-    detail = {
-        "version": "0",
-        "bucket": {"name": bucket},
-        "object": {"key": key, "size": size, "etag": etag, "sequencer": f"{int(clock.now() * 1e6):016X}"},
-        "request-id": new_id(),
-        "requester": "000000000000",
-        "source-ip-address": "127.0.0.1",
-        "reason": "PutObject",
-    }
-    return {
-        "source": "aws.s3",
-        "detail-type": "Object Created",
-        "resources": [f"arn:aws:s3:::{bucket}"],
-        "detail": detail,
-    }

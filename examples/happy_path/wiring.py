@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ from eip.stores.base import Store
 from eip.stores.objects import ObjectStore
 from eip.transports.memory import MemoryTransport
 from examples.happy_path.front import front_topology
+from examples.happy_path.judges import Judge
 from examples.happy_path.model import PLACES
 from examples.happy_path.object_store import ObjectServer
 from examples.happy_path.steps import Tables
@@ -42,6 +43,8 @@ class Surroundings:
     """What the front knows."""
     tables: Tables
     """What the workflow keeps."""
+    judge: Judge | None = None
+    """Who looks at photos; None: the stand-in."""
     routes: Sequence[BaseRoute] = ()
     """Of the embedded object store."""
     origin: str = ""
@@ -51,10 +54,23 @@ class Surroundings:
 
 @asynccontextmanager
 async def surroundings(
-    transport: str, folder: Path, *, region: str = "us-east-1", endpoint_url: str | None = None
+    transport: str,
+    folder: Path,
+    *,
+    region: str = "us-east-1",
+    endpoint_url: str | None = None,
+    rekognition: bool = False,
 ) -> AsyncIterator[Surroundings]:
-    """The embedded transport with state in a folder, or AWS with S3, EventBridge, SQS and DynamoDB."""
-    make = _embedded(folder) if transport == "memory" else _aws(region, endpoint_url)
+    """The embedded transport with state in a folder, or AWS with S3, EventBridge, SQS and DynamoDB.
+
+    Args:
+        transport: one of `TRANSPORTS`.
+        folder: of the embedded transport.
+        region: of AWS.
+        endpoint_url: of an emulator of AWS.
+        rekognition: Amazon Rekognition looks at photos; only on AWS.
+    """
+    make = _embedded(folder) if transport == "memory" else _aws(region, endpoint_url, rekognition=rekognition)
     async with make as around:
         await front_topology(around.objects.bucket).apply(around.transport)
         await workflow_topology().apply(around.transport)
@@ -86,13 +102,15 @@ async def _embedded(folder: Path) -> AsyncIterator[Surroundings]:
 
 
 @asynccontextmanager
-async def _aws(region: str, endpoint_url: str | None) -> AsyncIterator[Surroundings]:
+async def _aws(region: str, endpoint_url: str | None, *, rekognition: bool) -> AsyncIterator[Surroundings]:
     import aioboto3  # noqa: PLC0415 - the extra `aws`
     from botocore.config import Config  # noqa: PLC0415
 
     from eip.stores.dynamodb import DynamoStore, create_table  # noqa: PLC0415
     from eip.stores.s3 import S3Objects  # noqa: PLC0415
     from eip.transports.aws import AwsTransport  # noqa: PLC0415
+    from examples.aws_calls import make_reporting_bucket  # noqa: PLC0415
+    from examples.happy_path.rekognition import RekognitionJudge  # noqa: PLC0415
 
     # Version 4 signs the length of what is put; in this region the SDK's default for URLs is version 2, which does not.
     signing = Config(signature_version="s3v4")
@@ -101,7 +119,8 @@ async def _aws(region: str, endpoint_url: str | None) -> AsyncIterator[Surroundi
         aioboto3.Session().client("s3", region_name=region, endpoint_url=endpoint_url, config=signing) as s3,
     ):
         dynamodb = await aws.client("dynamodb")
-        await _make_bucket(s3, region)
+        await make_reporting_bucket(s3, _BUCKET, region)
+        await _let_browsers_in(s3)
         await create_table(dynamodb, _TABLE)
         stores = [DynamoStore(dynamodb, _TABLE, name) for name in (_FRONT, "places", "photos", "instances")]
         yield Surroundings(
@@ -110,17 +129,11 @@ async def _aws(region: str, endpoint_url: str | None) -> AsyncIterator[Surroundi
             urls=S3Urls(s3, _BUCKET),
             front=stores[0],
             tables=Tables(*stores[1:]),
+            judge=RekognitionJudge(await aws.client("rekognition")) if rekognition else None,
             origin=endpoint_url or f"https://{_BUCKET}.s3.{region}.amazonaws.com",
         )
 
 
-async def _make_bucket(s3: Any, region: str) -> None:
-    """Make the bucket where it is missing, let browsers use it, and have it report new objects to EventBridge."""
-    located = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-    with suppress(s3.exceptions.BucketAlreadyOwnedByYou):
-        await s3.create_bucket(Bucket=_BUCKET, **located)
+async def _let_browsers_in(s3: Any) -> None:
     rule = {"AllowedMethods": ["PUT", "GET"], "AllowedOrigins": ["*"], "AllowedHeaders": ["*"], "MaxAgeSeconds": 3000}
     await s3.put_bucket_cors(Bucket=_BUCKET, CORSConfiguration={"CORSRules": [rule]})
-    await s3.put_bucket_notification_configuration(
-        Bucket=_BUCKET, NotificationConfiguration={"EventBridgeConfiguration": {}}
-    )

@@ -19,10 +19,11 @@ from examples.happy_path.front import Front, front_topology
 from examples.happy_path.images import Pictures, render, shape_of
 from examples.happy_path.judges import PixelJudge
 from examples.happy_path.model import PhotoUploaded
-from examples.happy_path.object_store import ObjectServer, object_created
+from examples.happy_path.object_store import ObjectServer
 from examples.happy_path.samples import animated_gif, jpeg, photo, png_bomb
 from examples.happy_path.uploads import EXPIRES_S, OwnUrls
 from examples.happy_path.workflow import BUS, workflow_topology
+from examples.object_events import object_created
 from examples.rfq.problems import HANDLERS
 
 # Pictures.
@@ -184,7 +185,7 @@ async def test_the_object_store_takes_what_was_signed_and_reports_it(tmp_path):
         assert (await client.get(await urls.get("uploads/a/2"))).status_code == 404
         assert (await client.get(url)).status_code == 403
     assert [each["detail"]["object"]["size"] for each in events] == [7]
-    await server.report("uploads/")
+    await server.objects.report("uploads/")
     assert [each["detail"]["object"]["key"] for each in events] == ["uploads/a/1"] * 2
 
 

@@ -14,10 +14,10 @@ from examples.happy_path.api import front_routes, workflow_routes
 from examples.happy_path.client import Client, Process
 from examples.happy_path.front import Front
 from examples.happy_path.load import measure
-from examples.happy_path.object_store import object_created
 from examples.happy_path.samples import animated_gif, jpeg, photo, png_bomb
 from examples.happy_path.wiring import surroundings
 from examples.happy_path.workflow import Workflow
+from examples.object_events import object_created
 
 ARTIFACTS = Path(__file__).parents[3] / "artifacts"
 GOOD = jpeg(photo(width=1600, height=1200))
