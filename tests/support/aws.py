@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.environment import ACCOUNT, ENVIRONMENT, REGION
+from tests.support.members import CALLS
 from tests.support.processes import NotReady, Service, free_port, unavailable
 
 
@@ -111,6 +112,7 @@ def native_messages(sqs: Any, url: str) -> list[dict[str, Any]]:
 @pytest.fixture(scope="session")
 def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MotoServer]:
     """One for the session (with xdist: for the worker); tests keep apart by the names they choose."""
+    CALLS.watch()
     server = MotoServer(tmp_path_factory.mktemp("moto"))
     server.start()
     yield server
@@ -122,7 +124,15 @@ def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MiniStack]:
     """One for the session (with xdist: for the worker)."""
     if importlib.util.find_spec("ministack") is None:
         unavailable("ministack")
+    CALLS.watch()
     server = MiniStack(tmp_path_factory.mktemp("ministack"))
     server.start()
     yield server
     server.stop(timeout=3)
+
+
+@pytest.fixture(autouse=True)
+def _calls_set_what_is_listed():
+    """Every call to an emulator sets only what tests/transports/aws/members.toml lists."""
+    yield
+    assert CALLS.take() == []

@@ -177,7 +177,7 @@ async def test_events_of_others_are_messages(aws, bus, harness, moto_server):
 
 
 @pytest.mark.aws
-async def test_a_rules_dead_letter_tells_why(aws, bus, harness):
+async def test_a_rules_dead_letter_tells_why(aws, bus, harness, moto_server):
     """As EventBridge writes it; moto never fails to deliver."""
     queue = await harness.queue()
     told = {
@@ -188,8 +188,8 @@ async def test_a_rules_dead_letter_tells_why(aws, bus, harness):
         "RETRY_ATTEMPTS": "0",
     }
     event = {"id": "e", "source": "shop", "detail-type": "Sold", "detail": {"n": 1}}
-    await queue._queue.call(
-        "SendMessage",
+    moto_server.client("sqs").send_message(
+        QueueUrl=await queue.url(),
         MessageBody=json.dumps(event),
         MessageAttributes={name: {"DataType": "String", "StringValue": text} for name, text in told.items()},
     )

@@ -139,7 +139,7 @@ class SqsReceiver(Receiver):
             "MaxNumberOfMessages": limit,
             "WaitTimeSeconds": wait,
             "MessageAttributeNames": ["All"],
-            "AttributeNames": ["All"],
+            "MessageSystemAttributeNames": ["All"],
         }
         if self.ordered:
             # After a lost answer the same id brings the same messages, whose group would be locked otherwise.
