@@ -21,11 +21,13 @@ from eip.topology.events import ArchiveSpec as ArchiveSpec
 from eip.topology.events import BusSpec as BusSpec
 from eip.topology.events import RuleSpec as RuleSpec
 from eip.topology.plan import Action as Action
+from eip.topology.plan import Container as Container
 from eip.topology.plan import Plan as Plan
 from eip.topology.plan import Provisioner as Provisioner
 from eip.topology.plan import Resource as Resource
 from eip.topology.plan import Step as Step
 from eip.topology.resources import DriverOptions as DriverOptions
+from eip.topology.resources import DriverResource as DriverResource
 from eip.topology.resources import QueueSpec as QueueSpec
 from eip.topology.resources import StreamSpec as StreamSpec
 from eip.topology.resources import SubscriptionSpec as SubscriptionSpec
@@ -39,7 +41,9 @@ __all__ = [
     "ArchiveStatus",
     "Archives",
     "BusSpec",
+    "Container",
     "DriverOptions",
+    "DriverResource",
     "HasArchives",
     "Plan",
     "Provisioner",

@@ -7,6 +7,7 @@ transport keeps the same.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
@@ -16,7 +17,7 @@ from eip.channels import Filter
 from eip.errors import ConfigurationError
 from eip.matching import EventPattern, as_predicate, push_down
 from eip.topology.names import rule_queue
-from eip.topology.resources import QueueSpec
+from eip.topology.resources import DriverOptions, QueueSpec, check_extras
 from eip.topology.targets import TargetSpec
 
 __all__ = ["ALL_EVENTS", "TARGETS_PER_RULE", "ArchiveSpec", "BusSpec", "RuleSpec", "check_description"]
@@ -47,17 +48,34 @@ def check_description(text: str) -> str:
 class BusSpec:
     """An event bus; ``default`` exists in every account.
 
+    Args:
+        name: of the bus.
+        dead_letters: keep what the bus itself cannot handle (EventBridge: events that cannot be encrypted with the
+            bus's own key) in the queue ``name-bus-undelivered``.
+        tags: as of a `QueueSpec`.
+        options: what one driver alone knows, e.g. `eip.transports.aws.EventBridgeOptions`.
+
     Raises:
         ConfigurationError: not a valid name.
     """
 
     name: str = "default"
+    dead_letters: bool = False
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+    options: Sequence[DriverOptions] = field(default=(), hash=False)
 
     def __post_init__(self) -> None:
         """Validate the parameters."""
         check_name(self.name)
         if not _BUS_NAME.fullmatch(self.name):
             raise ConfigurationError(f"name of a bus must be 1 to 256 letters, digits and ._-/, got {self.name!r}")
+        check_type("dead_letters", self.dead_letters, bool, "a bool")
+        check_extras(self.tags, self.options)
+
+    @property
+    def undelivered_name(self) -> str | None:
+        """The name of the bus's dead-letter queue; None if it has none."""
+        return rule_queue(self.name, "bus-undelivered") if self.dead_letters else None
 
 
 @dataclass(frozen=True, slots=True)

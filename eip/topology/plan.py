@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from eip.topology.events import ArchiveSpec, BusSpec, RuleSpec
-from eip.topology.resources import QueueSpec, StreamSpec, SubscriptionSpec, TopicSpec
+from eip.topology.resources import DriverResource, QueueSpec, StreamSpec, SubscriptionSpec, TopicSpec
 
-__all__ = ["Action", "Plan", "Provisioner", "Resource", "Step"]
+__all__ = ["Action", "Container", "Plan", "Provisioner", "Resource", "Step"]
 
 Action: TypeAlias = Literal["create", "change", "same", "drift", "delete"]
 """Drift: a resource exists that is not declared; only ``apply(delete=True)`` removes it."""
 
-Resource: TypeAlias = QueueSpec | StreamSpec | TopicSpec | SubscriptionSpec | BusSpec | RuleSpec | ArchiveSpec
-"""In the order in which they are made: each after what it refers to."""
+Resource: TypeAlias = (
+    QueueSpec | StreamSpec | TopicSpec | SubscriptionSpec | BusSpec | RuleSpec | ArchiveSpec | DriverResource
+)
+Container: TypeAlias = TopicSpec | BusSpec | DriverResource
+"""What has parts: a topic subscriptions, a bus rules, a driver's resource parts of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +63,10 @@ class Provisioner(Protocol):
         """Return the steps for one resource, and carry them out if ``apply``; what it refers to exists already."""
         ...
 
-    async def undeclared(
-        self, channel: TopicSpec | BusSpec, declared: frozenset[str], *, delete: bool
-    ) -> Iterable[Step]:
-        """Return a step for each undeclared subscription of the topic, and delete it if ``delete``.
+    async def undeclared(self, container: Container, declared: frozenset[str], *, delete: bool) -> Iterable[Step]:
+        """Return a step for each undeclared part of the container, and delete it if ``delete``.
 
-        A subscription is known by its queue's name. For a bus: a step for each rule whose name, and each target of a
-        declared rule whose ``rule > id``, is not declared.
+        A subscription of a topic is known by its queue's name. For a bus: a step for each rule whose name, and each
+        target of a declared rule whose ``rule > id``, is not declared. Parts of a driver's resource by their names.
         """
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 from eip._checks import check_integer, check_name, check_one_of, check_type
 from eip.channels import Filter
@@ -16,10 +16,12 @@ __all__ = [
     "DEAD_LETTER_RETENTION",
     "DeduplicationScope",
     "DriverOptions",
+    "DriverResource",
     "QueueSpec",
     "StreamSpec",
     "SubscriptionSpec",
     "TopicSpec",
+    "check_extras",
 ]
 
 DEAD_LETTER_RETENTION: Final = timedelta(days=14)
@@ -32,6 +34,26 @@ class DriverOptions:
     """Settings that one driver alone knows, e.g. `eip.transports.aws.SqsOptions`; other drivers ignore them."""
 
     __slots__ = ()
+
+
+class DriverResource:
+    """A resource that one driver alone knows; other drivers leave it out of their plans.
+
+    A driver's frozen dataclass with a ``name`` inherits from it.
+    """
+
+    __slots__ = ()
+
+    name: str
+    kind: ClassVar[str]
+    """For people, in a plan."""
+    rank: ClassVar[int] = 0
+    """Among the driver's own resources, the lower is made first; below 0: before subscriptions and rules."""
+
+    @property
+    def container(self) -> tuple[type[DriverResource], str] | None:
+        """Type and name of what it is a part of, where its undeclared neighbours count as drift."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +111,7 @@ class QueueSpec:
         _check_deduplication(self.name, by_content=self.content_based_deduplication, scope=self.deduplication_scope)
         if self.max_message_bytes is not None:
             check_integer("max_message_bytes", self.max_message_bytes, least=1)
-        _check_extras(self.tags, self.options)
+        check_extras(self.tags, self.options)
 
     @property
     def fifo(self) -> bool:
@@ -129,7 +151,7 @@ class TopicSpec:
         """Validate the parameters."""
         check_name(self.name)
         _check_deduplication(self.name, by_content=self.content_based_deduplication, scope=self.deduplication_scope)
-        _check_extras(self.tags, self.options)
+        check_extras(self.tags, self.options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +219,11 @@ class StreamSpec:
         shortest, longest = _STREAM_RETENTION
         if not shortest <= self.retention <= longest or self.retention % timedelta(hours=1):
             raise ConfigurationError(f"retention must be 24 hours to 365 days, in whole hours, got {self.retention}")
-        _check_extras(self.tags, self.options)
+        check_extras(self.tags, self.options)
 
 
-def _check_extras(tags: Any, options: Any) -> None:
+def check_extras(tags: Any, options: Any) -> None:
+    """Validate the tags and options of a specification."""
     if not isinstance(tags, Mapping) or not all(isinstance(each, str) for pair in tags.items() for each in pair):
         raise TypeError(f"tags must be a mapping of strings to strings, got {tags!r}")
     if not isinstance(options, (list, tuple)) or not all(isinstance(each, DriverOptions) for each in options):

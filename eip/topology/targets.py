@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 from eip.errors import ConfigurationError, InvalidPattern
 from eip.matching import InputTransformer
@@ -16,11 +16,21 @@ from eip.topology.names import is_fifo
 
 __all__ = ["TargetKind", "TargetSpec"]
 
-TargetKind: TypeAlias = Literal["queue", "topic", "bus", "stream"]
+TargetKind: TypeAlias = Literal[
+    "queue", "topic", "bus", "stream", "function", "state_machine", "firehose", "api_destination"
+]
 
 _MAX_ID_CHARACTERS: Final = 64
 _MAX_INPUT_CHARACTERS: Final = 8192
-_KINDS: Final[tuple[TargetKind, ...]] = ("queue", "topic", "bus", "stream")
+_KINDS: Final[tuple[TargetKind, ...]] = get_args(TargetKind)
+_MAX_GROUP_ID_CHARACTERS: Final = 100
+_OF_ONE_KIND: Final[Mapping[str, TargetKind]] = {
+    "group_id": "queue",
+    "partition_key": "stream",
+    "headers": "api_destination",
+    "query": "api_destination",
+    "path_values": "api_destination",
+}
 _MAX_ATTEMPTS: Final = 185
 _MIN_AGE: Final = timedelta(minutes=1)
 _MAX_AGE: Final = timedelta(days=1)
@@ -28,7 +38,11 @@ _MAX_AGE: Final = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSpec:
-    """Where a rule sends events: exactly one queue, topic, bus or stream, given by name and declared in the topology.
+    """Where a rule sends events: exactly one queue, topic, bus, stream, function, and so on.
+
+    Queues, topics, buses and streams are given by the name under which the topology declares them; any target by its
+    ARN, those of other accounts always. The embedded bus has no functions, state machines, delivery streams and API
+    destinations: such events go to the dead letters.
 
     The target gets the event itself, or at most one of these: a constant, a part of the event, or a template filled
     with parts of it. Such a text has no envelope: the consumer reads it as a foreign producer's message.
@@ -37,7 +51,11 @@ class TargetSpec:
         queue: a standard queue, or a FIFO queue with a ``group_id`` and content-based deduplication.
         topic: a standard topic: the way to more than five receivers.
         bus: another bus. Events keep their source, time and replay name, and are not forwarded a second time.
-        stream: records are events; needs a ``role``.
+        stream: records are events.
+        function: a Lambda function: its name, or its ARN, which may end in a version or an alias.
+        state_machine: of Step Functions, standard or express: an execution is started, nobody waits for it.
+        firehose: a delivery stream of Data Firehose.
+        api_destination: an HTTP endpoint, `eip.transports.aws.ApiDestinationSpec`.
         input: JSON text that replaces every event (Input).
         input_path: a JSON path, e.g. ``"$.detail"`` (InputPath).
         input_paths: JSON paths by variable (InputPathsMap), with ``template``.
@@ -45,10 +63,14 @@ class TargetSpec:
         max_attempts: retries of a delivery that failed transiently, 0 to 185.
         max_age: how long a delivery is retried, one minute to one day.
         dead_letters: the queue for what cannot be delivered; default: the rule's.
-        group_id: the message group of all that the target gets. FIFO queues only.
+        group_id: the message group of all that the target gets: required for a FIFO queue; of a standard queue for
+            fair queues.
         partition_key: a JSON path; default: the event's id. Streams only.
-        role: ARN of the role that EventBridge assumes: required for a stream (kinesis:PutRecord), and on AWS for a bus
-            (events:PutEvents). Queues and topics have policies instead.
+        headers: more HTTP headers, values or JSON paths. API destinations only, as the next two.
+        query: more parameters of the query string.
+        path_values: fill the ``*`` of the destination's URL, in their order.
+        role: ARN of the role that EventBridge assumes. Default: none where a policy of the target serves (queues,
+            topics and functions of this account); otherwise the rule has a role of its own, which may do exactly this.
         id: unique within the rule; default: kind and name.
 
     Raises:
@@ -68,7 +90,14 @@ class TargetSpec:
     max_age: timedelta = _MAX_AGE
     dead_letters: str | None = None
     group_id: str | None = None
+    function: str | None = None
+    state_machine: str | None = None
+    firehose: str | None = None
+    api_destination: str | None = None
     partition_key: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, hash=False)
+    query: Mapping[str, str] = field(default_factory=dict, hash=False)
+    path_values: Sequence[str] = ()
     role: str | None = None
     id: str = ""
 
@@ -84,7 +113,7 @@ class TargetSpec:
         if not _MIN_AGE <= self.max_age <= _MAX_AGE:
             raise ConfigurationError(f"max_age must be {_MIN_AGE} to {_MAX_AGE}, got {self.max_age}")
         self._check_fifo()
-        self._check_role()
+        self._check_kind()
         self._check_input()
         if not self.id:
             object.__setattr__(self, "id", _target_id(f"{self.kind}-{self.name}"))
@@ -94,20 +123,22 @@ class TargetSpec:
         for parameter, name in (("topic", self.topic), ("dead_letters", self.dead_letters)):
             if name is not None and is_fifo(name):
                 raise ConfigurationError(f"{parameter} must be standard: EventBridge sends to no FIFO {name!r}")
-        if (self.group_id is not None) != is_fifo(self.queue or ""):
+        if self.group_id is None and is_fifo(self.queue or ""):
+            raise ConfigurationError(f"target {self.name}: group_id is required for a FIFO queue")
+        if self.group_id is not None and not 0 < len(self.group_id) <= _MAX_GROUP_ID_CHARACTERS:
             raise ConfigurationError(
-                f"target {self.name}: group_id is required for a FIFO queue and for nothing else, got {self.group_id!r}"
+                f"target {self.name}: group_id must have 1 to {_MAX_GROUP_ID_CHARACTERS} characters, "
+                f"got {len(self.group_id)}"
             )
 
-    def _check_role(self) -> None:
-        if self.stream is not None and self.role is None:
-            raise ConfigurationError(f"target {self.name}: a stream needs role, the ARN that EventBridge assumes")
-        if self.role is not None and self.kind in ("queue", "topic"):
-            raise ConfigurationError(
-                f"target {self.name}: role is for streams and buses; queues and topics use policies"
-            )
-        if self.partition_key is not None and self.stream is None:
-            raise ConfigurationError(f"target {self.name}: partition_key is for streams, got {self.partition_key!r}")
+    def _check_kind(self) -> None:
+        """Validate the parameters that only one kind of target has."""
+        for parameter, kind in _OF_ONE_KIND.items():
+            value = getattr(self, parameter)
+            if value and self.kind != kind:
+                raise ConfigurationError(f"target {self.name}: {parameter} is for targets {kind}=..., got {value!r}")
+        if self.role is not None and not self.role.startswith("arn:"):
+            raise ConfigurationError(f"target {self.name}: role must be the ARN of a role, got {self.role!r}")
 
     def _check_input(self) -> None:
         if self.bus is not None and (self.input, self.input_path, self.template) != (None, None, None):

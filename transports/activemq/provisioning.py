@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from eip.channels import Sender
 from eip.errors import UnsupportedChannel
-from eip.topology import QueueSpec, Resource, Step, SubscriptionSpec, TopicSpec
+from eip.topology import DriverResource, QueueSpec, Resource, Step, SubscriptionSpec, TopicSpec
 from eip.transports.activemq.queue import ActiveMQQueue
 from eip.transports.activemq.topic import ActiveMQTopic, QueueSubscription
 
@@ -50,6 +50,8 @@ async def provision(channels: Channels, resource: Resource, *, apply: bool) -> I
         resource: what is declared.
         apply: whether to make it; otherwise it is only planned.
     """
+    if isinstance(resource, DriverResource):
+        return []
     kind = type(resource).__name__.removesuffix("Spec").lower()
     match resource:
         case QueueSpec(name):

@@ -15,7 +15,7 @@ from eip.errors import AddressRefused, ConfigurationError
 from eip.health import Health
 from eip.limits import KIB, Capabilities
 from eip.telemetry.meter import Meter
-from eip.topology import BusSpec, Resource, Step, TopicSpec
+from eip.topology import Container, Resource, Step
 from eip.transports._capabilities import ACTIVEMQ
 from eip.transports.activemq._addresses import SCHEME, checked_name, parse, to_destination
 from eip.transports.activemq._client import Client
@@ -239,11 +239,9 @@ class ActiveMQTransport(Transport):
         """
         return await provision(self, resource, apply=apply)
 
-    async def undeclared(
-        self, channel: TopicSpec | BusSpec, declared: frozenset[str], *, delete: bool
-    ) -> Iterable[Step]:
+    async def undeclared(self, container: Container, declared: frozenset[str], *, delete: bool) -> Iterable[Step]:
         """Return nothing: STOMP has no way to ask what exists. See `eip.topology.Provisioner.undeclared`."""
-        del channel, declared, delete
+        del container, declared, delete
         return ()
 
     @override

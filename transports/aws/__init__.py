@@ -10,6 +10,13 @@ from typing import TYPE_CHECKING
 from eip._lazy import export_lazily
 
 if TYPE_CHECKING:
+    from eip.transports.aws.api_destinations import ApiDestinationSpec as ApiDestinationSpec
+    from eip.transports.aws.api_destinations import ApiKey as ApiKey
+    from eip.transports.aws.api_destinations import BasicAuth as BasicAuth
+    from eip.transports.aws.api_destinations import ConnectionSpec as ConnectionSpec
+    from eip.transports.aws.api_destinations import OAuth as OAuth
+    from eip.transports.aws.bus_options import BusAccess as BusAccess
+    from eip.transports.aws.bus_options import EventBridgeOptions as EventBridgeOptions
     from eip.transports.aws.eventbridge.bus import EventBridgeBus as EventBridgeBus
     from eip.transports.aws.kinesis import KinesisStream as KinesisStream
     from eip.transports.aws.kinesis import ReadRate as ReadRate
@@ -22,11 +29,18 @@ if TYPE_CHECKING:
     from eip.transports.aws.transport import AwsTransport as AwsTransport
 
 __all__ = [
+    "ApiDestinationSpec",
+    "ApiKey",
     "AwsTransport",
+    "BasicAuth",
+    "BusAccess",
+    "ConnectionSpec",
     "DeliveryLogging",
     "EventBridgeBus",
+    "EventBridgeOptions",
     "KinesisOptions",
     "KinesisStream",
+    "OAuth",
     "ReadRate",
     "SnsOptions",
     "SnsTopic",
@@ -40,6 +54,10 @@ export_lazily(
     {
         "AwsTransport": f"{__name__}.transport",
         "EventBridgeBus": f"{__name__}.eventbridge.bus",
+        **dict.fromkeys(
+            ("ApiDestinationSpec", "ApiKey", "BasicAuth", "ConnectionSpec", "OAuth"), f"{__name__}.api_destinations"
+        ),
+        **dict.fromkeys(("BusAccess", "EventBridgeOptions"), f"{__name__}.bus_options"),
         "KinesisStream": f"{__name__}.kinesis",
         "ReadRate": f"{__name__}.kinesis",
         **dict.fromkeys(("DeliveryLogging", "KinesisOptions", "SnsOptions", "SqsOptions"), f"{__name__}.options"),

@@ -1,16 +1,14 @@
-"""What provisioning of all services shares: comparing settings, and policies that let one source send."""
+"""What provisioning of all services shares: comparing settings, and changes for people."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from eip.transports.aws._client.service_client import ServiceClient
 
-__all__ = ["Changes", "allow_sending", "describe_changes", "differences", "queue_url", "tagged"]
+__all__ = ["Changes", "changed_tags", "describe_changes", "differences", "queue_url", "tag_list"]
 
 
 async def queue_url(client: ServiceClient, arn: str) -> str:
@@ -18,58 +16,6 @@ async def queue_url(client: ServiceClient, arn: str) -> str:
     account, name = arn.split(":")[4:6]
     answer = await client.call("sqs", "GetQueueUrl", channel=name, QueueName=name, QueueOwnerAWSAccountId=account)
     return str(answer["QueueUrl"])
-
-
-async def allow_sending(client: ServiceClient, receiver: str, source: str, *, service: str) -> None:
-    """Have the policy of a queue or topic let this topic or rule send to it; its other statements stay.
-
-    Args:
-        client: makes the calls.
-        receiver: ARN of the queue or topic.
-        source: ARN of the topic or rule, the condition.
-        service: the principal, e.g. ``sns.amazonaws.com``.
-    """
-    policy = await _policy(client, receiver)
-    statement = {
-        "Sid": _statement_id(source),
-        "Effect": "Allow",
-        "Principal": {"Service": service},
-        "Action": "sqs:SendMessage" if ":sqs:" in receiver else "sns:Publish",
-        "Resource": receiver,
-        "Condition": {"ArnEquals": {"aws:SourceArn": source}},
-    }
-    statements = policy["Statement"] if isinstance(policy["Statement"], list) else [policy["Statement"]]
-    if statement in statements:
-        return
-    policy["Statement"] = [*(each for each in statements if each.get("Sid") != statement["Sid"]), statement]
-    await _set_policy(client, receiver, json.dumps(policy))
-
-
-async def _policy(client: ServiceClient, receiver: str) -> dict[str, Any]:
-    if ":sqs:" in receiver:
-        url = await queue_url(client, receiver)
-        found = await client.call("sqs", "GetQueueAttributes", QueueUrl=url, AttributeNames=["Policy"])
-    else:
-        found = await client.call("sns", "GetTopicAttributes", TopicArn=receiver)
-    text = found.get("Attributes", {}).get("Policy") or '{"Version": "2012-10-17", "Statement": []}'
-    policy: dict[str, Any] = json.loads(text)
-    return policy
-
-
-async def _set_policy(client: ServiceClient, receiver: str, policy: str) -> None:
-    if ":sqs:" in receiver:
-        url = await queue_url(client, receiver)
-        await client.call("sqs", "SetQueueAttributes", QueueUrl=url, Attributes={"Policy": policy})
-    else:
-        given: dict[str, Any] = {"AttributeName": "Policy", "AttributeValue": policy}
-        await client.call("sns", "SetTopicAttributes", TopicArn=receiver, **given)
-
-
-def _statement_id(source: str) -> str:
-    """The source's name; for a rule, whose name has parts, with a hash that tells two apart."""
-    name = source.rpartition(":")[2]
-    plain = re.sub(r"[^A-Za-z0-9_-]", "-", name)
-    return f"eip-{plain}" if "/" not in name else f"eip-{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 Changes: TypeAlias = dict[str, tuple[str, str]]
@@ -93,9 +39,28 @@ def _comparable(value: str) -> Any:
     return str(parsed)
 
 
-def tagged(changes: Changes) -> Changes:
-    """Changes of tags, under names that tell them from those of settings."""
-    return {f"tag {name}": pair for name, pair in changes.items()}
+async def changed_tags(
+    client: ServiceClient, tags: Mapping[str, str], service: str, operation: str, **parameters: Any
+) -> Changes:
+    """The declared tags that differ, under names that tell them from settings; nothing is asked where none are.
+
+    Args:
+        client: makes the call.
+        tags: as declared; other tags stay.
+        service: that lists the tags.
+        operation: of the call that does.
+        parameters: of the call.
+    """
+    if not tags:
+        return {}
+    found = (await client.call(service, operation, **parameters)).get("Tags") or {}
+    there = found if isinstance(found, Mapping) else {each["Key"]: each.get("Value", "") for each in found}
+    return {f"tag {name}": pair for name, pair in differences(tags, there).items()}
+
+
+def tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Tags as most services take them."""
+    return [{"Key": name, "Value": value} for name, value in tags.items()]
 
 
 def describe_changes(changes: Mapping[str, tuple[str, str]]) -> str:

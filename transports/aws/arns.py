@@ -99,6 +99,10 @@ class Arns:
             return self._arn(service, prefix + name)
         raise ConfigurationError(f"name must be an ARN or a {kind}'s name ({_ALPHABETS[kind]}), got {name[:300]!r}")
 
+    def resource(self, service: str, resource: str) -> str:
+        """The ARN of what is no channel, in this account and region; ``resource``: as its service writes it."""
+        return self._arn(service, resource)
+
     def archive(self, name: str) -> str:
         """The ARN of an archive."""
         return self._arn("events", f"archive/{name}")

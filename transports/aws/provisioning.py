@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from eip.topology import (
     ArchiveSpec,
     BusSpec,
+    Container,
+    DriverResource,
     QueueSpec,
     Resource,
     RuleSpec,
@@ -17,8 +19,15 @@ from eip.topology import (
 )
 from eip.topology.archives import archive_step
 from eip.transports.aws._client.service_client import ServiceClient
+from eip.transports.aws.api_destinations import ApiDestinationSpec, ConnectionSpec
 from eip.transports.aws.arns import Arns
 from eip.transports.aws.eventbridge import provisioning as eventbridge
+from eip.transports.aws.eventbridge._api_destinations import (
+    provision_api_destination,
+    provision_connection,
+    undeclared_api_destinations,
+)
+from eip.transports.aws.eventbridge._buses import provision_bus, undeclared_access
 from eip.transports.aws.eventbridge.archives import EventBridgeArchives
 from eip.transports.aws.kinesis.provision import provision_stream
 from eip.transports.aws.sns import provisioning as sns
@@ -39,18 +48,38 @@ async def provision(client: ServiceClient, arns: Arns, resource: Resource, *, ap
         case StreamSpec():
             step = await provision_stream(client, resource, apply=apply)
         case BusSpec():
-            step = await eventbridge.provision_bus(client, resource, apply=apply)
+            step = await provision_bus(client, arns, resource, apply=apply)
         case RuleSpec():
             return await eventbridge.provision_rule(client, arns, resource, apply=apply)
         case ArchiveSpec():
             step = await archive_step(EventBridgeArchives(client, arns, resource.bus), resource, apply=apply)
+        case DriverResource():
+            return await _provision_own(client, resource, apply=apply)
     return [step]
 
 
+async def _provision_own(client: ServiceClient, resource: DriverResource, *, apply: bool) -> Iterable[Step]:
+    """The steps for what only this driver knows; none for what another one does."""
+    match resource:
+        case ConnectionSpec():
+            return [await provision_connection(client, resource, apply=apply)]
+        case ApiDestinationSpec():
+            return [await provision_api_destination(client, resource, apply=apply)]
+        case _:
+            return []
+
+
 async def find_undeclared(
-    client: ServiceClient, arns: Arns, channel: TopicSpec | BusSpec, declared: frozenset[str], *, delete: bool
+    client: ServiceClient, arns: Arns, container: Container, declared: frozenset[str], *, delete: bool
 ) -> Iterable[Step]:
     """The steps for what exists and is not declared; see `eip.topology.Provisioner.undeclared`."""
-    if isinstance(channel, BusSpec):
-        return await eventbridge.undeclared_rules(client, channel, declared, delete=delete)
-    return await sns.undeclared_subscriptions(client, arns, channel, declared, delete=delete)
+    match container:
+        case TopicSpec():
+            return await sns.undeclared_subscriptions(client, arns, container, declared, delete=delete)
+        case BusSpec():
+            rules = await eventbridge.undeclared_rules(client, arns, container, declared, delete=delete)
+            return [*rules, *await undeclared_access(client, container, delete=delete)]
+        case ConnectionSpec():
+            return await undeclared_api_destinations(client, container, declared, delete=delete)
+        case _:
+            return []

@@ -17,7 +17,7 @@ from eip.codec import JSON, Codec, check_codec, is_json
 from eip.errors import ChannelNotFound, ConfigurationError
 from eip.health import Health
 from eip.telemetry.meter import Meter
-from eip.topology import BusSpec, QueueSpec, Resource, Step, TopicSpec
+from eip.topology import Container, QueueSpec, Resource, Step, TopicSpec
 from eip.transports._capabilities import SQS
 from eip.transports.aws._batching import Batching
 from eip.transports.aws._client.service_client import ServiceClient
@@ -347,13 +347,11 @@ class AwsTransport(Transport):
         if channel is not None:
             channel.forget_attributes()
 
-    async def undeclared(
-        self, channel: TopicSpec | BusSpec, declared: frozenset[str], *, delete: bool
-    ) -> Iterable[Step]:
+    async def undeclared(self, container: Container, declared: frozenset[str], *, delete: bool) -> Iterable[Step]:
         """The steps for what exists and is not declared; see `eip.topology.Provisioner`."""
         from eip.transports.aws import provisioning  # noqa: PLC0415 - as above
 
-        return await provisioning.find_undeclared(self._client, self._arns, channel, declared, delete=delete)
+        return await provisioning.find_undeclared(self._client, self._arns, container, declared, delete=delete)
 
     @override
     async def aclose(self) -> None:

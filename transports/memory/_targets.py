@@ -17,6 +17,7 @@ from eip.matching import InputTransformer
 from eip.message import Message
 from eip.retry import Backoff
 from eip.topology import TargetSpec
+from eip.topology.names import is_fifo
 from eip.topology.targets import TargetKind
 from eip.transports._event_format import message_of, read_event, undelivered
 from eip.transports.memory._rule import Rule
@@ -148,7 +149,8 @@ def _message(text: str | None, target: TargetSpec, kind: TargetKind, event: Mapp
     message = Message.received((text or "").encode()) if parsed is None else message_of(parsed)[0]
     if target.group_id is not None:  # the service deduplicates by what it sends, the event's id included
         sent = dump_json(event) if text is None else text.encode()
-        return message.replace(group_id=target.group_id, deduplication_id=hashlib.sha256(sent).hexdigest())
+        digest = hashlib.sha256(sent).hexdigest() if is_fifo(target.name) else None
+        return message.replace(group_id=target.group_id, deduplication_id=digest)
     if kind != "stream":
         return message
     if target.partition_key is None:

@@ -10,6 +10,8 @@ from eip.topology import (
     Action,
     ArchiveSpec,
     BusSpec,
+    Container,
+    DriverResource,
     QueueSpec,
     Resource,
     RuleSpec,
@@ -75,6 +77,8 @@ async def provision(channels: Channels, resource: Resource, *, apply: bool) -> I
             steps = _rule(channels, resource, apply=apply)
         case ArchiveSpec():
             steps = [await _archive(channels, resource, apply=apply)]
+        case DriverResource():
+            steps = []
     return steps
 
 
@@ -193,26 +197,24 @@ def _pattern_differs(known: RuleSpec, declared: RuleSpec) -> bool:
     return bool(json.loads(known.event_pattern.text) != json.loads(declared.event_pattern.text))
 
 
-def undeclared(
-    channels: Channels, channel: TopicSpec | BusSpec, declared: frozenset[str], *, delete: bool
-) -> Iterable[Step]:
+def undeclared(channels: Channels, container: Container, declared: frozenset[str], *, delete: bool) -> Iterable[Step]:
     """Find, and delete if asked to, what a topic or bus has beyond its declaration.
 
     Args:
         channels: the transport.
-        channel: as declared.
+        container: as declared.
         declared: the names that are declared for it; see `eip.topology.Provisioner.undeclared`.
         delete: whether to delete the rest.
     """
-    if isinstance(channel, BusSpec):
-        yield from _undeclared_rules(channels, channel, declared, delete=delete)
-    elif channels.knows("topic", channel.name):
-        found = channels.topic(channel.name)
+    if isinstance(container, BusSpec):
+        yield from _undeclared_rules(channels, container, declared, delete=delete)
+    elif isinstance(container, TopicSpec) and channels.knows("topic", container.name):
+        found = channels.topic(container.name)
         for name, queue in found.subscriptions.items():
             if queue.name not in declared:
                 if delete:
                     found.unsubscribe(name)
-                yield Step("delete" if delete else "drift", "subscription", f"{channel.name} > {name}")
+                yield Step("delete" if delete else "drift", "subscription", f"{container.name} > {name}")
 
 
 def _undeclared_rules(

@@ -12,7 +12,7 @@ from eip._ids import new_id
 from eip.channels import Receiver, Sender, TemporaryQueue, Transport
 from eip.errors import AddressRefused, ConfigurationError
 from eip.telemetry.meter import Meter
-from eip.topology import BusSpec, Resource, Step, TopicSpec
+from eip.topology import Container, Resource, Step
 from eip.transports.memory._lifetime import Lifetime
 from eip.transports.memory.archives import Account
 from eip.transports.memory.bus import MemoryBus
@@ -158,11 +158,9 @@ class MemoryTransport(Transport):
         """Plan or apply one resource of a topology; see `eip.topology.Provisioner.provision`."""
         return await provision(self, resource, apply=apply)
 
-    async def undeclared(
-        self, channel: TopicSpec | BusSpec, declared: frozenset[str], *, delete: bool
-    ) -> Iterable[Step]:
+    async def undeclared(self, container: Container, declared: frozenset[str], *, delete: bool) -> Iterable[Step]:
         """Find what is not declared; see `eip.topology.Provisioner.undeclared`."""
-        return list(undeclared(self, channel, declared, delete=delete))
+        return list(undeclared(self, container, declared, delete=delete))
 
     @override
     async def open(self) -> None:

@@ -51,9 +51,25 @@ def codes_of(service: str) -> Iterator[str]:
             yield str(shape.metadata.get("error", {}).get("code", name))
 
 
+OPERATIONS = {
+    "iam": ["GetRole", "CreateRole", "UpdateAssumeRolePolicy", "GetRolePolicy", "PutRolePolicy", "DeleteRole"],
+    "lambda": ["GetPolicy", "AddPermission", "RemovePermission"],
+}
+"""Of large services, what the library calls."""
+
+
+def codes_of_operations(service: str) -> Iterator[str]:
+    for operation in OPERATIONS[service]:
+        for shape in SESSION.get_service_model(service).operation_model(operation).error_shapes:
+            yield str(shape.metadata.get("error", {}).get("code", shape.name))
+
+
 @pytest.mark.parametrize(
     ("service", "code"),
-    [(each, code) for each in ("sqs", "sns", "events", "kinesis", "sts") for code in codes_of(each)],
+    [
+        *((each, code) for each in ("sqs", "sns", "events", "kinesis", "sts") for code in codes_of(each)),
+        *((each, code) for each in OPERATIONS for code in codes_of_operations(each)),
+    ],
 )
 def test_each_error_of_the_sdks_models_is_classified_on_purpose(service, code):
     """Fault 8: one table per service, held complete by the SDK's service models."""

@@ -28,8 +28,8 @@ from eip.topology import ArchiveSpec, BusSpec, QueueSpec, RuleSpec, TargetSpec, 
 from eip.topology.archives import ReplayState
 from eip.transports.aws import AwsTransport
 from eip.transports.aws.arns import Arns
+from eip.transports.aws.eventbridge._buses import provision_bus
 from eip.transports.aws.eventbridge.archives import EventBridgeArchives
-from eip.transports.aws.eventbridge.provisioning import provision_bus
 
 
 def sold(number, **envelope):
@@ -428,5 +428,6 @@ async def test_a_bus_that_another_process_makes_at_the_same_time_is_there():
             raise ChannelNotFound("none") if operation == "DescribeEventBus" else Conflict("there is one")
 
     client = Raced()
-    step = await provision_bus(client, BusSpec("shop"), apply=True)  # type: ignore[arg-type]
+    arns = Arns("aws", "eu-central-1", "1" * 12)
+    step = await provision_bus(client, arns, BusSpec("shop"), apply=True)  # type: ignore[arg-type]
     assert (step.action, client.calls) == ("create", 2)

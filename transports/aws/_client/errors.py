@@ -120,6 +120,20 @@ _SERVICES: Final[dict[str, dict[type[EipError], str]]] = {
         AccessDenied: "KMSAccessDenied KMSDisabled KMSNotFound KMSOptInRequired",
         _CALL: "ExpiredNextToken",
     },
+    "iam": {
+        Throttled: "ConcurrentModification EntityTemporarilyUnmodifiable",
+        ServiceFailed: "ServiceFailure",
+        ChannelNotFound: "NoSuchEntity",
+        Conflict: "EntityAlreadyExists DeleteConflict",
+        AccessDenied: "UnmodifiableEntity",
+        InvalidMessage: "InvalidInput MalformedPolicyDocument",
+        _CALL: "LimitExceeded",
+    },
+    "lambda": {
+        ServiceFailed: "Service",
+        Conflict: "ResourceConflict PreconditionFailed",
+        _CALL: "PolicyLengthExceeded",
+    },
     "sts": {
         ServiceFailed: "IDPCommunicationError",
         AccessDenied: "IDPRejectedClaim InvalidIdentityToken RegionDisabled InvalidAuthorizationMessage",

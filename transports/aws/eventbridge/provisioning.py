@@ -1,167 +1,179 @@
-"""Makes buses, rules and targets, and compares them with what there is."""
+"""Makes rules, their roles and targets, and compares them with what there is."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import suppress
-from typing import Any, Final
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
-from eip.errors import ChannelNotFound, Conflict
+from eip.errors import ChannelNotFound
 from eip.topology import Action, BusSpec, RuleSpec, Step, TargetSpec
 from eip.transports.aws._client.errors import entry_error
 from eip.transports.aws._client.service_client import ServiceClient
-from eip.transports.aws._provisioning import allow_sending, describe_changes, differences
+from eip.transports.aws._policies import allow_sending
+from eip.transports.aws._provisioning import Changes, describe_changes, differences
+from eip.transports.aws._role_policies import permissions, trust
+from eip.transports.aws._roles import delete_role, is_made, provision_role, role_arn, role_name
 from eip.transports.aws.arns import Arns
+from eip.transports.aws.eventbridge._targets import needs_role, parameters, target_arn
 
-__all__ = ["provision_bus", "provision_rule", "undeclared_rules"]
+__all__ = ["provision_rule", "undeclared_rules"]
 
 _SERVICE: Final = "events.amazonaws.com"
-_WITH_POLICY: Final = ("queue", "topic")
-"""Kinds of targets whose own policy lets a rule send; others have a role."""
 
 
-async def provision_bus(client: ServiceClient, declared: BusSpec, *, apply: bool) -> Step:
-    """The step for a bus."""
-    try:
-        await client.call("events", "DescribeEventBus", channel=declared.name, Name=declared.name)
-    except ChannelNotFound:
-        if apply:
-            with suppress(Conflict):  # another process, which starts at the same time, was first
-                await client.call("events", "CreateEventBus", channel=declared.name, Name=declared.name)
-        return Step("create", "bus", declared.name)
-    return Step("same", "bus", declared.name)
+class _Target(NamedTuple):
+    """A declared target and its ARN; None: of an API destination that is not made yet."""
+
+    declared: TargetSpec
+    arn: str | None
 
 
 async def provision_rule(client: ServiceClient, arns: Arns, declared: RuleSpec, *, apply: bool) -> Iterable[Step]:
-    """The steps for a rule and its targets; the policies that let it send come first."""
-    name = f"{declared.bus} > {declared.name}"
-    of_bus: dict[str, Any] = {"EventBusName": declared.bus}
-    wanted: dict[str, Any] = {
-        "EventPattern": declared.event_pattern.text,
-        "State": "ENABLED" if declared.enabled else "DISABLED",
-    }
-    try:
-        found = await client.call("events", "DescribeRule", channel=declared.bus, Name=declared.name, **of_bus)
-    except ChannelNotFound:
-        changes = None
-    else:
-        changes = differences(wanted, {key: found.get(key) or "" for key in wanted})
-    if apply:
-        await _allow_rule(client, arns, declared)
-        if changes is None or changes:
-            await client.call("events", "PutRule", channel=declared.bus, Name=declared.name, **of_bus, **wanted)
-    there = (
-        {} if changes is None else {each["Id"]: each async for each in _targets(client, declared.bus, declared.name)}
-    )
-    targets = [
-        await _target(client, arns, declared, each, there.get(each.id), apply=apply)
-        for each in declared.resolved_targets()
-    ]
-    return [_step(name, changes), *targets]
+    """The steps for a rule, its role and its targets; what lets it send comes first."""
+    return await _Rule(client, arns, declared, apply=apply).steps()
 
 
-def _step(name: str, changes: Mapping[str, tuple[str, str]] | None) -> Step:
-    if changes is None:
-        return Step("create", "rule", name)
-    return Step("change", "rule", name, describe_changes(changes)) if changes else Step("same", "rule", name)
+class _Rule:
+    """A declared rule, beside what there is."""
 
+    def __init__(self, client: ServiceClient, arns: Arns, declared: RuleSpec, *, apply: bool) -> None:
+        self._client, self._arns, self._declared, self._apply = client, arns, declared, apply
+        self._name = f"{declared.bus} > {declared.name}"
+        self._arn = arns.rule(declared.bus, declared.name)
+        self._own_role = role_arn(arns, role_name(self._arn))
+        self._wanted = {
+            "EventPattern": declared.event_pattern.text,
+            "State": "ENABLED" if declared.enabled else "DISABLED",
+        }
 
-async def _target(
-    client: ServiceClient,
-    arns: Arns,
-    declared: RuleSpec,
-    target: TargetSpec,
-    found: Mapping[str, Any] | None,
-    *,
-    apply: bool,
-) -> Step:
-    name = f"{declared.bus} > {declared.name} > {target.id}"
-    wanted = _parameters(arns, target)
-    if found == wanted:
-        return Step("same", "target", name)
-    if apply:
-        answer = await client.call(
-            "events",
-            "PutTargets",
-            channel=declared.bus,
-            Rule=declared.name,
-            EventBusName=declared.bus,
-            Targets=[wanted],
+    async def steps(self) -> Sequence[Step]:
+        targets = [
+            _Target(each, await target_arn(self._client, self._arns, each))
+            for each in self._declared.resolved_targets()
+        ]
+        found = await self._find()
+        there = await self._found_targets() if found is not None else {}
+        changes = await self._allow(targets)
+        role = await self._provision_role([each for each in targets if self._role(each, there) == self._own_role])
+        settings = {} if found is None else differences(self._wanted, found)
+        if self._apply and (found is None or settings):
+            await self._call("PutRule", Name=self._declared.name, **self._wanted)
+        rule = self._step(None if found is None else changes | settings)
+        return [*role, rule, *[await self._target(each, there) for each in targets]]
+
+    def _step(self, changes: Changes | None) -> Step:
+        if changes is None:
+            return Step("create", "rule", self._name)
+        return Step("change" if changes else "same", "rule", self._name, describe_changes(changes))
+
+    async def _call(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        bus = self._declared.bus
+        return await self._client.call("events", operation, channel=bus, EventBusName=bus, **parameters)
+
+    async def _find(self) -> Mapping[str, str] | None:
+        try:
+            found = await self._call("DescribeRule", Name=self._declared.name)
+        except ChannelNotFound:
+            return None
+        return {key: found.get(key) or "" for key in self._wanted}
+
+    async def _found_targets(self) -> Mapping[str, Mapping[str, Any]]:
+        found = _targets(self._client, self._declared.bus, self._declared.name)
+        return {each["Id"]: each async for each in found}
+
+    async def _allow(self, targets: Sequence[_Target]) -> Changes:
+        """Have the policies of queues, topics and functions let the rule send; those of other accounts stay."""
+        receivers = [arn for each, arn in targets if arn is not None and not needs_role(self._arns, each)]
+        dead_letters = (each.dead_letters for each, _ in targets if each.dead_letters is not None)
+        receivers += [self._arns.of("queue", each) for each in dead_letters]
+        changes: Changes = {}
+        for receiver in dict.fromkeys(receivers):
+            if receiver.split(":")[4] == self._arns.account:
+                changes |= await allow_sending(self._client, receiver, self._arn, service=_SERVICE, apply=self._apply)
+        return changes
+
+    def _role(self, target: _Target, there: Mapping[str, Mapping[str, Any]]) -> str | None:
+        """The role of a target: the declared one, the one that is there, or the rule's own; None: it needs none."""
+        declared = target.declared
+        if declared.role is not None or not needs_role(self._arns, declared):
+            return declared.role
+        return there.get(declared.id, {}).get("RoleArn") or self._own_role
+
+    async def _provision_role(self, targets: Sequence[_Target]) -> Sequence[Step]:
+        """The step for the rule's own role, which may send to these targets."""
+        if not targets:
+            return []
+        receivers = [arn or self._arns.resource("events", f"api-destination/{each.name}/*") for each, arn in targets]
+        step = await provision_role(
+            self._client,
+            self._own_role.rpartition("/")[2],
+            trusts=trust(_SERVICE, self._arn, self._arns.account),
+            may=permissions(list(dict.fromkeys(receivers))),
+            apply=self._apply,
         )
-        _raise_refused(answer)
-    if found is None:
-        return Step("create", "target", name)
-    keys = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
-    return Step("change", "target", name, ", ".join(keys))
+        return [step]
+
+    async def _target(self, target: _Target, there: Mapping[str, Mapping[str, Any]]) -> Step:
+        name, found = f"{self._name} > {target.declared.id}", there.get(target.declared.id)
+        wanted = parameters(self._arns, target.declared, arn=target.arn or "", role=self._role(target, there))
+        if found == wanted:
+            return Step("same", "target", name)
+        if self._apply:
+            _raise_refused(await self._call("PutTargets", Rule=self._declared.name, Targets=[wanted]))
+        if found is None:
+            return Step("create", "target", name)
+        keys = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
+        changes = {key: (_text(found.get(key)), _text(wanted.get(key))) for key in keys}
+        return Step("change", "target", name, describe_changes(changes))
 
 
-def _parameters(arns: Arns, target: TargetSpec) -> dict[str, Any]:
-    """The target as PutTargets takes it."""
-    made: dict[str, Any] = {
-        "Id": target.id,
-        "Arn": _arn(arns, target),
-        "RetryPolicy": {
-            "MaximumRetryAttempts": target.max_attempts,
-            "MaximumEventAgeInSeconds": round(target.max_age.total_seconds()),
-        },
-    }
-    if target.dead_letters is not None:
-        made["DeadLetterConfig"] = {"Arn": arns.of("queue", target.dead_letters)}
-    if target.role is not None:
-        made["RoleArn"] = target.role
-    if target.group_id is not None:
-        made["SqsParameters"] = {"MessageGroupId": target.group_id}
-    if target.partition_key is not None:
-        made["KinesisParameters"] = {"PartitionKeyPath": target.partition_key}
-    if target.input is not None:
-        made["Input"] = target.input
-    if target.input_path is not None:
-        made["InputPath"] = target.input_path
-    if target.template is not None:
-        made["InputTransformer"] = {"InputPathsMap": dict(target.input_paths), "InputTemplate": target.template}
-    return made
-
-
-def _arn(arns: Arns, target: TargetSpec) -> str:
-    return target.name if target.name.startswith("arn:") else arns.of(target.kind, target.name)
-
-
-async def _allow_rule(client: ServiceClient, arns: Arns, declared: RuleSpec) -> None:
-    """Have the policies of the rule's queues and topics let it send; receivers of other accounts are left alone."""
-    source = arns.rule(declared.bus, declared.name)
-    receivers = dict.fromkeys(_arn(arns, each) for each in declared.resolved_targets() if each.kind in _WITH_POLICY)
-    dead = (each.dead_letters for each in declared.resolved_targets() if each.dead_letters is not None)
-    receivers |= dict.fromkeys(arns.of("queue", each) for each in dead)
-    for receiver in receivers:
-        if receiver.split(":")[4] == arns.account:
-            await allow_sending(client, receiver, source, service=_SERVICE)
+def _text(value: Any) -> str:
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 async def undeclared_rules(
-    client: ServiceClient, declared: BusSpec, names: frozenset[str], *, delete: bool
+    client: ServiceClient, arns: Arns, declared: BusSpec, names: frozenset[str], *, delete: bool
 ) -> Iterable[Step]:
     """The steps for rules and targets that are not declared; rules that a service manages are left alone."""
-    steps: list[Step] = []
-    action: Action = "delete" if delete else "drift"
     try:
         rules = [each["Name"] async for each in _rules(client, declared.name) if not each.get("ManagedBy")]
     except ChannelNotFound:
         return ()
-    for name in rules:
-        ids = [each["Id"] async for each in _targets(client, declared.name, name)]
-        extra = ids if name not in names else [each for each in ids if f"{name} > {each}" not in names]
-        if delete and extra:
-            answer = await client.call(
-                "events", "RemoveTargets", channel=declared.name, Rule=name, EventBusName=declared.name, Ids=extra
-            )
-            _raise_refused(answer)
-        if name not in names:
-            if delete:
-                await client.call("events", "DeleteRule", channel=declared.name, Name=name, EventBusName=declared.name)
-            steps.append(Step(action, "rule", f"{declared.name} > {name}"))
-        else:
-            steps += [Step(action, "target", f"{declared.name} > {name} > {each}") for each in extra]
+    return [
+        step for rule in rules for step in await _undeclared(client, arns, (declared.name, rule), names, delete=delete)
+    ]
+
+
+async def _undeclared(
+    client: ServiceClient, arns: Arns, found: tuple[str, str], names: frozenset[str], *, delete: bool
+) -> Sequence[Step]:
+    """The steps for one rule: for all of it where it is not declared, otherwise for its undeclared targets."""
+    bus, rule = found
+    action: Action = "delete" if delete else "drift"
+    targets = [each async for each in _targets(client, bus, rule)]
+    extra = [each for each in targets if rule not in names or f"{rule} > {each['Id']}" not in names]
+    of_rule: dict[str, Any] = {"channel": bus, "EventBusName": bus}
+    if delete and extra:
+        ids = [each["Id"] for each in extra]
+        _raise_refused(await client.call("events", "RemoveTargets", Rule=rule, Ids=ids, **of_rule))
+    steps = [Step(action, "target", f"{bus} > {rule} > {each['Id']}") for each in extra if rule in names]
+    if rule not in names:
+        if delete:
+            await client.call("events", "DeleteRule", Name=rule, **of_rule)
+        steps.append(Step(action, "rule", f"{bus} > {rule}"))
+    role = role_name(arns.rule(bus, rule))
+    if _is_unused(role, targets, extra):
+        if delete:
+            await delete_role(client, role)
+        steps.append(Step(action, "role", role))
     return steps
+
+
+def _is_unused(role: str, targets: Sequence[Mapping[str, Any]], extra: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the rule's own role is there for undeclared targets only."""
+    using = [each for each in targets if is_made(each.get("RoleArn", "")) and each["RoleArn"].endswith(f"/{role}")]
+    return bool(using) and all(each in extra for each in using)
 
 
 def _raise_refused(answer: Mapping[str, Any]) -> None:

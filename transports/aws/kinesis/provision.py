@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from eip.errors import ChannelNotFound, TransportError
 from eip.topology import Step, StreamSpec
 from eip.transports.aws._client.service_client import ServiceClient
-from eip.transports.aws._provisioning import describe_changes, differences, tagged
+from eip.transports.aws._provisioning import changed_tags, describe_changes
 from eip.transports.aws.options import SHARD_METRICS, KinesisOptions, ShardMetric, option_of
 
 __all__ = ["provision_stream"]
@@ -78,15 +78,14 @@ def _changes_of_size(client: ServiceClient, stream: StreamSpec, found: dict[str,
 
 
 async def _changes_of_tags(client: ServiceClient, stream: StreamSpec) -> list[_Change]:
-    """The declared tags that differ; nobody is asked where none are declared."""
-    if not stream.tags:
-        return []
-    found = (await _call(client, "ListTagsForStream", stream))["Tags"]
-    changed = differences(stream.tags, {each["Key"]: each.get("Value", "") for each in found})
+    """The declared tags that differ."""
+    changed = await changed_tags(
+        client, stream.tags, "kinesis", "ListTagsForStream", channel=stream.name, units=0, StreamName=stream.name
+    )
     if not changed:
         return []
-    given = {name: stream.tags[name] for name in changed}
-    return [_Change(describe_changes(tagged(changed)), _caller(client, "AddTagsToStream", stream, Tags=given))]
+    add = _caller(client, "AddTagsToStream", stream, Tags=dict(stream.tags))
+    return [_Change(describe_changes(changed), add)]
 
 
 def _changes_of_options(

@@ -11,7 +11,8 @@ from eip.matching.pushdown import push_down
 from eip.topology import Step, SubscriptionSpec, TopicSpec
 from eip.topology.names import is_fifo
 from eip.transports.aws._client.service_client import ServiceClient
-from eip.transports.aws._provisioning import Changes, allow_sending, describe_changes, differences, tagged
+from eip.transports.aws._policies import allow_sending
+from eip.transports.aws._provisioning import Changes, changed_tags, describe_changes, differences, tag_list
 from eip.transports.aws.arns import Arns
 from eip.transports.aws.options import SnsOptions, option_of
 from eip.transports.aws.sns._subscriptions import list_subscriptions
@@ -38,7 +39,7 @@ async def provision_topic(client: ServiceClient, arns: Arns, topic: TopicSpec, *
             await _create_topic(client, topic, {name: value for name, value in wanted.items() if value})
         return Step("create", "topic", topic.name)
     changes = differences(wanted, _DEFAULTS | found.get("Attributes", {}))
-    tags = await _changed_tags(client, arn, topic)
+    tags = await changed_tags(client, topic.tags, "sns", "ListTagsForResource", ResourceArn=arn)
     if not changes and not tags:
         return Step("same", "topic", topic.name)
     if apply:
@@ -47,31 +48,19 @@ async def provision_topic(client: ServiceClient, arns: Arns, topic: TopicSpec, *
                 "sns", "SetTopicAttributes", TopicArn=arn, AttributeName=name, AttributeValue=wanted[name]
             )
         if tags:
-            await client.call("sns", "TagResource", ResourceArn=arn, Tags=_tags(topic.tags))
-    return Step("change", "topic", topic.name, describe_changes(changes | tagged(tags)))
+            await client.call("sns", "TagResource", ResourceArn=arn, Tags=tag_list(topic.tags))
+    return Step("change", "topic", topic.name, describe_changes(changes | tags))
 
 
 async def _create_topic(client: ServiceClient, topic: TopicSpec, wanted: Mapping[str, str]) -> None:
     given = {"FifoTopic": "true", **wanted} if is_fifo(topic.name) else dict(wanted)
-    more: dict[str, Any] = {"Tags": _tags(topic.tags)} if topic.tags else {}
+    more: dict[str, Any] = {"Tags": tag_list(topic.tags)} if topic.tags else {}
     later = {name: given.pop(name) for name in _SET_ONLY if name in given}
     made = await client.call("sns", "CreateTopic", channel=topic.name, Name=topic.name, Attributes=given, **more)
     for name, value in later.items():
         await client.call(
             "sns", "SetTopicAttributes", TopicArn=made["TopicArn"], AttributeName=name, AttributeValue=value
         )
-
-
-async def _changed_tags(client: ServiceClient, arn: str, topic: TopicSpec) -> Changes:
-    """The declared tags that differ; nobody is asked where none are declared."""
-    if not topic.tags:
-        return {}
-    found = await client.call("sns", "ListTagsForResource", ResourceArn=arn)
-    return differences(topic.tags, {each["Key"]: each["Value"] for each in found.get("Tags", ())})
-
-
-def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{"Key": name, "Value": value} for name, value in tags.items()]
 
 
 def _topic_attributes(topic: TopicSpec) -> dict[str, str]:
@@ -120,20 +109,21 @@ async def provision_subscription(
         wanted["RedrivePolicy"] = json.dumps({"deadLetterTargetArn": receivers[1]})
     name = f"{subscription.topic} > {subscription.name}"
     existing = (await list_subscriptions(client, topic)).get(queue)
-    if apply:
-        for receiver in receivers:
-            await allow_sending(client, receiver, topic, service=_SERVICE)
+    changes: Changes = {}
+    for receiver in receivers:
+        changes |= await allow_sending(client, receiver, topic, service=_SERVICE, apply=apply)
     if existing is None:
         if apply:
             given = {key: value for key, value in wanted.items() if value}
             await client.call("sns", "Subscribe", TopicArn=topic, Protocol="sqs", Endpoint=queue, Attributes=given)
         return Step("create", "subscription", name)
     found = await client.call("sns", "GetSubscriptionAttributes", SubscriptionArn=existing)
-    changes = differences(wanted, found.get("Attributes", {}))
+    differing = differences(wanted, found.get("Attributes", {}))
+    changes |= differing
     if not changes:
         return Step("same", "subscription", name)
     if apply:
-        await _change_subscription(client, existing, {key: wanted[key] for key in changes})
+        await _change_subscription(client, existing, {key: wanted[key] for key in differing})
     return Step("change", "subscription", name, describe_changes(changes))
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from eip.errors import ChannelNotFound, ConfigurationError
 from eip.topology import QueueSpec, Step
 from eip.transports.aws._client.service_client import ServiceClient
-from eip.transports.aws._provisioning import Changes, describe_changes, differences, tagged
+from eip.transports.aws._provisioning import changed_tags, describe_changes, differences
 from eip.transports.aws.arns import Arns
 from eip.transports.aws.options import SqsOptions, option_of
 
@@ -42,25 +42,15 @@ async def provision_queue(client: ServiceClient, arns: Arns, queue: QueueSpec, *
         return Step("create", "queue", queue.name)
     found = await client.call("sqs", "GetQueueAttributes", QueueUrl=url, AttributeNames=["All"])
     changes = differences(wanted, _DEFAULTS | found.get("Attributes", {}))
-    tags = await _changed_tags(client, url, queue)
+    tags = await changed_tags(client, queue.tags, "sqs", "ListQueueTags", channel=queue.name, QueueUrl=url)
     if not changes and not tags:
         return Step("same", "queue", queue.name)
     if apply and changes:
         changed = {name: wanted[name] for name in changes}
         await client.call("sqs", "SetQueueAttributes", channel=queue.name, QueueUrl=url, Attributes=changed)
     if apply and tags:
-        await client.call(
-            "sqs", "TagQueue", channel=queue.name, QueueUrl=url, Tags={name: queue.tags[name] for name in tags}
-        )
-    return Step("change", "queue", queue.name, describe_changes(changes | tagged(tags)))
-
-
-async def _changed_tags(client: ServiceClient, url: str, queue: QueueSpec) -> Changes:
-    """The declared tags that differ; nobody is asked where none are declared."""
-    if not queue.tags:
-        return {}
-    found = await client.call("sqs", "ListQueueTags", channel=queue.name, QueueUrl=url)
-    return differences(queue.tags, found.get("Tags", {}))
+        await client.call("sqs", "TagQueue", channel=queue.name, QueueUrl=url, Tags=dict(queue.tags))
+    return Step("change", "queue", queue.name, describe_changes(changes | tags))
 
 
 def _check(queue: QueueSpec) -> None:

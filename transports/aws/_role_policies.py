@@ -1,0 +1,63 @@
+"""Policies of the roles that a service assumes: who may assume them, and what exactly they may do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+__all__ = ["permissions", "trust"]
+
+_ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "sqs": ("sqs:SendMessage",),
+    "sns": ("sns:Publish",),
+    "kinesis": ("kinesis:PutRecord", "kinesis:PutRecords"),
+    "firehose": ("firehose:PutRecord", "firehose:PutRecordBatch"),
+    "states": ("states:StartExecution",),
+    "lambda": ("lambda:InvokeFunction",),
+    "events": ("events:PutEvents",),
+    "execute": ("events:InvokeApiDestination",),
+}
+"""By the service of an ARN, what sending to it takes (EventBridge User Guide, "Using IAM roles")."""
+
+
+def permissions(receivers: Sequence[Any]) -> list[dict[str, Any]]:
+    """The statements that let a role send to these; sorted, so that their order never counts as a difference.
+
+    Args:
+        receivers: ARNs; in a template pairs of the service and what makes the ARN.
+    """
+    by_service: dict[str, list[Any]] = {}
+    for each in receivers:
+        service, arn = each if isinstance(each, tuple) else (_service(each), each)
+        by_service.setdefault(service, []).append(arn)
+    made = []
+    for service, found in sorted(by_service.items()):
+        resources = sorted(found, key=str)
+        made.append(
+            {"Effect": "Allow", "Action": list(_ACTIONS[service]), "Resource": [_resource(each) for each in resources]}
+        )
+    return made
+
+
+def _service(arn: str) -> str:
+    service = arn.split(":")[2]
+    return "execute" if ":api-destination/" in arn else service
+
+
+def _resource(arn: Any) -> Any:
+    """An API destination's ARN ends in an id that changes when it is made again."""
+    return re.sub(r"(:api-destination/[^/]+)/.*", r"\1/*", arn) if isinstance(arn, str) else arn
+
+
+def trust(service: str, source: Any, account: Any) -> dict[str, Any]:
+    """The policy that lets the service assume the role, for this source alone ("confused deputy").
+
+    Args:
+        service: the principal, e.g. ``events.amazonaws.com``.
+        source: its ARN.
+        account: its account's number.
+    """
+    condition = {"ArnLike": {"aws:SourceArn": source}, "StringEquals": {"aws:SourceAccount": account}}
+    statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    return {"Version": "2012-10-17", "Statement": [statement | {"Condition": condition}]}
