@@ -23,8 +23,8 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help rfq rfq-aws rfq-activemq job-events happy-path invoices test fuzz chaos soak lint types bench bench-check docs build
-.PHONY: services clean
+.PHONY: help rfq rfq-aws rfq-activemq job-events happy-path invoices replay test fuzz chaos soak lint types
+.PHONY: bench bench-check docs build services clean
 
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ happy-path: $(READY)  ## run the photos of places, embedded; prints its URL; POR
 
 invoices: $(READY)  ## run the reading of scanned invoices, embedded; prints its URL; PORT=8081
 	$(BIN)/python -m examples.invoices --port $(PORT) $(ARGS)
+
+replay: $(READY)  ## hydrate a test environment and load a new feature from an archive, embedded; ARGS="load --orders 5000"
+	$(BIN)/python -m examples.replay $(ARGS)
 
 test: $(READY) services  ## run all tests, against real services where they need them
 	$(BIN)/python -m pytest -n 4 --dist worksteal
