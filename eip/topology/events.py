@@ -27,6 +27,7 @@ ALL_EVENTS: Final = EventPattern({"source": [{"prefix": ""}]})
 TARGETS_PER_RULE: Final = 5
 
 _BUS_NAME: Final = re.compile(r"[A-Za-z0-9._/-]{1,256}")
+_EVENT_SOURCE: Final = re.compile(r"(?=.{1,256}\Z)aws\.partner(/[A-Za-z0-9._-]+){2,}")
 _RULE_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ARCHIVE_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,48}")
 _MAX_PATTERN_CHARACTERS: Final = 2048
@@ -54,23 +55,39 @@ class BusSpec:
             bus's own key) in the queue ``name-bus-undelivered``.
         tags: as of a `QueueSpec`.
         options: what one driver alone knows, e.g. `eip.transports.aws.EventBridgeOptions`.
+        event_source: the partner event source whose events the bus receives, e.g.
+            ``aws.partner/example.com/123/orders``; the partner makes it first. The bus has its name, which need not
+            be given.
 
     Raises:
-        ConfigurationError: not a valid name.
+        ConfigurationError: not a valid name, or not the event source's.
     """
 
     name: str = "default"
     dead_letters: bool = False
     tags: Mapping[str, str] = field(default_factory=dict, hash=False)
     options: Sequence[DriverOptions] = field(default=(), hash=False)
+    event_source: str | None = None
 
     def __post_init__(self) -> None:
         """Validate the parameters."""
+        if self.event_source is not None:
+            self._check_event_source(self.event_source)
         check_name(self.name)
         if not _BUS_NAME.fullmatch(self.name):
             raise ConfigurationError(f"name of a bus must be 1 to 256 letters, digits and ._-/, got {self.name!r}")
+        if "/" in self.name and self.event_source is None:
+            raise ConfigurationError(f"only a partner's bus has a / in its name; give event_source={self.name!r}")
         check_type("dead_letters", self.dead_letters, bool, "a bool")
         check_extras(self.tags, self.options)
+
+    def _check_event_source(self, source: str) -> None:
+        """Validate the event source, and give the bus its name."""
+        if not _EVENT_SOURCE.fullmatch(check_type("event_source", source, str, "a string")):
+            raise ConfigurationError(f"event_source must be aws.partner/PARTNER/NAME, got {source!r}")
+        if self.name not in ("default", source):
+            raise ConfigurationError(f"name of a partner's bus must be its event_source {source!r}, got {self.name!r}")
+        object.__setattr__(self, "name", source)
 
     @property
     def undelivered_name(self) -> str | None:

@@ -12,7 +12,8 @@ from eip.topology.resources import DriverResource, QueueSpec, StreamSpec, Subscr
 __all__ = ["Action", "Container", "Plan", "Provisioner", "Resource", "Step"]
 
 Action: TypeAlias = Literal["create", "change", "same", "drift", "delete"]
-"""Drift: a resource exists that is not declared; only ``apply(delete=True)`` removes it."""
+"""Drift: a resource exists that is not declared, which only ``apply(delete=True)`` removes; or a partner has deleted
+the event source of a bus, which only the partner can mend."""
 
 Resource: TypeAlias = (
     QueueSpec | StreamSpec | TopicSpec | SubscriptionSpec | BusSpec | RuleSpec | ArchiveSpec | DriverResource

@@ -37,6 +37,7 @@ def add_bus(made: Template, bus: BusSpec) -> None:
         "Description": options.description,
         "KmsKeyIdentifier": options.encryption or None,
         "LogConfig": options.log_config,
+        "EventSourceName": bus.event_source,
         **tags(bus.tags),
     }
     if bus.undelivered_name is not None:

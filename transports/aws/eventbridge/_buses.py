@@ -19,6 +19,7 @@ from eip.transports.aws.options import option_of
 __all__ = ["provision_bus", "undeclared_access"]
 
 _SERVICE: Final = "events.amazonaws.com"
+_ACTIVE: Final = "ACTIVE"
 _OWN: Final = "eip-"
 """What the ids of our statements in a bus's policy begin with."""
 
@@ -48,6 +49,9 @@ async def provision_bus(client: ServiceClient, arns: Arns, declared: BusSpec, *,
     if apply and access:
         await _put_access(client, arns, declared.name, options, found)
     changes |= settings | tags | access
+    state = "" if declared.event_source is None else await _source_state(client, declared.event_source)
+    if state not in {"", _ACTIVE}:
+        return Step("drift", "bus", declared.name, f"its event source is {state}: no events come; ask the partner")
     return Step("change" if changes else "same", "bus", declared.name, describe_changes(changes))
 
 
@@ -90,8 +94,25 @@ async def _create(client: ServiceClient, declared: BusSpec, wanted: Mapping[str,
     given = {name: value for name, value in wanted.items() if value} | (
         {"Tags": tag_list(declared.tags)} if declared.tags else {}
     )
-    with suppress(Conflict):  # another process, which starts at the same time, was first
+    if declared.event_source is not None:
+        given["EventSourceName"] = declared.event_source
+    try:
         await client.call("events", "CreateEventBus", channel=declared.name, Name=declared.name, **given)
+    except Conflict:
+        return  # another process, which starts at the same time, was first
+    except ChannelNotFound as error:
+        raise ChannelNotFound(
+            f"there is no partner event source {declared.event_source} in this account and region; "
+            "ask the partner to make it, then apply again"
+        ) from error
+
+
+async def _source_state(client: ServiceClient, source: str) -> str:
+    """The state of a partner event source; ``DELETED`` also where it is gone."""
+    try:
+        return str((await client.call("events", "DescribeEventSource", channel=source, Name=source))["State"])
+    except ChannelNotFound:
+        return "DELETED"
 
 
 # Its policy.
