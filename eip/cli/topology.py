@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 
 import typer
 
@@ -17,6 +17,7 @@ __all__ = ["apply", "drift", "export", "plan", "topology"]
 
 topology = typer.Typer(no_args_is_help=True, help="Compare declared channels with what exists, and make them.")
 
+_Form: TypeAlias = Literal["cloudformation", "sam"]
 _COLUMNS: Final = ("action", "kind", "name", "detail")
 _Target = Annotated[
     str, typer.Argument(metavar="TARGET", help="An App or a Topology, or a function that makes one: module:attribute.")
@@ -72,13 +73,18 @@ def drift(
 
 
 @topology.command()
-def export(target: _Target) -> None:
+def export(
+    target: _Target,
+    form: Annotated[
+        _Form, typer.Option("--format", help="cloudformation, or sam, whose tools bring the functions' code.")
+    ] = "cloudformation",
+) -> None:
     """Write an AWS CloudFormation template of what is declared, as JSON."""
     with errors():
         declared, _ = load_topology(target)
         from eip.transports.aws.cloudformation import template  # noqa: PLC0415 - only this verb
 
-        print_json(template(declared))
+        print_json(template(declared, sam=form == "sam"))
 
 
 def _run(target: str, verb: Literal["plan", "apply", "delete"], at: Target) -> Plan:

@@ -19,8 +19,10 @@ from eip.message import Message
 
 __all__ = ["PushDown", "Target", "push_down", "pushed_down"]
 
-Target: TypeAlias = Literal["sns", "eventbridge", "jms", "lambda-sqs", "lambda-kinesis"]
-"""An SNS filter policy, an EventBridge pattern, a JMS selector, or Lambda's event filter for SQS or Kinesis."""
+Target: TypeAlias = Literal["sns", "eventbridge", "jms", "lambda-sqs", "lambda-kinesis", "lambda-mq", "lambda-kafka"]
+"""An SNS filter policy, an EventBridge pattern, a JMS selector, or Lambda's event filter for a kind of source."""
+_BODY_KEYS: Final = {"lambda-sqs": "body", "lambda-kinesis": "data", "lambda-mq": "data", "lambda-kafka": "value"}
+"""Where Lambda's filters have the body (Developer Guide, "Control which events Lambda sends to your function")."""
 
 _Filter: TypeAlias = FilterPolicy | EventPattern | Callable[[Message[Any]], bool]
 
@@ -83,7 +85,7 @@ def _to_eventbridge(condition: FilterPolicy | EventPattern, target: Target) -> P
 
 
 def _to_lambda(condition: FilterPolicy | EventPattern, target: Target) -> PushDown:
-    key = "body" if target == "lambda-sqs" else "data"
+    key = _BODY_KEYS[target]
     if isinstance(condition, EventPattern):
         pattern = json.loads(condition.text)
         if set(pattern) != {"detail"} or _uses_absence(pattern):
@@ -180,6 +182,8 @@ _TARGETS: Final[dict[str, Callable[[FilterPolicy | EventPattern, Target], PushDo
     "jms": _to_jms,
     "lambda-sqs": _to_lambda,
     "lambda-kinesis": _to_lambda,
+    "lambda-mq": _to_lambda,
+    "lambda-kafka": _to_lambda,
 }
 
 

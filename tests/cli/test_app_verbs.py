@@ -101,6 +101,11 @@ def test_topology_plan_and_drift_have_exit_code_1_while_it_is_not_in_force():
     assert (applied.exit_code, "no other process can reach" in applied.output) == (2, True)
 
 
+def test_topology_export_can_be_a_template_for_sam():
+    found = json.loads(ran("topology", "export", f"{APPS}:TOPOLOGY", "--format", "sam").stdout)
+    assert found["Transform"] == "AWS::Serverless-2016-10-31"
+
+
 def test_topology_export_is_a_cloudformation_template():
     found = json.loads(ran("topology", "export", f"{APPS}:TOPOLOGY").stdout)
     assert {each["Type"] for each in found["Resources"].values()} >= {"AWS::SQS::Queue", "AWS::SNS::Topic"}

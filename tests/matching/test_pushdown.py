@@ -35,6 +35,8 @@ ABSENT = EventPattern({"detail": {"n": [{"exists": False}]}})
         (ATTRIBUTES, "eventbridge", None, False),
         (BODY, "lambda-sqs", '{"body": {"n": [1]}}', True),
         (PATTERN, "lambda-kinesis", '{"data": {"n": [1]}}', True),
+        (PATTERN, "lambda-mq", '{"data": {"n": [1]}}', True),
+        (PATTERN, "lambda-kafka", '{"value": {"n": [1]}}', True),
         (ATTRIBUTES, "lambda-sqs", None, False),
         (ABSENT, "lambda-sqs", None, False),
         (BODY, "jms", None, False),
@@ -61,7 +63,7 @@ def test_a_selector_cannot_be_injected_into():
 
 
 def test_a_predicate_stays():
-    assert [each.pushed for each in pushed_down(lambda message: True)] == [None] * 5
+    assert [each.pushed for each in pushed_down(lambda message: True)] == [None] * 7
 
 
 VALUES = st.sampled_from(["a", "b_%x", "bx", "c", "", 4, 3, ["a"], ["x"], True])

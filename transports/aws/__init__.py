@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from eip.transports.aws.eventbridge.bus import EventBridgeBus as EventBridgeBus
     from eip.transports.aws.kinesis import KinesisStream as KinesisStream
     from eip.transports.aws.kinesis import ReadRate as ReadRate
+    from eip.transports.aws.lambda_functions import EventSourceMappingSpec as EventSourceMappingSpec
+    from eip.transports.aws.lambda_functions import FunctionSpec as FunctionSpec
     from eip.transports.aws.options import DeliveryLogging as DeliveryLogging
     from eip.transports.aws.options import KinesisOptions as KinesisOptions
     from eip.transports.aws.options import SnsOptions as SnsOptions
@@ -38,6 +40,8 @@ __all__ = [
     "DeliveryLogging",
     "EventBridgeBus",
     "EventBridgeOptions",
+    "EventSourceMappingSpec",
+    "FunctionSpec",
     "KinesisOptions",
     "KinesisStream",
     "OAuth",
@@ -58,6 +62,7 @@ export_lazily(
             ("ApiDestinationSpec", "ApiKey", "BasicAuth", "ConnectionSpec", "OAuth"), f"{__name__}.api_destinations"
         ),
         **dict.fromkeys(("BusAccess", "EventBridgeOptions"), f"{__name__}.bus_options"),
+        **dict.fromkeys(("EventSourceMappingSpec", "FunctionSpec"), f"{__name__}.lambda_functions"),
         "KinesisStream": f"{__name__}.kinesis",
         "ReadRate": f"{__name__}.kinesis",
         **dict.fromkeys(("DeliveryLogging", "KinesisOptions", "SnsOptions", "SqsOptions"), f"{__name__}.options"),

@@ -26,12 +26,16 @@ from eip.topology import (
 from eip.topology.names import is_fifo
 from eip.transports.aws._template import Template, arn, tags
 from eip.transports.aws._template_buses import add_api_destination, add_archive, add_bus, add_connection, add_rule
+from eip.transports.aws._template_functions import Functions
 from eip.transports.aws.api_destinations import ApiDestinationSpec, ConnectionSpec
+from eip.transports.aws.lambda_functions.functions import FunctionSpec
+from eip.transports.aws.lambda_functions.mappings import EventSourceMappingSpec
 from eip.transports.aws.options import DeliveryLogging, KinesisOptions, SnsOptions, SqsOptions, option_of
 
 __all__ = ["template"]
 
 _VERSION: Final = "2010-09-09"
+_SAM: Final = "AWS::Serverless-2016-10-31"
 _PROTOCOLS: Final = {
     "SQS": "sqs",
     "HTTP": "http/s",
@@ -43,21 +47,27 @@ _KEPT: Final = {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}
 """As with `Topology.apply`: resources that hold messages are not deleted with the stack."""
 
 
-def template(topology: Topology) -> dict[str, Any]:
+def template(topology: Topology, *, sam: bool = False) -> dict[str, Any]:
     """Return the template: all resources under their names, their policies and roles.
 
-    Queues, streams and archives outlive the stack. The secrets of connections are parameters of the stack. The values
-    are plain, so `json.dumps` writes them.
+    Queues, streams and archives outlive the stack. The secrets of connections are parameters of the stack, and so is
+    where the functions' code lies. The values are plain, so `json.dumps` writes them.
+
+    Args:
+        topology: what is declared.
+        sam: a template for AWS SAM, which brings the functions' code itself.
     """
     made = Template()
+    functions = Functions(made, topology.resources, sam=sam)
     for resource in topology.resources:
-        _add(made, resource)
+        _add(made, functions, resource)
     made.add_policies()
+    transform = {"Transform": _SAM} if sam else {}
     parameters = {"Parameters": made.parameters} if made.parameters else {}
-    return {"AWSTemplateFormatVersion": _VERSION, **parameters, "Resources": made.resources}
+    return {"AWSTemplateFormatVersion": _VERSION, **transform, **parameters, "Resources": made.resources}
 
 
-def _add(made: Template, resource: Resource) -> None:
+def _add(made: Template, functions: Functions, resource: Resource) -> None:
     match resource:
         case QueueSpec():
             _queue(made, resource)
@@ -74,18 +84,22 @@ def _add(made: Template, resource: Resource) -> None:
         case ArchiveSpec():
             add_archive(made, resource, _KEPT)
         case DriverResource():
-            _add_own(made, resource)
+            _add_own(made, functions, resource)
         case _:
             assert_never(resource)
 
 
-def _add_own(made: Template, resource: DriverResource) -> None:
+def _add_own(made: Template, functions: Functions, resource: DriverResource) -> None:
     """Add what only this driver knows; what another one does is no part of the template."""
     match resource:
         case ConnectionSpec():
             add_connection(made, resource)
         case ApiDestinationSpec():
             add_api_destination(made, resource)
+        case FunctionSpec():
+            functions.add(resource)
+        case EventSourceMappingSpec():
+            functions.add_mapping(resource)
         case _:
             return
 

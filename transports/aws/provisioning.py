@@ -30,6 +30,13 @@ from eip.transports.aws.eventbridge._api_destinations import (
 from eip.transports.aws.eventbridge._buses import provision_bus, undeclared_access
 from eip.transports.aws.eventbridge.archives import EventBridgeArchives
 from eip.transports.aws.kinesis.provision import provision_stream
+from eip.transports.aws.lambda_functions.functions import FunctionSpec
+from eip.transports.aws.lambda_functions.mappings import EventSourceMappingSpec
+from eip.transports.aws.lambda_functions.provisioning import (
+    provision_function,
+    provision_mapping,
+    undeclared_mappings,
+)
 from eip.transports.aws.sns import provisioning as sns
 from eip.transports.aws.sqs.provisioning import provision_queue
 
@@ -54,17 +61,21 @@ async def provision(client: ServiceClient, arns: Arns, resource: Resource, *, ap
         case ArchiveSpec():
             step = await archive_step(EventBridgeArchives(client, arns, resource.bus), resource, apply=apply)
         case DriverResource():
-            return await _provision_own(client, resource, apply=apply)
+            return await _provision_own(client, arns, resource, apply=apply)
     return [step]
 
 
-async def _provision_own(client: ServiceClient, resource: DriverResource, *, apply: bool) -> Iterable[Step]:
+async def _provision_own(client: ServiceClient, arns: Arns, resource: DriverResource, *, apply: bool) -> Iterable[Step]:
     """The steps for what only this driver knows; none for what another one does."""
     match resource:
         case ConnectionSpec():
             return [await provision_connection(client, resource, apply=apply)]
         case ApiDestinationSpec():
             return [await provision_api_destination(client, resource, apply=apply)]
+        case FunctionSpec():
+            return [await provision_function(client, resource, apply=apply)]
+        case EventSourceMappingSpec():
+            return [await provision_mapping(client, arns, resource, apply=apply)]
         case _:
             return []
 
@@ -81,5 +92,7 @@ async def find_undeclared(
             return [*rules, *await undeclared_access(client, container, delete=delete)]
         case ConnectionSpec():
             return await undeclared_api_destinations(client, container, declared, delete=delete)
+        case FunctionSpec():
+            return await undeclared_mappings(client, container, declared, delete=delete)
         case _:
             return []

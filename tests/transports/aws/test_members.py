@@ -23,10 +23,10 @@ from tests.support.members import FILE, Table, load, members_of
 ROOT = Path(__file__).parents[3]
 NEWEST, TABLES = load()
 MODELS = {service: botocore.session.get_session().get_service_model(service) for service in TABLES}
-ROOMS = {"eventbridge": "events", "stores": "dynamodb"}
+ROOMS = {"eventbridge": "events", "lambda_functions": "lambda", "stores": "dynamodb"}
 """Folders whose calls are of a service with another name."""
 SOURCES = sorted([*(ROOT / "transports" / "aws").rglob("*.py"), *(ROOT / "eip" / "stores").glob("*dynamodb*.py")])
-NOT_CALLS = ("_client", "_invocations.py", "_event_sources.py", "lambda_host.py", "cloudformation.py")
+NOT_CALLS = ("_client", "lambda_host", "cloudformation.py")
 
 
 def known(service: str, operation: str) -> bool:

@@ -130,6 +130,7 @@ _SERVICES: Final[dict[str, dict[type[EipError], str]]] = {
         _CALL: "LimitExceeded",
     },
     "lambda": {
+        Throttled: "ResourceInUse",
         ServiceFailed: "Service",
         Conflict: "ResourceConflict PreconditionFailed",
         _CALL: "PolicyLengthExceeded",

@@ -1,0 +1,96 @@
+"""Lambda functions, declared as values: how they run, and what they may do.
+
+Their code comes by a deployment of its own, e.g. of the template that `eip.transports.aws.cloudformation.template`
+makes; a topology compares and changes their settings, and gives each a role that may do exactly what is declared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import ClassVar, Final, Literal, NamedTuple, TypeAlias
+
+from eip._checks import check_integer, check_type
+from eip.errors import ConfigurationError
+from eip.topology import DriverResource
+
+__all__ = ["FunctionSpec", "ResourceKind", "Used"]
+
+ResourceKind: TypeAlias = Literal["queue", "topic", "bus", "stream", "table", "bucket"]
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_HANDLER: Final = re.compile(r"[A-Za-z_][\w/.-]*\.[A-Za-z_]\w*")
+_KINDS: Final[tuple[ResourceKind, ...]] = ("queue", "topic", "bus", "stream", "table", "bucket")
+_MEMORY_MB: Final = (128, 10_240)
+_MAX_TIMEOUT: Final = timedelta(minutes=15)
+
+
+class Used(NamedTuple):
+    """Something that a function uses."""
+
+    kind: ResourceKind
+    name: str
+    """Or ARN."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionSpec(DriverResource):
+    """A function whose entry point is a `lambda_handler`.
+
+    Args:
+        name: of the function.
+        handler: the entry point, ``module.attribute``.
+        code: the folder with its code, for templates.
+        runtime: of Lambda, e.g. ``python3.13``.
+        memory: MB, 128 to 10,240; processor time grows with it.
+        timeout: of an invocation, up to 15 minutes, in whole seconds.
+        environment: variables.
+        uses: what the handler sends to or stores in, as ``kind:name``: ``"topic:quotes"``, ``"queue:orders-dead"``,
+            ``"bus:default"``, ``"stream:clicks"``, ``"table:jobs"`` (`DynamoDBStore`), ``"bucket:lake"``
+            (`S3ObjectStore`). Its role may do exactly what these take.
+        tags: of the function.
+
+    Raises:
+        ConfigurationError: what Lambda would refuse.
+    """
+
+    kind: ClassVar[str] = "function"
+    rank: ClassVar[int] = 10
+
+    name: str
+    handler: str
+    code: str = "."
+    runtime: str = "python3.13"
+    memory: int = 512
+    timeout: timedelta = timedelta(seconds=30)
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
+    uses: Sequence[str] = field(default=(), hash=False)
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        """Validate the parameters."""
+        check_type("name", self.name, str, "a string")
+        if not _NAME.fullmatch(self.name):
+            raise ConfigurationError(f"name must be 1 to 64 letters, digits, - and _, got {self.name[:80]!r}")
+        if not _HANDLER.fullmatch(check_type("handler", self.handler, str, "a string")):
+            raise ConfigurationError(f"handler must be module.attribute, got {self.handler[:80]!r}")
+        least, most = _MEMORY_MB
+        if not least <= check_integer("memory", self.memory, least=1) <= most:
+            raise ConfigurationError(f"memory must be {least} to {most:,} MB, got {self.memory:,}")
+        check_type("timeout", self.timeout, timedelta, "a timedelta")
+        if not timedelta(seconds=1) <= self.timeout <= _MAX_TIMEOUT or self.timeout % timedelta(seconds=1):
+            raise ConfigurationError(f"timeout must be 1 s to 15 minutes, in whole seconds, got {self.timeout}")
+        self.used()
+
+    def used(self) -> list[Used]:
+        """What it uses, read."""
+        return [_used(each) for each in self.uses]
+
+
+def _used(text: str) -> Used:
+    kind, colon, name = check_type("uses", text, str, "a list of strings").partition(":")
+    if kind not in _KINDS or not colon or not name:
+        raise ConfigurationError(f"uses must be kind:name, with a kind of {', '.join(_KINDS)}, got {text[:80]!r}")
+    return Used(kind, name)

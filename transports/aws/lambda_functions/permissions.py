@@ -1,0 +1,114 @@
+"""What a function's role may do: exactly what its handler's channels and stores call, and what its mappings read.
+
+A test records the calls of a run and compares them with these. Sources: AWS Lambda Developer Guide, the permissions of
+each event source; Service Authorization Reference, 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeAlias
+
+from eip.transports.aws.lambda_functions.functions import FunctionSpec, ResourceKind, Used
+from eip.transports.aws.lambda_functions.mappings import EventSourceMappingSpec, SourceKind
+
+__all__ = ["TRUST", "Statements", "statements"]
+
+Statements: TypeAlias = list[dict[str, Any]]
+
+_SENDING: Final[Mapping[ResourceKind, tuple[str, ...]]] = {
+    "queue": ("sqs:GetQueueUrl", "sqs:SendMessage"),
+    "topic": ("sns:Publish",),
+    "bus": ("events:PutEvents",),
+    "stream": ("kinesis:PutRecords",),
+    "table": (
+        *("dynamodb:DeleteItem", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"),
+        *("dynamodb:UpdateItem",),
+    ),
+    "bucket": ("s3:GetObject", "s3:PutObject"),
+}
+_READING: Final[Mapping[SourceKind, tuple[str, ...]]] = {
+    "queue": ("sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"),
+    "stream": (
+        *("kinesis:DescribeStream", "kinesis:DescribeStreamSummary", "kinesis:GetRecords", "kinesis:GetShardIterator"),
+        *("kinesis:ListShards",),
+    ),
+    "table_stream": ("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"),
+    "broker": ("mq:DescribeBroker",),
+    "cluster": ("kafka:DescribeCluster", "kafka:DescribeClusterV2", "kafka:GetBootstrapBrokers"),
+}
+_NETWORK: Final = (
+    *("ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface", "ec2:DescribeNetworkInterfaces"),
+    *("ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs"),
+)
+"""Of brokers and clusters, which are in a network of their own; these actions take no resource."""
+_FAN_OUT: Final = ("kinesis:DescribeStreamConsumer", "kinesis:SubscribeToShard")
+
+TRUST: Final[Mapping[str, Any]] = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"},
+    ],
+}
+"""Who assumes a function's role."""
+
+
+def statements(
+    function: FunctionSpec, mappings: Iterable[EventSourceMappingSpec], arn: Callable[[str, str], Any]
+) -> Statements:
+    """The statements of the function's role.
+
+    Args:
+        function: as declared.
+        mappings: all that are declared; those of other functions do not count.
+        arn: makes the ARN of a kind and name: a channel's, ``"table"``, ``"bucket"``, ``"logs"``; ARNs are given as
+            they are.
+    """
+    made = [_allow(("logs:CreateLogStream", "logs:PutLogEvents"), [arn("logs", function.name)])]
+    made += [_allow(_SENDING[each.kind], _resources(each, arn)) for each in dict.fromkeys(function.used())]
+    for mapping in mappings:
+        if mapping.function == function.name:
+            made += _of_mapping(mapping, arn)
+    return made
+
+
+def _resources(used: Used, arn: Callable[[str, str], Any]) -> list[Any]:
+    found = arn(used.kind, used.name)
+    if used.kind != "bucket":
+        return [found]
+    return [f"{found}/*" if isinstance(found, str) else {"Fn::Sub": ["${Bucket}/*", {"Bucket": found}]}]
+
+
+def _of_mapping(mapping: EventSourceMappingSpec, arn: Callable[[str, str], Any]) -> Statements:
+    """What Lambda's pollers do with the function's role."""
+    kind, source = mapping.source_kind, mapping.source
+    if kind == "stream" and "/consumer/" in source:
+        stream = source.partition("/consumer/")[0]
+        made = [_allow(_READING[kind], [stream]), _allow(_FAN_OUT, [source])]
+    else:
+        made = [_allow(_READING[kind], [arn(kind, source)])]
+    if kind in ("broker", "cluster"):
+        made.append(_allow(_NETWORK, ["*"]))
+    if mapping.secret is not None:
+        made.append(_allow(("secretsmanager:GetSecretValue",), [mapping.secret]))
+    if mapping.on_failure is not None:
+        made.append(_allow(_noting(mapping.on_failure), [_destination(mapping.on_failure, arn)]))
+    return made
+
+
+def _noting(destination: str) -> tuple[str, ...]:
+    """What it takes to note a batch that was given up."""
+    service = destination.split(":")[2] if destination.startswith("arn:") else "sqs"
+    return {
+        "sns": ("sns:Publish",),
+        "s3": ("s3:ListBucket", "s3:PutObject"),
+        "lambda": ("lambda:InvokeFunction",),
+    }.get(service, ("sqs:SendMessage",))
+
+
+def _destination(destination: str, arn: Callable[[str, str], Any]) -> Any:
+    return arn("queue", destination)
+
+
+def _allow(actions: Iterable[str], resources: list[Any]) -> dict[str, Any]:
+    return {"Effect": "Allow", "Action": list(actions), "Resource": resources}
