@@ -33,6 +33,8 @@ class Capabilities:
     """Longest delay of one message, in seconds."""
     max_lease: float | None = None
     """Longest time from receive to settlement, in seconds, however often the lease is extended."""
+    object_bodies: bool = False
+    """Whether a body has to be a JSON object, as an event's detail."""
     long_poll: float | None = None
     """Longest wait of one receive call, in seconds."""
 

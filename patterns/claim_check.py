@@ -5,8 +5,12 @@
 
 The wire format is that of AWS's extended client libraries for SQS and SNS, both ways: the message's body is
 ``["software.amazon.payloadoffloading.PayloadS3Pointer", {"s3BucketName": …, "s3Key": …}]``, and its attribute
-``ExtendedPayloadSize`` the bytes that wait; older senders' names are understood. Envelope and attributes stay with the
-message, so filters on attributes work and filters on bodies do not. An event bus carries no such body.
+``ExtendedPayloadSize`` the bytes that wait; older senders' names are understood. An event bus carries objects only, so
+there the body is ``{"payload_url": "s3://bucket/key", "payload_size_bytes": …}``. Envelope and attributes stay with the
+message, so filters on attributes work and filters on bodies do not.
+
+Partners put a URL into an event in place of its payload, too. ``claim_checked(objects, url_key="payload_url")`` reads
+such events of others; the object is fetched from the storage, never from the URL.
 
 The object is written before its message is sent. Nothing is removed unless asked for, and then only once the message
 was acknowledged, so a claim that can be received can be fetched. What nobody removes is left to an expiry of the
@@ -20,7 +24,8 @@ import asyncio
 import dataclasses
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import Any, Final, Literal, NamedTuple
+from functools import partial
+from typing import Any, Final, Literal
 
 from typing_extensions import override
 
@@ -28,11 +33,8 @@ from eip._checks import check_one_of
 from eip._ids import new_id
 from eip._logging import get_logger
 from eip.channels import Sender, SenderDecorator
-from eip.codec import dump_json, load_json
-from eip.envelope import dump_envelope
 from eip.errors import (
     ConfigurationError,
-    DecodeError,
     FailedEntry,
     InvalidMessage,
     PartialSendError,
@@ -43,6 +45,7 @@ from eip.errors import (
 from eip.limits import MIB
 from eip.message import Message
 from eip.packs import is_pack
+from eip.patterns._claims import SIZE_ATTRIBUTE, SIZE_ATTRIBUTES, Claim, check_size, claim_body, claim_of, size_beside
 from eip.patterns.diagram import with_diagram
 from eip.runtime.consumer import current_delivery
 from eip.runtime.handlers import AnyHandler, Handler, Middleware, Result, middleware
@@ -52,25 +55,15 @@ __all__ = ["SIZE_ATTRIBUTE", "ClaimCheckSender", "claim_checked"]
 
 _log = get_logger("eip.claim_check")
 
-SIZE_ATTRIBUTE: Final = "ExtendedPayloadSize"
-"""The attribute that tells a claim from other messages; its value is the size of the object in bytes."""
-_SIZE_ATTRIBUTES: Final = (SIZE_ATTRIBUTE, "SQSLargePayloadSize")
-_POINTER: Final = "software.amazon.payloadoffloading.PayloadS3Pointer"
-_POINTERS: Final = (_POINTER, "com.amazon.sqs.javamessaging.MessageS3Pointer")
 _MAX_WRITES: Final = 10
 """Objects of one `send` that are written at once."""
-
-
-class _Claim(NamedTuple):
-    bucket: str
-    key: str
 
 
 class ClaimCheckSender(SenderDecorator):
     """Sends messages whose bodies are too large as claims, and all others as they are; a `Sender` itself.
 
     Args:
-        sender: the destination: a queue, a topic or a stream.
+        sender: the destination: a queue, a topic, a bus or a stream.
         objects: where large bodies wait.
         threshold: bytes of body, envelope and attributes above which a body is checked in; default: the
             destination's limit. 0: every body.
@@ -117,14 +110,15 @@ class ClaimCheckSender(SenderDecorator):
         """The message as it is to be sent; what must be written for it goes into ``checked``."""
         sealed = message.sealed()
         body = sealed.encode()
-        if is_pack(message) or len(body) + _size_beside(message) <= self._threshold:
+        if is_pack(message) or len(body) + size_beside(message) <= self._threshold:
             return sealed
-        if not message.attributes.keys().isdisjoint(_SIZE_ATTRIBUTES):
+        if not message.attributes.keys().isdisjoint(SIZE_ATTRIBUTES):
             raise InvalidMessage(f"the attribute {SIZE_ATTRIBUTE} is reserved for claim checks")
         key = f"{self._prefix}{new_id()}"
         checked[key] = body
-        pointer = dump_json([_POINTER, {"s3BucketName": self._objects.bucket, "s3Key": key}])
-        return sealed.with_encoded(pointer).replace(attributes={**message.attributes, SIZE_ATTRIBUTE: len(body)})
+        claim = Claim(self._objects.bucket, key)
+        standing = claim_body(claim, len(body), as_object=self.limits.object_bodies)
+        return sealed.with_encoded(standing).replace(attributes={**message.attributes, SIZE_ATTRIBUTE: len(body)})
 
     async def _write(self, checked: dict[str, bytes]) -> None:
         turn = asyncio.Semaphore(_MAX_WRITES)
@@ -151,6 +145,8 @@ def claim_checked(
     *,
     buckets: Collection[str] | None = None,
     prefix: str = "",
+    hosts: Collection[str] = (),
+    url_key: str | None = None,
     max_bytes: int = 64 * MIB,
     delete: bool = False,
     on_missing: Literal["drop", "dead_letter"] = "dead_letter",
@@ -163,6 +159,9 @@ def claim_checked(
         objects: where bodies wait.
         buckets: those that claims may point to; default: only the one that ``objects`` writes to.
         prefix: what keys must begin with; default: nothing.
+        hosts: of URLs whose paths are ``/bucket/key``, beside Amazon S3's own hosts: ``"127.0.0.1:4566"``.
+        url_key: the member that has the object's URL in bodies of others, who do not send our attribute; default: the
+            bodies of others are what they are.
         max_bytes: the largest body fetched; what is larger is never read, and goes to the dead-letter channel.
         delete: remove the object once the message was handled and acknowledged. Only for a queue that is its only
             receiver: with several subscriptions the first would take the object from the others.
@@ -172,7 +171,13 @@ def claim_checked(
     check_one_of("on_missing", on_missing, ("drop", "dead_letter"))
     allowed = frozenset((objects.bucket,) if buckets is None else buckets)
     return _Redeemer(
-        objects, buckets=allowed, prefix=prefix, max_bytes=max_bytes, delete=delete, drop=on_missing == "drop"
+        objects,
+        partial(claim_of, url_key=url_key, hosts=frozenset(map(str.lower, hosts))),
+        buckets=allowed,
+        prefix=prefix,
+        max_bytes=max_bytes,
+        delete=delete,
+        drop=on_missing == "drop",
     )
 
 
@@ -180,6 +185,7 @@ class _Redeemer:
     def __init__(
         self,
         objects: ObjectStore,
+        find: Callable[[Message[Any]], Claim | None],
         *,
         buckets: frozenset[str],
         prefix: str,
@@ -187,7 +193,7 @@ class _Redeemer:
         delete: bool,
         drop: bool,
     ) -> None:
-        self._objects, self._buckets, self._prefix = objects, buckets, prefix
+        self._objects, self._find, self._buckets, self._prefix = objects, find, buckets, prefix
         self._max_bytes, self._delete, self._drop = max_bytes, delete, drop
         self._removing: set[asyncio.Task[None]] = set()
 
@@ -197,7 +203,7 @@ class _Redeemer:
     def _wrap(self, handle: Handler) -> Handler:
 
         async def redeemed(message: Message[Any]) -> Result:
-            claim = _claim_of(message)
+            claim = self._find(message)
             if claim is None:
                 return await handle(message)
             body = await self._fetch(claim)
@@ -206,8 +212,8 @@ class _Redeemer:
                 if self._drop:
                     return None
                 raise Reject(f"the body it claims is gone: {claim.key} in {claim.bucket}")
-            _check_size(message, body, claim)
-            rest = {name: value for name, value in message.attributes.items() if name not in _SIZE_ATTRIBUTES}
+            check_size(message, body, claim)
+            rest = {name: value for name, value in message.attributes.items() if name not in SIZE_ATTRIBUTES}
             result = await handle(message.with_encoded(body).replace(attributes=rest))
             if self._delete:
                 self._when_acked(lambda: self._start_removal(claim))
@@ -215,7 +221,7 @@ class _Redeemer:
 
         return with_diagram(redeemed, "claim_check", inside=handle)
 
-    async def _fetch(self, claim: _Claim) -> bytes | None:
+    async def _fetch(self, claim: Claim) -> bytes | None:
         # "in/../x" begins with "in/", and a client or proxy on the way to the storage may take the path for "x".
         climbs = not {".", ".."}.isdisjoint(claim.key.split("/"))
         if climbs or claim.bucket not in self._buckets or not claim.key.startswith(self._prefix):
@@ -229,48 +235,13 @@ class _Redeemer:
             return
         delivery.on_acked = [*(delivery.on_acked or ()), callback]
 
-    def _start_removal(self, claim: _Claim) -> None:
+    def _start_removal(self, claim: Claim) -> None:
         task = asyncio.get_running_loop().create_task(self._remove(claim), name=f"removal of {claim.key}")
         self._removing.add(task)
         task.add_done_callback(self._removing.discard)
 
-    async def _remove(self, claim: _Claim) -> None:
+    async def _remove(self, claim: Claim) -> None:
         try:
             await self._objects.delete(claim.bucket, claim.key)
         except StoreError as error:
             _log.warning("claim_not_removed", bucket=claim.bucket, key=claim.key, error=str(error))
-
-
-def _check_size(message: Message[Any], body: bytes, claim: _Claim) -> None:
-    """Raise `StoreError` where the object has fewer bytes than its message says: it was cut off, now or when written.
-
-    More bytes are no error: some producers count characters.
-    """
-    sizes = [message.attributes[name] for name in _SIZE_ATTRIBUTES if name in message.attributes]
-    size = next((each for each in sizes if isinstance(each, int)), 0)
-    if len(body) < size:
-        raise StoreError(f"{claim.key} in {claim.bucket} has {len(body):,} of {size:,} bytes")
-
-
-def _claim_of(message: Message[Any]) -> _Claim | None:
-    """The claim that the message is; None for any other message."""
-    if message.attributes.keys().isdisjoint(_SIZE_ATTRIBUTES):
-        return None
-    try:
-        pointer = load_json(message.encode())
-    except (DecodeError, InvalidMessage):
-        return None
-    match pointer:
-        case [str(kind), {"s3BucketName": str(bucket), "s3Key": str(key)}] if kind in _POINTERS:
-            return _Claim(bucket, key)
-    return None
-
-
-def _size_beside(message: Message[Any]) -> int:
-    """Bytes that envelope and attributes take, rather more than less: names are counted with a note of their types."""
-    named = sum(2 * len(name.encode()) + _length(value) + 40 for name, value in message.attributes.items())
-    return len(dump_envelope(message)) + 64 + named
-
-
-def _length(value: Any) -> int:
-    return len(value) if isinstance(value, bytes) else len(str(value).encode())

@@ -30,7 +30,7 @@ SNS: Final = Capabilities(
 )
 
 EVENTBRIDGE: Final = Capabilities(
-    message_bytes=MIB - KIB, batch_entries=10, batch_bytes=MIB, unit_bytes=64 * KIB, beside_bytes=14
+    message_bytes=MIB - KIB, batch_entries=10, batch_bytes=MIB, unit_bytes=64 * KIB, beside_bytes=14, object_bodies=True
 )
 """An entry may have 1 MiB since January 2026; a KiB is left for the event around it, or no queue could take that."""
 

@@ -206,13 +206,13 @@ async def taps(lab: Lab) -> None:
 @scenario("Claim Check")
 async def claim_checks(lab: Lab) -> None:
     objects = MemoryObjects()
-    queue, output = await lab.queue("claims"), await lab.queue("outputs")
-    sender = ClaimCheckSender(queue, objects, threshold=4096)
+    (inlet, source), output = await lab.inlet("claims"), await lab.queue("outputs")
+    sender = ClaimCheckSender(inlet, objects, threshold=4096)
 
     async def size(message: Message[Any]) -> Message[Any]:
         return message.derive({"n": len(message.body["text"])})
 
-    async with lab.running(lab.consumer(queue, claim_checked(objects, delete=True)(size), output=output)):
+    async with lab.running(lab.consumer(source, claim_checked(objects, delete=True)(size), output=output)):
         await sender.send(lab.message({"text": "x" * 5000}), lab.message({"text": "xy"}))
         assert sorted(numbers(await lab.collected(output, 2))) == [2, 5000]
         while objects.objects:

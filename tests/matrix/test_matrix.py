@@ -22,6 +22,7 @@ TAKES_ANY_CHANNEL = [
     "Message Filter",
     "Pipeline: Translator, Content Enricher, Normalizer, Message History, Expiration, Throttle, Circuit Breaker",
     "Wire Tap, Message Store",
+    "Claim Check",
     "Idempotent Receiver",
     "Message Scheduler",
     "Packing",
