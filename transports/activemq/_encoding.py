@@ -31,8 +31,8 @@ _MAX_CHARACTERS: Final = 4_000
 """Of one header's value: the broker takes 10 KiB a line, and an escape has two bytes."""
 _MAX_WIDE_CHARACTERS: Final = 3_000
 """The same for values that are not ASCII, with up to three bytes a character."""
-_MAX_HEADERS: Final = 990
-"""The broker takes 1,000 headers; the last ones are for receipts and transactions."""
+_MAX_HEADERS: Final = 985
+"""The broker takes 1,000 headers; the others are those of every message, receipts and transactions."""
 _MAX_ATTRIBUTE_HEADERS: Final = 400
 _UNSAFE: Final = re.compile(r"[\x00-\x09\x0b-\x1f]|^\s|\s$")
 """Characters that brokers trim, or have no escape for; such a value travels in the envelope instead."""
@@ -64,14 +64,13 @@ def encoded(
         InvalidMessage: the broker would refuse the envelope or the attributes.
     """
     body, is_text = body_written(message)
-    headers = {"destination": destination, "content-type": message.codec.content_type}
-    headers["content-length"] = str(len(body))  # by itself it would make a BytesMessage
+    start = f"SEND\ndestination:{escape(destination)}\ncontent-type:{escape(message.codec.content_type)}\n"
+    start += f"content-length:{len(body)}\n"  # by itself it would make a BytesMessage
     if is_text:
-        headers["amq-msg-type"] = "text"
+        start += "amq-msg-type:text\n"
     if persistent:
-        headers["persistent"] = "true"
-    if priority is not None:
-        headers["priority"] = str(priority)
+        start += "persistent:true\n"
+    headers = {} if priority is None else {"priority": str(priority)}
     try:
         fields = envelope_fields(message)
         _add_native(message, headers, fields)
@@ -80,7 +79,7 @@ def encoded(
         if message.attributes:
             _add_attributes(message.attributes, headers, fields)
         _add_envelope(fields, headers)
-        return _head(headers), body
+        return _head(start, headers), body
     except (TypeError, ValueError, RecursionError) as error:
         if isinstance(error, InvalidMessage):
             raise
@@ -179,18 +178,22 @@ def _add_envelope(fields: Mapping[str, Any], headers: dict[str, str]) -> None:
     if not envelope.isascii():
         envelope = escaped_json(envelope)
     size = _chunk(envelope)
-    headers[ENVELOPE_KEY] = envelope[:size]
-    for start in range(size, len(envelope), size):
-        headers[f"{ENVELOPE_KEY}-{start // size}"] = envelope[start : start + size]
+    if len(envelope) <= size:
+        headers[ENVELOPE_KEY] = envelope
+    else:
+        headers[ENVELOPE_KEY] = envelope[:size]
+        for start in range(size, len(envelope), size):
+            headers[f"{ENVELOPE_KEY}-{start // size}"] = envelope[start : start + size]
     if len(headers) > _MAX_HEADERS:
         raise InvalidMessage(
             f"attributes and envelope have {len(envelope):,} characters, more than the headers of a broker hold"
         )
 
 
-def _head(headers: Mapping[str, str]) -> bytes:
-    lines = [f"{escape(name)}:{escape(value)}\n" for name, value in headers.items()]
+def _head(start: str, headers: Mapping[str, str]) -> bytes:
+    """Return the head of those lines and headers, whose names are plain words and need no escapes."""
+    lines = [f"{name}:{escape(value)}\n" for name, value in headers.items()]
     try:
-        return f"SEND\n{''.join(lines)}".encode()
+        return f"{start}{''.join(lines)}".encode()
     except UnicodeEncodeError as error:
         raise InvalidMessage(f"a header is not Unicode text: {error.reason}") from error

@@ -46,6 +46,9 @@ _COMMAND_NAMES: Final = """
 """
 _BY_VALUE: Final = frozenset(("destination", "persistent", "priority", "redelivered", "reply-to", "timestamp"))
 """Of those, the ones whose values tell a JMS property of the same name."""
+_FLAGS: Final = frozenset(("true", "false"))
+_PRIORITIES: Final = frozenset("0123456789")
+_NAMES_WITHOUT_ATTRIBUTES: Final = BROKER_HEADERS | {"", ENVELOPE_KEY}
 _NEVER_ATTRIBUTES: Final = (BROKER_HEADERS - _BY_VALUE) | {"", ENVELOPE_KEY}
 _OF_COMMANDS: Final = frozenset(_COMMAND_NAMES.split())
 """Headers that mean something in frames that clients send, or in other frames of brokers."""
@@ -61,6 +64,8 @@ def is_attribute_name(name: str) -> bool:
 
 def attribute_headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return the headers of a received message that are its attributes: by name, or by a value no broker gives it."""
+    if _NAMES_WITHOUT_ATTRIBUTES.issuperset(headers) and _has_usual_values(headers):
+        return []  # most messages: two looks at all headers in place of some at each
     found: list[tuple[str, str]] = []
     for name, text in headers.items():
         if name in _NEVER_ATTRIBUTES:
@@ -73,6 +78,19 @@ def attribute_headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:
     return found
 
 
+def _has_usual_values(headers: Mapping[str, str]) -> bool:
+    """Return whether the headers of `_BY_VALUE` are a broker's, by their values; False where it takes a closer look."""
+    get = headers.get
+    return (
+        get("destination", "/").startswith("/")
+        and get("persistent", "true") in _FLAGS
+        and get("redelivered", "true") in _FLAGS
+        and get("priority", "4") in _PRIORITIES
+        and number(get("timestamp", "1")) > 0
+        and "reply-to" not in headers
+    )
+
+
 def _is_property(name: str, text: str) -> bool:
     """Return whether the value of a broker's header can only be a JMS property of the same name."""
     if name == "timestamp":
@@ -83,12 +101,12 @@ def _is_property(name: str, text: str) -> bool:
         return not text.startswith("/")
     if name == "reply-to":
         return to_address(text) is None
-    return text not in ("true", "false")
+    return text not in _FLAGS
 
 
 def is_priority(text: str) -> bool:
     """Return whether the text is a JMS priority, 0 to 9."""
-    return len(text) == 1 and text in "0123456789"
+    return text in _PRIORITIES
 
 
 def number(text: str | None) -> int:

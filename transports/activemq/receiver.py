@@ -231,17 +231,29 @@ class ActiveMQReceiver(Receiver):
     # Settling.
 
     @override
+    def ack_nowait(self, delivery: Delivery) -> bool:
+        if delivery.on_acked or self.settling is not None:
+            return False
+        return self._ack_held(delivery) is not None
+
+    def _ack_held(self, delivery: Delivery) -> Connection | None:
+        """Acknowledge a delivery that is held; return its connection, or None where that is lost."""
+        if not isinstance(delivery, ActiveMQDelivery) or delivery not in self._held or not delivery.connection.open:
+            return None
+        self._write_ack(delivery.connection, delivery.ack_ids)
+        self._connection.tracker.settled()
+        self._held.settle(delivery)
+        return delivery.connection
+
+    @override
     async def _ack(self, deliveries: Sequence[Delivery]) -> Sequence[Unsettled]:
         failed: list[Unsettled] = []
         last: Connection | None = None
         for delivery in deliveries:
-            if not isinstance(delivery, ActiveMQDelivery) or delivery not in self._held or not delivery.connection.open:
+            if (connection := self._ack_held(delivery)) is None:
                 failed.append(self._stale(delivery))
-                continue
-            last = delivery.connection
-            self._write_ack(last, delivery.ack_ids)
-            self._connection.tracker.settled()
-            self._held.settle(delivery)
+            else:
+                last = connection
         if last is not None and any(each.on_acked for each in deliveries):
             # A callback may delete what the message would need if it came again: wait until the broker has the acks.
             try:

@@ -305,3 +305,16 @@ async def test_addresses_of_topics_and_queues_lead_back(activemq):
 async def test_a_subscriptions_name_is_one_word(activemq, name):
     with pytest.raises(ConfigurationError):
         activemq.topic("t").subscription(name)
+
+
+async def test_an_ack_without_a_callback_takes_no_call(activemq):
+    """One with a callback waits until the broker has it, and a second ack is refused."""
+    queue = activemq.queue(fresh())
+    await queue.send(Message(1), Message(2))
+    async with queue.receiver() as receiver:
+        [plain], [called_back] = await receiver.receive(1), await receiver.receive(1)
+        called_back.on_acked = [lambda: None]
+        assert not receiver.ack_nowait(called_back)
+        assert receiver.ack_nowait(plain)
+        assert not receiver.ack_nowait(plain)
+    assert await bodies(queue) == [called_back.message.body]

@@ -83,21 +83,26 @@ def parse_head(head: bytes) -> Frame:
 
 
 def _parse_plain(head: bytes) -> Frame | None:
-    """Return the frame of a head as brokers write it; None where it takes a closer look."""
+    """Return the frame of a head as brokers write it, with colons as the only escapes; None: take a closer look."""
     try:
-        command, *lines = head.decode().split("\n")
-        headers: dict[str, str] = dict([line.split(":", 1) for line in lines])
-    except ValueError:  # no UTF-8, or a line without a colon
+        text = head.decode()
+    except UnicodeDecodeError:
         return None
-    if len(headers) != len(lines) or "\r" in command or command in _VERBATIM:
-        return None
-    for name, value in headers.items():
-        if value.endswith("\r") or "\\" in name:
-            return None
-        if "\\" in value:
-            if (plain := _unescape(value)) is None:
+    command, *lines = text.split("\n")
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if "\\" in line:
+            if "\\\\" in line:
                 return None
-            headers[name] = plain
+            value = value.replace("\\c", ":")
+            if "\\" in value or "\\" in name:
+                return None
+        if not colon:
+            return None
+        headers[name] = value
+    if len(headers) != len(lines) or "\r" in text or command in _VERBATIM:
+        return None
     return Frame(command, headers, b"")
 
 

@@ -20,6 +20,8 @@ from eip.transports.activemq._stomp.frames import Frame, NotStomp, ProtocolError
 __all__ = ["Parser"]
 
 _LINE_ENDS: Final = re.compile(rb"[\r\n]*")
+_START: Final = re.compile(rb"[\r\n]*(MESSAGE\n)?")
+"""Heart-beats, and the command that nearly all frames begin with."""
 _COMMANDS: Final = (b"CONNECTED", b"MESSAGE", b"RECEIPT", b"ERROR")
 _ACK: Final = re.compile(rb"\nack:([^\r\n]{1,500})\r?\n")
 _MAX_COMMAND_BYTES: Final = 20
@@ -101,31 +103,35 @@ class Parser:
                 return found
             self._head = found
         end = self._end_of_body()
-        if end is None or self._head is None:
+        head = self._head
+        if end is None or head is None:
             return None
         if end < 0:
-            return self._incomplete(self._head, self._head.error or "the end of the body is not known")
-        with memoryview(self._buffer) as view:
-            body = bytes(view[self._at : end])
-        frame = self._head._replace(body=body)
+            return self._incomplete(head, head.error or "the end of the body is not known")
+        body = bytes(self._buffer[self._at : end])
         self._head = None
         self._at = self._searched = end + 1
-        return frame
+        return Frame(head.command, head.headers, body, head.error, head.head)
 
     # Heads.
 
     def _read_head(self) -> Frame | None:
         buffer, start = self._buffer, self._at
+        is_message = False
         if self._searched <= start:  # heart-beats between frames are ends of lines
-            start = self._at = self._searched = _LINE_ENDS.match(buffer, start).end()  # type: ignore[union-attr]  # it matches the empty string
-        if not _begins_with_command(buffer, start):
+            found = _START.match(buffer, start)
+            assert found is not None  # it matches the empty string
+            is_message = found.lastindex is not None
+            start = self._at = self._searched = found.start(1) if is_message else found.end()
+        if not is_message and not _begins_with_command(buffer, start):
             self.failure = NotStomp(bytes(buffer[start : start + 40]))
             return None
         end = buffer.find(b"\n\n", self._searched)
         width = 2
-        other = buffer.find(b"\n\r\n", self._searched, len(buffer) if end < 0 else end)
-        if other >= 0:
-            end, width = other, 3
+        limit = len(buffer) if end < 0 else end
+        if buffer.find(b"\r", self._searched, limit) >= 0:  # some end their lines so
+            other = buffer.find(b"\n\r\n", self._searched, limit)
+            end, width = (other, 3) if other >= 0 else (end, width)
         if (len(buffer) if end < 0 else end) - start > self._max_head:
             self._scanned = 0
             return self._scan()
