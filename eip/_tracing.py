@@ -10,7 +10,7 @@ from typing import Any
 
 from eip.message import Message
 
-__all__ = ["current_traceparent", "with_current_trace"]
+__all__ = ["current_traceparent", "with_current_trace", "with_trace_of"]
 
 
 def current_traceparent() -> str | None:
@@ -29,3 +29,11 @@ def with_current_trace(message: Message[Any]) -> Message[Any]:
     if message.traceparent is not None or (current := current_traceparent()) is None:
         return message
     return message.replace(traceparent=current)
+
+
+def with_trace_of(cause: Message[Any], result: Message[Any]) -> Message[Any]:
+    """The result of handling a message, with the current span's trace, or the message's, where it has none."""
+    traced = with_current_trace(result)
+    if traced.traceparent is not None or cause.traceparent is None:
+        return traced
+    return traced.replace(traceparent=cause.traceparent)

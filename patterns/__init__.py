@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from eip.patterns.fifo import SequencingSender as SequencingSender
     from eip.patterns.idempotent_receiver import IdempotentReceiver as IdempotentReceiver
     from eip.patterns.idempotent_receiver import idempotent as idempotent
+    from eip.patterns.inbox import Inbox as Inbox
     from eip.patterns.message_filter import message_filter as message_filter
     from eip.patterns.message_history import Hop as Hop
     from eip.patterns.message_history import history_of as history_of
@@ -80,6 +81,7 @@ __all__ = [
     "Gathering",
     "Hop",
     "IdempotentReceiver",
+    "Inbox",
     "Instance",
     "MessageScheduler",
     "MessageStore",
@@ -141,6 +143,7 @@ export_lazily(
         "SequencingSender": "eip.patterns.fifo",
         "IdempotentReceiver": "eip.patterns.idempotent_receiver",
         "idempotent": "eip.patterns.idempotent_receiver",
+        "Inbox": "eip.patterns.inbox",
         "message_filter": "eip.patterns.message_filter",
         "Hop": "eip.patterns.message_history",
         "history_of": "eip.patterns.message_history",

@@ -22,10 +22,11 @@ from eip import clock
 from eip._logging import get_logger
 from eip.clock import Duration, seconds
 from eip.envelope import load_message
-from eip.errors import ConfigurationError, Reject, Retry, StoreError
+from eip.errors import ConfigurationError, Retry, StoreError
 from eip.health import Health, HealthTracker
 from eip.message import Message
 from eip.patterns._claim_renewer import ClaimRenewer
+from eip.patterns._idempotency_key import idempotency_key
 from eip.patterns._idempotency_lease import Claim, ClaimLostError, State, part_name
 from eip.patterns._records import Records
 from eip.patterns.diagram import with_diagram
@@ -139,13 +140,8 @@ class IdempotentReceiver:
         return self._tracker.health()
 
     def _key_of(self, message: Message[Any]) -> str:
-        key = message.id if self._key is None else self._key(message)
-        if key is None:
-            raise Reject("the message has no idempotency key")
-        key = f"{self._scope}:{key}" if self._scope else key
-        if self._replays and message.replay_name is not None:
-            key = f"{key}@{message.replay_name}"
-        return key
+        key = idempotency_key(message, self._key, replays=self._replays)
+        return f"{self._scope}:{key}" if self._scope else key
 
     async def _known(self, key: str) -> State:
         found = await Records(self._store, State).read(key)

@@ -24,12 +24,14 @@ from eip import clock
 from eip._checks import check_duration, check_one_of
 from eip._ids import new_id
 from eip.channels import Sender
+from eip.channels.addresses import ReturnAddresses
 from eip.clock import Duration
 from eip.envelope import load_message
 from eip.errors import ConfigurationError, DecodeError, InvalidMessage, PartialSendError, StoreError, error_text
 from eip.health import Health, HealthTracker
 from eip.message import Message
 from eip.patterns._background import BackgroundService, retry_delay, wait_for_event
+from eip.patterns._outbox_replies import REPLIES, ReplySender
 from eip.stores.outbox import Outbox, Waiting
 
 __all__ = ["OutboxRelay"]
@@ -56,6 +58,7 @@ class OutboxRelay(BackgroundService):
         on_refused: ``"block"``: what was written after a refused message in its group waits, until it is retried or
             dropped; ``"skip"``: it does not, so that the order has a gap.
         poll: seconds (or timedelta) between looks at an empty outbox; `wake` makes it look at once.
+        replies: which return addresses may be answered, for the replies of `eip.patterns.inbox.Inbox`; None: none are.
         lease: seconds (or timedelta) after which another relay takes over; renewed every third of it.
         grace: seconds (or timedelta) for what is being sent when it is stopped; after that it is cancelled, and sent
             again by the next relay.
@@ -71,14 +74,16 @@ class OutboxRelay(BackgroundService):
         *,
         on_refused: Literal["block", "skip"] = "block",
         poll: Duration = 1.0,
+        replies: ReturnAddresses | None = None,
         lease: Duration = 30.0,
         grace: Duration = 20.0,
     ) -> None:
         super().__init__("outbox", grace=grace)
+        channels = dict(channels) if replies is None else {**channels, REPLIES: ReplySender(replies)}
         if not channels:
             raise ConfigurationError("channels must not be empty")
         self._skip = check_one_of("on_refused", on_refused, ("block", "skip")) == "skip"
-        self._outbox, self._channels = outbox, dict(channels)
+        self._outbox, self._channels = outbox, channels
         self._poll = check_duration("poll", poll, positive=True)
         self._lease = check_duration("lease", lease, positive=True)
         self._owner = new_id()

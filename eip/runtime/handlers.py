@@ -19,6 +19,7 @@ until then.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple, cast, get_args, get_origin
@@ -37,6 +38,7 @@ __all__ = [
     "Handler",
     "Middleware",
     "Result",
+    "TransactionForm",
     "batch_handler_of",
     "body_type",
     "element_reader_of",
@@ -49,7 +51,9 @@ __all__ = [
     "returns_messages",
     "text_of",
     "threads",
+    "transaction_handler_of",
     "validating",
+    "wrapping",
 ]
 
 
@@ -163,3 +167,39 @@ def batch_handler_of(function: Callable[[Any], Any]) -> BatchForm:
 
 def _holds_many(kind: type) -> bool:
     return issubclass(list, kind) or (issubclass(kind, Iterable) and not issubclass(kind, (str, bytes, Mapping)))
+
+
+class TransactionForm(NamedTuple):
+    """A handler of a message and of the transaction that it works in."""
+
+    call: Callable[[Message[Any], Any], Any]
+    """Reads the message as the handler's annotation asks, and calls it."""
+    plain: AnyHandler
+    """Stands for it as a handler of the message alone: for its name and the type of its body."""
+    is_async: bool
+    name: str
+
+
+def transaction_handler_of(function: Callable[[Any, Any], Any]) -> TransactionForm:
+    """The form of a handler whose second argument is a transaction.
+
+    Args:
+        function: ``async def`` or ``def``, of a message, as other handlers take it, and of a connection or session.
+
+    Raises:
+        ConfigurationError: no function of two arguments, or no handler apart from the second.
+    """
+    name = name_of(function)
+    try:
+        _, second = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        raise ConfigurationError(f"{name} must take two arguments, the message and its transaction") from None
+    plain = functools.partial(function, **{second.name: None})
+    annotation, returned = annotations_of(plain)
+    check_is_handler(plain, annotation, returned)
+    read = reader_of(annotation, name=name)
+
+    def call(message: Message[Any], transaction: Any) -> Any:
+        return function(message if read is None else read(message), transaction)
+
+    return TransactionForm(call, plain, is_async(plain, returned), name)

@@ -18,13 +18,13 @@ from eip._tracing import with_current_trace
 from eip.envelope import dump_message
 from eip.errors import ConfigurationError
 from eip.message import Message
+from eip.stores._clients import user_connection
 from eip.stores._connections import (
     AsyncConnection,
     Statement,
     SyncConnection,
     UserConnection,
     completed,
-    user_connection,
 )
 from eip.stores._sqlite_file import SqliteFile
 from eip.stores.base import stored_name

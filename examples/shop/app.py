@@ -31,9 +31,9 @@ from eip import (
     TopicSpec,
     Topology,
 )
-from eip.patterns import OutboxRelay, RequestReply, ScatterGather, idempotent, redrive
+from eip.patterns import Inbox, OutboxRelay, RequestReply, ScatterGather, redrive
+from eip.stores.inbox import SqliteInbox
 from eip.stores.outbox import SqliteOutbox
-from eip.stores.sqlite import SqliteStore
 
 # Configuration, and the channels.
 
@@ -58,8 +58,6 @@ CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, customer TEXT, article T
 CREATE TABLE IF NOT EXISTS bills (id TEXT PRIMARY KEY, cents INTEGER);
 CREATE TABLE IF NOT EXISTS declarations (id TEXT PRIMARY KEY, country TEXT);
 """
-
-INSERT = "INSERT INTO orders VALUES (?, ?, ?, ?, ?)"
 
 # Message types.
 
@@ -99,7 +97,8 @@ class Shop(App):
         )
         self.database = settings.database
         self.outbox = self.add(SqliteOutbox(self.database))
-        self.handled = self.add(SqliteStore(self.database, "handled"))
+        handled = self.add(SqliteInbox(self.database))
+        self.inbox = Inbox(handled, handled.connect)
         orders = self.sender("orders.fifo", OrderPlaced)
         self.relay = self.add(OutboxRelay(self.outbox, {"orders": orders}, poll=5.0))
         self.stock = self.service(
@@ -111,14 +110,12 @@ class Shop(App):
         with closing(sqlite3.connect(self.database)) as db:
             db.executescript(SCHEMA)
 
-    def write(self, statement: str, *values: object, event: OrderPlaced | None = None) -> None:
-        """Write a row, and the event that it is, in one transaction."""
+    def write(self, order: OrderPlaced) -> None:
+        """Write an order, and the event that it is, in one transaction."""
+        event = Message(order, type="OrderPlaced", group_id=order.customer, attributes={"country": order.country})
         with closing(sqlite3.connect(self.database, timeout=10)) as db, db:
-            db.execute(statement, values)
-            if event is not None:
-                attributes = {"country": event.country}
-                message = Message(event, type="OrderPlaced", group_id=event.customer, attributes=attributes)
-                self.outbox.add(db, "orders", message)
+            db.execute("INSERT INTO orders VALUES (?, ?, ?, ?, ?)", tuple(order.model_dump().values()))
+            self.outbox.add(db, "orders", event)
 
     def count(self, table: str) -> int:
         with closing(sqlite3.connect(self.database, timeout=10)) as db:
@@ -138,15 +135,16 @@ def make_app(settings: ShopSettings | None = None) -> Shop:
     answered = ReturnAddresses(app.transport, prefix="shop-", allow="activemq:temp-queue/*")
 
     @app.consumer("orders.fifo", subscription="billing", concurrency=20)
-    @idempotent(app.handled, key=lambda message: message.body["id"], scope="billing")
-    def bill(order: OrderPlaced) -> None:  # it blocks, so it runs in a thread
+    @app.inbox.handler("billing")  # the bill and the note that it was written are one transaction
+    def bill(order: OrderPlaced, db: sqlite3.Connection) -> None:  # it blocks, so it runs in a thread
         if order.cents <= 0:
             raise Reject(f"order {order.id} costs nothing")  # to the dead letters, at once
-        app.write("INSERT OR IGNORE INTO bills VALUES (?, ?)", order.id, order.cents)
+        db.execute("INSERT INTO bills VALUES (?, ?)", (order.id, order.cents))
 
     @app.consumer("orders.fifo", subscription="customs")  # the topic sends it what leaves the union only
-    def declare(order: OrderPlaced) -> None:
-        app.write("INSERT OR IGNORE INTO declarations VALUES (?, ?)", order.id, order.country)
+    @app.inbox.handler("customs")
+    def declare(order: OrderPlaced, db: sqlite3.Connection) -> None:
+        db.execute("INSERT INTO declarations VALUES (?, ?)", (order.id, order.country))
 
     @app.consumer("stock", reply_to=answered)
     async def count_pieces(message: Message[Availability]) -> Message[Availability]:
@@ -174,7 +172,7 @@ def make_web(settings: ShopSettings | None = None) -> FastAPI:
     @web.post("/orders", status_code=202)
     async def place(order: NewOrder) -> dict[str, str]:
         placed = OrderPlaced(id=uuid.uuid4().hex, **order.model_dump())
-        await asyncio.to_thread(shop.write, INSERT, *placed.model_dump().values(), event=placed)
+        await asyncio.to_thread(shop.write, placed)
         shop.relay.wake()
         return {"id": placed.id}
 

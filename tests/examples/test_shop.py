@@ -67,9 +67,9 @@ async def test_an_order_that_is_not_written_is_not_published(settings):
     shop = make_app(settings)
     placed = shop_module.OrderPlaced(id="1", **order())
     async with shop:
-        shop.write(shop_module.INSERT, *placed.model_dump().values(), event=placed)
+        shop.write(placed)
         with pytest.raises(sqlite3.IntegrityError):
-            shop.write(shop_module.INSERT, *placed.model_dump().values(), event=placed)
+            shop.write(placed)
         await until(lambda: shop.count("bills") == 1)
         await until(lambda: shop.relay.sent == 1)
         assert await shop.outbox.unsent() == {}
@@ -85,7 +85,7 @@ async def test_an_order_is_one_trace_from_the_api_to_its_consumers(settings, mon
     placed = shop_module.OrderPlaced(id="1", **order(country="us"))
     async with shop:
         with provider.get_tracer("api").start_as_current_span("POST /orders") as span:
-            shop.write(shop_module.INSERT, *placed.model_dump().values(), event=placed)
+            shop.write(placed)
         await until(lambda: shop.count("bills") == 1 and shop.count("declarations") == 1)
     traces = {each.name: each.context.trace_id for each in exporter.get_finished_spans() if each.context}
     trace = span.get_span_context().trace_id

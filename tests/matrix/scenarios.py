@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import tempfile
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,6 +21,7 @@ from eip.patterns.dynamic_router import Announcement, DynamicRouter
 from eip.patterns.expiration import expiration
 from eip.patterns.fifo import SequencingSender
 from eip.patterns.idempotent_receiver import idempotent
+from eip.patterns.inbox import Inbox
 from eip.patterns.message_filter import message_filter
 from eip.patterns.message_history import history_of, message_history
 from eip.patterns.message_scheduler import MessageScheduler
@@ -38,6 +41,7 @@ from eip.patterns.throttle import throttle
 from eip.patterns.translator import translator
 from eip.patterns.wire_tap import wire_tap
 from eip.stores import MemoryStore
+from eip.stores.inbox import SqliteInbox
 from eip.stores.objects import MemoryObjects
 from eip.stores.outbox import SqliteOutbox
 from tests.matrix.lab import Lab
@@ -271,9 +275,6 @@ async def process_manager(lab: Lab) -> None:
 
 @scenario("Transactional Outbox")
 async def outbox(lab: Lab) -> None:
-    import sqlite3
-    import tempfile
-
     queue = await lab.queue("orders")
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/shop.sqlite"
@@ -285,6 +286,31 @@ async def outbox(lab: Lab) -> None:
         async with lab.running(OutboxRelay(written, {"orders": queue}, poll=0.1)):
             assert numbers(await lab.collected(queue, 3)) == [0, 1, 2]
         await written.aclose()
+
+
+@scenario("Inbox")
+async def inbox(lab: Lab) -> None:
+    sender, source = await lab.inlet("orders")
+    output = await lab.queue("outputs")
+    with tempfile.TemporaryDirectory() as folder:
+        table, outbox = SqliteInbox(f"{folder}/shop.sqlite"), SqliteOutbox(f"{folder}/shop.sqlite")
+        box = Inbox(table, table.connect, outbox=outbox, key=lambda message: str(message.body["n"]))
+
+        @box.handler("matrix", output="out")
+        def handle(message: Message[Any], db: sqlite3.Connection) -> Message[Any]:
+            db.execute("CREATE TABLE IF NOT EXISTS effects (n INTEGER PRIMARY KEY)")
+            db.execute("INSERT INTO effects VALUES (?)", (message.body["n"],))
+            return lab.message(message.body)
+
+        relay = OutboxRelay(outbox, {"out": output}, poll=0.1)
+        async with lab.running(lab.consumer(source, handle), relay):
+            await sender.send(*some(2), *some(2))
+            assert sorted(numbers(await lab.collected(output, 2))) == [0, 1]
+            async with asyncio.timeout(lab.patience):
+                while box.duplicates < 2:
+                    await asyncio.sleep(0.05)
+        await table.aclose()
+        await outbox.aclose()
 
 
 @scenario("FIFO by the sender")

@@ -24,6 +24,7 @@ TAKES_ANY_CHANNEL = [
     "Wire Tap, Message Store",
     "Claim Check",
     "Idempotent Receiver",
+    "Inbox",
     "Message Scheduler",
     "Packing",
 ]

@@ -2,108 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sqlite3
 import uuid
 
-import asyncpg
-import psycopg
 import pytest
 import sqlalchemy as sa
 from opentelemetry.sdk.trace import TracerProvider
 from sqlalchemy import orm
-from sqlalchemy.ext.asyncio import async_scoped_session, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from eip import Message
 from eip.envelope import load_message
 from eip.errors import ConfigurationError, InvalidMessage
+from eip.stores._connections import entered
 from eip.stores.outbox import SqliteOutbox
 from eip.stores.postgres_outbox import PostgresOutbox
-
-
-@contextlib.asynccontextmanager
-async def of_asyncpg(dsn):
-    connection = await asyncpg.connect(dsn)
-    try:
-        async with connection.transaction():
-            yield connection
-    finally:
-        await connection.close()
-
-
-@contextlib.asynccontextmanager
-async def of_asyncpg_pool(dsn):
-    async with asyncpg.create_pool(dsn, min_size=0) as pool, pool.acquire() as connection, connection.transaction():
-        yield connection
-
-
-@contextlib.asynccontextmanager
-async def of_psycopg(dsn):
-    with psycopg.connect(dsn) as connection:
-        yield connection
-
-
-@contextlib.asynccontextmanager
-async def of_async_psycopg(dsn):
-    async with await psycopg.AsyncConnection.connect(dsn) as connection:
-        yield connection
-
-
-def of_sqlalchemy(driver, make):
-    """A synchronous session or connection by a driver."""
-
-    @contextlib.asynccontextmanager
-    async def opened(dsn):
-        engine = sa.create_engine(dsn.replace("postgresql", f"postgresql+{driver}"), poolclass=NullPool)
-        with make(engine) as connection:
-            yield connection
-
-    return opened
-
-
-def of_async_sqlalchemy(driver, make):
-    @contextlib.asynccontextmanager
-    async def opened(dsn):
-        engine = create_async_engine(dsn.replace("postgresql", f"postgresql+{driver}"), poolclass=NullPool)
-        async with make(engine) as connection:
-            yield connection
-
-    return opened
-
-
-@contextlib.contextmanager
-def scoped(engine):
-    session = orm.scoped_session(orm.sessionmaker(engine))
-    with session.begin():
-        yield session
-    session.remove()
-
-
-@contextlib.asynccontextmanager
-async def async_scoped(engine):
-    session = async_scoped_session(async_sessionmaker(engine), scopefunc=asyncio.current_task)
-    async with session.begin():
-        yield session
-    await session.remove()
-
-
-CLIENTS = {
-    "asyncpg": of_asyncpg,
-    "asyncpg's pool": of_asyncpg_pool,
-    "psycopg": of_psycopg,
-    "psycopg, async": of_async_psycopg,
-    "SQLAlchemy's session": of_sqlalchemy("psycopg", lambda engine: orm.sessionmaker(engine).begin()),
-    "SQLAlchemy's connection": of_sqlalchemy("psycopg", lambda engine: engine.begin()),
-    "SQLAlchemy's scoped session": of_sqlalchemy("psycopg", scoped),
-    "SQLAlchemy's async session": of_async_sqlalchemy("asyncpg", lambda engine: async_sessionmaker(engine).begin()),
-    "SQLAlchemy's async connection": of_async_sqlalchemy("asyncpg", lambda engine: engine.begin()),
-    "SQLAlchemy's async scoped session": of_async_sqlalchemy("asyncpg", async_scoped),
-    "SQLAlchemy's async session on psycopg": of_async_sqlalchemy(
-        "psycopg", lambda engine: async_sessionmaker(engine).begin()
-    ),
-}
+from tests.support.clients import CLIENTS
 
 
 @pytest.fixture(scope="module")
@@ -135,14 +50,14 @@ async def written(outbox):
 @pytest.mark.parametrize("client", CLIENTS)
 async def test_messages_commit_and_roll_back_with_the_users_transaction(postgres_server, outbox, client):
     begin = CLIENTS[client]
-    async with begin(postgres_server.dsn) as connection:
+    async with entered(begin(postgres_server.dsn)) as connection:
         await add(outbox, connection, Message("a", id="1", group_id="g", attributes={"n": 1}), Message(b"\0\xff"))
         await add(outbox, connection)
         await add(outbox, connection, Message("c"))
         assert await outbox.unsent() == {}, "not committed yet"
 
     async def fail():
-        async with begin(postgres_server.dsn) as connection:
+        async with entered(begin(postgres_server.dsn)) as connection:
             await add(outbox, connection, Message("never"))
             raise ZeroDivisionError
 
@@ -161,7 +76,7 @@ async def test_a_group_may_have_any_name_and_the_trace_is_carried(postgres_serve
     groups = ["a\0b", "x" * 50_000, "'; DROP TABLE orders; --", ":p1 ? %s $1", "ü" * 600]
     tracer = TracerProvider().get_tracer("test")
     with tracer.start_as_current_span("order") as span:
-        async with CLIENTS[client](postgres_server.dsn) as connection:
+        async with entered(CLIENTS[client](postgres_server.dsn)) as connection:
             await add(outbox, connection, *(Message(1, group_id=each) for each in groups))
     found = await written(outbox)
     assert [each.group_id for each in found] == groups
@@ -174,7 +89,7 @@ async def test_a_group_may_have_any_name_and_the_trace_is_carried(postgres_serve
 @pytest.mark.postgres
 @pytest.mark.parametrize("client", ["psycopg", "psycopg, async", "SQLAlchemy's session"])
 async def test_of_a_call_with_a_message_that_cannot_be_written_nothing_is(postgres_server, outbox, client):
-    async with CLIENTS[client](postgres_server.dsn) as connection:
+    async with entered(CLIENTS[client](postgres_server.dsn)) as connection:
         with pytest.raises(InvalidMessage):
             await add(outbox, connection, Message("fine"), Message(object()))
     assert await written(outbox) == []

@@ -8,17 +8,19 @@ from typing import Any, assert_type
 
 import psycopg
 from pydantic import BaseModel
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
 from eip import Consumer, Delivery, Message, Queue, Receiver, Sender, Source, Topic, Transport, run
 from eip.patterns.idempotent_receiver import idempotent
+from eip.patterns.inbox import Inbox
 from eip.patterns.pipeline import pipeline
 from eip.patterns.process_manager import Context, Process, Steps
 from eip.patterns.scatter_gather import Gathered, ScatterGather
 from eip.patterns.splitter import splitter
 from eip.stores import MemoryStore, SqliteStore
 from eip.stores.base import Store
+from eip.stores.inbox import InboxTable
 from eip.stores.outbox import SqlOutbox
 from eip.transports.memory import MemoryQueue, MemoryTransport
 
@@ -118,3 +120,16 @@ async def outboxes(
     assert_type(await outbox.add(asynchronous, "orders", Message(1)), None)
     outbox.add(connection, "orders", Message(1))  # type: ignore[unused-coroutine]  # not awaited: an error
     outbox.add("connection", "orders")  # type: ignore[call-overload]  # no connection
+
+
+def inboxes(table: InboxTable, sessions: async_sessionmaker[AsyncSession]) -> Consumer:
+    inbox = Inbox(table, sessions.begin)
+    assert_type(inbox, Inbox[AsyncSession])
+
+    @inbox.handler("billing")
+    async def bill(order: Order, session: AsyncSession) -> None: ...
+
+    @inbox.handler("billing")  # type: ignore[arg-type]  # another kind of session
+    def synchronous(order: Order, session: Session) -> None: ...
+
+    return Consumer(MemoryTransport().queue("orders"), bill)
