@@ -37,7 +37,7 @@ def in_order(resources: Iterable[Resource]) -> Iterator[Resource]:
         _declare(declared, each)
     queues: dict[str, QueueSpec] = declared[QueueSpec]
     for subscription in declared[SubscriptionSpec].values():
-        if subscription.topic not in declared[TopicSpec]:
+        if subscription.topic not in declared[TopicSpec] and not subscription.topic.startswith("arn:"):
             raise ConfigurationError(f"subscription {subscription.name}: topic {subscription.topic!r} is not declared")
         _add_queues_of_subscription(subscription, queues)
     for part in (*declared[RuleSpec].values(), *declared[ArchiveSpec].values()):

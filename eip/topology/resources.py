@@ -51,7 +51,7 @@ class DriverResource:
     """Among the driver's own resources, the lower is made first; below 0: before subscriptions and rules."""
 
     @property
-    def container(self) -> tuple[type[DriverResource], str] | None:
+    def container(self) -> tuple[type, str] | None:
         """Type and name of what it is a part of, where its undeclared neighbours count as drift."""
         return None
 
@@ -159,7 +159,7 @@ class SubscriptionSpec:
     """A topic's messages in a queue of their own, which `eip.Topic.subscription` reads.
 
     Args:
-        topic: the name of a declared topic.
+        topic: the name of a declared topic, or the address of one that others declare (an ARN).
         name: of the subscription. Its queue is called ``topic-name`` unless ``queue`` has another name.
         filter: which messages pass. The service evaluates it where it decides exactly the same, otherwise the consumer.
         raw: deliver messages as sent, without the service's wrapping.
@@ -182,12 +182,17 @@ class SubscriptionSpec:
     @property
     def target(self) -> QueueSpec:
         """The queue that it delivers to."""
-        return self.queue or QueueSpec(suffixed(self.topic, self.name))
+        return self.queue or QueueSpec(suffixed(self._topic_name, self.name))
 
     @property
     def undelivered_name(self) -> str | None:
         """The name of the queue for what the topic cannot deliver; None if there is none."""
-        return suffixed(self.topic, f"{self.name}-undelivered") if self.dead_letters else None
+        return suffixed(self._topic_name, f"{self.name}-undelivered") if self.dead_letters else None
+
+    @property
+    def _topic_name(self) -> str:
+        """The topic's name, where it is given by its address."""
+        return self.topic.rpartition(":")[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,15 +61,16 @@ class Topology:
 
     def _parts(self, container: Container) -> frozenset[str]:
         """The declared parts of a topic, a bus or a driver's resource."""
+        of_it = (type(container), container.name)
+        own = (each for each in self._resources if isinstance(each, DriverResource))
+        parts = frozenset(each.name for each in own if each.container == of_it)
         match container:
             case TopicSpec():
-                return self._subscribed(container)
+                return parts | self._subscribed(container)
             case BusSpec():
-                return self._ruled(container)
+                return parts | self._ruled(container)
             case DriverResource():
-                of_it = (type(container), container.name)
-                own = (each for each in self._resources if isinstance(each, DriverResource))
-                return frozenset(each.name for each in own if each.container == of_it)
+                return parts
 
     def _subscribed(self, topic: TopicSpec) -> frozenset[str]:
         """The queues of the topic's declared subscriptions."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from eip.transports.aws.api_destinations import OAuth as OAuth
     from eip.transports.aws.bus_options import BusAccess as BusAccess
     from eip.transports.aws.bus_options import EventBridgeOptions as EventBridgeOptions
+    from eip.transports.aws.endpoint_subscriptions import EndpointSubscriptionSpec as EndpointSubscriptionSpec
+    from eip.transports.aws.endpoint_subscriptions import HttpDelivery as HttpDelivery
     from eip.transports.aws.eventbridge.bus import EventBridgeBus as EventBridgeBus
     from eip.transports.aws.kinesis import KinesisStream as KinesisStream
     from eip.transports.aws.kinesis import ReadRate as ReadRate
@@ -38,10 +40,12 @@ __all__ = [
     "BusAccess",
     "ConnectionSpec",
     "DeliveryLogging",
+    "EndpointSubscriptionSpec",
     "EventBridgeBus",
     "EventBridgeOptions",
     "EventSourceMappingSpec",
     "FunctionSpec",
+    "HttpDelivery",
     "KinesisOptions",
     "KinesisStream",
     "OAuth",
@@ -61,6 +65,7 @@ export_lazily(
         **dict.fromkeys(
             ("ApiDestinationSpec", "ApiKey", "BasicAuth", "ConnectionSpec", "OAuth"), f"{__name__}.api_destinations"
         ),
+        **dict.fromkeys(("EndpointSubscriptionSpec", "HttpDelivery"), f"{__name__}.endpoint_subscriptions"),
         **dict.fromkeys(("BusAccess", "EventBridgeOptions"), f"{__name__}.bus_options"),
         **dict.fromkeys(("EventSourceMappingSpec", "FunctionSpec"), f"{__name__}.lambda_functions"),
         "KinesisStream": f"{__name__}.kinesis",

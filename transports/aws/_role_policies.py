@@ -13,19 +13,25 @@ _ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "sns": ("sns:Publish",),
     "kinesis": ("kinesis:PutRecord", "kinesis:PutRecords"),
     "firehose": ("firehose:PutRecord", "firehose:PutRecordBatch"),
+    "firehose from sns": (
+        "firehose:DescribeDeliveryStream",
+        "firehose:ListTagsForDeliveryStream",
+        "firehose:PutRecord",
+        "firehose:PutRecordBatch",
+    ),
     "states": ("states:StartExecution",),
     "lambda": ("lambda:InvokeFunction",),
     "events": ("events:PutEvents",),
     "execute": ("events:InvokeApiDestination",),
 }
-"""By the service of an ARN, what sending to it takes (EventBridge User Guide, "Using IAM roles")."""
+"""By the service of an ARN, what sending to it takes (EventBridge User Guide, "Using IAM roles"; SNS likewise)."""
 
 
 def permissions(receivers: Sequence[Any]) -> list[dict[str, Any]]:
     """The statements that let a role send to these; sorted, so that their order never counts as a difference.
 
     Args:
-        receivers: ARNs; in a template pairs of the service and what makes the ARN.
+        receivers: ARNs, or pairs of a key of `_ACTIONS` and an ARN, or what makes it in a template.
     """
     by_service: dict[str, list[Any]] = {}
     for each in receivers:
@@ -50,14 +56,16 @@ def _resource(arn: Any) -> Any:
     return re.sub(r"(:api-destination/[^/]+)/.*", r"\1/*", arn) if isinstance(arn, str) else arn
 
 
-def trust(service: str, source: Any, account: Any) -> dict[str, Any]:
-    """The policy that lets the service assume the role, for this source alone ("confused deputy").
+def trust(service: str, source: Any = None, account: Any = None) -> dict[str, Any]:
+    """The policy that lets the service assume the role, for one source alone ("confused deputy").
 
     Args:
         service: the principal, e.g. ``events.amazonaws.com``.
-        source: its ARN.
+        source: its ARN; None: the service gives none when it assumes a role (SNS).
         account: its account's number.
     """
-    condition = {"ArnLike": {"aws:SourceArn": source}, "StringEquals": {"aws:SourceAccount": account}}
-    statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
-    return {"Version": "2012-10-17", "Statement": [statement | {"Condition": condition}]}
+    statement: dict[str, Any] = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    if source is not None:
+        condition = {"ArnLike": {"aws:SourceArn": source}, "StringEquals": {"aws:SourceAccount": account}}
+        statement["Condition"] = condition
+    return {"Version": "2012-10-17", "Statement": [statement]}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
+
+from eip.transports.aws._role_policies import permissions
 
 __all__ = ["ACCOUNT", "PARTITION", "Template", "arn", "tags"]
 
@@ -56,6 +58,26 @@ class Template:
         if kind == "Bus" and name == "default":
             return arn("events", "event-bus/default")
         return {"Ref": self.id(kind, name)} if kind == "Topic" else {"Fn::GetAtt": [self.id(kind, name), "Arn"]}
+
+    def role(self, name: str, trusts: dict[str, Any], receivers: Sequence[Any]) -> Any:
+        """Add a role that may send to these receivers; returns what makes its ARN."""
+        document = {"Version": "2012-10-17", "Statement": permissions(receivers)}
+        properties = {
+            "Path": "/eip/",
+            "AssumeRolePolicyDocument": trusts,
+            "Policies": [{"PolicyName": "eip", "PolicyDocument": document}],
+        }
+        return {"Fn::GetAtt": [self.put("Role", name, "AWS::IAM::Role", properties), "Arn"]}
+
+    def let_invoke(self, name: str, function: Any, service: str, source: Any) -> None:
+        """Let a source invoke a function."""
+        properties = {
+            "FunctionName": function,
+            "Action": "lambda:InvokeFunction",
+            "Principal": f"{service}.amazonaws.com",
+            "SourceArn": source,
+        }
+        self.put("Permission", name, "AWS::Lambda::Permission", properties)
 
     def let_in(self, kind: str, name: str, service: str, source: Any) -> None:
         """Let a source send to a queue or topic of the stack."""

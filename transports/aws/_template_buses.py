@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from eip.topology import ArchiveSpec, BusSpec, RuleSpec, TargetSpec
-from eip.transports.aws._role_policies import permissions, trust
+from eip.transports.aws._role_policies import trust
 from eip.transports.aws._target_places import PLACES, WITH_POLICY, of_kind
 from eip.transports.aws._template import ACCOUNT, PARTITION, Template, arn, tags
 from eip.transports.aws.api_destinations import ApiDestinationSpec, ConnectionSpec
@@ -79,7 +79,7 @@ def add_rule(made: Template, rule: RuleSpec) -> None:
         if target.kind in ("queue", "topic"):
             made.let_in(target.kind.capitalize(), target.name, "events", source)
         elif target.kind == "function" and not target.name.startswith("arn:"):
-            _let_invoke(made, name, target, source)
+            made.let_invoke(f"{name}-{target.name}", _arn(made, target), "events", source)
         if target.dead_letters is not None:
             made.let_in("Queue", target.dead_letters, "events", source)
 
@@ -89,16 +89,6 @@ def _needs_role(target: TargetSpec) -> bool:
     return target.role is None and (target.kind not in WITH_POLICY or target.name.startswith("arn:"))
 
 
-def _let_invoke(made: Template, rule: str, target: TargetSpec, source: Any) -> None:
-    properties = {
-        "FunctionName": _arn(made, target),
-        "Action": "lambda:InvokeFunction",
-        "Principal": _SERVICE,
-        "SourceArn": source,
-    }
-    made.put("Permission", f"{rule}-{target.name}", "AWS::Lambda::Permission", properties)
-
-
 def _add_role(made: Template, rule: RuleSpec, targets: Sequence[TargetSpec]) -> Any:
     if not targets:
         return None
@@ -106,14 +96,7 @@ def _add_role(made: Template, rule: RuleSpec, targets: Sequence[TargetSpec]) -> 
     path = rule.name if rule.bus == "default" else f"{rule.bus}/{rule.name}"
     trusts = trust(_SERVICE, arn("events", f"rule/{path}"), ACCOUNT)
     receivers = [(_ROLE_SERVICES[each.kind], _arn(made, each)) for each in targets]
-    document = {"Version": "2012-10-17", "Statement": permissions(receivers)}
-    properties = {
-        "Path": "/eip/",
-        "AssumeRolePolicyDocument": trusts,
-        "Policies": [{"PolicyName": "eip", "PolicyDocument": document}],
-    }
-    role = made.put("Role", f"{rule.bus}-{rule.name}", "AWS::IAM::Role", properties)
-    return {"Fn::GetAtt": [role, "Arn"]}
+    return made.role(f"{rule.bus}-{rule.name}", trusts, receivers)
 
 
 def _arn(made: Template, target: TargetSpec) -> Any:

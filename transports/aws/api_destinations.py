@@ -219,7 +219,7 @@ class ApiDestinationSpec(DriverResource):
 
     @property
     @override
-    def container(self) -> tuple[type[DriverResource], str]:
+    def container(self) -> tuple[type, str]:
         return ConnectionSpec, self.connection
 
 

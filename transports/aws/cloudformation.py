@@ -7,10 +7,8 @@ Sources: "AWS resource and property types reference" (CloudFormation User Guide)
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final, assert_never
 
-from eip.matching import push_down
 from eip.topology import (
     ArchiveSpec,
     BusSpec,
@@ -27,7 +25,9 @@ from eip.topology.names import is_fifo
 from eip.transports.aws._template import Template, arn, tags
 from eip.transports.aws._template_buses import add_api_destination, add_archive, add_bus, add_connection, add_rule
 from eip.transports.aws._template_functions import Functions
+from eip.transports.aws._template_subscriptions import add_endpoint, add_subscription
 from eip.transports.aws.api_destinations import ApiDestinationSpec, ConnectionSpec
+from eip.transports.aws.endpoint_subscriptions import EndpointSubscriptionSpec
 from eip.transports.aws.lambda_functions.functions import FunctionSpec
 from eip.transports.aws.lambda_functions.mappings import EventSourceMappingSpec
 from eip.transports.aws.options import DeliveryLogging, KinesisOptions, SnsOptions, SqsOptions, option_of
@@ -74,7 +74,7 @@ def _add(made: Template, functions: Functions, resource: Resource) -> None:
         case TopicSpec():
             _topic(made, resource)
         case SubscriptionSpec():
-            _subscription(made, resource)
+            add_subscription(made, resource)
         case StreamSpec():
             _stream(made, resource)
         case BusSpec():
@@ -100,6 +100,8 @@ def _add_own(made: Template, functions: Functions, resource: DriverResource) -> 
             functions.add(resource)
         case EventSourceMappingSpec():
             functions.add_mapping(resource)
+        case EndpointSubscriptionSpec():
+            add_endpoint(made, resource)
         case _:
             return
 
@@ -151,26 +153,6 @@ def _topic(made: Template, topic: TopicSpec) -> None:
             properties["FifoThroughputScope"] = "MessageGroup"
     properties |= tags(topic.tags) | _options_of_topic(option_of(topic.options, SnsOptions))
     made.put("Topic", topic.name, "AWS::SNS::Topic", properties)
-
-
-def _subscription(made: Template, subscription: SubscriptionSpec) -> None:
-    topic = made.arn("Topic", subscription.topic)
-    properties: dict[str, Any] = {
-        "TopicArn": topic,
-        "Protocol": "sqs",
-        "Endpoint": made.arn("Queue", subscription.target.name),
-        "RawMessageDelivery": subscription.raw,
-    }
-    pushed = None if subscription.filter is None else push_down(subscription.filter, "sns")
-    if pushed is not None and pushed.pushed is not None:
-        properties["FilterPolicy"] = json.loads(pushed.pushed)
-        properties["FilterPolicyScope"] = pushed.scope or "MessageAttributes"
-    made.let_in("Queue", subscription.target.name, "sns", topic)
-    if subscription.undelivered_name is not None:
-        properties["RedrivePolicy"] = {"deadLetterTargetArn": made.arn("Queue", subscription.undelivered_name)}
-        made.let_in("Queue", subscription.undelivered_name, "sns", topic)
-    name = f"{subscription.topic}-{subscription.name}"
-    made.put("Subscription", name, "AWS::SNS::Subscription", properties)
 
 
 def _stream(made: Template, stream: StreamSpec) -> None:

@@ -21,6 +21,7 @@ from eip.topology.archives import archive_step
 from eip.transports.aws._client.service_client import ServiceClient
 from eip.transports.aws.api_destinations import ApiDestinationSpec, ConnectionSpec
 from eip.transports.aws.arns import Arns
+from eip.transports.aws.endpoint_subscriptions import EndpointSubscriptionSpec
 from eip.transports.aws.eventbridge import provisioning as eventbridge
 from eip.transports.aws.eventbridge._api_destinations import (
     provision_api_destination,
@@ -76,6 +77,8 @@ async def _provision_own(client: ServiceClient, arns: Arns, resource: DriverReso
             return [await provision_function(client, resource, apply=apply)]
         case EventSourceMappingSpec():
             return [await provision_mapping(client, arns, resource, apply=apply)]
+        case EndpointSubscriptionSpec():
+            return await sns.provision_endpoint(client, arns, resource, apply=apply)
         case _:
             return []
 

@@ -104,7 +104,25 @@ class ServiceClient:
         self._reached: set[str] = set()
         """Services that have answered before, if only with an error."""
         self._closed = False
+        self._elsewhere: dict[str, ServiceClient] = {}
+        """By their regions, what makes calls of provisioning there."""
         self._health = HealthTracker()
+
+    def in_region(self, region: str) -> ServiceClient:
+        """What calls the services of another region, with the same credentials; closed with this one."""
+        if region == self.region:
+            return self
+        if region not in self._elsewhere:
+            self.check_open()
+            self._elsewhere[region] = ServiceClient(
+                session=self._session,
+                region=region,
+                endpoint_url=self._endpoint_url,
+                meter=self.meter,
+                connections=self._connections,
+                fast_path=self._use_fast_path,
+            )
+        return self._elsewhere[region]
 
     def health(self) -> Health:
         """Whether the services answered the last calls."""
@@ -309,6 +327,8 @@ class ServiceClient:
         stack, self._stack = self._stack, AsyncExitStack()
         self._clients.clear()
         self._fast.clear()
+        for client in self._elsewhere.values():
+            stack.push_async_callback(client.aclose)
         await stack.aclose()
 
 

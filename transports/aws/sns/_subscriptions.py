@@ -7,12 +7,12 @@ from typing import Any
 from eip.errors import ChannelNotFound
 from eip.transports.aws._client.service_client import ServiceClient
 
-__all__ = ["list_subscriptions"]
+__all__ = ["find_subscriptions", "list_subscriptions"]
 
 
-async def list_subscriptions(client: ServiceClient, topic: str) -> dict[str, str]:
-    """The ARNs of a topic's confirmed subscriptions, by endpoint."""
-    found: dict[str, str] = {}
+async def find_subscriptions(client: ServiceClient, topic: str) -> dict[tuple[str, str], str]:
+    """The ARNs of a topic's subscriptions, by protocol and endpoint; empty while one waits for its confirmation."""
+    found: dict[tuple[str, str], str] = {}
     page: dict[str, Any] = {}
     while True:
         try:
@@ -20,8 +20,15 @@ async def list_subscriptions(client: ServiceClient, topic: str) -> dict[str, str
         except ChannelNotFound:
             return found
         for each in answer.get("Subscriptions", []):
-            if each["SubscriptionArn"].startswith("arn:"):
-                found[each["Endpoint"]] = each["SubscriptionArn"]
+            arn = each["SubscriptionArn"]
+            if arn.startswith("arn:") or "pending" in arn.lower():  # otherwise "Deleted"
+                found[each["Protocol"], each["Endpoint"]] = arn if arn.startswith("arn:") else ""
         if not answer.get("NextToken"):
             return found
         page = {"NextToken": answer["NextToken"]}
+
+
+async def list_subscriptions(client: ServiceClient, topic: str) -> dict[str, str]:
+    """The ARNs of a topic's confirmed subscriptions, by endpoint."""
+    found = await find_subscriptions(client, topic)
+    return {endpoint: arn for (_, endpoint), arn in found.items() if arn}

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from eip.errors import ChannelNotFound, ConfigurationError
-from eip.matching.pushdown import push_down
 from eip.topology import Step, SubscriptionSpec, TopicSpec
 from eip.topology.names import is_fifo
 from eip.transports.aws._client.service_client import ServiceClient
-from eip.transports.aws._policies import allow_sending
-from eip.transports.aws._provisioning import Changes, changed_tags, describe_changes, differences, tag_list
+from eip.transports.aws._provisioning import changed_tags, describe_changes, differences, tag_list
+from eip.transports.aws._role_policies import permissions, trust
+from eip.transports.aws._roles import provision_role, role_arn, role_name
 from eip.transports.aws.arns import Arns
+from eip.transports.aws.endpoint_subscriptions import EndpointSubscriptionSpec
 from eip.transports.aws.options import SnsOptions, option_of
-from eip.transports.aws.sns._subscriptions import list_subscriptions
+from eip.transports.aws.sns._subscribing import Wanted, filter_attributes, subscribe
+from eip.transports.aws.sns._subscriptions import find_subscriptions
 
-__all__ = ["provision_subscription", "provision_topic", "undeclared_subscriptions"]
+__all__ = ["provision_endpoint", "provision_subscription", "provision_topic", "undeclared_subscriptions"]
 
 _BY_CONTENT: Final = "ContentBasedDeduplication"
 _SERVICE: Final = "sns.amazonaws.com"
@@ -96,59 +99,110 @@ def _of_options(topic: TopicSpec, options: SnsOptions) -> dict[str, str]:
 async def provision_subscription(
     client: ServiceClient, arns: Arns, subscription: SubscriptionSpec, *, apply: bool
 ) -> Step:
-    """The step for a subscription; the policies that let its topic send come first."""
-    topic, queue = arns.of("topic", subscription.topic), arns.of("queue", subscription.target.name)
-    wanted = {"RawMessageDelivery": str(subscription.raw).lower(), "FilterPolicy": "", "RedrivePolicy": ""}
-    if subscription.filter is not None:
-        pushed = push_down(subscription.filter, "sns")
-        if pushed.pushed is not None:
-            wanted |= {"FilterPolicy": pushed.pushed, "FilterPolicyScope": pushed.scope or "MessageAttributes"}
-    receivers = [queue]
-    if subscription.undelivered_name is not None:
-        receivers.append(arns.of("queue", subscription.undelivered_name))
-        wanted["RedrivePolicy"] = json.dumps({"deadLetterTargetArn": receivers[1]})
-    name = f"{subscription.topic} > {subscription.name}"
-    existing = (await list_subscriptions(client, topic)).get(queue)
-    changes: Changes = {}
-    for receiver in receivers:
-        changes |= await allow_sending(client, receiver, topic, service=_SERVICE, apply=apply)
-    if existing is None:
-        if apply:
-            given = {key: value for key, value in wanted.items() if value}
-            await client.call("sns", "Subscribe", TopicArn=topic, Protocol="sqs", Endpoint=queue, Attributes=given)
-        return Step("create", "subscription", name)
-    found = await client.call("sns", "GetSubscriptionAttributes", SubscriptionArn=existing)
-    differing = differences(wanted, found.get("Attributes", {}))
-    changes |= differing
-    if not changes:
-        return Step("same", "subscription", name)
-    if apply:
-        await _change_subscription(client, existing, {key: wanted[key] for key in differing})
-    return Step("change", "subscription", name, describe_changes(changes))
+    """The step for a subscription with a queue of its own."""
+    queue = arns.of("queue", subscription.target.name)
+    attributes = {"RawMessageDelivery": str(subscription.raw).lower(), **filter_attributes(subscription.filter)}
+    return await subscribe(
+        client,
+        arns,
+        Wanted(
+            name=f"{subscription.topic} > {subscription.name}",
+            topic=arns.of("topic", subscription.topic),
+            protocol="sqs",
+            endpoint=queue,
+            attributes=attributes | _redrive(arns, subscription.undelivered_name),
+            receivers=[queue, *_queues(arns, subscription.undelivered_name)],
+        ),
+        apply=apply,
+    )
 
 
-async def _change_subscription(client: ServiceClient, arn: str, changed: Mapping[str, str]) -> None:
-    """Set the attributes; the scope before the policy that is written for it."""
-    for key in sorted(changed, key=lambda key: key != "FilterPolicyScope"):
-        value = changed[key] or ("{}" if key == "FilterPolicy" else "")
-        await client.call(
-            "sns", "SetSubscriptionAttributes", SubscriptionArn=arn, AttributeName=key, AttributeValue=value
-        )
+async def provision_endpoint(
+    client: ServiceClient, arns: Arns, declared: EndpointSubscriptionSpec, *, apply: bool
+) -> Iterable[Step]:
+    """The steps for the subscription of an endpoint, and for a role with which SNS writes to it."""
+    topic, endpoint = arns.of("topic", declared.topic), _endpoint(arns, declared)
+    attributes = filter_attributes(declared.filter) | _redrive(arns, declared.dead_letters)
+    if declared.endpoint_kind in ("queue", "url", "firehose"):
+        attributes["RawMessageDelivery"] = str(declared.raw).lower()
+    if declared.delivery is not None:
+        attributes["DeliveryPolicy"] = json.dumps(declared.delivery.policy)
+    steps: list[Step] = []
+    if declared.endpoint_kind == "firehose":
+        role, steps = await _role(client, arns, declared, (topic, endpoint), apply=apply)
+        attributes["SubscriptionRoleArn"] = role
+    receives = [endpoint] if declared.endpoint_kind in ("queue", "function") else []
+    wanted = Wanted(
+        name=f"{declared.topic} > {declared.name}",
+        topic=topic,
+        protocol=declared.protocol,
+        endpoint=endpoint,
+        attributes=attributes,
+        receivers=[*receives, *_queues(arns, declared.dead_letters)],
+    )
+    return [*steps, await subscribe(client, arns, wanted, apply=apply)]
+
+
+def _endpoint(arns: Arns, declared: EndpointSubscriptionSpec) -> str:
+    """As SNS takes it."""
+    services = {"function": "lambda", "firehose": "firehose"}
+    service = services.get(declared.endpoint_kind)
+    if service is None or declared.endpoint.startswith("arn:"):
+        return declared.endpoint
+    return arns.resource(service, declared.name)
+
+
+async def _role(
+    client: ServiceClient, arns: Arns, declared: EndpointSubscriptionSpec, ends: tuple[str, str], *, apply: bool
+) -> tuple[str, list[Step]]:
+    """The role for Firehose, and the step where it is one that is made here."""
+    topic, endpoint = ends
+    made = role_name(f"{topic}/{endpoint.rpartition('/')[2]}")
+    used = declared.role
+    if used is None:
+        at_topic = client.in_region(topic.split(":")[3])
+        if found := (await find_subscriptions(at_topic, topic)).get((declared.protocol, endpoint)):
+            answer = await at_topic.call("sns", "GetSubscriptionAttributes", SubscriptionArn=found)
+            used = answer.get("Attributes", {}).get("SubscriptionRoleArn")
+    own = role_arn(arns, made)
+    if used is not None and used != own:
+        return used, []
+    step = await provision_role(
+        client, made, trusts=trust(_SERVICE), may=permissions([("firehose from sns", endpoint)]), apply=apply
+    )
+    return own, [step]
+
+
+def _redrive(arns: Arns, queue: str | None) -> dict[str, str]:
+    policy = "" if queue is None else json.dumps({"deadLetterTargetArn": arns.of("queue", queue)})
+    return {"RedrivePolicy": policy}
+
+
+def _queues(arns: Arns, queue: str | None) -> list[str]:
+    return [] if queue is None else [arns.of("queue", queue)]
 
 
 async def undeclared_subscriptions(
     client: ServiceClient, arns: Arns, topic: TopicSpec, declared: frozenset[str], *, delete: bool
 ) -> Iterable[Step]:
-    """The steps for subscriptions of a topic that are not declared."""
-    try:
-        found = await list_subscriptions(client, arns.of("topic", topic.name))
-    except ChannelNotFound:
-        return ()
+    """The steps for subscriptions of a topic that are not declared; one that waits for its confirmation stays."""
+    found = await find_subscriptions(client, arns.of("topic", topic.name))
+    known = {_key(arns, each) for each in declared}
     steps = []
-    for endpoint, arn in found.items():
-        if endpoint.rpartition(":")[2] in declared:
+    for (_, endpoint), arn in found.items():
+        if _key(arns, endpoint) in known:
+            continue
+        name = f"{topic.name} > {endpoint}"
+        if not arn:
+            steps.append(Step("drift", "subscription", name, "waits for confirmation; SNS ends it after two days"))
             continue
         if delete:
-            await client.call("sns", "Unsubscribe", SubscriptionArn=arn)
-        steps.append(Step("delete" if delete else "drift", "subscription", f"{topic.name} > {endpoint}"))
+            with suppress(ChannelNotFound):  # another process was first
+                await client.call("sns", "Unsubscribe", SubscriptionArn=arn)
+        steps.append(Step("delete" if delete else "drift", "subscription", name))
     return steps
+
+
+def _key(arns: Arns, endpoint: str) -> str:
+    """An endpoint of this account and region by the last part of its ARN, any other one as it is."""
+    return endpoint.split(":", 5)[5] if endpoint.startswith("arn:") and arns.is_own(endpoint) else endpoint
