@@ -19,13 +19,43 @@ from examples.job_events.channels import Channels
 from examples.job_events.lake import Lake, Line
 from examples.job_events.model import JobEvent
 
-__all__ = ["Analytics"]
+__all__ = ["Analytics", "LakeWriter"]
 
 _log = structlog.get_logger("examples.job_events")
 
 _EVENT: Final[TypeAdapter[JobEvent]] = TypeAdapter(JobEvent)
 _MOST: Final = 300 * KIB
 """Bytes of the lines of one batch: what is noted of it must fit an item of DynamoDB."""
+
+
+class LakeWriter:
+    """Writes events as lines of a lake: what the service and the Lambda function do.
+
+    Args:
+        lake: where the lines go.
+    """
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake = lake
+        self.lag = 0.0
+        """Seconds from the commit in the database to the object, of the latest event."""
+
+    async def write(self, messages: Sequence[Message[Any]]) -> None:
+        """Write the events of a batch; raises `MessagesFailed` for those that are none."""
+        lines: list[Line] = []
+        unreadable: dict[str, Exception] = {}
+        for message in messages:
+            try:
+                event = validate_json(_EVENT, message.encode())
+            except DecodeError as error:
+                unreadable[message.id] = error
+            else:
+                lines.append(Line(event.id, f"{event.occurred_at:%Y-%m-%d}", event.model_dump_json()))
+                self.lag = clock.now() - event.occurred_at.timestamp()
+        for part in _parts(lines):
+            await self.lake.add(secrets.token_hex(16), part)
+        if unreadable:
+            raise MessagesFailed(unreadable)
 
 
 class Analytics:
@@ -50,11 +80,14 @@ class Analytics:
         concurrency: int = 100,
         **options: Any,
     ) -> None:
-        self.lake = lake
-        self.lag = 0.0
-        """Seconds from the commit in the database to the object, of the latest event."""
-        handler = batched(batch, window)(self._write)
+        self.lake, self._writer = lake, LakeWriter(lake)
+        handler = batched(batch, window)(self._writer.write)
         self.consumer = Consumer(channels.analytics, handler, concurrency=concurrency, name="analytics", **options)
+
+    @property
+    def lag(self) -> float:
+        """Seconds from the commit in the database to the object, of the latest event."""
+        return self._writer.lag
 
     async def run(self) -> None:
         """Write until `stop`; finish what processes before this one began."""
@@ -67,22 +100,6 @@ class Analytics:
     async def stop(self) -> None:
         """Let `run` drain and return."""
         await self.consumer.stop()
-
-    async def _write(self, messages: Sequence[Message[Any]]) -> None:
-        lines: list[Line] = []
-        unreadable: dict[str, Exception] = {}
-        for message in messages:
-            try:
-                event = validate_json(_EVENT, message.encode())
-            except DecodeError as error:
-                unreadable[message.id] = error
-            else:
-                lines.append(Line(event.id, f"{event.occurred_at:%Y-%m-%d}", event.model_dump_json()))
-                self.lag = clock.now() - event.occurred_at.timestamp()
-        for part in _parts(lines):
-            await self.lake.add(secrets.token_hex(16), part)
-        if unreadable:
-            raise MessagesFailed(unreadable)
 
     async def _take_over(self) -> None:
         while True:

@@ -16,7 +16,7 @@ from eip import Consumer, clock
 from examples.job_events.channels import Channels
 from examples.job_events.model import JobCreated, JobEvent, JobSalaryUpdated
 
-__all__ = ["Inventory", "InventoryTable", "Job"]
+__all__ = ["Inventory", "InventoryTable", "Job", "JobRecorder"]
 
 
 class Job(BaseModel, frozen=True):
@@ -40,6 +40,33 @@ class InventoryTable(Protocol):
         ...
 
 
+class JobRecorder:
+    """Keeps a table of the jobs that are available: what the service and the Lambda function do.
+
+    Args:
+        table: what it keeps.
+    """
+
+    def __init__(self, table: InventoryTable) -> None:
+        self._table = table
+        self.lag = 0.0
+        """Seconds from the commit in the database to the table, of the latest event."""
+        self.stale = 0
+        """Events that came twice, or after a later one of their job."""
+
+    async def record(self, event: JobEvent) -> None:
+        """Note what an event says of its job."""
+        job: Job | None = None
+        match event:
+            case JobCreated(job_id=number, title=title, employer=employer, city=city):
+                job = Job(job_id=number, title=title, employer=employer, city=city)
+            case JobSalaryUpdated():
+                return  # where the channel does not filter
+        if not await self._table.record(event.job_id, event.position, job):
+            self.stale += 1
+        self.lag = clock.now() - event.occurred_at.timestamp()
+
+
 class Inventory:
     """A service, see `eip.runtime.service.Service`.
 
@@ -51,12 +78,19 @@ class Inventory:
     """
 
     def __init__(self, channels: Channels, table: InventoryTable, *, concurrency: int = 50, **options: Any) -> None:
-        self._table = table
-        self.lag = 0.0
+        self._recorder = JobRecorder(table)
+        handler = self._recorder.record
+        self.consumer = Consumer(channels.inventory, handler, concurrency=concurrency, name="inventory", **options)
+
+    @property
+    def lag(self) -> float:
         """Seconds from the commit in the database to the table, of the latest event."""
-        self.stale = 0
+        return self._recorder.lag
+
+    @property
+    def stale(self) -> int:
         """Events that came twice, or after a later one of their job."""
-        self.consumer = Consumer(channels.inventory, self._record, concurrency=concurrency, name="inventory", **options)
+        return self._recorder.stale
 
     async def run(self) -> None:
         """Record until `stop`."""
@@ -65,14 +99,3 @@ class Inventory:
     async def stop(self) -> None:
         """Let `run` drain and return."""
         await self.consumer.stop()
-
-    async def _record(self, event: JobEvent) -> None:
-        job: Job | None = None
-        match event:
-            case JobCreated(job_id=number, title=title, employer=employer, city=city):
-                job = Job(job_id=number, title=title, employer=employer, city=city)
-            case JobSalaryUpdated():
-                return  # where the channel does not filter
-        if not await self._table.record(event.job_id, event.position, job):
-            self.stale += 1
-        self.lag = clock.now() - event.occurred_at.timestamp()

@@ -196,3 +196,25 @@ def windowed(*records: Any, state: Any = None, final: bool = False) -> dict:
         "isFinalInvokeForWindow": final,
         "isWindowTerminatedEarly": False,
     }
+
+
+def sqs_event_record(received: dict[str, Any], arn: str) -> dict[str, Any]:
+    """A message of ReceiveMessage as Lambda calls a function with it."""
+    return {
+        "messageId": received["MessageId"],
+        "receiptHandle": received["ReceiptHandle"],
+        "body": received["Body"],
+        "attributes": received["Attributes"],
+        "messageAttributes": {
+            name: {
+                "dataType": each["DataType"],
+                "stringValue": each.get("StringValue"),
+                "binaryValue": b64encode(each.get("BinaryValue", b"")).decode(),
+            }
+            for name, each in received.get("MessageAttributes", {}).items()
+        },
+        "md5OfBody": received["MD5OfBody"],
+        "eventSource": "aws:sqs",
+        "eventSourceARN": arn,
+        "awsRegion": arn.split(":")[3],
+    }

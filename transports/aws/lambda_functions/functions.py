@@ -22,6 +22,8 @@ ResourceKind: TypeAlias = Literal["queue", "topic", "bus", "stream", "table", "b
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _HANDLER: Final = re.compile(r"[A-Za-z_][\w/.-]*\.[A-Za-z_]\w*")
+_ACTION: Final = re.compile(r"[a-z0-9-]+:[A-Za-z]+")
+"""No wildcard: an action is what is called."""
 _KINDS: Final[tuple[ResourceKind, ...]] = ("queue", "topic", "bus", "stream", "table", "bucket")
 _MEMORY_MB: Final = (128, 10_240)
 _MAX_TIMEOUT: Final = timedelta(minutes=15)
@@ -48,8 +50,10 @@ class FunctionSpec(DriverResource):
         timeout: of an invocation, up to 15 minutes, in whole seconds.
         environment: variables.
         uses: what the handler sends to or stores in, as ``kind:name``: ``"topic:quotes"``, ``"queue:orders-dead"``,
-            ``"bus:default"``, ``"stream:clicks"``, ``"table:jobs"`` (`DynamoDBStore`), ``"bucket:lake"``
-            (`S3ObjectStore`). Its role may do exactly what these take.
+            ``"bus:default"``, ``"stream:clicks"``, ``"table:jobs"`` (`DynamoStore`), ``"bucket:lake"``
+            (`S3Objects`). Its role may do exactly what these take.
+        allows: what else the handler calls by clients of its own: actions by ``kind:name`` or ARN, e.g.
+            ``{"table:inventory": ["dynamodb:PutItem"]}``.
         tags: of the function.
 
     Raises:
@@ -67,6 +71,7 @@ class FunctionSpec(DriverResource):
     timeout: timedelta = timedelta(seconds=30)
     environment: Mapping[str, str] = field(default_factory=dict, hash=False)
     uses: Sequence[str] = field(default=(), hash=False)
+    allows: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
     tags: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -83,6 +88,16 @@ class FunctionSpec(DriverResource):
         if not timedelta(seconds=1) <= self.timeout <= _MAX_TIMEOUT or self.timeout % timedelta(seconds=1):
             raise ConfigurationError(f"timeout must be 1 s to 15 minutes, in whole seconds, got {self.timeout}")
         self.used()
+        self.allowed()
+
+    def allowed(self) -> list[tuple[Used | str, Sequence[str]]]:
+        """What its handler calls by itself: the resource, read, or its ARN, and the actions."""
+        found: list[tuple[Used | str, Sequence[str]]] = []
+        for resource, actions in self.allows.items():
+            if isinstance(actions, str) or not actions or not all(_ACTION.fullmatch(each) for each in actions):
+                raise ConfigurationError(f"allows must have actions such as dynamodb:PutItem, got {actions!r:.80}")
+            found.append((resource if resource.startswith("arn:") else _used(resource), actions))
+        return found
 
     def used(self) -> list[Used]:
         """What it uses, read."""

@@ -6,7 +6,7 @@ each event source; Service Authorization Reference, 2026.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from eip.transports.aws.lambda_functions.functions import FunctionSpec, ResourceKind, Used
@@ -22,8 +22,7 @@ _SENDING: Final[Mapping[ResourceKind, tuple[str, ...]]] = {
     "bus": ("events:PutEvents",),
     "stream": ("kinesis:PutRecords",),
     "table": (
-        *("dynamodb:DeleteItem", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"),
-        *("dynamodb:UpdateItem",),
+        *("dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"),
     ),
     "bucket": ("s3:GetObject", "s3:PutObject"),
 }
@@ -65,18 +64,36 @@ def statements(
             they are.
     """
     made = [_allow(("logs:CreateLogStream", "logs:PutLogEvents"), [arn("logs", function.name)])]
-    made += [_allow(_SENDING[each.kind], _resources(each, arn)) for each in dict.fromkeys(function.used())]
+    made += [_using(each, _SENDING[each.kind], arn) for each in dict.fromkeys(function.used())]
+    for resource, actions in function.allowed():
+        made.append(_allow(actions, [resource]) if isinstance(resource, str) else _using(resource, actions, arn))
     for mapping in mappings:
         if mapping.function == function.name:
             made += _of_mapping(mapping, arn)
     return made
 
 
-def _resources(used: Used, arn: Callable[[str, str], Any]) -> list[Any]:
+def _using(used: Used, actions: Sequence[str], arn: Callable[[str, str], Any]) -> dict[str, Any]:
+    """Actions on a resource, or on what is in it: a bucket's objects, the index of a store's table."""
     found = arn(used.kind, used.name)
-    if used.kind != "bucket":
-        return [found]
-    return [f"{found}/*" if isinstance(found, str) else {"Fn::Sub": ["${Bucket}/*", {"Bucket": found}]}]
+    match used.kind:
+        case "bucket":
+            return _allow(actions, [_inside(found, "/*")])
+        case "table" if "dynamodb:Query" in actions:
+            return _allow(actions, [found, _inside(found, "/index/*")])
+        case _:
+            return _allow(actions, [found])
+
+
+def _inside(arn: Any, rest: str) -> Any:
+    """An ARN, or what makes it in a template, with more behind it."""
+    match arn:
+        case str():
+            return arn + rest
+        case {"Fn::Sub": str(text)}:
+            return {"Fn::Sub": text + rest}
+        case _:
+            return {"Fn::Join": ["", [arn, rest]]}
 
 
 def _of_mapping(mapping: EventSourceMappingSpec, arn: Callable[[str, str], Any]) -> Statements:
