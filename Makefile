@@ -78,6 +78,7 @@ bench: $(PEERS)  ## a short tour of the benchmarks
 	$(BIN)/python -m benchmarks.matching --quick
 	$(BIN)/python -m benchmarks.kinesis --quick
 	$(BIN)/python -m benchmarks.iterator_age --quick
+	$(BIN)/python -m benchmarks.stream_levers --quick
 	$(BIN)/python -m benchmarks.sqs --quick
 	$(BIN)/python -m benchmarks.cost --quick
 	$(BIN)/python -m benchmarks.throughput --quick

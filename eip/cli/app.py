@@ -14,6 +14,7 @@ from eip.cli.replay import archive, replay
 from eip.cli.run import run
 from eip.cli.scatter import scatter
 from eip.cli.send import send
+from eip.cli.streams import streams
 from eip.cli.topology import topology
 
 __all__ = ["app", "main"]
@@ -47,3 +48,4 @@ for verb in (run, send, peek, tail, purge, scatter, describe, redrive, match, co
 app.add_typer(topology, name="topology")
 app.add_typer(replay, name="replay")
 app.add_typer(archive, name="archive")
+app.add_typer(streams, name="streams")

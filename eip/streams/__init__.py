@@ -14,6 +14,8 @@ from eip._lazy import export_lazily
 if TYPE_CHECKING:
     from eip.streams.batches import BatchConsumer as BatchConsumer
     from eip.streams.batches import BatchFailure as BatchFailure
+    from eip.streams.diagnosis import Diagnosis as Diagnosis
+    from eip.streams.diagnosis import diagnose as diagnose
     from eip.streams.group import ShardStatus as ShardStatus
     from eip.streams.group import StreamGroup as StreamGroup
     from eip.streams.leases import Lease as Lease
@@ -27,12 +29,15 @@ if TYPE_CHECKING:
     from eip.streams.log import Start as Start
     from eip.streams.metrics import export_iterator_age as export_iterator_age
     from eip.streams.options import GroupOptions as GroupOptions
+    from eip.streams.subkeys import KeySubdivider as KeySubdivider
 
 __all__ = [
     "BatchConsumer",
     "BatchFailure",
     "Cursor",
+    "Diagnosis",
     "GroupOptions",
+    "KeySubdivider",
     "Lease",
     "LeaseTable",
     "Log",
@@ -43,6 +48,7 @@ __all__ = [
     "ShardStatus",
     "Start",
     "StreamGroup",
+    "diagnose",
     "export_iterator_age",
 ]
 
@@ -51,10 +57,12 @@ export_lazily(
     __name__,
     {
         **dict.fromkeys(("BatchConsumer", "BatchFailure"), f"{__name__}.batches"),
+        **dict.fromkeys(("Diagnosis", "diagnose"), f"{__name__}.diagnosis"),
         **dict.fromkeys(("ShardStatus", "StreamGroup"), f"{__name__}.group"),
         **dict.fromkeys(("Lease", "LeaseTable"), f"{__name__}.leases"),
         **dict.fromkeys(("Cursor", "Log", "Page", "Position", "Record", "Shard", "Start"), f"{__name__}.log"),
         "export_iterator_age": f"{__name__}.metrics",
         "GroupOptions": f"{__name__}.options",
+        "KeySubdivider": f"{__name__}.subkeys",
     },
 )

@@ -10,6 +10,7 @@ from typing import Any, Final
 from eip._repeated import RepeatedLines
 from eip.errors import error_text
 from eip.streams._context import WorkerContext, log
+from eip.streams._coverage import CoverageWarning
 from eip.streams._held import Held
 from eip.streams._lease_keeper import LeaseKeeper
 from eip.streams.balance import Seen, balance
@@ -36,10 +37,17 @@ class ShardBalancer:
         keeper: keeps what is taken.
         beginning: how the group began.
         lane_of: see `Window`.
+        parallelization: what the worker handles at once.
     """
 
     def __init__(
-        self, context: WorkerContext, keeper: LeaseKeeper, beginning: Beginning, lane_of: Callable[[str], Any]
+        self,
+        context: WorkerContext,
+        keeper: LeaseKeeper,
+        beginning: Beginning,
+        lane_of: Callable[[str], Any],
+        *,
+        parallelization: int,
     ) -> None:
         self._context, self._options, self._keeper = context, context.options, keeper
         self._begun, self._lane_of = beginning, lane_of
@@ -51,6 +59,7 @@ class ShardBalancer:
         self._pause = self._options.checkpoint_interval
         self._suspects: frozenset[str] = frozenset()
         """Shards that were open at the last look although the group has finished them."""
+        self._coverage = CoverageWarning(context, parallelization)
         self._time = asyncio.get_running_loop().time
 
     async def keep_balance(self) -> None:
@@ -86,11 +95,20 @@ class ShardBalancer:
         self._finish(ended)
         seen = [self._seen(each, leases.get(each), now) for each in self._shards if self._readable(each)]
         moves = balance(self._context.id, seen)
-        for shard in moves.take:
+        self._coverage.look(seen)
+        for shard in dict.fromkeys((*self._handed(leases), *moves.take)):
             await self._take(leases.get(shard) or Lease(shard=shard, position=self._begun.of(shard)))
         for shard in moves.ask:
             await table.write(leases[shard], wanted_by=self._context.id)
         self._pause = self._next_look(leases, moving=bool(moves.ask or ended), seen=seen)
+
+    def _handed(self, leases: Mapping[str, Lease]) -> list[str]:
+        """Shards that were handed to this worker, which it asked for.
+
+        They are taken whatever its share is by now: to all others they are owned, so nobody else reads them.
+        """
+        mine = [each.shard for each in leases.values() if each.owner == self._context.id and not each.ended]
+        return [each for each in mine if self._readable(each)]
 
     def _next_look(self, leases: Mapping[str, Lease], *, moving: bool, seen: list[Seen]) -> float:
         """Seconds until the next look: soon while shards move, otherwise so that a silent owner is noticed in time.

@@ -61,9 +61,14 @@ class Membership:
         return LeaseTable(self._leases, self._log.name, self._group)
 
     async def join(
-        self, lane_of: Callable[[str], Any], options: GroupOptions | None = None, **callbacks: Any
+        self,
+        lane_of: Callable[[str], Any],
+        options: GroupOptions | None = None,
+        *,
+        parallelization: int = 1,
+        **callbacks: Any,
     ) -> Worker:
-        """A worker of the group, at work; close it with `leave`. For the callbacks see `Worker`."""
+        """A worker of the group, at work; close it with `leave`. For the parameters see `Worker`."""
         worker = Worker(
             self._log,
             self.table,
@@ -71,6 +76,7 @@ class Membership:
             start=self._start,
             options=options or self._options,
             lane_of=lane_of,
+            parallelization=parallelization,
             **callbacks,
         )
         self._workers.add(worker)

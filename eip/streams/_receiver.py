@@ -52,7 +52,11 @@ class StreamReceiver(Receiver):
     async def open(self) -> None:
         """Join the group."""
         self._worker = await self._members.join(
-            _by_key, on_taken=self._turn.append, on_lost=self._lose, on_records=self._changed.set
+            _by_key,
+            parallelization=self.max_batch,
+            on_taken=self._turn.append,
+            on_lost=self._lose,
+            on_records=self._changed.set,
         )
 
     @override

@@ -36,6 +36,7 @@ class Worker:
         start: where the group begins, where this is its first worker.
         options: of the group.
         lane_of: see `Window`.
+        parallelization: what the worker's consumer handles at once, for a warning where shards are more.
         on_taken: called with each shard that is held from now on.
         on_lost: called with a shard of which nothing can be done any more; what is out of it is to be abandoned.
         on_records: called when records were read.
@@ -50,12 +51,14 @@ class Worker:
         start: Start,
         options: GroupOptions,
         lane_of: Callable[[str], Any],
+        parallelization: int,
         on_taken: Callable[[Held], None],
         on_lost: Callable[[Held], None],
         on_records: Callable[[], None],
     ) -> None:
         self._log, self._open_table, self._group, self._options = log, open_table, group, options
         self._start: Start = start
+        self._parallelization = parallelization
         self._lane_of, self._on_taken, self._on_lost, self._on_records = lane_of, on_taken, on_lost, on_records
         self._keeper: LeaseKeeper | None = None
         self._balancer: ShardBalancer
@@ -99,7 +102,9 @@ class Worker:
         self._keeper = LeaseKeeper(
             context, self._tasks, on_taken=self._on_taken, on_lost=self._on_lost, on_records=self._on_records
         )
-        self._balancer = ShardBalancer(context, self._keeper, beginning, self._lane_of)
+        self._balancer = ShardBalancer(
+            context, self._keeper, beginning, self._lane_of, parallelization=self._parallelization
+        )
 
     async def _retried(self, step: Callable[[], Awaitable[None]], *, limit_s: float) -> None:
         attempt = 0

@@ -172,6 +172,7 @@ class BatchConsumer(Service):
             self._group.members.join(
                 self._lane_of,
                 replace(options, max_read_ahead=max_read_ahead),
+                parallelization=self._lanes,
                 on_taken=self._begin,
                 on_lost=self._abandon,
                 on_records=_nothing,

@@ -132,9 +132,16 @@ class LeaseTable:
 
     async def beginning(self) -> Beginning:
         """How the group began; raises `StoreError` where it has not, or where that cannot be read."""
-        found = await self._store.get(self._prefix)
+        found = await self.find_beginning()
         if found is None:
             raise StoreError(f"the store lost the group {self._prefix}")
+        return found
+
+    async def find_beginning(self) -> Beginning | None:
+        """How the group began; None where it has not. Raises `StoreError` where that cannot be read."""
+        found = await self._store.get(self._prefix)
+        if found is None:
+            return None
         try:
             fields = load_json(found.value)
             return Beginning(

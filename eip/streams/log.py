@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from eip.errors import ConfigurationError
 from eip.message import Message
 
-__all__ = ["HORIZON", "Cursor", "Log", "Page", "Position", "Record", "Shard", "Start", "place"]
+__all__ = ["HORIZON", "Cursor", "Log", "Page", "Position", "Record", "Shard", "ShardLimits", "Start", "place"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +73,15 @@ class Shard(NamedTuple):
     first_hash: int = 0
     last_hash: int = (1 << 128) - 1
     """Its range of hash keys: the records whose key's MD5 is in it."""
+
+
+class ShardLimits(NamedTuple):
+    """What a shard takes."""
+
+    records: float
+    """A second."""
+    bytes: float
+    """Of data, a second."""
 
 
 class Record(NamedTuple):
@@ -139,6 +148,8 @@ class Log(ABC):
     name: str
     where: str = ""
     """Where the service is, for logs: its endpoint or region."""
+    limits: ShardLimits | None = None
+    """Of each shard; None: not known."""
 
     @abstractmethod
     async def shards(self) -> Sequence[Shard]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from eip import Backoff, Consumer, Message, running
 from eip.errors import ConfigurationError, LeaseLost, Reject, StoreError
 from eip.stores import MemoryStore
-from eip.streams import GroupOptions, StreamGroup, export_iterator_age
+from eip.streams import BatchConsumer, GroupOptions, StreamGroup, export_iterator_age
 from tests.streams.scripted import until
 
 QUICK = GroupOptions(failover=9.0, checkpoint_interval=1.0, hand_off_timeout=20.0)
@@ -349,3 +350,22 @@ async def test_joining_says_what_fails(memory):
         GroupOptions(failover=1.0)
     options = GroupOptions(failover=timedelta(minutes=1), checkpoint_interval=timedelta(seconds=20))
     assert options == replace(options) == GroupOptions(failover=60, checkpoint_interval=20.0)
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.3, 2.0])
+async def test_workers_that_join_at_once_leave_no_shard_unread(memory, pause):
+    """A worker is handed what it asked for, although its share shrank meanwhile: nobody else would read it."""
+    stream = memory.stream("s", shards=8)
+    group = stream.group("g", options=GroupOptions(failover=600, checkpoint_interval=1))
+
+    async def handle(messages):
+        await asyncio.sleep(0.02 + 0.015 * len(messages))
+
+    async with AsyncExitStack() as workers:
+        for _ in range(4):
+            await workers.enter_async_context(BatchConsumer(group, handle, grace=0))
+            await asyncio.sleep(pause)
+        for second in range(14):
+            await stream.send(*(Message(1, group_id=f"{second}-{number}") for number in range(400)))
+            await asyncio.sleep(1)
+        assert {each.shard for each in group.shards} == {each.id for each in stream.shards}

@@ -11,8 +11,10 @@ from typing_extensions import override
 
 from eip import clock
 from eip.errors import CheckpointInvalid, EipError, Throttled
+from eip.limits import MIB
 from eip.message import Message
 from eip.streams import Cursor, Log, Page, Position, Record, Shard
+from eip.streams.log import ShardLimits
 from eip.transports.aws._client.errors import IteratorExpired
 from eip.transports.aws.kinesis.calls import StreamCalls
 from eip.transports.aws.kinesis.fan_out import FanOutCursor
@@ -26,6 +28,9 @@ _MAX_RECORDS: Final = 10_000
 
 class KinesisLog(Log):
     """The log of a stream; ``fan_out``: each group is a registered consumer with its own throughput."""
+
+    limits = ShardLimits(records=1000.0, bytes=float(MIB))
+    """Of writing (Kinesis Data Streams Developer Guide, "Quotas and limits")."""
 
     def __init__(self, stream: StreamCalls, *, fan_out: bool) -> None:
         self.name, self.where = stream.name, stream.where
