@@ -432,7 +432,11 @@ class Message(_Fields, Generic[T]):
         if not envelope.keys() <= _ENVELOPE_NAMES:
             wrong = envelope.keys() - _ENVELOPE_NAMES
             raise TypeError(f"a message has no {', '.join(sorted(wrong))}; it has {', '.join(_ENVELOPE)}")
-        return self._with(**{name: _checked(name, value) for name, value in envelope.items()})
+        made = self._copied()
+        for name, value in envelope.items():
+            setattr(made, name, _checked(name, value))
+        made.__class__ = type(self)
+        return cast("Message[T]", made)
 
     def derive(self, body: U, *, expires_in: Duration | None = None, **envelope: Any) -> Message[U]:
         """A new message caused by this one: new id, with correlation, trace, group and expiry carried over.

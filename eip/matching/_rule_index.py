@@ -313,6 +313,9 @@ class _Excluding:
 _ENDS: Final = ("but prefix", "but suffix")
 
 
+_NO_OTHERS: Final = (None,) * 5
+
+
 class PathIndex:
     """The rules that are found by a leaf of one path."""
 
@@ -366,6 +369,16 @@ class PathIndex:
     def _network(self, version: int, length: int, bits: int) -> Place:
         self._networks = {} if self._networks is None else self._networks
         return Bucket(self._networks.setdefault((version, length), {}), bits)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether all of its rules want exact values."""
+        others = (self._texts, self._folded, self._networks, self._ranges, self._excluding)
+        return others == _NO_OTHERS and not self._any
+
+    def equal_to(self, value: Any) -> Iterable[Rule]:
+        """The rules that want exactly this leaf."""
+        return self._values.get(_value_key(value), ())
 
     def candidates(self, leaves: Sequence[Any]) -> Iterator[Iterable[Rule]]:
         """The rules that any of the path's leaves may match, in parts; a rule may be in several."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Final
 
 from eip.matching._grammar import compile_pattern, pattern_text
@@ -71,22 +71,19 @@ class RuleSet:
         if not isinstance(tree, dict):
             return set()
         evaluation = _Evaluation(flatten(tree, self._prefixes))
-        looked_at: set[int] = set()
-        for rules in self._spoken_for(evaluation.flat):
-            if rules.__class__ is not dict:
-                evaluation.add(rules)
-            elif id(rules) not in looked_at:  # the elements of an array may lead to the same rules
-                looked_at.add(id(rules))
-                evaluation.add(rules)
-        return evaluation.names()
-
-    def _spoken_for(self, flat: Flat) -> Iterator[Iterable[Rule]]:
-        yield from self._always.values()
+        for rules in self._always.values():
+            evaluation.add(rules)
         paths = self._paths
-        for path, leaves in flat.items():
+        for path, leaves in evaluation.flat.items():
             index = paths.get(path)
-            if index is not None:
-                yield from index.candidates([value for value, _ in leaves])
+            if index is None:
+                continue
+            if len(leaves) == 1 and index.is_exact:  # the usual case: one look
+                if found := index.equal_to(leaves[0][0]):
+                    evaluation.add(found)
+            else:
+                evaluation.add_once(index.candidates([value for value, _ in leaves]))
+        return evaluation.names()
 
     def _places(self, fields: list[tuple[str, Field]]) -> list[Place]:
         """Where a sub-rule is found: the places of its most selective path."""
@@ -121,6 +118,16 @@ class _Evaluation:
                 self._seen.add(rule)
                 if rule.name not in self._names and not self._evaluate(rule, _MAX_FIRST_WORK):
                     self._costly.append(rule)
+
+    def add_once(self, candidates: Iterable[Iterable[Rule]]) -> None:
+        """Add them all; the elements of an array may lead to the same rules."""
+        looked_at: set[int] = set()
+        for rules in candidates:
+            if rules.__class__ is not dict:
+                self.add(rules)
+            elif id(rules) not in looked_at:
+                looked_at.add(id(rules))
+                self.add(rules)
 
     def names(self) -> set[str]:
         """The names of the rules that match."""

@@ -69,6 +69,22 @@ def test_nothing_is_lost_on_the_way(body, attributes, group):
     assert received.created_at == pytest.approx(message.created_at)
 
 
+EXACT = Decimal("0.12345678901234567890")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"a": [{"b": EXACT}]}, {"many": [0] * 2_000, "last": EXACT}, {"first": EXACT, "many": [[]] * 2_000}],
+    ids=["nested", "behind many values", "before many values"],
+)
+def test_digits_that_a_float_loses_are_kept_wherever_they_are(body):
+    """Events without such a number are read the quick way."""
+    event = entry_of(Message(body, type="T", source="s", expires_at=1.5), channel="b").event(**PLACE)
+    assert {key: event["detail"][key] for key in body} == body
+    plain = entry_of(Message({"n": 1}, type="T", source="s", expires_at=4e9), channel="b").event(**PLACE)
+    assert isinstance(plain["detail"]["eip"]["exp"], float)
+
+
 def test_a_foreign_consumer_sees_the_users_object_and_one_key_more():
     detail = json.loads(entry_of(Message({"n": 1}, type="T", source="s"), channel="b").detail)
     assert detail.pop("eip")["id"]

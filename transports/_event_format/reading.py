@@ -16,8 +16,8 @@ from eip.transports._event_format.writing import CREATED_AT_DIGITS, NATIVE_FIELD
 
 __all__ = ["SentEvent", "event_time", "is_event", "message_of", "read_event", "undelivered"]
 
-_TEXT_HEADERS: Final = ("id", "account", "region", "time")
-"""Fields of an event that become headers ``event-…`` where they are texts."""
+_HEADER_OF: Final = tuple((name, f"event-{name}") for name in ("id", "account", "region", "time"))
+"""Fields of an event that become headers where they are texts."""
 
 
 def is_event(value: Any) -> bool:
@@ -43,21 +43,22 @@ class SentEvent(dict[str, Any]):
     Args:
         message: as sent.
         event: what `EventEntry.event` made of it; not changed any more.
+        body: `EventEntry.body`.
     """
 
     __slots__ = ("_message",)
 
-    def __init__(self, message: Message[Any], event: Mapping[str, Any]) -> None:
+    def __init__(self, message: Message[Any], event: Mapping[str, Any], body: bytes | None = None) -> None:
         super().__init__(event)
-        self._message = message.sealed()
+        self._message = message.sealed() if body is None else message.with_encoded(body)
 
     def received(self) -> Message[Any]:
         """The message as it is after its way over the wire, with the body's own bytes."""
         sent = self._message
-        changed: dict[str, Any] = {
-            "headers": {**sent.headers, **{f"event-{name}": self[name] for name in _TEXT_HEADERS}},
-            "created_at": round(sent.created_at, CREATED_AT_DIGITS),
-        }
+        headers = dict(sent.headers)
+        for name, header in _HEADER_OF:
+            headers[header] = self[name]
+        changed: dict[str, Any] = {"headers": headers, "created_at": round(sent.created_at, CREATED_AT_DIGITS)}
         if sent.attributes:
             changed["attributes"] = load_attributes(dump_attributes(sent.attributes))
         return sent.replace(**changed)
@@ -115,7 +116,7 @@ def _body(event: Mapping[str, Any], *, without: str | None = None) -> bytes:
 
 
 def _headers(event: Mapping[str, Any]) -> dict[str, str]:
-    headers = {f"event-{name}": str(event[name]) for name in _TEXT_HEADERS if isinstance(event.get(name), str)}
+    headers = {header: str(event[name]) for name, header in _HEADER_OF if isinstance(event.get(name), str)}
     resources = event.get("resources")
     if isinstance(resources, list) and resources:
         headers["event-resources"] = dump_json(resources).decode()

@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 
 from eip.attributes import dump_attributes
 from eip.channels import Filter
-from eip.codec import is_json, load_json
-from eip.envelope import ENVELOPE_KEY, body_to_bytes, dump_fields, envelope_fields
+from eip.codec import JSON, is_json, load_json
+from eip.envelope import ENVELOPE_KEY, dump_fields, envelope_fields
 from eip.errors import DecodeError, InvalidMessage, MessageTooLarge
 from eip.message import Message
 from eip.transports._capabilities import EVENTBRIDGE
@@ -34,6 +34,9 @@ _MAX_CREATED_AT_S: Final = 253_402_300_799
 """The last second of the year 9999."""
 _FLOAT_LOSES: Final = re.compile(rb"[:\[,]\s*-?(?:\d[\d.]{16}|\d[\d.]*[eE])")
 """Text that may be a number with more digits, or another range, than a float has."""
+_NO_MEMBERS: Final = re.compile(rb"\{\s*\}")
+_MAX_LOOKED_AT: Final = 1_000
+"""Values of a detail that are looked at one by one; for more, the text is searched."""
 
 
 class EventEntry(NamedTuple):
@@ -45,11 +48,13 @@ class EventEntry(NamedTuple):
     """JSON text: the body and the envelope."""
     time: int
     """Seconds since the epoch."""
+    body: bytes | None = None
+    """The message's body as the detail has it, where it was encoded for that; None: it came as bytes."""
 
     @property
     def size(self) -> int:
         """Bytes, as the service counts them: the JSON around the fields is not included."""
-        return _TIME_BYTES + len(self.source.encode()) + len(self.detail_type.encode()) + len(self.detail)
+        return _TIME_BYTES + _utf8_size(self.source) + _utf8_size(self.detail_type) + len(self.detail)
 
     def event(self, *, id: str, account: str, region: str) -> dict[str, Any]:  # noqa: A002 - the event's own term
         """The event that a bus makes of the entry."""
@@ -64,6 +69,10 @@ class EventEntry(NamedTuple):
             "resources": [],
             "detail": _load(self.detail),
         }
+
+
+def _utf8_size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 @lru_cache(maxsize=64)
@@ -83,15 +92,18 @@ def entry_of(message: Message[Any], *, channel: str) -> EventEntry:
         )
     if not 0 <= message.created_at <= _MAX_CREATED_AT_S:
         raise InvalidMessage(f"{channel}: created_at must be a time from 1970 to 9999, got {message.created_at}")
-    entry = EventEntry(message.source, message.type, _detail(message, channel), int(message.created_at))
+    body = _body(message, channel)
+    detail = _detail(body, message)
+    encoded = body if message.raw is None else None
+    entry = EventEntry(message.source, message.type, detail, int(message.created_at), encoded)
     limit = EVENTBRIDGE.message_bytes or 0
     if entry.size > limit:
         raise MessageTooLarge(entry.size, limit, channel=channel)
     return entry
 
 
-def _detail(message: Message[Any], channel: str) -> bytes:
-    """The body's own text with the envelope as its last key."""
+def _body(message: Message[Any], channel: str) -> bytes:
+    """The body's own text, which is a JSON object."""
     if not is_json(message.codec):
         raise InvalidMessage(f"{channel}: an event's detail is JSON, not {message.codec.content_type}")
     raw = message.encode().strip()
@@ -99,13 +111,20 @@ def _detail(message: Message[Any], channel: str) -> bytes:
         raise InvalidMessage(f"{channel}: an event's detail is a JSON object; put the body under a key")
     if message.raw is not None or b'"eip"' in raw:
         _check(raw, channel)
-    comma = b"" if raw[1:-1].strip() == b"" else b","
-    return raw[:-1] + comma + b'"eip":' + dump_fields(_fields(message)) + b"}"
+    return raw
+
+
+def _detail(body: bytes, message: Message[Any]) -> bytes:
+    """The body with the envelope as its last key."""
+    comma = b"" if _NO_MEMBERS.fullmatch(body) else b","
+    return b'%b%b"eip":%b}' % (body[:-1], comma, dump_fields(_fields(message)))
 
 
 def _fields(message: Message[Any]) -> dict[str, Any]:
     """The envelope under the reserved key."""
-    fields = {**envelope_fields(message), **body_to_bytes(message)[1]}
+    fields = envelope_fields(message)
+    if (kind := message.codec.content_type) != JSON.content_type:
+        fields["ct"] = kind
     for key in NATIVE_FIELDS:
         fields.pop(key, None)
     fields["at"] = round(message.created_at, CREATED_AT_DIGITS)
@@ -146,4 +165,26 @@ def _check(raw: bytes, channel: str) -> None:
 
 
 def _load(data: bytes) -> Any:
-    return json.loads(data, parse_float=Decimal) if _FLOAT_LOSES.search(data) else load_json(data)
+    """The detail; numbers that a float would change are decimals."""
+    detail = load_json(data)
+    if not _may_have_floats(detail) or not _FLOAT_LOSES.search(data):
+        return detail
+    return json.loads(data, parse_float=Decimal)
+
+
+def _may_have_floats(detail: Mapping[str, Any]) -> bool:
+    """Whether there is a float apart from the envelope's times: most events have none, and a search costs more."""
+    waiting = [value for key, value in detail.items() if key != ENVELOPE_KEY]
+    waiting += [value for key, value in detail[ENVELOPE_KEY].items() if key not in ("at", "exp")]
+    for _ in range(_MAX_LOOKED_AT):
+        if not waiting:
+            return False
+        value = waiting.pop()
+        kind = value.__class__
+        if kind is float:
+            return True
+        if kind is dict:
+            waiting.extend(value.values())
+        elif kind is list:
+            waiting.extend(value)
+    return True

@@ -56,26 +56,23 @@ class Targets:
     async def deliver(self, rule: Rule, event: Mapping[str, Any], *, forwarded: bool) -> None:
         """Send an event to all targets of a rule; what fails for the moment is retried in the background."""
         for target in list(rule.targets.values()):
-            await self._deliver(rule, target, event, forwarded=forwarded)
-
-    async def _deliver(self, rule: Rule, target: TargetSpec, event: Mapping[str, Any], *, forwarded: bool) -> None:
-        try:
-            await self._send(rule, target, event, forwarded=forwarded)
-        except EipError as error:
-            if not getattr(error, "transient", False) or len(self._retrying) >= _MAX_RETRYING:
-                await self._give_up(rule, target, event, _code(error), error, attempts=0)
-                return
-            retry = self._retry(rule, target, event, error, forwarded=forwarded)
-            task = asyncio.create_task(retry, name=f"{target.id} retry")
-            self._retrying.add(task)
-            task.add_done_callback(self._retrying.discard)
+            try:
+                await self._send(rule, target, event, forwarded=forwarded)
+            except EipError as error:
+                if not getattr(error, "transient", False) or len(self._retrying) >= _MAX_RETRYING:
+                    await self._give_up(rule, target, event, _code(error), error, attempts=0)
+                    continue
+                retry = self._retry(rule, target, event, error, forwarded=forwarded)
+                task = asyncio.create_task(retry, name=f"{target.id} retry")
+                self._retrying.add(task)
+                task.add_done_callback(self._retrying.discard)
 
     async def _send(self, rule: Rule, target: TargetSpec, event: Mapping[str, Any], *, forwarded: bool) -> None:
         kind, name = rule.channels[target.id]
         channel = self._find(kind, name)
         if channel is None:
             raise ChannelNotFound(f"there is no {kind} {name}")
-        if isinstance(channel, RoutingBus):
+        if kind == "bus" and isinstance(channel, RoutingBus):
             if forwarded:  # "cannot route events received from a sender event bus to a third" (user guide)
                 self._log_dropped(rule, target, "it came from another bus, and is not forwarded again")
             else:
@@ -85,7 +82,7 @@ class Targets:
         text = None if transformer is None else transformer.transform(event)
         if transformer is not None and text is None:
             self._log_dropped(rule, target, "its transformed input is not JSON")
-        elif isinstance(channel, MemoryTopic):
+        elif kind == "topic" and isinstance(channel, MemoryTopic):
             await channel.publish_event(text or dump_json(event).decode())
         else:
             await channel.send(_message(text, target, kind, event))

@@ -99,7 +99,7 @@ class MemoryBus(RoutingBus):
             self._meter.record("memory", self.name, "send", messages=len(entries), size=size, units=0)
         for message, entry in zip(messages, entries, strict=True):
             event = entry.event(id=new_uuid(), account=ACCOUNT, region=REGION)
-            await self.route(SentEvent(message, event))
+            await self.route(SentEvent(message, event, entry.body))
 
     async def put_event(self, event: Mapping[str, Any]) -> None:
         """Put an event on the bus as it is, e.g. one of an AWS service; raises `ConfigurationError` if malformed."""
@@ -123,19 +123,19 @@ class MemoryBus(RoutingBus):
         self.archives.offer(event)
         for name in (*sorted(self._index.match(event)), *self._unindexed):  # not all rules: there may be thousands
             rule = self._rules.get(name)
-            if rule is not None and rule.declared.enabled and (not rules or name in rules):
-                await self._apply(rule, event, forwarded=forwarded)
+            if rule is None or not rule.declared.enabled or (rules and name not in rules):
+                continue
+            if rule.predicate is None or await self._accepts(rule, rule.predicate, event):
+                await self._targets.deliver(rule, event, forwarded=forwarded)
 
-    async def _apply(self, rule: Rule, event: Mapping[str, Any], *, forwarded: bool) -> None:
-        """Deliver to the targets of a rule whose pattern matches, if its predicate accepts the event."""
+    async def _accepts(self, rule: Rule, predicate: Callable[[Message[Any]], bool], event: Mapping[str, Any]) -> bool:
+        """Return whether a rule's predicate accepts the event; one that it fails on is refused."""
         try:
-            accepted = rule.predicate is None or rule.predicate(message_of(event)[0])
+            return predicate(message_of(event)[0])
         except Exception as error:  # noqa: BLE001 - a rule's broken predicate must not fail the publisher
             _log.warning("filter_failed", channel=self.name, rule=rule.declared.name, error=str(error))
             await self._targets.refuse(rule, event, error)
-            return
-        if accepted:
-            await self._targets.deliver(rule, event, forwarded=forwarded)
+            return False
 
     # Rules.
 
