@@ -113,7 +113,7 @@ $(RUNS): pyproject.toml constraints.txt | $(BIN)/python
 
 $(READY): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Setting up $(VENV) with $(PYTHON); this takes a minute or two ..."
-	$(call install,--editable ".[aws$(,)activemq$(,)http$(,)cli$(,)otel$(,)redis$(,)postgres$(,)psycopg$(,)sqlalchemy$(,)zstd$(,)jwt$(,)cron$(,)prometheus$(,)settings$(,)plot]" --group dev,--quiet)
+	$(call install,--editable ".[aws$(,)activemq$(,)http$(,)sns-http$(,)cli$(,)otel$(,)redis$(,)postgres$(,)psycopg$(,)sqlalchemy$(,)zstd$(,)jwt$(,)cron$(,)prometheus$(,)settings$(,)plot]" --group dev,--quiet)
 	@touch $(RUNS) $(READY)
 
 $(PEERS): $(READY)

@@ -64,6 +64,8 @@ if TYPE_CHECKING:
     from eip.patterns.throttle import limited_by as limited_by
     from eip.patterns.throttle import throttle as throttle
     from eip.patterns.translator import translator as translator
+    from eip.patterns.webhook import Webhook as Webhook
+    from eip.patterns.webhook_signatures import HmacSignature as HmacSignature
     from eip.patterns.wire_tap import wire_tap as wire_tap
 
 __all__ = [
@@ -79,6 +81,7 @@ __all__ = [
     "Expiring",
     "Gathered",
     "Gathering",
+    "HmacSignature",
     "Hop",
     "IdempotentReceiver",
     "Inbox",
@@ -100,6 +103,7 @@ __all__ = [
     "ScatterGather",
     "ScheduledMessage",
     "SequencingSender",
+    "Webhook",
     "batched",
     "claim_checked",
     "cloud_events",
@@ -179,6 +183,8 @@ export_lazily(
         "limited_by": "eip.patterns.throttle",
         "throttle": "eip.patterns.throttle",
         "translator": "eip.patterns.translator",
+        "Webhook": "eip.patterns.webhook",
+        "HmacSignature": "eip.patterns.webhook_signatures",
         "wire_tap": "eip.patterns.wire_tap",
     },
 )

@@ -16,8 +16,8 @@ COMES_WITH = {
     "typer": {"click"},
     "pydantic": {"pydantic_core"},
 }
-FOR_THE_EXAMPLES = {"starlette", "uvicorn", "websockets", "jwt"}
-"""The extras `http` and `jwt`: what the reference applications and the tutorial serve with."""
+FOR_THE_EXAMPLES = {"uvicorn", "websockets", "jwt"}
+"""Of the extras `http` and `jwt`: what the reference applications and the tutorial serve with."""
 
 PLUGINS = {"pytest_asyncio"}
 """What pytest finds by itself: it runs the conformance suites, which are coroutines."""

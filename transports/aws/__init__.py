@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from eip.transports.aws.options import SnsOptions as SnsOptions
     from eip.transports.aws.options import SqsOptions as SqsOptions
     from eip.transports.aws.sns.topic import SnsTopic as SnsTopic
+    from eip.transports.aws.sns_http import SnsHttpSubscription as SnsHttpSubscription
     from eip.transports.aws.sqs.queue import SqsQueue as SqsQueue
     from eip.transports.aws.transport import AwsTransport as AwsTransport
 
@@ -50,6 +51,7 @@ __all__ = [
     "KinesisStream",
     "OAuth",
     "ReadRate",
+    "SnsHttpSubscription",
     "SnsOptions",
     "SnsTopic",
     "SqsOptions",
@@ -71,6 +73,7 @@ export_lazily(
         "KinesisStream": f"{__name__}.kinesis",
         "ReadRate": f"{__name__}.kinesis",
         **dict.fromkeys(("DeliveryLogging", "KinesisOptions", "SnsOptions", "SqsOptions"), f"{__name__}.options"),
+        "SnsHttpSubscription": f"{__name__}.sns_http",
         "SnsTopic": f"{__name__}.sns.topic",
         "SqsQueue": f"{__name__}.sqs.queue",
     },
