@@ -34,18 +34,12 @@ signature = HmacSignature("a secret of 16 bytes or more")
 
 async def call(app: Any, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
     """What a web server does with a request: status, and whether the answer is a repetition."""
-    answered: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body}
-
-    async def send(event: Any) -> None:
-        answered.append(event)
-
+    requests, answers = asyncio.Queue[Any](), asyncio.Queue[Any]()
+    requests.put_nowait({"type": "http.request", "body": body})
     named = [(name.encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": "POST", "path": "/rides", "query_string": b"", "headers": named}
-    await app(scope, receive, send)
-    start = answered[0]
+    await app(scope, requests.get, answers.put)
+    start = answers.get_nowait()
     return start["status"], ", replayed" if (b"idempotency-replayed", b"true") in start["headers"] else ""
 
 
