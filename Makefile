@@ -10,11 +10,18 @@ RUNS   := $(VENV)/.runs
 READY  := $(VENV)/.ready
 PEERS  := $(VENV)/.peers
 DOCS   := $(VENV)/.docs
+# A current botocore, which aioboto3 does not allow.
+NEWEST := .venv-aiobotocore
+# The pip whose way of trying versions was slowest.
+OLDPIP := .venv-pip-23.2
 PORT   ?= 8080
 FUZZ   ?= 20000
 
 # A comma for the arguments of `call`.
 , := ,
+# Every extra, with commas: of the SDK's two the one that is asked for.
+OTHERS := activemq,http,sns-http,cli,otel,redis,postgres,psycopg,sqlalchemy,zstd,jwt,cron,prometheus,settings,plot
+EXTRAS := aws,aiobotocore,$(OTHERS)
 
 # What constraints.txt pins was tested with one Python; where it does not fit another, the newest versions are taken.
 define install
@@ -52,6 +59,17 @@ replay: $(READY)  ## hydrate a test environment and load a new feature from an a
 
 test: $(READY) services  ## run all tests, against real services where they need them
 	$(BIN)/python -m pytest -n 4 --dist worksteal
+
+test-aiobotocore: $(NEWEST)/.ready services  ## run the tests of Amazon's services on aiobotocore 3, without aioboto3
+	$(NEWEST)/bin/python -m pytest tests/transports/aws tests/stores/test_dynamodb.py tests/stores/test_s3.py \
+		tests/stores/test_borders.py tests/test_topology.py tests/test_topology_buses.py
+
+test-resolve:  ## see that pip 23.2 resolves all extras with boto3 and moto[server] in a minute
+	@$(PYTHON) -m venv $(OLDPIP)
+	@$(OLDPIP)/bin/python -m pip install --quiet pip==23.2
+	@begun=$$(date +%s); \
+		timeout 60 $(OLDPIP)/bin/python -m pip install --dry-run --quiet ".[$(EXTRAS)]" boto3 "moto[server]" && \
+		echo "resolved in $$(($$(date +%s) - begun)) s"
 
 fuzz: $(READY)  ## feed odd input to every reader for long; FUZZ=20000 examples of each test
 	FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/fuzz -v --timeout 3600
@@ -113,8 +131,16 @@ $(RUNS): pyproject.toml constraints.txt | $(BIN)/python
 
 $(READY): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Setting up $(VENV) with $(PYTHON); this takes a minute or two ..."
-	$(call install,--editable ".[aws$(,)activemq$(,)http$(,)sns-http$(,)cli$(,)otel$(,)redis$(,)postgres$(,)psycopg$(,)sqlalchemy$(,)zstd$(,)jwt$(,)cron$(,)prometheus$(,)settings$(,)plot]" --group dev,--quiet)
+	$(call install,--editable ".[$(EXTRAS)]" --group dev,--quiet)
 	@touch $(RUNS) $(READY)
+
+$(NEWEST)/.ready: pyproject.toml constraints.txt | $(BIN)/python
+	@$(BIN)/python -m venv $(NEWEST)
+	@grep -vE '^(aioboto3|aiobotocore|boto3|botocore|s3transfer)==' constraints.txt > $(NEWEST)/constraints.txt
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(NEWEST)/bin/python -m pip install --quiet --constraint $(NEWEST)/constraints.txt --editable ".[aiobotocore,$(OTHERS)]" \
+		--group dev boto3 "aiobotocore>=3"
+	@touch $(NEWEST)/.ready
 
 $(PEERS): $(READY)
 	$(call install,--group bench,--quiet)
@@ -125,4 +151,4 @@ $(DOCS): $(READY)
 	@touch $(DOCS)
 
 clean:  ## remove what was built and set up
-	rm -rf $(VENV) .services build dist *.egg-info artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(NEWEST) $(OLDPIP) .services build dist *.egg-info artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,7 +14,7 @@ __all__ = ["call", "make_reporting_bucket"]
 
 
 async def call(operation: Callable[..., Awaitable[Any]], refusals: Collection[str], **arguments: Any) -> Any:
-    """Call an operation of an aioboto3 client.
+    """Call an operation of a client of the SDK.
 
     Args:
         operation: a bound method of the client.

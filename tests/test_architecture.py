@@ -23,9 +23,11 @@ import eip
 ROOT = Path(__file__).parent.parent
 
 SDKS = {
-    "aioboto3": "eip.transports.aws eip.transports.activemq._credentials eip.stores.dynamodb eip.stores.s3",
-    "aiobotocore": "eip.transports.aws",
-    "botocore": "eip.transports.aws eip.transports.activemq._credentials eip.stores._aws_errors eip.stores.dynamodb",
+    "aioboto3": "eip.transports.aws.transport",
+    "aiobotocore": "eip._aws eip.transports.aws",
+    "botocore": (
+        "eip._aws eip.transports.aws eip.transports.activemq._credentials eip.stores._aws_errors eip.stores.dynamodb"
+    ),
     "aiohttp": "eip.transports.aws",
     "boto3": "",
     "redis": "eip.stores.redis",

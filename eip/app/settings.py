@@ -86,7 +86,9 @@ class AppSettings(BaseSettings):
         try:
             from eip.transports.aws import AwsTransport  # noqa: PLC0415 - an extra
         except ImportError as error:
-            raise ConfigurationError("EIP_TRANSPORT=aws needs the extra: pip install aioeip[aws]") from error
+            raise ConfigurationError(
+                "EIP_TRANSPORT=aws needs the extra: pip install aioeip[aws], or aioeip[aiobotocore]"
+            ) from error
         return AwsTransport(region=self.region, endpoint_url=self.endpoint_url, meter=meter)
 
     def _make_activemq(self, meter: Meter | None) -> Transport:

@@ -61,7 +61,7 @@ def _aws(region: str | None, endpoint_url: str | None) -> Callable[[], Transport
     try:
         from eip.transports.aws import AwsTransport  # noqa: PLC0415 - an extra
     except ImportError:
-        _missing("aioboto3", "aws")
+        _missing("the AWS SDK", "aws")
     return lambda: AwsTransport(region=region, endpoint_url=endpoint_url)
 
 

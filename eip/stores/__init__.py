@@ -6,7 +6,7 @@ restart; and an expiry. A `Store` has just these, so a pattern runs on any of th
 
     eip.stores.MemoryStore      this process; for tests and for state that may end with it
     eip.stores.SqliteStore      a file; any number of processes of one machine
-    eip.stores.dynamodb         DynamoDB (extra ``aws``)
+    eip.stores.dynamodb         DynamoDB (extra ``aws`` or ``aiobotocore``)
     eip.stores.redis            Redis (extra ``redis``)
     eip.stores.postgres         PostgreSQL (extra ``postgres``)
 

@@ -1,6 +1,6 @@
-"""A store in DynamoDB, shared by any number of processes (extra ``aws``).
+"""A store in DynamoDB, shared by any number of processes (extra ``aws`` or ``aiobotocore``).
 
-    async with aioboto3.Session().client("dynamodb") as client:
+    async with aiobotocore.session.get_session().create_client("dynamodb") as client:
         await create_table(client, "eip")  # or by your own tools, see `table_definition`
         store = DynamoStore(client, "eip", "orders")
 
@@ -54,7 +54,7 @@ class DynamoStore(NamedStore):
     """Records as items of a table that any number of collections share.
 
     Args:
-        client: an open ``dynamodb`` client of aioboto3 or aiobotocore, which stays the caller's.
+        client: an open ``dynamodb`` client of aiobotocore or aioboto3, which stays the caller's.
         table: made as `table_definition` says.
         name: of the collection. What is due is in one partition of the index by name, so that about 1,000 changes of
             due times per second go into a collection; take several where that is too little.

@@ -1,6 +1,6 @@
-"""Claim-check objects on S3 (extra ``aws``).
+"""Claim-check objects on S3 (extra ``aws`` or ``aiobotocore``).
 
-    async with aioboto3.Session().client("s3") as client:
+    async with aiobotocore.session.get_session().create_client("s3") as client:
         objects = S3Objects(client, "my-bucket")
 
 Give the bucket a lifecycle rule (`lifecycle_rule`): whatever fails, an object that nobody fetched goes in the end. To
@@ -36,7 +36,7 @@ class S3Objects(ListedObjects):
     """Objects of a bucket; reads from others that a consumer allows, with the client's own rights.
 
     Args:
-        client: an open ``s3`` client of aioboto3 or aiobotocore, which stays the caller's.
+        client: an open ``s3`` client of aiobotocore or aioboto3, which stays the caller's.
         bucket: where objects are written.
         options: of every PutObject, e.g. ``ServerSideEncryption`` or ``StorageClass``.
     """

@@ -31,7 +31,7 @@ class RekognitionJudge(Judge):
     """Has Rekognition look at photos of a bucket.
 
     Args:
-        client: an open ``rekognition`` client of aioboto3.
+        client: an open ``rekognition`` client of the SDK.
         min_confidence: percent; labels of which Rekognition is less sure are left out.
     """
 

@@ -103,7 +103,7 @@ async def _embedded(folder: Path) -> AsyncIterator[Surroundings]:
 
 @asynccontextmanager
 async def _aws(region: str, endpoint_url: str | None, *, rekognition: bool) -> AsyncIterator[Surroundings]:
-    import aioboto3  # noqa: PLC0415 - the extra `aws`
+    from aiobotocore.session import get_session  # noqa: PLC0415 - the extra `aws`
     from botocore.config import Config  # noqa: PLC0415
 
     from eip.stores.dynamodb import DynamoStore, create_table  # noqa: PLC0415
@@ -116,7 +116,7 @@ async def _aws(region: str, endpoint_url: str | None, *, rekognition: bool) -> A
     signing = Config(signature_version="s3v4")
     async with (
         AwsTransport(region=region, endpoint_url=endpoint_url) as aws,
-        aioboto3.Session().client("s3", region_name=region, endpoint_url=endpoint_url, config=signing) as s3,
+        get_session().create_client("s3", region_name=region, endpoint_url=endpoint_url, config=signing) as s3,
     ):
         dynamodb = await aws.client("dynamodb")
         await make_reporting_bucket(s3, _BUCKET, region)

@@ -35,7 +35,7 @@ class TextractAnalysis(DocumentAnalysis):
     """Jobs of Textract.
 
     Args:
-        client: an open ``textract`` client of aioboto3.
+        client: an open ``textract`` client of the SDK.
         topic: the ARN of the topic that jobs tell their completion.
         role: the ARN of the role that Textract publishes with.
     """

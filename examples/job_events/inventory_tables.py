@@ -66,7 +66,7 @@ class DynamoInventory:
     """See `InventoryTable`. Writes are conditional; DynamoDB forgets deleted jobs by the attribute ``ttl``.
 
     Args:
-        client: an open ``dynamodb`` client of aioboto3, which stays the caller's.
+        client: an open ``dynamodb`` client of the SDK, which stays the caller's.
         table: its name.
     """
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import aioboto3
+from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
 
 from eip import Queue, Source, Topic, Transport
@@ -168,13 +168,13 @@ async def lake(setup: Setup) -> AsyncIterator[Lake]:
         objects: ObjectStore
         store: Store
         if setup.transport == "aws":
-            session = aioboto3.Session()
-            s3 = await stack.enter_async_context(session.client("s3", **setup.client_options))
+            session = get_session()
+            s3 = await stack.enter_async_context(session.create_client("s3", **setup.client_options))
             try:
                 await _make_bucket(s3, setup.bucket, setup.region)
             except (ClientError, BotoCoreError, OSError, TimeoutError) as error:
                 raise StoreError(f"S3: {error}") from error
-            dynamodb = await stack.enter_async_context(session.client("dynamodb", **setup.client_options))
+            dynamodb = await stack.enter_async_context(session.create_client("dynamodb", **setup.client_options))
             await create_table(dynamodb, "job-events-lake")
             objects, store = S3Objects(s3, setup.bucket), DynamoStore(dynamodb, "job-events-lake")
         else:
@@ -189,7 +189,7 @@ async def lake(setup: Setup) -> AsyncIterator[Lake]:
 async def inventory_table(setup: Setup) -> AsyncIterator[InventoryTable]:
     """The inventory's table: in DynamoDB, or in a file."""
     if setup.transport == "aws":
-        async with aioboto3.Session().client("dynamodb", **setup.client_options) as client:
+        async with get_session().create_client("dynamodb", **setup.client_options) as client:
             dynamo = DynamoInventory(client, "job-events-inventory")
             await dynamo.create()
             yield dynamo

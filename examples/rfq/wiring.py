@@ -120,8 +120,8 @@ async def _closing(*stores: Store) -> AsyncIterator[States]:
 
 
 def _dynamodb(endpoint_url: str | None) -> Any:
-    import aioboto3  # noqa: PLC0415 - needs the extra aws
+    from aiobotocore.session import get_session  # noqa: PLC0415 - needs the extra aws
     from botocore.config import Config  # noqa: PLC0415
 
     config = Config(max_pool_connections=64, retries={"mode": "standard", "total_max_attempts": 5})
-    return aioboto3.Session().client("dynamodb", endpoint_url=endpoint_url, config=config)
+    return get_session().create_client("dynamodb", endpoint_url=endpoint_url, config=config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from eip.transports.aws._client.http_response import MalformedResponse, ResponseParser
+from eip._aws.http_response import MalformedResponse, ResponseParser
 from tests.fuzz import fuzz, mutated
 
 ANSWERS = [

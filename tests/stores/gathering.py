@@ -29,11 +29,11 @@ DEADLINES = (4.0, 120.0, 120.0)
 async def open_store(kind: str, url: str, name: str, stack: AsyncExitStack) -> Store:
     """The store of that kind; closed with the stack."""
     if kind == "dynamodb":
-        import aioboto3
+        from aiobotocore.session import get_session
 
         from eip.stores.dynamodb import DynamoStore, create_table
 
-        client = await stack.enter_async_context(aioboto3.Session().client("dynamodb", endpoint_url=url))
+        client = await stack.enter_async_context(get_session().create_client("dynamodb", endpoint_url=url))
         await create_table(client, "gathering")
         return DynamoStore(client, "gathering", name)
     store: Store

@@ -6,10 +6,10 @@ import asyncio
 import time
 import uuid
 
-import aioboto3
 import asyncpg
 import pytest
 from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
 
 from eip.errors import MessageTooLarge, StoreError
 from eip.stores.dynamodb import DynamoStore, create_table, table_definition
@@ -126,7 +126,7 @@ async def test_a_table_that_is_being_made_is_waited_for(moto_server, monkeypatch
     """Fault 22: of several processes started at once, those that met the table CREATING failed."""
     monkeypatch.setattr("eip.stores._dynamodb_table._LOOK_S", 0.01)
     table = uuid.uuid4().hex
-    async with aioboto3.Session().client("dynamodb", endpoint_url=moto_server.url) as client:
+    async with get_session().create_client("dynamodb", endpoint_url=moto_server.url) as client:
         await client.create_table(**table_definition(table))
         await create_table(Creating(client, 3), table)
         told = await client.describe_time_to_live(TableName=table)
@@ -170,7 +170,7 @@ async def s3_answering():
     stack.append(server)
     config = AioConfig(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=5)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with aioboto3.Session().client("s3", endpoint_url=url, config=config) as client:
+    async with get_session().create_client("s3", endpoint_url=url, config=config) as client:
         yield S3Objects(client, "bucket"), answer
     server.close()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import uuid
 
-import aioboto3
 import pytest
 from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
 
 from eip import clock
 from eip.errors import ConfigurationError, MessageTooLarge, StoreError
@@ -23,7 +23,7 @@ CONFIG = AioConfig(retries={"total_max_attempts": 1}, connect_timeout=2, read_ti
 
 
 def connect(url: str):
-    return aioboto3.Session().client("dynamodb", endpoint_url=url, config=CONFIG)
+    return get_session().create_client("dynamodb", endpoint_url=url, config=CONFIG)
 
 
 @pytest.fixture
@@ -52,10 +52,10 @@ class TestDynamoStore(StoreConformance):
 
 async def test_of_several_processes_one_wins_each_write(moto_server, store, name):
     imports = (
-        "import aioboto3\n"
+        "from aiobotocore.session import get_session\n"
         "from eip.stores.dynamodb import DynamoStore\n"
         "async def opened(url, name):\n"
-        "    client = await aioboto3.Session().client('dynamodb', endpoint_url=url).__aenter__()\n"
+        "    client = await get_session().create_client('dynamodb', endpoint_url=url).__aenter__()\n"
         "    return DynamoStore(client, 'stores', name)\n"
     )
     codes = await race(imports, "await opened(sys.argv[1], sys.argv[2])", moto_server.url, name)

@@ -9,9 +9,9 @@ import os
 import sys
 import uuid
 
-import aioboto3
 import pytest
 from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
 
 from eip import Message
 from eip.errors import ConfigurationError, MessageTooLarge, Reject, StoreError
@@ -27,7 +27,7 @@ CONFIG = AioConfig(retries={"total_max_attempts": 1}, connect_timeout=2)
 
 @pytest.fixture
 async def client(moto_server):
-    async with aioboto3.Session().client("s3", endpoint_url=moto_server.url, config=CONFIG) as client:
+    async with get_session().create_client("s3", endpoint_url=moto_server.url, config=CONFIG) as client:
         yield client
 
 
@@ -68,7 +68,7 @@ async def test_what_fails_is_a_store_error(client):
         with pytest.raises(StoreError, match="S3"):
             await call
     nowhere = f"http://127.0.0.1:{free_port()}"
-    async with aioboto3.Session().client("s3", endpoint_url=nowhere, config=CONFIG) as unreachable:
+    async with get_session().create_client("s3", endpoint_url=nowhere, config=CONFIG) as unreachable:
         with pytest.raises(StoreError):
             await S3Objects(unreachable, "bucket").get("bucket", "k", limit=1)
 

@@ -33,11 +33,12 @@ class AwsEmulator(Service):
 
     @property
     def session(self) -> Any:
-        """An aioboto3 session for `AwsTransport(session=...)`: it reads the SDK's service models once for all tests."""
+        """A session for `AwsTransport(session=...)`: it reads the SDK's service models once for all tests."""
         if self._session is None:
-            import aioboto3
+            from aiobotocore.session import get_session
 
-            self._session = aioboto3.Session(region_name=REGION)
+            self._session = get_session()
+            self._session.set_config_variable("region", REGION)
         return self._session
 
     def client(self, service: str) -> Any:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
 
-import aioboto3
+from aiobotocore.session import AioSession, get_session
 from aiohttp import web
 from botocore.config import Config
 
@@ -16,13 +16,12 @@ from tests.support.environment import ENVIRONMENT, REGION
 
 
 @cache
-def _session() -> aioboto3.Session:
+def _session() -> AioSession:
     """One for all stubs: it reads the SDK's service models once."""
-    return aioboto3.Session(
-        region_name=REGION,
-        aws_access_key_id=ENVIRONMENT["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=ENVIRONMENT["AWS_SECRET_ACCESS_KEY"],
-    )
+    session = get_session()
+    session.set_config_variable("region", REGION)
+    session.set_credentials(ENVIRONMENT["AWS_ACCESS_KEY_ID"], ENVIRONMENT["AWS_SECRET_ACCESS_KEY"])
+    return session
 
 
 class Refusal(Exception):
@@ -64,7 +63,7 @@ class AwsStub:
             await site.start()
             self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
             once = Config(retries={"total_max_attempts": 1})
-            async with _session().client(service, endpoint_url=self.url, config=once) as client:
+            async with _session().create_client(service, endpoint_url=self.url, config=once) as client:
                 yield client
         finally:
             await runner.cleanup()

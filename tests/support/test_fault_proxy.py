@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 
-import aioboto3
 import pytest
 from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
 from botocore.exceptions import ClientError, HTTPClientError
 from botocore.parsers import ResponseParserError
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.aws
 
 def connect(url: str, service: str = "sqs"):
     config = AioConfig(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=30)
-    return aioboto3.Session().client(service, endpoint_url=url, region_name=REGION, config=config)
+    return get_session().create_client(service, endpoint_url=url, region_name=REGION, config=config)
 
 
 @pytest.mark.parametrize("fault", ["dropped_before", "dropped_after", "errors", "throttled", "truncated"])

@@ -32,24 +32,27 @@ def environment(user: str = "ACTIVEMQ_USER", password: str = _PASSWORD_VARIABLE)
 def secret(secret_id: str, *, region: str | None = None, session: Any = None, **client: Any) -> CredentialsSource:
     """Read credentials from AWS Secrets Manager, at each connection, so that a rotated secret is used.
 
-    The secret is a JSON object with ``username`` and ``password``. Needs the extra ``aws``.
+    The secret is a JSON object with ``username`` and ``password``. Needs the extra ``aws`` or ``aiobotocore``.
 
     Args:
         secret_id: its name or ARN.
         region: default: the session's.
-        session: an `aioboto3.Session`; default: one with the SDK's default chain of credentials.
+        session: of aioboto3 or aiobotocore; default: one with the SDK's default chain of credentials.
         client: more keywords of the SDK's client, e.g. ``endpoint_url``.
     """
 
     async def read() -> Credentials:
         try:
-            import aioboto3  # noqa: PLC0415 - an extra
+            from eip._aws.sessions import new_session, sdk_session  # noqa: PLC0415 - an extra
         except ImportError as error:
-            raise ConfigurationError("secret() needs the extra: pip install aioeip[aws]") from error
+            raise ConfigurationError(
+                "secret() needs an extra: pip install aioeip[aws], or aioeip[aiobotocore]"
+            ) from error
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - as above
 
         try:
-            async with (session or aioboto3.Session()).client("secretsmanager", region_name=region, **client) as sdk:
+            made = new_session() if session is None else sdk_session(session)
+            async with made.create_client("secretsmanager", region_name=region, **client) as sdk:
                 answer = await sdk.get_secret_value(SecretId=secret_id)
         except (ClientError, BotoCoreError) as error:
             raise AccessDenied(f"secret {secret_id!r} cannot be read: {type(error).__name__}") from error

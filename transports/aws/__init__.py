@@ -1,6 +1,6 @@
 """Amazon's services: queues (SQS), topics (SNS), buses (EventBridge), streams (Kinesis); see `AwsTransport`.
 
-Needs the extra ``aws``.
+Needs the extra ``aws`` (aioboto3) or ``aiobotocore``.
 """
 
 from __future__ import annotations

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-import aioboto3
 from typing_extensions import override
 
+from eip._aws.sessions import check_session
 from eip._checks import check_duration, check_integer, check_type
 from eip.channels import Sender, Transport
 from eip.clock import Duration
@@ -28,6 +28,10 @@ from eip.transports.aws.kinesis.stream import HashKey, KinesisStream
 from eip.transports.aws.sns.topic import SnsTopic
 from eip.transports.aws.sqs.queue import SqsQueue
 from eip.transports.aws.sqs.temporary import SqsTemporaryQueue, temporary_name
+
+if TYPE_CHECKING:
+    import aioboto3
+    from aiobotocore.session import AioSession
 
 __all__ = ["AwsTransport"]
 
@@ -52,7 +56,7 @@ class AwsTransport(Transport):
     Args:
         region: default: the session's, or AWS_REGION's.
         endpoint_url: of all services, e.g. ``http://127.0.0.1:5000`` of a local moto.
-        session: an `aioboto3.Session` with credentials of its own.
+        session: an `aioboto3.Session` or `aiobotocore.session.AioSession`, with credentials of its own.
         account: the account's number, 12 digits; default: asked for once, of STS.
         linger: how long a send may wait until its call is full, seconds or a timedelta, at most 60 s; 0: only while
             another call is under way.
@@ -76,7 +80,7 @@ class AwsTransport(Transport):
         self,
         region: str | None = None,
         endpoint_url: str | None = None,
-        session: aioboto3.Session | None = None,
+        session: AioSession | aioboto3.Session | None = None,
         *,
         account: str | None = None,
         linger: Duration = 0.0,
@@ -89,7 +93,7 @@ class AwsTransport(Transport):
     ) -> None:
         check_type("region", region, str, "a str", optional=True)
         check_type("endpoint_url", endpoint_url, str, "a str", optional=True)
-        check_type("session", session, aioboto3.Session, "an aioboto3.Session", optional=True)
+        check_session(session)
         check_type("account", account, str, "a str", optional=True)
         check_type("fair_queues", fair_queues, bool, "a bool")
         check_type("fast_path", fast_path, bool, "a bool")

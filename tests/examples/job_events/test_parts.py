@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-import aioboto3
 import pytest
+from aiobotocore.session import get_session
 from rich.console import Console
 
 from eip import Message
@@ -368,7 +368,7 @@ async def test_the_inventory_in_sqlite(tmp_path):
 @pytest.mark.aws
 async def test_the_inventory_in_dynamodb(moto_server):
     options = {"region_name": moto_server.region, "endpoint_url": moto_server.url}
-    async with aioboto3.Session().client("dynamodb", **options) as client:
+    async with get_session().create_client("dynamodb", **options) as client:
         table = DynamoInventory(client, "inventory-of-parts")
         await table.create()
         await table.create()

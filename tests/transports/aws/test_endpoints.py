@@ -16,10 +16,10 @@ from uuid import uuid4
 import pytest
 
 from eip import Message
+from eip._aws.protocols import ServiceError
 from eip.errors import ConnectionLost, TransportError
 from eip.topology import QueueSpec, Topology
 from eip.transports.aws import AwsTransport
-from eip.transports.aws._client.protocols import ServiceError
 
 
 @contextlib.contextmanager

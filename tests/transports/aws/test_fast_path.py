@@ -24,11 +24,11 @@ from hypothesis import strategies as st
 
 from benchmarks import sqs_stub
 from eip import Message
+from eip._aws import protocols, sigv4
 from eip.errors import AccessDenied, ChannelNotFound, ConnectionLost, LeaseLost, PartialSendError, StateError
 from eip.streams import Position
 from eip.topology import QueueSpec, Topology
 from eip.transports.aws import AwsTransport
-from eip.transports.aws._client import protocols, sigv4
 from eip.transports.aws._client.service_client import ServiceClient
 from eip.transports.aws.kinesis.reading import records_of
 from eip.transports.aws.sqs._settling import SqsDelivery
@@ -308,7 +308,7 @@ async def test_a_client_that_is_made_while_it_closes_is_closed_too(monkeypatch):
             closed.append(True)
 
     calls = ServiceClient(session=None, region="us-east-1", endpoint_url=None, meter=None, connections=1)
-    monkeypatch.setattr(calls._session, "client", slow)
+    monkeypatch.setattr(calls._session, "create_client", slow)
     task = asyncio.create_task(calls.client("sqs"))
     await making.wait()
     await calls.aclose()

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eip.transports.aws._client.http_pool import HttpPool
-from eip.transports.aws._client.http_response import (
+from eip._aws.http_pool import HttpPool
+from eip._aws.http_response import (
     MAX_BODY_BYTES,
     MAX_HEAD_BYTES,
     MalformedResponse,
@@ -327,7 +327,7 @@ async def test_a_connection_that_ends_while_it_changes_hands_costs_no_request(se
 
 
 async def test_an_idle_connection_is_closed_after_a_while(server, pool, monkeypatch):
-    monkeypatch.setattr("eip.transports.aws._client.http_pool._IDLE_S", 0.02)
+    monkeypatch.setattr("eip._aws.http_pool._IDLE_S", 0.02)
     await pool.post(HEAD, b"body")
     async with asyncio.timeout(5):
         while pool._free < 2:

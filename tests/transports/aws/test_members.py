@@ -17,7 +17,7 @@ import pytest
 from botocore import xform_name
 from botocore.exceptions import UnknownServiceError
 
-from eip.transports.aws._client.sigv4 import HOT
+from eip._aws.sigv4 import HOT
 from tests.support.members import FILE, Table, load, members_of
 
 ROOT = Path(__file__).parents[3]

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import botocore.exceptions as sdk
 
+from eip._aws.protocols import is_clock_skew
 from eip.errors import (
     AccessDenied,
     ChannelNotFound,
@@ -37,7 +38,6 @@ __all__ = [
     "classified",
     "entry_error",
     "error_of",
-    "is_clock_skew",
     "sdk_error",
 ]
 
@@ -118,7 +118,7 @@ _SERVICES: Final[dict[str, dict[type[EipError], str]]] = {
         IteratorExpired: "ExpiredIterator",
         Conflict: "ResourceInUse KMSInvalidState",
         AccessDenied: "KMSAccessDenied KMSDisabled KMSNotFound KMSOptInRequired",
-        _CALL: "ExpiredNextToken",
+        _CALL: "ExpiredNextToken DryRunOperation",
     },
     "iam": {
         Throttled: "ConcurrentModification EntityTemporarilyUnmodifiable",
@@ -133,12 +133,15 @@ _SERVICES: Final[dict[str, dict[type[EipError], str]]] = {
         Throttled: "ResourceInUse",
         ServiceFailed: "Service",
         Conflict: "ResourceConflict PreconditionFailed",
+        AccessDenied: "PublicPolicy",
         _CALL: "PolicyLengthExceeded",
     },
     "sts": {
         ServiceFailed: "IDPCommunicationError",
-        AccessDenied: "IDPRejectedClaim InvalidIdentityToken RegionDisabled InvalidAuthorizationMessage",
-        _CALL: "MalformedPolicyDocument PackedPolicyTooLarge",
+        AccessDenied: """
+            IDPRejectedClaim InvalidIdentityToken RegionDisabled InvalidAuthorizationMessage ExpiredTradeInToken
+            OutboundWebIdentityFederationDisabled SessionDurationEscalation""",
+        _CALL: "MalformedPolicyDocument PackedPolicyTooLarge JWTPayloadSizeExceeded",
     },
 }
 
@@ -154,21 +157,12 @@ _SENDS: Final = frozenset(("SendMessageBatch", "PublishBatch", "PutEvents", "Put
 """Operations whose parameters are messages; a wrong parameter of any other is the program's."""
 _OF_A_LEASE: Final = ("receipt handle", "receipthandle", "visibilitytimeout", "visibility timeout")
 """The text about a lease that has ended, under the code of an invalid parameter."""
-_SKEW: Final = ("signature expired", "signature not yet current")
-"""The text about a clock that is minutes off, under the code of a wrong signature."""
 
 
 def classified(service: str, code: str) -> type[EipError] | None:
     """The kind of error that a service's code stands for; None for a code that no table has."""
     plain = code.rpartition("#")[2].rpartition(".")[2].removesuffix("Exception")
     return _TABLES.get(service, _OTHERS).get(plain)
-
-
-def is_clock_skew(code: str, text: str) -> bool:
-    """Whether the service refused a signature for its time."""
-    return code.removesuffix("Exception") in ("RequestTimeTooSkewed", "RequestInTheFuture", "RequestExpired") or (
-        text.lower().startswith(_SKEW)
-    )
 
 
 def error_of(

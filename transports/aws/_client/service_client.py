@@ -1,7 +1,7 @@
 """The one seam to the services: a call by service and operation, with our errors, retried and metered.
 
-Rare calls go through aioboto3, which has credentials and endpoints, too. Hot calls take the fast path of `sigv4` where
-the SDK's configuration allows it. Drivers notice no difference.
+Rare calls go through the SDK (aiobotocore), which has credentials and endpoints, too. Hot calls take the fast path of
+`eip._aws` where the SDK's configuration allows it. Drivers notice no difference.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from contextlib import AsyncExitStack
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import aioboto3
 import aiohttp
 from botocore.config import Config
 from botocore.exceptions import (
@@ -25,13 +24,14 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
+from eip._aws.protocols import ServiceError
+from eip._aws.sessions import new_session, sdk_session
+from eip._aws.sigv4 import HOT, SigV4Client, supports_fast_path
 from eip.errors import AccessDenied, ConfigurationError, ConnectionLost, EipError, StateError, TransportError
 from eip.health import Health, HealthTracker
 from eip.retry import Backoff
 from eip.telemetry.meter import Meter
 from eip.transports.aws._client.errors import ServiceFailed, Unreachable, error_of, sdk_error
-from eip.transports.aws._client.protocols import ServiceError
-from eip.transports.aws._client.sigv4 import HOT, SigV4Client, supports_fast_path
 
 __all__ = ["Measure", "ServiceClient"]
 
@@ -59,7 +59,7 @@ class ServiceClient:
     """Clients of the services, made at the first use and closed together.
 
     Args:
-        session: an aioboto3 session; default: one of the ordinary chain of credentials.
+        session: of aioboto3 or aiobotocore; default: one of the ordinary chain of credentials.
         region: default: the session's.
         endpoint_url: for all services, e.g. of a local emulator.
         meter: gets a record of each call.
@@ -70,15 +70,15 @@ class ServiceClient:
     def __init__(
         self,
         *,
-        session: aioboto3.Session | None,
+        session: Any,
         region: str | None,
         endpoint_url: str | None,
         meter: Meter | None,
         connections: int,
         fast_path: bool = True,
     ) -> None:
-        self._session = session or aioboto3.Session(region_name=region)
-        self.region: str = region or self._session.region_name or ""
+        self._session = new_session(region) if session is None else sdk_session(session)
+        self.region: str = region or self._session.get_config_variable("region") or ""
         if not self.region:
             raise ConfigurationError("no region: give AwsTransport(region=...), or set AWS_REGION")
         if endpoint_url is not None and not _is_http(endpoint_url):
@@ -271,7 +271,7 @@ class ServiceClient:
     def _partition(self, *, strict: bool) -> str:
         """By the SDK's partition data; with an endpoint of its own, any name may be a region."""
         try:
-            found: str = self._session._session.get_partition_for_region(self.region)  # noqa: SLF001 - has no other way
+            found: str = self._session.get_partition_for_region(self.region)
         except UnknownRegionError:
             if strict:
                 raise ConfigurationError(
@@ -286,7 +286,7 @@ class ServiceClient:
         async with self._making:
             self.check_open()
             if service not in self._clients:
-                made = self._session.client(
+                made = self._session.create_client(
                     service, region_name=self.region, endpoint_url=self._endpoint_url, config=self._config
                 )
                 stack = self._stack
@@ -305,7 +305,7 @@ class ServiceClient:
             if service not in self._fast:
                 self._fast[service] = None
                 if self._use_fast_path and supports_fast_path(client, credentials):
-                    configured = self._session._session.get_config_variable("ca_bundle")  # noqa: SLF001 - has no other way
+                    configured = self._session.get_config_variable("ca_bundle")
                     fast = SigV4Client(
                         client,
                         credentials,

@@ -17,7 +17,7 @@ from typing import Final, cast
 from aiohappyeyeballs import start_connection
 from typing_extensions import override
 
-from eip.transports.aws._client.http_response import MalformedResponse, Response, ResponseParser
+from eip._aws.http_response import MalformedResponse, Response, ResponseParser
 
 __all__ = ["HttpPool"]
 

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 import orjson
 
-__all__ = ["ServiceError", "form", "json_body", "read_json", "read_xml", "refusal"]
+__all__ = ["ServiceError", "form", "is_clock_skew", "json_body", "read_json", "read_xml", "refusal"]
 
 _UNESCAPED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
@@ -24,6 +24,16 @@ class ServiceError(Exception):
     def __init__(self, code: str, text: str, status: int, time: float | None = None) -> None:
         self.code, self.text, self.status, self.time = code, text, status, time
         super().__init__(f"{code}: {text}")
+
+
+_SKEW_CODES: Final = frozenset(("RequestTimeTooSkewed", "RequestInTheFuture", "RequestExpired"))
+_SKEW_TEXTS: Final = ("signature expired", "signature not yet current")
+"""The text about a clock that is minutes off, under the code of a wrong signature."""
+
+
+def is_clock_skew(code: str, text: str) -> bool:
+    """Whether the service refused a signature for its time."""
+    return code.removesuffix("Exception") in _SKEW_CODES or text.lower().startswith(_SKEW_TEXTS)
 
 
 def json_body(parameters: Mapping[str, Any]) -> bytes:

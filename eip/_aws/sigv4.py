@@ -22,9 +22,8 @@ from urllib.parse import urlsplit
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
-from eip.transports.aws._client.errors import is_clock_skew
-from eip.transports.aws._client.http_pool import HttpPool
-from eip.transports.aws._client.protocols import ServiceError, form, json_body, read_json, read_xml, refusal
+from eip._aws.http_pool import HttpPool
+from eip._aws.protocols import ServiceError, form, is_clock_skew, json_body, read_json, read_xml, refusal
 
 __all__ = ["HOT", "SigV4Client", "request_head", "signature", "supports_fast_path"]
 
