@@ -30,7 +30,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help rfq rfq-aws rfq-activemq job-events happy-path invoices replay test fuzz chaos soak lint types
+.PHONY: help rfq rfq-aws rfq-activemq job-events happy-path invoices partner-events replay test fuzz chaos soak lint types
 .PHONY: bench bench-check docs build services clean
 
 help:  ## list what there is
@@ -56,6 +56,9 @@ invoices: $(READY)  ## run the reading of scanned invoices, embedded; prints its
 
 replay: $(READY)  ## hydrate a test environment and load a new feature from an archive, embedded; ARGS="load --orders 5000"
 	$(BIN)/python -m examples.replay $(ARGS)
+
+partner-events: $(READY)  ## run the events of a partner on their way into an order system, embedded; PORT=8081
+	$(BIN)/python -m examples.partner_events --port $(PORT) $(ARGS)
 
 test: $(READY) services  ## run all tests, against real services where they need them
 	$(BIN)/python -m pytest -n 4 --dist worksteal

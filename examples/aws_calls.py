@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from eip.errors import Reject, TransportError
 
-__all__ = ["call", "make_reporting_bucket"]
+__all__ = ["call", "make_bucket", "make_reporting_bucket"]
 
 
 async def call(operation: Callable[..., Awaitable[Any]], refusals: Collection[str], **arguments: Any) -> Any:
@@ -38,8 +38,8 @@ async def call(operation: Callable[..., Awaitable[Any]], refusals: Collection[st
         raise TransportError(f"{type(error).__name__}: {error}") from error
 
 
-async def make_reporting_bucket(s3: Any, bucket: str, region: str) -> None:
-    """Make an S3 bucket where it is missing, and have it report new objects to EventBridge.
+async def make_bucket(s3: Any, bucket: str, region: str) -> None:
+    """Make an S3 bucket where it is missing.
 
     Args:
         s3: an open client.
@@ -49,6 +49,11 @@ async def make_reporting_bucket(s3: Any, bucket: str, region: str) -> None:
     located = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
     with suppress(s3.exceptions.BucketAlreadyOwnedByYou):
         await s3.create_bucket(Bucket=bucket, **located)
+
+
+async def make_reporting_bucket(s3: Any, bucket: str, region: str) -> None:
+    """Make an S3 bucket where it is missing, and have it report new objects to EventBridge; see `make_bucket`."""
+    await make_bucket(s3, bucket, region)
     await s3.put_bucket_notification_configuration(
         Bucket=bucket, NotificationConfiguration={"EventBridgeConfiguration": {}}
     )

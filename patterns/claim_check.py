@@ -7,10 +7,8 @@ The wire format is that of AWS's extended client libraries for SQS and SNS, both
 ``["software.amazon.payloadoffloading.PayloadS3Pointer", {"s3BucketName": …, "s3Key": …}]``, and its attribute
 ``ExtendedPayloadSize`` the bytes that wait; older senders' names are understood. An event bus carries objects only, so
 there the body is ``{"payload_url": "s3://bucket/key", "payload_size_bytes": …}``. Envelope and attributes stay with the
-message, so filters on attributes work and filters on bodies do not.
-
-Partners put a URL into an event in place of its payload, too. ``claim_checked(objects, url_key="payload_url")`` reads
-such events of others; the object is fetched from the storage, never from the URL.
+message, so filters on attributes work and filters on bodies do not. Partners send such
+URLs, too: ``claim_checked(objects, url_key="payload_url")`` fetches the object from the storage, never from the URL.
 
 The object is written before its message is sent. Nothing is removed unless asked for, and then only once the message
 was acknowledged, so a claim that can be received can be fetched. What nobody removes is left to an expiry of the
@@ -37,6 +35,7 @@ from eip.errors import (
     ConfigurationError,
     FailedEntry,
     InvalidMessage,
+    MessageTooLarge,
     PartialSendError,
     Reject,
     SendError,
@@ -169,11 +168,10 @@ def claim_checked(
             delivery): ``"dead_letter"``, or ``"drop"``: it is acknowledged unhandled.
     """
     check_one_of("on_missing", on_missing, ("drop", "dead_letter"))
-    allowed = frozenset((objects.bucket,) if buckets is None else buckets)
     return _Redeemer(
         objects,
         partial(claim_of, url_key=url_key, hosts=frozenset(map(str.lower, hosts))),
-        buckets=allowed,
+        buckets=frozenset((objects.bucket,) if buckets is None else buckets),
         prefix=prefix,
         max_bytes=max_bytes,
         delete=delete,
@@ -226,7 +224,12 @@ class _Redeemer:
         climbs = not {".", ".."}.isdisjoint(claim.key.split("/"))
         if climbs or claim.bucket not in self._buckets or not claim.key.startswith(self._prefix):
             raise Reject(f"claim refused: {claim.key[:200]!r} in {claim.bucket[:200]!r} is not in the allow-list")
-        return await self._objects.get(claim.bucket, claim.key, limit=self._max_bytes)
+        try:
+            return await self._objects.get(claim.bucket, claim.key, limit=self._max_bytes)
+        except MessageTooLarge:
+            raise Reject(
+                f"the body it claims has more than {self._max_bytes:,} bytes: {claim.key} in {claim.bucket}"
+            ) from None
 
     def _when_acked(self, callback: Callable[[], None]) -> None:
         try:

@@ -14,7 +14,6 @@ from eip.errors import (
     ConnectionLost,
     FailedEntry,
     InvalidMessage,
-    MessageTooLarge,
     PartialSendError,
     Reject,
     SendError,
@@ -224,7 +223,7 @@ async def test_files_outside_of_the_folder_are_never_there(tmp_path):
 
 async def test_what_is_too_large_is_never_read(objects):
     await objects.put("k", bytes(2000))
-    with pytest.raises(MessageTooLarge):
+    with pytest.raises(Reject, match="more than 1,999 bytes"):
         await claim_checked(objects, max_bytes=1999)(Recorder())(claim(objects.bucket, "k"))
 
 

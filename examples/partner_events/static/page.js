@@ -1,0 +1,39 @@
+// Have the partner send events, and show what the intake and the order system made of them.
+
+const $ = (selector) => document.querySelector(selector);
+const LOOK_MS = 1000;
+
+function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+const row = (kind, ...cells) => element("tr", { class: kind }, ...cells.map((each) => element("td", {}, each)));
+
+async function look() {
+  const { counts, latest, dead } = await (await fetch("/events")).json();
+  const shown = { ...counts, "dead letters": dead.length };
+  $("#counts").replaceChildren(
+    ...Object.entries(shown).map(([name, count]) => element("div", {}, element("dt", {}, name), element("dd", {}, String(count)))),
+  );
+  $("#latest").replaceChildren(
+    ...latest.map((each) => row(each.status.replace(/ .*/, ""), each.status, each.detail, each.event.slice(0, 8))),
+  );
+  $("#dead").replaceChildren(...dead.map((each) => row("refused", each.type ?? "", each.reason)));
+}
+
+async function send(kind) {
+  const body = JSON.stringify({ kind });
+  await fetch("/events", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+}
+
+for (const { kind, title } of await (await fetch("/kinds")).json()) {
+  const button = element("button", { type: "button", "data-kind": kind, title }, kind);
+  button.addEventListener("click", () => send(kind));
+  $("#kinds").append(button);
+}
+await look();
+document.body.dataset.ready = "yes";
+setInterval(() => look().catch(() => {}), LOOK_MS);
