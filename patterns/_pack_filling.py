@@ -43,16 +43,24 @@ class PackFiller(Generic[_Item]):
 
     Args:
         sender: the channel, for its limits.
-        limit: bytes of one pack, its attributes included.
-        count: messages of one pack at most.
+        max_bytes: maximum size of one pack in bytes, its attributes included.
+        max_messages: maximum number of messages in one pack.
         encoding: of the pack.
         format: of the pack.
     """
 
-    def __init__(self, sender: Sender, *, limit: int, count: int, encoding: Encoding, format: Format) -> None:  # noqa: A002 - the field's term
+    def __init__(
+        self,
+        sender: Sender,
+        *,
+        max_bytes: int,
+        max_messages: int,
+        encoding: Encoding,
+        format: Format,  # noqa: A002 - the field's term
+    ) -> None:
         self._channel, self._largest = sender.name, sender.limits.message_bytes
         self._frame = _FRAME + sender.limits.beside_bytes
-        self._limit, self._count = limit, count
+        self._max_bytes, self._max_messages = max_bytes, max_messages
         self._encoding: Encoding = encoding
         self._format: Format = format
         self._ratio = 1.0 if encoding == "identity" else 3.0
@@ -63,14 +71,14 @@ class PackFiller(Generic[_Item]):
             raise InvalidMessage("a pack cannot be packed")
         entry = entry_of(message, format=self._format, shared=True)
         largest = self._largest
-        if largest is not None and len(entry) > self._limit and len(entry) + _size_beside(message) > largest:
+        if largest is not None and len(entry) > self._max_bytes and len(entry) + _size_beside(message) > largest:
             raise MessageTooLarge(len(entry) + _size_beside(message), largest, channel=self._channel)
         return entry
 
     def packs(self, items: Sequence[_Item]) -> list[Filled[_Item]]:
         """The items as packs within the limit, in order."""
         first = items[0].message
-        room = self._limit - self._frame - _size_beside(first) - self._said_once(first)
+        room = self._max_bytes - self._frame - _size_beside(first) - self._said_once(first)
         made: list[Filled[_Item]] = []
         start = 0
         while start < len(items):
@@ -87,7 +95,8 @@ class PackFiller(Generic[_Item]):
     def _take(self, items: Sequence[_Item], start: int, room: int) -> int:
         """The end of the run from ``start`` that fits, at least one item."""
         size, end = len(items[start].entry), start + 1
-        while end < len(items) and end - start < self._count and (size := size + len(items[end].entry) + 1) <= room:
+        limit = min(len(items), start + self._max_messages)
+        while end < limit and (size := size + len(items[end].entry) + 1) <= room:
             end += 1
         return end
 

@@ -15,6 +15,7 @@ from eip.channels import Sender
 from eip.errors import ConfigurationError, InvalidPattern, Reject, Retry
 from eip.matching import EventPattern, FilterPolicy, as_predicate
 from eip.message import Message
+from eip.patterns._fan_out import send_to_all
 from eip.patterns.diagram import Channel, Diagram
 from eip.runtime.handlers import Handler, Result, handler_of
 
@@ -132,15 +133,13 @@ class DynamicRouter:
     async def __call__(self, message: Message[Any]) -> Result:
         """Send the message on; it is acknowledged once all recipients have accepted it.
 
-        Raises `Retry` or `Reject` where none wants it, and an `ExceptionGroup` of what failed.
+        Raises `Retry` or `Reject` where none wants it; where some channels fail, the error that decides whether it is
+        tried again: one that may pass, or where all are permanent, one of these.
         """
         senders = await self._route(message)
         if not senders:
             raise (Retry if self._unwanted == "retry" else Reject)("no recipient wants this message")
-        outcomes = await asyncio.gather(*(sender.send(message) for sender in senders), return_exceptions=True)
-        errors = [each for each in outcomes if isinstance(each, Exception)]
-        if errors:
-            raise ExceptionGroup(f"{len(errors)} of {len(senders)} recipients failed", errors)
+        await send_to_all(senders, message)
         return None
 
     async def _announced(self, said: Announcement) -> None:

@@ -70,13 +70,14 @@ class Packer(Sender):
 
     Args:
         sender: where the packs go.
-        limit: bytes of one pack, its attributes included; default: the unit that the channel's service bills, 64 KiB on
-            SQS, SNS and EventBridge. What is compressed into it is at most what consumers unpack, 4 MiB.
-        count: messages of one pack at most.
+        max_bytes: maximum size of one pack in bytes, its attributes included; default: the unit that the channel's
+            service bills, 64 KiB on SQS, SNS and EventBridge. What is compressed into it is at most what consumers
+            unpack, 4 MiB.
+        max_messages: maximum number of messages in one pack.
         linger: seconds (or timedelta) that a pack waits for more; default 0.
         encoding: ``"identity"``, ``"gzip"`` or ``"zstd"`` (the extra ``zstd``); compressed packs are base64 text.
         format: ``"eip"``, or ``"cloudevents"`` for a CloudEvents 1.0 JSON batch that others read too.
-        pending: bytes that may wait to be sent; beyond, `send` waits.
+        max_pending_bytes: maximum size of what waits to be sent, in bytes; beyond that `send` waits.
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -87,29 +88,34 @@ class Packer(Sender):
         self,
         sender: Sender,
         *,
-        limit: int | None = None,
-        count: int = 1000,
+        max_bytes: int | None = None,
+        max_messages: int = 1000,
         linger: Duration = 0.0,
         encoding: Encoding = "identity",
         format: Format = "eip",  # noqa: A002 - the field's term
-        pending: int = 16 * MIB,
+        max_pending_bytes: int = 16 * MIB,
     ) -> None:
         check_encoding(encoding)
         if format == "cloudevents" and encoding != "identity":
             raise ConfigurationError("a CloudEvents batch is not compressed")
-        limit = sender.limits.unit_bytes or 64 * KIB if limit is None else check_integer("limit", limit, least=KIB)
-        check_integer("count", count, least=1)
-        check_integer("pending", pending, least=1)
-        if sender.limits.message_bytes is not None and limit > sender.limits.message_bytes:
+        if max_bytes is None:
+            max_bytes = sender.limits.unit_bytes or 64 * KIB
+        check_integer("max_bytes", max_bytes, least=KIB)
+        check_integer("max_messages", max_messages, least=1)
+        check_integer("max_pending_bytes", max_pending_bytes, least=1)
+        carried = sender.limits.message_bytes
+        if carried is not None and max_bytes > carried:
             raise ConfigurationError(
-                f"limit must be at most what {sender.name} carries, {sender.limits.message_bytes:,} bytes, got {limit}"
+                f"max_bytes must be at most what {sender.name} carries, {carried:,} bytes, got {max_bytes}"
             )
         self.name, self.address, self.limits = sender.name, sender.address, sender.limits
-        self._sender, self._limit, self._linger = sender, limit, check_duration("linger", linger)
-        self._filler = PackFiller[_Item](sender, limit=limit, count=count, encoding=encoding, format=format)
+        self._sender, self._max_bytes, self._linger = sender, max_bytes, check_duration("linger", linger)
+        self._filler = PackFiller[_Item](
+            sender, max_bytes=max_bytes, max_messages=max_messages, encoding=encoding, format=format
+        )
         self._open: dict[object, list[_Item]] = {}
         self._size = 0
-        self._most = pending
+        self._max_pending_bytes = max_pending_bytes
         self._room = asyncio.Event()
         self._work = asyncio.Event()
         self._full = asyncio.Event()
@@ -145,14 +151,14 @@ class Packer(Sender):
         messages = tuple(map(with_current_trace, messages))
         entries = [self._filler.entry(message) for message in messages]
         call = _Call(len(entries))
-        while self._size > self._most:
+        while self._size > self._max_pending_bytes:
             self._room.clear()
             await self._room.wait()
         for message, entry in zip(messages, entries, strict=True):
             self._open.setdefault(pack_key(message), []).append(_Item(message, entry, call))
             self._size += len(entry)
         self._work.set()
-        if self._size >= self._limit:
+        if self._size >= self._max_bytes:
             self._full.set()
         await call.future
         call.outcome()
@@ -192,7 +198,7 @@ class Packer(Sender):
     async def _gather(self) -> None:
         """Wait until a pack's worth is there, or the linger has passed."""
         self._full.clear()
-        if self._size < self._limit:
+        if self._size < self._max_bytes:
             try:
                 await asyncio.wait_for(self._full.wait(), self._linger)
             except TimeoutError:

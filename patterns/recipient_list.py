@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from eip.channels import Sender
 from eip.message import Message
+from eip.patterns._fan_out import send_to_all
 from eip.patterns.diagram import Channel, Diagram, condition_text
 from eip.runtime.handlers import Result
 
@@ -33,12 +33,12 @@ class RecipientList:
         return self._diagram
 
     async def __call__(self, message: Message[Any]) -> Result:
-        """Send the message to its recipients, at the same time; raises an `ExceptionGroup` of what failed."""
-        senders = list(self._recipients(message))
-        outcomes = await asyncio.gather(*(sender.send(message) for sender in senders), return_exceptions=True)
-        errors = [each for each in outcomes if isinstance(each, Exception)]
-        if errors:
-            raise ExceptionGroup(f"{len(errors)} of {len(senders)} recipients failed", errors)
+        """Send the message to its recipients, at the same time.
+
+        Where some fail, raises the error that decides whether it is tried again: one that may pass, or where all are
+        permanent, one of these. The others are in a note of it.
+        """
+        await send_to_all(list(self._recipients(message)), message)
         return None
 
 

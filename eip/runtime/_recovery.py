@@ -151,6 +151,14 @@ class Attempt(NamedTuple):
     """Of those since its last receive."""
 
 
+_Key: TypeAlias = tuple[str, str | None, float]
+
+
+def _key(message: Message[Any]) -> _Key:
+    """What tells a message from others: programs that do not know this library may give two messages one id."""
+    return message.id, message.group_id, message.created_at
+
+
 class Attempts:
     """How often the heads of message groups were tried: a receive may take several attempts.
 
@@ -164,8 +172,8 @@ class Attempts:
 
     def __init__(self, per_receive: int) -> None:
         self._per_receive = per_receive
-        self.made: OrderedDict[str, tuple[Attempt, int]] = OrderedDict()
-        """By message id: the last attempt, and the receive count it was made at."""
+        self.made: OrderedDict[_Key, tuple[Attempt, int]] = OrderedDict()
+        """By message: the last attempt, and the receive count it was made at."""
 
     def count(self, delivery: Delivery) -> Attempt:
         """Count an attempt that failed."""
@@ -180,22 +188,22 @@ class Attempts:
 
     def behind(self, delivery: Delivery) -> None:
         """Note a message that came behind another of its group: only the attempts made here have been made."""
-        made = self.made.get(delivery.message.id)
+        made = self.made.get(_key(delivery.message))
         self._note(delivery, Attempt(0 if made is None else made[0].number, 0))
 
     def forget(self, message: Message[Any]) -> None:
         """The message is done."""
-        self.made.pop(message.id, None)
+        self.made.pop(_key(message), None)
 
     def _last(self, delivery: Delivery) -> Attempt:
         """The attempts so far, and those at this receive."""
-        (number, here), seen_at = self.made.get(delivery.message.id, (Attempt(0, 0), 0))
+        (number, here), seen_at = self.made.get(_key(delivery.message), (Attempt(0, 0), 0))
         elsewhere = max(delivery.receive_count - seen_at - 1, 0)
         return Attempt(number + elsewhere * self._per_receive, here if delivery.receive_count == seen_at else 0)
 
     def _note(self, delivery: Delivery, attempt: Attempt) -> None:
-        made = self.made
-        made[delivery.message.id] = attempt, delivery.receive_count
-        made.move_to_end(delivery.message.id)
+        made, key = self.made, _key(delivery.message)
+        made[key] = attempt, delivery.receive_count
+        made.move_to_end(key)
         if len(made) > _MAX_REMEMBERED:
             made.popitem(last=False)

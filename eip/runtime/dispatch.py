@@ -128,7 +128,8 @@ class Handlers:
         self.unknown += 1
         if self._on_unknown == "dead_letter":
             known = ", ".join(self._by_type) or "no type"
-            raise Reject(f"no handler for message type {message.type!r}; there are handlers for: {known}")
+            hint = "; send it with a type: Message(body, type=...)" if message.type is None else ""
+            raise Reject(f"no handler for message type {message.type!r}; there are handlers for: {known}{hint}")
 
     def _register(self, which: tuple[str | type | Filter, ...], function: _F) -> _F:
         handler = handler_of(function)

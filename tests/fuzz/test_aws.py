@@ -18,22 +18,13 @@ from eip.transports.aws._batch_results import outcomes_of
 from eip.transports.aws._reading import read_message
 from eip.transports.aws.sqs.receiver import SqsReceiver
 from tests.fuzz import bounded_time, fuzz, mutated, odd_json, odd_text
+from tests.fuzz.events import EVENT
 
 OWN = carried(
     Message({"n": 1}, type="T", group_id="g g", headers={"a": "b"}, attributes={"n": 7, "b": b"\0", "t": True}),
     channel="q",
     limit=MIB,
 )
-EVENT: dict[str, Any] = {
-    "version": "0",
-    "id": "e",
-    "detail-type": "T",
-    "source": "s",
-    "account": "1",
-    "region": "r",
-    "resources": [],
-}
-EVENT |= {"time": "2026-11-24T00:00:00Z", "detail": {"n": 1.25, "eip": {"id": "m", "at": 1.5, "attrs": {"a": 1}}}}
 WRAPPED: dict[str, Any] = {
     "Type": "Notification",
     "MessageId": "m",

@@ -20,6 +20,7 @@ from eip.transports.aws.kinesis.aggregation import MAGIC, AggregatedRecord, deag
 from eip.transports.aws.kinesis.reading import message_of, records_of
 from eip.transports.aws.kinesis.records import dump_record, load_record, to_partition_key
 from tests.fuzz import bounded_time, fuzz, mutated, odd_json, odd_text
+from tests.fuzz.events import EVENT
 from tests.runtime.scripted import Outbox
 from tests.streams.scripted import ScriptedLog
 
@@ -37,16 +38,6 @@ AGGREGATE = AggregatedRecord(10_000)
 for number in range(3):
     AGGREGATE.add(f"k{number}", str(number), dump_record(Message({"n": number})))
 PACK = pack([entry_of(Message(number)) for number in range(3)], Message(None))
-EVENT: dict[str, Any] = {
-    "version": "0",
-    "id": "e",
-    "detail-type": "T",
-    "source": "s",
-    "account": "1",
-    "region": "r",
-    "resources": [],
-}
-EVENT |= {"time": "2026-11-24T00:00:00Z", "detail": {"n": 1.25, "eip": {"id": "m", "at": 1.5}}}
 SEEDS = [
     dump_record(WHOLE),
     dump_record(Message([1, 2])),

@@ -247,7 +247,7 @@ async def packing(lab: Lab) -> None:
         if len(seen) == 100:
             await output.send(lab.message({"n": len(set(seen))}))
 
-    async with lab.running(lab.consumer(source, note)), Packer(sender, limit=16_384, linger=0.05) as packer:
+    async with lab.running(lab.consumer(source, note)), Packer(sender, max_bytes=16_384, linger=0.05) as packer:
         await packer.send(*some(100))
         assert numbers(await lab.collected(output, 1)) == [100]
 

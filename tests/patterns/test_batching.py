@@ -114,7 +114,7 @@ async def test_only_messages_that_filters_cannot_tell_apart_share_a_pack():
 
 async def test_count_limits_a_pack():
     wire = Wire()
-    async with Packer(wire, count=10) as packer:
+    async with Packer(wire, max_messages=10) as packer:
         await packer.send(*(Message(number) for number in range(35)))
     assert [len(unpack(each.sealed())) for each in wire.sent] == [10, 10, 10, 5]
 
@@ -164,7 +164,7 @@ async def test_senders_wait_when_too_much_is_pending():
         wire.calls.append(packs)
 
     wire.send = stuck
-    async with Packer(wire, pending=10_000) as packer:
+    async with Packer(wire, max_pending_bytes=10_000) as packer:
         sends = [asyncio.create_task(packer.send(Message("x" * 1000))) for _ in range(100)]
         await asyncio.sleep(1)
         assert packer._size < 12_000
@@ -191,14 +191,19 @@ async def test_what_cannot_be_packed_is_refused_before_anything_is_sent():
             with pytest.raises(InvalidMessage):
                 await packer.send(Message(1), wrong)
     assert wire.sent == []
-    for options in ({"limit": 100}, {"count": 0}, {"format": "cloudevents", "encoding": "gzip"}, {"encoding": "rar"}):
+    for options in (
+        {"max_bytes": 100},
+        {"max_messages": 0},
+        {"format": "cloudevents", "encoding": "gzip"},
+        {"encoding": "rar"},
+    ):
         with pytest.raises(ConfigurationError):
             Packer(wire, **options)
 
 
 async def test_what_compresses_well_is_still_no_more_than_consumers_unpack():
     wire = Wire()
-    async with Packer(wire, encoding="zstd", count=10_000) as packer:
+    async with Packer(wire, encoding="zstd", max_messages=10_000) as packer:
         for _ in range(5):  # it learns how well they compress
             await packer.send(*(Message("x" * 10_000) for _ in range(1000)))
     assert len(inner(wire.sent)) == 5000

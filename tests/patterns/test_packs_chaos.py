@@ -62,7 +62,7 @@ async def chaos(seed: int, *, fifo: bool) -> None:
         messages = [Message(number, group_id=f"g{number % 3}" if fifo else None) for number in range(COUNT)]
         chunks = [messages[start::3] for start in range(3)] if fifo else [[message] for message in messages]
         consumer = Consumer(queue, handle, concurrency=20, retry=Backoff(base=1, cap=5), max_processing=600)
-        async with running(consumer), Packer(queue, count=10, linger=0.5) as packer, asyncio.timeout(100_000):
+        async with running(consumer), Packer(queue, max_messages=10, linger=0.5) as packer, asyncio.timeout(100_000):
             await asyncio.gather(*(send_stubbornly(packer, chunk) for chunk in chunks))
             while len(handled) < COUNT or len(memory.queue(queue.name)):
                 await asyncio.sleep(1)

@@ -216,3 +216,23 @@ async def test_a_dead_letter_that_nothing_takes_is_no_hot_loop(caplog):
         await asyncio.sleep(600)
     assert len(source.nacked) < 60
     assert caplog.text.count("dead_letter_failed") == 1
+
+
+async def test_two_foreign_messages_with_one_id_have_attempts_of_their_own():
+    """Programs that do not know this library may give all their messages one id; the second was dead-lettered early."""
+    async with MemoryTransport() as memory:
+        dead = memory.queue("dead.fifo")
+        queue = memory.queue("q.fifo", dead_letters=dead, max_receive_count=3, deduplication_scope="group")
+        tried: dict[str, int] = {}
+
+        async def handle(message: Message) -> None:
+            tried[message.body] = tried.get(message.body, 0) + 1
+            raise ValueError(message.body)
+
+        for number, group in enumerate(("a", "b", "a")):
+            body = f"{group}{number}"
+            same = Message(body, id="1", group_id=group, deduplication_id=body, created_at=1.0 + number)
+            await queue.send(same)
+        async with running(Consumer(queue, handle, retry=QUICK)):
+            await until(lambda: len(dead) == 3)
+    assert tried == {"a0": 3, "b1": 3, "a2": 3}

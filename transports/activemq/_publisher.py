@@ -10,7 +10,7 @@ from typing_extensions import override
 from eip.channels import Sender
 from eip.codec import JSON, Codec
 from eip.envelope import encoded_for
-from eip.errors import InvalidMessage, MessageTooLarge
+from eip.errors import ConfigurationError, InvalidMessage, MessageTooLarge
 from eip.limits import Capabilities
 from eip.message import Message
 from eip.transports.activemq._batching import Entry
@@ -38,6 +38,22 @@ class Publisher(Sender):
         self.limits: Capabilities = client.limits
         self.codec: Codec = JSON
         """Decodes the messages of other programs, and encodes bodies that have no codec of their own."""
+        self._asked_for: Codec | None = None
+
+    def use_codec(self, codec: Codec | None) -> None:
+        """Let this codec read and write from now on; None: whatever it is.
+
+        Raises:
+            ConfigurationError: another one was asked for before: one of the two callers would read wrongly.
+        """
+        if codec is None:
+            return
+        had = self._asked_for
+        if had is not None and (type(codec), codec.content_type) != (type(had), had.content_type):
+            raise ConfigurationError(
+                f"{self.name} has the codec of {had.content_type} already, got codec={codec.content_type}"
+            )
+        self.codec = self._asked_for = codec
 
     @override
     async def send(self, *messages: Message[Any], priority: int | None = None, persistent: bool = True) -> None:

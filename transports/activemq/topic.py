@@ -75,7 +75,7 @@ class ActiveMQTopic(Publisher, Topic):
         if not self.virtual:
             return DurableSubscription(self._client, self, name, filter)
         queue = self._queue(f"Consumer.{name}.{self.name}")
-        queue.codec = self.codec
+        queue.use_codec(self._asked_for)
         return QueueSubscription(queue, filter)
 
 

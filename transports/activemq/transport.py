@@ -151,10 +151,11 @@ class ActiveMQTransport(Transport):
                 message groups, those that wait behind a failed head take slots, and without extra ones the other
                 groups of that consumer would wait as well.
             codec: decodes the messages of other programs, and encodes bodies that have no codec of their own; default:
-                JSON.
+                what an earlier call has set, or JSON.
 
         Raises:
-            ConfigurationError: a name that means more than one queue to the broker, or an option out of range.
+            ConfigurationError: a name that means more than one queue to the broker, an option out of range, or another
+                codec than an earlier call has set.
         """
         if (dead_letters is None) != (max_receive_count is None):
             raise ConfigurationError(
@@ -163,12 +164,11 @@ class ActiveMQTransport(Transport):
             )
         check_codec(codec, optional=True)
         queue = self._queue(name)
+        queue.use_codec(codec)
         if dead_letters is not None and max_receive_count is not None:
             queue.redrive = Redrive(dead_letters=dead_letters, max_receive_count=max_receive_count)
         if extra_prefetch is not None:
             queue.extra_prefetch = check_integer("extra_prefetch", extra_prefetch, least=0)
-        if codec is not None:
-            queue.codec = codec
         return queue
 
     def _queue(self, name: str) -> ActiveMQQueue:
@@ -189,8 +189,7 @@ class ActiveMQTransport(Transport):
         if virtual and not checked_name(name).startswith(VIRTUAL_PREFIX):
             name = VIRTUAL_PREFIX + name
         topic = self._topic(name)
-        if codec is not None:
-            topic.codec = codec
+        topic.use_codec(codec)
         return topic
 
     def _topic(self, name: str) -> ActiveMQTopic:

@@ -9,6 +9,7 @@ import pytest
 import structlog
 
 from eip import Message
+from eip.codec import BYTES, JSON, TEXT
 from eip.errors import AccessDenied, ConfigurationError, TransportError
 from eip.transports.activemq import ActiveMQTransport, Credentials, environment, secret
 
@@ -184,3 +185,17 @@ async def test_credentials_cannot_smuggle_headers(activemq_broker):
 def test_options_that_cannot_be(option):
     with pytest.raises(ConfigurationError):
         ActiveMQTransport("stomp://host", **option)
+
+
+async def test_a_channel_keeps_the_codec_that_it_was_asked_for_with():
+    """A second call replaced it silently, and the first caller read text as JSON from then on."""
+    transport = ActiveMQTransport("stomp://127.0.0.1:1")
+    assert transport.queue("a").codec is JSON
+    assert transport.queue("a", codec=TEXT).codec is TEXT
+    assert transport.queue("a").codec is TEXT
+    for call in (transport.queue, transport.topic):
+        call("b", codec=TEXT)
+        with pytest.raises(ConfigurationError, match="text/plain already, got codec=application/octet-stream"):
+            call("b", codec=BYTES)
+    subscription = transport.topic("b").subscription("s")
+    assert transport.queue(subscription.name).codec is TEXT

@@ -119,7 +119,7 @@ async def test_packs_of_message_groups_keep_their_order_on_a_fifo_queue(aws):
             raise ValueError("once")
         seen.setdefault(message.group_id, []).append(message.body)
 
-    async with running(Consumer(queue, handle, retry=Backoff(base=0.01))), Packer(queue, count=8) as packer:
+    async with running(Consumer(queue, handle, retry=Backoff(base=0.01))), Packer(queue, max_messages=8) as packer:
         await packer.send(*(Message(number, group_id=f"g{number % 3}") for number in range(90)))
         await until(lambda: sum(map(len, seen.values())) == 90, within=60)
     assert seen == {f"g{start}": list(range(start, 90, 3)) for start in range(3)}
