@@ -8,34 +8,34 @@
 
 What is scheduled is in a store: it outlives its process, and of all processes that run a scheduler on the store one
 sends it. Delivery is at-least-once: a scheduler that dies between sending and noting so leaves the message to another,
-which sends it with the same ids, so that FIFO channels and idempotent receivers know it. A delay within a channel's
-own limits that is never cancelled needs no store: ``queue.send(message, delay=60)``.
+which sends it with the same ids, so that FIFO channels and idempotent receivers know it.
+
+A service can do it in place of a scheduler that runs: ``native=True``. With ``schedules`` (EventBridge Scheduler) at
+any time, with a key; without, as the queue's own delay (SQS: 15 minutes; ActiveMQ: ten years), which nobody can cancel.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from weakref import WeakValueDictionary
-
-from pydantic import BaseModel
 
 from eip import clock
 from eip._checks import check_message, check_type
 from eip._ids import new_id
 from eip._logging import get_logger
 from eip._tracing import with_current_trace
-from eip.channels import Sender
+from eip.channels import Queue, Sender
+from eip.channels.schedules import Schedules
 from eip.clock import Duration
-from eip.envelope import dump_message, load_message
+from eip.envelope import dump_message
 from eip.errors import ConfigurationError, DecodeError, InvalidMessage, StoreError, error_text
 from eip.message import Message
 from eip.patterns._background import retry_delay
 from eip.patterns._records import Records, Versioned, after_conflict
+from eip.patterns._scheduled_records import ScheduledMessage, ScheduledRecord, load, merged, occurrence, scheduled
 from eip.patterns._scheduler import ScheduledService
 from eip.patterns._timetable import Timetable, timetable_of
 from eip.stores.base import LAST_TIME, Store
@@ -51,47 +51,8 @@ _SEND_S: Final = 45.0
 _REFUSED_RETENTION_S: Final = 14 * 24 * 3600.0
 """For a refused message, which `MessageScheduler.move` can try again: as long as a queue of SQS would keep it."""
 
-
-class _Record(BaseModel):
-    v: int = 1
-    to: str
-    message: str
-    """`dump_message`, as Latin-1: its body may be any bytes."""
-    timetable: Timetable
-    due: float
-    """The time that the message is for."""
-    claimed_until: float = 0.0
-    """While a process sends it: when another may."""
-    retry_at: float = 0.0
-    """After a failure: not before."""
-    failures: int = 0
-    refused: str | None = None
-
-    @property
-    def due_in_store(self) -> float | None:
-        return None if self.refused is not None else max(self.due, self.claimed_until, self.retry_at)
-
-    @property
-    def is_leaving(self) -> bool:
-        """Whether it is being sent, for the last time."""
-        return not self.timetable.repeats and self.claimed_until > clock.now()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduledMessage:
-    """What a scheduler holds under a key."""
-
-    key: str
-    to: str
-    due: float
-    """When it is sent next, seconds since the epoch."""
-    message: Message[Any]
-    interval: float | None
-    cron: str | None
-    failures: int
-    """Attempts at this sending that failed."""
-    refused: str | None
-    """Why its channel can never carry it; None: it can, as far as is known."""
+_NATIVE_RETENTION_S: Final = 24 * 3600.0
+"""For what is known of a message that a service sends, after its time."""
 
 
 class MessageScheduler(ScheduledService):
@@ -107,6 +68,7 @@ class MessageScheduler(ScheduledService):
         channels: by the name that `send` is given, where messages go.
         dead_letters: takes messages that their channel can never carry; default: they are kept for 14 days
             (`ScheduledMessage.refused`), so that `move` can try them again.
+        schedules: of a service, for messages that are sent with ``native=True``: `AwsTransport.schedules`.
         concurrency: messages sent at once.
         grace: seconds (or timedelta) for what is being sent when it is stopped; after that it is cancelled, and sent
             again later.
@@ -121,6 +83,7 @@ class MessageScheduler(ScheduledService):
         channels: Mapping[str, Sender],
         *,
         dead_letters: Sender | None = None,
+        schedules: Schedules | None = None,
         concurrency: int = 100,
         grace: Duration = 20.0,
     ) -> None:
@@ -131,7 +94,8 @@ class MessageScheduler(ScheduledService):
             name: check_type(f"channels[{name!r}]", each, Sender, "a sender") for name, each in channels.items()
         }
         self._dead_letters = check_type("dead_letters", dead_letters, Sender, "a sender", optional=True)
-        self._records = Records(store, _Record)
+        self._schedules = check_type("schedules", schedules, Schedules, "schedules of a service", optional=True)
+        self._records = Records(store, ScheduledRecord)
         self._groups: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._last_read = asyncio.Event()
         self._last_read.set()
@@ -151,6 +115,7 @@ class MessageScheduler(ScheduledService):
         cron: str | None = None,
         timezone: str = "UTC",
         key: str | None = None,
+        native: bool = False,
     ) -> str:
         """Have a message sent later; exactly one of at, delay, interval and cron says when.
 
@@ -168,6 +133,9 @@ class MessageScheduler(ScheduledService):
             key: names the scheduled message: `send` with the same key replaces message and timetable, so that every
                 process may declare its jobs at its start. A timetable that is the same keeps its next time. Default:
                 a new one.
+            native: have the service send it, which needs no scheduler that runs: with ``schedules`` under the key,
+                and by them; otherwise by the queue's own delay, once and without a key. Its failures are the service's
+                to handle, and `pending` does not list it.
 
         Returns:
             The key, for `cancel`, `move` and `get`.
@@ -183,14 +151,69 @@ class MessageScheduler(ScheduledService):
         timetable = timetable_of(at=at, delay=delay, interval=interval, cron=cron, zone=timezone)
         if not timetable.repeats and message.expires_at is not None and message.expires_at <= timetable.first:
             raise InvalidMessage(f"message must not expire before it is sent: expires_at={message.expires_at!r}")
+        if check_type("native", native, bool, "a bool") and self._schedules is None:
+            return await self._delay(message, to, timetable, key)
         key = new_id() if key is None else check_type("key", key, str, "a str")
         if not timetable.repeats:  # what is sent for ever is no part of one trace
             message = with_current_trace(message)
-        record = _Record(
-            to=to, message=dump_message(message).decode("latin-1"), timetable=timetable, due=timetable.first
+        record = ScheduledRecord(
+            to=to,
+            message=dump_message(message).decode("latin-1"),
+            timetable=timetable,
+            due=timetable.first,
+            native=native,
         )
-        await self._change(key, lambda found: _merged(found, record))
+        before = await self._records.read(key)
+        await self._change(key, lambda found: merged(found, record))
+        if native:
+            await self._put(key)
+        elif before is not None and before.value.native:
+            await self._native(key).remove(key)
         return key
+
+    async def _delay(self, message: Message[Any], to: str, timetable: Timetable, key: str | None) -> str:
+        """Send it with the queue's own delay."""
+        queue, delay = self._channel(to), timetable.first - clock.now()
+        if not isinstance(queue, Queue) or timetable.repeats or key is not None:
+            raise ConfigurationError(
+                f"native without schedules is a queue's delay, once and without a key, got to={to!r} and key={key!r}; "
+                "give the scheduler schedules, or leave native out"
+            )
+        most = queue.limits.max_delay
+        if most is not None and delay > most:
+            raise ConfigurationError(f"{to} delays a message by {most:g} s at most, got {delay:g} s; leave native out")
+        await queue.send(message, delay=max(delay, 0.0))
+        return new_id()
+
+    async def _put(self, key: str) -> None:
+        """Have the service send what the store has under the key; where it does not, the store must not say so."""
+        held = await self._records.read(key)
+        if held is None or not held.value.native:  # cancelled or replaced meanwhile
+            return
+        record, timetable = held.value, held.value.timetable
+        try:
+            await self._native(key).put(
+                key,
+                load(record),
+                self._channel(record.to),
+                first=timetable.first,
+                interval=timetable.interval,
+                cron=timetable.cron,
+                timezone=timetable.zone,
+            )
+        except BaseException:
+            await self._forget(key)
+            raise
+
+    async def _forget(self, key: str) -> None:
+        held = await self._records.read(key)
+        if held is not None and held.value.native:
+            await self._store.delete(key, version=held.version)
+
+    def _native(self, key: str) -> Schedules:
+        if self._schedules is None:
+            raise ConfigurationError(f"scheduled message {key!r} is a service's: give the scheduler its schedules")
+        return self._schedules
 
     async def cancel(self, key: str) -> bool:
         """Have it not sent any more.
@@ -205,6 +228,10 @@ class MessageScheduler(ScheduledService):
         while (held := await self._records.read(key)) is not None:
             if held.value.is_leaving:
                 return False
+            if held.value.native:
+                removed = await self._native(key).remove(key)
+                await self._forget(key)
+                return removed
             if await self._store.delete(key, version=held.version):
                 return True
             conflicts = await after_conflict(conflicts, f"scheduled message {key!r}")
@@ -240,17 +267,22 @@ class MessageScheduler(ScheduledService):
         """
         timetable = timetable_of(at=at, delay=delay, interval=interval, cron=cron, zone=timezone)
 
-        def moved(found: _Record | None) -> _Record | None:
+        def moved(found: ScheduledRecord | None) -> ScheduledRecord | None:
             if found is None or found.is_leaving:
                 return None
-            return _Record(to=found.to, message=found.message, timetable=timetable, due=timetable.first)
+            return ScheduledRecord(
+                to=found.to, message=found.message, timetable=timetable, due=timetable.first, native=found.native
+            )
 
-        return await self._change(key, moved)
+        changed = await self._change(key, moved)
+        if changed:
+            await self._put(key)
+        return changed
 
     async def get(self, key: str) -> ScheduledMessage | None:
         """What is scheduled under the key, or None; raises `StoreError` where the store fails."""
         held = await self._records.read(key)
-        return None if held is None else _scheduled(key, held.value)
+        return None if held is None else scheduled(key, held.value)
 
     async def pending(self, *, limit: int = 100) -> list[ScheduledMessage]:
         """What is to be sent, the next first.
@@ -280,7 +312,7 @@ class MessageScheduler(ScheduledService):
             known = ", ".join(map(repr, self._channels))
             raise ConfigurationError(f"to must name one of the channels {known}, got {name!r}") from None
 
-    async def _change(self, key: str, change: Callable[[_Record | None], _Record | None]) -> bool:
+    async def _change(self, key: str, change: Callable[[ScheduledRecord | None], ScheduledRecord | None]) -> bool:
         """Write what ``change`` makes of the record, or of None; False where that is None."""
         conflicts = 0
         while True:
@@ -293,10 +325,9 @@ class MessageScheduler(ScheduledService):
                 return True
             conflicts = await after_conflict(conflicts, f"scheduled message {key!r}")
 
-    async def _write(self, key: str, held: Versioned[_Record]) -> bool:
+    async def _write(self, key: str, held: Versioned[ScheduledRecord]) -> bool:
         due = held.value.due_in_store
-        expires_at = clock.now() + _REFUSED_RETENTION_S if due is None else None
-        written = await self._records.write(key, held, due=due, expires_at=expires_at)
+        written = await self._records.write(key, held, due=due, expires_at=_expiry(held.value))
         if written and due is not None:
             self._scheduler.wake(due)
         return written
@@ -307,7 +338,7 @@ class MessageScheduler(ScheduledService):
         held = await self._read_in_turn(key)
         if held is None or (held.value.due_in_store or LAST_TIME) > clock.now():
             return
-        channel, message = self._channel(held.value.to), _load(held.value)
+        channel, message = self._channel(held.value.to), load(held.value)
         if message.group_id is None:
             await self._send_one(key, held, channel, message)
             return
@@ -315,7 +346,7 @@ class MessageScheduler(ScheduledService):
         async with lock:
             await self._send_one(key, held, channel, message)
 
-    async def _read_in_turn(self, key: str) -> Versioned[_Record] | None:
+    async def _read_in_turn(self, key: str) -> Versioned[ScheduledRecord] | None:
         """The record. Those that begin earlier end earlier, so that a group's lock is taken in the order of time."""
         previous, self._last_read = self._last_read, asyncio.Event()
         mine = self._last_read
@@ -326,14 +357,16 @@ class MessageScheduler(ScheduledService):
         finally:
             mine.set()
 
-    async def _send_one(self, key: str, held: Versioned[_Record], channel: Sender, message: Message[Any]) -> None:
+    async def _send_one(
+        self, key: str, held: Versioned[ScheduledRecord], channel: Sender, message: Message[Any]
+    ) -> None:
         """Claim, send, note: the condition on the version lets one process do it."""
         held.value.claimed_until = clock.now() + _CLAIM_S
         if not await self._write(key, held):
             return
         try:
             async with asyncio.timeout(_SEND_S):
-                await channel.send(_occurrence(key, held.value, message))
+                await channel.send(occurrence(key, held.value, message))
         except InvalidMessage as error:
             await self._refuse(key, held, message, error)
         except Exception as error:  # noqa: BLE001 - whatever a driver raises, it is tried again
@@ -342,7 +375,7 @@ class MessageScheduler(ScheduledService):
             self.sent += 1
             await self._go_on(key, held)
 
-    async def _go_on(self, key: str, held: Versioned[_Record]) -> None:
+    async def _go_on(self, key: str, held: Versioned[ScheduledRecord]) -> None:
         """Note that it was sent. What `send` or `move` put in its place meanwhile stands: it has not the claim."""
         sent, conflicts, found = (held.value.due, held.value.claimed_until), 0, held
         while (found.value.due, found.value.claimed_until) == sent:
@@ -361,7 +394,7 @@ class MessageScheduler(ScheduledService):
                 return
             found = again
 
-    async def _put_off(self, key: str, held: Versioned[_Record], error: Exception) -> None:
+    async def _put_off(self, key: str, held: Versioned[ScheduledRecord], error: Exception) -> None:
         record = held.value
         record.failures += 1
         wait = retry_delay(error, record.failures)
@@ -376,7 +409,9 @@ class MessageScheduler(ScheduledService):
         )
         await self._write(key, held)
 
-    async def _refuse(self, key: str, held: Versioned[_Record], message: Message[Any], error: InvalidMessage) -> None:
+    async def _refuse(
+        self, key: str, held: Versioned[ScheduledRecord], message: Message[Any], error: InvalidMessage
+    ) -> None:
         """Set aside what no attempt will carry; a repeated one goes on with its next time."""
         self.refused += 1
         record, reason = held.value, error_text(error)
@@ -384,7 +419,7 @@ class MessageScheduler(ScheduledService):
         if self._dead_letters is not None:
             try:
                 async with asyncio.timeout(_SEND_S):
-                    await self._dead_letters.send(_occurrence(key, record, message))
+                    await self._dead_letters.send(occurrence(key, record, message))
             except Exception as failure:  # noqa: BLE001 - the message stays
                 await self._put_off(key, held, failure)
                 return
@@ -396,36 +431,8 @@ class MessageScheduler(ScheduledService):
             await self._write(key, held)
 
 
-def _merged(found: _Record | None, record: _Record) -> _Record:
-    """The record of a key that is given again: a timetable that is the same goes on."""
-    if found is None or found.refused is not None or not record.timetable.repeats:
-        return record
-    same = found.timetable.model_copy(update={"first": record.timetable.first}) == record.timetable
-    return found.model_copy(update={"to": record.to, "message": record.message}) if same else record
-
-
-def _load(record: _Record) -> Message[Any]:
-    return load_message(record.message.encode("latin-1"))
-
-
-def _occurrence(key: str, record: _Record, message: Message[Any]) -> Message[Any]:
-    """The message of this sending: a repeated one has ids of its own, which are the same in every attempt."""
-    if not record.timetable.repeats:
-        return message
-    identity = hashlib.sha256(f"{key}\0{record.due!r}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
-    expires_at = None if message.expires_at is None else record.due + (message.expires_at - message.created_at)
-    deduplication_id = None if message.deduplication_id is None else identity
-    return message.replace(id=identity, created_at=record.due, expires_at=expires_at, deduplication_id=deduplication_id)
-
-
-def _scheduled(key: str, record: _Record) -> ScheduledMessage:
-    return ScheduledMessage(
-        key=key,
-        to=record.to,
-        due=record.due,
-        message=_load(record),
-        interval=record.timetable.interval,
-        cron=record.timetable.cron,
-        failures=record.failures,
-        refused=record.refused,
-    )
+def _expiry(record: ScheduledRecord) -> float | None:
+    """Until when the store keeps it, where no scheduler will end it."""
+    if record.native:
+        return None if record.timetable.repeats else record.due + _NATIVE_RETENTION_S
+    return None if record.refused is None else clock.now() + _REFUSED_RETENTION_S

@@ -406,3 +406,80 @@ async def test_a_job_that_is_declared_again_while_it_is_sent_is_sent_once():
     async with running(scheduler):
         await asyncio.sleep(60 * 3 + 30)
     assert bodies(out) == ["job"] * 3
+
+
+# Natively.
+
+
+async def test_a_queue_delays_a_message_by_itself_where_asked():
+    async with MemoryTransport() as memory:
+        queue, store = memory.queue("q"), MemoryStore()
+        scheduler = MessageScheduler(store, {"q": queue})  # which nobody runs
+        key = await scheduler.send(Message("later"), to="q", delay=60, native=True)
+        assert not await scheduler.cancel(key), "it is the queue's"
+        assert await scheduler.pending() == []
+        async with queue.receiver() as receiver:
+            assert not await receiver.receive(1, wait=59)
+            (found,) = await receiver.receive(1, wait=2)
+            assert found.message.body == "later"
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"to": "t", "delay": 1}, "native without schedules"),
+        ({"to": "q", "interval": 60}, "native without schedules"),
+        ({"to": "q", "delay": 1, "key": "k"}, "native without schedules"),
+    ],
+)
+async def test_what_no_channel_delays_by_itself_is_refused(options, complaint):
+    async with MemoryTransport() as memory:
+        scheduler = MessageScheduler(MemoryStore(), {"q": memory.queue("q"), "t": memory.topic("t")})
+        with pytest.raises(ConfigurationError, match=complaint):
+            await scheduler.send(Message(1), native=True, **options)
+
+
+class Kept:
+    """Schedules of a service, which can fail."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, tuple[Any, float]] = {}
+        self.fails = False
+
+    async def put(self, key: str, message: Message[Any], to: Any, *, first: float, **_: Any) -> None:
+        if self.fails:
+            raise ConnectionLost("away")
+        self.held[key] = message.body, first
+
+    async def remove(self, key: str) -> bool:
+        return self.held.pop(key, None) is not None
+
+
+async def test_what_a_service_keeps_is_known_moved_and_cancelled():
+    kept, out, calendar = Kept(), Timed(), Calendar()
+    with clock.use_clock(calendar.now):
+        scheduler = MessageScheduler(MemoryStore(), {"out": out}, schedules=kept)
+        began = clock.now()
+        async with running(scheduler):
+            await scheduler.send(Message(1), to="out", delay=60, key="a", native=True)
+            assert (await held(scheduler, "a")).native
+            assert await scheduler.move("a", delay=30)
+            assert kept.held["a"][1] == pytest.approx(began + 30)
+            await asyncio.sleep(31)
+            assert not await scheduler.move("a", delay=60), "the service has sent it"
+            assert not await scheduler.cancel("a")
+            await asyncio.sleep(25 * 3600)
+            assert await scheduler.get("a") is None, "and it is forgotten"
+            kept.fails = True
+            with pytest.raises(ConnectionLost):
+                await scheduler.send(Message(2), to="out", delay=60, key="b", native=True)
+            assert await scheduler.get("b") is None
+    assert out.sent == [], "the scheduler itself sends none of it"
+
+
+async def test_a_native_message_needs_the_schedules_that_keep_it():
+    store = MemoryStore()
+    keeper = MessageScheduler(store, {"out": Timed()}, schedules=Kept())
+    await keeper.send(Message(1), to="out", delay=60, key="a", native=True)
+    with pytest.raises(ConfigurationError, match="give the scheduler its schedules"):
+        await MessageScheduler(store, {"out": Timed()}).cancel("a")

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from eip.transports.aws.options import KinesisOptions as KinesisOptions
     from eip.transports.aws.options import SnsOptions as SnsOptions
     from eip.transports.aws.options import SqsOptions as SqsOptions
+    from eip.transports.aws.schedules import ScheduleGroupSpec as ScheduleGroupSpec
+    from eip.transports.aws.schedules import ScheduleSpec as ScheduleSpec
     from eip.transports.aws.sns.topic import SnsTopic as SnsTopic
     from eip.transports.aws.sns_http import SnsHttpSubscription as SnsHttpSubscription
     from eip.transports.aws.sqs.queue import SqsQueue as SqsQueue
@@ -51,6 +53,8 @@ __all__ = [
     "KinesisStream",
     "OAuth",
     "ReadRate",
+    "ScheduleGroupSpec",
+    "ScheduleSpec",
     "SnsHttpSubscription",
     "SnsOptions",
     "SnsTopic",
@@ -74,6 +78,7 @@ export_lazily(
         "ReadRate": f"{__name__}.kinesis",
         **dict.fromkeys(("DeliveryLogging", "KinesisOptions", "SnsOptions", "SqsOptions"), f"{__name__}.options"),
         "SnsHttpSubscription": f"{__name__}.sns_http",
+        **dict.fromkeys(("ScheduleGroupSpec", "ScheduleSpec"), f"{__name__}.schedules"),
         "SnsTopic": f"{__name__}.sns.topic",
         "SqsQueue": f"{__name__}.sqs.queue",
     },

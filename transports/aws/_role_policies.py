@@ -1,12 +1,18 @@
-"""Policies of the roles that a service assumes: who may assume them, and what exactly they may do."""
+"""Names and policies of the roles that a service assumes: who may assume them, and what exactly they may do."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["permissions", "trust"]
+from eip.transports.aws.arns import Arns
+
+__all__ = ["ROLE_PATH", "is_made", "permissions", "role_arn", "role_name", "trust"]
+
+ROLE_PATH: Final = "/eip/"
+"""Of the names of all roles that are made here."""
 
 _ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "sqs": ("sqs:SendMessage",),
@@ -25,6 +31,26 @@ _ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "execute": ("events:InvokeApiDestination",),
 }
 """By the service of an ARN, what sending to it takes (EventBridge User Guide, "Using IAM roles"; SNS likewise)."""
+
+
+def role_name(source: str) -> str:
+    """The name of the role for what has this ARN: unique in the account, although a role has no region.
+
+    Args:
+        source: ARN of the rule, subscription or schedule that uses it.
+    """
+    name = re.sub(r"[^A-Za-z0-9_+=,.@-]", "-", source.rpartition(":")[2])
+    return f"eip-{name[:46]}-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
+
+
+def role_arn(arns: Arns, name: str) -> str:
+    """The ARN that the role of that name has, or will have."""
+    return f"arn:{arns.partition}:iam::{arns.account}:role{ROLE_PATH}{name}"
+
+
+def is_made(arn: str) -> bool:
+    """Whether a role is one of those that are made here."""
+    return f":role{ROLE_PATH}eip-" in arn
 
 
 def permissions(receivers: Sequence[Any]) -> list[dict[str, Any]]:

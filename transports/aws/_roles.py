@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -14,33 +12,12 @@ from eip.errors import ChannelNotFound, Conflict
 from eip.topology import Step
 from eip.transports.aws._client.service_client import ServiceClient
 from eip.transports.aws._provisioning import describe_changes
-from eip.transports.aws.arns import Arns
+from eip.transports.aws._role_policies import ROLE_PATH
 
-__all__ = ["delete_role", "is_made", "provision_role", "role_arn", "role_name"]
+__all__ = ["delete_role", "provision_role"]
 
-_PATH: Final = "/eip/"
 _POLICY: Final = "eip"
 """Name of the role's only policy."""
-
-
-def role_name(source: str) -> str:
-    """The name of the role for what has this ARN: unique in the account, although a role has no region.
-
-    Args:
-        source: ARN of the rule, subscription or schedule that uses it.
-    """
-    name = re.sub(r"[^A-Za-z0-9_+=,.@-]", "-", source.rpartition(":")[2])
-    return f"eip-{name[:46]}-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
-
-
-def role_arn(arns: Arns, name: str) -> str:
-    """The ARN that the role of that name has, or will have."""
-    return f"arn:{arns.partition}:iam::{arns.account}:role{_PATH}{name}"
-
-
-def is_made(arn: str) -> bool:
-    """Whether a role is one of those that are made here."""
-    return f":role{_PATH}eip-" in arn
 
 
 async def provision_role(
@@ -80,7 +57,9 @@ async def provision_role(
 
 async def _create(client: ServiceClient, name: str, trusts: Mapping[str, Any]) -> None:
     try:
-        await client.call("iam", "CreateRole", RoleName=name, Path=_PATH, AssumeRolePolicyDocument=json.dumps(trusts))
+        await client.call(
+            "iam", "CreateRole", RoleName=name, Path=ROLE_PATH, AssumeRolePolicyDocument=json.dumps(trusts)
+        )
     except Conflict:  # another process that applies the same was first
         await client.call("iam", "UpdateAssumeRolePolicy", RoleName=name, PolicyDocument=json.dumps(trusts))
 

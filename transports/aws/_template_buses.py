@@ -14,7 +14,7 @@ from eip.transports.aws.api_destinations import ApiDestinationSpec, ConnectionSp
 from eip.transports.aws.bus_options import EventBridgeOptions
 from eip.transports.aws.options import option_of
 
-__all__ = ["add_api_destination", "add_archive", "add_bus", "add_connection", "add_rule"]
+__all__ = ["add_api_destination", "add_archive", "add_bus", "add_connection", "add_rule", "target_receiver"]
 
 _SERVICE: Final = "events.amazonaws.com"
 _ROLE_SERVICES: Final = {
@@ -95,8 +95,13 @@ def _add_role(made: Template, rule: RuleSpec, targets: Sequence[TargetSpec]) -> 
     # By its name: the rule refers to the role already.
     path = rule.name if rule.bus == "default" else f"{rule.bus}/{rule.name}"
     trusts = trust(_SERVICE, arn("events", f"rule/{path}"), ACCOUNT)
-    receivers = [(_ROLE_SERVICES[each.kind], _arn(made, each)) for each in targets]
+    receivers = [target_receiver(made, each) for each in targets]
     return made.role(f"{rule.bus}-{rule.name}", trusts, receivers)
+
+
+def target_receiver(made: Template, target: TargetSpec) -> tuple[str, Any]:
+    """A target as `permissions` takes it."""
+    return _ROLE_SERVICES[target.kind], _arn(made, target)
 
 
 def _arn(made: Template, target: TargetSpec) -> Any:

@@ -25,12 +25,14 @@ from eip.topology.names import is_fifo
 from eip.transports.aws._template import Template, arn, tags
 from eip.transports.aws._template_buses import add_api_destination, add_archive, add_bus, add_connection, add_rule
 from eip.transports.aws._template_functions import Functions
+from eip.transports.aws._template_schedules import add_group, add_schedule
 from eip.transports.aws._template_subscriptions import add_endpoint, add_subscription
 from eip.transports.aws.api_destinations import ApiDestinationSpec, ConnectionSpec
 from eip.transports.aws.endpoint_subscriptions import EndpointSubscriptionSpec
 from eip.transports.aws.lambda_functions.functions import FunctionSpec
 from eip.transports.aws.lambda_functions.mappings import EventSourceMappingSpec
 from eip.transports.aws.options import DeliveryLogging, KinesisOptions, SnsOptions, SqsOptions, option_of
+from eip.transports.aws.schedules import ScheduleGroupSpec, ScheduleSpec
 
 __all__ = ["template"]
 
@@ -102,6 +104,10 @@ def _add_own(made: Template, functions: Functions, resource: DriverResource) -> 
             functions.add_mapping(resource)
         case EndpointSubscriptionSpec():
             add_endpoint(made, resource)
+        case ScheduleGroupSpec():
+            add_group(made, resource)
+        case ScheduleSpec():
+            add_schedule(made, resource)
         case _:
             return
 

@@ -38,6 +38,8 @@ from eip.transports.aws.lambda_functions.provisioning import (
     provision_mapping,
     undeclared_mappings,
 )
+from eip.transports.aws.scheduler.provisioning import provision_group, provision_schedule, undeclared_schedules
+from eip.transports.aws.schedules import ScheduleGroupSpec, ScheduleSpec
 from eip.transports.aws.sns import provisioning as sns
 from eip.transports.aws.sqs.provisioning import provision_queue
 
@@ -68,19 +70,25 @@ async def provision(client: ServiceClient, arns: Arns, resource: Resource, *, ap
 
 async def _provision_own(client: ServiceClient, arns: Arns, resource: DriverResource, *, apply: bool) -> Iterable[Step]:
     """The steps for what only this driver knows; none for what another one does."""
+    steps: Iterable[Step]
     match resource:
         case ConnectionSpec():
-            return [await provision_connection(client, resource, apply=apply)]
+            steps = [await provision_connection(client, resource, apply=apply)]
         case ApiDestinationSpec():
-            return [await provision_api_destination(client, resource, apply=apply)]
+            steps = [await provision_api_destination(client, resource, apply=apply)]
         case FunctionSpec():
-            return [await provision_function(client, resource, apply=apply)]
+            steps = [await provision_function(client, resource, apply=apply)]
         case EventSourceMappingSpec():
-            return [await provision_mapping(client, arns, resource, apply=apply)]
+            steps = [await provision_mapping(client, arns, resource, apply=apply)]
+        case ScheduleGroupSpec():
+            steps = await provision_group(client, arns, resource, apply=apply)
+        case ScheduleSpec():
+            steps = await provision_schedule(client, arns, resource, apply=apply)
         case EndpointSubscriptionSpec():
-            return await sns.provision_endpoint(client, arns, resource, apply=apply)
+            steps = await sns.provision_endpoint(client, arns, resource, apply=apply)
         case _:
-            return []
+            steps = []
+    return steps
 
 
 async def find_undeclared(
@@ -95,6 +103,8 @@ async def find_undeclared(
             return [*rules, *await undeclared_access(client, container, delete=delete)]
         case ConnectionSpec():
             return await undeclared_api_destinations(client, container, declared, delete=delete)
+        case ScheduleGroupSpec():
+            return await undeclared_schedules(client, arns, container, declared, delete=delete)
         case FunctionSpec():
             return await undeclared_mappings(client, container, declared, delete=delete)
         case _:

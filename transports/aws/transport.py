@@ -21,6 +21,7 @@ from eip.topology import Container, QueueSpec, Resource, Step, TopicSpec
 from eip.transports._capabilities import SQS
 from eip.transports.aws._batching import Batching
 from eip.transports.aws._client.service_client import ServiceClient
+from eip.transports.aws._role_policies import role_arn, role_name
 from eip.transports.aws.arns import Arns, Kind
 from eip.transports.aws.eventbridge.bus import EventBridgeBus
 from eip.transports.aws.kinesis.rates import ReadRate, ReadRates
@@ -32,6 +33,8 @@ from eip.transports.aws.sqs.temporary import SqsTemporaryQueue, temporary_name
 if TYPE_CHECKING:
     import aioboto3
     from aiobotocore.session import AioSession
+
+    from eip.transports.aws.scheduler.messages import EventBridgeSchedules
 
 __all__ = ["AwsTransport"]
 
@@ -245,6 +248,21 @@ class AwsTransport(Transport):
         if address not in self._buses:
             self._buses[address] = self._make_bus(address, codec or JSON)
         return _with_codec(self._buses[address], codec)
+
+    def schedules(self, group: str = "default", *, role: str | None = None) -> EventBridgeSchedules:
+        """Schedules of messages that EventBridge Scheduler carries out, for `eip.patterns.MessageScheduler`.
+
+        Args:
+            group: the schedules' group; it must exist.
+            role: ARN of the role with which the service sends; default: the one that
+                `eip.transports.aws.ScheduleGroupSpec.sends_to` makes.
+        """
+        from eip.transports.aws.scheduler.messages import EventBridgeSchedules  # noqa: PLC0415 - few need it
+
+        check_type("group", group, str, "a str")
+        check_type("role", role, str, "a str", optional=True)
+        source = self._arns.resource("scheduler", f"schedule-group/{group}")
+        return EventBridgeSchedules(self._client, group=group, role=role or role_arn(self._arns, role_name(source)))
 
     @override
     def stream(

@@ -67,7 +67,7 @@ def codes_of_operations(service: str) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("service", "code"),
     [
-        *((each, code) for each in ("sqs", "sns", "events", "kinesis", "sts") for code in codes_of(each)),
+        *((each, code) for each in ("sqs", "sns", "events", "kinesis", "scheduler", "sts") for code in codes_of(each)),
         *((each, code) for each in OPERATIONS for code in codes_of_operations(each)),
     ],
 )

@@ -136,6 +136,7 @@ _SERVICES: Final[dict[str, dict[type[EipError], str]]] = {
         AccessDenied: "PublicPolicy",
         _CALL: "PolicyLengthExceeded",
     },
+    "scheduler": {_CALL: "ServiceQuotaExceeded", ServiceFailed: "InternalServer", Conflict: "Conflict"},
     "sts": {
         ServiceFailed: "IDPCommunicationError",
         AccessDenied: """

@@ -82,6 +82,14 @@ class EventBridgeBus(BatchedSender, Bus):
         """The bus's archives, for `eip.patterns.replay`."""
         return EventBridgeArchives(self._client, self._arns, self.address)
 
+    async def parameters(self, message: Message[Any]) -> dict[str, Any]:
+        """The entry that PutEvents is given for a message, for those who have it called by another service.
+
+        Raises:
+            InvalidMessage: it cannot be carried.
+        """
+        return dict(self._entry(message).payload)
+
     def _entry(self, message: Message[Any]) -> Entry:
         check_message(message)
         message = encoded_for(message, self.codec)

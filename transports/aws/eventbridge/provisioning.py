@@ -12,8 +12,8 @@ from eip.transports.aws._client.errors import entry_error
 from eip.transports.aws._client.service_client import ServiceClient
 from eip.transports.aws._policies import allow_sending
 from eip.transports.aws._provisioning import Changes, describe_changes, differences
-from eip.transports.aws._role_policies import permissions, trust
-from eip.transports.aws._roles import delete_role, is_made, provision_role, role_arn, role_name
+from eip.transports.aws._role_policies import is_made, permissions, role_arn, role_name, trust
+from eip.transports.aws._roles import delete_role, provision_role
 from eip.transports.aws.arns import Arns
 from eip.transports.aws.eventbridge._targets import needs_role, parameters, target_arn
 

@@ -12,8 +12,8 @@ from eip.topology import Step, SubscriptionSpec, TopicSpec
 from eip.topology.names import is_fifo
 from eip.transports.aws._client.service_client import ServiceClient
 from eip.transports.aws._provisioning import changed_tags, describe_changes, differences, tag_list
-from eip.transports.aws._role_policies import permissions, trust
-from eip.transports.aws._roles import provision_role, role_arn, role_name
+from eip.transports.aws._role_policies import permissions, role_arn, role_name, trust
+from eip.transports.aws._roles import provision_role
 from eip.transports.aws.arns import Arns
 from eip.transports.aws.endpoint_subscriptions import EndpointSubscriptionSpec
 from eip.transports.aws.options import SnsOptions, option_of

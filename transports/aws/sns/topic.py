@@ -130,6 +130,16 @@ class SnsTopic(BatchedSender, Topic):
         attributes: Mapping[str, str] = answer["Attributes"]
         return attributes
 
+    async def parameters(self, message: Message[Any]) -> dict[str, Any]:
+        """What Publish is given for a message, for those who have it called by another service.
+
+        Raises:
+            InvalidMessage: it cannot be carried.
+        """
+        if self._by_content is None:
+            self._by_content = await self._deduplicates_by_content()
+        return dict(self._entry(message).payload)
+
     def _entry(self, message: Message[Any]) -> Entry:
         check_message(message)
         if self.fifo and message.group_id is None:

@@ -194,6 +194,16 @@ class SqsQueue(BatchedSender, Queue):
         except AccessDenied:  # one that may only send: then every message has an id, which is right for either
             return False
 
+    async def parameters(self, message: Message[Any]) -> dict[str, Any]:
+        """What SendMessage is given for a message, for those who have it called by another service.
+
+        Raises:
+            InvalidMessage: it cannot be carried.
+        """
+        if self._by_content is None:
+            self._by_content = await self._deduplicates_by_content()
+        return dict(self._entry(message, 0).payload)
+
     def _entry(self, message: Message[Any], delay: int) -> Entry:
         check_message(message)
         if self.fifo and message.group_id is None:
