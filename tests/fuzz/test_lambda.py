@@ -23,6 +23,8 @@ from tests.support.lambda_events import (
     kafka_record,
     kinesis_record,
     mq_message,
+    rabbitmq,
+    rabbitmq_message,
     s3_record,
     sns_record,
     sqs_record,
@@ -41,10 +43,14 @@ GOOD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "mq": (mq_message(1, b"1"), mq_message(2, OWN.encode(), eip=dump_envelope(OWN).decode())),
     "dynamodb": (dynamodb_record(1), dynamodb_record(3, NewImage=ITEM, OldImage=ITEM)),
     "kafka": (kafka_record(1, b"1"), kafka_record(2, b'{"n": 1}')),
+    "rabbitmq": (
+        rabbitmq_message(1, b"1", contentType="application/json"),
+        rabbitmq_message(2, b'{"n": 1}', contentType="application/json"),
+    ),
     "s3": (s3_record("1"), s3_record("a+b%20c")),
 }
 FIRST: dict[str, Any] = {"sqs": "m1", "sns": "s1", "kinesis": "1", "mq": "ID:b-1:1:1:1:1"}
-FIRST |= {"dynamodb": "1", "kafka": "orders-0-1", "s3": "uploads/1"}
+FIRST |= {"rabbitmq": "r1", "dynamodb": "1", "kafka": "orders-0-1", "s3": "uploads/1"}
 SEEDS: dict[str, list[dict[str, Any]]] = {
     **{source: list(records) for source, records in GOOD.items()},
     "kinesis": [*GOOD["kinesis"], kinesis_record(AGGREGATE.encode(), 2, "a")],
@@ -73,6 +79,8 @@ NAMES += (
     "headers",
     "s3",
     "object",
+    "basicProperties",
+    "bytes",
 )
 
 binary = mutated([AGGREGATE.encode(), dump_record(OWN), b"\x1f\x8b\x08"]).map(lambda raw: b64encode(raw).decode())
@@ -107,8 +115,8 @@ def odd_records(draw: st.DrawFn, source: str) -> Any:
 
 
 def event_of(source: str, records: list[Any]) -> dict[str, Any]:
-    if source == "kafka":
-        return kafka(*records)
+    if source in ("kafka", "rabbitmq"):
+        return (kafka if source == "kafka" else rabbitmq)(*records)
     return {"eventSource": "aws:mq", "messages": records} if source == "mq" else {"Records": records}
 
 

@@ -218,3 +218,36 @@ def sqs_event_record(received: dict[str, Any], arn: str) -> dict[str, Any]:
         "eventSourceARN": arn,
         "awsRegion": arn.split(":")[3],
     }
+
+
+def rabbitmq_message(number: int, body: bytes, **properties: Any) -> dict:
+    return {
+        "basicProperties": {
+            "contentType": "text/plain",
+            "contentEncoding": None,
+            "headers": {"kind": {"bytes": [111, 107]}, "n": 10},
+            "deliveryMode": 1,
+            "priority": 34,
+            "correlationId": None,
+            "replyTo": None,
+            "expiration": "60000",
+            "messageId": f"r{number}",
+            "timestamp": "Jan 1, 1970, 12:33:41 AM",
+            "type": None,
+            "userId": "AIDACKCEVSQ6C2EXAMPLE",
+            "appId": None,
+            "clusterId": None,
+            "bodySize": len(body),
+            **properties,
+        },
+        "redelivered": False,
+        "data": b64encode(body).decode(),
+    }
+
+
+def rabbitmq(*messages: Any) -> dict:
+    return {
+        "eventSource": "aws:rmq",
+        "eventSourceArn": "arn:aws:mq:eu-central-1:123456789012:broker:r:b-1",
+        "rmqMessagesByQueue": {"orders::/": list(messages)},
+    }

@@ -31,6 +31,8 @@ class Template:
     def __init__(self) -> None:
         self.resources: dict[str, dict[str, Any]] = {}
         self.parameters: dict[str, dict[str, Any]] = {}
+        self.functions: frozenset[str] = frozenset()
+        """Names of the functions that the stack makes."""
         self._ids: dict[tuple[str, str], str] = {}
         self._senders: dict[tuple[str, str], list[tuple[str, Any]]] = {}
         """By kind and name of the receiver: the services and ARNs that may send to it."""

@@ -107,6 +107,8 @@ def target_receiver(made: Template, target: TargetSpec) -> tuple[str, Any]:
 def _arn(made: Template, target: TargetSpec) -> Any:
     if target.name.startswith("arn:"):
         return target.name
+    if target.kind == "function" and target.name in made.functions:
+        return made.arn("Function", target.name)
     if target.kind in PLACES:
         service, prefix = PLACES[target.kind]
         return arn(service, f"{prefix}{target.name}")

@@ -44,7 +44,7 @@ class Functions:
         self._made, self._sam = template, sam
         found = list(resources)
         self._declared = {(_DECLARED[type(each)], each.name) for each in found if type(each) in _DECLARED}
-        self._functions = {each.name for each in found if isinstance(each, FunctionSpec)}
+        template.functions = frozenset(each.name for each in found if isinstance(each, FunctionSpec))
         self._mappings = [each for each in found if isinstance(each, EventSourceMappingSpec)]
 
     def add(self, function: FunctionSpec) -> None:
@@ -99,7 +99,7 @@ class Functions:
         self._made.put("Mapping", mapping.name, "AWS::Lambda::EventSourceMapping", properties)
 
     def _function(self, name: str) -> Any:
-        return {"Ref": self._made.id("Function", name)} if name in self._functions else name
+        return {"Ref": self._made.id("Function", name)} if name in self._made.functions else name
 
     def _arn(self, kind: str, name: str) -> Any:
         """What makes the ARN: of the stack's own resource where that is declared, or of its account and region."""

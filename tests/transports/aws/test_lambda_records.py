@@ -189,11 +189,11 @@ def test_messages_that_are_no_list_fail_the_invocation(messages, lambda_handler)
 @pytest.mark.parametrize(
     ("event", "text"),
     [
-        ({"Records": [{"eventSource": "aws:rmq"}]}, "'aws:rmq'"),
-        ({"eventSource": "aws:rmq", "rmqMessagesByQueue": {}}, "'aws:rmq'"),
+        ({"Records": [{"eventSource": "aws:docdb"}]}, "'aws:docdb'"),
+        ({"eventSource": "aws:docdb", "rmqMessagesByQueue": {}}, "'aws:docdb'"),
         ({"hello": 1, "b": 2}, r"\['b', 'hello'\]"),
         ([1], "type list"),
-        ([{"eventSource": "aws:rmq"}], "'aws:rmq'"),
+        ([{"eventSource": "aws:docdb"}], "'aws:docdb'"),
         (None, "type NoneType"),
         ({"Records": "x"}, "Records"),
         ({"Records": [7]}, "Records"),

@@ -21,6 +21,8 @@ from tests.support.lambda_events import (
     kafka_record,
     kinesis_record,
     mq_message,
+    rabbitmq,
+    rabbitmq_message,
     s3_record,
     sns_record,
     sqs,
@@ -137,11 +139,14 @@ def test_a_change_that_cannot_be_read_is_that_records_failure(odd, lambda_handle
 
 def test_a_record_of_kafka_is_a_message_of_its_keys_group(lambda_handler):
     seen = Seen()
-    record = kafka_record(15, b'{"n":1}') | {"headers": [{"kind": [111, 107]}, {"raw": [-1, 0]}]}
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    headers = [{"kind": [111, 107]}, {"raw": [-1, 0]}, {"traceparent": list(trace.encode())}]
+    record = kafka_record(15, b'{"n":1}') | {"headers": headers}
     event = kafka(record, kafka_record(16, None, key=None))
     lambda_handler(seen)(event, Context())
     first, deleted = sorted(seen.messages, key=lambda message: message.id)
     assert (first.body, first.id, first.group_id) == ({"n": 1}, "orders-0-15", "orders:k")
+    assert first.traceparent == trace
     assert (first.attributes, first.created_at) == ({"kind": "ok", "raw": b"\xff\x00"}, 1_700_000_000.0)
     assert (deleted.body, deleted.group_id, deleted.headers["kafka-tombstone"]) == (None, "orders-0", "true")
 
@@ -178,6 +183,32 @@ def test_a_record_of_kafka_that_cannot_be_read_is_put_aside_alone(odd, lambda_ha
 def test_an_event_of_kafka_without_its_records_fails_as_a_whole(records, lambda_handler):
     with pytest.raises(InvocationFailed):
         lambda_handler(Seen())(kafka() | {"records": records}, Context())
+
+
+# RabbitMQ.
+
+
+def test_a_message_of_rabbitmq_has_its_properties_as_fields_and_its_headers_as_attributes(lambda_handler):
+    seen = Seen()
+    odd = {"no": None, "list": [1], "raw": {"bytes": [-1]}}
+    named = rabbitmq_message(1, b"hello", replyTo="answers", type="T", correlationId="c")
+    plain = rabbitmq_message(2, b'{"n":1}', contentType="application/json", messageId=None, headers=odd)
+    lambda_handler(seen)(rabbitmq(named, plain), Context())
+    first, second = sorted(seen.messages, key=lambda message: message.type is None)
+    assert (first.id, first.body, first.type, first.correlation_id) == ("r1", "hello", "T", "c")
+    assert (first.attributes, first.headers) == ({"kind": "ok", "n": 10}, {"reply-to": "answers"})
+    assert first.created_at == 33 * 60 + 41
+    assert (second.body, second.attributes) == ({"n": 1}, {"list": "[1]", "raw": b"\xff"})
+
+
+def test_of_rabbitmq_the_whole_batch_comes_again_and_an_odd_message_is_put_aside_alone(lambda_handler):
+    seen, dead = Seen(), Recorder()
+    with pytest.raises(InvocationFailed, match="r2"):
+        lambda_handler(seen)(rabbitmq(rabbitmq_message(1, b"1"), rabbitmq_message(2, b"fail")), Context())
+    for odd in (None, {}, rabbitmq_message(2, b"2") | {"data": "!"}, rabbitmq_message(2, b"2", headers=7)):
+        lambda_handler(seen, dead_letters=dead)(rabbitmq(rabbitmq_message(1, b"1"), odd), Context())
+    assert len(dead.sent) == 4
+    assert lambda_handler(seen)(rabbitmq(), Context()) == {"batchItemFailures": []}
 
 
 # S3.
@@ -255,6 +286,7 @@ SOURCES: dict[str, tuple[str, Any]] = {
     "kinesis": ("aws:kinesis", sqs(kinesis_record(b"hello", 1, "a"))),
     "mq": ("aws:mq", {"eventSource": "aws:mq", "messages": [mq_message(1, b"hello")]}),
     "kafka": ("aws:kafka", kafka(kafka_record(1, b"hello"))),
+    "rabbitmq": ("aws:rmq", rabbitmq(rabbitmq_message(1, b"hello"))),
 }
 PIPES: list[tuple[Any, int]] = [
     ([dynamodb_record(1), dynamodb_record(2)], 2),

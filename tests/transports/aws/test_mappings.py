@@ -15,7 +15,7 @@ import pytest
 from eip import Message
 from eip.errors import ChannelNotFound, ConfigurationError, Conflict, InvalidPattern
 from eip.matching import EventPattern, FilterPolicy
-from eip.topology import QueueSpec, StreamSpec, Topology
+from eip.topology import BusSpec, QueueSpec, RuleSpec, StreamSpec, TargetSpec, Topology
 from eip.transports.aws import AwsTransport, EventSourceMappingSpec, FunctionSpec
 from eip.transports.aws.arns import Arns
 from eip.transports.aws.cloudformation import template
@@ -35,6 +35,7 @@ SECRET = REGION.format("secretsmanager", "secret:mq-AbCdEf")
 TOPIC = REGION.format("sns", "failed")
 BODY = FilterPolicy({"kind": ["a"]}, scope="MessageBody")
 
+TAGS = {"team": "shop"}
 CODE = """
 import json, os, urllib.request
 
@@ -89,6 +90,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"queue": None, "broker": BROKER, "destination": "q", "secret": "s"}, "secret must be an ARN"),
     ({"queue": None, "cluster": CLUSTER}, "needs kafka_topic"),
     ({"queue": None, "cluster": CLUSTER, "kafka_topic": "t", "bisect": True}, "a cluster has no bisect"),
+    ({"virtual_host": "v"}, "a queue has no virtual_host"),
     ({"filter": FilterPolicy({"kind": ["a"]})}, "attributes apart"),
     ({"filter": EventPattern({"source": ["s"]})}, "cannot be evaluated by Lambda"),
     ({"filter": BODY, "patterns": [{"body": {"a": [1]}}]}, "exclude"),
@@ -191,8 +193,10 @@ def second(name: str) -> Topology:
     return Topology(
         QueueSpec(name, dead_letters=False),
         StreamSpec(name),
-        declared(name, memory=256, environment={"MODE": "secret"}),
-        EventSourceMappingSpec(function=name, queue=name, batch_size=5, enabled=False, partial_responses=False),
+        declared(name, memory=256, environment={"MODE": "secret"}, tags=TAGS),
+        EventSourceMappingSpec(
+            function=name, queue=name, batch_size=5, tags={"team": "shop"}, enabled=False, partial_responses=False
+        ),
         EventSourceMappingSpec(
             function=name,
             stream=name,
@@ -228,9 +232,11 @@ async def test_mappings_are_made_compared_changed_and_ended(server, transport):
     plan = await second(name).plan(transport)
     details = {each.kind: each.detail for each in plan["change"]}
     assert "MemorySize: 128 -> 256" in details["function"]
+    assert "tag team: none -> shop" in details["function"]
     assert "variable MODE: none -> set" in details["function"], "its value may be a secret"
     queue, stream = (each.detail for each in plan["change"] if each.kind == "mapping")
     assert "BatchSize: 10 -> 5" in queue
+    assert "tag team: none -> shop" in queue
     assert "FilterCriteria: " in queue
     assert "ScalingConfig: " in queue
     assert "Enabled: none -> " not in queue
@@ -305,6 +311,8 @@ def everything() -> Topology:
     return Topology(
         QueueSpec("orders", visibility=120),
         StreamSpec("clicks"),
+        BusSpec("shop"),
+        RuleSpec("shop", "billing", targets=(TargetSpec(function="billing"),)),
         FunctionSpec(
             name="billing", handler="billing.app.handler", uses=["topic:quotes", "queue:orders-dead", "bucket:lake"]
         ),
@@ -325,7 +333,9 @@ def everything() -> Topology:
             tumbling_window=timedelta(minutes=1),
             on_failure=TOPIC,
         ),
-        EventSourceMappingSpec(function="billing", broker=BROKER, destination="orders", secret=SECRET),
+        EventSourceMappingSpec(
+            function="billing", broker=BROKER, destination="orders", secret=SECRET, virtual_host="v"
+        ),
         EventSourceMappingSpec(
             function="other", cluster=CLUSTER, kafka_topic="orders", consumer_group="g", pollers=(1, 4)
         ),
@@ -335,6 +345,12 @@ def everything() -> Topology:
 @pytest.mark.parametrize("sam", [False, True])
 def test_the_template_is_sound(sam):
     assert findings(template(everything(), sam=sam)) == []
+
+
+def test_a_rule_may_call_a_function_of_its_stack_once_that_is_there():
+    resources = template(everything())["Resources"].values()
+    (permission,) = [each["Properties"] for each in resources if each["Type"] == "AWS::Lambda::Permission"]
+    assert permission["FunctionName"] == {"Fn::GetAtt": ["FunctionBilling", "Arn"]}
 
 
 def test_the_template_has_what_is_declared():
@@ -348,6 +364,9 @@ def test_the_template_has_what_is_declared():
     assert (stream["StartingPosition"], stream["StartingPositionTimestamp"]) == ("AT_TIMESTAMP", 1767225600)
     assert stream["DestinationConfig"] == {"OnFailure": {"Destination": {"Fn::GetAtt": ["QueueOrdersDead", "Arn"]}}}
     assert table["TumblingWindowInSeconds"] == 60
-    assert broker["SourceAccessConfigurations"] == [{"Type": "BASIC_AUTH", "URI": SECRET}]
+    assert broker["SourceAccessConfigurations"] == [
+        {"Type": "BASIC_AUTH", "URI": SECRET},
+        {"Type": "VIRTUAL_HOST", "URI": "v"},
+    ]
     assert (cluster["FunctionName"], cluster["Topics"]) == ("other", ["orders"])
     assert cluster["ProvisionedPollerConfig"] == {"MinimumPollers": 1, "MaximumPollers": 4}

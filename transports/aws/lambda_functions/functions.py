@@ -54,7 +54,7 @@ class FunctionSpec(DriverResource):
             (`S3Objects`). Its role may do exactly what these take.
         allows: what else the handler calls by clients of its own: actions by ``kind:name`` or ARN, e.g.
             ``{"table:inventory": ["dynamodb:PutItem"]}``.
-        tags: of the function.
+        tags: key and value; other tags of the function stay.
 
     Raises:
         ConfigurationError: what Lambda would refuse.

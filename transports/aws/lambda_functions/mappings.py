@@ -48,7 +48,7 @@ _KINDS: Final[Mapping[SourceKind, _Kind]] = {
     "queue": _Kind(10, "lambda-sqs", frozenset(("max_concurrency", "pollers", "partial_responses")), partial=True),
     "stream": _Kind(100, "lambda-kinesis", _STREAMS, partial=True),
     "table_stream": _Kind(100, None, _STREAMS, partial=True),
-    "broker": _Kind(100, "lambda-mq", frozenset(("destination", "secret"))),
+    "broker": _Kind(100, "lambda-mq", frozenset(("destination", "secret", "virtual_host"))),
     "cluster": _Kind(
         *(100, "lambda-kafka"),
         frozenset(("kafka_topic", "consumer_group", "starting_position", "pollers", "secret", "on_failure")),
@@ -91,9 +91,10 @@ class EventSourceMappingSpec(DriverResource):
         queue: name or ARN of a queue on SQS. Its visibility must be longer than the function's timeout.
         stream: name or ARN of a stream on Kinesis, or the ARN of a consumer of it (enhanced fan-out).
         table_stream: ARN of a DynamoDB table's stream.
-        broker: ARN of an ActiveMQ broker of Amazon MQ, with ``destination`` and ``secret``.
+        broker: ARN of a broker of Amazon MQ, ActiveMQ or RabbitMQ, with ``destination`` and ``secret``.
         cluster: ARN of an MSK cluster, with ``kafka_topic``.
         destination: the broker's queue.
+        virtual_host: of RabbitMQ; default: ``/``.
         kafka_topic: of the cluster.
         consumer_group: of the cluster; default: one of Lambda's making.
         secret: ARN of the secret with user and password: of a broker (required), or of a cluster (SASL/SCRAM).
@@ -115,7 +116,7 @@ class EventSourceMappingSpec(DriverResource):
         on_failure: what gets a note of a batch that is given up: the name of a queue, or an ARN of a queue, a topic, a
             function or a bucket. Streams and clusters; a queue has its own dead-letter queue.
         enabled: whether it runs.
-        tags: of a new mapping.
+        tags: key and value; other tags of the mapping stay.
 
     Raises:
         ConfigurationError: what Lambda would refuse, or a filter that it cannot evaluate.
@@ -132,6 +133,7 @@ class EventSourceMappingSpec(DriverResource):
     broker: str | None = None
     cluster: str | None = None
     destination: str | None = None
+    virtual_host: str | None = None
     kafka_topic: str | None = None
     consumer_group: str | None = None
     secret: str | None = None

@@ -8,7 +8,7 @@ from typing import Any
 from eip.errors import ChannelNotFound, ConfigurationError, Conflict
 from eip.topology import Action, Step
 from eip.transports.aws._client.service_client import ServiceClient
-from eip.transports.aws._provisioning import Changes, describe_changes, differences
+from eip.transports.aws._provisioning import Changes, changed_tags, describe_changes, differences
 from eip.transports.aws.arns import Arns
 from eip.transports.aws.lambda_functions.functions import FunctionSpec
 from eip.transports.aws.lambda_functions.mappings import SERVICES, EventSourceMappingSpec, mapping_name
@@ -25,10 +25,18 @@ async def provision_mapping(client: ServiceClient, arns: Arns, mapping: EventSou
         if apply:
             await _create(client, arns, mapping, wanted)
         return Step("create", mapping.kind, mapping.name)
-    changes = _changes(wanted, found)
+    own = f"arn:{arns.partition}:lambda:{arns.region}:{arns.account}:event-source-mapping:{found['UUID']}"
+    changes, tags = _changes(wanted, found), await _changed_tags(client, mapping.tags, own)
     if changes and apply:
         await client.call("lambda", "UpdateEventSourceMapping", UUID=found["UUID"], **wanted)
+    if tags and apply:
+        await client.call("lambda", "TagResource", Resource=own, Tags=dict(mapping.tags))
+    changes |= tags
     return Step("change" if changes else "same", mapping.kind, mapping.name, describe_changes(changes))
+
+
+async def _changed_tags(client: ServiceClient, tags: Mapping[str, str], arn: str) -> Changes:
+    return await changed_tags(client, tags, "lambda", "ListTags", Resource=arn)
 
 
 def _is_queue(name: str) -> bool:
@@ -143,10 +151,13 @@ async def provision_function(client: ServiceClient, function: FunctionSpec, *, a
                 "`eip topology export --format sam`"
             ) from None
         return Step("create", function.kind, function.name, "to be deployed with its code")
-    changes = _function_changes(function, found)
+    changes, tags = _function_changes(function, found), await _changed_tags(client, function.tags, found["FunctionArn"])
+    if tags and apply:
+        await client.call("lambda", "TagResource", Resource=found["FunctionArn"], Tags=dict(function.tags))
     if changes and apply:
         given = _configuration(function)
         await client.call("lambda", "UpdateFunctionConfiguration", FunctionName=function.name, **given)
+    changes |= tags
     return Step("change" if changes else "same", function.kind, function.name, describe_changes(changes))
 
 

@@ -58,6 +58,8 @@ def settings(mapping: EventSourceMappingSpec, *, destination: Callable[[str], An
     if mapping.secret is not None:
         kind = "BASIC_AUTH" if mapping.broker is not None else "SASL_SCRAM_512_AUTH"
         made["SourceAccessConfigurations"] = [{"Type": kind, "URI": mapping.secret}]
+    if mapping.virtual_host is not None:
+        made["SourceAccessConfigurations"].append({"Type": "VIRTUAL_HOST", "URI": mapping.virtual_host})
     return made | (_of_stream(mapping) if mapping.source_kind in ("stream", "table_stream") else {})
 
 

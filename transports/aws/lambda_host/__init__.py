@@ -8,7 +8,7 @@ Each invocation is consumed by an ordinary `Consumer`, so that retries, message 
     SQS                          ``batchItemFailures``, so that only failed messages come again; of a FIFO group also
                                  those behind
     Kinesis, DynamoDB streams    the first failed record of the batch: it and what follows come again
-    SNS, EventBridge, Scheduler, S3, Amazon MQ, Kafka
+    SNS, EventBridge, Scheduler, S3, Amazon MQ, RabbitMQ, Kafka
                                  the invocation fails where a message failed: all that it was called with comes again
 
 Give an event source mapping of SQS, Kinesis or DynamoDB ``ReportBatchItemFailures`` (`EventSourceMappingSpec` does). A

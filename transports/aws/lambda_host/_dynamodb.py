@@ -37,7 +37,7 @@ def _read(record: Mapping[str, Any], codec: Codec) -> Iterable[Record]:
         _object(images).encode(),
         id=identifier_of(record.get("eventID")) or sequence,
         type=text_of(record, "eventName"),
-        source=_table([record]),
+        source=_table(None, [record]),
         group_id=images["keys"],
         headers=_headers(record, change),
         **_created_at(change.get("ApproximateCreationDateTime")),
@@ -62,7 +62,7 @@ def _salvage(record: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": record.get("eventID"), "identifier": record["dynamodb"].get("SequenceNumber")}
 
 
-def _table(records: Any) -> str:
+def _table(_: Any, records: Any) -> str:
     """The table of a stream's ARN, ``…:table/NAME/stream/LABEL``."""
     return text_of(records[0], "eventSourceARN").partition("/")[2].partition("/")[0]
 

@@ -79,7 +79,7 @@ def _of_source(event: Any, name: str, source: EventSource, codec: Codec) -> Arri
     else:
         found = _read_each(records, source, codec)
         with suppress(Exception):  # only a name
-            channel = str(source.name([each for each in records if isinstance(each, Mapping)]) or channel)
+            channel = str(source.name(event, [each for each in records if isinstance(each, Mapping)]) or channel)
     return Arrived(
         source=name,
         name=channel,

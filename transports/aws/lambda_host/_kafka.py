@@ -1,7 +1,7 @@
 """Records of Amazon MSK and of self-managed Kafka (AWS Lambda Developer Guide, "Processing Amazon MSK messages", 2026).
 
-A record's value is the body, its key the message group (its partition where it has no key), its headers attributes. The
-value of a deleted key (a "tombstone") is null.
+A record's value is the body, its key the message group (its partition where it has no key), its headers attributes
+(``traceparent`` is the trace). The value of a deleted key (a "tombstone") is null.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 from eip.codec import Codec
 from eip.errors import DecodeError
 from eip.message import Message
-from eip.transports.aws.lambda_host._record import EventSource, Record, base64_of, text_of
+from eip.transports.aws.lambda_host._record import EventSource, Record, base64_of, text_of, text_or_bytes
 
 __all__ = ["KAFKA"]
 
@@ -36,13 +36,16 @@ def _read(record: Mapping[str, Any], codec: Codec) -> Iterable[Record]:
     headers = {"kafka-partition": partition, "kafka-offset": str(_integer(record, "offset"))}
     if value is None:
         headers["kafka-tombstone"] = "true"
+    attributes = _attributes(record.get("headers") or ())
+    trace = attributes.pop("traceparent", None)
     message = Message.received(
         b"null" if value is None else base64_of(record, "value"),
         codec=codec,
         id=place,
         group_id=partition if record.get("key") is None else f"{record['topic']}:{_key(record)}",
         created_at=_integer(record, "timestamp") / 1000,
-        attributes=_attributes(record.get("headers") or ()),
+        traceparent=trace if isinstance(trace, str) else None,
+        attributes=attributes,
         headers=headers,
     )
     return (Record(place, message, None),)
@@ -65,16 +68,8 @@ def _integer(record: Mapping[str, Any], key: str) -> int:
 
 def _key(record: Mapping[str, Any]) -> str:
     """The key as text; in base64 where it is none."""
-    raw = base64_of(record, "key")
-    return raw.decode() if _is_text(raw) else b64encode(raw).decode()
-
-
-def _is_text(raw: bytes) -> bool:
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    key = text_or_bytes(base64_of(record, "key"))
+    return key if isinstance(key, str) else b64encode(key).decode()
 
 
 def _attributes(headers: Iterable[Any]) -> dict[str, Any]:
@@ -82,8 +77,7 @@ def _attributes(headers: Iterable[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for each in headers:
         for name, numbers in each.items():
-            raw = bytes(each % 256 for each in numbers)  # Java's bytes are signed
-            found[name] = raw.decode() if _is_text(raw) else raw
+            found[name] = text_or_bytes(bytes(each % 256 for each in numbers))  # Java's bytes are signed
     return found
 
 
@@ -96,7 +90,7 @@ def _salvage(record: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
-def _name(records: Sequence[Any]) -> str:
+def _name(_: Any, records: Sequence[Any]) -> str:
     return ",".join(sorted({text_of(each, "topic") for each in records}))
 
 

@@ -46,7 +46,7 @@ KINESIS: Final = EventSource(
     listed("Records"),
     _read,
     _salvage,
-    name=lambda records: last_part(records[0]["eventSourceARN"], "/"),
+    name=lambda _, records: last_part(records[0]["eventSourceARN"], "/"),
     default_name="kinesis",
     partial=True,
     first_only=True,

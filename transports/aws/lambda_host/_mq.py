@@ -29,7 +29,7 @@ def _salvage(record: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
-def _name(records: Sequence[Any]) -> str:
+def _name(_: Any, records: Sequence[Any]) -> str:
     """The queues of the messages; the documentation spells their key in two ways."""
     found: set[str] = set()
     for each in records:

@@ -12,7 +12,17 @@ from eip.errors import DecodeError
 from eip.message import Message
 from eip.transports.aws._attributes import readable_attributes
 
-__all__ = ["EventSource", "Record", "base64_of", "identifier_of", "last_part", "listed", "readable", "text_of"]
+__all__ = [
+    "EventSource",
+    "Record",
+    "base64_of",
+    "identifier_of",
+    "last_part",
+    "listed",
+    "readable",
+    "text_of",
+    "text_or_bytes",
+]
 
 
 class Record(NamedTuple):
@@ -35,8 +45,8 @@ class EventSource(NamedTuple):
     """The messages of a record; may raise anything."""
     salvage: Callable[[Mapping[str, Any]], dict[str, Any]]
     """Of a record that cannot be read: ``identifier``, ``raw``, and keywords of its message. May raise anything."""
-    name: Callable[[Sequence[Any]], Any]
-    """Of the channel, from the records. May raise anything."""
+    name: Callable[[Any, Sequence[Any]], Any]
+    """Of the channel, from the event and its records. May raise anything."""
     default_name: str
     partial: bool = False
     first_only: bool = False
@@ -73,6 +83,14 @@ def text_of(record: Mapping[str, Any], key: str) -> str:
 def base64_of(record: Mapping[str, Any], key: str) -> bytes:
     """The bytes whose base64 has that name; raises as `text_of` does, or `ValueError`."""
     return b64decode(text_of(record, key), validate=True)
+
+
+def text_or_bytes(raw: bytes) -> str | bytes:
+    """The text that bytes are; themselves where they are none."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
 
 
 def last_part(arn: Any, separator: str) -> str:

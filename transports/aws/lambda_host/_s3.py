@@ -54,7 +54,7 @@ def _salvage(record: Mapping[str, Any]) -> dict[str, Any]:
     return {"identifier": f"{_bucket(record)}/{text_of(record['s3']['object'], 'key')}"}
 
 
-def _name(records: Sequence[Any]) -> str:
+def _name(_: Any, records: Sequence[Any]) -> str:
     return _bucket(records[0])
 
 

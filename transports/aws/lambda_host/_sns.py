@@ -52,6 +52,6 @@ SNS: Final = EventSource(
     listed("Records"),
     _read,
     _salvage,
-    name=lambda records: last_part(records[0]["Sns"]["TopicArn"], ":"),
+    name=lambda _, records: last_part(records[0]["Sns"]["TopicArn"], ":"),
     default_name="sns",
 )

@@ -9,6 +9,7 @@ from eip.transports.aws.lambda_host._dynamodb import DYNAMODB
 from eip.transports.aws.lambda_host._kafka import KAFKA
 from eip.transports.aws.lambda_host._kinesis import KINESIS
 from eip.transports.aws.lambda_host._mq import ACTIVEMQ
+from eip.transports.aws.lambda_host._rabbitmq import RABBITMQ
 from eip.transports.aws.lambda_host._record import EventSource
 from eip.transports.aws.lambda_host._s3 import S3
 from eip.transports.aws.lambda_host._sns import SNS
@@ -25,5 +26,6 @@ SOURCES: Final[Mapping[str, EventSource]] = {
     "SelfManagedKafka": KAFKA,
     "aws:mq": ACTIVEMQ,
     "aws:amq": ACTIVEMQ,
+    "aws:rmq": RABBITMQ,
     "aws:s3": S3,
 }

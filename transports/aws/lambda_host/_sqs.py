@@ -59,7 +59,7 @@ SQS: Final = EventSource(
     listed("Records"),
     _read,
     _salvage,
-    name=lambda records: last_part(records[0]["eventSourceARN"], ":"),
+    name=lambda _, records: last_part(records[0]["eventSourceARN"], ":"),
     default_name="sqs",
     partial=True,
     ordered=lambda name: name.endswith(".fifo"),
