@@ -20,7 +20,7 @@ FUZZ   ?= 20000
 # A comma for the arguments of `call`.
 , := ,
 # Every extra, with commas: of the SDK's two the one that is asked for.
-OTHERS := activemq,http,sns-http,cli,otel,redis,postgres,psycopg,sqlalchemy,zstd,jwt,cron,prometheus,settings,plot
+OTHERS := activemq,http,sns-http,cli,otel,redis,postgres,psycopg,sqlalchemy,zstd,jwt,cron,prometheus,settings,console,plot
 EXTRAS := aws,aiobotocore,$(OTHERS)
 
 # What constraints.txt pins was tested with one Python; where it does not fit another, the newest versions are taken.

@@ -33,8 +33,10 @@ Drivers map foreign errors to these at their border and keep the original as ``_
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 from eip.clock import Duration, seconds
 
@@ -67,7 +69,14 @@ __all__ = [
     "TransportError",
     "UnsupportedChannel",
     "error_text",
+    "stack_text",
 ]
+
+_LIBRARY: Final = f"{Path(__file__).parent}/"
+"""What the file names of the library's own frames begin with."""
+_MAX_FRAMES: Final = 20
+_MAX_STACK: Final = 2000
+"""Characters of a stack: dead letters carry it, and are billed by their size."""
 
 
 class EipError(Exception):
@@ -256,6 +265,21 @@ class Retry(Disposition):
         if self.delay is not None and not math.isfinite(self.delay):
             raise ConfigurationError(f"delay must be a finite number of seconds, got {delay!r}")
         super().__init__(reason)
+
+
+def stack_text(error: BaseException) -> str | None:
+    """Where an error was raised, without the library's own frames and without values of variables; at most 2,000 bytes.
+
+    None for a `Disposition`, which a handler raises on purpose, and where no frame is known.
+    """
+    if isinstance(error, Disposition):
+        return None
+    last = traceback.extract_tb(error.__traceback__, limit=-_MAX_FRAMES)
+    frames = [each for each in last if not each.filename.startswith(_LIBRARY)]
+    if not frames:
+        return None
+    text = "".join(traceback.format_list(frames)).rstrip().encode("ascii", "backslashreplace").decode()
+    return text if len(text) <= _MAX_STACK else f"...{text[3 - _MAX_STACK :]}"
 
 
 def error_text(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from eip._logging import get_logger
 from eip.channels import Delivery, Filter, Queue, Receiver, Sender, without_dead_letter_headers
@@ -73,6 +73,7 @@ async def redrive(
     rate: float | None = None,
     limit: int | None = None,
     dry_run: bool = False,
+    keep_reason: bool = False,
     idle: Duration = 2.0,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Progress:
@@ -86,8 +87,9 @@ async def redrive(
         rate: messages a second at most.
         limit: messages to move at most.
         dry_run: move none, and say what would be; of a message group on SQS it sees the first ten.
+        keep_reason: leave the traces of the failure in the headers, as for another dead-letter queue or an archive.
         idle: seconds without a message after which the queue counts as empty.
-        on_progress: called after each batch.
+        on_progress: called after each call that sends, and after each batch.
 
     Raises:
         ConfigurationError: ``to`` is the dead-letter queue itself, or an option that cannot be.
@@ -97,27 +99,48 @@ async def redrive(
         raise ConfigurationError(f"{dead_letters.name} would be redriven to itself")
     if (rate is not None and rate <= 0) or (limit is not None and limit < 1):
         raise ConfigurationError("rate and limit are more than 0")
-    plain = filter is None and transform is None and rate is None and limit is None and not dry_run
+    plain = filter is None and transform is None and rate is None and limit is None and not (dry_run or keep_reason)
     if plain and on_progress is None and isinstance(dead_letters, TransferReceiver) and type(to) is type(dead_letters):
         with contextlib.suppress(EipError):  # the messages are moved here instead
             return Progress(moved=await dead_letters.move_messages(to))
     async with AsyncExitStack() as stack:
         held = _MAX_LEFT if filter is not None or dry_run else 100
         receiver = await stack.enter_async_context(dead_letters.receiver(capacity=held))
-        run = _Run(receiver, to, filter=filter, transform=transform, rate=rate, limit=limit, dry_run=dry_run)
+        run = _Run(
+            receiver,
+            to,
+            filter=filter,
+            transform=_whole(transform) if keep_reason else _without_reason(transform),
+            rate=rate,
+            limit=limit,
+            dry_run=dry_run,
+            on_progress=on_progress,
+        )
         keeper = asyncio.create_task(run.keep_leases(), name="redrive leases")
         stack.callback(keeper.cancel)
         try:
             async for batch in _batches(receiver, seconds(idle)):
                 await run.batch(batch)
-                if on_progress is not None:
-                    on_progress(run.progress)
                 if run.enough:
                     break
         finally:
             await run.give_back()
     _log.info("redriven", queue=dead_letters.name, to=to.name, moved=run.progress.moved, left=run.progress.left)
     return run.progress
+
+
+_Transform: TypeAlias = Callable[[Message[Any]], Message[Any]]
+
+
+def _whole(transform: _Transform | None) -> _Transform:
+    return (lambda message: message) if transform is None else transform
+
+
+def _without_reason(transform: _Transform | None) -> _Transform:
+    """What is sent: the message without the traces of its failure, and then transformed."""
+    if transform is None:
+        return without_dead_letter_headers
+    return lambda message: transform(without_dead_letter_headers(message))
 
 
 async def _batches(receiver: Receiver, idle: float) -> AsyncIterator[list[Delivery]]:
@@ -146,11 +169,13 @@ class _Run:
         to: Sender,
         *,
         filter: Filter | None,  # noqa: A002
-        transform: Callable[[Message[Any]], Message[Any]] | None,
+        transform: Callable[[Message[Any]], Message[Any]],
         rate: float | None,
         limit: int | None,
         dry_run: bool,
+        on_progress: Callable[[Progress], None] | None,
     ) -> None:
+        self._on_progress = on_progress
         self.progress = Progress()
         self._receiver, self._to, self._transform = receiver, to, transform
         self._rate, self._limit, self._dry_run = rate, limit, dry_run
@@ -189,7 +214,9 @@ class _Run:
                 self._leave(delivery)
         if self._dry_run:
             self.progress.moved += len(chosen)
-            return
+            chosen.clear()
+        if not chosen:
+            self._report()
         while chosen:
             call, chosen = self._call(chosen)
             await self._pace(len(call))
@@ -197,6 +224,11 @@ class _Run:
             for overtaking in [each for each in chosen if self._group(each) in failed]:
                 chosen.remove(overtaking)
                 self._leave(overtaking)
+            self._report()
+
+    def _report(self) -> None:
+        if self._on_progress is not None:
+            self._on_progress(self.progress)
 
     def _group(self, delivery: Delivery) -> str | None:
         """The message group, where it orders anything."""
@@ -234,8 +266,7 @@ class _Run:
         failed: dict[Delivery, Exception] = {}
         for delivery in call:
             try:
-                message = without_dead_letter_headers(delivery.message)
-                messages[delivery] = message if self._transform is None else self._transform(message)
+                messages[delivery] = self._transform(delivery.message)
             except Exception as error:  # noqa: BLE001 - it stays; one message's failure must not end the redrive
                 failed[delivery] = error
         failed |= await self._send(messages)

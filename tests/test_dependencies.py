@@ -16,7 +16,7 @@ COMES_WITH = {
     "typer": {"click"},
     "pydantic": {"pydantic_core"},
 }
-FOR_THE_EXAMPLES = {"uvicorn", "websockets", "jwt"}
+FOR_THE_EXAMPLES = {"websockets", "jwt"}
 """Of the extras `http` and `jwt`: what the reference applications and the tutorial serve with."""
 
 PLUGINS = {"pytest_asyncio"}

@@ -57,6 +57,7 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel):
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
     folders = {"eip": ROOT / "eip", **REAL}
     expected = {"eip/py.typed", "eip/cost/prices.json", "eip/cost/services.json"}
+    expected |= {f"eip/console/static/{each.name}" for each in (ROOT / "eip/console/static").iterdir()}
     for name, folder in folders.items():
         for module in folder.rglob("*.py"):
             expected.add("/".join([*name.split("."), *module.relative_to(folder).parts]))

@@ -22,6 +22,8 @@ from eip.app.declarations import ChannelInfo as ChannelInfo
 from eip.app.declarations import ConsumerOptions as ConsumerOptions
 from eip.app.declarations import HandlerInfo as HandlerInfo
 from eip.app.declarations import PublicationInfo as PublicationInfo
+from eip.app.journal import Journal as Journal
+from eip.app.journal import JournalEntry as JournalEntry
 
 if TYPE_CHECKING:
     from eip.app.settings import AppSettings as AppSettings
@@ -32,6 +34,8 @@ __all__ = [
     "ChannelInfo",
     "ConsumerOptions",
     "HandlerInfo",
+    "Journal",
+    "JournalEntry",
     "Provision",
     "PublicationInfo",
 ]

@@ -47,6 +47,7 @@ class ConsumerDeclaration:
             body=body_type(self.handler),
             output=None if self.output is None else self.output.name,
             options=self.options,
+            dead_letters=None if self.dead_letters is None else self.dead_letters.name,
         )
 
     def consumer(self, transport: Transport, channels: Channels, observation: Observation) -> Consumer:

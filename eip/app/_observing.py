@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from eip import clock
+from eip.app.journal import Journal
 from eip.channels import Queue, Receiver, Sender, SenderDecorator, Source
 from eip.channels.addresses import ReturnAddresses
 from eip.message import Message
@@ -38,12 +39,19 @@ class Observation:
         recorder: keeps durations.
         tracer_provider: of OpenTelemetry; default: the global one, where one is set.
         meter_provider: likewise.
+        journal: notes what messages go through.
     """
 
     def __init__(
-        self, recorder: Recorder, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None
+        self,
+        recorder: Recorder,
+        tracer_provider: TracerProvider | None,
+        meter_provider: MeterProvider | None,
+        *,
+        journal: Journal,
     ) -> None:
         self.recorder = recorder
+        self.journal = journal
         self.meter_provider = meter_provider
         self.messaging: MessagingMetrics | None = None
         """The metrics of the semantic conventions; None: no meter provider is set."""
@@ -93,10 +101,12 @@ class Observation:
 
 
 def _measured(observation: Observation, consumer: str, handler: str) -> Middleware:
-    measures = observation.recorder.handling(consumer, handler)
+    measures, journal = observation.recorder.handling(consumer, handler), observation.journal
 
-    def ended(took: float, age: float, error: BaseException | None) -> None:
+    def ended(message: Message[Any], took: float, age: float, error: BaseException | None) -> None:
         delivery = current_delivery()
+        if journal.size:
+            journal.handled(message, consumer, handler, took, error)
         (measures.succeeded if error is None else measures.failed).observe(took)
         measures.age.observe(age)
         measures.receive_count.observe(delivery.receive_count)
@@ -111,9 +121,9 @@ def _measured(observation: Observation, consumer: str, handler: str) -> Middlewa
             try:
                 result = await handle(message)
             except BaseException as error:
-                ended(time() - began, age, error)
+                ended(message, time() - began, age, error)
                 raise
-            ended(time() - began, age, None)
+            ended(message, time() - began, age, None)
             return result
 
         return handled
@@ -140,6 +150,8 @@ class _MeasuredSender(SenderDecorator):
         finally:
             took, observation = time() - began, self._observation
             observation.recorder.sent(self, len(messages), took, outcome="ok" if failure is None else "error")
+            if observation.journal.size:
+                observation.journal.sent(messages, self.name, took, failure)
             if observation.messaging is not None:
                 observation.messaging.sent(self, len(messages), took, failure)
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, get_args
 
 import anyio
 from typing_extensions import override
@@ -19,6 +19,7 @@ from eip.app._metrics import DepthSampler, consumer_families, health_families, u
 from eip.app._observing import Observation
 from eip.app._resources import Late, entered
 from eip.app.declaring import Declarations
+from eip.app.journal import Journal
 from eip.channels import Transport
 from eip.clock import Duration
 from eip.errors import ConfigurationError, StateError
@@ -95,6 +96,8 @@ class App(Declarations, Service):
             transport.meter = UsageMeter()
         self._recorder = Recorder()
         self._providers = tracer_provider, meter_provider
+        self.journal = Journal()
+        """What its messages went through lately, while somebody wants to know: see `Journal.keep`."""
         self._depth_interval = check_duration("depth_interval", depth_interval, positive=True)
         self._depths: DepthSampler | None = None
         self._consumers: list[Consumer] = []
@@ -186,7 +189,7 @@ class App(Declarations, Service):
             yield self._depths.family()
 
     def _observe(self) -> Observation:
-        observation = Observation(self._recorder, *self._providers)
+        observation = Observation(self._recorder, *self._providers, journal=self.journal)
         named = (each.name for each in self.topology.resources if isinstance(each, QueueSpec))
         read = (each.name for each in self.channels if each.kind == "queue")
         queues = [self.transport.queue(name) for name in dict.fromkeys((*named, *read))]
@@ -214,9 +217,7 @@ class App(Declarations, Service):
         Raises:
             StateError: it ran already: make another one.
         """
-        if self._state != "new":
-            raise StateError(f"{self.name} ran already; an application runs once, so make another one")
-        self._state, self._loop, self._thread = "starting", asyncio.get_running_loop(), threading.get_ident()
+        self._begin()
         try:
             async with AsyncExitStack() as stack:
                 with anyio.CancelScope() as self._opening:
@@ -225,14 +226,51 @@ class App(Declarations, Service):
                 if not self._stop.is_set():
                     await self._work()
         finally:
-            self.ready.clear()
-            self._state, self._loop = "ended", None
-            self._observation = None
-            for sender, _ in self._senders.values():
-                sender.bind(None)
-            self._consumers.clear()
-            self._running.clear()
-            self._ended.set()
+            self._end()
+
+    @asynccontextmanager
+    async def inspected(self) -> AsyncIterator[Self]:
+        """Open it to be looked at, as from a console in another process: nothing is provisioned, consumed or run.
+
+        Transport and resources are open meanwhile, and its services are made, so that what they keep in stores can be
+        read.
+
+        Raises:
+            StateError: it ran already: make another one.
+        """
+        self._begin()
+        try:
+            async with AsyncExitStack() as stack:
+                await stack.enter_async_context(self.transport)
+                await self._enter_resources(stack)
+                self._running += [each.make() if isinstance(each, Late) else each for each in self._services]
+                self._state = "inspected"
+                yield self
+        finally:
+            self._end()
+
+    def _begin(self) -> None:
+        if self._state != "new":
+            raise StateError(f"{self.name} ran already; an application runs once, so make another one")
+        self._state, self._loop, self._thread = "starting", asyncio.get_running_loop(), threading.get_ident()
+
+    def _end(self) -> None:
+        self.ready.clear()
+        self._state, self._loop = "ended", None
+        self._observation = None
+        for sender, _ in self._senders.values():
+            sender.bind(None)
+        self._consumers.clear()
+        self._running.clear()
+        self._ended.set()
+
+    async def _enter_resources(self, stack: AsyncExitStack) -> None:
+        """Make what the application declares usable, once its transport is open."""
+        observation = self._observation = self._observe()
+        for channel, (sender, _) in self._senders.items():
+            sender.bind(observation.sender(self._channels.sender(channel)))
+        for each in self._resources:
+            await entered(each, stack)
 
     async def _work(self) -> None:
         self._state = "running"
@@ -251,16 +289,13 @@ class App(Declarations, Service):
     async def _open(self, stack: AsyncExitStack) -> None:
         await stack.enter_async_context(self.transport)
         await self._provide()
-        observation = self._observation = self._observe()
-        for channel, (sender, _) in self._senders.items():
-            sender.bind(observation.sender(self._channels.sender(channel)))
-        for each in self._resources:
-            await entered(each, stack)
+        await self._enter_resources(stack)
         for each in self._services:
             service = each.make() if isinstance(each, Late) else each
             self._running.append(service)
             await stack.enter_async_context(running(service))
-        declared = self._declared.values()
+        declared, observation = self._declared.values(), self._observation
+        assert observation is not None
         self._consumers += [each.consumer(self.transport, self._channels, observation) for each in declared]
         await stack.enter_async_context(running(*self._consumers))
 

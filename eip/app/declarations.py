@@ -59,6 +59,8 @@ class HandlerInfo:
     output: str | None
     """The channel that its results go to."""
     options: ConsumerOptions = field(repr=False)
+    dead_letters: str | None = None
+    """The channel that what can never be handled goes to; None: its channel's own dead-letter queue."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ __all__ = ["Declarations"]
 _F = TypeVar("_F", bound=AnyHandler)
 _T = TypeVar("_T")
 _S = TypeVar("_S", bound=Runnable)
-_State: TypeAlias = Literal["new", "starting", "running", "ended"]
+_State: TypeAlias = Literal["new", "starting", "running", "inspected", "ended"]
 
 
 class Declarations:

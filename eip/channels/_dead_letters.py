@@ -18,10 +18,14 @@ _MAX_REASON: Final = 1000
 """Characters of a reason."""
 _SHORT_REASON: Final = 60
 """Characters of a reason that is shortened."""
-_FAILURE_HEADERS: Final = frozenset(("dead-letter-reason", "dead-letter-source", "dead-letter-count", "attempts"))
+_FAILURE_HEADERS: Final = frozenset(
+    ("dead-letter-reason", "dead-letter-source", "dead-letter-count", "dead-letter-stack", "attempts")
+)
 
 
-def with_dead_letter_headers(message: Message[Any], reason: str, *, source: str, count: int) -> Message[Any]:
+def with_dead_letter_headers(
+    message: Message[Any], reason: str, *, source: str, count: int, stack: str | None = None
+) -> Message[Any]:
     """The message as it goes to a dead-letter channel: same id, body and attributes; the reason in its headers.
 
     Args:
@@ -29,12 +33,15 @@ def with_dead_letter_headers(message: Message[Any], reason: str, *, source: str,
         reason: why; its first 1,000 characters are kept.
         source: the name of the channel that it came from.
         count: how many times it was tried.
+        stack: where the handler failed, see `eip.errors.stack_text`; None: it did not, or on purpose.
     """
     why = {
         "dead-letter-reason": reason[:_MAX_REASON],
         "dead-letter-source": source,
         "dead-letter-count": str(count),
     }
+    if stack:
+        why["dead-letter-stack"] = stack
     return _with_headers(message, {**message.headers, **why}, expires_at=None)
 
 
@@ -44,11 +51,13 @@ def without_dead_letter_headers(message: Message[Any]) -> Message[Any]:
     return _with_headers(message, kept)
 
 
-async def send_dead_letter(sender: Sender, message: Message[Any], reason: str, *, source: str, count: int) -> None:
+async def send_dead_letter(
+    sender: Sender, message: Message[Any], reason: str, *, source: str, count: int, stack: str | None = None
+) -> None:
     """Send a message to a dead-letter channel, with as much of the reason as fits.
 
-    A message may arrive with so many attributes, or so large, that nothing can be added to it. Then the reason is
-    shortened, and at last only logged: a message must never be stuck for its reason.
+    A message may arrive with so many attributes, or so large, that nothing can be added to it. Then the stack is left
+    out, the reason is shortened, and at last only logged: a message must never be stuck for its reason.
 
     Args:
         sender: the dead-letter channel.
@@ -56,14 +65,16 @@ async def send_dead_letter(sender: Sender, message: Message[Any], reason: str, *
         reason: why.
         source: the name of the channel that it came from.
         count: how many times it was tried.
+        stack: as of `with_dead_letter_headers`.
 
     Raises:
         InvalidMessage: the channel cannot carry the message, even without its reason.
         SendError: the channel did not accept it.
     """
-    for text in (reason, reason[:_SHORT_REASON]):
+    shorter = ((reason, None), (reason[:_SHORT_REASON], None))
+    for text, where in ((reason, stack), *shorter) if stack else shorter:
         try:
-            await sender.send(with_dead_letter_headers(message, text, source=source, count=count))
+            await sender.send(with_dead_letter_headers(message, text, source=source, count=count, stack=where))
         except (InvalidMessage, SendError) as error:
             if isinstance(error, SendError) and error.transient:
                 raise

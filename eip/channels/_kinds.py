@@ -59,21 +59,28 @@ class Queue(Sender, Source):
     peek_is_receive: ClassVar[bool] = True
     """Whether `peek` counts as a receive of each message, so that it may bring one nearer to the dead letters."""
 
-    async def peek(self, limit: int = 10) -> Sequence[Message[Any]]:
+    async def peek(self, limit: int = 10, *, max_bytes: int | None = None) -> Sequence[Message[Any]]:
         """Up to ``limit`` of its first messages, which stay in it.
 
         Where `peek_is_receive`, they are received and given back at once: their receive counts are raised.
+
+        Args:
+            limit: messages at most.
+            max_bytes: bytes of bodies after which no more are read; the one that exceeds them is the last. None: any.
         """
+        taken: list[Delivery] = []
         async with self.receiver(capacity=limit) as receiver:
-            taken = await _taken(receiver, limit)
-            await receiver.nack(taken[::-1])
+            try:
+                await _take(receiver, limit, taken, max_bytes=max_bytes)
+            finally:
+                await receiver.nack(taken[::-1])
         return [each.message for each in taken]
 
     async def purge(self) -> int | None:
         """Remove all messages that can be received; returns how many, None where the service does not tell."""
         removed = 0
         async with self.receiver(capacity=_PURGE_BATCH) as receiver:
-            while taken := await _taken(receiver, _PURGE_BATCH):
+            while taken := await _take(receiver, _PURGE_BATCH, []):
                 removed += len(taken) - len(await receiver.ack(taken))
         return removed
 
@@ -102,12 +109,15 @@ class Stream(Sender):
         """The stream as read by the named group of consumers, who share its shards and its checkpoints."""
 
 
-async def _taken(receiver: Receiver, limit: int) -> list[Delivery]:
-    """What the receiver hands out at once, at most ``limit``."""
-    taken: list[Delivery] = []
-    while len(taken) < limit:
+async def _take(
+    receiver: Receiver, limit: int, taken: list[Delivery], *, max_bytes: int | None = None
+) -> list[Delivery]:
+    """Add what the receiver hands out at once to ``taken``, up to ``limit`` and ``max_bytes``; return it."""
+    size = 0
+    while len(taken) < limit and (max_bytes is None or size < max_bytes):
         more = await receiver.receive(min(limit - len(taken), receiver.max_batch), wait=_LAST_WAIT_S)
         if not more:
             break
         taken += more
+        size += sum(len(each.message.raw or b"") for each in more)
     return taken

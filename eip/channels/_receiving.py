@@ -198,13 +198,24 @@ class Receiver(Opening, ABC):
         error = TransportError(f"{self.name} cannot extend leases while the event loop is blocked")
         return [Unsettled(each, error) for each in deliveries]
 
-    async def dead_letter(self, delivery: Delivery, reason: str) -> None:
-        """Send the message to `dead_letters` with the reason, then ack it; raises `ConfigurationError` without one."""
+    async def dead_letter(self, delivery: Delivery, reason: str, *, stack: str | None = None) -> None:
+        """Send the message to `dead_letters` with the reason, then ack it; raises `ConfigurationError` without one.
+
+        Args:
+            delivery: what could not be handled.
+            reason: why.
+            stack: where its handler failed, see `eip.errors.stack_text`.
+        """
         if self.dead_letters is None:
             raise ConfigurationError(f"{self.name} has no dead-letter channel; declare one, or give the consumer one")
         with nullcontext() if self.settling is None else self.settling("dead_letter", (delivery,)):
             await send_dead_letter(
-                self.dead_letters, delivery.message, reason, source=self.name, count=delivery.receive_count
+                self.dead_letters,
+                delivery.message,
+                reason,
+                source=self.name,
+                count=delivery.receive_count,
+                stack=stack,
             )
             delivery.on_acked = None
             _raise_first(await self.ack((delivery,)))

@@ -56,8 +56,8 @@ class _DecoratedQueue(Queue):
         return await self._sender.depth()
 
     @override
-    async def peek(self, limit: int = 10) -> Sequence[Message[Any]]:
-        return await self._sender.peek(limit)
+    async def peek(self, limit: int = 10, *, max_bytes: int | None = None) -> Sequence[Message[Any]]:
+        return await self._sender.peek(limit, max_bytes=max_bytes)
 
     @override
     async def purge(self) -> int | None:

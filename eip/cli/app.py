@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 import eip
+from eip.cli.console import console, console_token
 from eip.cli.cost import cost
 from eip.cli.describe import describe
 from eip.cli.match import match
@@ -43,7 +44,7 @@ def main(
     del version
 
 
-for verb in (run, send, peek, tail, purge, scatter, describe, redrive, match, cost):
+for verb in (run, send, peek, tail, purge, scatter, describe, redrive, match, cost, console, console_token):
     app.command()(verb)
 app.add_typer(topology, name="topology")
 app.add_typer(replay, name="replay")

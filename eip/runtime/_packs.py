@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from eip.channels import Delivery, Queue, send_dead_letter
+from eip.errors import stack_text
 from eip.message import Message
 from eip.packs import unpack, unreadable
 from eip.runtime._failure_log import FailureLog
@@ -113,7 +114,7 @@ class Packs:
                 action = self._decide_next(alone, error, attempt)
                 if not isinstance(action, DeadLetter):
                     raise
-                await self._dead_letter(alone, action.reason)
+                await self._dead_letter(alone, action.reason, stack_text(error))
                 self._failures.dead_lettered(alone, error, attempt.number)
             self._attempts.forget(message)
             progress.done += 1
@@ -194,7 +195,7 @@ class Packs:
     async def _retry_alone(self, failure: _Failure, alone: Delivery, action: RecoveryAction) -> None:
         """Send what failed once more on its own, or to the dead-letter channel."""
         if isinstance(action, (DeadLetter, ParkGroup)):
-            await self._dead_letter(alone, action.reason)
+            await self._dead_letter(alone, action.reason, stack_text(failure.error))
             self._failures.dead_lettered(alone, failure.error, alone.receive_count)
         elif self._channel is not None:
             self._stats.retried += 1
@@ -227,11 +228,11 @@ class Packs:
             raise own_cancellation(error) from error
         self._stats.unpacked += 1
 
-    async def _dead_letter(self, alone: Delivery, reason: str) -> None:
+    async def _dead_letter(self, alone: Delivery, reason: str, stack: str | None = None) -> None:
         dead_letters = alone.receiver.dead_letters
         assert dead_letters is not None, "`decide` dead-letters only where there is a channel for it"
         await send_dead_letter(
-            dead_letters, alone.message, reason, source=alone.receiver.name, count=alone.receive_count
+            dead_letters, alone.message, reason, source=alone.receiver.name, count=alone.receive_count, stack=stack
         )
         self._stats.count_dead_letter(reason)
 

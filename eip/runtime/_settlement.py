@@ -8,7 +8,7 @@ from typing import Final
 
 from eip._logging import get_logger
 from eip.channels import Delivery, Receiver, Unsettled
-from eip.errors import LeaseLost, error_text
+from eip.errors import LeaseLost, error_text, stack_text
 from eip.health import HealthTracker
 from eip.runtime._acks import Acks
 from eip.runtime._backlog import Backlog
@@ -119,7 +119,7 @@ class Settlement:
         if isinstance(action, (DeadLetter, ParkGroup)):
             if isinstance(action, ParkGroup):
                 self._park(delivery, action.reason)
-            if await self._dead_letter(delivery, action.reason):
+            if await self._dead_letter(delivery, action.reason, stack_text(error)):
                 self._failures.dead_lettered(delivery, error, attempt.number)
             return
         self._stats.retried += 1
@@ -152,14 +152,14 @@ class Settlement:
         if await self._dead_letter(delivery, reason):
             self._failures.dead_lettered_unhandled(delivery, reason)
 
-    async def _dead_letter(self, delivery: Delivery, reason: str) -> bool:
+    async def _dead_letter(self, delivery: Delivery, reason: str, stack: str | None = None) -> bool:
         """To the dead-letter channel; where that fails it is given back, to be tried again later."""
         until = self._leases.take(delivery)
         if until is None:
             self.abandon(delivery)
             return False
         try:
-            await self._receiver.dead_letter(delivery, reason)
+            await self._receiver.dead_letter(delivery, reason, stack=stack)
         except LeaseLost as error:
             self._count_lost(delivery, error)
             self.abandon(delivery)

@@ -9,7 +9,7 @@ from typing import Any
 from eip._logging import get_logger
 from eip._repeated import RepeatedLines
 from eip.clock import now
-from eip.errors import error_text
+from eip.errors import error_text, stack_text
 from eip.message import Message
 from eip.runtime._recovery import is_permanent
 from eip.runtime._settings import Stats
@@ -163,7 +163,14 @@ class Lane:
         if destination is None:
             return False
         try:
-            await send_dead_letters(destination, messages, error_text(failure), source=source, count=attempt)
+            await send_dead_letters(
+                destination,
+                messages,
+                error_text(failure),
+                source=source,
+                count=attempt,
+                stack=stack_text(failure),
+            )
         except Exception as error:  # noqa: BLE001 - they stay where they are, and it is tried again
             _repeated.error("on_failure_failed", group=self._settings.name, shard=self._held.shard, error=str(error))
             return False

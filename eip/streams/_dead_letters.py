@@ -18,7 +18,13 @@ PLACE_HEADERS: Final = ("shard", "sequence-number", "sub-sequence-number")
 
 
 async def send_dead_letters(
-    destination: Sender, messages: Sequence[Message[Any]], reason: str, *, source: str, count: int
+    destination: Sender,
+    messages: Sequence[Message[Any]],
+    reason: str,
+    *,
+    source: str,
+    count: int,
+    stack: str | None = None,
 ) -> None:
     """Send the messages; one that the destination can never carry is replaced by a reference to its record.
 
@@ -27,15 +33,17 @@ async def send_dead_letters(
     """
     if len(messages) > 1:
         try:
-            dead = (with_dead_letter_headers(each, reason, source=source, count=count) for each in messages)
+            dead = (
+                with_dead_letter_headers(each, reason, source=source, count=count, stack=stack) for each in messages
+            )
             await destination.send(*dead)
         except InvalidMessage:  # nothing of them was sent: find the one
             for each in messages:
-                await send_dead_letters(destination, [each], reason, source=source, count=count)
+                await send_dead_letters(destination, [each], reason, source=source, count=count, stack=stack)
         return
     (message,) = messages
     try:
-        await send_dead_letter(destination, message, reason, source=source, count=count)
+        await send_dead_letter(destination, message, reason, source=source, count=count, stack=stack)
     except InvalidMessage as error:
         place = {name: message.headers[name] for name in PLACE_HEADERS if name in message.headers}
         _log.error("dead_letter_by_reference", source=source, destination=destination.name, error=str(error), **place)

@@ -150,12 +150,14 @@ class StreamReceiver(Receiver):
         return super().health() if self._worker is None else self._worker.health
 
     @override
-    async def dead_letter(self, delivery: Delivery, reason: str) -> None:
+    async def dead_letter(self, delivery: Delivery, reason: str, *, stack: str | None = None) -> None:
         """Dead-letter it; what the channel can never carry is referred to, so that its key goes on."""
         if self.dead_letters is None:
             raise ConfigurationError(f"{self.name} has no dead-letter channel; give the group or the consumer one")
         count = delivery.receive_count
-        await send_dead_letters(self.dead_letters, [delivery.message], reason, source=self.name, count=count)
+        await send_dead_letters(
+            self.dead_letters, [delivery.message], reason, source=self.name, count=count, stack=stack
+        )
         delivery.on_acked = None
         for unsettled in await self.ack((delivery,)):
             raise unsettled.error

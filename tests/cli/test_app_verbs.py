@@ -189,6 +189,7 @@ async def test_activemq_s_messages_are_looked_at_without_a_trace(activemq_broker
         tailed = await in_thread("tail", "cli-browsed", "-n", "5", "--broker", url)
         assert [each["body"]["id"] for each in lines(tailed)] == [0, 1, 2, 3, 4]
         assert await queue.peek(0 + 100)
+        assert len(await queue.peek(100, max_bytes=1)) == 1
         async with queue.receiver() as receiver:
             deliveries = await receiver.receive(1)
             assert deliveries[0].receive_count == 1

@@ -52,7 +52,8 @@ def test_it_runs_as_a_module():
 
 def test_every_verb_is_documented():
     page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
-    verbs = {command.callback.__name__ for command in app.registered_commands if command.callback is not None}
+    callbacks = [each.callback for each in app.registered_commands]
+    verbs = {each.__name__.replace("_", "-") for each in callbacks if each is not None}
     verbs |= {str(group.name) for group in app.registered_groups}
     assert {line.removeprefix("## eip ") for line in page.splitlines() if line.startswith("## ")} == verbs
 

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from eip import Backoff, Consumer, Message
-from eip.errors import ConnectionLost, InvalidMessage, MessageTooLarge, Retry, SendError
+from eip.channels import without_dead_letter_headers
+from eip.errors import ConnectionLost, InvalidMessage, MessageTooLarge, Reject, Retry, SendError
 from eip.packs import entry_of, pack
 from eip.transports.memory import MemoryTransport
 
@@ -236,3 +237,56 @@ async def test_two_foreign_messages_with_one_id_have_attempts_of_their_own():
         async with running(Consumer(queue, handle, retry=QUICK)):
             await until(lambda: len(dead) == 3)
     assert tried == {"a0": 3, "b1": 3, "a2": 3}
+
+
+class NoStack(Outbox):
+    """A dead-letter channel that a stack does not fit into."""
+
+    async def send(self, *messages: Message) -> None:
+        if "dead-letter-stack" in messages[0].headers:
+            raise MessageTooLarge(2, 1)
+        await super().send(*messages)
+
+
+async def _dead_letter_of(handle, dead: Outbox) -> Message:
+    source = Scripted(Message(1, id="a"))
+    async with running(Consumer(source, handle, dead_letters=dead, retry=Backoff(max_attempts=1))):
+        await until(lambda: dead.sent)
+    return dead.sent[0]
+
+
+async def test_a_dead_letter_tells_where_its_handler_failed():
+    def deeper(depth: int) -> None:
+        if depth:
+            deeper(depth - 1)
+        raise ValueError("no price")
+
+    async def handle(_: Message) -> None:
+        deeper(3)
+
+    stack = (await _dead_letter_of(handle, Outbox("dead"))).headers["dead-letter-stack"]
+    assert stack.splitlines()[0].startswith('  File "')
+    assert stack.count("in deeper") == 4
+    assert "_session.py" not in stack
+    assert 'raise ValueError("no price")' in stack
+
+    async def endless(message: Message) -> None:
+        await endless(message)
+
+    assert len((await _dead_letter_of(endless, Outbox("dead"))).headers["dead-letter-stack"]) <= 2000
+
+
+async def test_what_a_handler_decided_has_no_stack_and_none_keeps_a_message_from_its_dead_letters():
+    async def decided(_: Message) -> None:
+        raise Reject("customer does not pay")
+
+    assert "dead-letter-stack" not in (await _dead_letter_of(decided, Outbox("dead"))).headers
+    dead = await _dead_letter_of(never, NoStack("dead"))
+    assert dead.headers["dead-letter-reason"] == "ValueError: the last error"
+    assert "dead-letter-stack" not in dead.headers
+
+
+async def test_a_message_that_is_redriven_has_no_stack_any_more():
+    dead = await _dead_letter_of(never, Outbox("dead"))
+    assert dead.headers
+    assert not without_dead_letter_headers(dead).headers

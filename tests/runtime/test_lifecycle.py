@@ -11,6 +11,7 @@ import pytest
 
 from eip import App, Consumer, Message, Service, running
 from eip.app.health_server import HealthServer
+from eip.console import ConsoleServer
 from eip.patterns.aggregator import Aggregator
 from eip.patterns.message_scheduler import MessageScheduler
 from eip.patterns.outbox import OutboxRelay
@@ -88,8 +89,8 @@ MAKERS = (
     request_reply,
     reply_queues,
 )
-ELSEWHERE = {each.__name__.lower() for each in (App, HealthServer)}
-"""See tests/app: an application closes what it was given, so that each run needs a new one; a server has real time."""
+ELSEWHERE = {each.__name__.lower() for each in (App, HealthServer, ConsoleServer)}
+"""See tests/app and tests/console: an application closes what it was given; a server has real time."""
 
 
 @pytest.fixture(params=MAKERS, ids=lambda make: make.__name__)

@@ -22,7 +22,9 @@ __all__ = ["browse"]
 _END: Final = "end"
 
 
-async def browse(client: Client, destination: str, *, limit: int, codec: Codec) -> Sequence[Received]:
+async def browse(
+    client: Client, destination: str, *, limit: int, codec: Codec, max_bytes: int | None = None
+) -> Sequence[Received]:
     """The first messages of a queue, which stay there untouched.
 
     Args:
@@ -30,18 +32,22 @@ async def browse(client: Client, destination: str, *, limit: int, codec: Codec) 
         destination: as STOMP names it.
         limit: messages at most.
         codec: decodes the messages of other programs.
+        max_bytes: bytes of bodies after which no more are read; None: any.
 
     Raises:
         TransportError: the broker does not answer, or refuses.
     """
     found: list[Received] = []
     complete = asyncio.Event()
+    size = 0
 
     def take(frame: Frame) -> None:
+        nonlocal size
         if frame.headers.get("browser") == _END:
             complete.set()
-        elif len(found) < limit:
+        elif len(found) < limit and (max_bytes is None or size < max_bytes):
             found.append(from_frame(frame, codec))
+            size += len(frame.body)
         else:
             complete.set()
 

@@ -72,8 +72,8 @@ class ActiveMQQueue(Publisher, Queue):
         await self._send(messages, priority=priority, persistent=persistent, extra=extra)
 
     @override
-    async def peek(self, limit: int = 10) -> Sequence[Message[Any]]:
-        found = await browse(self._client, self.destination, limit=limit, codec=self.codec)
+    async def peek(self, limit: int = 10, *, max_bytes: int | None = None) -> Sequence[Message[Any]]:
+        found = await browse(self._client, self.destination, limit=limit, max_bytes=max_bytes, codec=self.codec)
         return [each.message for each in found]
 
     async def _reschedule(self, delivery: ActiveMQDelivery, delay: float) -> None:

@@ -277,13 +277,13 @@ class ActiveMQReceiver(Receiver):
         self._meter("ACK", messages=1)
 
     @override
-    async def dead_letter(self, delivery: Delivery, reason: str) -> None:
+    async def dead_letter(self, delivery: Delivery, reason: str, *, stack: str | None = None) -> None:
         """Move the message as `Receiver.dead_letter` does, or to the broker's own dead-letter queue if invalid there.
 
         A message that the dead-letter channel can never carry would otherwise stay for ever.
         """
         try:
-            await super().dead_letter(delivery, reason)
+            await super().dead_letter(delivery, reason, stack=stack)
         except InvalidMessage as error:
             if not isinstance(delivery, ActiveMQDelivery) or not self._moved_by_broker(delivery, error):
                 raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from hashlib import sha256
+from itertools import accumulate
 from typing import Any, Final
 
 from typing_extensions import override
@@ -130,8 +131,8 @@ class MemoryQueue(Queue):
         return True
 
     @override
-    async def peek(self, limit: int = 10) -> list[Message[Any]]:
-        return self.messages()[:limit]
+    async def peek(self, limit: int = 10, *, max_bytes: int | None = None) -> list[Message[Any]]:
+        return _within(self.messages()[:limit], max_bytes)
 
     @override
     async def depth(self) -> dict[str, int]:
@@ -229,6 +230,14 @@ class MemoryQueue(Queue):
 
     def __repr__(self) -> str:
         return f"<MemoryQueue {self.name} ready={self.store.ready} leased={self.store.leased}>"
+
+
+def _within(messages: list[Message[Any]], max_bytes: int | None) -> list[Message[Any]]:
+    """The first messages up to the one that exceeds ``max_bytes``."""
+    if max_bytes is None:
+        return messages
+    sizes = accumulate(len(each.raw or b"") for each in messages)
+    return messages[: next((count for count, size in enumerate(sizes, 1) if size >= max_bytes), len(messages))]
 
 
 def digest(message: Message[Any]) -> str:

@@ -142,6 +142,6 @@ class WindowReceiver(InvocationReceiver):
         return await super()._nack(deliveries, delay)
 
     @override
-    async def dead_letter(self, delivery: Delivery, reason: str) -> None:
+    async def dead_letter(self, delivery: Delivery, reason: str, *, stack: str | None = None) -> None:
         self.undo()
-        await super().dead_letter(delivery, reason)
+        await super().dead_letter(delivery, reason, stack=stack)

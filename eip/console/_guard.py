@@ -1,0 +1,137 @@
+"""Who is let in: tokens where there are some, otherwise this machine alone; and no pages of other sites."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from eip._logging import get_logger
+from eip._repeated import RepeatedLines
+from eip.console._answers import Refusal
+from eip.console.tokens import User
+
+__all__ = ["Guard", "UserFinder", "is_loopback", "user_of"]
+
+_lines = RepeatedLines(get_logger("eip.console"))
+_SAFE: Final = frozenset(("GET", "HEAD"))
+_FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "via")
+"""Headers that a proxy adds: then the one who asks is not on this machine."""
+_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_MAX_TOKEN: Final = 1000
+
+
+class UserFinder(Protocol):
+    """Knows whose tokens are whose."""
+
+    def user(self, token: str) -> User | None:
+        """Whose token it is, or None."""
+        ...
+
+
+class Guard:
+    """ASGI middleware: lets a request in, or answers it; adds headers for browsers.
+
+    Args:
+        app: what it guards.
+        tokens: who may ask; None: whoever is on this machine.
+        role: of those on this machine, without tokens.
+    """
+
+    def __init__(self, app: ASGIApp, *, tokens: UserFinder | None, local: User) -> None:
+        self._app, self._tokens, self._local = app, tokens, local
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            self._admit(scope, Headers(scope=scope))
+        except Refusal as refusal:
+            client = scope.get("client")
+            _lines.warning("console_refused", client=client[0] if client else None, reason=refusal.detail)
+            await refusal.response()(scope, receive, with_headers)
+            return
+        await self._app(scope, receive, with_headers)
+
+    def _admit(self, scope: Scope, headers: Headers) -> None:
+        if self._tokens is None:
+            _check_local(scope, headers)
+        path: str = scope["path"][len(scope.get("root_path", "")) :]
+        if not path.startswith("/api/"):
+            return
+        _check_site(scope, headers)
+        scope["eip_console_user"] = self._user(headers)
+
+    def _user(self, headers: Headers) -> User:
+        if self._tokens is None:
+            return self._local
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        token = given.strip() if scheme.lower() == "bearer" and len(given) <= _MAX_TOKEN else ""
+        found = self._tokens.user(token)
+        if found is None:
+            raise Refusal(401, "a valid token is needed", {"WWW-Authenticate": 'Bearer realm="eip console"'})
+        return found
+
+
+def user_of(scope: Scope) -> User:
+    """Who asks."""
+    found: User = scope["eip_console_user"]
+    return found
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address, or ``localhost``, is of this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_local(scope: Scope, headers: Headers) -> None:
+    """Without tokens only this machine is let in, by a name of its own: another name may be a page's trick."""
+    client = scope.get("client")
+    if client is None or not is_loopback(client[0]) or any(name in headers for name in _FORWARDED):
+        raise Refusal(403, "without tokens the console is for this machine only; give it tokens")
+    try:
+        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    except ValueError:
+        host = ""
+    if not is_loopback(host):
+        raise Refusal(421, "without tokens the console answers to localhost only")
+
+
+def _check_site(scope: Scope, headers: Headers) -> None:
+    """A browser tells which page asks; only ours may."""
+    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise Refusal(403, "pages of other sites may not ask")
+    if scope["method"] in _SAFE:
+        return
+    origin = headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        raise Refusal(403, "pages of other sites may not ask")
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refusal(415, "a change is sent as application/json")

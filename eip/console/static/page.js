@@ -1,0 +1,49 @@
+// What views share: problems and news for people, and dialogs.
+
+import {Refused} from "./api.js";
+import {$, button, element} from "./dom.js";
+
+export function problem(text) {
+  $("problem").textContent = text ?? "";
+  $("problem").hidden = !text;
+}
+
+/** Does something for a control: what goes wrong is shown. Returns its result; undefined: it was refused. */
+export async function doing(work) {
+  problem(null);
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    problem(error.message);
+    return undefined;
+  }
+}
+
+/** Tells people who listen to the page. */
+export const announce = text => { $("live").textContent = text; };
+
+/** Opens the dialog; `work` is done when it is confirmed, and what goes wrong is shown in it. */
+export function ask(title, confirm, parts, work, {danger = false, cancel = "Cancel"} = {}) {
+  const dialog = $("dialog"), wrong = element("p", {class: "bad", role: "alert"});
+  const go = element("button", {class: danger ? "danger" : "primary", text: confirm});
+  const onsubmit = async event => {
+    event.preventDefault();
+    go.disabled = true;
+    try {
+      await work();
+      dialog.close();
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      wrong.textContent = error.message;
+    } finally {
+      go.disabled = false;
+    }
+  };
+  dialog.replaceChildren(element("form", {onsubmit}, element("h2", {id: "dialog-title", text: title}), parts, wrong,
+    element("p", {class: "actions"}, confirm ? go : null, button(cancel, () => dialog.close()))));
+  dialog.showModal();
+}
+
+export const ended = job => job.status === "running" ? `${job.action} of ${job.queue} goes on` :
+  `${job.action} of ${job.queue}: ${job.moved} moved, ${job.failed} failed, ${job.left} left${job.error ? "; " + job.error : ""}`;
