@@ -30,7 +30,8 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help rfq rfq-aws rfq-activemq job-events happy-path invoices partner-events replay test fuzz chaos soak lint types
+.PHONY: help rfq rfq-aws rfq-activemq job-events happy-path invoices partner-events replay mq-drain
+.PHONY: test fuzz chaos soak lint types
 .PHONY: bench bench-check docs build services clean
 
 help:  ## list what there is
@@ -59,6 +60,9 @@ replay: $(READY)  ## hydrate a test environment and load a new feature from an a
 
 partner-events: $(READY)  ## run the events of a partner on their way into an order system, embedded; PORT=8081
 	$(BIN)/python -m examples.partner_events --port $(PORT) $(ARGS)
+
+mq-drain: $(READY)  ## drain 100,000 plain texts in batches of 100, simulated; ARGS="--broker stomp://user:password@host:61613"
+	$(BIN)/python -m examples.mq_drain $(ARGS)
 
 test: $(READY) services  ## run all tests, against real services where they need them
 	$(BIN)/python -m pytest -n 4 --dist worksteal

@@ -17,6 +17,7 @@ from eip.retry import Backoff
 from eip.telemetry.meter import Meter
 from eip.transports._capabilities import ACTIVEMQ
 from eip.transports._send_completion import SendCompletion
+from eip.transports.activemq._artemis import is_artemis, send_head
 from eip.transports.activemq._stomp.connection import Connection
 from eip.transports.activemq._stomp.errors import RefusedByBroker
 from eip.transports.activemq._stomp.frames import dump
@@ -46,9 +47,10 @@ class Entry:
         """Report the outcome to its send."""
         self.completion.settle(self.place, self.message, error)
 
-    def frame(self, header: bytes) -> tuple[bytes, ...]:
+    def frame(self, header: bytes, *, artemis: bool) -> tuple[bytes, ...]:
         """Return the pieces of the whole frame, with one more header; a body is copied only where all are joined."""
-        return self.head, header, b"\n\n", self.body, b"\0"
+        head = send_head(self.head, self.body) if artemis else self.head
+        return head, header, b"\n\n", self.body, b"\0"
 
 
 class BatchAccumulator:
@@ -163,16 +165,18 @@ class BatchAccumulator:
     async def _transfer(self, connection: Connection, batch: Sequence[Entry]) -> None:
         """Write one message, or a transaction of several, and return when the broker has confirmed it."""
         await connection.drain()
-        timeout = self._connection.connector.answer_timeout
+        timeout, artemis = self._connection.connector.answer_timeout, is_artemis(connection.broker)
         if len(batch) == 1:
             await connection.confirmed(
-                lambda receipt: b"".join(batch[0].frame(f"receipt:{receipt}".encode())), timeout=timeout
+                lambda receipt: b"".join(batch[0].frame(f"receipt:{receipt}".encode(), artemis=artemis)),
+                timeout=timeout,
             )
         else:
             self._transactions += 1
             name = f"t{self._transactions}"
             await connection.confirmed(
-                lambda receipt: b"".join(_transaction(batch, name=name, receipt=receipt)), timeout=timeout
+                lambda receipt: b"".join(_transaction(batch, name=name, receipt=receipt, artemis=artemis)),
+                timeout=timeout,
             )
         if self.meter is not None:
             self._report(batch, self.meter)
@@ -187,9 +191,9 @@ class BatchAccumulator:
             meter.record("activemq", batch[0].channel, "COMMIT", units=0)
 
 
-def _transaction(batch: Sequence[Entry], *, name: str, receipt: str) -> Iterator[bytes]:
+def _transaction(batch: Sequence[Entry], *, name: str, receipt: str, artemis: bool) -> Iterator[bytes]:
     yield dump("BEGIN", {"transaction": name})
     header = f"transaction:{name}".encode()
     for entry in batch:
-        yield from entry.frame(header)
+        yield from entry.frame(header, artemis=artemis)
     yield dump("COMMIT", {"transaction": name, "receipt": receipt})

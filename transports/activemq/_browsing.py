@@ -11,6 +11,7 @@ from typing import Final
 
 from eip._ids import new_id
 from eip.codec import Codec
+from eip.errors import TransportError
 from eip.transports.activemq._client import Client
 from eip.transports.activemq._decoding import Received, from_frame
 from eip.transports.activemq._stomp.connection import Connection
@@ -35,7 +36,7 @@ async def browse(
         max_bytes: bytes of bodies after which no more are read; None: any.
 
     Raises:
-        TransportError: the broker does not answer, or refuses.
+        TransportError: the broker does not answer, refuses, or has no queue browser over STOMP.
     """
     found: list[Received] = []
     complete = asyncio.Event()
@@ -54,6 +55,8 @@ async def browse(
     name, timeout = f"browse-{new_id()}", client.connector.answer_timeout
 
     async def subscribe(connection: Connection) -> None:
+        if not connection.is_classic:  # others take the header for a property of nobody's, and hand the messages out
+            raise TransportError(f"{connection.server} must be ActiveMQ Classic to be browsed")
         connection.subscribe(name, take)
         headers = {"id": name, "destination": destination, "ack": "auto", "browser": "true"}
         await connection.request("SUBSCRIBE", headers, timeout=timeout)

@@ -20,6 +20,7 @@ from eip.codec import JSON, Codec
 from eip.errors import DecodeError, InvalidMessage, LeaseLost, TransportError
 from eip.health import Health
 from eip.message import Message
+from eip.transports.activemq._artemis import is_artemis, received, subscribe_headers
 from eip.transports.activemq._broker_dead_letters import BrokerDeadLetters, ack_ids_of
 from eip.transports.activemq._client import Client
 from eip.transports.activemq._decoding import from_frame
@@ -130,6 +131,8 @@ class ActiveMQReceiver(Receiver):
             "activemq.prefetchSize": str(self.max_batch + subscription.extra_prefetch),
             **subscription.headers,
         }
+        if is_artemis(connection.broker):
+            headers = subscribe_headers(headers, capacity=self.max_batch + subscription.extra_prefetch)
         await connection.request("SUBSCRIBE", headers, timeout=self._client.connector.answer_timeout)
         self._meter("SUBSCRIBE")
 
@@ -148,6 +151,8 @@ class ActiveMQReceiver(Receiver):
 
     def _take(self, connection: Connection, frame: Frame) -> None:
         """Take a message from the broker; must not raise."""
+        if is_artemis(connection.broker):
+            frame = received(frame)
         ack_ids = ack_ids_of(frame)
         if not frame.complete or not ack_ids:
             self._broker_dead_letters.move_unreadable(connection, frame, ack_ids)

@@ -6,9 +6,12 @@ from typing_extensions import override
 
 from eip.channels import Receiver, TemporaryQueue
 from eip.codec import JSON, Codec
+from eip.errors import TransportError
 from eip.transports.activemq._addresses import SCHEME
+from eip.transports.activemq._artemis import is_artemis
 from eip.transports.activemq._batching import BatchAccumulator
 from eip.transports.activemq._client import Client, temporary_name
+from eip.transports.activemq._stomp.connection import Connection
 from eip.transports.activemq.receiver import ActiveMQReceiver, Subscription
 
 __all__ = ["ActiveMQTemporaryQueue"]
@@ -48,6 +51,15 @@ class _TemporaryReceiver(ActiveMQReceiver):
         super().__init__(client, subscription, reschedule=None, codec=codec)
         self._address = address
         self._requests = BatchAccumulator(self._connection, client.meter)
+
+    @override
+    async def _subscribe(self, connection: Connection) -> None:
+        if is_artemis(connection.broker):
+            raise TransportError(
+                f"{connection.server}: Artemis has no temporary queues over STOMP; receive replies from a queue, "
+                "e.g. eip.patterns.reply_queues"
+            )
+        await super()._subscribe(connection)
 
     @override
     async def open(self) -> None:

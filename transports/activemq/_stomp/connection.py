@@ -53,6 +53,8 @@ class Connection(asyncio.Protocol):
         """When a message or an answer came last, by the loop's clock; heart-beats do not count."""
         self.is_classic = False
         """Whether the broker is ActiveMQ Classic, which moves what is NACKed to its own dead-letter queue."""
+        self.broker = ""
+        """What the broker calls itself, its version included; empty where it does not."""
         self._parser = Parser(max_body=max_body, max_head=min(max_body, _MAX_HEAD_BYTES))
         self._frame_timeout = FrameTimeout(self._parser, self._give_up_frame)
         self._heartbeats = Heartbeats(
@@ -188,7 +190,8 @@ class Connection(asyncio.Protocol):
     def _greeted(self, headers: Mapping[str, str]) -> None:
         if headers.get("version") != "1.2":
             raise ProtocolError(f"{self.server} speaks STOMP {headers.get('version', '1.0')}, not 1.2")
-        self.is_classic = headers.get("server", "").startswith("ActiveMQ/")
+        self.broker = headers.get("server", "")
+        self.is_classic = self.broker.startswith("ActiveMQ/")
         self._heartbeats.start(headers.get("heart-beat", "0,0"))
         if not self._logged_in.done():
             self._logged_in.set_result(None)
