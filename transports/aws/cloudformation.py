@@ -31,7 +31,7 @@ from eip.transports.aws.api_destinations import ApiDestinationSpec, ConnectionSp
 from eip.transports.aws.endpoint_subscriptions import EndpointSubscriptionSpec
 from eip.transports.aws.lambda_functions.functions import FunctionSpec
 from eip.transports.aws.lambda_functions.mappings import EventSourceMappingSpec
-from eip.transports.aws.options import DeliveryLogging, KinesisOptions, SnsOptions, SqsOptions, option_of
+from eip.transports.aws.options import DISTRIBUTIONS, DeliveryLogging, KinesisOptions, SnsOptions, SqsOptions, option_of
 from eip.transports.aws.schedules import ScheduleGroupSpec, ScheduleSpec
 
 __all__ = ["template"]
@@ -210,4 +210,8 @@ def _options_of_stream(options: KinesisOptions | None) -> dict[str, Any]:
         properties["DesiredShardLevelMetrics"] = list(options.shard_metrics)
     if options.max_record_bytes is not None:
         properties["MaxRecordSizeInKiB"] = options.max_record_bytes // 1024
+    if options.warm_throughput is not None:
+        properties["WarmThroughputMiBps"] = options.warm_throughput
+    if options.distribution is not None:
+        properties["RecordDistributionStrategy"] = DISTRIBUTIONS[options.distribution]
     return properties

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Literal, TypeAlias, TypeVar
 
-from eip._checks import check_one_of
+from eip._checks import check_integer, check_one_of
 from eip.errors import ConfigurationError
 from eip.topology import DriverOptions
 
 __all__ = [
+    "DISTRIBUTIONS",
     "SHARD_METRICS",
     "DeliveryLogging",
     "Endpoint",
@@ -34,6 +35,9 @@ _KEY_REUSE: Final = (timedelta(minutes=1), timedelta(hours=24))
 _MAX_SOURCES: Final = 10
 """Queues that a RedriveAllowPolicy names (SQS, CreateQueue)."""
 _PERCENT: Final = 100
+
+DISTRIBUTIONS: Final = {"key": "USER_PARTITION_KEY", "auto": "AUTO"}
+"""How a stream on demand distributes its records, by our words, as Kinesis names it."""
 
 Endpoint: TypeAlias = Literal["SQS", "HTTP", "Lambda", "Firehose", "Application"]
 """Kinds of endpoints, as SNS names them in its attributes."""
@@ -163,6 +167,10 @@ class KinesisOptions(DriverOptions):
         encryption: a KMS key: its id, ARN or ``alias/...`` (``alias/aws/kinesis``: Amazon's own); ``""``: none.
         shard_metrics: metrics of each shard in CloudWatch, which cost extra: names of them, ``["ALL"]``, or ``[]``.
         max_record_bytes: of the largest record, 1 to 10 MiB in whole KiB.
+        warm_throughput: MiB a second that a stream on demand takes without growing first; 0: as its traffic was. Needs
+            the account's MinimumThroughputBillingCommitment.
+        distribution: of records over the shards of a stream on demand: ``"key"``: by partition key; ``"auto"``: evenly,
+            so that no message group keeps its order.
 
     Raises:
         ConfigurationError: a value out of range.
@@ -171,6 +179,8 @@ class KinesisOptions(DriverOptions):
     encryption: str | None = None
     shard_metrics: Sequence[ShardMetric] | None = field(default=None, hash=False)
     max_record_bytes: int | None = None
+    warm_throughput: int | None = None
+    distribution: Literal["key", "auto"] | None = None
 
     def __post_init__(self) -> None:
         """Validate the parameters."""
@@ -181,6 +191,9 @@ class KinesisOptions(DriverOptions):
         size = self.max_record_bytes
         if size is not None and (not 2**20 <= size <= 10 * 2**20 or size % 1024):
             raise ConfigurationError(f"max_record_bytes must be 1 to 10 MiB, in whole KiB, got {size}")
+        if self.warm_throughput is not None:
+            check_integer("warm_throughput", self.warm_throughput, least=0)
+        check_one_of("distribution", self.distribution, (None, *DISTRIBUTIONS))
 
 
 def option_of(options: Sequence[DriverOptions], kind: type[_O]) -> _O | None:

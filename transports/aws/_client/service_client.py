@@ -23,6 +23,7 @@ from botocore.exceptions import (
     UnknownRegionError,
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.model import OperationNotFoundError
 
 from eip._aws.protocols import ServiceError
 from eip._aws.sessions import new_session, sdk_session
@@ -212,6 +213,8 @@ class ServiceClient:
             raise self._lost(service, where, error) from error
         except BotoCoreError as error:
             raise sdk_error(error, where) from error
+        except OperationNotFoundError as error:
+            raise ConfigurationError(f"{where}: the SDK in use does not know this call: update botocore") from error
         except Exception as error:  # an answer cut short or of another form, as its parser sees it
             self.check_open()
             raise ServiceFailed(f"{where}: its answer cannot be read: {type(error).__name__}: {error}") from error

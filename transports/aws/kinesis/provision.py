@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
-from eip.errors import ChannelNotFound, TransportError
+from eip.errors import ChannelNotFound, ConfigurationError, Conflict, TransportError
 from eip.topology import Step, StreamSpec
 from eip.transports.aws._client.service_client import ServiceClient
 from eip.transports.aws._provisioning import changed_tags, describe_changes
-from eip.transports.aws.options import SHARD_METRICS, KinesisOptions, ShardMetric, option_of
+from eip.transports.aws.options import DISTRIBUTIONS, SHARD_METRICS, KinesisOptions, ShardMetric, option_of
 
 __all__ = ["provision_stream"]
 
@@ -23,6 +24,7 @@ _ACTIVE_WITHIN: Final = 600
 
 async def provision_stream(client: ServiceClient, stream: StreamSpec, *, apply: bool) -> Step:
     """Compare the declared stream with the real one; with ``apply``, make or change it."""
+    _check(stream)
     try:
         found = await _summary(client, stream)
     except ChannelNotFound:
@@ -38,13 +40,22 @@ async def provision_stream(client: ServiceClient, stream: StreamSpec, *, apply: 
     return Step("change" if changes else "same", "stream", stream.name, ", ".join(change.detail for change in changes))
 
 
+def _check(stream: StreamSpec) -> None:
+    """Validate what only a stream on demand has (UpdateStreamWarmThroughput, API reference)."""
+    options = option_of(stream.options, KinesisOptions)
+    for parameter in ("warm_throughput", "distribution"):
+        if stream.shards is not None and getattr(options, parameter, None) is not None:
+            raise ConfigurationError(f"stream {stream.name}: {parameter} needs a stream on demand: shards=None")
+
+
 async def _create(client: ServiceClient, stream: StreamSpec) -> None:
     given: dict[str, Any] = {"Tags": dict(stream.tags)} if stream.tags else {}
     if stream.shards:
         given["ShardCount"] = stream.shards
     else:
         given["StreamModeDetails"] = {"StreamMode": "ON_DEMAND"}
-    await _call(client, "CreateStream", stream, **given)
+    with suppress(Conflict):  # another process was first
+        await _call(client, "CreateStream", stream, **given)
     await _active(client, stream)
 
 
@@ -94,6 +105,7 @@ def _changes_of_options(
     changes = [
         _change_of_key(client, stream, options.encryption, found),
         *_changes_of_metrics(client, stream, options.shard_metrics, found),
+        *_changes_on_demand(client, stream, options, found),
     ]
     size, before = (options.max_record_bytes or 0) // 1024, found.get("MaxRecordSizeInKiB", 1024)
     if size and size != before:
@@ -103,6 +115,21 @@ def _changes_of_options(
         )
         changes.append(_Change(f"record size: {before} KiB -> {size} KiB", make))
     return [each for each in changes if each is not None]
+
+
+def _changes_on_demand(
+    client: ServiceClient, stream: StreamSpec, options: KinesisOptions, found: dict[str, Any]
+) -> Iterator[_Change]:
+    arn, warm = found["StreamARN"], found.get("WarmThroughput", {}).get("TargetMiBps", 0)
+    if options.warm_throughput not in (None, warm):
+        given = {"StreamARN": arn, "WarmThroughputMiBps": options.warm_throughput}
+        make = functools.partial(_change_then_wait, client, "UpdateStreamWarmThroughput", stream, **given)
+        yield _Change(f"warm throughput: {warm} MiB/s -> {options.warm_throughput} MiB/s", make)
+    before = found.get("RecordDistributionStrategy", "USER_PARTITION_KEY")
+    if options.distribution is not None and (wanted := DISTRIBUTIONS[options.distribution]) != before:
+        given = {"StreamARN": arn, "RecordDistributionStrategy": wanted}
+        make = functools.partial(_change_then_wait, client, "UpdateStreamRecordDistributionStrategy", stream, **given)
+        yield _Change(f"distribution: {before} -> {wanted}", make)
 
 
 def _change_of_key(client: ServiceClient, stream: StreamSpec, key: str | None, found: dict[str, Any]) -> _Change | None:
