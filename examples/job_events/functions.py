@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final
 
-import aioboto3
+from aiobotocore.session import get_session
 
 from eip import Message, clock
 from eip.patterns.batching import batched
@@ -48,8 +48,8 @@ class _Analytics:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Mapping[str, Any]]:
-        session = aioboto3.Session()
-        async with session.client("s3") as s3, session.client("dynamodb") as dynamodb:
+        session = get_session()
+        async with session.create_client("s3") as s3, session.create_client("dynamodb") as dynamodb:
             self._writer = LakeWriter(Lake(S3Objects(s3, BUCKET), DynamoStore(dynamodb, LAKE_TABLE)))
             yield {}
 
@@ -71,7 +71,7 @@ class _Inventory:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Mapping[str, Any]]:
-        async with aioboto3.Session().client("dynamodb") as client:
+        async with get_session().create_client("dynamodb") as client:
             self._recorder = JobRecorder(DynamoInventory(client, INVENTORY_TABLE))
             yield {}
 

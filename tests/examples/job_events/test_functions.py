@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from eip.stores.dynamodb import create_table
-from eip.transports.aws import AwsTransport
+from eip.topology import Topology
+from eip.transports.aws import AwsTransport, FunctionSpec
 from eip.transports.aws.cloudformation import template
 from examples.job_events import channels as names
 from examples.job_events import functions
@@ -23,6 +28,8 @@ from tests.examples.job_events.test_parts import ROW, change
 from tests.support.iam import actions_of, recorded_actions
 from tests.support.lambda_events import Context, failures, sqs, sqs_event_record
 from tests.transports.aws.test_cloudformation import findings
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -44,7 +51,7 @@ def places(moto_server, monkeypatch) -> Iterator[Any]:
 
 
 async def prepare(server: Any) -> None:
-    async with server.session.client("dynamodb", endpoint_url=server.url) as client:
+    async with server.session.create_client("dynamodb", endpoint_url=server.url) as client:
         await create_table(client, functions.LAKE_TABLE)
         await DynamoInventory(client, functions.INVENTORY_TABLE).create()
     async with AwsTransport(
@@ -115,6 +122,47 @@ def test_each_functions_role_may_do_what_its_code_calls_and_nothing_else(places)
         with recorded_actions() as called:
             assert failures(function(events, Context())) == []
         assert called == actions_of(made[role], without=("logs", "sqs")), role
+
+
+@pytest.mark.aws
+async def test_deployed_and_applied_they_are_called_by_lambda_itself(ministack):
+    """Topic, queues, mappings, functions, lake and table: nothing here runs but the service."""
+    options = {"region": ministack.region, "session": ministack.session, "endpoint_url": ministack.url}
+    here = {"AWS_ENDPOINT_URL": ministack.url, "JOB_EVENTS_BUCKET": functions.BUCKET}
+    resources = [
+        replace(each, environment=here) if isinstance(each, FunctionSpec) else each
+        for each in functions.functions().resources
+    ]
+    for each in resources:
+        if isinstance(each, FunctionSpec):
+            deploy(ministack, each)
+    ministack.client("s3").create_bucket(Bucket=functions.BUCKET)
+    async with (
+        AwsTransport(**options, long_poll=1.0) as aws,
+        ministack.session.create_client("dynamodb", endpoint_url=ministack.url) as client,
+    ):
+        await create_table(client, functions.LAKE_TABLE)
+        await DynamoInventory(client, functions.INVENTORY_TABLE).create()
+        assert (await Topology(*resources).apply(aws))["create"]
+        events = [translate(each, "db") for each in (change(1, None, ROW), change(2, ROW, {**ROW, "sal_minor": 5}))]
+        await aws.topic(names.TOPIC).send(*(message_of(each) for each in events if each is not None))
+        for _ in range(300):
+            if len(lines(ministack)) == 2 and (await client.scan(TableName=functions.INVENTORY_TABLE))["Items"]:
+                break
+            await asyncio.sleep(0.1)
+        else:
+            pytest.fail("the functions were not called, or failed")
+
+
+def deploy(server: Any, function: FunctionSpec) -> None:
+    """What ``sam deploy`` does: the code, and a first configuration."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in (ROOT / "examples").rglob("*.py"):
+            archive.write(path, path.relative_to(ROOT))
+    given = {"Runtime": "python3.11", "Role": "arn:aws:iam::123456789012:role/f", "Handler": "app.handler"}
+    code = {"ZipFile": packed.getvalue()}
+    server.client("lambda").create_function(FunctionName=function.name, Code=code, **given)
 
 
 def test_the_topology_of_the_functions_is_a_sound_template():

@@ -42,8 +42,8 @@ async def test_what_a_function_uses_is_what_it_calls(moto_server):
     options = {"region": moto_server.region, "session": moto_server.session, "endpoint_url": moto_server.url}
     async with (
         AwsTransport(**options) as aws,
-        moto_server.session.client("dynamodb", endpoint_url=moto_server.url) as dynamodb,
-        moto_server.session.client("s3", endpoint_url=moto_server.url) as s3,
+        moto_server.session.create_client("dynamodb", endpoint_url=moto_server.url) as dynamodb,
+        moto_server.session.create_client("s3", endpoint_url=moto_server.url) as s3,
     ):
         await Topology(*channels).apply(aws)
         await create_table(dynamodb, name)
