@@ -3,12 +3,15 @@
 # The first of these that runs and is new enough; 3.11 is what constraints.txt was tested with.
 PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3; do \
 	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$each; break; }; done)
+# The peers of `make bench` have an environment of their own; one with a core in Rust needs Python 3.12.
+BENCH_PYTHON ?= $(shell for each in python3.12 python3.13 "$(PYTHON)"; do \
+	$$each -c pass 2>/dev/null && { echo $$each; break; }; done)
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check
 RUNS   := $(VENV)/.runs
 READY  := $(VENV)/.ready
-PEERS  := $(VENV)/.peers
+BENCH  := .venv-bench
 DOCS   := $(VENV)/.docs
 # A current botocore, which aioboto3 does not allow.
 NEWEST := .venv-aiobotocore
@@ -26,7 +29,7 @@ EXTRAS := aws,aiobotocore,$(OTHERS)
 # What constraints.txt pins was tested with one Python; where it does not fit another, the newest versions are taken.
 define install
 	@$(PIP) $(2) --constraint constraints.txt $(1) || { \
-		echo "constraints.txt does not fit $(PYTHON): installing the newest versions instead"; $(PIP) $(2) $(1); }
+		echo "constraints.txt does not fit this Python: installing the newest versions instead"; $(PIP) $(2) $(1); }
 endef
 
 .DEFAULT_GOAL := help
@@ -96,21 +99,21 @@ types: $(READY)  ## check types
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(PEERS)  ## a short tour of the benchmarks
-	$(BIN)/python -m benchmarks.runtime --quick
-	$(BIN)/python -m benchmarks.scatter_gather --quick
-	$(BIN)/python -m benchmarks.rfq_load --quick
-	$(BIN)/python -m benchmarks.matching --quick
-	$(BIN)/python -m benchmarks.kinesis --quick
-	$(BIN)/python -m benchmarks.iterator_age --quick
-	$(BIN)/python -m benchmarks.stream_levers --quick
-	$(BIN)/python -m benchmarks.sqs --quick
-	$(BIN)/python -m benchmarks.cost --quick
-	$(BIN)/python -m benchmarks.throughput --quick
-	$(BIN)/python -m benchmarks.latency --quick
-	$(BIN)/python -m benchmarks.stores --quick
-	$(BIN)/python -m benchmarks.scaling --quick
-	$(BIN)/python -m benchmarks.activemq --quick
+bench: $(BENCH)/.ready  ## a short tour of the benchmarks, with the peers in .venv-bench; BENCH_PYTHON=python3.12
+	$(BENCH)/bin/python -m benchmarks.runtime --quick
+	$(BENCH)/bin/python -m benchmarks.scatter_gather --quick
+	$(BENCH)/bin/python -m benchmarks.rfq_load --quick
+	$(BENCH)/bin/python -m benchmarks.matching --quick
+	$(BENCH)/bin/python -m benchmarks.kinesis --quick
+	$(BENCH)/bin/python -m benchmarks.iterator_age --quick
+	$(BENCH)/bin/python -m benchmarks.stream_levers --quick
+	$(BENCH)/bin/python -m benchmarks.sqs --quick
+	$(BENCH)/bin/python -m benchmarks.cost --quick
+	$(BENCH)/bin/python -m benchmarks.throughput --quick
+	$(BENCH)/bin/python -m benchmarks.latency --quick
+	$(BENCH)/bin/python -m benchmarks.stores --quick
+	$(BENCH)/bin/python -m benchmarks.scaling --quick
+	$(BENCH)/bin/python -m benchmarks.activemq --quick
 
 bench-check: $(READY)  ## compare the CPU of the hot paths with the record, as ratios to a floor of the same run
 	$(BIN)/python -m benchmarks.check
@@ -149,13 +152,17 @@ $(NEWEST)/.ready: pyproject.toml constraints.txt | $(BIN)/python
 		--group dev boto3 "aiobotocore>=3"
 	@touch $(NEWEST)/.ready
 
-$(PEERS): $(READY)
-	$(call install,--group bench,--quiet)
-	@touch $(PEERS)
+$(BENCH)/.ready: PIP := $(BENCH)/bin/python -m pip install --disable-pip-version-check
+$(BENCH)/.ready: pyproject.toml constraints.txt
+	@echo "Setting up $(BENCH) with $(BENCH_PYTHON): the benchmarks' peers, in the versions of constraints.txt ..."
+	@$(BENCH_PYTHON) -m venv $(BENCH)
+	@$(PIP) --quiet --upgrade "pip>=25.1" "setuptools>=77" wheel
+	$(call install,--editable ".[$(EXTRAS)]" --group dev --group bench,--quiet)
+	@touch $@
 
 $(DOCS): $(READY)
 	$(call install,--group docs,--quiet)
 	@touch $(DOCS)
 
 clean:  ## remove what was built and set up
-	rm -rf $(VENV) $(NEWEST) $(OLDPIP) .services build dist *.egg-info artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(NEWEST) $(OLDPIP) .services build dist *.egg-info artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis

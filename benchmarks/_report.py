@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,15 @@ def environment(*packages: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 2),
         "commit": _commit(),
-        "packages": {name: version(name) for name in ("pydantic", "orjson", *packages)},
+        "packages": {name: found for name in ("pydantic", "orjson", *packages) if (found := _version(name))},
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a peer that this Python cannot have
+        return None
 
 
 def _cpu() -> str:

@@ -127,7 +127,7 @@ def main() -> None:
         for name, figures in found.items()
     }
     about = {"count": count, "rounds": rounds, "round_trip_ms": options.round_trip}
-    packages = ("aioboto3", "aiobotocore", "aiohttp", "boto3", "kombu", "taskiq-aio-sqs")
+    packages = ("aioboto3", "aiobotocore", "aiohttp", "boto3", "kombu", "taskiq-aio-sqs", "fanferro")
     print("\nsaved", save("sqs", {**about, "clients": results}, *packages))
 
 

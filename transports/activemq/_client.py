@@ -51,6 +51,11 @@ class Client:
         """Record frames there from now on."""
         self.meter = self._batches.meter = meter
 
+    def record(self, channel: str, command: str, *, messages: int = 0, size: int = 0) -> None:
+        """Record a frame of a channel."""
+        if self.meter is not None:
+            self.meter.record("activemq", channel, command, messages=messages, size=size, units=0)
+
     async def open(self) -> None:
         """Connect; raises what `ReconnectingConnection.connection` raises."""
         self.check_open()

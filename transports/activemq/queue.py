@@ -22,7 +22,8 @@ from eip.transports.activemq._browsing import browse
 from eip.transports.activemq._delivery import ActiveMQDelivery
 from eip.transports.activemq._encoding import delay_headers, retry_copy
 from eip.transports.activemq._publisher import Publisher
-from eip.transports.activemq.receiver import ActiveMQReceiver, Subscription
+from eip.transports.activemq._subscription import Subscription
+from eip.transports.activemq.receiver import ActiveMQReceiver
 
 __all__ = ["ActiveMQQueue", "Redrive"]
 

@@ -8,8 +8,7 @@ would come too late.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from typing_extensions import override
@@ -20,6 +19,7 @@ from eip.codec import JSON, Codec
 from eip.errors import DecodeError, InvalidMessage, LeaseLost, TransportError
 from eip.health import Health
 from eip.message import Message
+from eip.transports.activemq._acks import Acks
 from eip.transports.activemq._artemis import is_artemis, received, subscribe_headers
 from eip.transports.activemq._broker_dead_letters import BrokerDeadLetters, ack_ids_of
 from eip.transports.activemq._client import Client
@@ -27,33 +27,16 @@ from eip.transports.activemq._decoding import from_frame
 from eip.transports.activemq._delivery import ActiveMQDelivery
 from eip.transports.activemq._held import HeldMessages
 from eip.transports.activemq._postponing import Postponing, Reschedule
-from eip.transports.activemq._stomp.connection import MAY_BE_REFUSED, Connection
-from eip.transports.activemq._stomp.frames import Frame, dump, escape
+from eip.transports.activemq._stomp.connection import Connection
+from eip.transports.activemq._stomp.frames import Frame
 from eip.transports.activemq._stomp.reconnecting import ReconnectingConnection
+from eip.transports.activemq._subscription import SUBSCRIPTION_ID, Subscription
 
-__all__ = ["ActiveMQReceiver", "Subscription"]
+__all__ = ["ActiveMQReceiver"]
 
 _log = get_logger("eip.activemq")
 _DEAD_LETTER_RETRY_S: Final = 5.0
 """Seconds until a message that could not be dead-lettered is tried again."""
-_SUBSCRIPTION_ID: Final = "s"
-"""Of a connection's only subscription."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subscription:
-    """What a receiver subscribes to."""
-
-    destination: str
-    name: str
-    capacity: int
-    """How many deliveries its consumer holds at most."""
-    extra_prefetch: int = 0
-    """How many more messages the broker may hand out: those that wait behind a failed head of their group."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """More headers of SUBSCRIBE: a selector, the name of a durable subscription."""
-    client_id: str | None = None
-    """Whom a durable subscription belongs to."""
 
 
 class ActiveMQReceiver(Receiver):
@@ -90,23 +73,27 @@ class ActiveMQReceiver(Receiver):
         max_receive_count: int | None = None,
     ) -> None:
         self.name = subscription.name
-        self.max_batch = max(1, subscription.capacity)
+        self.max_batch = subscription.max_held
         self.dead_letters, self.max_receive_count = dead_letters, max_receive_count
-        self.stale_acks = 0
-        """Acknowledgements that were dropped because their connection is over."""
         self._client, self._subscription = client, subscription
         self._reschedule, self._codec, self._filter = reschedule, codec, filter
         self._connection = ReconnectingConnection(
             client.connector,
             name=f"from {self.name}",
-            headers={} if subscription.client_id is None else {"client-id": subscription.client_id},
+            headers=subscription.connect_headers,
             restore=self._subscribe,
             on_lost=self._lost_connection,
         )
         self._held = HeldMessages()
+        self._acks = Acks(client, self._held, self._connection.tracker, channel=self.name)
         self._broker_dead_letters = BrokerDeadLetters(self.name)
         self._postponing = Postponing(self._held, name=self.name, reschedule=reschedule, ack=self._ack)
         self._closed = False
+
+    @property
+    def stale_acks(self) -> int:
+        """How many deliveries could not be settled because their connection is lost."""
+        return self._acks.stale
 
     # Connecting.
 
@@ -122,19 +109,12 @@ class ActiveMQReceiver(Receiver):
             raise
 
     async def _subscribe(self, connection: Connection) -> None:
-        subscription = self._subscription
-        connection.subscribe(_SUBSCRIPTION_ID, lambda frame: self._take(connection, frame))
-        headers = {
-            "id": _SUBSCRIPTION_ID,
-            "destination": subscription.destination,
-            "ack": "client-individual",
-            "activemq.prefetchSize": str(self.max_batch + subscription.extra_prefetch),
-            **subscription.headers,
-        }
+        connection.subscribe(SUBSCRIPTION_ID, lambda frame: self._take(connection, frame))
+        headers = self._subscription.subscribe_headers
         if is_artemis(connection.broker):
-            headers = subscribe_headers(headers, capacity=self.max_batch + subscription.extra_prefetch)
+            headers = subscribe_headers(headers, capacity=self._subscription.prefetch)
         await connection.request("SUBSCRIBE", headers, timeout=self._client.connector.answer_timeout)
-        self._meter("SUBSCRIBE")
+        self._client.record(self.name, "SUBSCRIBE")
 
     def _lost_connection(self, _: Connection) -> None:
         """Forget what was held over it: the broker hands it out again, to anyone."""
@@ -161,7 +141,7 @@ class ActiveMQReceiver(Receiver):
         if error is None:
             accepted, error = self._accepts(message)
             if not accepted:
-                self._write_ack(connection, ack_ids)
+                self._acks.write(connection, ack_ids)
                 return
         delivery = ActiveMQDelivery(
             self,
@@ -173,7 +153,7 @@ class ActiveMQReceiver(Receiver):
             error=error,
         )
         self._connection.tracker.polled()
-        self._meter("MESSAGE", messages=1, size=len(frame.body))
+        self._client.record(self.name, "MESSAGE", messages=1, size=len(frame.body))
         if self._held.enter(delivery):
             self._postponing.make_ready_when_due(delivery, due)
 
@@ -239,47 +219,11 @@ class ActiveMQReceiver(Receiver):
     def ack_nowait(self, delivery: Delivery) -> bool:
         if delivery.on_acked or self.settling is not None:
             return False
-        return self._ack_held(delivery) is not None
-
-    def _ack_held(self, delivery: Delivery) -> Connection | None:
-        """Acknowledge a delivery that is held; return its connection, or None where that is lost."""
-        if not isinstance(delivery, ActiveMQDelivery) or delivery not in self._held or not delivery.connection.open:
-            return None
-        self._write_ack(delivery.connection, delivery.ack_ids)
-        self._connection.tracker.settled()
-        self._held.settle(delivery)
-        return delivery.connection
+        return self._acks.one(delivery) is not None
 
     @override
     async def _ack(self, deliveries: Sequence[Delivery]) -> Sequence[Unsettled]:
-        failed: list[Unsettled] = []
-        last: Connection | None = None
-        for delivery in deliveries:
-            if (connection := self._ack_held(delivery)) is None:
-                failed.append(self._stale(delivery))
-            else:
-                last = connection
-        if last is not None and any(each.on_acked for each in deliveries):
-            # A callback may delete what the message would need if it came again: wait until the broker has the acks.
-            try:
-                await last.probe(timeout=self._client.connector.answer_timeout)
-            except TransportError as error:
-                stale = {each.delivery for each in failed}
-                failed += [Unsettled(each, LeaseLost(str(error))) for each in deliveries if each not in stale]
-        return failed
-
-    def _stale(self, delivery: Delivery) -> Unsettled:
-        self.stale_acks += 1
-        reason = f"the connection that {delivery.message.id} came over is lost: the broker hands it out again"
-        return Unsettled(delivery, LeaseLost(reason))
-
-    def _write_ack(self, connection: Connection, ack_ids: Sequence[str]) -> None:
-        if len(ack_ids) == 1:
-            connection.write(f"ACK\nid:{escape(ack_ids[0])}\n\n\0".encode())
-        else:  # all but one are forged, which the broker refuses
-            for number, ack_id in enumerate(ack_ids):
-                connection.write(dump("ACK", {"id": ack_id, "receipt": f"{MAY_BE_REFUSED}{number}"}))
-        self._meter("ACK", messages=1)
+        return await self._acks.all(deliveries)
 
     @override
     async def dead_letter(self, delivery: Delivery, reason: str, *, stack: str | None = None) -> None:
@@ -309,7 +253,7 @@ class ActiveMQReceiver(Receiver):
             if isinstance(delivery, ActiveMQDelivery) and delivery in self._held:
                 failed += await self._give_back(delivery, delay)
             else:
-                failed.append(self._stale(delivery))
+                failed.append(self._acks.refuse(delivery))
         return failed
 
     async def _give_back(self, delivery: ActiveMQDelivery, delay: float) -> Sequence[Unsettled]:
@@ -348,11 +292,6 @@ class ActiveMQReceiver(Receiver):
         if connection is not None and connection.beat_blocking():
             return ()
         return super().extend_blocking(deliveries, seconds)
-
-    def _meter(self, operation: str, *, messages: int = 0, size: int = 0) -> None:
-        meter = self._client.meter
-        if meter is not None:
-            meter.record("activemq", self.name, operation, messages=messages, size=size, units=0)
 
     @override
     async def aclose(self) -> None:

@@ -12,7 +12,8 @@ from eip.transports.activemq._artemis import is_artemis
 from eip.transports.activemq._batching import BatchAccumulator
 from eip.transports.activemq._client import Client, temporary_name
 from eip.transports.activemq._stomp.connection import Connection
-from eip.transports.activemq.receiver import ActiveMQReceiver, Subscription
+from eip.transports.activemq._subscription import Subscription
+from eip.transports.activemq.receiver import ActiveMQReceiver
 
 __all__ = ["ActiveMQTemporaryQueue"]
 

@@ -18,8 +18,9 @@ from eip.matching import as_predicate
 from eip.matching.pushdown import push_down
 from eip.transports.activemq._client import Client
 from eip.transports.activemq._publisher import Publisher
+from eip.transports.activemq._subscription import Subscription
 from eip.transports.activemq.queue import ActiveMQQueue
-from eip.transports.activemq.receiver import ActiveMQReceiver, Subscription
+from eip.transports.activemq.receiver import ActiveMQReceiver
 
 __all__ = ["VIRTUAL_PREFIX", "ActiveMQTopic", "DurableSubscription", "QueueSubscription"]
 
