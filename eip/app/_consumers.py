@@ -7,7 +7,7 @@ from typing import Any
 
 from eip.app._channels import Channels, DeclaredSender
 from eip.app._observing import Observation
-from eip.app.declarations import ChannelInfo, ConsumerOptions, HandlerInfo, message_types_of
+from eip.app.declarations import ChannelInfo, ConsumerOptions, HandlerInfo, message_types_of, results_of
 from eip.channels import Filter, Sender, Source, Transport
 from eip.channels.addresses import ReturnAddresses
 from eip.errors import ConfigurationError
@@ -48,6 +48,8 @@ class ConsumerDeclaration:
             output=None if self.output is None else self.output.name,
             options=self.options,
             dead_letters=None if self.dead_letters is None else self.dead_letters.name,
+            results=results_of(self.handler),
+            replies=self.reply_to is not None,
         )
 
     def consumer(self, transport: Transport, channels: Channels, observation: Observation) -> Consumer:

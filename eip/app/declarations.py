@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict, TypeGuard, get_args, get_origin
 
 from eip.clock import Duration
+from eip.message import Message
 from eip.retry import Backoff
 from eip.runtime.dispatch import Handlers, message_type
-from eip.runtime.handlers import AnyHandler, body_type
+from eip.runtime.handlers import AnyHandler, body_type, result_type
 
-__all__ = ["ChannelInfo", "ChannelKind", "ConsumerOptions", "HandlerInfo", "PublicationInfo", "message_types_of"]
+__all__ = [
+    "ChannelInfo",
+    "ChannelKind",
+    "ConsumerOptions",
+    "HandlerInfo",
+    "PublicationInfo",
+    "message_types_of",
+    "names_type",
+    "results_of",
+]
 
 ChannelKind: TypeAlias = Literal["queue", "topic", "bus", "stream"]
 
@@ -61,6 +71,10 @@ class HandlerInfo:
     options: ConsumerOptions = field(repr=False)
     dead_letters: str | None = None
     """The channel that what can never be handled goes to; None: its channel's own dead-letter queue."""
+    results: tuple[Any, ...] = ()
+    """The types of the bodies of what it returns, by its annotation; empty: it states none."""
+    replies: bool = False
+    """Whether its results go to the return address of a request that has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,4 +95,24 @@ def message_types_of(handler: AnyHandler) -> dict[str, Any]:
     if isinstance(handler, Handlers):
         return dict(handler.models)
     body = body_type(handler)
-    return {message_type(body): body} if isinstance(body, type) and body not in _PLAIN else {}
+    return {message_type(body): body} if names_type(body) else {}
+
+
+def names_type(body: Any) -> TypeGuard[type]:
+    """Whether a type of bodies stands for a message type."""
+    return isinstance(body, type) and body not in _PLAIN
+
+
+def results_of(handler: AnyHandler) -> tuple[Any, ...]:
+    """The types of the bodies of the messages that a handler returns, by its annotation, each once."""
+    if isinstance(handler, Handlers):
+        return tuple(dict.fromkeys(each for function in handler.functions for each in results_of(function)))
+    return tuple(dict.fromkeys(_bodies(result_type(handler))))
+
+
+def _bodies(annotation: Any) -> Iterator[Any]:
+    if get_origin(annotation) is Message:
+        yield get_args(annotation)[0]
+    elif annotation is not Message:
+        for each in get_args(annotation):
+            yield from _bodies(each)

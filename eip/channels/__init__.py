@@ -17,6 +17,7 @@ from eip.channels._receiving import Receiver as Receiver
 from eip.channels._receiving import Unsettled as Unsettled
 from eip.channels._sending import Sender as Sender
 from eip.channels._temporary import TemporaryQueue as TemporaryQueue
+from eip.channels._transport import ServerInfo as ServerInfo
 from eip.channels._transport import Transport as Transport
 from eip.channels.decorators import SenderDecorator as SenderDecorator
 
@@ -28,6 +29,7 @@ __all__ = [
     "Receiver",
     "Sender",
     "SenderDecorator",
+    "ServerInfo",
     "Source",
     "Stream",
     "TemporaryQueue",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NoReturn
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple, NoReturn
 
 from eip.channels._kinds import Bus, Queue, Stream, Topic
 from eip.channels._opening import Opening
@@ -12,7 +13,19 @@ from eip.channels._temporary import TemporaryQueue
 from eip.errors import UnsupportedChannel
 from eip.health import Health
 
-__all__ = ["Transport"]
+__all__ = ["ServerInfo", "Transport"]
+
+
+class ServerInfo(NamedTuple):
+    """A server that channels are on, as documents name it; without credentials."""
+
+    name: str
+    protocol: str
+    """Of AsyncAPI where that has a word for it: ``sqs``, ``sns``, ``kinesis``, ``stomp``, ..."""
+    host: str
+    """Name and port, as in a URL."""
+    kinds: Sequence[str]
+    """Of channels that it has."""
 
 
 class Transport(Opening, ABC):
@@ -71,6 +84,10 @@ class Transport(Opening, ABC):
     @abstractmethod
     def queue_addresses(self, prefix: str) -> str:
         """The addresses, as a pattern with ``*``, of this account's or broker's queues whose names begin so."""
+
+    def servers(self) -> Sequence[ServerInfo]:
+        """Where its channels are; may be called before it is open. The default knows of none."""
+        return ()
 
     def health(self) -> Health:
         """Whether the service answered the last calls; the default knows of no failure."""

@@ -14,6 +14,7 @@ from eip.cli.redrive import redrive
 from eip.cli.replay import archive, replay
 from eip.cli.run import run
 from eip.cli.scatter import scatter
+from eip.cli.schemas import schemas
 from eip.cli.send import send
 from eip.cli.streams import streams
 from eip.cli.topology import topology
@@ -47,6 +48,7 @@ def main(
 for verb in (run, send, peek, tail, purge, scatter, describe, redrive, match, cost, console, console_token):
     app.command()(verb)
 app.add_typer(topology, name="topology")
+app.add_typer(schemas, name="schemas")
 app.add_typer(replay, name="replay")
 app.add_typer(archive, name="archive")
 app.add_typer(streams, name="streams")

@@ -13,7 +13,7 @@ from eip.message import Message
 from eip.runtime._handler_types import AnyHandler
 from eip.runtime._wrapping import innermost, name_of
 
-__all__ = ["annotations_of", "body_type", "check_is_handler", "is_async", "returns_messages"]
+__all__ = ["annotations_of", "body_type", "check_is_handler", "is_async", "result_type", "returns_messages"]
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -112,3 +112,8 @@ def body_type(function: AnyHandler) -> Any:
     if get_origin(annotation) is Message:
         return get_args(annotation)[0]
     return Any if annotation is Message else annotation
+
+
+def result_type(function: AnyHandler) -> Any:
+    """The type that a handler's annotation states for its result; `Any` where it states none."""
+    return annotations_of(innermost(function))[1]

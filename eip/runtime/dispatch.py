@@ -75,6 +75,12 @@ class Handlers:
         """By message type, what its handler asks the body to be; `Any` where it asks for nothing."""
         return self._models
 
+    @property
+    def functions(self) -> tuple[Handler, ...]:
+        """The registered handlers, in their plain form."""
+        default = () if self._default is None else (self._default,)
+        return (*self._by_type.values(), *(handler for _, handler in self._by_predicate), *default)
+
     def add(self, function: _F) -> _F:
         """Register the handler of the model that its parameter is annotated with; use it as a decorator.
 

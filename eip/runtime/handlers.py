@@ -28,7 +28,7 @@ from eip.errors import ConfigurationError
 from eip.message import Message
 from eip.runtime._bodies import reader_of, text_of
 from eip.runtime._handler_types import AnyHandler, Handler, Middleware, Result, messages_of
-from eip.runtime._signatures import annotations_of, body_type, check_is_handler, is_async, returns_messages
+from eip.runtime._signatures import annotations_of, body_type, check_is_handler, is_async, result_type, returns_messages
 from eip.runtime._threads import threaded, threads
 from eip.runtime._wrapping import inside_of, name_of, wrapping
 
@@ -48,6 +48,7 @@ __all__ = [
     "middleware",
     "name_of",
     "reader_of",
+    "result_type",
     "returns_messages",
     "text_of",
     "threads",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from typing_extensions import override
 
 from eip._checks import check_duration, check_integer
-from eip.channels import Sender, Transport
+from eip.channels import Sender, ServerInfo, Transport
 from eip.clock import Duration
 from eip.codec import JSON, Codec, check_codec
 from eip.errors import AddressRefused, ConfigurationError
@@ -102,6 +102,7 @@ class ActiveMQTransport(Transport):
             batch_entries=ACTIVEMQ.batch_entries,
             batch_bytes=ACTIVEMQ.batch_bytes,
         )
+        self._servers = servers
         self._client = Client(connector, limits=self.limits, meter=meter)
         self._queues: dict[str, ActiveMQQueue] = {}
         self._topics: dict[str, ActiveMQTopic] = {}
@@ -114,6 +115,13 @@ class ActiveMQTransport(Transport):
     @meter.setter
     def meter(self, meter: Meter | None) -> None:
         self._client.use_meter(meter)
+
+    @override
+    def servers(self) -> Sequence[ServerInfo]:
+        return [
+            ServerInfo(f"broker-{number}", "stomps" if each.tls else "stomp", f"{each.host}:{each.port}", self.kinds)
+            for number, each in enumerate(self._servers, 1)
+        ]
 
     @override
     async def open(self) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from typing_extensions import override
 
 from eip._aws.sessions import check_session
 from eip._checks import check_duration, check_integer, check_type
-from eip.channels import Sender, Transport
+from eip.channels import Sender, ServerInfo, Transport
 from eip.clock import Duration
 from eip.codec import JSON, Codec, check_codec, is_json
 from eip.errors import ChannelNotFound, ConfigurationError
@@ -49,6 +49,15 @@ _MAX_HEARTBEAT_S: Final = 3600.0
 _C = TypeVar("_C", SqsQueue, SnsTopic, EventBridgeBus)
 
 _Channel: TypeAlias = SqsQueue | SnsTopic | EventBridgeBus | KinesisStream
+
+
+_SERVICES: Final = (
+    ("queue", "sqs", "sqs"),
+    ("topic", "sns", "sns"),
+    ("bus", "eventbridge", "events"),
+    ("stream", "kinesis", "kinesis"),
+)
+"""Of each kind of channel: the protocol's name, and the service's in its endpoint."""
 
 
 class AwsTransport(Transport):
@@ -124,6 +133,12 @@ class AwsTransport(Transport):
         self._reads: dict[str, ReadRates] = {}
         self._resolved: OrderedDict[str, _Channel] = OrderedDict()
         self._temporary: dict[str, SqsTemporaryQueue] = {}
+
+    @override
+    def servers(self) -> Sequence[ServerInfo]:
+        return [
+            ServerInfo(protocol, protocol, self._client.host(service), (kind,)) for kind, protocol, service in _SERVICES
+        ]
 
     @property
     def region(self) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar, cast
 
 from typing_extensions import override
 
 from eip._checks import check_name, check_type
 from eip._ids import new_id
-from eip.channels import Receiver, Sender, TemporaryQueue, Transport
+from eip.channels import Receiver, Sender, ServerInfo, TemporaryQueue, Transport
 from eip.errors import AddressRefused, ConfigurationError
 from eip.telemetry.meter import Meter
 from eip.topology import Container, Resource, Step
@@ -56,6 +56,10 @@ class MemoryTransport(Transport):
     @meter.setter
     def meter(self, meter: Meter | None) -> None:
         self._meter = self._defaults["meter"] = meter
+
+    @override
+    def servers(self) -> Sequence[ServerInfo]:
+        return (ServerInfo("embedded", "memory", "localhost", self.kinds),)
 
     @override
     def queue(self, name: str, **options: Any) -> MemoryQueue:

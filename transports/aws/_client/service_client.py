@@ -284,6 +284,12 @@ class ServiceClient:
             return "aws"
         return found
 
+    def host(self, service: str) -> str:
+        """The host, with its port, at which a service is reached."""
+        if self._endpoint_url is not None:
+            return urlsplit(self._endpoint_url).netloc.rpartition("@")[2]
+        return f"{service}.{self.region}.{'amazonaws.com.cn' if self.partition == 'aws-cn' else 'amazonaws.com'}"
+
     async def client(self, service: str) -> Any:
         """The SDK's client of a service, for what is not hot."""
         async with self._making:

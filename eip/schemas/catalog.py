@@ -1,16 +1,14 @@
-"""Schemas of messages: pydantic models to JSON Schema, drafts of schemas from samples, checks before anything is sent.
+"""A catalog of message types: pydantic models to JSON Schema, and checks before anything is sent.
 
 catalog = Catalog({"JobCreated": JobCreated, "JobDeleted": JobDeleted})
 catalog.json_schema("JobCreated")                        # of the body: for documentation, or another language
 catalog.event_schema("JobCreated", source="com.example.jobs")    # of the whole event, as EventBridge's registry has it
 jobs = catalog.checked(bus)                              # a sender that refuses invalid events
-
-infer_schema([sample, ...])                              # a draft for what somebody else sends
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import TypeAdapter
@@ -22,13 +20,9 @@ from eip.codec import validate_json
 from eip.errors import ConfigurationError, DecodeError, InvalidMessage
 from eip.message import Message
 
-__all__ = ["Catalog", "CheckedSender", "infer_schema"]
+__all__ = ["DRAFT", "Catalog", "CheckedSender"]
 
-_DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
-_MAX_ENUMERATED: Final = 5
-"""Different strings that are taken for the values of an enumeration, where each was seen several times."""
-_MIN_SAMPLES: Final = 20
-"""Fewer samples are no evidence of an enumeration."""
+DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
 class Catalog:
@@ -57,7 +51,7 @@ class Catalog:
 
     def json_schema(self, name: str) -> dict[str, Any]:
         """The JSON Schema (2020-12) of a type's body as it is on the wire."""
-        return {"$schema": _DRAFT, **self._adapter(name).json_schema(mode="serialization", by_alias=True)}
+        return {"$schema": DRAFT, **self._adapter(name).json_schema(mode="serialization", by_alias=True)}
 
     def event_schema(self, name: str, *, source: str | None = None) -> dict[str, Any]:
         """The JSON Schema of the whole event; ``source``: the only one it comes from."""
@@ -77,7 +71,7 @@ class Catalog:
             "detail": detail,
         }
         required = [each for each in properties if each != "replay-name"]
-        schema = {"$schema": _DRAFT, "title": name, "type": "object", "properties": properties, "required": required}
+        schema = {"$schema": DRAFT, "title": name, "type": "object", "properties": properties, "required": required}
         return schema if definitions is None else {**schema, "$defs": definitions}
 
     def check(self, message: Message[Any]) -> None:
@@ -112,58 +106,3 @@ class CheckedSender(SenderDecorator):
         for message in messages:
             self._catalog.check(message)
         await super().send(*messages, **options)
-
-
-def infer_schema(samples: Iterable[Any]) -> dict[str, Any]:
-    """A draft of the JSON Schema that all samples (bodies, or whole events) fulfil.
-
-    Keys that every sample has are required; types are those that were seen; a few strings that came again and again
-    are an enumeration. A draft is for a person to look at: what no sample shows is not in it.
-
-    Raises:
-        ConfigurationError: no samples.
-    """
-    values = list(samples)
-    if not values:
-        raise ConfigurationError("a schema is inferred from at least one sample")
-    return {"$schema": _DRAFT, **_infer(values)}
-
-
-def _infer(values: Sequence[Any]) -> dict[str, Any]:
-    objects = [each for each in values if isinstance(each, Mapping)]
-    arrays = [each for each in values if isinstance(each, (list, tuple))]
-    kinds = sorted({_kind(each) for each in values})
-    if "integer" in kinds and "number" in kinds:
-        kinds.remove("integer")
-    schema: dict[str, Any] = {"type": kinds[0] if len(kinds) == 1 else kinds}
-    if objects:
-        schema |= _infer_object(objects)
-    if arrays and (items := [item for each in arrays for item in each]):
-        schema["items"] = _infer(items)
-    if kinds == ["string"] and (found := _enumeration(values)):
-        schema["enum"] = found
-    return schema
-
-
-def _infer_object(objects: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    seen: dict[str, list[Any]] = {}
-    for each in objects:
-        for key, value in each.items():
-            seen.setdefault(key, []).append(value)
-    required = [key for key, found in seen.items() if len(found) == len(objects)]
-    return {"properties": {key: _infer(found) for key, found in seen.items()}, "required": required}
-
-
-def _enumeration(texts: Sequence[str]) -> list[str]:
-    different = set(texts)
-    plenty = len(texts) >= _MIN_SAMPLES and len(different) <= _MAX_ENUMERATED
-    return sorted(different) if plenty and all(texts.count(each) > 1 for each in different) else []
-
-
-_KINDS: Final = ((bool, "boolean"), (int, "integer"), (str, "string"), (Mapping, "object"), ((list, tuple), "array"))
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    return next((name for kind, name in _KINDS if isinstance(value, kind)), "number")
