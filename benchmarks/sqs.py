@@ -1,6 +1,6 @@
 """How fast is SQS with this library? Messages per second and CPU per message, beside what a user would write instead.
 
-    python -m benchmarks.sqs [--quick] [--round-trip MS]
+    python -m benchmarks.sqs [--quick | --count N] [--round-trip MS]
 
 Everybody sends and consumes the same 1 KB JSON events on the same stub of the service (`benchmarks.sqs_stub`), which is
 a process of its own and answers at once, so that the client is what is measured: its CPU time (all its threads) per
@@ -102,8 +102,9 @@ def main() -> None:
     parser.add_argument(
         "--round-trip", type=float, default=0.0, help="milliseconds that the stub waits before it answers"
     )
+    parser.add_argument("--count", type=int, help="messages a round; default: 20,000")
     options = parser.parse_args()
-    count, rounds = (2_000, 1) if options.quick else (20_000, 3)
+    count, rounds = (2_000, 1) if options.quick else (options.count or 20_000, 3)
     with sqs_stub.running(delay=options.round_trip / 1000) as url:
         found = measure(url, count, rounds)
     naive, batched = found["(a) naive aioboto3 loop"], found["(b) aioboto3, batches and gather"]
