@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from eip.cli._common import console, errors, print_json, said
-from eip.cost import Advice, Alternative, Profile, advise, facts, prices
+from eip.cost import (
+    Advice,
+    Alternative,
+    Prices,
+    Profile,
+    WorkflowCost,
+    advise,
+    facts,
+    function_cost,
+    prices,
+    workflow_cost,
+)
+from eip.cost.computing import MEMORY_SIZES
 from eip.cost.prices import MILLION
 from eip.cost.profile import SECONDS
 
@@ -34,6 +46,16 @@ def cost(
     batch: Annotated[float | None, typer.Option(help="Messages of a call on average; default: by the rate.")] = None,
     linger: Annotated[float, typer.Option(help="Seconds that a message may wait for its pack.")] = 1.0,
     compression: Annotated[float, typer.Option(help="How many times smaller zstd makes a pack.")] = 3.0,
+    function_seconds: Annotated[
+        float | None, typer.Option(help="Consumers are Lambda functions, of so many seconds an invocation.")
+    ] = None,
+    function_memory: Annotated[int, typer.Option(help="MB of them.")] = 128,
+    function_batch: Annotated[float, typer.Option(help="Messages of an invocation.")] = 1.0,
+    transitions: Annotated[
+        float | None, typer.Option(help="Each message starts a workflow of so many transitions.")
+    ] = None,
+    workflow_seconds: Annotated[float, typer.Option(help="That such a workflow takes.")] = 1.0,
+    workflow_memory: Annotated[int, typer.Option(help="MB that it takes.")] = 64,
     region: Annotated[str, typer.Option(help="Region of the price list.")] = "us-east-1",
     on: Annotated[str | None, typer.Option(help="Prices of a date, e.g. 2020-12-31; default: today's.")] = None,
     price_file: Annotated[Path | None, typer.Option("--prices", help="A price list of your own.", exists=True)] = None,
@@ -63,19 +85,70 @@ def cost(
             batch=batch,
             linger=linger,
             compression=compression,
+            function_seconds=function_seconds,
+            function_memory=function_memory,
+            function_batch=function_batch,
         )
-        advice = advise(profile, prices(region, on=on, file=price_file))
+        rates = prices(region, on=on, file=price_file)
+        advice = advise(profile, rates)
+        functions = _functions(profile, rates)
+        workflows = _workflows(profile, rates, transitions, workflow_seconds, workflow_memory)
         if plot is not None:
             _draw(advice, plot)
     if as_json:
-        print_json(advice.as_dict())
-        return
+        beside: dict[str, Any] = {} if workflows is None else {"workflows": workflows._asdict()}
+        if functions:
+            beside["functions"] = {str(memory): dollars for memory, dollars in functions.items()}
+        print_json(advice.as_dict() | beside)
+    else:
+        _print(advice, functions, workflows)
+
+
+def _print(advice: Advice, functions: dict[int, float], workflows: WorkflowCost | None) -> None:
     remarks = _Remarks()
     console.print(_table(advice, remarks))
     for number, remark in enumerate(remarks.said, 1):
         console.print(f"{number:>3}  {remark}", highlight=False)
+    if functions:
+        console.print(_function_table(advice.profile, functions))
+    if workflows is not None:
+        console.print(
+            f"Workflows: ${workflows.standard:,.2f} a month as Standard, ${workflows.express:,.2f} as Express "
+            "(five minutes at most, run at least once).",
+            highlight=False,
+        )
     for note in advice.notes:
         console.print(note, highlight=False, style="bold")
+
+
+def _workflows(
+    profile: Profile, rates: Prices, transitions: float | None, seconds: float, memory: int
+) -> WorkflowCost | None:
+    """What a workflow for each message costs; None where there is none."""
+    if transitions is None:
+        return None
+    work = {"executions": profile.messages, "transitions": transitions, "seconds": seconds}
+    return workflow_cost(rates, **work, memory=memory)
+
+
+def _functions(profile: Profile, rates: Prices) -> dict[int, float]:
+    """Dollars a month by memory size, of a function that gets all messages; {} where consumers are none."""
+    seconds = profile.function_seconds
+    if seconds is None:
+        return {}
+    invocations = profile.messages / profile.function_batch
+    sizes = sorted({*MEMORY_SIZES, profile.function_memory})
+    return {each: function_cost(rates, invocations=invocations, seconds=seconds, memory=each) for each in sizes}
+
+
+def _function_table(profile: Profile, functions: dict[int, float]) -> Table:
+    invocations = profile.messages / profile.function_batch
+    table = Table(title=f"{invocations:,.0f} invocations of {profile.function_seconds:g} s, requests included")
+    table.add_column("MB", justify="right")
+    table.add_column("$/month", justify="right")
+    for memory, dollars in functions.items():
+        table.add_row(f"{memory:,}", f"{dollars:,.2f}", style="bold" if memory == profile.function_memory else None)
+    return table
 
 
 class _Remarks:
@@ -97,7 +170,7 @@ def _table(advice: Advice, remarks: _Remarks) -> Table:
     profile = advice.profile
     table = Table(
         title=f"{profile.messages:,.0f} messages of {profile.size:,} bytes a month; prices of {advice.prices}",
-        caption="List prices, without computing, data transfer, free tiers and taxes; dim: does not fit.",
+        caption="List prices; without data transfer, taxes, free tiers, computing but functions. Dim: does not fit.",
     )
     table.add_column("carried by", overflow="fold")
     table.add_column("$/month", justify="right", no_wrap=True)

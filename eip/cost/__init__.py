@@ -7,6 +7,9 @@ from eip.cost.alternatives import Item as Item
 from eip.cost.bill import Bill as Bill
 from eip.cost.bill import Line as Line
 from eip.cost.bill import bill as bill
+from eip.cost.computing import WorkflowCost as WorkflowCost
+from eip.cost.computing import function_cost as function_cost
+from eip.cost.computing import workflow_cost as workflow_cost
 from eip.cost.prices import Prices as Prices
 from eip.cost.prices import price_lists as price_lists
 from eip.cost.prices import prices as prices
@@ -21,9 +24,12 @@ __all__ = [
     "Line",
     "Prices",
     "Profile",
+    "WorkflowCost",
     "advise",
     "bill",
     "facts",
+    "function_cost",
     "price_lists",
     "prices",
+    "workflow_cost",
 ]

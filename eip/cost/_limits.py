@@ -10,7 +10,7 @@ from eip.cost.alternatives import Packing
 from eip.cost.profile import Profile
 from eip.cost.services import quota
 
-__all__ = ["bus_limits", "fifo_limits", "lost", "needs_fan_out", "shards", "stream_limits", "unfit"]
+__all__ = ["broker_limits", "bus_limits", "fifo_limits", "lost", "needs_fan_out", "shards", "stream_limits", "unfit"]
 
 
 def unfit(profile: Profile, service: str, *, fifo: bool) -> Iterator[str]:
@@ -21,11 +21,11 @@ def unfit(profile: Profile, service: str, *, fifo: bool) -> Iterator[str]:
     if profile.size > most:
         yield f"a message has at most {most:,} bytes (claim check)"
     days = quota("kinesis" if service == "kinesis" else "sqs", "retention_days")
-    if profile.retention_days > days and not (service == "eventbridge" and profile.replay):
+    if service != "mq" and profile.retention_days > days and not (service == "eventbridge" and profile.replay):
         yield f"kept for at most {days} days"
     if service == "kinesis" and quota("kinesis", "cheap_retention_days") < profile.retention_days <= days:
         yield "more than 7 days are priced by the gigabyte, which is not counted here"
-    if profile.replay and service in ("sqs", "sns"):
+    if profile.replay and service in ("sqs", "sns", "mq"):
         yield "no replay"
 
 
@@ -51,6 +51,15 @@ def bus_limits(profile: Profile, carried: Load) -> Iterator[str]:
         yield f"{profile.endpoints:,} targets; a bus has {per_rule * rules:,}: fan out by SNS behind it"
     elif profile.endpoints > per_rule:
         yield f"more than {per_rule} targets: several rules, or SNS behind one"
+
+
+def broker_limits(profile: Profile) -> Iterator[str]:
+    """What one mq.m5.large is assumed not to carry: its network has 10 Gbit/s, the rest is an assumption."""
+    handled = profile.busiest * (1 + profile.consumers)
+    if handled > (most := quota("mq", "broker_per_second")):
+        yield f"{handled:,.0f} in and out a second; one mq.m5.large is assumed to carry {most:,}: measure it"
+    if handled * profile.size > quota("mq", "broker_bytes"):
+        yield "more bytes than the network of one mq.m5.large carries"
 
 
 def shards(profile: Profile, carried: Load) -> int:

@@ -16,9 +16,14 @@ def notes(profile: Profile, found: list[Alternative]) -> Iterator[str]:
     fitting = {each.name: each for each in found if each.fits}
     yield from _on_packing(profile, fitting)
     for plain in (each for name, each in fitting.items() if f"{name}, filtered" in fitting):
-        saved = 1 - fitting[f"{plain.name}, filtered"].received / plain.received
+        filtered = fitting[f"{plain.name}, filtered"]
+        saved = 1 - filtered.received / plain.received
         if saved > 0:
-            yield f"Filters in the service save {saved:.0%} of what consumers are woken for ({plain.name})."
+            dollars = plain.monthly - filtered.monthly
+            yield (
+                f"Filters in the service save {saved:.0%} of what consumers are woken for, and ${dollars:,.2f} of "
+                f"${plain.monthly:,.2f} a month ({plain.name})."
+            )
             break
     if not fitting:
         yield "Nothing fits as it is: see why, and relax the profile (claim check, retention by archive, replay)."

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from eip.cost._carried import Load, carried
-from eip.cost._limits import bus_limits, fifo_limits, lost, needs_fan_out, shards, stream_limits, unfit
+from eip.cost._limits import broker_limits, bus_limits, fifo_limits, lost, needs_fan_out, shards, stream_limits, unfit
 from eip.cost.alternatives import Alternative, Item, Packing
 from eip.cost.prices import GB, MILLION, Prices
 from eip.cost.profile import HOURS, SECONDS, Profile
@@ -141,6 +141,22 @@ class Ways:
             received=profile.messages * profile.consumers,
             unfit=tuple(unfit(profile, "kinesis", fifo=True)),
             lost=tuple(lost(profile, "", *_OF_A_LOG, fifo=True)),
+        )
+
+    def broker(self) -> Alternative:
+        """Amazon MQ: a pair of brokers, active and standby, and what waits in them on disk."""
+        profile = self.profile
+        kept = profile.messages * profile.size / GB * min(profile.retention_days * _DAY / SECONDS, 1.0)
+        items = (
+            self._item("two brokers", 2 * HOURS, "mq.m5.large.hour"),
+            self._item("storage, if all were kept so long", kept, "mq.storage.gb_month"),
+        )
+        return Alternative(
+            name="Amazon MQ, active/standby",
+            items=items,
+            received=profile.messages * sum(profile.shares),
+            unfit=(*unfit(profile, "mq", fifo=True), *broker_limits(profile)),
+            lost=("replay", "scaling by itself"),
         )
 
     # Positions.

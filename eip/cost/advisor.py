@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eip.cost._carried import packings
+from eip.cost._functions import with_functions
 from eip.cost._notes import notes
 from eip.cost._ways import Ways
 from eip.cost.alternatives import Alternative
@@ -73,7 +74,7 @@ def advise(profile: Profile, prices: Prices) -> Advice:
 
     Raises `ConfigurationError` where the price list lacks a rate that is needed.
     """
-    found = list(_alternatives(Ways(profile, prices)))
+    found = [with_functions(each, profile, prices) for each in _alternatives(Ways(profile, prices))]
     ranked = sorted(found, key=lambda each: (not each.fits, each.monthly))
     return Advice(profile=profile, prices=prices, alternatives=tuple(ranked), notes=tuple(notes(profile, found)))
 
@@ -91,8 +92,14 @@ def _alternatives(way: Ways) -> Iterator[Alternative]:
                 yield way.topic(packing, fifo=fifo, filtered=filtered)
         for packing in packings(way.profile, "eventbridge", fifo=False):
             yield way.bus(packing, filtered=filtered)
+    yield way.topic("", fifo=False, filtered=filters[0], one_by_one=True)
+    yield from _streams_and_brokers(way)
+
+
+def _streams_and_brokers(way: Ways) -> Iterator[Alternative]:
     for packing in packings(way.profile, "kinesis", fifo=way.profile.ordered):
         yield way.stream(packing)
-    yield way.topic("", fifo=False, filtered=filters[0], one_by_one=True)
     if "kinesis.stream.hour" in way.prices:
         yield way.stream_on_demand()
+    if "mq.m5.large.hour" in way.prices:
+        yield way.broker()

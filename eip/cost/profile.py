@@ -45,6 +45,12 @@ class Profile:
     """Seconds that a message may wait for its pack to fill."""
     compression: float = 3.0
     """How many times smaller zstd makes a pack's messages, base64 included; measure yours."""
+    function_seconds: float | None = None
+    """Seconds that an invocation takes of the Lambda function that consumes; None: consumers are no functions."""
+    function_memory: int = 128
+    """MB of it."""
+    function_batch: float = 1.0
+    """Messages of an invocation, on average."""
 
     def __post_init__(self) -> None:
         """Validate the parameters."""
@@ -56,6 +62,8 @@ class Profile:
             raise ConfigurationError("pollers, groups and kinds are at least 1; retention and linger not negative")
         if (self.batch is not None and self.batch < 1) or self.compression < 1:
             raise ConfigurationError("batch and compression are at least 1")
+        if self.function_batch < 1:
+            raise ConfigurationError(f"function_batch must be at least 1, got {self.function_batch!r}")
 
     @property
     def consumers(self) -> int:

@@ -10,7 +10,7 @@ from eip.codec import load_json
 
 __all__ = ["NAMES", "facts", "quota", "title"]
 
-NAMES: Final = ("sqs", "sns", "eventbridge", "kinesis")
+NAMES: Final = ("sqs", "sns", "eventbridge", "kinesis", "mq")
 
 
 @cache

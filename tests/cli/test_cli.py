@@ -81,6 +81,19 @@ def test_cost_for_programs_at_prices_of_a_date_and_of_ones_own(tmp_path):
     assert sqs["monthly"] == pytest.approx(7.0 * sum(item["quantity"] for item in sqs["items"]))
 
 
+def test_cost_counts_functions_and_workflows():
+    given = ("cost", "--per-month", "1e6", "--function-seconds", "1", "--transitions", "5", "--workflow-seconds", "2")
+    result = ran(*given, "--on", "2020-11-30")
+    assert result.exit_code == 0, result.output
+    for dollars in ("2.28", "8.54", "16.87", "25.21", "33.54", "49.17"):
+        assert dollars in result.output
+    assert "Workflows: $125.00 a month as Standard, $3.08 as Express" in result.output
+    plain = json.loads(ran(*given, "--json").stdout)
+    assert plain["workflows"]["standard"] == 125.0
+    assert plain["functions"]["128"] == pytest.approx(2.283, abs=0.001)
+    assert ran("cost", "--rate", "1", "--function-seconds", "-1").exit_code == 2
+
+
 def _rates():
     return prices().rates
 
