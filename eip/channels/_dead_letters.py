@@ -7,8 +7,10 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from eip._logging import get_logger
+from eip.attributes import AttributeValue, dump_attributes, load_attributes
 from eip.channels._sending import Sender
-from eip.errors import InvalidMessage, SendError
+from eip.codec import dump_json, load_json
+from eip.errors import DecodeError, InvalidMessage, SendError
 from eip.message import Message
 
 __all__ = ["send_dead_letter", "with_dead_letter_headers", "without_dead_letter_headers"]
@@ -19,8 +21,13 @@ _MAX_REASON: Final = 1000
 _SHORT_REASON: Final = 60
 """Characters of a reason that is shortened."""
 _FAILURE_HEADERS: Final = frozenset(
-    ("dead-letter-reason", "dead-letter-source", "dead-letter-count", "dead-letter-stack", "attempts")
+    (
+        *("dead-letter-reason", "dead-letter-source", "dead-letter-count", "dead-letter-stack", "attempts"),
+        "dead-letter-attributes",
+    )
 )
+_ATTRIBUTES: Final = "dead-letter-attributes"
+"""The header with attributes that the dead-letter channel has no place for."""
 
 
 def with_dead_letter_headers(
@@ -48,7 +55,7 @@ def with_dead_letter_headers(
 def without_dead_letter_headers(message: Message[Any]) -> Message[Any]:
     """The message without the traces of its failure, to be tried from the start."""
     kept = {name: text for name, text in message.headers.items() if name not in _FAILURE_HEADERS}
-    return _with_headers(message, kept)
+    return _with_headers(message, kept, attributes=_attributes_of(message))
 
 
 async def send_dead_letter(
@@ -57,7 +64,9 @@ async def send_dead_letter(
     """Send a message to a dead-letter channel, with as much of the reason as fits.
 
     A message may arrive with so many attributes, or so large, that nothing can be added to it. Then the stack is left
-    out, the reason is shortened, and at last only logged: a message must never be stuck for its reason.
+    out, the reason is shortened, and at last only logged: a message must never be stuck for its reason. Nor for its
+    attributes: those that the channel cannot carry, by their names or their number, go into a header together, and come
+    back by `without_dead_letter_headers`.
 
     Args:
         sender: the dead-letter channel.
@@ -71,16 +80,16 @@ async def send_dead_letter(
         InvalidMessage: the channel cannot carry the message, even without its reason.
         SendError: the channel did not accept it.
     """
+    forms = [message, _attributes_as_header(message)] if message.attributes else [message]
     shorter = ((reason, None), (reason[:_SHORT_REASON], None))
-    for text, where in ((reason, stack), *shorter) if stack else shorter:
-        try:
-            await sender.send(with_dead_letter_headers(message, text, source=source, count=count, stack=where))
-        except (InvalidMessage, SendError) as error:
-            if isinstance(error, SendError) and error.transient:
-                raise
-        else:
-            return
-    await sender.send(_with_headers(message, message.headers, expires_at=None))
+    for each in forms:
+        for text, where in ((reason, stack), *shorter) if stack else shorter:
+            dead = with_dead_letter_headers(each, text, source=source, count=count, stack=where)
+            if await _is_taken(sender, dead):
+                return
+    bare = [_with_headers(each, each.headers, expires_at=None) for each in forms]
+    if len(bare) == 1 or not await _is_taken(sender, bare[0]):
+        await sender.send(bare[-1])
     _log.warning(
         "dead_letter_without_reason",
         channel=source,
@@ -89,6 +98,34 @@ async def send_dead_letter(
         count=count,
         reason=reason[:_MAX_REASON],
     )
+
+
+async def _is_taken(sender: Sender, message: Message[Any]) -> bool:
+    """Send it; False where the channel cannot carry it. Raises what another attempt may help against."""
+    try:
+        await sender.send(message)
+    except (InvalidMessage, SendError) as error:
+        if isinstance(error, SendError) and error.transient:
+            raise
+        return False
+    return True
+
+
+def _attributes_as_header(message: Message[Any]) -> Message[Any]:
+    """The message with its attributes in one header: other services know names and numbers that this one does not."""
+    text = dump_json(dump_attributes(message.attributes)).decode()
+    return message.replace(attributes={}, headers={**message.headers, _ATTRIBUTES: text})
+
+
+def _attributes_of(message: Message[Any]) -> Mapping[str, AttributeValue]:
+    """The attributes, those that a header holds included; headers may be a stranger's."""
+    text = message.headers.get(_ATTRIBUTES)
+    if text is None:
+        return message.attributes
+    try:
+        return {**load_attributes(load_json(text)), **message.attributes}
+    except (DecodeError, InvalidMessage, TypeError, AttributeError):
+        return message.attributes
 
 
 def _with_headers(message: Message[Any], headers: Mapping[str, str], **envelope: Any) -> Message[Any]:

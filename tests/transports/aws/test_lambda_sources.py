@@ -9,8 +9,11 @@ import pytest
 from pydantic import BaseModel
 
 from eip import Message
+from eip.channels import Sender, without_dead_letter_headers
 from eip.codec import TextCodec
-from eip.errors import ConfigurationError
+from eip.errors import ConfigurationError, Reject
+from eip.limits import MIB
+from eip.transports.aws._attributes import carried
 from eip.transports.aws.lambda_host import InvocationFailed, current_invocation
 from tests.support.lambda_events import (
     Context,
@@ -346,3 +349,42 @@ def test_a_pipes_bare_list_is_handled_as_its_sources_own(event, count, lambda_ha
     seen = Seen()
     assert failures(lambda_handler(seen)(event, Context())) == []
     assert len(seen.messages) == count
+
+
+# Dead letters.
+
+
+class Sqs(Sender):
+    """Takes what SQS takes: ten attributes, by names of its alphabet."""
+
+    name = address = "dead"
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+
+    async def send(self, *messages: Message[Any]) -> None:
+        for each in messages:
+            carried(each, channel=self.name, limit=MIB, native={})
+            self.sent.append(each)
+
+
+@pytest.mark.parametrize("names", [["a b"], ["ü"], ["eip"], ["AWS.x"], [f"h{n}" for n in range(15)], ["x" * 300]])
+def test_attributes_that_the_dead_letter_channel_cannot_carry_keep_no_message_in_its_batch(names, lambda_handler):
+    """Other brokers know names and numbers of headers that SQS does not: the batch would come again for ever."""
+    dead, headers = Sqs(), [{name: [111, 107]} for name in names]
+    event = kafka(kafka_record(1, b'"fail"') | {"headers": headers})
+
+    async def reject(message: Message) -> None:
+        raise Reject("no")
+
+    lambda_handler(reject, dead_letters=dead)(event, Context())
+    (message,) = dead.sent
+    assert message.headers["dead-letter-reason"] == "Reject: no"
+    assert without_dead_letter_headers(message).attributes == dict.fromkeys(names, "ok")
+
+
+@pytest.mark.parametrize("text", ["no json", "[]", "7", '{"a": {"x": 1}}', "null"])
+def test_a_header_of_attributes_that_are_none_changes_nothing(text):
+    message = Message(1, attributes={"n": 1}, headers={"dead-letter-attributes": text, "h": "x"})
+    plain = without_dead_letter_headers(message)
+    assert (plain.attributes["n"], plain.headers) == (1, {"h": "x"})
