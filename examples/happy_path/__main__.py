@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import logging
 import socket
 import sys
-import tempfile
 from pathlib import Path
 
 from starlette.routing import BaseRoute
 
 from eip import run
-from eip.errors import EipError
 from eip.runtime.service import Runnable
+from examples.commands import command, parse, serve
 from examples.happy_path.api import front_routes, workflow_routes
 from examples.happy_path.front import Front
 from examples.happy_path.server import HttpServer
@@ -24,25 +21,15 @@ from examples.happy_path.workflow import Workflow
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m examples.happy_path", description="Photos of places.")
+    parser = command("examples.happy_path", "Photos of places.", TRANSPORTS)
     parser.add_argument("--role", choices=("all", "front", "workflow"), default="all", help="default: all")
-    parser.add_argument("--transport", choices=TRANSPORTS, default="memory", help="default: memory")
-    parser.add_argument("--endpoint-url", metavar="U", help="of AWS, e.g. of a local emulator")
-    parser.add_argument("--region", default="us-east-1", help="of AWS (default: us-east-1)")
-    parser.add_argument("--state", type=Path, metavar="FOLDER", help="of the embedded transport; default: a new one")
     parser.add_argument(
         "--workflow-version", type=int, choices=VERSIONS, default=VERSIONS[-1], help="what new photos begin with"
     )
     parser.add_argument("--rekognition", action="store_true", help="Amazon Rekognition looks at photos; on AWS")
-    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
-    parser.add_argument("--port", type=int, default=8080, help="0: any; default: 8080")
-    options = parser.parse_args()
+    options = parse(parser, only_on_aws=["rekognition"])
     if options.role != "all" and options.transport == "memory":
         parser.error(f"--role {options.role} needs a bus between processes: --transport aws")
-    if options.rekognition and options.transport == "memory":
-        parser.error("--rekognition needs --transport aws")
-    if not 0 <= options.port < 65536:
-        parser.error("--port is 0 to 65535")
     return options
 
 
@@ -78,18 +65,7 @@ async def _main(options: argparse.Namespace, folder: Path, sock: socket.socket) 
 
 
 def main() -> int:
-    options = _arguments()
-    logging.basicConfig(level=logging.ERROR)
-    with socket.socket() as sock, tempfile.TemporaryDirectory() as folder:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((options.host, options.port))
-            sock.listen(1024)  # who reads the line with the URL may connect at once
-            asyncio.run(_main(options, options.state or Path(folder), sock))
-        except (EipError, OSError) as error:
-            print(f"Cannot run: {error}", file=sys.stderr)
-            return 1
-    return 0
+    return serve(_arguments(), _main)
 
 
 if __name__ == "__main__":

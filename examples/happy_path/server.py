@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Mount
+from starlette.staticfiles import StaticFiles
 
 from examples.rfq.problems import HANDLERS
 
 __all__ = ["HttpServer"]
 
+_SHARED: Final = Path(__file__).with_name("shared")
+"""Scripts of more than one page."""
 _MAX_CONNECTIONS: Final = 1000
 _DRAIN_S: Final = 5
 """Seconds that running requests have when the server ends."""
@@ -24,7 +28,8 @@ class HttpServer:
     """Serves routes on a socket until `stop`; a service, see `eip.runtime.service.Runnable`."""
 
     def __init__(self, routes: Sequence[BaseRoute], sock: socket.socket) -> None:
-        app = Starlette(routes=routes, exception_handlers=HANDLERS)
+        shared = Mount("/shared", StaticFiles(directory=_SHARED))
+        app = Starlette(routes=[*routes, shared], exception_handlers=HANDLERS)
         self._server = _Uvicorn(
             uvicorn.Config(
                 app,

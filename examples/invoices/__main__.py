@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import logging
 import socket
 import sys
-import tempfile
 from pathlib import Path
 
 from eip import run, running
-from eip.errors import EipError
 from eip.patterns.diagram import mermaid
+from examples.commands import command, parse, serve
 from examples.happy_path.server import HttpServer
 from examples.invoices.api import routes
 from examples.invoices.wiring import TRANSPORTS, surroundings
@@ -20,21 +17,10 @@ from examples.invoices.workflow import Invoices
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m examples.invoices", description="Read and approve invoices.")
-    parser.add_argument("--transport", choices=TRANSPORTS, default="memory", help="default: memory")
-    parser.add_argument("--endpoint-url", metavar="U", help="of AWS, e.g. of a local emulator")
-    parser.add_argument("--region", default="us-east-1", help="of AWS (default: us-east-1)")
+    parser = command("examples.invoices", "Read and approve invoices.", TRANSPORTS)
     parser.add_argument("--textract-role", metavar="ARN", help="analyse by Amazon Textract, which publishes with it")
-    parser.add_argument("--state", type=Path, metavar="FOLDER", help="of the embedded transport; default: a new one")
-    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
-    parser.add_argument("--port", type=int, default=8080, help="0: any; default: 8080")
     parser.add_argument("--diagram", action="store_true", help="print the services as a Mermaid flowchart, and end")
-    options = parser.parse_args()
-    if options.textract_role is not None and options.transport == "memory":
-        parser.error("--textract-role needs --transport aws")
-    if not 0 <= options.port < 65536:
-        parser.error("--port is 0 to 65535")
-    return options
+    return parse(parser, only_on_aws=["textract_role"])
 
 
 async def _main(options: argparse.Namespace, folder: Path, sock: socket.socket) -> None:
@@ -57,18 +43,7 @@ async def _main(options: argparse.Namespace, folder: Path, sock: socket.socket) 
 
 
 def main() -> int:
-    options = _arguments()
-    logging.basicConfig(level=logging.ERROR)
-    with socket.socket() as sock, tempfile.TemporaryDirectory() as folder:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((options.host, options.port))
-            sock.listen(1024)  # who reads the line with the URL may connect at once
-            asyncio.run(_main(options, options.state or Path(folder), sock))
-        except (EipError, OSError) as error:
-            print(f"Cannot run: {error}", file=sys.stderr)
-            return 1
-    return 0
+    return serve(_arguments(), _main)
 
 
 if __name__ == "__main__":

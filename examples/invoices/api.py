@@ -22,7 +22,7 @@ from examples.invoices.model import MAX_ANALYSIS_BYTES, MAX_SCAN_BYTES, InvoiceI
 from examples.invoices.recordings import scan as recorded_scan
 from examples.invoices.steps import Buckets, Tables
 from examples.invoices.workflow import ANALYSING, READING, Invoices
-from examples.rfq.bodies import read
+from examples.rfq.bodies import read, read_bytes
 from examples.rfq.problems import Problem
 
 __all__ = ["routes"]
@@ -77,16 +77,8 @@ class _Api:
         return await self._put(f"{name}.png", await asyncio.to_thread(recorded_scan, name))
 
     async def upload(self, request: Request) -> Response:
-        data = bytearray()
-        try:
-            async with asyncio.timeout(_SLOWEST_S):
-                async for chunk in request.stream():
-                    data += chunk
-                    if len(data) > MAX_SCAN_BYTES:
-                        raise Problem(413, "Scan too large", f"at most {MAX_SCAN_BYTES:,} bytes")
-        except TimeoutError:
-            raise Problem(408, "Too slow", f"an upload may take {_SLOWEST_S:g} s") from None
-        return await self._put(request.path_params["name"], bytes(data))
+        data = await read_bytes(request, limit=MAX_SCAN_BYTES, timeout=_SLOWEST_S)
+        return await self._put(request.path_params["name"], data)
 
     async def _put(self, name: str, data: bytes) -> Response:
         key = _key(name)

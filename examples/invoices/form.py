@@ -8,6 +8,7 @@ Textract Developer Guide, "Form data (key-value pairs)" and "Text detection and 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 __all__ = ["Form", "Pair", "read_form"]
@@ -16,6 +17,13 @@ _CERTAIN: Final = 100.0
 """Percent; of a block that has no confidence."""
 _SELECTED: Final = "X"
 """The text of a box that is ticked; one that is not has none."""
+
+_MAX_CHARACTERS: Final = 1000
+"""Of a text; with the two below it bounds what a response makes of few blocks that are referred to often."""
+_MAX_WORDS: Final = 200
+"""Of a label or a value."""
+_MAX_VALUES: Final = 10
+"""Of a label."""
 
 Block = Mapping[str, Any]
 
@@ -59,7 +67,7 @@ def _is(block: Block, entity: str) -> bool:
 
 
 def _pair(key: Block, by_id: Mapping[str, Block]) -> Pair:
-    values = [block for block in _related(key, "VALUE", by_id) if _is(block, "VALUE")]
+    values = [block for block in islice(_related(key, "VALUE", by_id), _MAX_VALUES) if _is(block, "VALUE")]
     texts = [_words(block, by_id) for block in values]
     confidence = min(map(_confidence, (key, *values)))
     return Pair(_words(key, by_id), " ".join(filter(None, texts)), confidence)
@@ -68,12 +76,12 @@ def _pair(key: Block, by_id: Mapping[str, Block]) -> Pair:
 def _words(block: Block, by_id: Mapping[str, Block]) -> str:
     """The words and ticked boxes that a block consists of; only its own, so that no circle is followed."""
     texts = []
-    for child in _related(block, "CHILD", by_id):
+    for child in islice(_related(block, "CHILD", by_id), _MAX_WORDS):
         if child["BlockType"] == "WORD":
             texts.append(_text_of(child))
         elif child["BlockType"] == "SELECTION_ELEMENT" and child.get("SelectionStatus") == "SELECTED":
             texts.append(_SELECTED)
-    return " ".join(filter(None, texts))
+    return " ".join(filter(None, texts))[:_MAX_CHARACTERS]
 
 
 def _related(block: Block, kind: str, by_id: Mapping[str, Block]) -> Iterator[Block]:
@@ -85,7 +93,7 @@ def _related(block: Block, kind: str, by_id: Mapping[str, Block]) -> Iterator[Bl
 
 def _text_of(block: Block) -> str:
     text = block.get("Text")
-    return " ".join(text.split()) if isinstance(text, str) else ""
+    return " ".join(text[:_MAX_CHARACTERS].split()) if isinstance(text, str) else ""
 
 
 def _confidence(block: Block) -> float:

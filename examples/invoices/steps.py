@@ -103,7 +103,9 @@ class InvoiceSteps:
             raise Reject("the analysis did not answer")
 
     async def find_out_why(self, scan: Scan) -> None:
-        scan.reason = str((await self._analysis.fetch(scan.job)).get("StatusMessage") or "no reason is known")
+        scan.reason = str(
+            (await self._analysis.fetch(scan.job)).get("StatusMessage") or f"the job ended as {scan.status}"
+        )
 
     async def keep_analysis(self, scan: Scan) -> None:
         """Put the analysis where its creation has it read."""

@@ -153,7 +153,7 @@ def _reading(steps: InvoiceSteps) -> Process[Reading]:
 
 
 def has_failed(scan: Scan) -> bool:
-    return scan.status not in {"SUCCEEDED", "PARTIAL_SUCCESS"}
+    return scan.status != "SUCCEEDED"
 
 
 def is_complete(reading: Reading) -> bool:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from examples.rfq.problems import Problem
 
-__all__ = ["parsed", "read"]
+__all__ = ["parsed", "read", "read_bytes"]
 
 _LARGEST: Final = 16 * 1024
 """Bytes of a request's body."""
@@ -45,13 +45,18 @@ async def _body(request: Request) -> bytes:
     kind = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         raise Problem(415, "Unsupported media type", "send application/json")
+    return await read_bytes(request, limit=_LARGEST, timeout=_SLOWEST)
+
+
+async def read_bytes(request: Request, *, limit: int, timeout: float) -> bytes:  # noqa: ASYNC109 - of a client
+    """A request's body, of whatever kind; raises `Problem` above so many bytes, or after so many seconds."""
     body = bytearray()
     try:
-        async with asyncio.timeout(_SLOWEST):
+        async with asyncio.timeout(timeout):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > _LARGEST:
-                    raise Problem(413, "Body too large", f"at most {_LARGEST:,} bytes")
+                if len(body) > limit:
+                    raise Problem(413, "Body too large", f"at most {limit:,} bytes")
     except TimeoutError:
-        raise Problem(408, "Body too slow", f"it may take {_SLOWEST:g} s") from None
+        raise Problem(408, "Body too slow", f"it may take {timeout:g} s") from None
     return bytes(body)

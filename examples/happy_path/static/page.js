@@ -1,21 +1,8 @@
 // Pick a place, put photos to the object store, and watch them: the photos never pass through the API.
 
-const $ = (selector) => document.querySelector(selector);
+import { $, element, json } from "/shared/dom.js";
+
 let place = null;
-
-async function json(url, options) {
-  const answer = await fetch(url, options);
-  const body = await answer.json();
-  if (!answer.ok) throw new Error(body.detail || body.title);
-  return body;
-}
-
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
 
 async function showPlaces() {
   for (const each of await json("/places")) {

@@ -1,22 +1,9 @@
 // Put scans into the bucket, and show what the table and the processes know of them.
 
-const $ = (selector) => document.querySelector(selector);
+import { $, element, json } from "/shared/dom.js";
+
 const LOOK_MS = 1000;
 let shown = null;
-
-async function json(url, options) {
-  const answer = await fetch(url, options);
-  const body = await answer.json();
-  if (!answer.ok) throw new Error(body.detail || body.title);
-  return body;
-}
-
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
 
 async function attempt(action) {
   $("#message").hidden = true;

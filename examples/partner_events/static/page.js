@@ -1,19 +1,13 @@
 // Have the partner send events, and show what the intake and the order system made of them.
 
-const $ = (selector) => document.querySelector(selector);
-const LOOK_MS = 1000;
+import { $, element, json } from "/shared/dom.js";
 
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
+const LOOK_MS = 1000;
 
 const row = (kind, ...cells) => element("tr", { class: kind }, ...cells.map((each) => element("td", {}, each)));
 
 async function look() {
-  const { counts, latest, dead } = await (await fetch("/events")).json();
+  const { counts, latest, dead } = await json("/events");
   const shown = { ...counts, "dead letters": dead.length };
   $("#counts").replaceChildren(
     ...Object.entries(shown).map(([name, count]) => element("div", {}, element("dt", {}, name), element("dd", {}, String(count)))),
@@ -26,10 +20,10 @@ async function look() {
 
 async function send(kind) {
   const body = JSON.stringify({ kind });
-  await fetch("/events", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+  await json("/events", { method: "POST", headers: { "Content-Type": "application/json" }, body });
 }
 
-for (const { kind, title } of await (await fetch("/kinds")).json()) {
+for (const { kind, title } of await json("/kinds")) {
   const button = element("button", { type: "button", "data-kind": kind, title }, kind);
   button.addEventListener("click", () => send(kind));
   $("#kinds").append(button);

@@ -14,6 +14,7 @@ from examples.happy_path.api import front_routes, workflow_routes
 from examples.happy_path.client import Client, Process
 from examples.happy_path.front import Front
 from examples.happy_path.load import measure
+from examples.happy_path.rekognition import RekognitionJudge
 from examples.happy_path.samples import animated_gif, jpeg, photo, png_bomb
 from examples.happy_path.wiring import surroundings
 from examples.happy_path.workflow import Workflow
@@ -140,7 +141,9 @@ def test_a_photo_that_was_put_survives_a_kill_at_once(tmp_path):
 async def test_the_same_on_s3_eventbridge_sqs_and_dynamodb(ministack, tmp_path):
     """As two applications that share nothing but the bus and the bucket; the length of what is put is signed."""
     place = {"region": ministack.region, "endpoint_url": ministack.url}
-    async with surroundings("aws", tmp_path, **place) as here, surroundings("aws", tmp_path, **place) as there:
+    real = surroundings("aws", tmp_path, **place, rekognition=True)
+    async with real as here, surroundings("aws", tmp_path, **place) as there:
+        assert isinstance(here.judge, RekognitionJudge)
         front = Front(here.transport, here.front, here.urls)
         workflow = Workflow(there.transport, there.objects, there.tables)
         assert front_routes(front, here.origin)

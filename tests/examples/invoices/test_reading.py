@@ -174,6 +174,15 @@ def test_how_sure_a_reading_must_be_can_be_set():
     assert read(read_form(recorded_blocks("alpha-card")), min_confidence=99).problems[0].startswith("the amount")
 
 
+def test_few_blocks_that_are_referred_to_often_make_no_large_form():
+    word = {"Id": "w", "BlockType": "WORD", "Text": "total due " * 100_000}
+    refers = [{"Type": "CHILD", "Ids": ["w"] * 10_000}, {"Type": "VALUE", "Ids": ["v"] * 10_000}]
+    key = {"Id": "k", "BlockType": "KEY_VALUE_SET", "EntityTypes": ["KEY"], "Relationships": refers}
+    value = {**key, "Id": "v", "EntityTypes": ["VALUE"]}
+    (pair,) = read_form([word, key, value]).pairs
+    assert (len(pair.label), len(pair.value)) == (1000, 10 * 1001 - 1)
+
+
 JSON = some.recursive(
     some.none() | some.booleans() | some.floats() | some.integers() | some.text(max_size=8),
     lambda inner: some.lists(inner, max_size=3) | some.dictionaries(some.text(max_size=3), inner, max_size=3),

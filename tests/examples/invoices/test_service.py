@@ -17,6 +17,7 @@ from eip import running
 from eip.codec import load_json
 from eip.transports.aws import AwsTransport
 from examples.happy_path.client import Process
+from examples.invoices.__main__ import main
 from examples.invoices.layouts import LAYOUTS
 from examples.invoices.load import MODULE, outcomes
 from examples.invoices.recordings import scan
@@ -175,12 +176,17 @@ async def test_the_same_on_s3_eventbridge_sns_sqs_and_dynamodb(ministack, tmp_pa
             assert await objects.get(objects.bucket, f"in box/{name}.png", limit=10**7) == scan(name)
 
 
-def test_the_command_draws_the_services_and_refuses_what_cannot_be():
-    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-        asked = [sys.executable, "-m", MODULE, *arguments]
-        return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-
-    drawn = command("--diagram").stdout
+def test_the_command_draws_the_services():
+    asked = [sys.executable, "-m", MODULE, "--diagram"]
+    drawn = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
     assert drawn.startswith("flowchart LR")
     assert "default-invoice-analyses" in drawn
-    assert "--transport aws" in command("--textract-role", "arn:aws:iam::1:role/x").stderr
+
+
+def test_the_command_refuses_what_cannot_be(monkeypatch, capsys):
+    wrong = {"--transport aws": ["--textract-role", "arn:aws:iam::1:role/x"], "0 to 65535": ["--port", "70000"]}
+    for text, options in wrong.items():
+        monkeypatch.setattr(sys, "argv", ["invoices", *options])
+        with pytest.raises(SystemExit):
+            main()
+        assert text in capsys.readouterr().err

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from eip import Message, running
+from eip.codec import load_json
 from eip.errors import Reject, TransportError
+from eip.stores import MemoryStore
+from eip.transports.memory import MemoryTransport
 from examples.happy_path.rekognition import RekognitionJudge
-from examples.invoices.recordings import recorded_blocks
+from examples.invoices.analysis import COMPLETED
+from examples.invoices.recordings import recorded_blocks, scan
+from examples.invoices.steps import Buckets, Tables
 from examples.invoices.textract import TextractAnalysis
+from examples.invoices.wiring import BUCKETS
+from examples.invoices.workflow import Invoices, invoices_topology
+from tests.examples.invoices.test_workflow import Reporting
 from tests.support.aws_stub import AwsStub, Refusal
 
 TOPIC, ROLE = "arn:aws:sns:us-east-1:1:topic", "arn:aws:iam::1:role/textract"
@@ -130,3 +140,59 @@ async def test_what_rekognition_refuses_is_rejected_and_what_fails_is_tried_agai
     async with AwsStub({"DetectLabels": refusing(code)}).client("rekognition") as client:
         with pytest.raises(raised):
             await RekognitionJudge(client).labels("photos", "p")
+
+
+class _Textract(AwsStub):
+    """The service itself: knows the layouts, and tells the topic of each job as SNS delivers it."""
+
+    def __init__(self, memory: MemoryTransport) -> None:
+        super().__init__({"StartDocumentAnalysis": self._start, "GetDocumentAnalysis": self._get})
+        self._memory, self._jobs = memory, dict[str, str]()
+        self._telling: list[asyncio.Task[None]] = []
+
+    def _start(self, asked: dict[str, Any]) -> Any:
+        location = asked["DocumentLocation"]["S3Object"]
+        self._jobs[job := asked["ClientRequestToken"][::-1]] = location["Name"]
+        notice = {
+            "JobId": job,
+            "Status": "FAILED" if location["Name"] == "romeo-torn" else "SUCCEEDED",
+            "API": "StartDocumentAnalysis",
+            "JobTag": asked["JobTag"],
+            "Timestamp": 1600000000000,
+            "DocumentLocation": {"S3ObjectName": location["Name"], "S3Bucket": location["Bucket"]},
+        }
+        told = self._memory.topic(COMPLETED).send(Message(notice))
+        self._telling.append(asyncio.get_running_loop().create_task(told))
+        return {"JobId": job}
+
+    def _get(self, asked: dict[str, Any]) -> Any:
+        name, start = self._jobs[asked["JobId"]], int(asked.get("NextToken", 0))
+        if name == "romeo-torn":
+            return {"JobStatus": "FAILED", "StatusMessage": "torn"}
+        blocks = recorded_blocks(name)
+        more = {"NextToken": str(start + 20)} if len(blocks) > start + 20 else {}
+        return {"JobStatus": "SUCCEEDED", "Blocks": blocks[start : start + 20], **more}
+
+
+async def test_the_same_with_textracts_own_client():
+    async with MemoryTransport() as memory:
+        put_event = memory.bus("default").put_event
+        buckets = Buckets(*(Reporting(name, put_event) for name in BUCKETS))
+        tables = Tables(*(MemoryStore() for _ in range(4)))
+        await invoices_topology(buckets).apply(memory)
+        async with _Textract(memory).client("textract") as client:
+            analysis = TextractAnalysis(client, topic="arn:aws:sns:us-east-1:1:t", role="arn:aws:iam::1:role/textract")
+            async with running(*Invoices(memory, buckets, tables, analysis).services):
+                for name in ("golf-club", "romeo-torn"):
+                    await buckets.scanned.put(name, scan(name))
+                async with asyncio.timeout(60):
+                    while not (reviews := await _items(tables.reviews)) or len(await _items(tables.invoices)) < 2:
+                        await asyncio.sleep(0.05)
+        items = {each["invoice_key"]: each for each in await _items(tables.invoices)}
+    assert (items["golf-club"]["status"], items["golf-club"]["amount"]) == ("Approved for Payment", "2400.00")
+    assert [each["reason"] for each in reviews] == ["the analysis failed: torn"]
+
+
+async def _items(store: Any) -> list[dict[str, Any]]:
+    found = [await store.get(key) for key in list(store._entries)]
+    return [load_json(each.value) for each in found if each is not None]

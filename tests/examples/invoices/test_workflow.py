@@ -15,7 +15,6 @@ from eip.errors import MessageTooLarge, TransportError
 from eip.stores import MemoryStore
 from eip.stores.objects import MemoryObjects
 from eip.testing import FaultPlan, run
-from eip.testing.faults import FaultyTransport
 from eip.transports.memory import MemoryTransport
 from examples.invoices.analysis import COMPLETED, Location, Notice
 from examples.invoices.layouts import LAYOUTS
@@ -26,6 +25,7 @@ from examples.invoices.steps import Buckets, Tables
 from examples.invoices.workflow import Invoices, invoices_topology
 from examples.object_events import object_created
 from tests.examples.invoices.test_reading import FOUND, NOT_FOUND
+from tests.examples.killing import live_and_die
 
 SCANS = {name: scan(name) for name in LAYOUTS}
 
@@ -137,20 +137,7 @@ def test_under_faults_and_kills_every_layout_ends_where_it_belongs(seed):
             world = World(memory)
             await invoices_topology(world.buckets).apply(memory)
             invoices = {name: await world.scan(name) for name in LAYOUTS}
-            for life in range(4):
-                transport = memory if life == 3 else plan.wrap(memory)
-                services = world.services(transport)
-                try:
-                    async with asyncio.TaskGroup() as tasks:
-                        for service in services:
-                            tasks.create_task(service.run())
-                        await asyncio.sleep(4000 if life == 3 else 12)
-                        if isinstance(transport, FaultyTransport):
-                            transport.kill()
-                        for service in services:
-                            await service.stop()
-                except* TransportError:
-                    pass  # connecting failed: as good as killed
+            await live_and_die(plan, memory, world.services, seconds=12)
             await ends(world, invoices)
 
     run(main())

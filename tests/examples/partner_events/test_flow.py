@@ -11,11 +11,10 @@ import pytest
 from eip import Message, running
 from eip._ids import new_uuid
 from eip.codec import load_json
-from eip.errors import StoreError, TransportError
+from eip.errors import StoreError
 from eip.stores import MemoryStore
 from eip.stores.objects import MemoryObjects
 from eip.testing import FaultPlan, run
-from eip.testing.faults import FaultyTransport
 from eip.transports.memory import MemoryTransport
 from examples.partner_events.intake import PARTNER_EVENTS, Intake, partner_topology
 from examples.partner_events.journal import Journal
@@ -24,6 +23,7 @@ from examples.partner_events.orders import SALES, OrderSystem, Tables
 from examples.partner_events.partner import KINDS, Partner
 from examples.partner_events.salesforce import CONTRACT_EVENT, ORDER_EVENT
 from examples.partner_events.wiring import EVENT_SOURCE
+from tests.examples.killing import live_and_die
 
 LINES = '[{"sku": "a", "qty": 2, "price": "10.00"}]'
 
@@ -252,20 +252,7 @@ def test_under_faults_and_kills_every_event_has_its_outcome(seed):
             for _ in range(2):
                 for kind in KINDS:
                     await world.partner.send(kind)
-            for life in range(4):
-                transport = memory if life == 3 else plan.wrap(memory)
-                services = world.services(transport)
-                try:
-                    async with asyncio.TaskGroup() as tasks:
-                        for service in services:
-                            tasks.create_task(service.run())
-                        await asyncio.sleep(4000 if life == 3 else 3)
-                        if isinstance(transport, FaultyTransport):
-                            transport.kill()
-                        for service in services:
-                            await service.stop()
-                except* TransportError:
-                    pass  # connecting failed: as good as killed
+            await live_and_die(plan, memory, world.services, seconds=3)
             counts = world.journal.counts()
             assert {name: counts[name] for name in ("placed", "contract kept", "filtered")} == {
                 "placed": 6,
