@@ -13,19 +13,23 @@ from xml.etree import ElementTree as ET
 
 import orjson
 
-__all__ = ["ServiceError", "form", "is_clock_skew", "json_body", "read_json", "read_xml", "refusal"]
+__all__ = ["ServiceError", "form", "is_clock_skew", "is_token_expired", "json_body", "read_json", "read_xml", "refusal"]
 
 _UNESCAPED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
 class ServiceError(Exception):
-    """A refusal by the service: code, text, HTTP status, and the service's time (seconds since the epoch)."""
+    """A refusal by the service: code, text, HTTP status, the service's time (seconds since the epoch), the answer."""
 
-    def __init__(self, code: str, text: str, status: int, time: float | None = None) -> None:
+    def __init__(
+        self, code: str, text: str, status: int, time: float | None = None, answer: Mapping[str, Any] | None = None
+    ) -> None:
         self.code, self.text, self.status, self.time = code, text, status, time
+        self.answer: Mapping[str, Any] = answer or {}
         super().__init__(f"{code}: {text}")
 
 
+_OF_ITEMS: Final = ("GetItem", "Query")
 _SKEW_CODES: Final = frozenset(("RequestTimeTooSkewed", "RequestInTheFuture", "RequestExpired"))
 _SKEW_TEXTS: Final = ("signature expired", "signature not yet current")
 """The text about a clock that is minutes off, under the code of a wrong signature."""
@@ -34,6 +38,11 @@ _SKEW_TEXTS: Final = ("signature expired", "signature not yet current")
 def is_clock_skew(code: str, text: str) -> bool:
     """Whether the service refused a signature for its time."""
     return code.removesuffix("Exception") in _SKEW_CODES or text.lower().startswith(_SKEW_TEXTS)
+
+
+def is_token_expired(code: str) -> bool:
+    """Whether the service refused credentials that were right until a moment ago."""
+    return code.removesuffix("Exception") in ("ExpiredToken", "TokenRefreshRequired")
 
 
 def json_body(parameters: Mapping[str, Any]) -> bytes:
@@ -60,7 +69,17 @@ def read_json(operation: str, raw: bytes) -> dict[str, Any]:
             record["Data"] = a2b_base64(record["Data"])
     elif b'"BinaryValue"' in raw:
         _decode_attributes(answer)
+    elif operation in _OF_ITEMS:
+        _decode_items(answer)
     return answer
+
+
+def _decode_items(answer: Mapping[str, Any]) -> None:
+    """Decode the bytes of items that have no lists and maps: those that the store writes."""
+    for item in (*answer.get("Items", ()), answer.get("Item") or {}):
+        for value in item.values():
+            if "B" in value:
+                value["B"] = b64decode(value["B"], validate=True)
 
 
 def _decode_attributes(answer: dict[str, Any]) -> None:
@@ -131,6 +150,7 @@ def _tag(element: ET.Element) -> str:
 def refusal(raw: bytes, status: int, headers: Mapping[str, str]) -> ServiceError:
     """The error of an answer, in either protocol, or of neither."""
     code, text = "", ""
+    answer: Any = {}
     try:
         if raw.lstrip()[:1] == b"<":
             found = {_tag(each): each.text or "" for each in ET.fromstring(raw).iter()}  # noqa: S314 - as above
@@ -139,11 +159,14 @@ def refusal(raw: bytes, status: int, headers: Mapping[str, str]) -> ServiceError
             answer = orjson.loads(raw)
             code = str(answer.get("__type", "")).rpartition("#")[2]
             text = str(answer.get("message", answer.get("Message", "")))
+            if "Item" in answer:
+                _decode_items(answer)
     except (ValueError, AttributeError, ET.ParseError):
         text = raw[:200].decode(errors="replace")
     # SQS sends the code of its older protocol here; botocore uses it as the code, too.
     queried = headers.get("x-amzn-query-error", "").partition(";")[0]
-    return ServiceError(queried or code or str(status), text, status, _time(headers.get("date", "")))
+    answer = answer if isinstance(answer, dict) else {}
+    return ServiceError(queried or code or str(status), text, status, _time(headers.get("date", "")), answer)
 
 
 def _time(date: str) -> float | None:

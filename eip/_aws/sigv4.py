@@ -10,6 +10,7 @@ Source: "Create a signed AWS API request" (IAM User Guide).
 from __future__ import annotations
 
 import hmac
+import os
 import ssl
 import time
 from collections.abc import Mapping
@@ -18,14 +19,27 @@ from hashlib import sha256
 from http.client import HTTPConnection, HTTPMessage, HTTPSConnection
 from typing import Any, Final
 from urllib.parse import urlsplit
+from zlib import crc32
 
+from botocore.credentials import RefreshableCredentials
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
 from eip._aws.http_pool import HttpPool
-from eip._aws.protocols import ServiceError, form, is_clock_skew, json_body, read_json, read_xml, refusal
+from eip._aws.protocols import (
+    ServiceError,
+    form,
+    is_clock_skew,
+    is_token_expired,
+    json_body,
+    read_json,
+    read_xml,
+    refusal,
+)
+from eip._checks import check_type
+from eip.errors import ConfigurationError
 
-__all__ = ["HOT", "SigV4Client", "request_head", "signature", "supports_fast_path"]
+__all__ = ["HOT", "SWITCH", "SigV4Client", "request_head", "signature", "supports_fast_path", "use_fast_path"]
 
 HOT: Final = frozenset(
     (
@@ -37,18 +51,49 @@ HOT: Final = frozenset(
         ("events", "PutEvents"),
         ("kinesis", "PutRecords"),
         ("kinesis", "GetRecords"),
+        ("dynamodb", "GetItem"),
+        ("dynamodb", "PutItem"),
+        ("dynamodb", "DeleteItem"),
+        ("dynamodb", "Query"),
     )
 )
-"""Service and operation of the calls that every message goes through."""
+"""Service and operation of the calls that every message, or every record of a store, goes through."""
+SWITCH: Final = "EIP_AWS_FAST_PATH"
+"""The environment variable that turns the fast path off for a whole program."""
+_SWITCH_VALUES: Final = {"": True, "1": True, "on": True, "true": True, "0": False, "off": False, "false": False}
 
 _FORM: Final = "application/x-www-form-urlencoded; charset=utf-8"
 
 
+def use_fast_path(given: bool | None) -> bool:  # noqa: FBT001 - what a parameter of that name was given
+    """Whether hot calls may bypass the SDK: as given, or else by the environment, or else yes."""
+    if given is not None:
+        return check_type("fast_path", given, bool, "a bool or None")
+    text = os.environ.get(SWITCH, "").strip().lower()
+    if text not in _SWITCH_VALUES:
+        raise ConfigurationError(f"{SWITCH} must be on or off, got {text!r}")
+    return _SWITCH_VALUES[text]
+
+
 def supports_fast_path(client: Any, credentials: Any) -> bool:
-    """Whether this client's calls can be made without the SDK: signature version 4, credentials, and no proxy."""
+    """Whether this client's calls can be made without the SDK.
+
+    They need signature version 4, credentials, no proxy, no certificate of the client, and nobody who takes requests
+    away before they are sent, as mocks in the same process do.
+    """
     config, endpoint = client.meta.config, client.meta.endpoint_url
     proxies = config.proxies or get_environ_proxies(endpoint)
-    return credentials is not None and config.signature_version == "v4" and urlsplit(endpoint).scheme not in proxies
+    plain = config.signature_version == "v4" and urlsplit(endpoint).scheme not in proxies and not config.client_cert
+    return plain and credentials is not None and not _is_hooked(client)
+
+
+def _is_hooked(client: Any) -> bool:
+    """Whether anyone listens to the SDK's event ``before-send``, whose answer replaces the service's."""
+    try:
+        handlers = client.meta.events._emitter._handlers  # noqa: SLF001 - the SDK has no other way to look
+        return bool(handlers.prefix_search(f"before-send.{client.meta.service_model.service_id.hyphenize()}"))
+    except AttributeError:
+        return False
 
 
 class SigV4Client:
@@ -62,9 +107,9 @@ class SigV4Client:
     """
 
     def __init__(self, client: Any, credentials: Any, *, connections: int, authorities: str | None = None) -> None:
-        model = client.meta.service_model
+        model = self.model = client.meta.service_model
         self._credentials = credentials
-        self._region, self._service = client.meta.region_name, model.signing_name
+        self._region, self.service = client.meta.region_name, model.signing_name
         self._url = client.meta.endpoint_url
         parts = urlsplit(self._url)
         self._host, self._path = parts.netloc, parts.path or "/"
@@ -85,14 +130,31 @@ class SigV4Client:
     async def call(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         """The answer; raises `ServiceError`, `OSError` where none came, and `ValueError` where it cannot be read."""
         body = self.body(operation, parameters)
+        used = self._frozen = await self._credentials.get_frozen_credentials()
         try:
             return await self._post(operation, body)
         except ServiceError as error:
-            if not is_clock_skew(error.code, error.text) or error.time is None:
+            # Retry once, at once: the answer has the service's time, or the SDK has another token.
+            if not (self._take_time(error) or self._expire(error, used)):
                 raise
-            # Retry once, at once: the local clock is off, and the answer has the service's time.
-            self._skew = error.time - time.time()
-            return await self._post(operation, body)
+        self._frozen = await self._credentials.get_frozen_credentials()
+        return await self._post(operation, body)
+
+    def _take_time(self, error: ServiceError) -> bool:
+        """Sign by the service's clock from now on, where it refused ours."""
+        if error.time is None or not is_clock_skew(error.code, error.text):
+            return False
+        self._skew = error.time - time.time()
+        return True
+
+    def _expire(self, error: ServiceError, used: Any) -> bool:
+        """Have the SDK renew credentials that the service calls expired; another call may have done so before."""
+        held = self._credentials
+        if not is_token_expired(error.code) or not isinstance(held, RefreshableCredentials):
+            return False
+        if held._frozen_credentials is used:  # noqa: SLF001 - the SDK renews by its own clock only
+            held._expiry_time = held._time_fetcher()  # noqa: SLF001 - as above
+        return True
 
     def body(self, operation: str, parameters: dict[str, Any]) -> bytes:
         """The parameters of a call in the service's protocol."""
@@ -104,6 +166,8 @@ class SigV4Client:
         """The answer of a call; raises `ServiceError` for a refusal, `ValueError` for what cannot be read."""
         if status >= 300:
             raise refusal(raw, status, headers)
+        if (checksum := headers.get("x-amz-crc32")) and int(checksum) != crc32(raw):
+            raise ValueError("the answer is not what its checksum says")
         return read_json(operation, raw) if self._target else read_xml(operation, raw)
 
     def call_blocking(self, operation: str, parameters: dict[str, Any], *, timeout: float) -> dict[str, Any]:
@@ -126,7 +190,6 @@ class SigV4Client:
             return self.read(operation, answer.read(), answer.status, _lower(answer.headers))
 
     async def _post(self, operation: str, body: bytes) -> dict[str, Any]:
-        self._frozen = await self._credentials.get_frozen_credentials()
         headers = self._signed(operation, body, self._frozen)
         answer = await self._http.post(request_head(self._path, headers, len(body)), body)
         return self.read(operation, answer.body, answer.status, answer.headers)
@@ -138,7 +201,7 @@ class SigV4Client:
             headers["x-amz-security-token"] = credentials.token
         if self._target:
             headers["x-amz-target"] = f"{self._target}.{operation}"
-        scope = f"{at[:8]}/{self._region}/{self._service}/aws4_request"
+        scope = f"{at[:8]}/{self._region}/{self.service}/aws4_request"
         names = ";".join(headers)
         signed = signature(self._signing_key(credentials.secret_key, at[:8]), headers, body, self._path, scope)
         headers["authorization"] = (
@@ -151,7 +214,7 @@ class SigV4Client:
         """Derived once a day, and for each new secret."""
         if self._key[:2] != (secret, day):
             key = f"AWS4{secret}".encode()
-            for part in (day, self._region, self._service, "aws4_request"):
+            for part in (day, self._region, self.service, "aws4_request"):
                 key = hmac.digest(key, part.encode(), "sha256")
             self._key = (secret, day, key)
         return self._key[2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+from eip._aws.client_calls import ClientCalls
 from eip.errors import StoreError
 from eip.stores._aws_errors import error_code, store_error
 
@@ -45,14 +46,15 @@ async def create_table(client: Any, table: str) -> None:
     Raises:
         StoreError: the table cannot be made, or is not there after five minutes.
     """
+    calls = ClientCalls(client)
     try:
-        await call(client, "create_table", **table_definition(table))
+        await call(calls, "CreateTable", **table_definition(table))
     except StoreError as error:
         if error_code(error) != "ResourceInUseException":
             raise
     try:
-        await until_active(client, table)
-        await _let_expire(client, table)
+        await until_active(calls, table)
+        await _let_expire(calls, table)
     except StoreError as error:
         if error_code(error) not in _NOT_ALLOWED:  # those who may only read and write find a table that is there
             raise
@@ -61,11 +63,11 @@ async def create_table(client: Any, table: str) -> None:
 _NOT_ALLOWED: Final = ("AccessDeniedException", "AccessDenied")
 
 
-async def until_active(client: Any, table: str) -> None:
+async def until_active(calls: ClientCalls, table: str) -> None:
     """Return once the table can be used; raises `StoreError`, also where that takes more than five minutes."""
     waited = 0.0
     while True:
-        described = await call(client, "describe_table", TableName=table)
+        described = await call(calls, "DescribeTable", TableName=table)
         status = described["Table"]["TableStatus"]
         if status in ("ACTIVE", "UPDATING"):
             return
@@ -75,14 +77,14 @@ async def until_active(client: Any, table: str) -> None:
         waited += _LOOK_S
 
 
-async def _let_expire(client: Any, table: str) -> None:
+async def _let_expire(calls: ClientCalls, table: str) -> None:
     """Turn the removal of what expired on; who made the table may have died before."""
-    described = await call(client, "describe_time_to_live", TableName=table)
+    described = await call(calls, "DescribeTimeToLive", TableName=table)
     if described["TimeToLiveDescription"]["TimeToLiveStatus"] != "DISABLED":
         return
     removal = {"Enabled": True, "AttributeName": "ttl"}
     try:
-        await call(client, "update_time_to_live", TableName=table, TimeToLiveSpecification=removal)
+        await call(calls, "UpdateTimeToLive", TableName=table, TimeToLiveSpecification=removal)
     except StoreError as error:
         if error_code(error) not in ("ValidationException", "ResourceInUseException"):  # another process was first
             raise
@@ -92,10 +94,10 @@ def _keys(partition: str, sort: str) -> list[dict[str, str]]:
     return [{"AttributeName": partition, "KeyType": "HASH"}, {"AttributeName": sort, "KeyType": "RANGE"}]
 
 
-async def call(client: Any, operation: str, **arguments: Any) -> Any:
-    """What the client's operation answers; raises `StoreError`, with the SDK's own error as its cause."""
+async def call(calls: ClientCalls, operation: str, **parameters: Any) -> Any:
+    """The answer of the operation; raises `StoreError`, with the SDK's own error as its cause."""
     try:
         async with asyncio.timeout(_CALL_S):
-            return await getattr(client, operation)(**arguments)
+            return await calls.call(operation, parameters)
     except Exception as error:
         raise store_error("DynamoDB", error) from error

@@ -22,6 +22,7 @@ from botocore.exceptions import ClientError
 from typing_extensions import override
 
 from eip import clock
+from eip._aws.client_calls import ClientCalls
 from eip._ids import new_id
 from eip.errors import ConfigurationError, MessageTooLarge, StateError, StoreError
 from eip.limits import KIB
@@ -58,12 +59,14 @@ class DynamoStore(NamedStore):
         table: made as `table_definition` says.
         name: of the collection. What is due is in one partition of the index by name, so that about 1,000 changes of
             due times per second go into a collection; take several where that is too little.
+        fast_path: whether reads and writes of records bypass the SDK, for less CPU; default: unless the environment
+            variable ``EIP_AWS_FAST_PATH`` is ``off``. The SDK's client has the last word, see `eip._aws.client_calls`.
     """
 
-    def __init__(self, client: Any, table: str, name: str = "eip") -> None:
+    def __init__(self, client: Any, table: str, name: str = "eip", *, fast_path: bool | None = None) -> None:
         if not name or "#" in name or len(name.encode()) > _MAX_NAME_BYTES:
             raise ConfigurationError(f"name must be 1 to {_MAX_NAME_BYTES} bytes and have no #, got {name!r}")
-        self._client, self._table, self._name = client, table, name
+        self._calls, self._table, self._name = ClientCalls(client, fast_path=fast_path), table, name
         self._checked = self._closed = False
         self._checking = asyncio.Lock()
         config = getattr(getattr(client, "meta", None), "config", None)
@@ -85,7 +88,7 @@ class DynamoStore(NamedStore):
 
     @override
     async def _get(self, name: str) -> Record | None:
-        found = await self._do("get_item", Key=self._key(name, _RECORD), ConsistentRead=True)
+        found = await self._do("GetItem", Key=self._key(name, _RECORD), ConsistentRead=True)
         item = found.get("Item")
         if item is None or _expired(item):
             return None
@@ -130,7 +133,7 @@ class DynamoStore(NamedStore):
             condition, values = f"n = :version AND {_LIVE}", {**values, ":version": {"S": version}}
         where = {"ConditionExpression": condition, "ExpressionAttributeValues": values}
         try:
-            await self._do("delete_item", Key=self._key(name, _RECORD), **where)
+            await self._do("DeleteItem", Key=self._key(name, _RECORD), **where)
         except StoreError as error:
             if _failed_condition(error) is None:
                 raise
@@ -141,7 +144,7 @@ class DynamoStore(NamedStore):
     @override
     async def _put_part(self, name: str, part: str, value: bytes, expires_at: float | None) -> None:
         item = self._item(name, f"{_PART}{part}", value, expires_at)
-        await self._do("put_item", Item={**item, "t": _number(clock.now())})
+        await self._do("PutItem", Item={**item, "t": _number(clock.now())})
 
     @override
     async def _parts(self, name: str) -> dict[str, bytes]:
@@ -171,7 +174,7 @@ class DynamoStore(NamedStore):
         if values:
             where["ExpressionAttributeValues"] = values
         try:
-            await self._do("put_item", Item=item, ReturnValuesOnConditionCheckFailure="ALL_OLD", **where)
+            await self._do("PutItem", Item=item, ReturnValuesOnConditionCheckFailure="ALL_OLD", **where)
         except StoreError as error:
             held = _failed_condition(error)
             if held is None:
@@ -205,7 +208,7 @@ class DynamoStore(NamedStore):
 
     async def _pages(self, asked: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         while True:
-            page = await self._do("query", **asked)
+            page = await self._do("Query", **asked)
             for item in page["Items"]:
                 yield item
             if not page.get("LastEvaluatedKey"):
@@ -223,7 +226,7 @@ class DynamoStore(NamedStore):
             rest = {self._table: [_removal(self._key(key, each)) for each in names[start : start + _BATCH]]}
             attempt = 0
             while rest:
-                answer = await self._call("batch_write_item", RequestItems=rest)
+                answer = await self._call("BatchWriteItem", RequestItems=rest)
                 rest = answer.get("UnprocessedItems") or {}
                 if rest:
                     attempt += 1
@@ -237,14 +240,14 @@ class DynamoStore(NamedStore):
         except StoreError as error:
             if error_code(error) != "ResourceNotFoundException":
                 raise
-            await until_active(self._client, self._table)
+            await until_active(self._calls, self._table)
         await self._check()
         return await self._call(operation, TableName=self._table, **arguments)
 
     async def _call(self, operation: str, **arguments: Any) -> Any:
         """Call the service, once one of the client's connections is free: waiting for that is no failure to connect."""
         async with self._connections:
-            return await call(self._client, operation, **arguments)
+            return await call(self._calls, operation, **arguments)
 
     async def _check(self) -> None:
         """Note the version of the collection's schema once, or refuse a later one; refuse use after closing."""
@@ -254,7 +257,7 @@ class DynamoStore(NamedStore):
             return
         async with self._checking:
             key = {"pk": {"S": f"{self._name}#"}, "sk": {"S": "schema"}}
-            answer = await self._call("get_item", TableName=self._table, Key=key, ConsistentRead=True)
+            answer = await self._call("GetItem", TableName=self._table, Key=key, ConsistentRead=True)
             held = answer.get("Item")
             found = int(held["version"]["N"]) if held else 1
             if found > _VERSION:
@@ -265,7 +268,7 @@ class DynamoStore(NamedStore):
                 )
             if found < _VERSION:
                 item = {**key, "version": {"N": str(_VERSION)}}
-                await self._call("put_item", TableName=self._table, Item=item)
+                await self._call("PutItem", TableName=self._table, Item=item)
             self._checked = True
 
     def _key(self, key: str, sort: str) -> dict[str, Any]:

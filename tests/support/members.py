@@ -125,11 +125,10 @@ class RecordedCalls:
         if self._watching:
             return
         self._watching = True
-        import eip.stores.dynamodb
+        from eip._aws.client_calls import ClientCalls
         from eip.transports.aws._client.service_client import ServiceClient
 
-        dynamodb: Any = eip.stores.dynamodb
-        record, answer, store_call = self._record, ServiceClient._answer, dynamodb.call
+        record, answer, store_call = self._record, ServiceClient._answer, ClientCalls.call
 
         async def watched_answer(
             client: ServiceClient, service: str, operation: str, parameters: dict[str, Any]
@@ -137,12 +136,12 @@ class RecordedCalls:
             record(service, operation, parameters)
             return await answer(client, service, operation, parameters)
 
-        async def watched_call(client: Any, operation: str, **parameters: Any) -> Any:
-            record("dynamodb", operation.title().replace("_", ""), parameters)
-            return await store_call(client, operation, **parameters)
+        async def watched_call(calls: ClientCalls, operation: str, parameters: dict[str, Any]) -> Any:
+            record("dynamodb", operation, parameters)
+            return await store_call(calls, operation, parameters)
 
         setattr(ServiceClient, "_answer", watched_answer)  # noqa: B010 - mypy types methods of this name as its own
-        dynamodb.call = watched_call
+        setattr(ClientCalls, "call", watched_call)  # noqa: B010 - as above
 
     def _record(self, service: str, operation: str, parameters: dict[str, Any]) -> None:
         if service in self._tables:

@@ -79,6 +79,7 @@ class AwsTransport(Transport):
         fair_queues: whether messages with a group carry it as MessageGroupId on standard queues, too, so that SQS
             keeps one group from holding up the others. A queue that refuses it is noticed once.
         fast_path: whether hot calls bypass the SDK, for less CPU; turn it off for programs that hook into botocore.
+            Default: unless the environment variable ``EIP_AWS_FAST_PATH`` is ``off``.
         meter: gets a record of every call, see `eip.telemetry.meter`.
 
     Raises:
@@ -100,7 +101,7 @@ class AwsTransport(Transport):
         long_poll: Duration = 20.0,
         connections: int = 64,
         fair_queues: bool = True,
-        fast_path: bool = True,
+        fast_path: bool | None = None,
         meter: Meter | None = None,
     ) -> None:
         check_type("region", region, str, "a str", optional=True)
@@ -108,7 +109,6 @@ class AwsTransport(Transport):
         check_session(session)
         check_type("account", account, str, "a str", optional=True)
         check_type("fair_queues", fair_queues, bool, "a bool")
-        check_type("fast_path", fast_path, bool, "a bool")
         if meter is not None and not (callable(getattr(meter, "record", None)) and not isinstance(meter, type)):
             raise TypeError(f"meter must have a method record, got {meter!r}")
         self._batching = Batching(

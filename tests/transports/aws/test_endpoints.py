@@ -14,12 +14,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from aiobotocore.credentials import AioRefreshableCredentials
 
 from eip import Message
 from eip._aws.protocols import ServiceError
 from eip.errors import ConnectionLost, TransportError
 from eip.topology import QueueSpec, Topology
 from eip.transports.aws import AwsTransport
+from eip.transports.aws._client.errors import CredentialsStale
 
 
 @contextlib.contextmanager
@@ -155,6 +157,65 @@ async def test_the_fast_path_takes_the_services_time_where_the_clocks_differ(mon
         assert len(signed) == 3
         with pytest.raises(ServiceError):
             lean.read("X", b'{"__type":"ExpiredToken"}', 403, {})
+
+
+class Renewed:
+    """Credentials that the SDK believes to be valid for long, and what renews them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        expiry = dt.datetime.now(dt.UTC) + dt.timedelta(hours=6)
+        self.credentials = AioRefreshableCredentials("key0", "secret", "token0", expiry, self._renew, "tests")
+
+    async def _renew(self) -> dict[str, str]:
+        self.count += 1
+        await asyncio.sleep(0)
+        expiry = dt.datetime.now(dt.UTC) + dt.timedelta(hours=6)
+        return {
+            "access_key": f"key{self.count}",
+            "secret_key": "secret",
+            "token": f"token{self.count}",
+            "expiry_time": expiry.isoformat(),
+        }
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"])
+async def test_an_expired_token_is_renewed_once_for_all_calls(code, monkeypatch):
+    """By its own clock the SDK would keep the token; the service knows better."""
+    async with AwsTransport(region="eu-central-1", account="1" * 12) as aws:
+        lean = await aws._client._fast_client("sqs")
+        assert lean is not None
+        renewed = Renewed()
+        lean._credentials = renewed.credentials
+
+        async def post(operation: str, body: bytes) -> dict[str, Any]:
+            token = lean._signed(operation, body, lean._frozen)["x-amz-security-token"]
+            await asyncio.sleep(0)
+            if token == "token0":
+                raise ServiceError(code, "The security token included in the request is expired", 403)
+            return {"Successful": []}
+
+        monkeypatch.setattr(lean, "_post", post)
+        calls = (aws._client.call("sqs", "DeleteMessageBatch", retry=False) for _ in range(5))
+        assert await asyncio.gather(*calls) == [{"Successful": []}] * 5
+        assert renewed.count == 1
+
+
+async def test_a_token_that_stays_expired_is_an_error_after_one_renewal(monkeypatch):
+    async with AwsTransport(region="eu-central-1", account="1" * 12) as aws:
+        lean = await aws._client._fast_client("sqs")
+        assert lean is not None
+        renewed = Renewed()
+        for credentials, renewals in ((renewed.credentials, 1), (lean._credentials, 1)):  # the second cannot be renewed
+            lean._credentials = credentials
+
+            async def post(*_: object) -> dict[str, Any]:
+                raise ServiceError("ExpiredToken", "expired", 403)
+
+            monkeypatch.setattr(lean, "_post", post)
+            with pytest.raises(CredentialsStale):
+                await aws._client.call("sqs", "DeleteMessageBatch", retry=False)
+            assert renewed.count == renewals
 
 
 @pytest.mark.aws

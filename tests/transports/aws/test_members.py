@@ -14,7 +14,6 @@ from pathlib import Path
 import botocore
 import botocore.session
 import pytest
-from botocore import xform_name
 from botocore.exceptions import UnknownServiceError
 
 from eip._aws.sigv4 import HOT
@@ -87,13 +86,8 @@ def literals(path: Path) -> Iterator[tuple[str | None, str]]:
 
 
 def operations_of(service: str, pattern: str) -> set[str]:
-    """The operations that a text names: the service's names, and for a store those of the SDK's methods."""
-    snake = service in ROOMS.values()
-    return {
-        each
-        for each in NAMES[service]
-        if re.fullmatch(pattern, each) or (snake and re.fullmatch(pattern, xform_name(each)))
-    }
+    """The operations that a text names."""
+    return {each for each in NAMES[service] if re.fullmatch(pattern, each)}
 
 
 NAMES = {service: frozenset(model.operation_names) for service, model in MODELS.items()}

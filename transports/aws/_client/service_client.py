@@ -27,7 +27,7 @@ from botocore.model import OperationNotFoundError
 
 from eip._aws.protocols import ServiceError
 from eip._aws.sessions import new_session, sdk_session
-from eip._aws.sigv4 import HOT, SigV4Client, supports_fast_path
+from eip._aws.sigv4 import HOT, SigV4Client, supports_fast_path, use_fast_path
 from eip.errors import AccessDenied, ConfigurationError, ConnectionLost, EipError, StateError, TransportError
 from eip.health import Health, HealthTracker
 from eip.retry import Backoff
@@ -65,7 +65,7 @@ class ServiceClient:
         endpoint_url: for all services, e.g. of a local emulator.
         meter: gets a record of each call.
         connections: maximum of each service's pool.
-        fast_path: whether hot calls may bypass the SDK.
+        fast_path: whether hot calls may bypass the SDK; default: by the environment.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class ServiceClient:
         endpoint_url: str | None,
         meter: Meter | None,
         connections: int,
-        fast_path: bool = True,
+        fast_path: bool | None = None,
     ) -> None:
         self._session = new_session(region) if session is None else sdk_session(session)
         self.region: str = region or self._session.get_config_variable("region") or ""
@@ -96,7 +96,7 @@ class ServiceClient:
             user_agent="aioeip",  # otherwise built twice per call, a fifth of its time
             parameter_validation=False,
         )
-        self._connections, self._use_fast_path = connections, fast_path
+        self._connections, self.fast_path = connections, use_fast_path(fast_path)
         self._clients: dict[str, Any] = {}
         self._fast: dict[str, SigV4Client | None] = {}
         """Clients for the hot calls; None for a service whose calls all go through the SDK."""
@@ -121,7 +121,7 @@ class ServiceClient:
                 endpoint_url=self._endpoint_url,
                 meter=self.meter,
                 connections=self._connections,
-                fast_path=self._use_fast_path,
+                fast_path=self.fast_path,
             )
         return self._elsewhere[region]
 
@@ -313,7 +313,7 @@ class ServiceClient:
             self.check_open()
             if service not in self._fast:
                 self._fast[service] = None
-                if self._use_fast_path and supports_fast_path(client, credentials):
+                if self.fast_path and supports_fast_path(client, credentials):
                     configured = self._session.get_config_variable("ca_bundle")
                     fast = SigV4Client(
                         client,

@@ -135,7 +135,7 @@ class KinesisStream(BatchedSender, Stream):
         from eip.stores.dynamodb import DynamoStore, create_table  # noqa: PLC0415
 
         client = await self._client.client("dynamodb")
-        store = DynamoStore(client, LEASE_TABLE, "streams")
+        store = DynamoStore(client, LEASE_TABLE, "streams", fast_path=self._client.fast_path)
         try:
             await store.get(self.name)
         except StoreError as error:
