@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from eip.console._answers import Refusal, answer, flag, number, read, text
+from eip._http import RequestRefused
+from eip.console._answers import answer, flag, number, read, text
 from eip.console._conversation import conversation, latest_conversations
 from eip.console._guard import user_of
 from eip.console._jobs import Job, ended
@@ -129,7 +130,7 @@ class Api:
 
     async def _live(self, _: Request) -> Response:
         if self._streams >= _MAX_STREAMS:
-            raise Refusal(503, f"{_MAX_STREAMS} browsers are watching already", {"Retry-After": "30"})
+            raise RequestRefused(503, f"{_MAX_STREAMS} browsers are watching already", {"Retry-After": "30"})
         return StreamingResponse(self._states(), media_type="text/event-stream")
 
     async def _states(self) -> AsyncIterator[bytes]:
@@ -155,7 +156,7 @@ class Api:
         query = request.query_params
         page = query.get("page", "1")
         if not page.isascii() or not page.isdecimal() or len(page) > 6:
-            raise Refusal(400, "page must be a number from 1")
+            raise RequestRefused(400, "page must be a number from 1")
         return answer(
             self._view.page(
                 text(query, "queue"), group=flag(query, "group"), text=query.get("text", ""), page=int(page)
@@ -164,7 +165,7 @@ class Api:
 
     async def _letter(self, request: Request) -> Response:
         query = request.query_params
-        return answer(await self._view.letter(text(query, "queue"), text(query, "id")))
+        return answer(await self._view.letter(text(query, "queue"), text(query, "key")))
 
     async def _processes(self, request: Request) -> Response:
         query = request.query_params
@@ -198,7 +199,7 @@ class Api:
         async def handle(request: Request) -> Response:
             user: User = user_of(request.scope)
             if not user.may_change:
-                raise Refusal(403, "this is for operators; your token is a reader's")
+                raise RequestRefused(403, "this is for operators; your token is a reader's")
             found = await change(await read(request), user.name)
             if isinstance(found, Job):
                 found = (await ended(found, within=_JOB_WAIT_S)).as_dict()
@@ -215,11 +216,11 @@ class Api:
     async def _edit(self, given: dict[str, Any], by: str) -> Job:
         attributes, body = given.get("attributes"), given.get("body")
         if attributes is not None and not isinstance(attributes, dict):
-            raise Refusal(400, "attributes must be an object")
+            raise RequestRefused(400, "attributes must be an object")
         if body is not None and not isinstance(body, str):
-            raise Refusal(400, "body must be a text")
+            raise RequestRefused(400, "body must be a text")
         return await self._operations.send_edited(
-            text(given, "queue"), text(given, "id"), by=by, body=body, attributes=attributes, to=flag(given, "to")
+            text(given, "queue"), text(given, "key"), by=by, body=body, attributes=attributes, to=flag(given, "to")
         )
 
     async def _discard(self, given: dict[str, Any], by: str) -> Job:

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from eip import clock
 from eip.app.journal import JournalEntry
-from eip.console.letters import DeadLetters, reason_of, source_of
+from eip.console._identity import reason_of, source_of
+from eip.console.letters import DeadLetters
 from eip.console.redaction import Redaction
 from eip.console.subject import Subject
 from eip.message import Message

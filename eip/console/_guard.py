@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import ip_address
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from eip._http import RequestRefused, problem
 from eip._logging import get_logger
 from eip._repeated import RepeatedLines
-from eip.console._answers import Refusal
 from eip.console.tokens import User
 
-__all__ = ["Guard", "UserFinder", "is_loopback", "user_of"]
+__all__ = ["Guard", "KnownUser", "UserFinder", "is_loopback", "user_of"]
 
 _lines = RepeatedLines(get_logger("eip.console"))
 _SAFE: Final = frozenset(("GET", "HEAD"))
@@ -41,17 +42,22 @@ class UserFinder(Protocol):
         ...
 
 
+KnownUser: TypeAlias = Callable[[Scope], User | None]
+"""Who a request is from, by its ASGI scope; None: nobody who may use the console."""
+
+
 class Guard:
     """ASGI middleware: lets a request in, or answers it; adds headers for browsers.
 
     Args:
         app: what it guards.
         tokens: who may ask; None: whoever is on this machine.
-        role: of those on this machine, without tokens.
+        known: who asks, where the application around it knows.
+        local: who whoever is on this machine is.
     """
 
-    def __init__(self, app: ASGIApp, *, tokens: UserFinder | None, local: User) -> None:
-        self._app, self._tokens, self._local = app, tokens, local
+    def __init__(self, app: ASGIApp, *, tokens: UserFinder | None, known: KnownUser | None, local: User) -> None:
+        self._app, self._tokens, self._known, self._local = app, tokens, known, local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -68,30 +74,35 @@ class Guard:
 
         try:
             self._admit(scope, Headers(scope=scope))
-        except Refusal as refusal:
+        except RequestRefused as refusal:
             client = scope.get("client")
-            _lines.warning("console_refused", client=client[0] if client else None, reason=refusal.detail)
-            await refusal.response()(scope, receive, with_headers)
+            _lines.warning("console_refused", client=client[0] if client else None, reason=refusal.reason)
+            await problem(refusal)(scope, receive, with_headers)
             return
         await self._app(scope, receive, with_headers)
 
     def _admit(self, scope: Scope, headers: Headers) -> None:
-        if self._tokens is None:
+        if self._tokens is None and self._known is None:
             _check_local(scope, headers)
         path: str = scope["path"][len(scope.get("root_path", "")) :]
         if not path.startswith("/api/"):
             return
         _check_site(scope, headers)
-        scope["eip_console_user"] = self._user(headers)
+        scope["eip_console_user"] = self._user(scope, headers)
 
-    def _user(self, headers: Headers) -> User:
+    def _user(self, scope: Scope, headers: Headers) -> User:
+        if self._known is not None:
+            known = self._known(scope)
+            if known is None:
+                raise RequestRefused(403, "the console is not for you")
+            return known
         if self._tokens is None:
             return self._local
         scheme, _, given = headers.get("authorization", "").partition(" ")
         token = given.strip() if scheme.lower() == "bearer" and len(given) <= _MAX_TOKEN else ""
         found = self._tokens.user(token)
         if found is None:
-            raise Refusal(401, "a valid token is needed", {"WWW-Authenticate": 'Bearer realm="eip console"'})
+            raise RequestRefused(401, "a valid token is needed", {"WWW-Authenticate": 'Bearer realm="eip console"'})
         return found
 
 
@@ -115,23 +126,23 @@ def _check_local(scope: Scope, headers: Headers) -> None:
     """Without tokens only this machine is let in, by a name of its own: another name may be a page's trick."""
     client = scope.get("client")
     if client is None or not is_loopback(client[0]) or any(name in headers for name in _FORWARDED):
-        raise Refusal(403, "without tokens the console is for this machine only; give it tokens")
+        raise RequestRefused(403, "without tokens the console is for this machine only; give it tokens")
     try:
         host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
     except ValueError:
         host = ""
     if not is_loopback(host):
-        raise Refusal(421, "without tokens the console answers to localhost only")
+        raise RequestRefused(421, "without tokens the console answers to localhost only")
 
 
 def _check_site(scope: Scope, headers: Headers) -> None:
     """A browser tells which page asks; only ours may."""
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        raise Refusal(403, "pages of other sites may not ask")
+        raise RequestRefused(403, "pages of other sites may not ask")
     if scope["method"] in _SAFE:
         return
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != headers.get("host"):
-        raise Refusal(403, "pages of other sites may not ask")
+        raise RequestRefused(403, "pages of other sites may not ask")
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise Refusal(415, "a change is sent as application/json")
+        raise RequestRefused(415, "a change is sent as application/json")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from eip.console.letters import group_of
+from eip.console._identity import group_of, key_of
 from eip.console.subject import DeadLetterQueue
 from eip.errors import ConfigurationError, InvalidPattern
 from eip.matching import FilterPolicy, as_predicate
@@ -14,34 +14,34 @@ from eip.message import Message
 
 __all__ = ["Selection"]
 
-_MAX_IDS: Final = 10_000
+_MAX_KEYS: Final = 10_000
 _SCOPES: Final = {"attributes": "MessageAttributes", "body": "MessageBody"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Dead letters of a queue: of a group, by their ids, by a filter policy, or all."""
+    """Dead letters of a queue: of a group, by their keys, by a filter policy, or all."""
 
-    ids: frozenset[str] | None = None
+    keys: frozenset[str] | None = None
     group: str | None = None
     policy: FilterPolicy | None = None
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Self:
-        """Read ``ids``, ``group``, ``filter`` and ``scope`` (``attributes`` or ``body``) as a browser sends them.
+        """Read ``keys``, ``group``, ``filter`` and ``scope`` (``attributes`` or ``body``) as a browser sends them.
 
         Raises:
             ConfigurationError: a value that cannot be.
         """
-        ids, group, policy = given.get("ids"), given.get("group"), given.get("filter")
-        if ids is not None and not (isinstance(ids, list) and ids and all(isinstance(each, str) for each in ids)):
-            raise ConfigurationError("ids must be a list of message ids, and not empty")
-        if ids is not None and len(ids) > _MAX_IDS:
-            raise ConfigurationError(f"ids must be at most {_MAX_IDS:,}, got {len(ids):,}")
+        keys, group, policy = given.get("keys"), given.get("group"), given.get("filter")
+        if keys is not None and not (isinstance(keys, list) and keys and all(isinstance(each, str) for each in keys)):
+            raise ConfigurationError("keys must be a list of the keys of letters, and not empty")
+        if keys is not None and len(keys) > _MAX_KEYS:
+            raise ConfigurationError(f"keys must be at most {_MAX_KEYS:,}, got {len(keys):,}")
         if group is not None and not isinstance(group, str):
             raise ConfigurationError("group must be the key of a group")
         return cls(
-            ids=None if ids is None else frozenset(ids),
+            keys=None if keys is None else frozenset(keys),
             group=group,
             policy=None if policy is None else _policy(policy, given.get("scope", "attributes")),
         )
@@ -49,7 +49,7 @@ class Selection:
     @property
     def is_all(self) -> bool:
         """Whether nothing narrows it."""
-        return self.ids is None and self.group is None and self.policy is None
+        return self.keys is None and self.group is None and self.policy is None
 
     def predicate(self, info: DeadLetterQueue) -> Callable[[Message[Any]], bool]:
         """What tells whether a dead letter of the queue belongs to it."""
@@ -57,7 +57,7 @@ class Selection:
 
         def wanted(message: Message[Any]) -> bool:
             return (
-                (self.ids is None or message.id in self.ids)
+                (self.keys is None or key_of(message) in self.keys)
                 and (self.group is None or group_of(message, info) == self.group)
                 and (matches is None or matches(message))
             )
@@ -66,9 +66,8 @@ class Selection:
 
     def __str__(self) -> str:
         """For the audit log."""
-        if self.ids is not None:
-            shown = ", ".join(sorted(self.ids)[:5])
-            return f"ids {shown}" + (f" and {len(self.ids) - 5} more" if len(self.ids) > 5 else "")
+        if self.keys is not None:
+            return f"{len(self.keys):,} chosen"
         if self.group is not None:
             return f"group {self.group}"
         return "all" if self.policy is None else f"filter {self.policy!r}"[:500]

@@ -19,13 +19,14 @@ from eip.app import App
 from eip.clock import Duration
 from eip.console._answers import HANDLERS
 from eip.console._api import Api
-from eip.console._guard import Guard, UserFinder
+from eip.console._guard import Guard, KnownUser, UserFinder
 from eip.console.audit import AuditLog
 from eip.console.operations import Operations
 from eip.console.redaction import Redaction
 from eip.console.subject import Subject
 from eip.console.tokens import User
 from eip.console.view import View
+from eip.errors import ConfigurationError
 
 __all__ = ["Console"]
 
@@ -40,6 +41,8 @@ class Console:
     Args:
         subject: an application, or what else is shown.
         tokens: who may use it; None: whoever is on this machine, and nobody else.
+        known: instead of tokens, inside of an application that knows who asks: a function from the ASGI scope to the
+            `User`; None: nobody who may use it. That application must refuse everybody else.
         read_only: without tokens, whoever is on this machine may change nothing.
         redact: names of fields whose values are masked, with ``*`` and ``?``; None: `redaction.DEFAULT_FIELDS`; empty:
             none.
@@ -50,7 +53,7 @@ class Console:
         journal: how many events of messages are kept for conversations; 0: none.
 
     Raises:
-        ConfigurationError: a value out of range.
+        ConfigurationError: a value out of range, or both tokens and ``known``.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Console:
         subject: Subject | App,
         *,
         tokens: UserFinder | None = None,
+        known: KnownUser | None = None,
         read_only: bool = False,
         redact: Iterable[str] | None = None,
         audit: Path | None = None,
@@ -66,8 +70,10 @@ class Console:
         depth_interval: Duration = 5.0,
         journal: int = 10_000,
     ) -> None:
+        if tokens is not None and known is not None:
+            raise ConfigurationError("give tokens or known, not both")
         self.subject = Subject.of(subject) if isinstance(subject, App) else subject
-        self.has_tokens = tokens is not None
+        self.is_guarded = tokens is not None or known is not None
         self.view = View(
             self.subject,
             Redaction(redact),
@@ -84,7 +90,7 @@ class Console:
         self._app = Starlette(
             routes=[Route("/", _page), *self._api.routes(), Mount("/static", StaticFiles(directory=_STATIC))],
             exception_handlers=HANDLERS,
-            middleware=[Middleware(Guard, tokens=tokens, local=local)],
+            middleware=[Middleware(Guard, tokens=tokens, known=known, local=local)],
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

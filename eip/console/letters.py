@@ -6,26 +6,21 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import Any, Final
 
 from eip import clock
 from eip._checks import check_integer
 from eip.channels import Queue
-from eip.console._reasons import kind_of
+from eip.console._identity import cut, group_of, key_of, kind_of, reason_of, size_of, source_of
 from eip.console.redaction import Redaction
 from eip.console.subject import DeadLetterQueue, Subject
 from eip.errors import Conflict
 from eip.message import Message
 
-__all__ = ["DeadLetters", "Group", "Letter", "Look", "group_of", "reason_of", "source_of"]
+__all__ = ["DeadLetters", "Group", "Letter", "Look"]
 
-_MAX_TEXT: Final = 300
-"""Characters of an id, a type or a reason in a list."""
 _MAX_RECEIVED: Final = 500
 """Messages of one look where each look is a receive: a call for ten, and for that moment nobody else gets them."""
-_UNKNOWN_REASON: Final = "received too often"
-"""Of a message that the service itself moved: it gives no reason."""
 _MAX_LOOKS: Final = 4
 """Full ones that are remembered."""
 _MIB: Final = 1024 * 1024
@@ -35,6 +30,8 @@ _MIB: Final = 1024 * 1024
 class Letter:
     """A dead letter in a list; all texts are bounded."""
 
+    key: str
+    """Names it: ids of other programs' messages may repeat."""
     id: str
     type: str
     group: str
@@ -75,7 +72,7 @@ class Look:
     is_receive: bool = False
     """Whether it counted as a receive of each message."""
     kept: dict[str, Message[Any]] = field(default_factory=dict, repr=False)
-    """The whole messages, by id."""
+    """The whole messages, by key."""
     size: int = 0
     """Bytes of their bodies."""
 
@@ -149,7 +146,7 @@ class DeadLetters:
         """What was seen is not there any more."""
         self._looks.pop(name, None)
 
-    async def find(self, name: str, id: str) -> Message[Any]:  # noqa: A002 - it is one
+    async def find(self, name: str, key: str) -> Message[Any]:
         """A letter as a whole; looks at the queue where that costs nothing.
 
         On a service where each look is a receive, only those of the last look are known.
@@ -159,13 +156,13 @@ class DeadLetters:
         """
         _, queue = self.queue(name)
         look = self._looks.get(name)
-        if look is not None and id in look.kept:
-            return look.kept[id]
+        if look is not None and key in look.kept:
+            return look.kept[key]
         if look is None or not queue.peek_is_receive:
             look = await self.look(name)
-        if id not in look.kept:
-            raise LookupError(id)
-        return look.kept[id]
+        if key not in look.kept:
+            raise LookupError(key)
+        return look.kept[key]
 
     def letters(self, name: str, *, group: str | None = None, text: str = "") -> Sequence[Letter]:
         """The letters of the last look that belong to a group, and of which a text is part of id, type or reason."""
@@ -181,7 +178,7 @@ class DeadLetters:
 
     def _made(self, info: DeadLetterQueue, found: Sequence[Message[Any]], limit: int, *, is_receive: bool) -> Look:
         seen = found[:limit]
-        size = sum(_size(each) for each in seen)
+        size = sum(size_of(each) for each in seen)
         letters = tuple(self._letter(each, info) for each in seen)
         return Look(
             at=clock.now(),
@@ -189,23 +186,24 @@ class DeadLetters:
             groups=tuple(sorted(self._groups(letters), key=lambda each: -each.count)),
             is_complete=len(found) <= limit and size < self._max_bytes,
             is_receive=is_receive,
-            kept={each.id: each for each in seen},
+            kept=dict(zip((each.key for each in letters), seen, strict=True)),
             size=size,
         )
 
     def _letter(self, message: Message[Any], info: DeadLetterQueue) -> Letter:
         headers = message.headers
         return Letter(
-            id=message.id,
-            type=_cut(message.type or ""),
+            key=key_of(message),
+            id=cut(message.id),
+            type=cut(message.type or ""),
             group=group_of(message, info),
-            source=_cut(source_of(message, info)),
-            reason=_cut(self._redaction.text(reason_of(message))),
-            attempts=_cut(headers.get("dead-letter-count", "")),
+            source=cut(source_of(message, info)),
+            reason=cut(self._redaction.text(reason_of(message))),
+            attempts=cut(headers.get("dead-letter-count", "")),
             created_at=message.created_at,
-            size=_size(message),
-            correlation_id=_cut(message.correlation_id or ""),
-            message_group=_cut(message.group_id or ""),
+            size=size_of(message),
+            correlation_id=cut(message.correlation_id or ""),
+            message_group=cut(message.group_id or ""),
         )
 
     def _groups(self, letters: Iterable[Letter]) -> Iterator[Group]:
@@ -226,32 +224,5 @@ class DeadLetters:
         yield from groups.values()
 
 
-def reason_of(message: Message[Any]) -> str:
-    """Why it failed, as its headers tell."""
-    return message.headers.get("dead-letter-reason") or _UNKNOWN_REASON
-
-
-def source_of(message: Message[Any], info: DeadLetterQueue) -> str:
-    """The queue that a dead letter failed on; empty where that is not known."""
-    named = message.headers.get("dead-letter-source")
-    if named is not None:
-        return named
-    return info.sources[0] if len(info.sources) == 1 else ""
-
-
-def group_of(message: Message[Any], info: DeadLetterQueue) -> str:
-    """Names the group of a dead letter, the same at each look; a digest, as reasons may hold what is redacted."""
-    parts = (source_of(message, info), message.type or "", kind_of(reason_of(message)))
-    return blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
-
-
 def _searched(letter: Letter) -> tuple[str, ...]:
     return (letter.id, letter.type, letter.reason, letter.correlation_id, letter.message_group)
-
-
-def _size(message: Message[Any]) -> int:
-    return len(message.raw or b"")
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 1]}…"

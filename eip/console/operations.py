@@ -10,10 +10,12 @@ from eip.channels import Queue, Sender
 from eip.console._bodies import shown_body
 from eip.console._edits import edit_of
 from eip.console._exports import Export, read_export
+from eip.console._identity import key_of
 from eip.console._jobs import Job, Jobs
 from eip.console._selection import Selection
+from eip.console._targets import both, targets_of
 from eip.console.audit import AuditLog
-from eip.console.letters import DeadLetters, source_of
+from eip.console.letters import DeadLetters
 from eip.console.redaction import Redaction
 from eip.console.subject import DeadLetterQueue, Subject
 from eip.errors import ConfigurationError
@@ -79,18 +81,18 @@ class Operations:
         info, dead = self._letters.queue(queue)
         if rate is not None and not 0 < rate <= _MAX_RATE:
             raise ConfigurationError(f"rate must be more than 0 and at most {_MAX_RATE:,.0f}, got {rate}")
-        targets = self._targets(info, to)
+        targets = targets_of(self._subject, info, to)
 
         async def work(job: Job) -> None:
             for target, is_for in targets:
-                await self._move(job, dead, target, _both(selection.predicate(info), is_for), selection, rate=rate)
+                await self._move(job, dead, target, both(selection.predicate(info), is_for), selection, rate=rate)
 
         return await self._start("redrive", info, selection, work, by=by, rate=rate, to=to)
 
     async def send_edited(
         self,
         queue: str,
-        id: str,  # noqa: A002 - it is one
+        key: str,
         *,
         by: str,
         body: str | None = None,
@@ -101,7 +103,7 @@ class Operations:
 
         Args:
             queue: of dead letters.
-            id: of the message, which it keeps.
+            key: of the letter; the message keeps its id.
             by: who does it.
             body: the text of the new body; None: as it is.
             attributes: all of them; None: as they are.
@@ -114,18 +116,20 @@ class Operations:
             StoreError: the audit log cannot be written.
         """
         info, dead = self._letters.queue(queue)
-        message = await self._letters.find(queue, id)
+        message = await self._letters.find(queue, key)
         shown = await shown_body(message, self._redaction)
         transform = edit_of(message, shown, self._redaction, body=body, attributes=attributes)
-        selection, targets = Selection(ids=frozenset((id,))), self._targets(info, to)
+        selection, targets = Selection(keys=frozenset((key,))), targets_of(self._subject, info, to)
 
         async def work(job: Job) -> None:
             for target, is_for in targets:
-                wanted = _both(selection.predicate(info), is_for)
+                wanted = both(selection.predicate(info), is_for)
                 await self._move(job, dead, target, wanted, selection, transform=transform)
 
         changed = [name for name, given in (("body", body), ("attributes", attributes)) if given is not None]
-        return await self._start("edit", info, selection, work, by=by, to=to, changed=", ".join(changed) or "nothing")
+        return await self._start(
+            "edit", info, selection, work, by=by, to=to, changed=", ".join(changed) or "nothing", message_id=message.id
+        )
 
     async def discard(self, queue: str, selection: Selection, *, by: str) -> Job:
         """Take dead letters off their queue for good, each after it was written to an export.
@@ -145,15 +149,17 @@ class Operations:
         if look is None:
             raise ConfigurationError(f"look at {queue} first: only what was seen is discarded")
         wanted = selection.predicate(info)
-        seen = Selection(ids=frozenset(each.id for each in look.kept.values() if wanted(each)))
+        seen = Selection(keys=frozenset(key for key, each in look.kept.items() if wanted(each)))
         export = Export(self.exports, queue)
 
         async def work(job: Job) -> None:
-            if seen.ids:
+            if seen.keys:
                 await self._move(job, dead, export, seen.predicate(info), seen, keep_reason=True)
             job.note = f"exported to {export.path}" if export.count else "nothing was there to discard"
 
-        return await self._start("discard", info, selection, work, by=by, total=len(seen.ids or ()), export=export.name)
+        return await self._start(
+            "discard", info, selection, work, by=by, total=len(seen.keys or ()), export=export.name
+        )
 
     async def restore(self, export: str, queue: str, *, by: str) -> Job:
         """Put the messages of an export back on a queue of dead letters.
@@ -232,13 +238,13 @@ class Operations:
         def matches(message: Message[Any]) -> bool:
             found = wanted(message)
             if found:
-                matched.add(message.id)
+                matched.add(key_of(message))
             return found
 
         def show(progress: Progress) -> None:
             job.moved, job.failed = before[0] + progress.moved, before[1] + progress.failed
 
-        limit = None if selection.ids is None else len(selection.ids) - job.moved
+        limit = None if selection.keys is None else len(selection.keys) - job.moved
         if limit is not None and limit < 1:
             return
         await redrive(
@@ -254,32 +260,11 @@ class Operations:
         )
         job.left += max(0, len(matched) - (job.moved - before[0]) - (job.failed - before[1]))
 
-    def _targets(self, info: DeadLetterQueue, to: str | None) -> list[tuple[Queue, Callable[[Message[Any]], bool]]]:
-        """The queues that get dead letters, and which of them."""
-        known = self._subject.queues()
-        if to is not None:
-            if to not in known:
-                raise ConfigurationError(f"to must be one of the queues {', '.join(known)}, got {to!r}")
-            return [(known[to], lambda _: True)]
-        if not any(source in known for source in info.sources):
-            raise ConfigurationError(f"it is not known where the messages of {info.name} failed; give to=...")
-        return [(queue, _failed_on(name, info)) for name, queue in known.items() if name in info.sources]
-
     def _count(self, info: DeadLetterQueue, selection: Selection) -> int | None:
-        if selection.ids is not None:
-            return len(selection.ids)
+        if selection.keys is not None:
+            return len(selection.keys)
         look = self._letters.last_look(info.name)
         if look is None or not look.is_complete:
             return None
         wanted = selection.predicate(info)
         return sum(wanted(each) for each in look.kept.values())
-
-
-def _both(
-    first: Callable[[Message[Any]], bool], second: Callable[[Message[Any]], bool]
-) -> Callable[[Message[Any]], bool]:
-    return lambda message: first(message) and second(message)
-
-
-def _failed_on(name: str, info: DeadLetterQueue) -> Callable[[Message[Any]], bool]:
-    return lambda message: source_of(message, info) == name

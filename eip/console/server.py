@@ -40,7 +40,7 @@ class ConsoleServer(Service):
     """
 
     def __init__(self, console: Console, port: int = 8081, *, host: str = "127.0.0.1") -> None:
-        if not console.has_tokens and not is_loopback(host):
+        if not console.is_guarded and not is_loopback(host):
             raise ConfigurationError(
                 f"host must be a loopback address without tokens, got {host!r}; make some: eip console-token FILE NAME"
             )

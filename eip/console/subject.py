@@ -9,11 +9,13 @@ from typing import TypeAlias
 
 from eip.app import App, ChannelInfo
 from eip.app._channels import Channels
+from eip.app._metrics import consumer_families
 from eip.app.journal import Journal
 from eip.channels import Queue, Transport
 from eip.health import Health
 from eip.runtime.consumer import Consumer
 from eip.runtime.handlers import name_of
+from eip.runtime.service import Service
 from eip.telemetry.families import Family
 from eip.topology import QueueSpec, RuleSpec, SubscriptionSpec, Topology
 
@@ -58,8 +60,8 @@ class Subject:
         topology: the channels, with their dead-letter queues.
         consumers: those that run in this process.
         services: those of this process: process managers, schedulers and scatter-gathers are shown with what they hold.
-        families: the metrics, see `eip.telemetry.families`.
-        parts: the health of each part.
+        families: the metrics, see `eip.telemetry.families`; default: what the consumers count.
+        parts: the health of each part; default: of the transport, the services and the consumers.
         readers: the handlers; default: those of ``consumers``.
         publications: the channels that are sent to by others than handlers.
         journal: what its messages went through.
@@ -70,8 +72,8 @@ class Subject:
     topology: Topology = field(default_factory=Topology)
     consumers: Callable[[], Iterable[Consumer]] = tuple
     services: Callable[[], Iterable[object]] = tuple
-    families: Callable[[], Iterable[Family]] = tuple
-    parts: Callable[[], Mapping[str, Health]] = dict
+    families: Callable[[], Iterable[Family]] | None = None
+    parts: Callable[[], Mapping[str, Health]] | None = None
     readers: Callable[[], Iterable[Reader]] | None = None
     publications: Callable[[], Iterable[ChannelInfo]] = tuple
     journal: Journal | None = None
@@ -95,6 +97,18 @@ class Subject:
     def all_readers(self) -> list[Reader]:
         """The handlers, each with the channel that it reads."""
         return list(map(_reader_of, self.consumers()) if self.readers is None else self.readers())
+
+    def all_families(self) -> Iterable[Family]:
+        """The metrics."""
+        return consumer_families(self.consumers) if self.families is None else self.families()
+
+    def all_parts(self) -> Mapping[str, Health]:
+        """The health of each part."""
+        if self.parts is not None:
+            return self.parts()
+        services = {f"service {each.name}": each.health() for each in self.services() if isinstance(each, Service)}
+        consumers = {f"consumer {each.name}": each.health() for each in self.consumers()}
+        return {"transport": self.transport.health(), **services, **consumers}
 
     def dead_letter_queues(self) -> list[DeadLetterQueue]:
         """The queues of dead letters that are known, by name."""

@@ -13,8 +13,9 @@ from eip.console._bodies import attributes_of, shown_body
 from eip.console._costs import Costs
 from eip.console._depths import Depth, Depths
 from eip.console._flow import Flow, Node
+from eip.console._identity import reason_of, source_of
 from eip.console._rates import Rates
-from eip.console.letters import DeadLetters, Look, reason_of, source_of
+from eip.console.letters import DeadLetters, Look
 from eip.console.redaction import Redaction
 from eip.console.subject import Subject
 from eip.health import Health
@@ -73,13 +74,13 @@ class View:
 
     async def refresh(self) -> None:
         """Sample the counters, and ask the queues where it is time for that."""
-        self._rates.sample(self.subject.families(), asyncio.get_running_loop().time())
+        self._rates.sample(self.subject.all_families(), asyncio.get_running_loop().time())
         self.costs.sample()
         await self._depths.refresh()
 
     def state(self) -> dict[str, Any]:
         """What goes on: figures by node of the flow, the health of the parts, how many dead letters there are."""
-        parts = self.subject.parts()
+        parts = self.subject.all_parts()
         return {
             "at": clock.now(),
             "nodes": {each.id: self._figures(each, parts) for each in self.flow.nodes},
@@ -162,17 +163,18 @@ class View:
             "letters": [asdict(each) for each in found[(shown - 1) * _PAGE : shown * _PAGE]],
         }
 
-    async def letter(self, queue: str, id: str) -> dict[str, Any]:  # noqa: A002 - it is one
+    async def letter(self, queue: str, key: str) -> dict[str, Any]:
         """A dead letter as a whole: envelope, attributes, body, and why it failed; redacted and bounded.
 
         Raises:
             LookupError: it is not there.
         """
         info, _ = self.letters.queue(queue)
-        message = await self.letters.find(queue, id)
+        message = await self.letters.find(queue, key)
         body = await shown_body(message, self.redaction)
         return {
             "queue": queue,
+            "key": key,
             "failed_on": _cut(source_of(message, info)),
             "reason": self._text(reason_of(message)),
             "attempts": _cut(message.headers.get("dead-letter-count", "")),

@@ -149,7 +149,7 @@ class _Roles:
             callbacks=self._access.callbacks,
         )
         self._asking = booking
-        return [self._access.server(self._access.front(booking, self._meter, unicorns), sock), booking]
+        return [self._access.server(self._access.front(booking, unicorns), sock), booking]
 
     def _herd(self, unicorns: Unicorns) -> Herd:
         options = self._options

@@ -1,7 +1,7 @@
 """Who calls, and how often they may: bearer tokens, a rate limit, and no calls from other sites' pages.
 
 A token file holds digests only. ``python -m examples.rfq.access FILE NAME`` makes a token, prints it once and adds its
-digest to the file. A customer sees the RFQs of their own name; an operator sees the operations view and no RFQ; a
+digest to the file. A customer sees the RFQs of their own name; an operator sees the console and no RFQ; a
 unicorn is asked and answers under its own name. Web sockets are guarded as requests are; since scripts in browsers
 cannot send headers with them, the token may come as a protocol: ``bearer.TOKEN`` beside ``rfq``.
 """
@@ -56,7 +56,7 @@ _RESERVED: Final[dict[str, Role]] = {"/operations/": "operator", "/unicorn/": "u
 """What is under these may be called in that role only; everything else by customers."""
 _ANY_ROLE: Final = frozenset(("/identity",))
 _IN_PROTOCOL: Final = "bearer."
-_STATIC: Final = "/static/"
+_STATIC: Final = ("/static/", "/operations/static/")
 _PROBES: Final = frozenset(("/healthz", "/readyz"))
 """Load balancers ask for them under any name; no link is in their answers."""
 _PORTS: Final = {"http": 80, "https": 443}

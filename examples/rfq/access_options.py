@@ -8,7 +8,6 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 
-from eip.telemetry.meter import UsageMeter
 from examples.lifecycle import Waiting
 from examples.rfq.access import BearerTokens, Hosts, RateLimit, TokenOwners, Tokens
 from examples.rfq.api import app
@@ -104,11 +103,10 @@ class Access:
         self.proxy: str = options.trusted_proxy
         self.callbacks = _callbacks(options) if options.callback_secret else None
 
-    def front(self, booking: RideBooking, meter: UsageMeter, unicorns: Unicorns | None) -> Starlette:
+    def front(self, booking: RideBooking, unicorns: Unicorns | None) -> Starlette:
         """The API, with that of unicorn management where it is in the same process."""
         return app(
             booking,
-            meter=meter,
             tokens=self.tokens,
             partners=self.partners,
             limit=self.limit,

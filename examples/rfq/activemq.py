@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eip import Queue, Source
+from eip import Source
 from examples.rfq.channels import Channels
 
 __all__ = ["ActiveMQChannels"]
@@ -12,11 +12,6 @@ class ActiveMQChannels(Channels):
     """A unicorn has a queue in each zone that it was in, of which it reads the one of the zone that it is in."""
 
     durable = True
-
-    async def depth(self, queue: Queue) -> int | None:
-        """See `Channels.depth`: STOMP does not tell."""
-        del queue
-        return None
 
     async def enter(self, zone: str, unicorn: str) -> Source:
         """See `Channels.enter`; the broker makes the subscription when it is first read."""

@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.types import Scope
 from starlette.websockets import WebSocket
 
 from eip import clock
 from eip._logging import get_logger
 from eip._repeated import RepeatedLines
+from eip.console import Console, User
 from eip.errors import EipError
-from eip.telemetry.meter import UsageMeter
-from examples.rfq.access import Certified, Guard, Hosts, RateLimit, TokenOwners, caller
+from examples.rfq.access import Caller, Certified, Guard, Hosts, RateLimit, TokenOwners, caller
 from examples.rfq.bodies import read
 from examples.rfq.booking import RideBooking
 from examples.rfq.documents import head, link, links, notice, progress, result_document, ride, where
@@ -28,7 +31,6 @@ from examples.rfq.identity_api import IDENTITY
 from examples.rfq.model import Choice, Presence, RideRequest, as_json
 from examples.rfq.openapi import BOOKING
 from examples.rfq.openapi_terms import document
-from examples.rfq.operations_api import operations_routes
 from examples.rfq.pages import BrowserRules, pages
 from examples.rfq.problems import HANDLERS, Problem, upgrade_required
 from examples.rfq.push import SILENCE_S, Event, Events, push_over_socket, server_sent_events
@@ -44,13 +46,12 @@ __all__ = ["app"]
 _lines = RepeatedLines(get_logger("examples.rfq"))
 
 _ID: Final = re.compile(r"[\w-]{1,64}", re.ASCII)
-_PUBLIC: Final = frozenset(("/", "/operations", "/unicorn", "/healthz", "/readyz", "/openapi.json"))
+_PUBLIC: Final = frozenset(("/", "/operations", "/operations/", "/unicorn", "/healthz", "/readyz", "/openapi.json"))
 
 
 def app(
     booking: RideBooking,
     *,
-    meter: UsageMeter | None = None,
     tokens: TokenOwners | None = None,
     partners: Certified | None = None,
     limit: RateLimit | None = None,
@@ -61,7 +62,6 @@ def app(
 
     Args:
         booking: what it is the front of.
-        meter: what that service's transport reports its calls to; None: the operations view shows no cost.
         tokens: whose they are sees their own RFQs; None: there are none.
         partners: whose certificates they are sees their own RFQs. Without both, everybody sees all.
         limit: how often one may call; None: as often as they like.
@@ -70,7 +70,15 @@ def app(
     """
     areas = [BOOKING] if unicorns is None else [BOOKING, UNICORNS]
     api = _Api(booking, document(*areas, secured=tokens is not None))
+    console = Console(booking.subject(), known=partial(_operator, guarded=bool(tokens or partners)))
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await console.aclose()
+
     return Starlette(
+        lifespan=lifespan,
         routes=[
             *(pages("ride", "operations") if unicorns is None else pages("ride", "unicorn", "operations")),
             Route("/openapi.json", api.openapi),
@@ -86,7 +94,7 @@ def app(
             WebSocketRoute("/rfqs/{rfq}/socket", api.socket),
             Route("/rfqs/{rfq}/socket", api.no_socket),
             IDENTITY,
-            *operations_routes(booking, meter or UsageMeter()),
+            Mount("/operations", console),
             *(() if unicorns is None else unicorn_routes(unicorns)),
         ],
         exception_handlers=HANDLERS,
@@ -95,6 +103,14 @@ def app(
             Middleware(Guard, public=_PUBLIC, tokens=tokens, partners=partners, limit=limit, hosts=hosts),
         ],
     )
+
+
+def _operator(scope: Scope, *, guarded: bool) -> User | None:
+    """Who asks the console: operators, or where nobody is known by name, whoever reaches the service."""
+    if not guarded:
+        return User("anybody", "operator")
+    found: Caller | None = scope.get("caller")
+    return User(found.name, "operator") if found is not None and found.role == "operator" else None
 
 
 class _Api:

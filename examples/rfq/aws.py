@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Final
 
-from eip import Queue, Source
+from eip import Source
 from eip import topology as declared
 from eip.transports.aws import AwsTransport
 from examples.rfq.channels import PREFIX, UNREADABLE, Channels
@@ -36,10 +36,6 @@ class AwsChannels(Channels):
             for inbox in await self._aws.topic(self.zone(zone).name).subscribers():
                 before[inbox].append(zone)
         self._before = dict(before)
-
-    async def depth(self, queue: Queue) -> int | None:
-        """See `Channels.depth`."""
-        return sum((await self._aws.queue(queue.name).depth()).values())
 
     async def enter(self, zone: str, unicorn: str) -> Source:
         """See `Channels.enter`."""

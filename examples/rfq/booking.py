@@ -16,14 +16,13 @@ from typing import Any, Final
 import structlog
 
 from eip import Consumer, Message, Queue, Service, clock
+from eip.console import Subject
 from eip.errors import EipError
-from eip.patterns.redrive import Progress
 from eip.patterns.reply_queues import ReplyQueues
 from eip.patterns.scatter_gather import ReplyChannel, ScatterGather
 from examples.rfq.callbacks import CallbackCalls, CallbackOptions, Callbacks
 from examples.rfq.channels import OWN_REPLIES, Channels
 from examples.rfq.model import Presence, QuoteRequest, RideRequest
-from examples.rfq.operations import DeadLetter, Desk, Operations, Rate
 from examples.rfq.store import RETENTION, Answer, Choices, Presences, Rfq, States, answer_of, rfq_of
 from examples.rfq.vicinity import Position, all_zones, zones_near
 from examples.rfq.waiting import set_within
@@ -80,9 +79,7 @@ class RideBooking:
             self._services.append(calls)
         self._presence = Consumer(channels.presence, self._on_presence, concurrency=10)
         self._choices, self._presences = Choices(states.rides), Presences(states.rides)
-        self._desk = Desk(channels)
         self._stopping = asyncio.Event()
-        self._responses = Rate()
         self.answerable = False
         """Whether any unicorn was there when that was last looked for."""
 
@@ -207,25 +204,16 @@ class RideBooking:
             missing.append(f"{len(self._herd)} unicorns that are not there yet")
         return missing
 
-    # What operations asks for.
-
-    async def operations(self) -> Operations:
-        """What is going on."""
-        return Operations(
-            in_flight=len(await self._quotes.open_requests(limit=_MAX_IN_FLIGHT)),
-            responses_per_second=self._responses.per_second,
-            late=self.late,
-            refused=self._channels.return_addresses.refused,
-            queues=await self._desk.depths(),
+    def subject(self) -> Subject:
+        """What the console shows of it."""
+        consumers = [each for each in (self._presence, *self._services) if isinstance(each, Consumer)]
+        return Subject(
+            name="Wild Rydes",
+            transport=self._channels.transport,
+            topology=self._channels.queues(),
+            consumers=lambda: consumers,
+            services=lambda: (self._quotes, self._own_replies),
         )
-
-    async def dead_letters(self, *, limit: int = 100) -> list[DeadLetter]:
-        """What could not be handled and why, up to ``limit`` of each queue."""
-        return await self._desk.dead_letters(limit=limit)
-
-    async def redrive(self, queue: str, *, only: Collection[str] | None = None) -> Progress:
-        """Have it handled anew: all that failed on that queue, or the messages with those ids; see `Desk.redrive`."""
-        return await self._desk.redrive(queue, only=only)
 
     # As a service.
 
@@ -258,8 +246,7 @@ class RideBooking:
                 await self._channels.zones(zones).send(found.request)
 
     def _is_error(self, reply: Message[Any]) -> bool:
-        """Whether a reply is no answer; called once for each."""
-        self._responses.add()
+        """Whether a reply is no answer."""
         return answer_of(reply) is None
 
     async def _on_presence(self, message: Message[Presence]) -> None:

@@ -62,18 +62,9 @@ class Channels(ABC):
         return self.transport.queue(UNREADABLE.name)
 
     @property
-    def kept(self) -> list[Queue]:
-        """The queues that booking reads; what it cannot handle is in a dead-letter queue, see `dead_letters`."""
-        return [self.replies, self.presence, self.callbacks]
-
-    @property
     def callbacks(self) -> Queue:
         """Of RFQs that are complete, and whose customers want to be called."""
         return self.transport.queue(CALLBACKS.name)
-
-    def dead_letters(self, queue: Queue) -> Queue:
-        """The dead-letter queue of one of `kept`."""
-        return self.transport.queue(f"{queue.name}-dead")
 
     def zone(self, zone: str) -> Topic:
         """The topic of a zone: who is there is asked for quotes."""
@@ -84,15 +75,15 @@ class Channels(ABC):
         topics = [self.zone(zone) for zone in zones]
         return topics[0] if len(topics) == 1 else _Several(topics)
 
+    def queues(self) -> declared.Topology:
+        """The queues of the application, with those of their dead letters."""
+        presence = declared.QueueSpec(self.presence.name, visibility=LEASE)
+        return declared.Topology(OWN_REPLIES, presence, CALLBACKS, UNREADABLE)
+
     async def prepare(self) -> None:
         """Make what is missing of queues and topics."""
-        presence = declared.QueueSpec(self.presence.name, visibility=LEASE)
         zones = [declared.TopicSpec(self.zone(zone).name) for zone in all_zones()]
-        await declared.Topology(OWN_REPLIES, presence, CALLBACKS, UNREADABLE, *zones).apply(self.transport)
-
-    @abstractmethod
-    async def depth(self, queue: Queue) -> int | None:
-        """About how many messages the queue holds; None where the broker does not report it."""
+        await declared.Topology(*self.queues().resources, *zones).apply(self.transport)
 
     @abstractmethod
     async def enter(self, zone: str, unicorn: str) -> Source:
@@ -131,10 +122,6 @@ class MemoryChannels(Channels):
     def __init__(self, transport: MemoryTransport) -> None:
         super().__init__(transport)
         self._memory = transport
-
-    async def depth(self, queue: Queue) -> int | None:
-        """See `Channels.depth`."""
-        return len(self._memory.queue(queue.name))
 
     async def enter(self, zone: str, unicorn: str) -> Source:
         """See `Channels.enter`."""

@@ -27,12 +27,11 @@ from examples.rfq.openapi_terms import (
     ref,
     takes,
 )
-from examples.rfq.operations_api import Redrive
 
 __all__ = ["BOOKING"]
 
 _SCHEMAS = {
-    **models(RideRequest, Quote, Choice, Redrive),
+    **models(RideRequest, Quote, Choice),
     "Asked": object_of("notice", links=LINKS, status={"const": "running"}, eta=TIME, notice=TEXT),
     "Running": object_of(
         "notice", links=LINKS, status={"const": "running"}, eta=TIME, responses_received=COUNT, notice=TEXT
@@ -53,38 +52,6 @@ _SCHEMAS = {
     ),
     "Chosen": object_of(links=LINKS, choice=TEXT),
     "Herd": object_of(zones=COUNT, unicorns=array(object_of(unicorn=TEXT, name=TEXT, x=NUMBER, y=NUMBER))),
-    "Operations": object_of(
-        in_flight=COUNT,
-        responses_per_second=NUMBER,
-        late=COUNT,
-        refused=COUNT,
-        unicorns=COUNT,
-        queues=array(object_of(queue=TEXT, messages=MAYBE_COUNT, dead_letters=MAYBE_COUNT)),
-        cost=object_of(
-            total=NUMBER,
-            region=TEXT,
-            date={"type": "string", "format": "date"},
-            calls=COUNT,
-            messages=COUNT,
-            channels_used=COUNT,
-            channels=array(object_of(service=TEXT, channel=TEXT, messages=COUNT, requests=COUNT, dollars=NUMBER)),
-        ),
-    ),
-    "DeadLetters": object_of(
-        dead_letters=array(
-            object_of(
-                queue=TEXT,
-                id=TEXT,
-                type=MAYBE_TEXT,
-                correlation_id=MAYBE_TEXT,
-                reason=TEXT,
-                attempts=TEXT,
-                failed_on=TEXT,
-                body={},
-            )
-        )
-    ),
-    "Redriven": object_of(moved=COUNT, left=COUNT, failed=COUNT),
     "Place": object_of(place=TEXT, x=NUMBER, y=NUMBER, zone=TEXT, zones=array(TEXT), unicorns=COUNT),
     "Event": object_of(event={"enum": ["asked", "quote", "declined", "progress", "complete"]}, data=TEXT),
     "Identity": object_of(
@@ -104,7 +71,7 @@ _UNKNOWN = {"404": problem("No such RFQ, or another customer's")}
 _RFQ = [parameter("rfq", "path")]
 _PATHS: dict[str, dict[str, Any]] = {
     "/": {"get": public("The page", {"200": answer("A page for people", TEXT, "text/html")})},
-    "/operations": {"get": public("The operations view", {"200": answer("A page for people", TEXT, "text/html")})},
+    "/operations/": {"get": public("The console", {"200": answer("A page for people", TEXT, "text/html")})},
     "/city": {
         "get": operation(
             "Where a place is",
@@ -119,17 +86,6 @@ _PATHS: dict[str, dict[str, Any]] = {
         )
     },
     "/unicorns": {"get": operation("Where all unicorns are", found("Their places on the map", "Herd"))},
-    "/operations/state": {"get": operation("What goes on", found("Counts and rates", "Operations"))},
-    "/operations/dead-letters": {
-        "get": operation("What could not be handled, and why", found("Up to 100 of each queue", "DeadLetters"))
-    },
-    "/operations/dead-letters/redrive": {
-        "post": operation(
-            "Have dead letters handled anew",
-            {**found("What was done", "Redriven"), **BODY, "404": problem("No such queue")},
-            requestBody=takes("Redrive"),
-        )
-    },
     "/identity": {
         "get": operation(
             "Whom the service takes its caller for", found("Who calls, and by which certificate", "Identity")

@@ -25,15 +25,21 @@ _RULES: Final = {
 }
 
 
-_PAGES: Final = {"ride": ("/", "Ride"), "unicorn": ("/unicorn", "Unicorn"), "operations": ("/operations", "Operations")}
-"""By its file's name: where a page is, and what leads there."""
+_PAGES: Final = {
+    "ride": ("/", "Ride"),
+    "unicorn": ("/unicorn", "Unicorn"),
+    "operations": ("/operations/", "Operations"),
+}
+"""By its name, which is its file's: where a page is, and what leads there."""
+_ELSEWHERE: Final = frozenset(("operations",))
+"""Of these, the pages that another application serves: the console."""
 _NAVIGATION: Final = "<nav></nav>"
 _MAP: Final = "<!--map-->"
 
 
 def pages(*names: str) -> list[BaseRoute]:
     """The routes of those pages, which lead to each other, and of the files that they need."""
-    routes = [Route(_PAGES[name][0], _page(name, names)) for name in names]
+    routes = [Route(_PAGES[name][0], _page(name, names)) for name in names if name not in _ELSEWHERE]
     return [*routes, Mount("/static", StaticFiles(directory=_FILES))]
 
 

@@ -67,3 +67,8 @@ async def until(condition: Any, *, timeout: float = 20) -> None:
     async with asyncio.timeout(timeout):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+def keys(console: Any, *ids: str, queue: str = DEAD) -> list[str]:
+    """The keys of the letters with those ids that the last look found."""
+    return [each.key for each in console.view.letters.letters(queue) if each.id in ids]

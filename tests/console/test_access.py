@@ -108,7 +108,7 @@ async def test_a_reader_changes_nothing(path):
         await fill(app, 1)
         answer = await client.post(f"/api/{path}", json={"queue": DEAD, "id": "m0", "export": "x"})
         assert answer.status_code == 403
-        assert "for operators" in answer.json()["error"]
+        assert "for operators" in answer.json()["detail"]
         assert len(app.transport.queue(DEAD).messages()) == 1  # type: ignore[attr-defined]
         assert (await client.post("/api/look", json={"queue": DEAD})).status_code == 200
         assert not (await client.get("/api/audit")).json()["records"]
@@ -233,11 +233,11 @@ WRONG: list[tuple[str, Any, int]] = [
     ("redrive", {"queue": DEAD, "rate": -1}, 400),
     ("redrive", {"queue": DEAD, "rate": True}, 400),
     ("redrive", {"queue": DEAD, "to": "none"}, 400),
-    ("redrive", {"queue": DEAD, "ids": []}, 400),
-    ("edit", {"queue": DEAD, "id": "none"}, 404),
-    ("edit", {"queue": DEAD, "id": "m0", "body": 1}, 400),
-    ("edit", {"queue": DEAD, "id": "m0", "attributes": []}, 400),
-    ("edit", {"queue": DEAD, "id": "m0", "body": "{"}, 400),
+    ("redrive", {"queue": DEAD, "keys": []}, 400),
+    ("edit", {"queue": DEAD, "key": "none"}, 404),
+    ("edit", {"queue": DEAD, "key": "m0", "body": 1}, 400),
+    ("edit", {"queue": DEAD, "key": "m0", "attributes": []}, 400),
+    ("edit", {"queue": DEAD, "key": "m0", "body": "{"}, 404),
     ("discard", {"queue": DEAD}, 400),
     ("restore", {"queue": DEAD, "export": "../x.jsonl"}, 400),
     ("jobs/cancel", {"id": "none"}, 404),
@@ -255,7 +255,7 @@ async def test_a_wrong_request_is_told_why(path, body, status):
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         answer = await client.post(f"/api/{path}", content=content, headers={"Content-Type": "application/json"})
         assert answer.status_code == status, answer.text
-        assert answer.json()["error"]
+        assert answer.json()["detail"]
         assert len(app.transport.queue(DEAD).messages()) == 1  # type: ignore[attr-defined]
 
 
@@ -266,7 +266,7 @@ async def test_a_wrong_request_is_told_why(path, body, status):
         ("letters?queue=none", 404),
         (f"letters?queue={DEAD}&page=-1", 400),
         (f"letters?queue={DEAD}&page=9999999", 400),
-        (f"letter?queue={DEAD}&id=none", 404),
+        (f"letter?queue={DEAD}&key=none", 404),
         ("processes?status=odd", 400),
         ("process?manager=none&id=1", 404),
         ("process.svg?manager=none&id=1", 404),

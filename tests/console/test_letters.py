@@ -9,7 +9,7 @@ import pytest
 
 from eip import App, Message, QueueSpec, Topology
 from eip.console import Redaction, Subject
-from eip.console._reasons import kind_of
+from eip.console._identity import kind_of
 from eip.console.redaction import MASK
 from eip.console.view import View
 from eip.errors import Conflict
@@ -48,7 +48,7 @@ async def test_what_a_handler_could_not_do_is_grouped_with_its_reason_handler_an
             ORDERS,
             4,
         )
-        letter = await view.letter(DEAD, look.letters[0].id)
+        letter = await view.letter(DEAD, look.letters[0].key)
         assert letter["reason"] == "ValueError: order 0 has no price"
         assert letter["attempts"] == "1"
         assert letter["failed_on"] == ORDERS
@@ -56,7 +56,7 @@ async def test_what_a_handler_could_not_do_is_grouped_with_its_reason_handler_an
         assert "has no price" in letter["stack"]
         (bills,) = (await view.letters.look("bills-dead")).groups
         assert bills.reason == "Reject: customer … does not pay"
-        only = await view.letter("bills-dead", view.letters.letters("bills-dead")[0].id)
+        only = await view.letter("bills-dead", view.letters.letters("bills-dead")[0].key)
         assert only["stack"] is None  # the handler decided so
 
 
@@ -83,7 +83,7 @@ async def test_where_a_look_is_a_receive_it_is_told_bounded_and_kept(monkeypatch
         assert not look.is_complete
         assert len(look.letters) == 500
         for each in look.letters[:3]:
-            await view.letter(DEAD, each.id)  # from what was kept
+            await view.letter(DEAD, each.key)  # from what was kept
         async with app.transport.queue(DEAD).receiver(capacity=600) as receiver:
             counts = [each.receive_count for each in await receiver.receive(600)]
         assert sorted(set(counts)) == [1, 2]
@@ -129,6 +129,22 @@ async def test_looks_at_many_queues_are_forgotten_the_oldest_first():
         gc.collect()
 
 
+async def only(view: View) -> str:
+    """The key of the one dead letter."""
+    (letter,) = (await view.letters.look(DEAD)).letters
+    return letter.key
+
+
+async def test_messages_of_other_programs_may_all_have_one_id():
+    async with looked_at() as app:
+        for number in range(3):
+            await app.transport.queue(DEAD).send(Message.received(b"%d" % number, id="1", created_at=1.0))
+        view = View(Subject.of(app))
+        look = await view.letters.look(DEAD)
+        assert len(look.kept) == len(look.letters) == 3
+        assert [(await view.letter(DEAD, each.key))["body"]["text"] for each in look.letters] == ["0", "1", "2"]
+
+
 BODIES = {
     "json": ({"n": 1, "password": "hunter2"}, "json", '{\n  "n": 1,\n  "password": "•••"\n}'),
     "text": (b"password=hunter2 is no JSON", "text", "password=••• is no JSON"),
@@ -147,7 +163,7 @@ async def test_a_body_is_shown_whatever_it_is(name):
     async with looked_at() as app:
         view = View(Subject.of(app))
         await app.transport.queue(DEAD).send(Message(body, id="it"))
-        found = (await view.letter(DEAD, "it"))["body"]
+        found = (await view.letter(DEAD, await only(view)))["body"]
     assert found["kind"] == kind
     if shown is not None:
         assert found["text"] == shown
@@ -166,7 +182,7 @@ async def test_ten_megabytes_are_shown_bounded(what):
     async with looked_at(app):
         view = View(Subject.of(app))
         await app.transport.queue(DEAD).send(Message.received(raw, id="it"))
-        found = (await view.letter(DEAD, "it"))["body"]
+        found = (await view.letter(DEAD, await only(view)))["body"]
     assert (found["kind"], found["size"], found["is_cut"], found["is_editable"]) == (what, len(raw), True, False)
     assert len(found["text"]) <= 64 * 1024
     assert "hunter2" not in found["text"]
@@ -178,7 +194,7 @@ async def test_attributes_headers_and_reasons_are_redacted_and_exact():
         attributes: dict[str, Any] = {"token": "abc", "n": 2**60, "raw": b"\x01\x02", "f": 1.5, "list": ["a", "b"]}
         headers = {"dead-letter-reason": "wrong password=hunter2", "x-api-key": "k"}
         await app.transport.queue(DEAD).send(Message(1, id="it", attributes=attributes, headers=headers))
-        found = await view.letter(DEAD, "it")
+        found = await view.letter(DEAD, await only(view))
     assert found["attributes"] == {"token": MASK, "n": str(2**60), "raw": "01 02", "f": 1.5, "list": ["a", "b"]}
     assert found["reason"] == f"wrong password={MASK}"
     assert found["headers"] == {"x-api-key": MASK}
@@ -192,8 +208,11 @@ async def test_markup_and_huge_names_are_bounded():
         headers = {"dead-letter-source": long, "dead-letter-reason": long, "dead-letter-count": long}
         await app.transport.queue(DEAD).send(Message(1, id=long, type=long, correlation_id=long, headers=headers))
         look = await view.letters.look(DEAD)
-        assert max(len(str(value)) for each in look.letters for value in (each.type, each.reason, each.source)) <= 300
-        letter = await view.letter(DEAD, long)
+        assert (
+            max(len(str(value)) for each in look.letters for value in (each.id, each.type, each.reason, each.source))
+            <= 300
+        )
+        letter = await view.letter(DEAD, look.letters[0].key)
         assert len(str(letter)) < 40_000
 
 

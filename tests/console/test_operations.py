@@ -16,7 +16,7 @@ from eip.console._jobs import Job, Jobs
 from eip.console._selection import Selection
 from eip.errors import ConfigurationError, Conflict, StoreError
 from eip.transports.memory import MemoryTransport
-from tests.console.shop import DEAD, ORDERS, fill, looked_at
+from tests.console.shop import DEAD, ORDERS, fill, keys, looked_at
 
 BY: dict[str, Any] = {"by": "ada"}
 
@@ -54,7 +54,7 @@ async def test_a_redrive_sends_back_and_takes_off():
 @pytest.mark.parametrize(
     ("selection", "moved"),
     [
-        ({"ids": ["m1", "m3", "absent"]}, 2),
+        ({"keys": ["m1", "m3", "absent"]}, 2),
         ({"filter": {"country": ["de"]}}, 5),
         ({"filter": '{"n": [{"numeric": ["<", 2]}]}', "scope": "body"}, 2),
         ({"filter": {"country": ["fr"]}}, 0),
@@ -63,6 +63,9 @@ async def test_a_redrive_sends_back_and_takes_off():
 async def test_some_are_redriven_and_the_others_stay(selection, moved):
     async with console_of() as (app, console):
         await fill(app, 5)
+        await console.view.letters.look(DEAD)
+        if "keys" in selection:
+            selection = {"keys": [*keys(console, *selection["keys"]), "absent"]}
         job = await end(await console.operations.redrive(DEAD, Selection.parse(selection), **BY))
         assert (job.moved, job.left) == (moved, 0)
         assert (len(bodies(app, ORDERS)), len(bodies(app, DEAD))) == (moved, 5 - moved)
@@ -71,10 +74,10 @@ async def test_some_are_redriven_and_the_others_stay(selection, moved):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"ids": []},
-        {"ids": "m1"},
-        {"ids": [1]},
-        {"ids": ["x"] * 10_001},
+        {"keys": []},
+        {"keys": "m1"},
+        {"keys": [1]},
+        {"keys": ["x"] * 10_001},
         {"group": 1},
         {"filter": "no json"},
         {"filter": {"a": "no list"}},
@@ -139,11 +142,13 @@ async def test_a_redrive_keeps_its_rate_and_can_be_cancelled():
 async def test_an_edited_message_keeps_its_id_what_was_masked_and_types():
     async with console_of() as (app, console):
         await fill(app, 2)
-        shown = await console.view.letter(DEAD, "m1")
+        await console.view.letters.look(DEAD)
+        (key,) = keys(console, "m1")
+        shown = await console.view.letter(DEAD, key)
         body = shown["body"]["text"].replace('"n": 1', '"n": 7')
         job = await end(
             await console.operations.send_edited(
-                DEAD, "m1", body=body, attributes={**shown["attributes"], "country": "fr", "added": 1.5}, **BY
+                DEAD, key, body=body, attributes={**shown["attributes"], "country": "fr", "added": 1.5}, **BY
             )
         )
         (back,) = app.transport.queue(ORDERS).messages()  # type: ignore[attr-defined]
@@ -158,9 +163,11 @@ async def test_what_is_not_edited_stays_byte_for_byte():
     async with console_of() as (app, console):
         message = Message.received(raw, id="it", headers={"dead-letter-source": ORDERS}, attributes={"n": 2**60})
         await app.transport.queue(DEAD).send(message)
-        shown = await console.view.letter(DEAD, "it")
+        await console.view.letters.look(DEAD)
+        (key,) = keys(console, "it")
+        shown = await console.view.letter(DEAD, key)
         edited = console.operations.send_edited(
-            DEAD, "it", body=shown["body"]["text"], attributes=shown["attributes"], **BY
+            DEAD, key, body=shown["body"]["text"], attributes=shown["attributes"], **BY
         )
         await end(await edited)
         (back,) = app.transport.queue(ORDERS).messages()  # type: ignore[attr-defined]
@@ -183,8 +190,10 @@ async def test_what_is_not_edited_stays_byte_for_byte():
 async def test_an_edit_that_cannot_be_sent_is_refused_and_the_message_stays(edit, text):
     async with console_of() as (app, console):
         await fill(app, 1)
+        await console.view.letters.look(DEAD)
+        (key,) = keys(console, "m0")
         with pytest.raises(ConfigurationError, match=text):
-            await console.operations.send_edited(DEAD, "m0", **edit, **BY)
+            await console.operations.send_edited(DEAD, key, **edit, **BY)
         assert len(bodies(app, DEAD)) == 1
         assert not bodies(app, ORDERS)
 
@@ -198,7 +207,8 @@ async def test_what_is_discarded_is_in_the_export_and_can_be_restored(tmp_path):
         await console.view.letters.look(DEAD)
         await fill(app, 1)  # nobody has seen it: another one of id m0
         await app.transport.queue(DEAD).send(Message("unseen", id="unseen"))
-        job = await end(await console.operations.discard(DEAD, Selection.parse({"ids": ["m1", "m2"]}), **BY))
+        some = Selection.parse({"keys": keys(console, "m1", "m2")})
+        job = await end(await console.operations.discard(DEAD, some, **BY))
         assert (job.moved, job.left, len(bodies(app, DEAD))) == (2, 0, 5)
         (file,) = (tmp_path / "exports").iterdir()
         assert file.stat().st_mode & 0o777 == 0o600

@@ -30,7 +30,7 @@ export async function call(path, options = {}) {
   }
   if (answer.ok) return answer;
   const problem = await answer.json().catch(() => ({}));
-  throw new Refused(problem.error || answer.statusText || "refused", answer.status);
+  throw new Refused(problem.detail || answer.statusText || "refused", answer.status);
 }
 
 const query = given => new URLSearchParams(Object.entries(given).filter(([, value]) => value !== undefined && value !== null && value !== "")).toString();

@@ -108,7 +108,7 @@ async function page() {
     group ? element("p", {class: "soft", text: group.reason}) : null,
     element("form", {class: "fields", onsubmit}, element("label", {text: "In id, type or reason"}, search), element("button", {text: "Search", "data-key": "go"})),
     table("Letters", ["Message", "Type", {name: "Reason", class: "wide"}, {name: "Attempts", class: "number"}, "Created", {name: "Size", class: "number"}], found.letters.map(each => [
-      button(cut(each.id, 80), () => doing(() => detail(queue, each.id)), {class: "link", "data-key": "letter " + each.id}),
+      button(cut(each.id, 80), () => doing(() => detail(queue, each.key)), {class: "link", "data-key": "letter " + each.key}),
       each.type || "untyped", each.reason, each.attempts || "?", time(each.created_at), bytes(each.size)]), "None (any more)."),
     element("p", {class: "actions"}, turn("Previous", found.page - 1), element("span", {class: "soft", text: `page ${found.page} of ${count(found.pages)}`}), turn("Next", found.page + 1)));
 }
@@ -120,8 +120,8 @@ function close() {
 
 // One letter.
 
-async function detail(queue, id) {
-  const each = await read("letter", {queue, id});
+async function detail(queue, key) {
+  const each = await read("letter", {queue, key});
   const facts = [["failed on", each.failed_on || "?"], ["reason", each.reason], ["attempts", each.attempts || "?"],
     ...Object.entries(each.envelope).map(([name, value]) => [name.replaceAll("_", " "), name.endsWith("_at") ? time(value) : value]),
     ...Object.entries(each.headers)];
@@ -134,12 +134,12 @@ async function detail(queue, id) {
     Object.keys(each.attributes).length ? [element("h3", {text: "Attributes"}), element("pre", {text: JSON.stringify(each.attributes, null, 2)})] : null,
     element("h3", {text: `Body, ${body.kind}, ${bytes(body.size)}${body.is_cut ? ", only its beginning" : ""}`}), element("pre", {tabindex: "0", text: body.text}),
     operator(element("p", {class: "actions"},
-      button("Redrive", () => redrive(queue, {ids: [id]}, "this message", 1)),
-      button("Edit and send again", () => edit(queue, id, each)), discarding(queue, {ids: [id]}, "this message", 1))));
+      button("Redrive", () => redrive(queue, {keys: [key]}, "this message", 1)),
+      button("Edit and send again", () => edit(queue, key, each)), discarding(queue, {keys: [key]}, "this message", 1))));
   ask(each.envelope.type ?? "untyped", "", parts, () => undefined, {cancel: "Close"});
 }
 
-function edit(queue, id, each) {
+function edit(queue, key, each) {
   const editable = each.body.is_editable;
   const body = element("textarea", {rows: 12, spellcheck: "false", disabled: !editable});
   body.value = each.body.text;
@@ -147,7 +147,7 @@ function edit(queue, id, each) {
   const before = attributes.value = JSON.stringify(each.attributes, null, 2);
   const to = destination();
   const work = async () => {
-    const given = {queue, id, to: to.value || undefined};
+    const given = {queue, key, to: to.value || undefined};
     if (editable && body.value !== each.body.text) given.body = body.value;
     if (attributes.value !== before) given.attributes = parsed(attributes.value);
     finish(await send("edit", given));
@@ -176,7 +176,7 @@ function redrive(queue, selection, what, number) {
   const filter = element("input", {type: "text", placeholder: '{"country": ["de"]}', spellcheck: "false"});
   const scope = element("select", {}, ["attributes", "body"].map(name => element("option", {value: name, text: name})));
   const to = destination();
-  const narrowed = !selection.group && !selection.ids;
+  const narrowed = !selection.group && !selection.keys;
   const work = async () => {
     const given = {queue, ...selection, to: to.value || undefined};
     if (rate.value) given.rate = Number(rate.value);

@@ -2,7 +2,7 @@
 
 export const $ = id => document.getElementById(id);
 
-const ROLES = {"/operations": "operator", "/unicorn": "unicorn"};
+const ROLES = {"/unicorn": "unicorn"};
 const kept = "rfq-token-" + (ROLES[location.pathname] ?? "customer");
 const OWN = "own-";  // what a token begins with that a unicorn made for itself
 let asking = null;

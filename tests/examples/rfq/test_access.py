@@ -102,13 +102,16 @@ def test_the_openapi_document_tells_whether_tokens_are_asked_for(guarded):
 
 def test_operations_are_for_operators(guarded):
     service, made = guarded
-    for path in ("/operations/state", "/operations/dead-letters"):
+    for path in ("/operations/api/state", "/operations/api/dead-letters"):
         assert service.client.get(path, headers=_bearer(made["operator"])).status_code == 200
         assert service.client.get(path, headers=_bearer(made["Ada"])).status_code == 403
         assert service.client.get(path).status_code == 401
-    redrive = service.client.post("/operations/dead-letters/redrive", json={"queue": "x"}, headers=_bearer(made["Ada"]))
+    redrive = service.client.post("/operations/api/redrive", json={"queue": "x"}, headers=_bearer(made["Ada"]))
     assert redrive.status_code == 403
-    assert service.client.get("/operations").status_code == 200
+    redrive = service.client.post("/operations/api/redrive", json={"queue": "x"}, headers=_bearer(made["operator"]))
+    assert redrive.status_code == 404
+    for page in ("/operations", "/operations/", "/operations/static/main.js"):
+        assert service.client.get(page, follow_redirects=True).status_code == 200
 
 
 def test_a_new_token_replaces_the_former_and_the_file_is_private(tmp_path):

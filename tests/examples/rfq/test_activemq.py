@@ -7,6 +7,9 @@ import asyncio
 import pytest
 
 from eip import Message
+from eip.console import Console
+from eip.console._jobs import ended
+from eip.console._selection import Selection
 from eip.errors import AddressRefused, ConfigurationError
 from eip.stores import MemoryStore
 from examples.rfq.booking import RideBooking
@@ -57,8 +60,10 @@ async def test_unicorns_answer_to_reply_queues_only_and_what_they_may_not_answer
             while not booking.late:  # the answer to the other came, to no RFQ that is known
                 await asyncio.sleep(0.05)
             assert channels.return_addresses.refused >= 1
-            depths = (await booking.operations()).queues
-            assert [(each.messages, each.dead_letters) for each in depths] == [(None, None)] * 3
+            view = Console(booking.subject()).view
+            await view.refresh()
+            queues = [node for node in view.state()["nodes"].values() if "total" in node]
+            assert {(node["known"], node["total"], node["dead"]) for node in queues} == {(True, None, None)}
             await asyncio.gather(booking.stop(), herd.stop(), unicorns.stop())
         with pytest.raises(AddressRefused):
             channels.return_addresses.resolve(channels.presence.address)
@@ -71,10 +76,13 @@ async def test_dead_letters_are_shown_and_redriven_though_a_broker_does_not_tell
             tasks.create_task(booking.run())
             await booking.ready.wait()
             await channels.presence.send(Message({"unicorn": "u1"}, type="Presence", source="u1"))
-            while not (letters := await booking.dead_letters()):
+            console = Console(booking.subject())
+            while not (letters := (await console.view.letters.look("rfq-presence-dead")).letters):
                 await asyncio.sleep(0.05)
             assert "Field required" in letters[0].reason
-            assert (await booking.redrive("rfq-presence", only={letters[0].id})).moved == 1
+            chosen = Selection(keys=frozenset((letters[0].key,)))
+            job = await console.operations.redrive("rfq-presence-dead", chosen, by="ada")
+            assert (await ended(job, within=30)).moved == 1
             await booking.stop()
 
 

@@ -221,14 +221,14 @@ async def test_a_name_that_is_allowed_is_in_the_links():
         assert asked.headers["location"].startswith("http://rydes.example:8443/rfqs/")
 
 
-async def test_operations_without_anything_to_redrive():
+async def test_the_console_without_anything_to_redrive():
     async with api() as (client, _, _):
-        state = (await client.get("/operations/state")).json()
-        assert (state["in-flight"], state["cost"]["total"]) == (0, 0)
-        assert (await client.get("/operations/dead-letters")).json() == {"dead-letters": []}
-        done = await client.post("/operations/dead-letters/redrive", json={"queue": "rfq-replies"})
-        assert done.json() == {"moved": 0, "left": 0, "failed": 0}
-        unknown = await client.post("/operations/dead-letters/redrive", json={"queue": "of-another-service"})
+        state = (await client.get("/operations/api/state")).json()
+        assert set(state["dead_letters"]) == {"rfq-replies-dead", "rfq-presence-dead", "rfq-callbacks-dead"}
+        assert (await client.get("/operations/api/requests")).json()["gatherers"][0]["requests"] == []
+        done = await client.post("/operations/api/redrive", json={"queue": "rfq-replies-dead"})
+        assert (done.json()["status"], done.json()["moved"]) == ("done", 0)
+        unknown = await client.post("/operations/api/redrive", json={"queue": "of-another-service"})
         assert unknown.status_code == 404
 
 
@@ -247,16 +247,18 @@ async def test_each_customer_has_a_rate_of_their_own_and_so_has_who_guesses_toke
         assert await statuses(ada) == [200, 429, 429]
 
 
-async def test_operations_tells_what_the_metered_calls_cost():
-    meter = UsageMeter()
-    async with api(meter=meter) as (client, _, _):
+async def test_the_console_tells_what_the_metered_calls_cost():
+    async with api() as (client, _, channels):
+        meter = channels.transport.meter = UsageMeter()
         for number in range(10):
             meter.record("sqs", f"inbox-{number}", "SendMessage", messages=1, units=100_000 * number)
         meter.record("memory", "busy", "send", messages=5, calls=1_000_000)
-        cost = (await client.get("/operations/state")).json()["cost"]
+        cost = (await client.get("/operations/api/cost")).json()
         assert cost["total"] == pytest.approx(4.5 * prices()["sqs.standard.million"])
-        assert (cost["calls"], cost["messages"], cost["channels-used"]) == (1_000_010, 15, 11)
-        assert [each["channel"] for each in cost["channels"]] == [f"inbox-{number}" for number in (9, 8, 7, 6, 5, 4)]
+        assert (cost["calls"], cost["messages"], len(cost["channels"])) == (1_000_010, 15, 11)
+        assert [each["channel"] for each in cost["channels"][:6]] == [
+            f"inbox-{number}" for number in (9, 8, 7, 6, 5, 4)
+        ]
         assert cost["channels"][0]["requests"] == 900_000
 
 

@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 
 from eip import Consumer, Message, clock
+from eip.console import Console
+from eip.console._jobs import ended
+from eip.console._processes import gatherings
+from eip.console._selection import Selection
 from eip.errors import StoreError
 from eip.stores import MemoryStore, SqliteStore
 from eip.transports.memory import MemoryTransport
@@ -238,30 +242,37 @@ def at(unicorn: str, position: Position) -> Presence:
     return Presence(unicorn=unicorn, zone=position.zone, position=position)
 
 
-async def test_operations_show_what_is_going_on_and_start_what_failed_anew():
+QUEUES = ("replies", "presence", "callbacks")
+DEAD = "rfq-presence-dead"
+
+
+async def test_the_console_shows_what_is_going_on_and_redrives_what_failed():
     async with booked() as (booking, channels):
+        console = Console(booking.subject())
         await present(booking, channels, "u1", "u2")
         rfq = await booking.request(RIDE)
         await channels.replies.send(quote(rfq, "u1"))
         await channels.presence.send(Message({"zone": "none"}, id="bad", correlation_id="c"))
         await answered(booking, rfq, 1)
-        while not (letters := await booking.dead_letters()):
+        while not (letters := (await console.view.letters.look(DEAD)).letters):
             await asyncio.sleep(0.1)
-        told = await booking.operations()
-        assert (told.in_flight, told.responses_per_second) == (1, 0.1)
-        assert [(each.queue, each.messages, each.dead_letters) for each in told.queues] == [
-            ("rfq-replies", 0, 0),
-            ("rfq-presence", 0, 1),
-            ("rfq-callbacks", 0, 0),
+        await console.view.refresh()
+        nodes = console.view.state()["nodes"]
+        assert [(name, nodes[f"queue rfq-{name}"]["total"], nodes[f"queue rfq-{name}"]["dead"]) for name in QUEUES] == [
+            ("replies", 0, 0),
+            ("presence", 0, 1),
+            ("callbacks", 0, 0),
         ]
-        assert [(each.queue, each.id, each.correlation_id) for each in letters] == [("rfq-presence", "bad", "c")]
+        (gatherer,) = await gatherings(console.subject)
+        assert gatherer["taken"] == 1
+        assert [(each["id"], each["replies"], each["expected"]) for each in gatherer["requests"]] == [(rfq.id, 1, 2)]
+        assert [(each.source, each.id, each.correlation_id) for each in letters] == [("rfq-presence", "bad", "c")]
         assert "Field required" in letters[0].reason
-        assert (await booking.redrive("rfq-presence", only={"other"})).moved == 0
-        assert (await booking.redrive("rfq-presence", only={"bad"})).moved == 1
-        while not await booking.dead_letters():  # it fails again
+        for key, moved in (("other", 0), (letters[0].key, 1)):
+            job = await console.operations.redrive(DEAD, Selection(keys=frozenset((key,))), by="ada")
+            assert (await ended(job, within=30)).moved == moved
+        while not (await console.view.letters.look(DEAD)).letters:  # it fails again
             await asyncio.sleep(0.1)
-        with pytest.raises(LookupError):
-            await booking.redrive("elsewhere")
 
 
 async def test_of_several_processes_each_knows_all_and_one_that_dies_is_replaced():

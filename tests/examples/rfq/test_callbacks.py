@@ -21,6 +21,9 @@ from typing import Any, Self
 import pytest
 
 from eip import Backoff, Message
+from eip.console import Console
+from eip.console._jobs import ended
+from eip.console._selection import Selection
 from eip.stores import MemoryStore
 from eip.transports.memory import MemoryTransport
 from examples.rfq.booking import RideBooking
@@ -145,9 +148,11 @@ async def test_what_is_given_up_is_a_dead_letter_that_can_be_redriven(answers, r
             dead = channels.transport.queue("rfq-callbacks-dead")
             await eventually(lambda: len(dead) == 1)
             assert len(receiver.calls) == len(answers)
-            (letter,) = await booking.dead_letters()
+            console = Console(booking.subject())
+            (letter,) = (await console.view.letters.look("rfq-callbacks-dead")).letters
             assert reason in letter.reason
-            assert (await booking.redrive("rfq-callbacks")).moved == 1
+            job = await console.operations.redrive("rfq-callbacks-dead", Selection(), by="ada")
+            assert (await ended(job, within=30)).moved == 1
             await eventually(lambda: len(receiver.calls) == len(answers) + 1)
 
 

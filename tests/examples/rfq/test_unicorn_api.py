@@ -314,7 +314,7 @@ async def test_its_health_and_its_documents_are_those_of_its_own():
         assert (await it.client.get("/")).headers["location"] == "/unicorn"
         page = await it.client.get("/unicorn")
         assert page.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
-        assert 'href="/operations"' not in page.text
+        assert 'href="/operations/"' not in page.text
         paths = (await it.client.get("/openapi.json")).json()["paths"]
         assert "/unicorn/self" in paths
         assert "/rfqs" not in paths
