@@ -33,7 +33,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help rfq rfq-aws rfq-activemq job-events happy-path invoices partner-events replay mq-drain
+.PHONY: help rfq rfq-aws rfq-activemq job-events happy-path invoices partner-events replay mq-drain examples
 .PHONY: test fuzz chaos soak lint types
 .PHONY: bench bench-check docs build services clean
 
@@ -66,6 +66,9 @@ partner-events: $(READY)  ## run the events of a partner on their way into an or
 
 mq-drain: $(READY)  ## drain 100,000 plain texts in batches of 100, simulated; ARGS="--broker stomp://user:password@host:61613"
 	$(BIN)/python -m examples.mq_drain $(ARGS)
+
+examples: $(READY)  ## run each example briefly; ARGS="patterns rfq"
+	$(BIN)/python -m examples $(ARGS)
 
 test: $(READY) services  ## run all tests, against real services where they need them
 	$(BIN)/python -m pytest -n 4 --dist worksteal
