@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from eip.cli._common import console, errors, print_json, said
+from eip.cli._common import console, errors, print_line, said
+from eip.cli._targets import JsonOption
 from eip.cost import (
     Advice,
     Alternative,
@@ -59,13 +60,14 @@ def cost(
     region: Annotated[str, typer.Option(help="Region of the price list.")] = "us-east-1",
     on: Annotated[str | None, typer.Option(help="Prices of a date, e.g. 2020-12-31; default: today's.")] = None,
     price_file: Annotated[Path | None, typer.Option("--prices", help="A price list of your own.", exists=True)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: JsonOption = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the comparison: .svg or .png (extra: plot).")] = None,
     services: Annotated[bool, typer.Option(help="Show how the services differ, before money.")] = False,
 ) -> None:
     """Compare the monthly cost of a flow of messages on each service."""
+    plain = as_json or not console.is_terminal
     if services:
-        print_json(facts()) if as_json else console.print(_facts())
+        print_line(facts()) if plain else console.print(_facts())
         return
     if (rate is None) == (per_month is None):
         raise typer.BadParameter("give --rate (a second) or --per-month")
@@ -95,11 +97,11 @@ def cost(
         workflows = _workflows(profile, rates, transitions, workflow_seconds, workflow_memory)
         if plot is not None:
             _draw(advice, plot)
-    if as_json:
+    if plain:
         beside: dict[str, Any] = {} if workflows is None else {"workflows": workflows._asdict()}
         if functions:
             beside["functions"] = {str(memory): dollars for memory, dollars in functions.items()}
-        print_json(advice.as_dict() | beside)
+        print_line(advice.as_dict() | beside)
     else:
         _print(advice, functions, workflows)
 

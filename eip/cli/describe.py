@@ -10,7 +10,7 @@ import typer
 
 from eip.app import App
 from eip.channels import Queue
-from eip.cli._common import console, errors, print_json, print_rows
+from eip.cli._common import console, errors, print_line, print_rows
 from eip.cli._targets import JsonOption, Place, Target, load_app, with_target
 from eip.errors import ConfigurationError
 
@@ -35,7 +35,7 @@ def describe(
     with errors():
         if channel is not None:
             found = asyncio.run(run())
-            print_json(found) if as_json or not console.is_terminal else _print(found)
+            print_line(found) if as_json or not console.is_terminal else _print(found)
         elif at.app is not None:
             _print_app(load_app(at.app), as_json=as_json)
         else:
@@ -45,20 +45,20 @@ def describe(
 async def _described(place: Place, channel: str) -> dict[str, Any]:
     info = place.info(channel)
     found = place.queue(channel) if info.subscription else place.sender(channel)
-    depth = await found.depth() if isinstance(found, Queue) else None
     limits = {name: value for name, value in asdict(found.limits).items() if value is not None}
     return {
         "kind": info.kind,
         "name": found.name,
         "address": found.address,
         "system": found.system,
-        "depth": depth,
+        **({"depth": await found.depth()} if isinstance(found, Queue) else {}),
         "limits": limits,
     }
 
 
 def _print(found: dict[str, Any]) -> None:
-    print_rows([{"": name, " ": value} for name, value in found.items()], ("", " "), as_json=False)
+    shown = {**found, "depth": "unknown: the service does not tell"} if found.get("depth", 0) is None else found
+    print_rows([{"": name, " ": value} for name, value in shown.items()], ("", " "), as_json=False)
 
 
 def _print_app(app: App, *, as_json: bool) -> None:

@@ -6,7 +6,8 @@ from typing import Annotated, Literal, TypeAlias, get_args
 
 import typer
 
-from eip.cli._common import console, errors, given, print_json
+from eip.cli._common import console, errors, given, print_line
+from eip.cli._targets import JsonOption
 from eip.codec import load_json
 from eip.matching import EventPattern, FilterPolicy
 from eip.matching.pushdown import Target, push_down
@@ -29,7 +30,7 @@ def match(
         ),
     ] = "event",
     where: Annotated[bool, typer.Option(help="Show which services can evaluate it.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Evaluate an event pattern or a filter policy locally.
 
@@ -47,8 +48,8 @@ def match(
                 pattern = FilterPolicy(text, scope="MessageBody")
         matches = None if event is None else _matches(pattern, given(event), kind)
     pushed = {target: push_down(pattern, target) for target in get_args(Target)} if where else {}
-    if as_json:
-        print_json({"matches": matches, "where": {name: each.explain() for name, each in pushed.items()}})
+    if as_json or not console.is_terminal:
+        print_line({"matches": matches, "where": {name: each.explain() for name, each in pushed.items()}})
     else:
         for each in pushed.values():
             console.print(each.explain(), highlight=False)

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
-from eip._ids import new_id
-from eip.channels import Queue
 from eip.cli._common import console, errors, print_line, print_rows, said
 from eip.cli._messages import COLUMNS, plain
-from eip.cli._targets import JsonOption, Place, Target, with_target
-from eip.errors import ConfigurationError
+from eip.cli._tails import followed, warn_of_traces
+from eip.cli._targets import JsonOption, Target, with_target
 from eip.message import Message
-from eip.topology import SubscriptionSpec, TopicSpec, Topology
 
 __all__ = ["peek", "purge", "tail"]
-
-_MAX_SEEN: Final = 100_000
-_TAIL_WINDOW: Final = 1000
-"""Messages that a look at a queue takes in."""
 
 
 @with_target()
@@ -43,7 +34,7 @@ def peek(
     async def run() -> list[Message[Any]]:
         async with at.connected() as place:
             queue = place.queue(channel)
-            _warn_of_traces(queue)
+            warn_of_traces(queue)
             return list(await queue.peek(limit))
 
     with errors():
@@ -54,7 +45,7 @@ def peek(
 @with_target()
 def tail(
     *,
-    channel: Annotated[str, typer.Argument(help="topic/NAME, or a queue's name.")],
+    channel: Annotated[str, typer.Argument(help="topic/NAME, bus/NAME, stream/NAME, or a queue's name.")],
     limit: Annotated[int | None, typer.Option("--limit", "-n", help="End after so many messages.", min=1)] = None,
     interval: Annotated[float, typer.Option(help="Seconds between looks at a queue.", min=0.1)] = 2.0,
     as_json: JsonOption = False,
@@ -62,14 +53,15 @@ def tail(
 ) -> None:
     """Show messages as they come, until interrupted, without taking them from anyone.
 
-    Of a topic by a subscription of its own, which is removed at the end; of a queue by looks at its first messages, so
-    that one that a consumer takes in between is not seen.
+    Of a topic by a subscription of its own, of a bus by a rule of its own, both removed at the end; of a stream by
+    reading its shards from now on; of a queue by looks at its first messages, so that one that a consumer takes in
+    between is not seen.
     """
 
     async def run() -> None:
         async with at.connected() as place:
             count = 0
-            async with aclosing(_followed(place, channel, interval)) as messages:
+            async with aclosing(followed(place, channel, interval)) as messages:
                 async for message in messages:
                     if as_json or not console.is_terminal:
                         print_line(plain(message))
@@ -105,55 +97,3 @@ def purge(
 
     with errors():
         asyncio.run(run())
-
-
-def _warn_of_traces(queue: Queue) -> None:
-    if queue.peek_is_receive:
-        said.print(f"{queue.name}: each look counts as a receive of the messages that it shows", style="yellow")
-
-
-def _followed(place: Place, channel: str, interval: float) -> AsyncGenerator[Message[Any], None]:
-    info = place.info(channel)
-    if info.kind == "topic" and info.subscription is None:
-        return _of_topic(place, info.name)
-    if info.kind in ("bus", "stream"):
-        raise ConfigurationError(f"{info}: tail follows topics and queues; add a rule or a consumer for it")
-    return _of_queue(place.queue(channel), interval)
-
-
-async def _of_topic(place: Place, name: str) -> AsyncGenerator[Message[Any], None]:
-    spec = SubscriptionSpec(name, f"tail-{new_id()[:8]}", dead_letters=False)
-    await Topology(TopicSpec(name), spec).apply(place.transport)
-    topic: Any = place.transport.topic(name)
-    source = topic.subscription(spec.name)
-    queue: Queue = source if isinstance(source, Queue) else source.queue
-    try:
-        async with source.receiver(capacity=10) as receiver:
-            async for delivery in receiver:
-                await delivery.ack()
-                yield delivery.message
-    finally:
-        if hasattr(topic, "unsubscribe"):
-            await _unsubscribe(topic, spec.name, queue)
-        await place.transport.remove_queue(queue.name)
-
-
-async def _unsubscribe(topic: Any, name: str, queue: Queue) -> None:
-    """End the subscription: by name in memory, by queue on SNS."""
-    ended = topic.unsubscribe(queue if asyncio.iscoroutinefunction(topic.unsubscribe) else name)
-    if asyncio.iscoroutine(ended):
-        await ended
-
-
-async def _of_queue(queue: Queue, interval: float) -> AsyncGenerator[Message[Any], None]:
-    _warn_of_traces(queue)
-    seen: OrderedDict[str, None] = OrderedDict()
-    while True:
-        for message in await queue.peek(_TAIL_WINDOW if not queue.peek_is_receive else 10):
-            if message.id not in seen:
-                yield message
-            seen[message.id] = None
-            seen.move_to_end(message.id)
-        while len(seen) > _MAX_SEEN:
-            seen.popitem(last=False)
-        await asyncio.sleep(interval)

@@ -10,7 +10,8 @@ import typer
 from rich.progress import Progress as ProgressBar
 
 from eip.channels import Filter, Transport
-from eip.cli._common import console, errors, given, print_json, progress_bar, said
+from eip.cli._common import console, errors, given, print_line, progress_bar, said
+from eip.cli._targets import JsonOption
 from eip.matching import FilterPolicy
 from eip.patterns.redrive import Progress
 from eip.patterns.redrive import redrive as move
@@ -36,7 +37,7 @@ def redrive(
             help="stomp+ssl://host:61614 of an ActiveMQ broker, instead of SQS; ACTIVEMQ_USER, ACTIVEMQ_PASSWORD."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Move messages of a dead-letter queue; each is sent before it is taken off, so nothing is lost."""
     with errors():
@@ -48,8 +49,8 @@ def redrive(
         transport = _aws(region, endpoint_url) if broker is None else _activemq(broker)
         with progress_bar() as bar:
             progress = asyncio.run(_run(transport, source, to, filters, rate, limit, bar, dry_run=dry_run))
-    if as_json:
-        print_json({"dry_run": dry_run, **_plain(progress)})
+    if as_json or not console.is_terminal:
+        print_line({"dry_run": dry_run, **_plain(progress)})
     else:
         console.print(_summary(progress, dry_run=dry_run), highlight=False)
         for reason, count in sorted(progress.reasons.items(), key=lambda each: -each[1]):

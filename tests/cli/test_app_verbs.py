@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -12,11 +13,14 @@ from typer.testing import CliRunner
 
 from eip import Message
 from eip.cli._common import console, errors, said
+from eip.cli._tails import followed
+from eip.cli._targets import Place
 from eip.cli.app import app
 from eip.errors import AccessDenied, ConfigurationError, ConnectionLost, StoreError, Throttled
-from eip.topology import SubscriptionSpec, TopicSpec, Topology
+from eip.topology import BusSpec, RuleSpec, StreamSpec, SubscriptionSpec, TopicSpec, Topology
 from eip.transports.activemq import ActiveMQTransport
 from eip.transports.aws import AwsTransport
+from eip.transports.memory import MemoryTransport
 
 APPS = "tests.cli.apps"
 
@@ -174,6 +178,92 @@ async def test_tail_follows_a_topic_without_taking_and_leaves_nothing(aws, moto_
             assert [each["body"] for each in lines(await tailing)] == [{"id": 1}]
         assert await topic.subscribers() == {"cli-tailed-real"}
         assert len(await transport.queue("cli-tailed-real").peek(10)) == 1
+
+
+@pytest.mark.aws
+async def test_tail_follows_a_bus_by_a_rule_of_its_own_and_leaves_nothing(aws, moto_server):
+    where = {"region": moto_server.region, "session": moto_server.session, "endpoint_url": moto_server.url}
+    async with AwsTransport(**where, long_poll=1.0) as transport:
+        await Topology(BusSpec("cli-bus"), RuleSpec("cli-bus", "real")).apply(transport)
+        events = await transport.client("events")
+        bus = transport.bus("cli-bus")
+
+        async def rules():
+            return {each["Name"] for each in (await events.list_rules(EventBusName="cli-bus"))["Rules"]}
+
+        tailing = asyncio.create_task(in_thread("tail", "bus/cli-bus", "-n", "1", **aws))
+        async with asyncio.timeout(30):
+            while len(await rules()) < 2 or not await has_target(events, await rules() - {"real"}):
+                await asyncio.sleep(0.1)
+            await bus.send(Message({"id": 1}, type="Sold", source="shop"))
+            assert [each["body"] for each in lines(await tailing)] == [{"id": 1}]
+        assert await rules() == {"real"}
+        assert not await bus.unsubscribe("nowhere")
+
+
+async def has_target(events, names):
+    return all([(await events.list_targets_by_rule(EventBusName="cli-bus", Rule=each))["Targets"] for each in names])
+
+
+@pytest.mark.aws
+@pytest.mark.parametrize("channel", ["bus/cli-nowhere", "topic/cli-nowhere"])
+def test_tail_makes_no_bus_and_no_topic(aws, channel):
+    result = ran("tail", channel, "-n", "1", **aws)
+    assert (result.exit_code, "cli-nowhere does not exist" in result.output) == (3, True)
+
+
+async def tailed(transport, channel, count, send):
+    """What `tail` brings of a channel, sent once its receiver has begun."""
+    place, found = Place(transport, Topology()), list[Any]()
+    async with asyncio.timeout(30), aclosing(followed(place, channel, 0.05)) as messages, asyncio.TaskGroup() as tasks:
+
+        async def go_on_sending():
+            while len(found) < count:
+                await send()
+                await asyncio.sleep(0.05)
+
+        tasks.create_task(go_on_sending())
+        async for message in messages:
+            found.append(message.body)
+            if len(found) == count:
+                break
+    return found
+
+
+async def test_tail_follows_a_stream_and_a_bus_in_memory():
+    async with MemoryTransport() as memory:
+        stream, bus = memory.stream("clicks"), memory.bus("shop")
+        await stream.send(Message("before", group_id="g"))
+        found = await tailed(memory, "stream/clicks", 3, lambda: stream.send(Message("now", group_id="g")))
+        assert found == ["now"] * 3
+        event = Message({"n": 1}, type="Sold", source="shop")
+        assert await tailed(memory, "bus/shop", 1, lambda: bus.send(event)) == [{"n": 1}]
+        assert "rules=0" in repr(bus)
+
+
+@pytest.mark.aws
+async def test_tail_follows_a_stream_without_a_trace(aws, moto_server):
+    where = {"region": moto_server.region, "session": moto_server.session, "endpoint_url": moto_server.url}
+    async with AwsTransport(**where) as transport:
+        await Topology(StreamSpec("cli-clicks", shards=2)).apply(transport)
+        stream = transport.stream("cli-clicks")
+        click = Message({"n": 1}, group_id="g")
+        tables = await transport.client("dynamodb")
+        before = (await tables.list_tables())["TableNames"]
+        assert await tailed(transport, "stream/cli-clicks", 2, lambda: stream.send(click)) == [{"n": 1}] * 2
+        assert (await tables.list_tables())["TableNames"] == before, "its leases are kept by the command"
+
+
+@pytest.mark.activemq
+async def test_the_depth_of_a_broker_s_queue_is_shown_as_unknown(activemq_broker, monkeypatch):
+    url = f"stomp://{activemq_broker.user}:{activemq_broker.password}@127.0.0.1:{activemq_broker.port}"
+    (line,) = (await in_thread("describe", "cli-deep", "--broker", url)).stdout.splitlines()
+    depth = json.loads(line)["depth"]
+    monkeypatch.setattr(console, "_force_terminal", True)
+    shown = await in_thread("describe", "cli-deep", "--broker", url)
+    assert ("unknown: the service does not tell" in shown.output) is (depth is None)
+    topic = await in_thread("describe", "topic/cli-deep", "--broker", url)
+    assert (topic.exit_code, "depth" in topic.output) == (0, False)
 
 
 @pytest.mark.activemq

@@ -32,6 +32,12 @@ def _wide(monkeypatch):
         monkeypatch.setattr(each, "width", 200)
 
 
+@pytest.fixture
+def terminal(monkeypatch):
+    """Results go to a terminal, not to a pipe."""
+    monkeypatch.setattr(console, "_force_terminal", True)
+
+
 def ran(*arguments: str, stdin: str | None = None):
     return CliRunner(env={"NO_COLOR": "1"}).invoke(app, arguments, input=stdin)
 
@@ -61,7 +67,7 @@ def test_every_verb_is_documented():
 # eip cost
 
 
-def test_cost_prints_a_table_with_each_remark_once():
+def test_cost_prints_a_table_with_each_remark_once(terminal):
     result = ran("cost", "--per-month", "100e6", "--size", "1024", "--share", "1", "--share", "0.25", "--linger", "5")
     assert result.exit_code == 0
     assert "SNS + SQS, filtered, packed" in result.output
@@ -81,7 +87,7 @@ def test_cost_for_programs_at_prices_of_a_date_and_of_ones_own(tmp_path):
     assert sqs["monthly"] == pytest.approx(7.0 * sum(item["quantity"] for item in sqs["items"]))
 
 
-def test_cost_counts_functions_and_workflows():
+def test_cost_counts_functions_and_workflows(terminal):
     given = ("cost", "--per-month", "1e6", "--function-seconds", "1", "--transitions", "5", "--workflow-seconds", "2")
     result = ran(*given, "--on", "2020-11-30")
     assert result.exit_code == 0, result.output
@@ -111,7 +117,7 @@ def test_cost_says_which_extra_a_plot_needs(tmp_path, monkeypatch):
     assert (result.exit_code, "pip install aioeip[plot]" in result.output) == (1, True)
 
 
-def test_cost_compares_the_services():
+def test_cost_compares_the_services(terminal):
     assert "input transformation" in ran("cost", "--services").output
     assert json.loads(ran("cost", "--services", "--json").stdout)["ordering"]["EventBridge"] == "no"
 
@@ -140,6 +146,7 @@ def test_cost_refuses_what_makes_no_sense(arguments):
     ],
     ids=str,
 )
+@pytest.mark.usefixtures("terminal")
 def test_match(arguments, code, said):
     result = ran("match", *arguments)
     assert result.exit_code == code
@@ -152,7 +159,22 @@ def test_match_reads_files_and_standard_input(tmp_path):
     assert ran("match", str(pattern), "-", stdin='{"a": 1}').exit_code == 0
 
 
-def test_match_says_which_services_can_evaluate_it():
+def test_in_a_pipe_match_and_cost_are_a_line_of_json():
+    for arguments, code, found in (
+        (('{"a": [1]}', '{"a": 1}'), 0, True),
+        (('{"a": [1]}', '{"a": 2}'), 1, False),
+        (('{"a": [1]}',), 0, None),
+    ):
+        result = ran("match", *arguments)
+        (line,) = result.stdout.splitlines()
+        assert (result.exit_code, json.loads(line)["matches"]) == (code, found)
+    (line,) = ran("cost", "--rate", "10").stdout.splitlines()
+    assert json.loads(line)["prices"]["region"] == "us-east-1"
+    (line,) = ran("cost", "--services").stdout.splitlines()
+    assert json.loads(line)["ordering"]["EventBridge"] == "no"
+
+
+def test_match_says_which_services_can_evaluate_it(terminal):
     plain = json.loads(ran("match", '{"a": [1]}', "--where", "--json").stdout)
     assert plain["matches"] is None
     assert plain["where"]["eventbridge"].startswith("eventbridge: evaluated there")
@@ -189,15 +211,20 @@ async def test_redrive_shows_moves_some_and_moves_the_rest(moto_server, dead_let
 
     code, out, _ = await done("--dry-run", "--filter", '{"kind": ["a"]}')
     assert code == 0
-    assert "2 would be moved, 2 left, 0 failed" in out
-    assert "ValueError: [odd]" in out
+    (line,) = out.splitlines()
+    looked = {"dry_run": True, "moved": 2, "left": 2, "failed": 0, "reasons": {"ValueError: [odd]": 4}}
+    assert json.loads(line) == looked
+    monkeypatch.setattr(console, "_force_terminal", True)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    shown = await asyncio.to_thread(ran, "redrive", dead.name, queue.name, *where, "--dry-run")
+    assert "4 would be moved, 0 left, 0 failed" in shown.output
+    assert "ValueError: [odd]" in shown.output
     assert (await queue.depth())["ready"] == 0
     code, out, _ = await done("--body-filter", '{"n": [0, 2]}', "--rate", "100", "--limit", "3", "--json")
     plain = json.loads(out)
     assert plain == {"dry_run": False, "moved": 2, "left": 2, "failed": 0, "reasons": {"ValueError: [odd]": 4}}
     assert (await queue.depth())["ready"] == 2
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
     missing = await asyncio.to_thread(ran, "redrive", "nowhere", queue.name, *where)
     assert (missing.exit_code, "ChannelNotFound" in missing.output) == (3, True)
 

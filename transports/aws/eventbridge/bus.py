@@ -15,6 +15,7 @@ from eip._checks import check_message, check_name
 from eip.channels import Bus, Filter, Source
 from eip.codec import JSON, Codec
 from eip.envelope import encoded_for
+from eip.errors import ChannelNotFound
 from eip.message import Message
 from eip.topology.names import rule_queue
 from eip.transports._capabilities import EVENTBRIDGE
@@ -76,6 +77,18 @@ class EventBridgeBus(BatchedSender, Bus):
         check_name(name)
         wanted = None if pattern is None else as_bus_predicate(pattern)
         return QueueSubscription(self._find_queue(rule_queue(self.name, name)), wanted)
+
+    async def unsubscribe(self, name: str) -> bool:
+        """Remove the named rule with its targets; its queue stays, with what it holds. False where there is none."""
+        of_rule: dict[str, Any] = {"channel": self.name, "EventBusName": self.address}
+        try:
+            found = await self._client.call("events", "ListTargetsByRule", Rule=name, **of_rule)
+            if ids := [each["Id"] for each in found.get("Targets") or ()]:
+                await self._client.call("events", "RemoveTargets", Rule=name, Ids=ids, **of_rule)
+            await self._client.call("events", "DeleteRule", Name=name, **of_rule)
+        except ChannelNotFound:
+            return False
+        return True
 
     @property
     def archives(self) -> EventBridgeArchives:
