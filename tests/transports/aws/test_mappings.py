@@ -78,7 +78,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"queue": None, "stream": "s", "starting_position": datetime(2026, 1, 1)}, "time zone"),  # noqa: DTZ001
     ({"queue": None, "stream": "s", "parallelization": 11}, "parallelization must be 1 to 10"),
     ({"queue": None, "stream": "s", "tumbling_window": timedelta(minutes=16)}, "tumbling_window must be"),
-    ({"queue": None, "stream": "s", "tumbling_window": timedelta(minutes=1), "parallelization": 2}, "one state"),
     ({"queue": None, "stream": "s", "max_age": timedelta(seconds=5)}, "max_age must be"),
     ({"queue": None, "stream": "s", "max_attempts": 10_001}, "max_attempts must be"),
     ({"queue": None, "stream": "s", "max_concurrency": 5}, "a stream has no max_concurrency"),
@@ -89,7 +88,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"queue": None, "broker": BROKER, "destination": "q"}, "needs secret"),
     ({"queue": None, "broker": BROKER, "destination": "q", "secret": "s"}, "secret must be an ARN"),
     ({"queue": None, "cluster": CLUSTER}, "needs kafka_topic"),
-    ({"queue": None, "cluster": CLUSTER, "kafka_topic": "t", "bisect": True}, "a cluster has no bisect"),
+    ({"queue": None, "cluster": CLUSTER, "kafka_topic": "t", "bisect": True}, "needs pollers"),
     ({"virtual_host": "v"}, "a queue has no virtual_host"),
     ({"filter": FilterPolicy({"kind": ["a"]})}, "attributes apart"),
     ({"filter": EventPattern({"source": ["s"]})}, "cannot be evaluated by Lambda"),
@@ -337,7 +336,7 @@ def everything() -> Topology:
             function="billing", broker=BROKER, destination="orders", secret=SECRET, virtual_host="v"
         ),
         EventSourceMappingSpec(
-            function="other", cluster=CLUSTER, kafka_topic="orders", consumer_group="g", pollers=(1, 4)
+            function="other", cluster=CLUSTER, kafka_topic="orders", consumer_group="g", pollers=(1, 4), max_attempts=3
         ),
     )
 
@@ -369,4 +368,5 @@ def test_the_template_has_what_is_declared():
         {"Type": "VIRTUAL_HOST", "URI": "v"},
     ]
     assert (cluster["FunctionName"], cluster["Topics"]) == ("other", ["orders"])
+    assert cluster["MaximumRetryAttempts"] == 3
     assert cluster["ProvisionedPollerConfig"] == {"MinimumPollers": 1, "MaximumPollers": 4}

@@ -9,59 +9,24 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 from typing_extensions import override
 
 from eip._checks import check_integer, check_name, check_one_of, check_type
 from eip.errors import ConfigurationError
 from eip.matching import EventPattern, FilterPolicy, push_down
-from eip.matching.pushdown import Target
 from eip.topology import DriverResource
 from eip.topology.names import is_fifo
+from eip.transports.aws.lambda_functions._ranges import check_number, check_span
+from eip.transports.aws.lambda_functions.functions import FunctionSpec
+from eip.transports.aws.lambda_functions.kinds import KINDS, RETRIES, SourceKind
 
-__all__ = ["SERVICES", "EventSourceMappingSpec", "SourceKind", "StartingPosition", "mapping_name"]
+__all__ = ["EventSourceMappingSpec", "StartingPosition", "mapping_name"]
 
-SourceKind: TypeAlias = Literal["queue", "stream", "table_stream", "broker", "cluster"]
 StartingPosition: TypeAlias = Literal["oldest", "newest"] | datetime
 
 
-class _Kind(NamedTuple):
-    """What one kind of source allows."""
-
-    batch_size: int
-    """Lambda's own, where none is given."""
-    target: Target | None
-    """Of filters; None: Lambda's patterns see another form of the messages than filters do."""
-    options: frozenset[str]
-    """The options that it has besides those of all sources."""
-    partial: bool = False
-
-
-_STREAMS: Final = frozenset(
-    (
-        *("starting_position", "parallelization", "bisect", "max_attempts", "max_age", "tumbling_window"),
-        *("on_failure", "partial_responses"),
-    )
-)
-_KINDS: Final[Mapping[SourceKind, _Kind]] = {
-    "queue": _Kind(10, "lambda-sqs", frozenset(("max_concurrency", "pollers", "partial_responses")), partial=True),
-    "stream": _Kind(100, "lambda-kinesis", _STREAMS, partial=True),
-    "table_stream": _Kind(100, None, _STREAMS, partial=True),
-    "broker": _Kind(100, "lambda-mq", frozenset(("destination", "secret", "virtual_host"))),
-    "cluster": _Kind(
-        *(100, "lambda-kafka"),
-        frozenset(("kafka_topic", "consumer_group", "starting_position", "pollers", "secret", "on_failure")),
-    ),
-}
-SERVICES: Final[Mapping[str, SourceKind]] = {
-    "sqs": "queue",
-    "kinesis": "stream",
-    "dynamodb": "table_stream",
-    "mq": "broker",
-    "kafka": "cluster",
-}
-"""The kind of source by the service of its ARN."""
 _MAX_BATCH: Final = 10_000
 _MAX_FIFO_BATCH: Final = 10
 _MAX_UNGATHERED: Final = 10
@@ -108,11 +73,11 @@ class EventSourceMappingSpec(DriverResource):
         pollers: least and most pollers of the provisioned mode. Queues and clusters only.
         metrics: whether Lambda counts events at each step (EventCount), at extra cost.
         starting_position: of a new mapping: ``"oldest"``, ``"newest"`` or a time. Streams and clusters only.
-        parallelization: batches of a shard at once, 1 to 10. Streams only, as what follows.
-        bisect: cut a batch that failed in two.
+        parallelization: batches of a shard at once, 1 to 10. Streams only.
+        bisect: cut a batch that failed in two. Streams, and clusters with ``pollers``; so are the next two.
         max_attempts: retries of a batch, 0 to 10,000; None: until it succeeds or its records expire.
         max_age: of a record that is tried, 1 minute to 7 days; None: as long as the stream keeps it.
-        tumbling_window: the length of time windows with a state, up to 15 minutes, in whole seconds.
+        tumbling_window: the length of time windows with a state, up to 15 minutes, in whole seconds. Streams only.
         on_failure: what gets a note of a batch that is given up: the name of a queue, or an ARN of a queue, a topic, a
             function or a bucket. Streams and clusters; a queue has its own dead-letter queue.
         enabled: whether it runs.
@@ -159,10 +124,10 @@ class EventSourceMappingSpec(DriverResource):
     def __post_init__(self) -> None:
         """Validate the parameters."""
         check_name(self.function, "function")
-        named = [kind for kind in _KINDS if getattr(self, kind) is not None]
+        named = [kind for kind in KINDS if getattr(self, kind) is not None]
         if len(named) != 1:
             raise ConfigurationError(
-                f"a mapping must have exactly one of {', '.join(_KINDS)}, got {', '.join(named) or 'none'}"
+                f"a mapping must have exactly one of {', '.join(KINDS)}, got {', '.join(named) or 'none'}"
             )
         check_name(self.source, self.source_kind)
         part = self.destination or self.kafka_topic
@@ -176,7 +141,7 @@ class EventSourceMappingSpec(DriverResource):
     @property
     def source_kind(self) -> SourceKind:
         """The kind of source."""
-        return next(kind for kind in _KINDS if getattr(self, kind) is not None)
+        return next(kind for kind in KINDS if getattr(self, kind) is not None)
 
     @property
     def source(self) -> str:
@@ -186,23 +151,27 @@ class EventSourceMappingSpec(DriverResource):
     @property
     def reports_failures(self) -> bool:
         """Whether Lambda reads which messages failed off the function's answer."""
-        return _KINDS[self.source_kind].partial if self.partial_responses is None else self.partial_responses
+        return KINDS[self.source_kind].partial if self.partial_responses is None else self.partial_responses
 
     @property
     def resolved_batch_size(self) -> int:
         """The batch size, or Lambda's own."""
-        return self.batch_size or _KINDS[self.source_kind].batch_size
+        return self.batch_size or KINDS[self.source_kind].batch_size
+
+    @property
+    def limits_retries(self) -> bool:
+        """Whether Lambda takes `RETRIES`: of streams, and of clusters in provisioned mode."""
+        options = KINDS[self.source_kind].options
+        return options >= RETRIES and (self.cluster is None or self.pollers is not None)
 
     @property
     def starts_at(self) -> StartingPosition | None:
         """Where a new mapping begins; None for a source that has no positions."""
-        return self.starting_position or ("newest" if "starting_position" in _KINDS[self.source_kind].options else None)
+        return self.starting_position or ("newest" if "starting_position" in KINDS[self.source_kind].options else None)
 
     @property
     @override
     def container(self) -> tuple[type[DriverResource], str] | None:
-        from eip.transports.aws.lambda_functions.functions import FunctionSpec  # noqa: PLC0415 - it refers to this one
-
         return FunctionSpec, self.function
 
     def filter_patterns(self) -> list[str]:
@@ -223,7 +192,7 @@ class EventSourceMappingSpec(DriverResource):
         if self.patterns:
             raise ConfigurationError("filter and patterns exclude each other; give one of them")
         check_type("filter", self.filter, (FilterPolicy, EventPattern), "a FilterPolicy or an EventPattern")
-        target = _KINDS[self.source_kind].target
+        target = KINDS[self.source_kind].target
         if target is None:
             raise ConfigurationError(
                 f"filter cannot be evaluated by Lambda on a {self.source_kind}, whose items it sees in their typed "
@@ -245,14 +214,12 @@ class EventSourceMappingSpec(DriverResource):
         for name in required.get(self.source_kind, ()):
             if getattr(self, name) is None:
                 raise ConfigurationError(f"mapping {self.name}: a {self.source_kind} needs {name}")
-        for name in ("secret", "on_failure"):
-            value = getattr(self, name)
-            if value is not None and name == "secret" and not value.startswith("arn:"):
-                raise ConfigurationError(f"{name} must be an ARN, got {value!r}")
+        if self.secret is not None and not self.secret.startswith("arn:"):
+            raise ConfigurationError(f"secret must be an ARN, got {self.secret!r}")
 
     def _check_options(self) -> None:
-        of_some = frozenset[str]().union(*(kind.options for kind in _KINDS.values()))
-        for name in sorted(of_some - _KINDS[self.source_kind].options):
+        of_some = frozenset[str]().union(*(kind.options for kind in KINDS.values()))
+        for name in sorted(of_some - KINDS[self.source_kind].options):
             if getattr(self, name) not in (None, False):
                 raise ConfigurationError(f"mapping {self.name}: a {self.source_kind} has no {name}; leave it out")
         if isinstance(self.starting_position, datetime):
@@ -262,8 +229,9 @@ class EventSourceMappingSpec(DriverResource):
                 raise ConfigurationError("starting_position of a table_stream must be 'oldest' or 'newest'")
         elif self.starting_position is not None:
             check_one_of("starting_position", self.starting_position, ("oldest", "newest"))
-        if self.tumbling_window and (self.parallelization or 1) > 1:
-            raise ConfigurationError("tumbling_window needs parallelization=1: a shard has one state")
+        given = [each for each in sorted(RETRIES) if getattr(self, each) is not None]
+        if given and not self.limits_retries:
+            raise ConfigurationError(f"{given[0]} of a cluster needs pollers, which is provisioned mode")
 
     def _check_batches(self) -> None:
         fifo = self.queue is not None and is_fifo(self.queue)
@@ -271,7 +239,7 @@ class EventSourceMappingSpec(DriverResource):
         if self.batch_size is not None and check_integer("batch_size", self.batch_size, least=1) > most:
             raise ConfigurationError(f"batch_size must be at most {most:,}, got {self.batch_size:,}")
         window = self.batch_window or timedelta()
-        _check_span("batch_window", self.batch_window, timedelta(), _MAX_WINDOW)
+        check_span("batch_window", self.batch_window, timedelta(), _MAX_WINDOW)
         if fifo and window:
             raise ConfigurationError(f"batch_window must be zero for a FIFO queue, got {window}")
         if self.queue is not None and self.resolved_batch_size > _MAX_UNGATHERED and not window:
@@ -280,31 +248,20 @@ class EventSourceMappingSpec(DriverResource):
             )
 
     def _check_ranges(self) -> None:
-        _check_number("max_concurrency", self.max_concurrency, *_CONCURRENCY)
-        _check_number("parallelization", self.parallelization, 1, _MAX_PARALLELIZATION)
-        _check_number("max_attempts", self.max_attempts, 0, _MAX_ATTEMPTS)
-        _check_span("max_age", self.max_age, *_AGE)
-        _check_span("tumbling_window", self.tumbling_window, timedelta(), _MAX_TUMBLING)
+        check_number("max_concurrency", self.max_concurrency, *_CONCURRENCY)
+        check_number("parallelization", self.parallelization, 1, _MAX_PARALLELIZATION)
+        check_number("max_attempts", self.max_attempts, 0, _MAX_ATTEMPTS)
+        check_span("max_age", self.max_age, *_AGE)
+        check_span("tumbling_window", self.tumbling_window, timedelta(), _MAX_TUMBLING)
         if self.pollers is None:
             return
         if self.max_concurrency is not None:
             raise ConfigurationError("max_concurrency and pollers exclude each other; give one of them")
         least, most = self.pollers
-        _check_number("pollers[0]", least, 1, _MAX_MIN_POLLERS)
-        _check_number("pollers[1]", most, least, _MAX_POLLERS)
+        check_number("pollers[0]", least, 1, _MAX_MIN_POLLERS)
+        check_number("pollers[1]", most, least, _MAX_POLLERS)
 
 
 def mapping_name(function: str, kind: str, source: str, part: str | None) -> str:
     """What a mapping is known by."""
     return f"{function} < {kind} {source}{f' {part}' if part else ''}"
-
-
-def _check_number(name: str, value: int | None, least: int, most: int) -> None:
-    if value is not None and not least <= check_integer(name, value, least=0) <= most:
-        raise ConfigurationError(f"{name} must be {least:,} to {most:,}, got {value:,}")
-
-
-def _check_span(name: str, value: timedelta | None, least: timedelta, most: timedelta) -> None:
-    check_type(name, value, timedelta, "a timedelta", optional=True)
-    if value is not None and (not least <= value <= most or value % timedelta(seconds=1)):
-        raise ConfigurationError(f"{name} must be {least} to {most}, in whole seconds, got {value}")

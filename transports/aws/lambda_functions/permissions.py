@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from eip.transports.aws.lambda_functions.functions import FunctionSpec, ResourceKind, Used
-from eip.transports.aws.lambda_functions.mappings import EventSourceMappingSpec, SourceKind
+from eip.transports.aws.lambda_functions.kinds import SourceKind
+from eip.transports.aws.lambda_functions.mappings import EventSourceMappingSpec
 
 __all__ = ["TRUST", "Statements", "statements"]
 
@@ -109,7 +110,7 @@ def _of_mapping(mapping: EventSourceMappingSpec, arn: Callable[[str, str], Any])
     if mapping.secret is not None:
         made.append(_allow(("secretsmanager:GetSecretValue",), [mapping.secret]))
     if mapping.on_failure is not None:
-        made.append(_allow(_noting(mapping.on_failure), [_destination(mapping.on_failure, arn)]))
+        made.append(_allow(_noting(mapping.on_failure), [arn("queue", mapping.on_failure)]))
     return made
 
 
@@ -121,10 +122,6 @@ def _noting(destination: str) -> tuple[str, ...]:
         "s3": ("s3:ListBucket", "s3:PutObject"),
         "lambda": ("lambda:InvokeFunction",),
     }.get(service, ("sqs:SendMessage",))
-
-
-def _destination(destination: str, arn: Callable[[str, str], Any]) -> Any:
-    return arn("queue", destination)
 
 
 def _allow(actions: Iterable[str], resources: list[Any]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from eip.transports.aws._client.service_client import ServiceClient
 from eip.transports.aws._provisioning import Changes, changed_tags, describe_changes, differences
 from eip.transports.aws.arns import Arns
 from eip.transports.aws.lambda_functions.functions import FunctionSpec
-from eip.transports.aws.lambda_functions.mappings import SERVICES, EventSourceMappingSpec, mapping_name
+from eip.transports.aws.lambda_functions.kinds import SERVICES
+from eip.transports.aws.lambda_functions.mappings import EventSourceMappingSpec, mapping_name
 from eip.transports.aws.lambda_functions.settings import comparable, creation, settings
 
 __all__ = ["provision_function", "provision_mapping", "undeclared_mappings"]

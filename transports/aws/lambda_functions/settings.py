@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from eip.codec import dump_json
+from eip.transports.aws.lambda_functions.kinds import KINDS
 from eip.transports.aws.lambda_functions.mappings import EventSourceMappingSpec
 
 __all__ = ["comparable", "creation", "settings"]
@@ -36,7 +37,7 @@ def settings(mapping: EventSourceMappingSpec, *, destination: Callable[[str], An
         mapping: as declared.
         destination: what a name or ARN of ``on_failure`` is written as.
     """
-    patterns = mapping.filter_patterns()
+    patterns, options = mapping.filter_patterns(), KINDS[mapping.source_kind].options
     made: dict[str, Any] = {
         "BatchSize": mapping.resolved_batch_size,
         "FilterCriteria": {"Filters": [{"Pattern": each} for each in patterns]} if patterns else {},
@@ -45,14 +46,14 @@ def settings(mapping: EventSourceMappingSpec, *, destination: Callable[[str], An
     }
     if mapping.batch_window is not None:
         made["MaximumBatchingWindowInSeconds"] = _seconds(mapping.batch_window)
-    if mapping.source_kind in ("queue", "stream", "table_stream"):
+    if "partial_responses" in options:
         made["FunctionResponseTypes"] = ["ReportBatchItemFailures"] if mapping.reports_failures else []
-    if mapping.source_kind == "queue":
+    if "max_concurrency" in options:
         most = mapping.max_concurrency
         made["ScalingConfig"] = {} if most is None else {"MaximumConcurrency": most}
-    if mapping.source_kind in ("queue", "cluster"):
+    if "pollers" in options:
         made["ProvisionedPollerConfig"] = _pollers(mapping.pollers)
-    if mapping.source_kind in ("stream", "table_stream", "cluster"):
+    if "on_failure" in options:
         kept = mapping.on_failure
         made["DestinationConfig"] = {"OnFailure": {} if kept is None else {"Destination": destination(kept)}}
     if mapping.secret is not None:
@@ -60,16 +61,19 @@ def settings(mapping: EventSourceMappingSpec, *, destination: Callable[[str], An
         made["SourceAccessConfigurations"] = [{"Type": kind, "URI": mapping.secret}]
     if mapping.virtual_host is not None:
         made["SourceAccessConfigurations"].append({"Type": "VIRTUAL_HOST", "URI": mapping.virtual_host})
-    return made | (_of_stream(mapping) if mapping.source_kind in ("stream", "table_stream") else {})
+    if "parallelization" in options:
+        made["ParallelizationFactor"] = mapping.parallelization or 1
+        made["TumblingWindowInSeconds"] = _seconds(mapping.tumbling_window or timedelta())
+    if mapping.limits_retries:
+        made |= _retries(mapping)
+    return made
 
 
-def _of_stream(mapping: EventSourceMappingSpec) -> dict[str, Any]:
+def _retries(mapping: EventSourceMappingSpec) -> dict[str, Any]:
     return {
         "BisectBatchOnFunctionError": mapping.bisect is True,
         "MaximumRecordAgeInSeconds": -1 if mapping.max_age is None else _seconds(mapping.max_age),
         "MaximumRetryAttempts": -1 if mapping.max_attempts is None else mapping.max_attempts,
-        "ParallelizationFactor": mapping.parallelization or 1,
-        "TumblingWindowInSeconds": _seconds(mapping.tumbling_window or timedelta()),
     }
 
 
