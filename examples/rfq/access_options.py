@@ -9,14 +9,16 @@ from pathlib import Path
 from starlette.applications import Starlette
 
 from examples.lifecycle import Waiting
-from examples.rfq.access import BearerTokens, Hosts, RateLimit, TokenOwners, Tokens
 from examples.rfq.api import app
 from examples.rfq.booking import RideBooking
 from examples.rfq.callbacks import CallbackOptions, load_secret
 from examples.rfq.files import Reloaded
+from examples.rfq.hosts import Hosts
 from examples.rfq.partners import Partners
+from examples.rfq.rate_limit import RateLimit
 from examples.rfq.server import Server, connection_limit
 from examples.rfq.tls import Trust
+from examples.rfq.tokens import BearerTokens, TokenOwners, Tokens
 from examples.rfq.unicorn_api import unicorn_app
 from examples.rfq.unicorns import Unicorns
 from examples.rfq.webhooks import UrlRules
@@ -40,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let clients without a certificate connect too; they get 403 where no token names them",
     )
     guard.add_argument("--partners", type=Path, metavar="FILE", help="which customer a client's certificate stands for")
-    guard.add_argument("--tokens", type=Path, metavar="FILE", help="ask for tokens; see python -m examples.rfq.access")
+    guard.add_argument("--tokens", type=Path, metavar="FILE", help="ask for tokens; see python -m examples.rfq.tokens")
     guard.add_argument("--jwt-keys", type=Path, metavar="JWKS", help="ask for JWTs, signed with one of these keys")
     guard.add_argument("--jwt-issuer", metavar="NAME", help="what iss of a JWT must be")
     guard.add_argument("--jwt-audience", metavar="NAME", help="what aud of a JWT must be, or hold")

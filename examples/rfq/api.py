@@ -23,10 +23,11 @@ from eip._logging import get_logger
 from eip._repeated import RepeatedLines
 from eip.console import Console, User
 from eip.errors import EipError
-from examples.rfq.access import Caller, Certified, Guard, Hosts, RateLimit, TokenOwners, caller
+from examples.rfq.access import Certified, Guard, caller
 from examples.rfq.bodies import read
 from examples.rfq.booking import RideBooking
 from examples.rfq.documents import head, link, links, notice, progress, result_document, ride, where
+from examples.rfq.hosts import Hosts
 from examples.rfq.identity_api import IDENTITY
 from examples.rfq.model import Choice, Presence, RideRequest, as_json
 from examples.rfq.openapi import BOOKING
@@ -34,7 +35,9 @@ from examples.rfq.openapi_terms import document
 from examples.rfq.pages import BrowserRules, pages
 from examples.rfq.problems import HANDLERS, Problem, upgrade_required
 from examples.rfq.push import SILENCE_S, Event, Events, push_over_socket, server_sent_events
+from examples.rfq.rate_limit import RateLimit
 from examples.rfq.store import Rfq
+from examples.rfq.tokens import Caller, TokenOwners
 from examples.rfq.unicorn_api import unicorn_routes
 from examples.rfq.unicorn_openapi import UNICORNS
 from examples.rfq.unicorns import Unicorns

@@ -14,9 +14,9 @@ import jwt
 from pydantic import TypeAdapter, ValidationError
 
 from eip.errors import ConfigurationError
-from examples.rfq.access import Caller, Role
 from examples.rfq.files import Reloaded
 from examples.rfq.model import Text
+from examples.rfq.tokens import Caller, Role
 
 __all__ = ["JwtTokens"]
 

@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import HTTPConnection
 
 from eip.errors import ConfigurationError
-from examples.rfq.access import Caller, Role
 from examples.rfq.files import Reloaded
 from examples.rfq.model import Text
 from examples.rfq.problems import Problem
 from examples.rfq.tls import Certificate
+from examples.rfq.tokens import Caller, Role
 
 __all__ = ["Partners", "certificate_of"]
 

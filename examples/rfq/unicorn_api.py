@@ -21,14 +21,17 @@ from starlette.websockets import WebSocket
 
 from eip.errors import EipError
 from examples.lifecycle import Waiting
-from examples.rfq.access import Certified, Guard, Hosts, RateLimit, TokenOwners, caller, token, wait_before_call
+from examples.rfq.access import Certified, Guard, caller, token, wait_before_call
 from examples.rfq.bodies import parsed, read
+from examples.rfq.hosts import Hosts
 from examples.rfq.model import UnicornAnswer, UnicornPlace
 from examples.rfq.openapi_terms import document
 from examples.rfq.pages import BrowserRules, pages
 from examples.rfq.problems import HANDLERS, Problem, too_many, unavailable, upgrade_required
 from examples.rfq.push import Event, Events, last_event_id, push_over_socket, server_sent_events
+from examples.rfq.rate_limit import RateLimit
 from examples.rfq.sessions import AnsweredAlready, Full, NotAsked, Session, TooLate
+from examples.rfq.tokens import TokenOwners
 from examples.rfq.unicorn_openapi import HOME, UNICORNS
 from examples.rfq.unicorns import Unicorns
 

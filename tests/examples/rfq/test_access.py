@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from eip.errors import ConfigurationError
-from examples.rfq.access import RateLimit, Tokens
+from examples.rfq.rate_limit import RateLimit
+from examples.rfq.tokens import Tokens
 from tests.examples.rfq.service import ROOT, running
 from tests.support.certificates import Authority
 
@@ -28,7 +29,7 @@ def _bearer(token: str) -> dict[str, str]:
 
 def _granted(*words: str) -> str:
     """A token made as an operator of the service makes it."""
-    line = [sys.executable, "-m", "examples.rfq.access", *words]
+    line = [sys.executable, "-m", "examples.rfq.tokens", *words]
     return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, check=True).stdout.strip()
 
 
@@ -220,7 +221,7 @@ async def test_a_rate_is_held_for_each_caller_and_memory_is_bounded(monkeypatch)
     assert [limit.take("a") for _ in range(4)] == [0.0] * 4
     assert 0 < limit.take("a") <= 0.5
     assert limit.take("b") == 0.0
-    monkeypatch.setattr("examples.rfq.access._REMEMBERED", 10)
+    monkeypatch.setattr("examples.rfq.rate_limit._REMEMBERED", 10)
     for number in range(50):
         limit.take(f"caller {number}")
     assert len(limit._buckets) <= 10

@@ -13,9 +13,11 @@ from eip import clock
 from eip.cost import prices
 from eip.errors import StoreError
 from eip.telemetry.meter import UsageMeter
-from examples.rfq.access import Hosts, RateLimit, Tokens
 from examples.rfq.api import app
+from examples.rfq.hosts import Hosts
 from examples.rfq.model import as_json
+from examples.rfq.rate_limit import RateLimit
+from examples.rfq.tokens import Tokens
 from examples.rfq.vicinity import located
 from tests.examples.rfq.test_booking import booked, complete, present, quote
 from tests.runtime.scripted import until

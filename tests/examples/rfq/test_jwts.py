@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from eip.errors import ConfigurationError
-from examples.rfq.access import BearerTokens, Tokens
 from examples.rfq.jwts import JwtTokens
+from examples.rfq.tokens import BearerTokens, Tokens
 from tests.examples.rfq.service import running
 from tests.examples.rfq.test_access import RIDE, _bearer, _granted, _start
 

@@ -15,11 +15,11 @@ from eip import Message, clock
 from eip.errors import Reject
 from eip.stores import MemoryStore
 from eip.telemetry.meter import UsageMeter
-from examples.rfq.access import Tokens
 from examples.rfq.api import app
 from examples.rfq.booking import RideBooking
 from examples.rfq.model import Presence, Quote
 from examples.rfq.store import States
+from examples.rfq.tokens import Tokens
 from examples.rfq.vicinity import Position, located
 from examples.rfq.wiring import connected
 from tests.examples.rfq.service import ROOT

@@ -8,11 +8,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from eip.stores import MemoryStore
-from examples.rfq.access import Tokens
 from examples.rfq.api import app
 from examples.rfq.booking import RideBooking
 from examples.rfq.sessions import TooLate
 from examples.rfq.store import States
+from examples.rfq.tokens import Tokens
 from examples.rfq.unicorns import Unicorns
 from examples.rfq.wiring import connected
 from tests.examples.rfq.serving import served

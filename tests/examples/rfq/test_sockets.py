@@ -14,9 +14,10 @@ from starlette.routing import WebSocketRoute
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from examples.rfq import server as server_module
-from examples.rfq.access import RateLimit, Tokens
 from examples.rfq.api import app
 from examples.rfq.push import Event, push_over_socket
+from examples.rfq.rate_limit import RateLimit
+from examples.rfq.tokens import Tokens
 from tests.examples.rfq.serving import decoded, frames, served
 from tests.examples.rfq.test_booking import booked, present, quote
 

@@ -13,9 +13,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from eip import Backoff
-from examples.rfq.access import RateLimit, Tokens
 from examples.rfq.herd import Herd
 from examples.rfq.model import RideRequest
+from examples.rfq.rate_limit import RateLimit
+from examples.rfq.tokens import Tokens
 from examples.rfq.unicorn_api import unicorn_app
 from examples.rfq.unicorn_client import RemoteEntrance
 from examples.rfq.unicorns import Unicorns
