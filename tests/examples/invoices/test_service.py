@@ -20,6 +20,7 @@ from examples.happy_path.client import Process
 from examples.invoices.__main__ import main
 from examples.invoices.layouts import LAYOUTS
 from examples.invoices.load import MODULE, outcomes
+from examples.invoices.recorded import RecordedAnalysis
 from examples.invoices.recordings import scan
 from examples.invoices.wiring import surroundings
 from examples.invoices.workflow import Invoices
@@ -139,6 +140,25 @@ def _kills(folder: Path, layouts: list[str], delays: list[float]) -> None:
 def test_scans_survive_kills_at_once_and_later(tmp_path):
     """Channels end with the process: new objects, jobs and notices are reported again when it starts."""
     _kills(tmp_path, ["alpha-card", "papa-print", "golf-club", "romeo-torn", "echo-gas", "lima-law"], [0.0, 0.7])
+
+
+async def test_events_and_notices_that_went_with_their_process_are_sent_again(tmp_path):
+    async with surroundings("memory", tmp_path) as first:  # it ends with a notice in the topic's queue
+        invoices = Invoices(first.transport, first.buckets, first.tables, first.analysis)
+        async with running(*first.services, *invoices.services[:2]):
+            await first.buckets.scanned.put("told.png", scan("alpha-card"))
+            assert isinstance(first.analysis, RecordedAnalysis)
+            async with asyncio.timeout(60):
+                while not await first.analysis.manager.instances(status="completed"):
+                    await asyncio.sleep(0.05)
+        await first.buckets.scanned.put("new.png", scan("echo-gas"))  # and with an event in the rule's
+    async with surroundings("memory", tmp_path) as second:
+        invoices = Invoices(second.transport, second.buckets, second.tables, second.analysis)
+        async with running(*second.services, *invoices.services):
+            await second.repeat()
+            async with asyncio.timeout(60):
+                while len(await second.buckets.processed.keys("")) < 2:  # type: ignore[attr-defined]
+                    await asyncio.sleep(0.05)
 
 
 @pytest.mark.soak
