@@ -17,7 +17,7 @@ from eip.codec import JSON, Codec, check_codec, is_json
 from eip.errors import ChannelNotFound, ConfigurationError
 from eip.health import Health
 from eip.telemetry.meter import Meter
-from eip.topology import Container, QueueSpec, Resource, Step, TopicSpec
+from eip.topology import Container, QueueSpec, Resource, Step, StreamSpec, TopicSpec
 from eip.transports._capabilities import SQS
 from eip.transports.aws._batching import Batching
 from eip.transports.aws._client.service_client import ServiceClient
@@ -76,8 +76,8 @@ class AwsTransport(Transport):
             More than 1 shortens the wait, and makes more calls.
         long_poll: length of a long poll, seconds or a timedelta, at most 20 s.
         connections: of each service's pool, at least 1; more than pollers and senders together.
-        fair_queues: whether messages with a group carry it as MessageGroupId on standard queues, too, so that SQS
-            keeps one group from holding up the others. A queue that refuses it is noticed once.
+        fair_queues: whether messages with a group carry it as MessageGroupId on standard queues and topics, too, so
+            that SQS keeps one group from holding up the others. A channel that refuses it is noticed once.
         fast_path: whether hot calls bypass the SDK, for less CPU; turn it off for programs that hook into botocore.
             Default: unless the environment variable ``EIP_AWS_FAST_PATH`` is ``off``.
         meter: gets a record of every call, see `eip.telemetry.meter`.
@@ -326,7 +326,14 @@ class AwsTransport(Transport):
         }
 
     def _make_topic(self, address: str, codec: Codec = JSON) -> SnsTopic:
-        return SnsTopic(self._client, address, find_queue=self.queue, batching=self._batching, codec=codec)
+        return SnsTopic(
+            self._client,
+            address,
+            find_queue=self.queue,
+            batching=self._batching,
+            codec=codec,
+            fair=self._fair_queues,
+        )
 
     def _make_bus(self, address: str, codec: Codec = JSON) -> EventBridgeBus:
         return EventBridgeBus(
@@ -376,13 +383,17 @@ class AwsTransport(Transport):
         return steps
 
     def _forget_attributes(self, resource: Resource) -> None:
-        channel: SqsQueue | SnsTopic | None = None
+        channels: list[SqsQueue | SnsTopic | KinesisStream | None] = []
         if isinstance(resource, QueueSpec):
-            channel = self._queues.get(self._arns.of("queue", resource.name))
+            channels = [self._queues.get(self._arns.of("queue", resource.name))]
         elif isinstance(resource, TopicSpec):
-            channel = self._topics.get(self._arns.of("topic", resource.name))
-        if channel is not None:
-            channel.forget_attributes()
+            channels = [self._topics.get(self._arns.of("topic", resource.name))]
+        elif isinstance(resource, StreamSpec):
+            address = self._arns.of("stream", resource.name)
+            channels = [stream for key, stream in self._streams.items() if key[0] == address]
+        for channel in channels:
+            if channel is not None:
+                channel.forget_attributes()
 
     async def undeclared(self, container: Container, declared: frozenset[str], *, delete: bool) -> Iterable[Step]:
         """The steps for what exists and is not declared; see `eip.topology.Provisioner`."""

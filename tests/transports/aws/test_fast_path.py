@@ -208,6 +208,7 @@ async def test_both_ways_do_and_raise_the_same(moto_server, fast):
     ) as aws:
         await Topology(QueueSpec(name)).apply(aws)
         queue = aws.queue(name)
+        queue._limit_read = True  # and the limit is changed then
         moto_server.client("sqs").set_queue_attributes(
             QueueUrl=await queue.url(), Attributes={"MaximumMessageSize": "1024"}
         )

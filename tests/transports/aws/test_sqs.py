@@ -502,6 +502,7 @@ async def test_throttling_is_waited_out_and_too_much_of_it_is_told(aws, proxy):
 
 async def test_what_the_service_refuses_of_a_batch_is_told_by_message(aws, sqs):
     queue = await made(aws)
+    await queue.send(Message("x" * 2000))  # reads its limit, which is changed then
     sqs.set_queue_attributes(QueueUrl=await queue.url(), Attributes={"MaximumMessageSize": "1024"})
     with pytest.raises(PartialSendError) as raised:
         await queue.send(Message("fits"), Message("x" * 2000), Message("fits too"))

@@ -15,7 +15,8 @@ from typing_extensions import override
 from eip.channels import Sender, Stream
 from eip.codec import JSON, Codec
 from eip.envelope import encoded_for
-from eip.errors import InvalidMessage, MessageTooLarge, StoreError
+from eip.errors import AccessDenied, ConfigurationError, InvalidMessage, MessageTooLarge, StoreError
+from eip.limits import KIB
 from eip.message import Message
 from eip.stores.base import Store
 from eip.streams import GroupOptions, Start, StreamGroup
@@ -68,6 +69,7 @@ class KinesisStream(BatchedSender, Stream):
         self.name = address.rpartition("/")[2]
         self._named: dict[str, str] = {"StreamName": self.name} if own else {"StreamARN": address}
         self._hash_key = hash_key
+        self._described, self._keeps_groups = False, True
         if aggregate:
             many = replace(self.limits, batch_entries=AGGREGATED_ENTRIES)
             puts = AggregatedPuts(self._put_records, partial(list_shards, self))
@@ -83,11 +85,39 @@ class KinesisStream(BatchedSender, Stream):
         """Put the messages; see `Sender.send`.
 
         Those of one group are put one call after the other, or in one aggregate, so that a refused one is not
-        overtaken by its retry. Throttling holds senders back for about a minute, then fails them.
+        overtaken by its retry. Throttling holds senders back for about a minute, then fails them. A record may have
+        1 MiB, or what the stream's ``MaxRecordSizeInKiB`` says, which is read once.
+
+        Raises:
+            ConfigurationError: the messages have a group, and the stream distributes records automatically: it ignores
+                partition keys, and so would lose the order of each group.
         """
-        entries = [self._entry(message) for message in messages]
+        if not self._described and any(message.group_id is not None for message in messages):
+            await self._describe()
+        try:
+            entries = [self._entry(message) for message in messages]
+        except MessageTooLarge:
+            if self._described:
+                raise
+            await self._describe()
+            entries = [self._entry(message) for message in messages]
         if entries:
             await self._accumulator.send(entries)
+
+    async def _describe(self) -> None:
+        """Take over the stream's own limit of a record, and whether it keeps groups together; once."""
+        try:
+            found = (await self.call("DescribeStreamSummary", units=0)).get("StreamDescriptionSummary", {})
+        except AccessDenied:  # one that may only put: the service has the last word
+            found = {}
+        self._described = True
+        if size := found.get("MaxRecordSizeInKiB"):
+            self.limits = replace(KINESIS, message_bytes=size * KIB)
+        self._keeps_groups = found.get("RecordDistributionStrategy") != "AUTO"
+
+    def forget_attributes(self) -> None:
+        """Look again at the stream's limit at the next use, since it was changed."""
+        self._described = False
 
     @override
     def group(
@@ -147,6 +177,11 @@ class KinesisStream(BatchedSender, Stream):
     # Putting.
 
     def _entry(self, message: Message[Any]) -> Entry:
+        if message.group_id is not None and not self._keeps_groups:
+            raise ConfigurationError(
+                f"{self.name} distributes records automatically, which keeps no group in order: "
+                "send without group_id, or to a stream whose RecordDistributionStrategy is USER_PARTITION_KEY"
+            )
         key = to_partition_key(message.id if message.group_id is None else message.group_id)
         data = dump_record(encoded_for(message, self.codec))
         size = len(data) + len(key.encode())

@@ -27,6 +27,7 @@ from eip.transports.aws._batching import FRUGAL, BatchAccumulator, Batching
 from eip.transports.aws._billing import request_units
 from eip.transports.aws._client.service_client import ServiceClient
 from eip.transports.aws._entry_queue import Entry, Outcome
+from eip.transports.aws._fair_groups import FairGroups
 from eip.transports.aws.sns._subscriptions import list_subscriptions
 from eip.transports.aws.sqs.queue import SqsQueue
 from eip.transports.aws.sqs.subscription import QueueSubscription
@@ -52,11 +53,13 @@ class SnsTopic(BatchedSender, Topic):
         find_queue: Callable[[str], SqsQueue],
         batching: Batching = FRUGAL,
         codec: Codec = JSON,
+        fair: bool = True,
     ) -> None:
         self._client, self._find_queue, self.address, self.codec = client, find_queue, address, codec
         self.name = address.rpartition(":")[2]
         self.fifo = self.name.endswith(".fifo")
         self._by_content: bool | None = None if self.fifo else False
+        self._groups = FairGroups(self.name, sent=fair)
         self._limit_read = False
         self._accumulator = BatchAccumulator(self._publish_batch, self.limits, batching=batching)
 
@@ -145,17 +148,24 @@ class SnsTopic(BatchedSender, Topic):
         if self.fifo and message.group_id is None:
             raise InvalidMessage(f"{self.name} is FIFO: a message needs a group_id")
         message = encoded_for(message, self.codec)
-        ids = fifo_ids(message, by_content=bool(self._by_content)) if self.fifo else {}
+        ids = fifo_ids(message, by_content=bool(self._by_content)) if self.fifo else self._groups.ids(message)
         subject = message.headers.get("subject", "")
         subject = subject if _SUBJECT.fullmatch(subject) else ""
         limit = (self.limits.message_bytes or 0) - len(subject)
-        sent = carried(message, channel=self.name, limit=limit, native=native_fields(ids))
+        # A standard topic passes the group on to standard queues only: for all others it stays in the envelope, too.
+        native = native_fields(ids) if self.fifo else {}
+        sent = carried(message, channel=self.name, limit=limit, native=native)
         payload: dict[str, Any] = {"Message": sent.body, "MessageAttributes": sent.attributes, **ids}
         if subject:
             payload["Subject"] = subject
-        return Entry(message, payload, sent.size + len(subject), ids.get("MessageGroupId"))
+        return Entry(message, payload, sent.size + len(subject), ids.get("MessageGroupId") if self.fifo else None)
 
     async def _publish_batch(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
+        if self.fifo:
+            return await self._publish_call(entries)
+        return await self._groups.send(entries, self._publish_call, lambda entry: self._entry(entry.message))
+
+    async def _publish_call(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
         size = sum(entry.size for entry in entries)
         answer = await self._client.call(
             "sns",

@@ -10,18 +10,18 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from typing_extensions import override
 
 from eip._checks import check_delay, check_integer, check_message
-from eip._ids import to_native_id
-from eip._logging import get_logger
 from eip.channels import Queue, Receiver, Sender
 from eip.clock import Duration
 from eip.codec import JSON, Codec
 from eip.envelope import encoded_for
 from eip.errors import AccessDenied, ConfigurationError, EipError, InvalidMessage, TransportError
+from eip.limits import KIB
 from eip.matching.predicate import Predicate
 from eip.message import Message
 from eip.transports._capabilities import SQS
@@ -32,14 +32,15 @@ from eip.transports.aws._batching import FRUGAL, BatchAccumulator, Batching
 from eip.transports.aws._billing import request_units
 from eip.transports.aws._client.service_client import ServiceClient
 from eip.transports.aws._entry_queue import Entry, Outcome
+from eip.transports.aws._fair_groups import FairGroups
 from eip.transports.aws._xray import to_xray
 from eip.transports.aws.sqs._queue_client import QueueClient
 from eip.transports.aws.sqs.receiver import SqsReceiver
 
-_log = get_logger("eip.sqs")
-
 __all__ = ["SqsQueue"]
 
+_LEAST_LIMIT: Final = KIB
+"""Bytes of a message that every queue takes: the least MaximumMessageSize (SetQueueAttributes, API reference)."""
 _MOVE_POLL_S: Final = 1.0
 """Between looks at a move task."""
 _MOVE_CANCEL_S: Final = 5.0
@@ -71,8 +72,8 @@ class SqsQueue(BatchedSender, Queue):
         self._queue = QueueClient(client, address)
         self.name, self.fifo = self._queue.name, self._queue.fifo
         self._find_queue, self._long_poll = find_queue, long_poll
-        self._fair = fair and not self.fifo
-        """Whether messages of a standard queue carry their group id, for fair queues."""
+        self._groups = FairGroups(self.name, sent=fair)
+        self._limit_read = False
         self._accumulator = BatchAccumulator(self._send_batch, self.limits, batching=batching)
         self._by_content: bool | None = None if self.fifo else False
         """Whether a FIFO queue deduplicates by content; None: not asked yet."""
@@ -84,7 +85,7 @@ class SqsQueue(BatchedSender, Queue):
         On a FIFO queue a message is deduplicated by its ``deduplication_id``; without one by its id, or by its body
         where the queue was declared with content-based deduplication. Where the service refused a message for the
         moment but took later ones of its group in the same call, it is reported as failed and not sent again: that
-        would break the order.
+        would break the order. A queue's own ``MaximumMessageSize`` is read once, at the first message above 1 KiB.
         """
         seconds = check_delay(self.name, delay, most=self.limits.max_delay)
         if seconds and self.fifo:
@@ -92,6 +93,9 @@ class SqsQueue(BatchedSender, Queue):
         if self._by_content is None:
             self._by_content = await self._deduplicates_by_content()
         entries = [self._entry(message, math.ceil(seconds)) for message in messages]
+        if not self._limit_read and any(entry.size > _LEAST_LIMIT for entry in entries):
+            await self._read_limit()
+            entries = [self._entry(message, math.ceil(seconds)) for message in messages]
         if entries:
             await self._accumulator.send(entries)
 
@@ -128,6 +132,7 @@ class SqsQueue(BatchedSender, Queue):
         """Read the attributes again at the next use, since they were changed."""
         self._queue.forget_attributes()
         self._by_content = None if self.fifo else False
+        self._limit_read, self.limits = False, SQS
 
     @override
     async def depth(self) -> dict[str, int]:
@@ -188,6 +193,15 @@ class SqsQueue(BatchedSender, Queue):
                 raise TransportError(f"moving ended: {found.get('FailureReason', found['Status'])}")
             await asyncio.sleep(_MOVE_POLL_S)
 
+    async def _read_limit(self) -> None:
+        """Take over the queue's own limit of a message."""
+        try:
+            found = (await self.attributes()).get("MaximumMessageSize")
+        except AccessDenied:  # one that may only send: the service has the last word
+            found = None
+        self._limit_read = True
+        self.limits = replace(SQS, message_bytes=int(found)) if found else SQS
+
     async def _deduplicates_by_content(self) -> bool:
         try:
             return (await self.attributes()).get("ContentBasedDeduplication") == "true"
@@ -221,32 +235,14 @@ class SqsQueue(BatchedSender, Queue):
     def _ids(self, message: Message[Any]) -> dict[str, str]:
         if self.fifo:
             return fifo_ids(message, by_content=bool(self._by_content))
-        if message.group_id is None or not self._fair:
-            return {}
-        return {"MessageGroupId": to_native_id(message.group_id)}
+        return self._groups.ids(message)
 
     async def _send_batch(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
-        if not self._fair:
+        if self.fifo:
             return await self._send_call(entries)
-        try:
-            outcomes = await self._send_call(entries)
-        except EipError as error:
-            if not _refuses_groups(error):
-                raise
-            outcomes = [error] * len(entries)
-        refused = [place for place, outcome in enumerate(outcomes) if outcome and _refuses_groups(outcome)]
-        if not refused or not any("MessageGroupId" in entries[place].payload for place in refused):
-            return outcomes
-        _log.warning("fair_queues_refused", queue=self.name, error=str(outcomes[refused[0]]))
-        self._fair = False
-        again = [self._without_group(entries[place]) for place in refused]
-        sent = await self._send_call(again)
-        found = dict(zip(refused, sent, strict=True))
-        return [found.get(place, outcome) for place, outcome in enumerate(outcomes)]
-
-    def _without_group(self, entry: Entry) -> Entry:
-        """The entry for a queue that takes no group id: it is in the envelope."""
-        return self._entry(entry.message, entry.payload.get("DelaySeconds", 0))
+        return await self._groups.send(
+            entries, self._send_call, lambda entry: self._entry(entry.message, entry.payload.get("DelaySeconds", 0))
+        )
 
     async def _send_call(self, entries: Sequence[Entry]) -> list[Outcome]:
         size = sum(entry.size for entry in entries)
@@ -262,9 +258,3 @@ class SqsQueue(BatchedSender, Queue):
 
     def __repr__(self) -> str:
         return f"<SqsQueue {self.name}>"
-
-
-def _refuses_groups(error: Exception) -> bool:
-    """Whether a standard queue refused a group id: a partition, or an emulator, without fair queues."""
-    text = str(error)
-    return not getattr(error, "transient", False) and ("MessageGroupId" in text or "queue type" in text)
