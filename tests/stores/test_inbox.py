@@ -16,7 +16,7 @@ from sqlalchemy import orm
 from sqlalchemy.pool import NullPool
 from typing_extensions import override
 
-from eip import App, Message, QueueSpec, Topology
+from eip import App, Handlers, Message, QueueSpec, Topology
 from eip.channels import Sender
 from eip.channels.addresses import ReturnAddresses
 from eip.envelope import load_message
@@ -407,6 +407,16 @@ async def test_what_can_never_work_is_refused_at_once(tmp_path):
             SqliteInbox(tmp_path / "db", name)
         with pytest.raises(ConfigurationError):
             schema(name)
+    await shop.close()
+
+
+async def test_handlers_of_several_types_share_an_inbox(tmp_path):
+    shop = sqlite_shop(tmp_path, "sqlite3")
+    handlers = Handlers()
+    handlers.add(shop.handler(scope="orders"))
+    for _ in range(2):
+        await handlers(order(type="Order"))
+    assert (handlers.types, await shop.effects()) == (("Order",), ["1"])
     await shop.close()
 
 
