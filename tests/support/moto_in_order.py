@@ -1,24 +1,36 @@
-"""moto's server with its FIFO queues repaired, as SQS keeps the order ("FIFO delivery logic", SQS Developer Guide).
+"""moto's server with two repairs: FIFO queues keep the order, and conditional writes to tables are atomic.
+
+SQS keeps the order as "FIFO delivery logic" of its Developer Guide has it.
 
 moto 5.2.5 looks once, at the start of a long poll, which message groups are on lease, so that a waiting poll is given
 the second message of a group whose first was just handed to another; and where leases of a group lapse it may hand out
 a later message first, as it looks at the clock anew for each. Here a long poll is many short ones, one at a time, each
 at one moment.
+
+DynamoDB's writes are atomic; moto 5.2.5 checks the condition of a write in one step and writes in another, so that of
+two requests that meet both may succeed, and one is lost.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from moto.core.utils import unix_time_millis
+from moto.dynamodb.models import DynamoDBBackend
 from moto.server import main
 from moto.sqs import models
 
 _one_at_a_time = threading.Lock()
 _moment = threading.local()
 _receive = models.SQSBackend.receive_message
+
+_one_write = threading.RLock()
+"""Reentrant: writes of a transaction write by the same methods."""
+_WRITES = ("put_item", "update_item", "delete_item", "transact_write_items")
 
 
 def _now() -> float:
@@ -44,7 +56,18 @@ def _receive_in_order(
         time.sleep(0.02)
 
 
+def _atomic(write: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(write)
+    def locked(*args: Any, **kwargs: Any) -> Any:
+        with _one_write:
+            return write(*args, **kwargs)
+
+    return locked
+
+
 if __name__ == "__main__":
+    for each in _WRITES:
+        setattr(DynamoDBBackend, each, _atomic(getattr(DynamoDBBackend, each)))
     models.SQSBackend.receive_message = _receive_in_order
     vars(models)["unix_time_millis"] = _now
     main()
