@@ -13,7 +13,7 @@ from eip.cli._common import EXIT_NO, errors, print_json, print_rows, said
 from eip.cli._targets import JsonOption, Target, load_topology, with_target
 from eip.topology import Plan, Step, Topology
 
-__all__ = ["apply", "drift", "export", "plan", "topology"]
+__all__ = ["apply", "drift", "export", "plan", "policy", "topology"]
 
 topology = typer.Typer(no_args_is_help=True, help="Compare declared channels with what exists, and make them.")
 
@@ -85,6 +85,23 @@ def export(
         from eip.transports.aws.cloudformation import template  # noqa: PLC0415 - only this verb
 
         print_json(template(declared, sam=form == "sam"))
+
+
+@topology.command()
+def policy(
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="As of plan.")],
+    *,
+    consumes: Annotated[list[str], typer.Option(help="queue:NAME or stream:NAME that a process reads.")] = [],  # noqa: B006
+    uses: Annotated[list[str], typer.Option(help="What it sends to or stores in: topic:NAME, table:NAME, ...")] = [],  # noqa: B006
+    account: Annotated[str, typer.Option(help="12 digits.")],
+    region: Annotated[str, typer.Option(envvar="AWS_REGION", help="Of all of these.")],
+) -> None:
+    """Write the IAM policy of a process: what it calls on these channels, and nothing else."""
+    with errors():
+        declared, _ = load_topology(target)
+        from eip.transports.aws.policies import policy as document  # noqa: PLC0415 - only this verb
+
+        print_json(document(declared, account=account, region=region, consumes=consumes, uses=uses))
 
 
 def _run(target: str, verb: Literal["plan", "apply", "delete"], at: Target) -> Plan:

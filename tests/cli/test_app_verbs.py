@@ -105,6 +105,17 @@ def test_topology_plan_and_drift_have_exit_code_1_while_it_is_not_in_force():
     assert (applied.exit_code, "no other process can reach" in applied.output) == (2, True)
 
 
+def test_topology_policy_names_what_a_process_may_do():
+    place = ("--account", "123456789012", "--region", "eu-central-1")
+    found = ran(
+        "topology", "policy", f"{APPS}:TOPOLOGY", "--consumes", "queue:orders", "--uses", "topic:quotes", *place
+    )
+    statements = json.loads(found.stdout)["Statement"]
+    assert "sqs:ReceiveMessage" in statements[0]["Action"]
+    assert statements[1]["Resource"] == ["arn:aws:sns:eu-central-1:123456789012:quotes"]
+    assert "must be kind:name" in ran("topology", "policy", f"{APPS}:TOPOLOGY", "--uses", "orders", *place).stderr
+
+
 def test_topology_export_can_be_a_template_for_sam():
     found = json.loads(ran("topology", "export", f"{APPS}:TOPOLOGY", "--format", "sam").stdout)
     assert found["Transform"] == "AWS::Serverless-2016-10-31"

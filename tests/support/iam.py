@@ -8,6 +8,7 @@ from typing import Any
 
 from aiobotocore.client import AioBaseClient
 
+from eip._aws.sigv4 import SigV4Client
 from eip.transports.aws._client.service_client import ServiceClient
 
 ACTIONS = {
@@ -26,7 +27,7 @@ FREE = ("sts:GetCallerIdentity",)
 def recorded_actions() -> Iterator[set[str]]:
     """The actions of all calls in the block, by the driver or by any client of the SDK."""
     found: set[str] = set()
-    fast, slow = ServiceClient._answer, AioBaseClient._make_api_call
+    fast, slow, signed = ServiceClient._answer, AioBaseClient._make_api_call, SigV4Client.call
 
     def note(service: str, operation: str) -> None:
         action = f"{service}:{ACTIONS.get(operation, operation)}"
@@ -37,17 +38,23 @@ def recorded_actions() -> Iterator[set[str]]:
         note(service, operation)
         return await fast(self, service, operation, *given, **more)
 
+    async def call(self: SigV4Client, operation: str, parameters: dict[str, Any]) -> Any:
+        note(self.service, operation)
+        return await signed(self, operation, parameters)
+
     async def make_api_call(self: Any, operation: str, parameters: dict[str, Any]) -> Any:
         note(self.meta.service_model.service_name, operation)
         return await slow(self, operation, parameters)
 
     ServiceClient._answer = answer
     AioBaseClient._make_api_call = make_api_call
+    setattr(SigV4Client, "call", call)  # noqa: B010 - mypy types methods of this name as its own
     try:
         yield found
     finally:
         ServiceClient._answer = fast
         AioBaseClient._make_api_call = slow
+        setattr(SigV4Client, "call", signed)  # noqa: B010 - as above
 
 
 def actions_of(role: dict[str, Any], *, without: tuple[str, ...] = ()) -> set[str]:

@@ -37,7 +37,8 @@ def statements(role: dict[str, Any]) -> list[dict[str, Any]]:
 @pytest.mark.aws
 async def test_what_a_function_uses_is_what_it_calls(moto_server):
     name = f"p{uuid4().hex[:8]}"
-    channels = (QueueSpec(name, dead_letters=False), TopicSpec(name), BusSpec(name), StreamSpec(name))
+    fifo = (QueueSpec(f"{name}.fifo", dead_letters=False), TopicSpec(f"{name}.fifo"))
+    channels = (QueueSpec(name, dead_letters=False), TopicSpec(name), BusSpec(name), StreamSpec(name), *fifo)
     moto_server.client("s3").create_bucket(Bucket=name)
     options = {"region": moto_server.region, "session": moto_server.session, "endpoint_url": moto_server.url}
     async with (
@@ -49,25 +50,27 @@ async def test_what_a_function_uses_is_what_it_calls(moto_server):
         await create_table(dynamodb, name)
         store, objects = DynamoStore(dynamodb, name), S3Objects(s3, name)
         called: dict[str, set[str]] = {}
-        for kind, sender in {
-            "queue": aws.queue(name),
-            "topic": aws.topic(name),
-            "bus": aws.bus(name),
-            "stream": aws.stream(name),
+        for used, sender in {
+            f"queue:{name}": aws.queue(name),
+            f"queue:{name}.fifo": aws.queue(f"{name}.fifo"),
+            f"topic:{name}": aws.topic(name),
+            f"topic:{name}.fifo": aws.topic(f"{name}.fifo"),
+            f"bus:{name}": aws.bus(name),
+            f"stream:{name}": aws.stream(name),
         }.items():
-            with recorded_actions() as called[kind]:
-                await sender.send(Message({"n": 1}, type="T", source="s"))
-        with recorded_actions() as called["table"]:
+            with recorded_actions() as called[used]:
+                await sender.send(Message({"n": 1}, type="T", source="s", group_id="g"))
+        with recorded_actions() as called[f"table:{name}"]:
             await store.put("a", b"1")
             await store.put_part("a", "p", b"2")
             await store.get("a")
             await store.due(0)
             await store.delete("a")
-        with recorded_actions() as called["bucket"]:
+        with recorded_actions() as called[f"bucket:{name}"]:
             await objects.put("a", b"1")
             await objects.get(name, "a", limit=10)
-    for kind, actions in called.items():
-        assert actions == actions_of(role_of(*channels, uses=[f"{kind}:{name}"]), without=("logs",)), kind
+    for used, actions in called.items():
+        assert actions == actions_of(role_of(*channels, uses=[used]), without=("logs",)), used
 
 
 def test_resources_are_named_and_never_all():

@@ -10,31 +10,21 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import ClassVar, Final, Literal, NamedTuple, TypeAlias
+from typing import ClassVar, Final
 
 from eip._checks import check_integer, check_type
 from eip.errors import ConfigurationError
 from eip.topology import DriverResource
+from eip.transports.aws.policies import Used, used
 
-__all__ = ["FunctionSpec", "ResourceKind", "Used"]
-
-ResourceKind: TypeAlias = Literal["queue", "topic", "bus", "stream", "table", "bucket"]
+__all__ = ["FunctionSpec"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _HANDLER: Final = re.compile(r"[A-Za-z_][\w/.-]*\.[A-Za-z_]\w*")
 _ACTION: Final = re.compile(r"[a-z0-9-]+:[A-Za-z]+")
 """No wildcard: an action is what is called."""
-_KINDS: Final[tuple[ResourceKind, ...]] = ("queue", "topic", "bus", "stream", "table", "bucket")
 _MEMORY_MB: Final = (128, 10_240)
 _MAX_TIMEOUT: Final = timedelta(minutes=15)
-
-
-class Used(NamedTuple):
-    """Something that a function uses."""
-
-    kind: ResourceKind
-    name: str
-    """Or ARN."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,16 +86,9 @@ class FunctionSpec(DriverResource):
         for resource, actions in self.allows.items():
             if isinstance(actions, str) or not actions or not all(_ACTION.fullmatch(each) for each in actions):
                 raise ConfigurationError(f"allows must have actions such as dynamodb:PutItem, got {actions!r:.80}")
-            found.append((resource if resource.startswith("arn:") else _used(resource), actions))
+            found.append((resource if resource.startswith("arn:") else used(resource), actions))
         return found
 
     def used(self) -> list[Used]:
         """What it uses, read."""
-        return [_used(each) for each in self.uses]
-
-
-def _used(text: str) -> Used:
-    kind, colon, name = check_type("uses", text, str, "a list of strings").partition(":")
-    if kind not in _KINDS or not colon or not name:
-        raise ConfigurationError(f"uses must be kind:name, with a kind of {', '.join(_KINDS)}, got {text[:80]!r}")
-    return Used(kind, name)
+        return [used(each) for each in self.uses]

@@ -6,27 +6,18 @@ each event source; Service Authorization Reference, 2026.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
-from eip.transports.aws.lambda_functions.functions import FunctionSpec, ResourceKind, Used
+from eip.transports.aws.lambda_functions.functions import FunctionSpec
 from eip.transports.aws.lambda_functions.kinds import SourceKind
 from eip.transports.aws.lambda_functions.mappings import EventSourceMappingSpec
+from eip.transports.aws.policies import ArnOf, statement, using
 
 __all__ = ["TRUST", "Statements", "statements"]
 
 Statements: TypeAlias = list[dict[str, Any]]
 
-_SENDING: Final[Mapping[ResourceKind, tuple[str, ...]]] = {
-    "queue": ("sqs:GetQueueUrl", "sqs:SendMessage"),
-    "topic": ("sns:Publish",),
-    "bus": ("events:PutEvents",),
-    "stream": ("kinesis:PutRecords",),
-    "table": (
-        *("dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"),
-    ),
-    "bucket": ("s3:GetObject", "s3:PutObject"),
-}
 _READING: Final[Mapping[SourceKind, tuple[str, ...]]] = {
     "queue": ("sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"),
     "stream": (
@@ -53,9 +44,7 @@ TRUST: Final[Mapping[str, Any]] = {
 """Who assumes a function's role."""
 
 
-def statements(
-    function: FunctionSpec, mappings: Iterable[EventSourceMappingSpec], arn: Callable[[str, str], Any]
-) -> Statements:
+def statements(function: FunctionSpec, mappings: Iterable[EventSourceMappingSpec], arn: ArnOf) -> Statements:
     """The statements of the function's role.
 
     Args:
@@ -64,53 +53,30 @@ def statements(
         arn: makes the ARN of a kind and name: a channel's, ``"table"``, ``"bucket"``, ``"logs"``; ARNs are given as
             they are.
     """
-    made = [_allow(("logs:CreateLogStream", "logs:PutLogEvents"), [arn("logs", function.name)])]
-    made += [_using(each, _SENDING[each.kind], arn) for each in dict.fromkeys(function.used())]
+    made = [statement(("logs:CreateLogStream", "logs:PutLogEvents"), [arn("logs", function.name)])]
+    made += [using(each, arn) for each in dict.fromkeys(function.used())]
     for resource, actions in function.allowed():
-        made.append(_allow(actions, [resource]) if isinstance(resource, str) else _using(resource, actions, arn))
+        made.append(statement(actions, [resource]) if isinstance(resource, str) else using(resource, arn, actions))
     for mapping in mappings:
         if mapping.function == function.name:
             made += _of_mapping(mapping, arn)
     return made
 
 
-def _using(used: Used, actions: Sequence[str], arn: Callable[[str, str], Any]) -> dict[str, Any]:
-    """Actions on a resource, or on what is in it: a bucket's objects, the index of a store's table."""
-    found = arn(used.kind, used.name)
-    match used.kind:
-        case "bucket":
-            return _allow(actions, [_inside(found, "/*")])
-        case "table" if "dynamodb:Query" in actions:
-            return _allow(actions, [found, _inside(found, "/index/*")])
-        case _:
-            return _allow(actions, [found])
-
-
-def _inside(arn: Any, rest: str) -> Any:
-    """An ARN, or what makes it in a template, with more behind it."""
-    match arn:
-        case str():
-            return arn + rest
-        case {"Fn::Sub": str(text)}:
-            return {"Fn::Sub": text + rest}
-        case _:
-            return {"Fn::Join": ["", [arn, rest]]}
-
-
-def _of_mapping(mapping: EventSourceMappingSpec, arn: Callable[[str, str], Any]) -> Statements:
+def _of_mapping(mapping: EventSourceMappingSpec, arn: ArnOf) -> Statements:
     """What Lambda's pollers do with the function's role."""
     kind, source = mapping.source_kind, mapping.source
     if kind == "stream" and "/consumer/" in source:
         stream = source.partition("/consumer/")[0]
-        made = [_allow(_READING[kind], [stream]), _allow(_FAN_OUT, [source])]
+        made = [statement(_READING[kind], [stream]), statement(_FAN_OUT, [source])]
     else:
-        made = [_allow(_READING[kind], [arn(kind, source)])]
+        made = [statement(_READING[kind], [arn(kind, source)])]
     if kind in ("broker", "cluster"):
-        made.append(_allow(_NETWORK, ["*"]))
+        made.append(statement(_NETWORK, ["*"]))
     if mapping.secret is not None:
-        made.append(_allow(("secretsmanager:GetSecretValue",), [mapping.secret]))
+        made.append(statement(("secretsmanager:GetSecretValue",), [mapping.secret]))
     if mapping.on_failure is not None:
-        made.append(_allow(_noting(mapping.on_failure), [arn("queue", mapping.on_failure)]))
+        made.append(statement(_noting(mapping.on_failure), [arn("queue", mapping.on_failure)]))
     return made
 
 
@@ -122,7 +88,3 @@ def _noting(destination: str) -> tuple[str, ...]:
         "s3": ("s3:ListBucket", "s3:PutObject"),
         "lambda": ("lambda:InvokeFunction",),
     }.get(service, ("sqs:SendMessage",))
-
-
-def _allow(actions: Iterable[str], resources: list[Any]) -> dict[str, Any]:
-    return {"Effect": "Allow", "Action": list(actions), "Resource": resources}
