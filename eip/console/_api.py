@@ -169,7 +169,9 @@ class Api:
 
     async def _processes(self, request: Request) -> Response:
         query = request.query_params
-        found = await processes(self._view.subject, process=flag(query, "process"), status=flag(query, "status"))
+        found = await processes(
+            self._view.subject, self._view.redaction, process=flag(query, "process"), status=flag(query, "status")
+        )
         return answer({"managers": found})
 
     async def _process(self, request: Request) -> Response:
@@ -178,7 +180,7 @@ class Api:
 
     async def _process_svg(self, request: Request) -> Response:
         query = request.query_params
-        picture = await process_svg(self._view.subject, text(query, "manager"), text(query, "id"))
+        picture = await process_svg(self._view.subject, self._view.redaction, text(query, "manager"), text(query, "id"))
         return Response(picture, media_type="image/svg+xml")
 
     async def _scheduled(self, _: Request) -> Response:

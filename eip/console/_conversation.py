@@ -29,10 +29,12 @@ def conversation(subject: Subject, letters: DeadLetters, redaction: Redaction, i
         redaction: masks what reasons tell.
         id: a correlation id, a trace id or a message's id.
     """
-    handlers = {each.consumer: each.handler for each in subject.all_readers()}
+    readers = subject.all_readers()
+    handlers = {each.consumer: each.handler for each in readers}
+    failing = {each.source: each.handler for each in readers}
     entries = [] if subject.journal is None else subject.journal.of(id)
     steps = [_step(each, subject.name, handlers, redaction) for each in entries]
-    steps += _failures(letters, redaction, id)
+    steps += _failures(letters, failing, redaction, id)
     steps.sort(key=lambda each: float(each["at"]))
     participants = dict.fromkeys(name for each in steps for name in (each["from"], each["to"]))
     return {
@@ -63,7 +65,7 @@ def _step(entry: JournalEntry, app: str, handlers: Mapping[str, str], redaction:
     if entry.kind == "sent":
         start, end = app if entry.handler is None else handlers.get(entry.handler, entry.handler), entry.channel
     else:
-        start, end = entry.channel, entry.handler or entry.channel
+        start, end = entry.channel, handlers.get(entry.channel, entry.handler or entry.channel)
     return {
         "at": entry.at - entry.seconds,
         "from": start,
@@ -76,15 +78,18 @@ def _step(entry: JournalEntry, app: str, handlers: Mapping[str, str], redaction:
     }
 
 
-def _failures(letters: DeadLetters, redaction: Redaction, wanted: str) -> Iterator[dict[str, Any]]:
+def _failures(
+    letters: DeadLetters, handlers: Mapping[str, str], redaction: Redaction, wanted: str
+) -> Iterator[dict[str, Any]]:
     """The dead letters of the conversation, as far as they were looked at."""
     for info in letters.queues():
         look = letters.last_look(info.name)
         for message in () if look is None else look.kept.values():
             if _is_of(message, wanted):
+                source = source_of(message, info)
                 yield {
                     "at": min(clock.now(), look.at) if look is not None else clock.now(),
-                    "from": source_of(message, info) or "?",
+                    "from": handlers.get(source, source) or "?",
                     "to": info.name,
                     "kind": "dead_letter",
                     "type": message.type or "message",

@@ -27,11 +27,14 @@ _MAX_FAMILY: Final = 200
 """Instances of a family shown: a map may have thousands of items."""
 
 
-async def processes(subject: Subject, *, process: str | None = None, status: str | None = None) -> list[dict[str, Any]]:
+async def processes(
+    subject: Subject, redaction: Redaction, *, process: str | None = None, status: str | None = None
+) -> list[dict[str, Any]]:
     """The process managers, each with its latest instances.
 
     Args:
         subject: whose.
+        redaction: masks what errors tell.
         process: only instances of this definition.
         status: only those in this status.
 
@@ -45,7 +48,7 @@ async def processes(subject: Subject, *, process: str | None = None, status: str
         rows: dict[str, Any] = {"manager": name}
         try:
             instances = await manager.instances(process, status=status, limit=_MAX_LISTED)  # type: ignore[arg-type]
-            rows["instances"] = [_row(each) for each in instances]
+            rows["instances"] = [_row(_redacted(each, redaction)) for each in instances]
         except EipError as error:
             rows["error"] = error_text(error)
         found.append(rows)
@@ -55,23 +58,32 @@ async def processes(subject: Subject, *, process: str | None = None, status: str
 async def process(subject: Subject, redaction: Redaction, manager: str, id: str) -> dict[str, Any]:  # noqa: A002
     """An instance with its history, its state and its children; raises `LookupError` where there is none."""
     found = named(managers_of(subject), manager)
-    family = (await found.family(id))[:_MAX_FAMILY]
+    family = [_redacted(each, redaction) for each in (await found.family(id))[:_MAX_FAMILY]]
     instance = family[0]
-    history = [{**each.model_dump(), "detail": redaction.text(each.detail)} for each in instance.history[-_MAX_LISTED:]]
     return {
         **_row(instance),
-        "error": None if instance.error is None else redaction.text(instance.error),
         "state": _state(instance, redaction),
-        "history": history,
+        "history": [each.model_dump() for each in instance.history[-_MAX_LISTED:]],
         "children": [_row(each) for each in family[1:]],
     }
 
 
-async def process_svg(subject: Subject, manager: str, id: str) -> str:  # noqa: A002 - it is one
+async def process_svg(subject: Subject, redaction: Redaction, manager: str, id: str) -> str:  # noqa: A002 - it is one
     """The picture of how an instance went; raises `LookupError` where it, or its definition, is not known."""
     found = named(managers_of(subject), manager)
-    family = (await found.family(id))[:_MAX_FAMILY]
+    family = [_redacted(each, redaction) for each in (await found.family(id))[:_MAX_FAMILY]]
     return svg(found.definition(family[0]), family)
+
+
+def _redacted(instance: Instance, redaction: Redaction) -> Instance:
+    """The instance with masks in what its failures tell; its state is masked where it is shown."""
+
+    def masked(text: str | None) -> str | None:
+        return None if text is None else redaction.text(text)
+
+    history = [each.model_copy(update={"detail": redaction.text(each.detail)}) for each in instance.history]
+    texts = {name: masked(getattr(instance, name)) for name in ("error", "caught", "cancelled")}
+    return instance.model_copy(update={**texts, "history": history})
 
 
 def _row(instance: Instance) -> dict[str, Any]:

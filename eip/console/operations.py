@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from eip.channels import Queue, Sender
+from eip.channels import Queue, Sender, without_dead_letter_headers
 from eip.console._bodies import shown_body
 from eip.console._edits import edit_of
 from eip.console._exports import Export, read_export
@@ -116,7 +116,7 @@ class Operations:
             StoreError: the audit log cannot be written.
         """
         info, dead = self._letters.queue(queue)
-        message = await self._letters.find(queue, key)
+        message = without_dead_letter_headers(await self._letters.find(queue, key))
         shown = await shown_body(message, self._redaction)
         transform = edit_of(message, shown, self._redaction, body=body, attributes=attributes)
         selection, targets = Selection(keys=frozenset((key,))), targets_of(self._subject, info, to)

@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any, Final
 
 from eip import clock
-from eip.channels import Queue
+from eip.channels import Queue, without_dead_letter_headers
 from eip.console._bodies import attributes_of, shown_body
 from eip.console._costs import Costs
 from eip.console._depths import Depth, Depths
@@ -30,7 +30,6 @@ _ENVELOPE: Final = (
     *("id", "type", "source", "correlation_id", "return_address", "group_id", "deduplication_id", "traceparent"),
     *("created_at", "expires_at"),
 )
-_HEADERS_ELSEWHERE: Final = frozenset(("dead-letter-reason", "dead-letter-count", "dead-letter-stack"))
 _MAX_TEXT: Final = 4000
 
 
@@ -171,7 +170,8 @@ class View:
         """
         info, _ = self.letters.queue(queue)
         message = await self.letters.find(queue, key)
-        body = await shown_body(message, self.redaction)
+        sent = without_dead_letter_headers(message)
+        body = await shown_body(sent, self.redaction)
         return {
             "queue": queue,
             "key": key,
@@ -180,13 +180,13 @@ class View:
             "attempts": _cut(message.headers.get("dead-letter-count", "")),
             "stack": self._text(message.headers.get("dead-letter-stack")),
             "envelope": {name: _cut(value) for name in _ENVELOPE if (value := getattr(message, name)) is not None},
-            "headers": self._headers(message),
-            "attributes": attributes_of(message, self.redaction),
+            "headers": self._headers(sent),
+            "attributes": attributes_of(sent, self.redaction),
             "body": asdict(body),
         }
 
     def _headers(self, message: Message[Any]) -> dict[str, Any]:
-        shown = {name: each for name, each in message.headers.items() if name not in _HEADERS_ELSEWHERE}
+        shown = {name: self.redaction.text(each) for name, each in message.headers.items()}
         return {_cut(name): _cut(each) for name, each in self.redaction.value(shown).items()}
 
     def _text(self, text: str | None) -> str | None:

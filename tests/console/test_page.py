@@ -12,6 +12,7 @@ import pytest
 from eip import App, Message
 from eip.console import Console, ConsoleServer, Tokens
 from tests.console.shop import DEAD, ORDERS, fill, looked_at, make_shop, order, until
+from tests.console.test_services import Office
 from tests.examples.rfq.test_pages import POOR_CONTRAST
 
 pytestmark = pytest.mark.browser
@@ -114,6 +115,44 @@ async def test_a_long_redrive_shows_its_progress_and_is_cancelled(browser, monke
             left, moved = [len(app.transport.queue(each).messages()) for each in (DEAD, ORDERS)]  # type: ignore[attr-defined]
             assert left + moved == 40
             assert 0 < moved < 40
+
+
+async def test_processes_schedules_and_requests_are_operated(browser):
+    app = Office()
+    async with app, served(app) as url, open_view(browser, url, "processes") as page:
+        await app.manager.start("trip", {"poor": True, "stuck": True}, id=HOSTILE)
+        await app.manager.start("trip", {"wait": 1000}, id="slow")
+        await page.evaluate("document.querySelector('main select').dispatchEvent(new Event('change'))")
+        await press_button(page, HOSTILE)
+        await page.wait_for("document.querySelector('#dialog[open] .picture svg rect')")
+        await press_button(page, "Close")
+        await press_button(page, "Cancel slow")
+        await page.fill("#dialog input", "nobody needs it")
+        await press_button(page, "Cancel the process")
+        await page.wait_for("!document.querySelector('#dialog[open]')")
+        found = await app.manager.get("slow")
+        assert found is not None
+        assert found.cancelled == "nobody needs it"
+        await app.scheduler().send(Message({"n": 1}), to="invoices", delay=1000, key="later")
+        await page.evaluate("location.hash = 'scheduled'")
+        await press_button(page, "Send later now")
+        await until(lambda: app.transport.queue("invoices").messages())  # type: ignore[attr-defined]
+        asked = app.rides().request("Berlin", deadline=100, expected=["a", "b"])
+        await asked.start()
+        await page.evaluate("location.hash = 'requests'")
+        await page.wait_for("document.querySelector('main').textContent.includes('0 of 2')")
+        assert await page.evaluate("window.hacked ?? null") is None
+
+
+async def test_a_conversation_is_drawn(browser):
+    app = make_shop()
+    async with app, served(app) as url:
+        await app.sender(ORDERS).send(order(5, id="five"))
+        async with open_view(browser, url, "conversations") as page:
+            await page.wait_for("document.querySelector('main tbody a')")
+            await page.click("main tbody a")
+            await page.wait_for("document.querySelectorAll('svg.drawn .line').length >= 4")
+            assert await page.evaluate("document.querySelectorAll('svg.drawn .line.bad').length") == 1
 
 
 async def test_markup_in_names_and_bodies_is_text(browser):
