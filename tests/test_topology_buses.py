@@ -86,9 +86,10 @@ async def test_a_plan_changes_nothing_and_applying_twice_finds_all_the_same(tran
         QueueSpec(f"{name}-q"),
         RuleSpec(name, "own", EventPattern({"detail-type": ["Lost"]}), enabled=False),
         RuleSpec(name, "many", SOLD, (TargetSpec(queue=f"{name}-q", max_attempts=4),)),
-        ArchiveSpec(f"{name}-a", name, SOLD, timedelta(days=31)),
+        ArchiveSpec(f"{name}-a", name, SOLD, timedelta(days=31), "what was sold"),
     )
     plan = await changed.apply(transport)
+    assert next(step.detail for step in plan.steps if step.kind == "archive") == "retention, description"
     assert said(plan, "change") == [f"{name} > own", f"{name} > many > queue-{name}-q", f"{name}-a"]
     targets = [f"{name} > many > topic-{name}-t", f"{name} > many > bus-{name}-audit"]
     assert [each.name for each in plan["drift"] if each.kind == "target"] == targets
@@ -97,7 +98,7 @@ async def test_a_plan_changes_nothing_and_applying_twice_finds_all_the_same(tran
     assert plan.in_force
     assert len(plan["drift"]) == 2 + roles, "nothing is deleted untold"
     assert len((await changed.apply(transport, delete=True))["delete"]) == 2 + roles
-    fewer = Topology(BusSpec(name), ArchiveSpec(f"{name}-a", name, SOLD, timedelta(days=31)))
+    fewer = Topology(BusSpec(name), ArchiveSpec(f"{name}-a", name, SOLD, timedelta(days=31), "what was sold"))
     assert said(await fewer.apply(transport), "drift") == [f"{name} > own", f"{name} > many"]
     assert len((await fewer.apply(transport, delete=True))["delete"]) == 2
     assert not (await fewer.plan(transport))["drift"], "the archive's managed rule is nobody's drift"
@@ -187,6 +188,7 @@ async def test_a_filter_policy_and_a_predicate_narrow_a_rules_own_queue(transpor
         (lambda: BusSpec("no good"), "name of a bus"),
         (lambda: ArchiveSpec("x" * 49), "48"),
         (lambda: ArchiveSpec("a", retention=timedelta(hours=1)), "whole days"),
+        (lambda: ArchiveSpec("a", description="x" * 513), "description must be one line of at most 512"),
         (lambda: Topology(RuleSpec("b", "r")), "bus 'b' is not declared"),
         (lambda: Topology(ArchiveSpec("a", "b")), "bus 'b' is not declared"),
         (

@@ -54,7 +54,7 @@ def everything(name: str) -> Topology:
             ),
             enabled=False,
         ),
-        ArchiveSpec(f"{name}-archive", f"{name}-bus", EventPattern({"source": ["s"]}), retention=timedelta(days=7)),
+        ArchiveSpec(f"{name}-archive", f"{name}-bus", EventPattern({"source": ["s"]}), timedelta(days=7), "all of s"),
         StreamSpec(f"{name}-stream", shards=2, retention=timedelta(hours=48)),
         StreamSpec(f"{name}-demand", shards=None),
     )
@@ -91,6 +91,7 @@ def test_what_holds_messages_outlives_the_stack_and_only_declared_senders_are_le
     assert statement["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Ref": "TopicXT"}}}
     assert statement["Principal"] == {"Service": "sns.amazonaws.com"}
     assert "QueuePolicyXBare" not in resources
+    assert resources["ArchiveXArchive"]["Properties"]["Description"] == "all of s"
     assert "FilterPolicy" not in resources["SubscriptionXTC"]["Properties"]
 
 
