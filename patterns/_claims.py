@@ -1,4 +1,4 @@
-"""What stands for a body that waits elsewhere: a pointer of AWS's extended clients, or the URL of an object."""
+"""Claims in the place of a body that waits elsewhere: a pointer of AWS's extended clients, or the URL of an object."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eip.message import Message
 __all__ = ["SIZE_ATTRIBUTE", "SIZE_ATTRIBUTES", "Claim", "check_size", "claim_body", "claim_of", "size_beside"]
 
 SIZE_ATTRIBUTE: Final = "ExtendedPayloadSize"
-"""The attribute that tells a claim from other messages; its value is the size of the object in bytes."""
+"""The attribute that marks a claim; its value is the size of the object in bytes."""
 SIZE_ATTRIBUTES: Final = (SIZE_ATTRIBUTE, "SQSLargePayloadSize")
 _POINTER: Final = "software.amazon.payloadoffloading.PayloadS3Pointer"
 _POINTERS: Final = (_POINTER, "com.amazon.sqs.javamessaging.MessageS3Pointer")
@@ -114,7 +114,7 @@ def _host(parts: SplitResult) -> str:
 
 
 def check_size(message: Message[Any], body: bytes, claim: Claim) -> None:
-    """Raise `StoreError` where the object has fewer bytes than its message says: it was cut off, now or when written.
+    """Raise `StoreError` where the object has fewer bytes than the size in its message: it was cut off.
 
     More bytes are no error: some producers count characters.
     """

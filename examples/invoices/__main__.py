@@ -12,6 +12,7 @@ from eip.patterns.diagram import mermaid
 from examples.commands import command, parse, serve
 from examples.happy_path.server import HttpServer
 from examples.invoices.api import routes
+from examples.invoices.reading import MIN_CONFIDENCE
 from examples.invoices.wiring import TRANSPORTS, surroundings
 from examples.invoices.workflow import Invoices
 
@@ -19,8 +20,18 @@ from examples.invoices.workflow import Invoices
 def _arguments() -> argparse.Namespace:
     parser = command("examples.invoices", "Read and approve invoices.", TRANSPORTS)
     parser.add_argument("--textract-role", metavar="ARN", help="analyse by Amazon Textract, which publishes with it")
+    parser.add_argument(
+        "--min-confidence",
+        type=float,
+        default=MIN_CONFIDENCE,
+        metavar="PERCENT",
+        help="what is read with less counts as not found (default: %(default)g)",
+    )
     parser.add_argument("--diagram", action="store_true", help="print the services as a Mermaid flowchart, and end")
-    return parse(parser, only_on_aws=["textract_role"])
+    options = parse(parser, only_on_aws=["textract_role"])
+    if not 0 <= options.min_confidence <= 100:
+        parser.error("--min-confidence is 0 to 100")
+    return options
 
 
 async def _main(options: argparse.Namespace, folder: Path, sock: socket.socket) -> None:
@@ -31,7 +42,13 @@ async def _main(options: argparse.Namespace, folder: Path, sock: socket.socket) 
         endpoint_url=options.endpoint_url,
         textract_role=options.textract_role,
     ) as around:
-        invoices = Invoices(around.transport, around.buckets, around.tables, around.analysis)
+        invoices = Invoices(
+            around.transport,
+            around.buckets,
+            around.tables,
+            around.analysis,
+            min_confidence=options.min_confidence,
+        )
         if options.diagram:
             print(mermaid(*invoices.services))
             return

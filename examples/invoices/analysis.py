@@ -1,4 +1,4 @@
-"""The analysis service as the workflow sees it: jobs are started, tell a topic when they are done, and are fetched.
+"""The analysis service as the workflow sees it: jobs are started, publish their completion, and are fetched.
 
 `recorded.RecordedAnalysis` is the stand-in, `textract.TextractAnalysis` the service itself.
 """
@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 __all__ = ["COMPLETED", "DocumentAnalysis", "Notice", "Status"]
 
 COMPLETED: Final = "document-analysis-completed"
-"""The topic that jobs tell their completion."""
+"""The topic that receives the completions of jobs."""
 
 Status = Literal["IN_PROGRESS", "SUCCEEDED", "PARTIAL_SUCCESS", "FAILED"]
 
@@ -50,7 +50,7 @@ class DocumentAnalysis(Protocol):
     """
 
     async def start(self, bucket: str, key: str, *, tag: str) -> str:
-        """Start a job, and return its id; the same job for the same tag. Its completion is told to `COMPLETED`."""
+        """Start a job, and return its id; the same job for the same tag. Its completion goes to `COMPLETED`."""
         ...
 
     async def fetch(self, job: str) -> dict[str, Any]:

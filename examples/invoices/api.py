@@ -140,8 +140,8 @@ class _Api:
         if found is None:
             return document
         item = InvoiceItem.model_validate_json(found.value).model_dump(mode="json")
-        told = await self._tables.reviews.get(document["invoice_id"])
-        return {**document, **item, "stage": item["status"], "reviewers_told": told is not None}
+        review = await self._tables.reviews.get(document["invoice_id"])
+        return {**document, **item, "stage": item["status"], "reviewers_notified": review is not None}
 
     async def _known(self, request: Request) -> Scan:
         invoice = request.path_params["invoice"]

@@ -39,7 +39,7 @@ class Pair(NamedTuple):
 
 
 class Form(NamedTuple):
-    """What a document says."""
+    """The text of a document."""
 
     lines: tuple[str, ...]
     pairs: tuple[Pair, ...]

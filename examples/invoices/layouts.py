@@ -1,4 +1,4 @@
-"""Layouts of invoices, made up: each says what is on its pages, and with which flaws it was read.
+"""Layouts of invoices, made up: each has the lines of its pages, and the flaws of its analysis.
 
 `recordings` makes pictures of them, and what Textract would say of these.
 """

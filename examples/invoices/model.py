@@ -77,7 +77,7 @@ class Reading(BaseModel):
 
 
 class InvoiceItem(BaseModel):
-    """An invoice, as the table holds it and as those are told who review it."""
+    """An invoice, in the table and in the messages to those who review it."""
 
     invoice_id: str
     invoice_key: str

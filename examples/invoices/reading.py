@@ -1,4 +1,4 @@
-"""From what a document says to an invoice: payee, amount, due date. The labels are those of the article."""
+"""From the text of a document to an invoice: payee, amount, due date. The labels are those of the article."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Invoice(NamedTuple):
     due_date: date | None
     """Today, where the document has none."""
     memo: str | None
-    """Tells the payee whose payment it is; not required."""
+    """So that the payee knows whose payment it is; not required."""
     problems: tuple[str, ...]
     """Why a person has to look at it; empty: all that is required was found."""
 

@@ -54,7 +54,7 @@ class Tables:
     invoices: Store
     """An item per invoice."""
     reviews: Store
-    """What the reviewers were told."""
+    """The messages to reviewers."""
     instances: Store
     """Of the process manager."""
     jobs: Store
@@ -112,7 +112,7 @@ class InvoiceSteps:
         async with self._slots:
             analysis = await self._analysis.fetch(scan.job)
             if analysis.get("JobStatus") == "IN_PROGRESS":
-                raise Retry("the job is not done, whatever its notice says")
+                raise Retry("the job is not done, although its notice came")
             document = {"S3Bucket": scan.bucket, "S3ObjectName": scan.key}
             data = dump_json({**analysis, "JobId": scan.job, "DocumentLocation": document})
             if len(data) > MAX_ANALYSIS_BYTES:

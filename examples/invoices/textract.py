@@ -36,7 +36,7 @@ class TextractAnalysis(DocumentAnalysis):
 
     Args:
         client: an open ``textract`` client of the SDK.
-        topic: the ARN of the topic that jobs tell their completion.
+        topic: the ARN of the topic that receives the completions of jobs.
         role: the ARN of the role that Textract publishes with.
     """
 

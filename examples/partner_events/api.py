@@ -1,4 +1,4 @@
-"""The HTTP interface: the simulated partner sends what it is told, and what becomes of it is watched."""
+"""The HTTP interface: have the simulated partner send events, and watch what becomes of them."""
 
 from __future__ import annotations
 

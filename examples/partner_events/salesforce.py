@@ -82,7 +82,7 @@ def order_of(message: Message[Any]) -> Message[Order]:
 
 
 def unknown(message: Message[Any]) -> Any:
-    """Raise `Reject`: nobody has said what becomes of events of this type."""
+    """Raise `Reject`: there is no translation for events of this type."""
     raise Reject(f"unknown type of event: {(message.type or '')[:100]!r}")
 
 

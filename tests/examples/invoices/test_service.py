@@ -53,7 +53,7 @@ async def test_a_scan_is_put_in_and_its_invoice_comes_out(client):
         "amount": "1284.17",
         "due_date": "2026-07-09",
         "reason": None,
-        "reviewers_told": False,
+        "reviewers_notified": False,
     }
     assert {name: invoice[name] for name in expected} == expected
     path = f"/invoices/{invoice['invoice_id']}"
@@ -122,7 +122,7 @@ async def _ends(url: str, layouts: list[str]) -> None:
         found = await outcomes(client, len(layouts), seconds=120)
     got = Counter((each["invoice_key"].rsplit("-", 1)[0], each["stage"]) for each in found)
     assert got == Counter((each, "Approved for Payment" if each in FOUND else "Pending Review") for each in layouts)
-    assert all(each["reviewers_told"] for each in found if each["stage"] == "Pending Review")
+    assert all(each["reviewers_notified"] for each in found if each["stage"] == "Pending Review")
 
 
 def _kills(folder: Path, layouts: list[str], delays: list[float]) -> None:
@@ -146,7 +146,7 @@ async def test_events_and_notices_that_went_with_their_process_are_sent_again(tm
     async with surroundings("memory", tmp_path) as first:  # it ends with a notice in the topic's queue
         invoices = Invoices(first.transport, first.buckets, first.tables, first.analysis)
         async with running(*first.services, *invoices.services[:2]):
-            await first.buckets.scanned.put("told.png", scan("alpha-card"))
+            await first.buckets.scanned.put("old.png", scan("alpha-card"))
             assert isinstance(first.analysis, RecordedAnalysis)
             async with asyncio.timeout(60):
                 while not await first.analysis.manager.instances(status="completed"):
@@ -204,7 +204,11 @@ def test_the_command_draws_the_services():
 
 
 def test_the_command_refuses_what_cannot_be(monkeypatch, capsys):
-    wrong = {"--transport aws": ["--textract-role", "arn:aws:iam::1:role/x"], "0 to 65535": ["--port", "70000"]}
+    wrong = {
+        "--transport aws": ["--textract-role", "arn:aws:iam::1:role/x"],
+        "0 to 65535": ["--port", "70000"],
+        "0 to 100": ["--min-confidence", "nan"],
+    }
     for text, options in wrong.items():
         monkeypatch.setattr(sys, "argv", ["invoices", *options])
         with pytest.raises(SystemExit):

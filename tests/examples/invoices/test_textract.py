@@ -143,12 +143,12 @@ async def test_what_rekognition_refuses_is_rejected_and_what_fails_is_tried_agai
 
 
 class _Textract(AwsStub):
-    """The service itself: knows the layouts, and tells the topic of each job as SNS delivers it."""
+    """The service itself: knows the layouts, and publishes the completion of each job."""
 
     def __init__(self, memory: MemoryTransport) -> None:
         super().__init__({"StartDocumentAnalysis": self._start, "GetDocumentAnalysis": self._get})
         self._memory, self._jobs = memory, dict[str, str]()
-        self._telling: list[asyncio.Task[None]] = []
+        self._notifying: list[asyncio.Task[None]] = []
 
     def _start(self, asked: dict[str, Any]) -> Any:
         location = asked["DocumentLocation"]["S3Object"]
@@ -161,8 +161,8 @@ class _Textract(AwsStub):
             "Timestamp": 1600000000000,
             "DocumentLocation": {"S3ObjectName": location["Name"], "S3Bucket": location["Bucket"]},
         }
-        told = self._memory.topic(COMPLETED).send(Message(notice))
-        self._telling.append(asyncio.get_running_loop().create_task(told))
+        notified = self._memory.topic(COMPLETED).send(Message(notice))
+        self._notifying.append(asyncio.get_running_loop().create_task(notified))
         return {"JobId": job}
 
     def _get(self, asked: dict[str, Any]) -> Any:

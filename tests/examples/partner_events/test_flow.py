@@ -1,4 +1,4 @@
-"""Partner events in virtual time: each ends as an order, filtered, or as a dead letter that tells why."""
+"""Partner events in virtual time: each ends as an order, filtered, or as a dead letter with the reason."""
 
 from __future__ import annotations
 
@@ -261,8 +261,8 @@ def test_under_faults_and_kills_every_event_has_its_outcome(seed):
             }
             dead, wrong = await world.dead(), [reason for _, reason in OUTCOMES.values() if reason is not None]
             assert len({each.id for each in dead}) == 2 * len(wrong)
-            told = [each.headers["dead-letter-reason"] for each in dead]
-            assert [reason for reason in wrong if not any(reason in each for each in told)] == []
+            found = [each.headers["dead-letter-reason"] for each in dead]
+            assert [reason for reason in wrong if not any(reason in each for each in found)] == []
             assert await memory.queue("sales-order-system-dead").peek(10) == []
 
     run(main())
