@@ -251,11 +251,16 @@ class Stub:
         return _done({"Id": each["Id"]} for each in entries)
 
     def StartMessageMoveTask(self, given: Entry) -> Entry:  # noqa: N802
-        source, to = self._queue(given["SourceArn"]), self._queue(given["DestinationArn"])
-        self.moved = len(source.ready)
+        source = self._queue(given["SourceArn"])
+        to = self._queue(given["DestinationArn"]) if "DestinationArn" in given else self._source_of(source)
+        self.moved, self.move_rate = len(source.ready), given.get("MaxNumberOfMessagesPerSecond")
         while source.ready:
             to.put(source.ready.popleft())
         return {"TaskHandle": "moving"}
+
+    def _source_of(self, dead: Queue) -> Queue:
+        """The only queue whose dead letters are there: each message goes back to its own on SQS."""
+        return next(each for each in self.queues.values() if dead.name in each.attributes.get("RedrivePolicy", ""))
 
     def ListMessageMoveTasks(self, given: Entry) -> Entry:  # noqa: N802
         task = {"Status": "COMPLETED", "SourceArn": given["SourceArn"], "ApproximateNumberOfMessagesMoved": self.moved}

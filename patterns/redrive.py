@@ -3,16 +3,16 @@
 Each message is sent before it is taken off the dead-letter queue, so a redrive that is killed half-way loses nothing
 and can simply be started again; the message it was busy with may then be there twice, with the same id. Within a
 message group the order is kept: a group of which a message could not be sent, or is left by the filter, stays as it is
-from there on. Where nothing is filtered, changed or paced, the service moves the messages itself if it can; SQS does
-not change what it moves, so that the reason of the last failure stays in the headers until the next one.
+from there on. Where nothing is filtered or changed, the service moves the messages itself if it can, FIFO queues
+included, and without a destination back to where each of them failed. SQS does not change what it moves, so that the
+reason of the last failure stays in the headers until the next one. `Progress.how` says which way was taken, and why.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 from eip._logging import get_logger
 from eip.channels import Delivery, Filter, Queue, Receiver, Sender, without_dead_letter_headers
 from eip.clock import Duration, seconds
-from eip.errors import ConfigurationError, EipError, PartialSendError, TransportError
+from eip.errors import ConfigurationError, EipError, PartialSendError, TransportError, error_text
 from eip.matching import as_predicate
 from eip.message import Message
 from eip.retry import Backoff
@@ -45,8 +45,19 @@ _CALLS_A_SECOND: Final = 10
 class TransferReceiver(Protocol):
     """A queue whose service moves messages by itself (SQS: StartMessageMoveTask)."""
 
-    async def move_messages(self, to: Sender, *, limit: int | None = None) -> int:
-        """Move up to ``limit`` messages; returns how many."""
+    async def move_messages(
+        self,
+        to: Sender | None,
+        *,
+        limit: int | None = None,
+        rate: float | None = None,
+        on_moved: Callable[[int], None] | None = None,
+    ) -> int:
+        """Move up to ``limit`` messages, ``rate`` a second at most; returns how many.
+
+        ``to`` is None: to the queues that they failed on. ``on_moved`` is called with how many were moved so far.
+        Raises `ConfigurationError` for what the service does not do by itself.
+        """
         ...
 
 
@@ -61,12 +72,16 @@ class Progress:
     failed: int = 0
     """Could not be sent, or not be taken off after sending; they stay."""
     reasons: dict[str, int] = field(default_factory=dict)
-    """How many were seen, by the first 100 characters of the reason for their failure."""
+    """How many were seen, by the first 100 characters of the reason for their failure; natively none are seen."""
+    native: bool = field(default=False, compare=False)
+    """Whether the service moved them."""
+    how: str = field(default="", compare=False)
+    """For people: by the service, or by copying, and why."""
 
 
 async def redrive(
     dead_letters: Queue,
-    to: Sender,
+    to: Sender | None = None,
     *,
     filter: Filter | None = None,  # noqa: A002 - the library's term
     transform: Callable[[Message[Any]], Message[Any]] | None = None,
@@ -74,6 +89,7 @@ async def redrive(
     limit: int | None = None,
     dry_run: bool = False,
     keep_reason: bool = False,
+    native: bool = True,
     idle: Duration = 2.0,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Progress:
@@ -81,28 +97,41 @@ async def redrive(
 
     Args:
         dead_letters: the queue; what it holds and nobody else has on lease is read once.
-        to: usually the queue that they failed on.
+        to: usually the queue that they failed on. Default: the service moves each back to that.
         filter: only those are moved; the others stay, with their receive count raised by one.
         transform: what is sent instead; the id should stay, so that duplicates are known.
-        rate: messages a second at most.
+        rate: messages a second at most; natively on SQS a whole number up to 500.
         limit: messages to move at most.
         dry_run: move none, and say what would be; of a message group on SQS it sees the first ten.
         keep_reason: leave the traces of the failure in the headers, as for another dead-letter queue or an archive.
+        native: False: copy, also where the service could move them: the reasons are counted, and leave the headers.
         idle: seconds without a message after which the queue counts as empty.
         on_progress: called after each call that sends, and after each batch.
 
     Raises:
-        ConfigurationError: ``to`` is the dead-letter queue itself, or an option that cannot be.
-        TransportError: the dead-letter queue cannot be read.
+        ConfigurationError: ``to`` is the dead-letter queue itself or missing, or an option that cannot be.
+        TransportError: the dead-letter queue cannot be read, or the service does not move the messages back.
     """
-    if to.address == dead_letters.address:
+    if to is not None and to.address == dead_letters.address:
         raise ConfigurationError(f"{dead_letters.name} would be redriven to itself")
     if (rate is not None and rate <= 0) or (limit is not None and limit < 1):
         raise ConfigurationError("rate and limit are more than 0")
-    plain = filter is None and transform is None and rate is None and limit is None and not (dry_run or keep_reason)
-    if plain and on_progress is None and isinstance(dead_letters, TransferReceiver) and type(to) is type(dead_letters):
-        with contextlib.suppress(EipError):  # the messages are moved here instead
-            return Progress(moved=await dead_letters.move_messages(to))
+    asked = {
+        "filter": filter,
+        "transform": transform,
+        "limit": limit,
+        "dry_run": dry_run,
+        "keep_reason": keep_reason,
+        "native=False": not native,
+    }
+    reason = _why_copied(dead_letters, to, [name for name, value in asked.items() if value])
+    if not reason and isinstance(dead_letters, TransferReceiver):
+        moved = await _moved_natively(dead_letters, to, rate, on_progress)
+        if isinstance(moved, Progress):
+            return moved
+        reason = moved
+    if to is None:
+        raise ConfigurationError(f"to is needed where messages are copied ({reason}): name the queue they go to")
     async with AsyncExitStack() as stack:
         held = _MAX_LEFT if filter is not None or dry_run else 100
         receiver = await stack.enter_async_context(dead_letters.receiver(capacity=held))
@@ -116,6 +145,7 @@ async def redrive(
             dry_run=dry_run,
             on_progress=on_progress,
         )
+        run.progress.how = f"copied, then deleted: {reason}"
         keeper = asyncio.create_task(run.keep_leases(), name="redrive leases")
         stack.callback(keeper.cancel)
         try:
@@ -141,6 +171,37 @@ def _without_reason(transform: _Transform | None) -> _Transform:
     if transform is None:
         return without_dead_letter_headers
     return lambda message: transform(without_dead_letter_headers(message))
+
+
+def _why_copied(dead_letters: Queue, to: Sender | None, asked: Sequence[str]) -> str:
+    """Why the service cannot move them by itself; empty: it may."""
+    if asked:
+        return f"{', '.join(asked)} asked for"
+    if not isinstance(dead_letters, TransferReceiver):
+        return "this service moves no messages by itself"
+    if to is not None and type(to) is not type(dead_letters):
+        return "they go to another kind of channel"
+    return ""
+
+
+async def _moved_natively(
+    dead_letters: TransferReceiver,
+    to: Sender | None,
+    rate: float | None,
+    on_progress: Callable[[Progress], None] | None,
+) -> Progress | str:
+    """What the service moved, or why it did not."""
+
+    def progress(moved: int) -> Progress:
+        return Progress(moved=moved, native=True, how="moved by the service itself")
+
+    report = None if on_progress is None else lambda moved: on_progress(progress(moved))
+    try:
+        return progress(await dead_letters.move_messages(to, rate=rate, on_moved=report))
+    except EipError as error:  # the messages are moved here instead, where it is known to where
+        if to is None:
+            raise
+        return f"the service does not move them: {error_text(error)}"
 
 
 async def _batches(receiver: Receiver, idle: float) -> AsyncIterator[list[Delivery]]:

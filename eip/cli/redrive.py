@@ -21,13 +21,19 @@ __all__ = ["redrive"]
 
 def redrive(
     source: Annotated[str, typer.Argument(metavar="FROM", help="The dead-letter queue: a name, or an ARN.")],
-    to: Annotated[str, typer.Argument(help="The queue that gets its messages: a name, or an ARN.")],
+    to: Annotated[
+        str | None,
+        typer.Argument(help="The queue that gets its messages: a name, or an ARN. Default on SQS: where each failed."),
+    ] = None,
     attribute_filter: Annotated[
         str | None, typer.Option("--filter", help="Only messages whose attributes this filter policy lets through.")
     ] = None,
     body_filter: Annotated[str | None, typer.Option(help="Only messages whose body it lets through.")] = None,
     rate: Annotated[float | None, typer.Option(help="Messages a second at most.")] = None,
     limit: Annotated[int | None, typer.Option(help="Messages at most.")] = None,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy, also where the service could move them: counts why they failed.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="Move nothing; say what would be moved, and why they failed.")] = False,
     region: Annotated[str | None, typer.Option(help="Default: AWS_REGION.")] = None,
     endpoint_url: Annotated[str | None, typer.Option(help="Of an emulator.")] = None,
@@ -48,11 +54,13 @@ def redrive(
             filters = FilterPolicy(given(body_filter), scope="MessageBody")
         transport = _aws(region, endpoint_url) if broker is None else _activemq(broker)
         with progress_bar() as bar:
-            progress = asyncio.run(_run(transport, source, to, filters, rate, limit, bar, dry_run=dry_run))
+            run = _run(transport, source, to, filters, rate, limit, bar, dry_run=dry_run, copy=copy)
+            progress = asyncio.run(run)
     if as_json or not console.is_terminal:
         print_line({"dry_run": dry_run, **_plain(progress)})
     else:
         console.print(_summary(progress, dry_run=dry_run), highlight=False)
+        console.print(f"  {progress.how}", highlight=False, markup=False)
         for reason, count in sorted(progress.reasons.items(), key=lambda each: -each[1]):
             console.print(f"  {count:>8,}  {reason}", highlight=False, markup=False)
     raise typer.Exit(1 if progress.failed else 0)
@@ -82,13 +90,14 @@ def _missing(package: str, extra: str) -> NoReturn:
 async def _run(
     make: Callable[[], Transport],
     source: str,
-    to: str,
+    to: str | None,
     attribute_filter: Filter | None,
     rate: float | None,
     limit: int | None,
     bar: ProgressBar,
     *,
     dry_run: bool,
+    copy: bool,
 ) -> Progress:
     task = bar.add_task("looking", total=None)
 
@@ -102,11 +111,12 @@ async def _run(
         bar.update(task, total=None if depth is None else depth["ready"])
         return await move(
             dead_letters,
-            transport.queue(to),
+            None if to is None else transport.queue(to),
             filter=attribute_filter,
             rate=rate,
             limit=limit,
             dry_run=dry_run,
+            native=not copy,
             on_progress=show,
         )
 
@@ -118,6 +128,8 @@ def _summary(progress: Progress, *, dry_run: bool) -> str:
 
 def _plain(progress: Progress) -> dict[str, object]:
     return {
+        "native": progress.native,
+        "how": progress.how,
         "moved": progress.moved,
         "left": progress.left,
         "failed": progress.failed,

@@ -212,8 +212,10 @@ async def test_redrive_shows_moves_some_and_moves_the_rest(moto_server, dead_let
     code, out, _ = await done("--dry-run", "--filter", '{"kind": ["a"]}')
     assert code == 0
     (line,) = out.splitlines()
-    looked = {"dry_run": True, "moved": 2, "left": 2, "failed": 0, "reasons": {"ValueError: [odd]": 4}}
-    assert json.loads(line) == looked
+    looked = json.loads(line)
+    assert looked["how"] == "copied, then deleted: filter, dry_run asked for"
+    assert (looked["dry_run"], looked["native"], looked["reasons"]) == (True, False, {"ValueError: [odd]": 4})
+    assert (looked["moved"], looked["left"], looked["failed"]) == (2, 2, 0)
     monkeypatch.setattr(console, "_force_terminal", True)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
@@ -223,8 +225,19 @@ async def test_redrive_shows_moves_some_and_moves_the_rest(moto_server, dead_let
     assert (await queue.depth())["ready"] == 0
     code, out, _ = await done("--body-filter", '{"n": [0, 2]}', "--rate", "100", "--limit", "3", "--json")
     plain = json.loads(out)
-    assert plain == {"dry_run": False, "moved": 2, "left": 2, "failed": 0, "reasons": {"ValueError: [odd]": 4}}
+    assert plain == {
+        "dry_run": False,
+        "native": False,
+        "how": "copied, then deleted: filter, limit asked for",
+        "moved": 2,
+        "left": 2,
+        "failed": 0,
+        "reasons": {"ValueError: [odd]": 4},
+    }
     assert (await queue.depth())["ready"] == 2
+    rest = await asyncio.to_thread(ran, "redrive", dead.name, queue.name, *where)  # moto moves none by itself
+    assert "2 moved, 0 left, 0 failed" in rest.output
+    assert "copied, then deleted: the service does not move them" in rest.output.replace("\n", " ")
     missing = await asyncio.to_thread(ran, "redrive", "nowhere", queue.name, *where)
     assert (missing.exit_code, "ChannelNotFound" in missing.output) == (3, True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from hashlib import sha256
 from itertools import accumulate
 from typing import Any, Final
@@ -158,11 +159,21 @@ class MemoryQueue(Queue):
             size = sum(len(each.raw or b"") for each in sealed)
             self._meter.record("memory", self.name, "send", messages=len(sealed), size=size, units=0)
 
-    async def move_messages(self, to: Sender, *, limit: int | None = None) -> int:
+    async def move_messages(
+        self,
+        to: Sender | None,
+        *,
+        limit: int | None = None,
+        rate: float | None = None,
+        on_moved: Callable[[int], None] | None = None,
+    ) -> int:
         """Send up to ``limit`` ready messages to another channel and forget them here; return how many.
 
         The redrive of a dead-letter queue (SQS's StartMessageMoveTask): each is sent before it is forgotten, in order.
+        Raises `ConfigurationError` for what it does not do: no destination, a ``rate``, ``on_moved``.
         """
+        if to is None or rate is not None or on_moved is not None:
+            raise ConfigurationError("an embedded queue moves messages at once, and to a channel that is given")
         moved, maximum = 0, len(self) if limit is None else min(limit, len(self))  # one that comes back meanwhile stays
         async with self.receiver(capacity=1) as receiver:
             while moved < maximum and (taken := receiver.receive_nowait(1)):

@@ -64,6 +64,39 @@ async def test_the_service_moves_all_where_nothing_is_asked_of_it():
             await dead.move_messages(queue, limit=5)
 
 
+@pytest.mark.parametrize("suffix", ["", ".fifo"])
+async def test_the_service_moves_messages_back_to_where_they_failed(suffix):
+    """No destination is given, on FIFO queues too; with a rate and progress."""
+    server, stub = await sqs_stub.serve()
+    async with server, AwsTransport(region=sqs_stub.REGION, endpoint_url=stub.url) as aws:
+        dead = QueueSpec(f"dead{suffix}", dead_letters=False)
+        await Topology(dead, QueueSpec(f"q{suffix}", dead_letters=dead.name)).apply(aws)
+        queue = aws.queue(dead.name)
+        await queue.send(*(Message(number, group_id="g", headers=FAILED) for number in range(5)))
+        seen: list[Progress] = []
+        progress = await redrive(queue, rate=100, on_progress=seen.append)
+        assert (progress.moved, progress.native, progress.how) == (5, True, "moved by the service itself")
+        assert seen[-1].moved == 5
+        assert stub.move_rate == 100
+        assert len(await drained(aws.queue(f"q{suffix}"))) == 5
+
+
+async def test_a_redrive_says_why_it_copies():
+    server, stub = await sqs_stub.serve()
+    async with server, AwsTransport(region=sqs_stub.REGION, endpoint_url=stub.url) as aws:
+        await sqs_stub.make_queue(aws, "q")
+        await sqs_stub.make_queue(aws, "dead")
+        dead, queue = aws.queue("dead"), aws.queue("q")
+        copied = await redrive(dead, queue, limit=5, dry_run=True, idle=0)
+        assert (copied.native, copied.how) == (False, "copied, then deleted: limit, dry_run asked for")
+        assert (await redrive(dead, queue, native=False, idle=0)).how.endswith("native=False asked for")
+        assert "rate must be a whole number" in (await redrive(dead, queue, rate=0.5, idle=0)).how
+        assert (await redrive(dead, aws.topic("t"), idle=0)).how.endswith("they go to another kind of channel")
+        with pytest.raises(ConfigurationError, match="to is needed where messages are copied"):
+            await redrive(dead, limit=5)
+        assert stub.calls["StartMessageMoveTask"] == 0
+
+
 async def test_a_cancelled_redrive_has_the_service_stop_moving(monkeypatch):
     """The service would go on by itself, at 500 messages a second."""
     server, stub = await sqs_stub.serve()

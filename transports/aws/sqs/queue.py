@@ -41,6 +41,8 @@ __all__ = ["SqsQueue"]
 
 _LEAST_LIMIT: Final = KIB
 """Bytes of a message that every queue takes: the least MaximumMessageSize (SetQueueAttributes, API reference)."""
+_MAX_MOVE_RATE: Final = 500
+"""Messages a second of a move task (StartMessageMoveTask)."""
 _MOVE_POLL_S: Final = 1.0
 """Between looks at a move task."""
 _MOVE_CANCEL_S: Final = 5.0
@@ -154,22 +156,40 @@ class SqsQueue(BatchedSender, Queue):
         """
         await self._queue.call("PurgeQueue")
 
-    async def move_messages(self, to: Sender, *, limit: int | None = None) -> int:
-        """Have the service move all messages of this dead-letter queue to another queue; returns about how many.
+    async def move_messages(
+        self,
+        to: Sender | None,
+        *,
+        limit: int | None = None,
+        rate: float | None = None,
+        on_moved: Callable[[int], None] | None = None,
+    ) -> int:
+        """Have the service move all messages of this dead-letter queue; returns about how many.
 
-        Waits until that is done; 500 messages a second. Cancelled, it has the service stop. Raises `ConfigurationError`
-        for what the service cannot do: a ``limit``, a destination that is not a queue, a source that is not a
-        dead-letter queue.
+        To another queue, or without one back to the queues that they failed on. Waits until that is done; cancelled, it
+        has the service stop. ``rate`` is a whole number up to 500 a second; default: as the backlog allows. Raises
+        `ConfigurationError` for what the service cannot do: a ``limit``, a destination that is not a queue, a source
+        that is not a dead-letter queue.
         """
-        if limit is not None or not isinstance(to, SqsQueue):
+        if limit is not None or not (to is None or isinstance(to, SqsQueue)):
             raise ConfigurationError(
                 "SQS itself moves all messages of a dead-letter queue, and to a queue only: drop limit, give a queue"
             )
+        if rate is not None and not (1 <= rate <= _MAX_MOVE_RATE and rate == int(rate)):
+            raise ConfigurationError(f"rate must be a whole number, 1 to {_MAX_MOVE_RATE} for SQS, got {rate:g}")
+        given: dict[str, Any] = {} if to is None else {"DestinationArn": to.address}
+        if rate is not None:
+            given["MaxNumberOfMessagesPerSecond"] = int(rate)
         task = await self._client.call(
-            "sqs", "StartMessageMoveTask", channel=self.name, SourceArn=self.address, DestinationArn=to.address
+            "sqs",
+            "StartMessageMoveTask",
+            channel=self.name,
+            SourceArn=self.address,
+            retry=False,  # it would be refused as a second one where only the answer was lost
+            **given,
         )
         try:
-            return await self._moved_by(task["TaskHandle"])
+            return await self._moved_by(task["TaskHandle"], on_moved)
         except asyncio.CancelledError:
             # The service goes on by itself. Where it cannot be reached, the task ends with the last message.
             with suppress(EipError, TimeoutError):
@@ -179,7 +199,7 @@ class SqsQueue(BatchedSender, Queue):
                     )
             raise
 
-    async def _moved_by(self, handle: str) -> int:
+    async def _moved_by(self, handle: str, on_moved: Callable[[int], None] | None) -> int:
         """How many a move task moved, once it has ended."""
         while True:
             answer = await self._client.call(
@@ -187,8 +207,11 @@ class SqsQueue(BatchedSender, Queue):
             )
             found = next((each for each in answer["Results"] if each.get("TaskHandle") == handle), None)
             found = found or next(iter(answer["Results"]), {"Status": "FAILED", "FailureReason": "not listed"})
+            moved = int(found.get("ApproximateNumberOfMessagesMoved", 0))
+            if on_moved is not None:
+                on_moved(moved)
             if found["Status"] == "COMPLETED":
-                return int(found.get("ApproximateNumberOfMessagesMoved", 0))
+                return moved
             if found["Status"] in ("FAILED", "CANCELLED"):
                 raise TransportError(f"moving ended: {found.get('FailureReason', found['Status'])}")
             await asyncio.sleep(_MOVE_POLL_S)
