@@ -36,6 +36,7 @@ from eip._aws.protocols import (
     read_xml,
     refusal,
 )
+from eip._aws.spans import Caller, spanned
 from eip._checks import check_type
 from eip.errors import ConfigurationError
 
@@ -125,10 +126,14 @@ class SigV4Client:
         if parts.scheme == "https":
             self._tls = ssl.create_default_context(cafile=get_cert_path(authorities or True))
         port = parts.port or (80 if self._tls is None else 443)
+        self._caller = Caller(model.service_id, self._region, parts.hostname or "", port)
         self._http = HttpPool(parts.hostname or "", port, tls=self._tls, max_connections=connections)
 
     async def call(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         """The answer; raises `ServiceError`, `OSError` where none came, and `ValueError` where it cannot be read."""
+        return await spanned(self._caller, operation, parameters, self._call)
+
+    async def _call(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         body = self.body(operation, parameters)
         used = self._frozen = await self._credentials.get_frozen_credentials()
         try:
@@ -192,6 +197,7 @@ class SigV4Client:
     async def _post(self, operation: str, body: bytes) -> dict[str, Any]:
         headers = self._signed(operation, body, self._frozen)
         answer = await self._http.post(request_head(self._path, headers, len(body)), body)
+        self._caller.headers = answer.headers
         return self.read(operation, answer.body, answer.status, answer.headers)
 
     def _signed(self, operation: str, body: bytes, credentials: Any) -> dict[str, str]:
