@@ -2,9 +2,9 @@
 
     python -m benchmarks.kinesis_stub [--shards N]      # prints its URL, ends with its standard input
 
-A stream is there as soon as it is named, with as many shards as the stub was told. One whose name begins with ``sink``
-forgets what is put. Records are kept as they are sent back, so that reading costs the stub next to nothing. It knows
-PutRecord, PutRecords, ListShards, GetShardIterator (from the oldest record on), GetRecords, DescribeStream and
+A stream is there as soon as it is named, with as many shards as the stub was started with. One whose name begins with
+``sink`` forgets what is put. Records are kept as they are sent back, so that reading costs the stub next to nothing. It
+knows PutRecord, PutRecords, ListShards, GetShardIterator (from the oldest record on), GetRecords, DescribeStream and
 DescribeStreamSummary; signatures are not checked, and there are no rates.
 """
 

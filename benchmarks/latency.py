@@ -5,7 +5,7 @@
 Messages are sent at the times of a schedule (Poisson arrivals), whether or not earlier ones are through, and the time
 counts from the schedule: a sender that falls behind is slow, not excused. The stub stands for SQS and answers each call
 after 8 ms; it and the measured process share this machine. Plain: each message by its own caller, calls fill by
-themselves. Packed: through a `Packer` without a linger. The embedded transport besides.
+themselves. Packed: through a `Packer` without a linger. The embedded transport, too.
 """
 
 from __future__ import annotations

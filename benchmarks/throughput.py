@@ -5,7 +5,7 @@
 Sending: aioboto3 as most programs use it (one call per message), aioboto3 in batches by hand, and this library: each
 caller awaiting its own message, whole batches, packs, compressed packs; to a queue (SQS), a topic (SNS) and an event
 bus (EventBridge). Consuming, each body decoded: aioboto3 by hand, and a `Consumer` of plain messages and of packs. The
-embedded transport besides; a broker where its URL is given.
+embedded transport, too; a broker where its URL is given.
 
 The stub runs in a process of its own; CPU is this process's. Figures are medians of runs that take turns, so that a
 busy machine hits all alike; read the ratios.

@@ -21,7 +21,7 @@ __all__ = ["MemoryGatherer"]
 _log = get_logger("eip.scatter_gather")
 
 _MAX_CLOSED: Final = 10_000
-"""Requests that are over, whose late replies are still told from unknown ones."""
+"""Closed requests that are remembered, so that their late replies are not counted as unknown."""
 _MAX_SPARE: Final = 1000
 """Deadlines of requests that are over, kept until they are worth a sweep."""
 

@@ -123,5 +123,5 @@ class ProcessEnded(BaseModel):
     @classmethod
     def of(cls, instance: Instance) -> ProcessEnded:
         """That of an instance."""
-        told = {name: getattr(instance, name) for name in cls.model_fields if name != "state"}
-        return cls(**told, state=load_json(instance.state.encode()))
+        known = {name: getattr(instance, name) for name in cls.model_fields if name != "state"}
+        return cls(**known, state=load_json(instance.state.encode()))

@@ -61,7 +61,7 @@ _MAX_CONCURRENCY: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a step is told beside the state, where it takes a second argument."""
+    """The second argument of a step: what it may need beside the state."""
 
     process_id: str
     step: str

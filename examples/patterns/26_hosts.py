@@ -4,7 +4,7 @@ Prints:
 
     poller: quoted Berlin -> Potsdam
     Lambda: quoted Hamburg -> Kiel
-    Lambda is told: {'batchItemFailures': [{'itemIdentifier': 'm-2'}]}
+    Lambda gets: {'batchItemFailures': [{'itemIdentifier': 'm-2'}]}
 """
 
 import asyncio
@@ -52,5 +52,5 @@ asyncio.run(poll())
 host = "Lambda"
 handler = lambda_handler(quote)  # the function's entry point
 event = {"Records": [record("m-1", '{"start": "Hamburg", "to": "Kiel"}'), record("m-2", '{"start": "nowhere"}')]}
-print("Lambda is told:", handler(event, Context()))
+print("Lambda gets:", handler(event, Context()))
 handler.close()

@@ -218,13 +218,13 @@ class _Api:
         raise upgrade_required()
 
     async def _events(self, request: HTTPConnection, identity: str) -> Events:
-        last, told = None, set[str]()
+        last, sent = None, set[str]()
         try:
             async for rfq in self._booking.changes(identity, silence=SILENCE_S):
                 if rfq == last:
                     yield None
                     continue
-                for event in _news(last, rfq, told):
+                for event in _news(last, rfq, sent):
                     yield event
                 if rfq.completed_at is not None:
                     yield Event("complete", result_document(_base(request), rfq))
@@ -233,7 +233,7 @@ class _Api:
             _lines.warning("events_ended", error=repr(error))
 
     async def _found(self, request: HTTPConnection) -> Rfq:
-        """The RFQ, where it is there for this caller; what is another's is not told from what is not there."""
+        """The RFQ, where it is there for this caller; another customer's counts as not there."""
         identity, who = request.path_params["rfq"], caller(request)
         rfq = await self._booking.get(identity) if _ID.fullmatch(identity) else None
         if rfq is None or (who is not None and not who.sees(rfq.request.customer)):
@@ -280,13 +280,13 @@ def _number(request: Request, name: str, *, most: float) -> float | None:
     return number
 
 
-def _news(last: Rfq | None, rfq: Rfq, told: set[str]) -> Iterator[Event]:
-    """Who was asked, the answers that were not told yet, and how far it is."""
+def _news(last: Rfq | None, rfq: Rfq, sent: set[str]) -> Iterator[Event]:
+    """Who was asked, the answers that were not sent yet, and the progress."""
     if last is None:
         yield Event("asked", {**ride(rfq), **where(rfq), "unicorns": rfq.addressed})
     for answer in rfq.answers:
-        if answer.unicorn not in told:
-            told.add(answer.unicorn)
+        if answer.unicorn not in sent:
+            sent.add(answer.unicorn)
             said = {"unicorn": answer.unicorn} if answer.quote is None else as_json(answer.quote)
             yield Event("declined" if answer.quote is None else "quote", said)
     yield Event("progress", progress(rfq))

@@ -14,7 +14,7 @@ from examples.rfq.vicinity import all_zones
 __all__ = ["AwsChannels"]
 
 _RECEIVES: Final = 20
-"""A question is received anew whenever its unicorn's process is; that alone must not make it a dead letter."""
+"""A question is received again each time its unicorn's process restarts; that alone must not dead-letter it."""
 
 
 class AwsChannels(Channels):

@@ -1,7 +1,7 @@
 """TLS of the server: its certificate, whose clients' certificates it trusts, and which of them were revoked.
 
 The files are read again when they change. A connection keeps what it was verified with, so each request of one from
-before such a change is refused, and the connection ends: a client that comes back is verified anew.
+before such a change is refused, and the connection ends: a client that comes back is verified again.
 """
 
 from __future__ import annotations

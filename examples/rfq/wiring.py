@@ -40,7 +40,7 @@ async def connected(
         transport: one of `TRANSPORTS`.
         endpoint_url: of the service or broker.
         unicorns: how many will listen.
-        meter: is told what the services are asked to do.
+        meter: records the calls of the services.
     """
     match transport:
         case "memory":

@@ -33,10 +33,15 @@ class Acks:
 
     def one(self, delivery: Delivery) -> Connection | None:
         """Acknowledge a delivery; return its connection, or None where that is lost."""
+        connection = self._acknowledge(delivery)
+        if connection is not None:
+            self._tracker.settled()
+        return connection
+
+    def _acknowledge(self, delivery: Delivery) -> Connection | None:
         if not isinstance(delivery, ActiveMQDelivery) or delivery not in self._held or not delivery.connection.open:
             return None
         self.write(delivery.connection, delivery.ack_ids)
-        self._tracker.settled()
         self._held.settle(delivery)
         return delivery.connection
 
@@ -45,10 +50,12 @@ class Acks:
         failed: list[Unsettled] = []
         last: Connection | None = None
         for delivery in deliveries:
-            if (connection := self.one(delivery)) is None:
+            if (connection := self._acknowledge(delivery)) is None:
                 failed.append(self.refuse(delivery))
             else:
                 last = connection
+        if last is not None:
+            self._tracker.settled()
         if last is not None and any(each.on_acked for each in deliveries):
             # A callback may delete what the message would need if it came again: wait until the broker has the acks.
             try:
@@ -71,4 +78,5 @@ class Acks:
         else:  # all but one are forged, which the broker refuses
             for number, ack_id in enumerate(ack_ids):
                 connection.write(dump("ACK", {"id": ack_id, "receipt": f"{MAY_BE_REFUSED}{number}"}))
-        self._client.record(self._channel, "ACK", messages=1)
+        if self._client.meter is not None:  # each message pays for a call
+            self._client.record(self._channel, "ACK", messages=1)

@@ -109,10 +109,12 @@ class ActiveMQReceiver(Receiver):
             raise
 
     async def _subscribe(self, connection: Connection) -> None:
-        connection.subscribe(SUBSCRIPTION_ID, lambda frame: self._take(connection, frame))
         headers = self._subscription.subscribe_headers
         if is_artemis(connection.broker):
+            connection.subscribe(SUBSCRIPTION_ID, lambda frame: self._take(connection, received(frame)))
             headers = subscribe_headers(headers, capacity=self._subscription.prefetch)
+        else:
+            connection.subscribe(SUBSCRIPTION_ID, lambda frame: self._take(connection, frame))
         await connection.request("SUBSCRIBE", headers, timeout=self._client.connector.answer_timeout)
         self._client.record(self.name, "SUBSCRIBE")
 
@@ -131,15 +133,13 @@ class ActiveMQReceiver(Receiver):
 
     def _take(self, connection: Connection, frame: Frame) -> None:
         """Take a message from the broker; must not raise."""
-        if is_artemis(connection.broker):
-            frame = received(frame)
         ack_ids = ack_ids_of(frame)
         if not frame.complete or not ack_ids:
             self._broker_dead_letters.move_unreadable(connection, frame, ack_ids)
             return
         message, attempts, due, error = from_frame(frame, self._codec)
-        if error is None:
-            accepted, error = self._accepts(message)
+        if error is None and self._filter is not None:
+            accepted, error = self._accepts(self._filter, message)
             if not accepted:
                 self._acks.write(connection, ack_ids)
                 return
@@ -157,10 +157,11 @@ class ActiveMQReceiver(Receiver):
         if self._held.enter(delivery):
             self._postponing.make_ready_when_due(delivery, due)
 
-    def _accepts(self, message: Message[Any]) -> tuple[bool, Exception | None]:
+    @staticmethod
+    def _accepts(accepts: Callable[[Message[Any]], bool], message: Message[Any]) -> tuple[bool, Exception | None]:
         """Return whether the filter accepts the message; one that the filter fails on has an error instead."""
         try:
-            return self._filter is None or self._filter(message), None
+            return accepts(message), None
         except Exception as failure:  # noqa: BLE001 - one message that the filter fails on must not stop the others
             return True, DecodeError(f"the subscription's filter fails on it: {type(failure).__name__}")
 
