@@ -33,12 +33,22 @@ from eip.matching import as_predicate
 from eip.message import Message
 from eip.topology.archives import Archives, HasArchives, ReplayState, ReplayStatus
 
-__all__ = ["Replay", "replay_messages", "replay_stream", "start_replay"]
+__all__ = ["Instant", "Replay", "replay_messages", "replay_stream", "start_replay", "timestamp"]
 
 _log = get_logger("eip.replay")
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BATCH: Final = 10
+
+
+def timestamp(instant: Instant) -> float:
+    """The instant in seconds since the epoch; kept for one release.
+
+    Raises:
+        TypeError: neither a number nor a datetime.
+        ConfigurationError: a datetime without a time zone, or a time before 1970 or after the year 9999.
+    """
+    return check_instant("instant", instant)
 
 
 class Replay:

@@ -17,8 +17,8 @@ from eip.streams.log import Cursor, Log, Page, Position, Record, Shard
 __all__ = ["READER", "KeyCounts", "lag_of", "load_of"]
 
 _PAGE: Final = 10_000
-_MAX_WAIT_S: Final = 2.0
-"""Seconds that a read may take: a cursor may wait for records that do not come."""
+_MAX_WAIT_S: Final = 0.5
+"""Seconds for a read of a cursor that waits for records: those that are there come at once."""
 _MAX_READS: Final = 100
 """Of one shard: the service gives empty pages before it gives records."""
 _MAX_KEYS: Final = 10_000
@@ -69,16 +69,19 @@ async def load_of(log: Log, shard: Shard, *, window: float, max_records: int) ->
     )
 
 
-async def lag_of(group: StreamGroup, shards: list[Shard]) -> GroupLag:
-    """How old the oldest record is that the group has not done, by shard; raises where the group never read."""
+async def lag_of(log: Log, group: StreamGroup, shards: list[Shard]) -> GroupLag:
+    """How old the oldest record is that the group has not done, by shard; raises where the group never read.
+
+    It is read by ``log``: the group's own may be a registered consumer, of which a shard has one at a time.
+    """
     table = await group.table()
     beginning = await table.find_beginning()
     if beginning is None:
-        raise ConfigurationError(f"group must have read {group.log.name}, got {group.group!r}: nothing is known of it")
+        raise ConfigurationError(f"group must have read {log.name}, got {group.group!r}: nothing is known of it")
     leases = await table.load(each.id for each in shards)
     known = [leases.get(each.id) or Lease(shard=each.id, position=beginning.of(each.id)) for each in shards]
     open_leases = [each for each in known if not each.ended and each.shard not in beginning.skipped]
-    ages = await asyncio.gather(*(_age(group.log, each) for each in open_leases))
+    ages = await asyncio.gather(*(_age(log, each) for each in open_leases))
     return GroupLag(
         group=group.group,
         ages=dict(zip((each.shard for each in open_leases), ages, strict=True)),
@@ -101,7 +104,9 @@ async def _age(log: Log, lease: Lease) -> float:
 
 
 async def _read(cursor: Cursor, limit: int) -> Page:
-    """The next page; an empty one where nothing comes."""
+    """The next page; an empty one where nothing is there."""
+    if not cursor.waits:
+        return await cursor.read(limit)  # however slow the service is: no answer is not the same as no records
     try:
         async with asyncio.timeout(_MAX_WAIT_S):
             return await cursor.read(limit)

@@ -58,7 +58,7 @@ async def diagnose(
     found = _groups(stream, groups)
     log = _group(stream, READER).log
     shards = list(await log.shards())
-    lags = await asyncio.gather(*(lag_of(each, shards) for each in found))
+    lags = await asyncio.gather(*(lag_of(log, each, shards) for each in found))
     loads = await asyncio.gather(
         *(load_of(log, each, window=seconds, max_records=max_records) for each in shards if not each.closed)
     )

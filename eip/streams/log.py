@@ -129,6 +129,9 @@ class Cursor(ABC):
     max_read: float | None = 60.0
     """Longest that a `read` takes, in seconds: one that takes longer is cancelled, and has failed. None: no limit."""
 
+    waits = False
+    """Whether a `read` waits until records come, in place of an empty page."""
+
     @abstractmethod
     async def read(self, limit: int) -> Page:
         """The next records, about ``limit`` at most; waits for as long as the service's rates ask for.

@@ -15,7 +15,7 @@ from eip.channels import Bus
 from eip.errors import ChannelNotFound, ConfigurationError, Conflict, ConnectionLost, TransportError
 from eip.matching import FilterPolicy
 from eip.patterns.idempotent_receiver import idempotent
-from eip.patterns.replay import Replay, replay_messages, replay_stream, start_replay
+from eip.patterns.replay import Replay, replay_messages, replay_stream, start_replay, timestamp
 from eip.stores import MemoryStore
 from eip.testing import EPOCH, FaultPlan
 from eip.topology.archives import ReplayState
@@ -184,6 +184,11 @@ async def test_what_cannot_be_is_refused(memory, bus):
 async def test_an_instant_names_its_argument(bus, value, error, complaint):
     with pytest.raises(error, match=complaint):
         await start_replay(bus, "orders", start=value, end=EPOCH)
+
+
+def test_the_earlier_name_of_the_check_stays_for_a_release():
+    assert timestamp(5) == 5.0
+    assert timestamp(datetime(2026, 1, 1, tzinfo=UTC)) == EPOCH
 
 
 async def test_an_instant_is_seconds_or_a_datetime_with_a_zone(bus):

@@ -15,7 +15,7 @@ from eip.streams import BatchConsumer, ShardStatus, diagnose
 from eip.streams._findings import conclude
 from eip.streams._report import GroupLag, KeyShare, ShardLoad
 from eip.streams._sampling import KeyCounts
-from eip.streams.log import ShardLimits
+from eip.streams.log import Position, ShardLimits
 from eip.transports.memory import MemoryStream
 
 KINESIS = ShardLimits(records=1000, bytes=1 << 20)
@@ -114,6 +114,27 @@ async def test_a_sample_is_bounded_and_its_rate_still_right(stream):
     for each in (await diagnose(stream, max_records=100)).shards:
         assert each.records == 100
         assert each.records_per_second == pytest.approx(10, abs=3)
+
+
+async def test_a_slow_service_is_waited_for(stream, monkeypatch):
+    """No answer in time is not the same as no records."""
+    await click(stream, 60)
+    group = stream.group("g", start="trim_horizon")
+    async with BatchConsumer(group, fast):
+        await asyncio.sleep(1)
+    await click(stream, 40)
+    cursor = type(group.log.cursor(stream.shards[0].id, Position(), group="x"))
+    read = cursor.read
+
+    async def slowly(self: Any, limit: int) -> Any:
+        await asyncio.sleep(7)
+        return await read(self, limit)
+
+    monkeypatch.setattr(cursor, "waits", False)
+    monkeypatch.setattr(cursor, "read", slowly)
+    report = await diagnose(stream, ["g"])
+    assert all(each.records for each in report.shards)
+    assert report.groups[0].age > 40
 
 
 async def test_only_what_is_not_done_counts_after_a_hand_over(stream):

@@ -132,6 +132,7 @@ class _MemoryCursor(Cursor):
         self._log, self._place = log, log.place(position)
         self._meter, self._channel = meter, channel
 
+    waits = True
     max_read = None  # it waits for records
 
     @override

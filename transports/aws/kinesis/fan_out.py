@@ -27,6 +27,8 @@ _MAX_LOOKS: Final = 300
 class FanOutCursor(Cursor):
     """Subscribed to a shard, five minutes at a time, for ever; the service pushes what comes."""
 
+    waits = True
+
     def __init__(self, stream: StreamCalls, shard: str, position: Position, *, group: str) -> None:
         self._stream, self._shard, self._position, self._group = stream, shard, position, group
         self._events: AsyncIterator[Mapping[str, Any]] | None = None
