@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from typing import Any, Final
 
@@ -44,7 +45,8 @@ class ReplySender(Sender):
         by_address: defaultdict[str, list[Message[Any]]] = defaultdict(list)
         for each in messages:
             by_address[each.headers.get(_ADDRESS_HEADER, "")].append(each)
-        failed = [entry for address, those in by_address.items() for entry in await self._send_to(address, those)]
+        sending = (self._send_to(address, those) for address, those in by_address.items())
+        failed = [entry for found in await asyncio.gather(*sending) for entry in found]
         if failed:
             raise PartialSendError(failed, sent=len(messages) - len(failed))
 

@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 from typing_extensions import override
 
 from eip import clock
-from eip._checks import check_duration, check_one_of
+from eip._checks import check_duration, check_one_of, check_type
 from eip._ids import new_id
 from eip.channels import Sender
 from eip.channels.addresses import ReturnAddresses
@@ -64,6 +64,7 @@ class OutboxRelay(BackgroundService):
             again by the next relay.
 
     Raises:
+        TypeError: ``replies`` of the wrong type.
         ConfigurationError: no channels, or options that cannot be.
     """
 
@@ -79,6 +80,7 @@ class OutboxRelay(BackgroundService):
         grace: Duration = 20.0,
     ) -> None:
         super().__init__("outbox", grace=grace)
+        check_type("replies", replies, ReturnAddresses, "ReturnAddresses", optional=True)
         channels = dict(channels) if replies is None else {**channels, REPLIES: ReplySender(replies)}
         if not channels:
             raise ConfigurationError("channels must not be empty")

@@ -400,6 +400,8 @@ async def test_what_can_never_work_is_refused_at_once(tmp_path):
         made(shop.table, "shop.sqlite")
     with pytest.raises(TypeError, match="outbox must be an outbox or None"):
         made(shop.table, shop.connect, outbox="out")
+    with pytest.raises(TypeError, match="replies must be ReturnAddresses"):
+        OutboxRelay(shop.outbox, {}, replies="replies-")  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="retention must be > 0"):
         Inbox(shop.table, shop.connect, retention=0)
     for name in ("", "a b", 'x"; DROP TABLE y'):
@@ -469,7 +471,15 @@ async def test_an_application_replies_through_the_outbox(tmp_path):
 
 
 async def test_replies_to_one_address_hold_up_no_others():
-    """A reply queue that is gone is the end of its replies; one that is away is tried again."""
+    """Replies to a queue that is gone are refused, those to one that is away tried again; a slow one is not awaited."""
+    there_got_it = asyncio.Event()
+
+    class Slow(Failing):
+        @override
+        async def send(self, *messages):
+            async with asyncio.timeout(20):
+                await there_got_it.wait()
+            raise self._error
 
     class Addresses(ReturnAddresses):
         @override
