@@ -328,6 +328,20 @@ def test_what_our_driver_sends_arrives_in_the_shape_that_lambda_gives_it(moto_se
     assert seen == [sent.replace(deduplication_id=sent.id)]
 
 
+def test_without_partial_responses_a_failure_fails_the_invocation(lambda_handler):
+    """Lambda would not read the answer, and would delete the failed messages with the others."""
+
+    async def handle(number: int) -> None: ...
+
+    handler = lambda_handler(handle, partial_responses=False)
+    assert handler(sqs(sqs_record("1", 1)), Context()) == {"batchItemFailures": []}
+    for event in (sqs(sqs_record("1", 1), sqs_record("no", 2)), sqs(kinesis_record(b"no", 1, "a"))):
+        with pytest.raises(InvocationFailed):
+            handler(event, Context())
+    with pytest.raises(TypeError, match="partial_responses"):
+        lambda_handler(handle, partial_responses="no")
+
+
 @pytest.fixture(scope="module")
 def loaded():
     """The modules of a function that only handles, once it is imported; in a process of its own."""

@@ -7,11 +7,12 @@ import inspect
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
 from typing import Any, Final, TypeAlias, get_args
 
 from typing_extensions import override
 
-from eip._checks import check_duration, check_one_of
+from eip._checks import check_duration, check_one_of, check_type
 from eip._logging import get_logger
 from eip.channels import Sender
 from eip.clock import Duration
@@ -52,6 +53,7 @@ def lambda_handler(
     codec: Codec = JSON,
     on_window: OnWindow | None = None,
     on_unknown: OnUnknown = "raise",
+    partial_responses: bool = True,
     **options: Any,
 ) -> LambdaHandler:
     """Make the entry point of a Lambda function that handles messages.
@@ -67,6 +69,8 @@ def lambda_handler(
             go to ``output``. Where it fails, the window's last invocation comes again.
         on_unknown: what becomes of an event of an unknown source, as a direct call of the function or a schedule's own
             input: ``"raise"``, or ``"handle"`` it as one message, with the event as body.
+        partial_responses: whether the mapping of a queue or stream has ``ReportBatchItemFailures``. Without it Lambda
+            does not read which messages failed, and would take them as done: with False the invocation fails instead.
         options: of `Consumer`: ``concurrency``, ``output``, ``dead_letters``, ``retry``, ... By default a message is
             tried once per invocation (``local_retries=0``): Lambda brings it again.
 
@@ -79,7 +83,14 @@ def lambda_handler(
         raise ConfigurationError(f"on_window must be a function of the window, got {on_window!r}")
     check_one_of("on_unknown", on_unknown, get_args(OnUnknown))
     made = LambdaHandler(
-        handler, setup, check_duration("margin", margin), codec, options, on_window=on_window, on_unknown=on_unknown
+        handler,
+        setup,
+        check_duration("margin", margin),
+        codec,
+        options,
+        on_window=on_window,
+        on_unknown=on_unknown,
+        partial_responses=check_type("partial_responses", partial_responses, bool, "a bool"),
     )
     # Checks the options now. What ``setup`` will give is not known before the first invocation: an output may be in it.
     given = {"output": _Setup()} if setup is not None and "output" not in options else {}
@@ -111,9 +122,10 @@ class LambdaHandler:
         *,
         on_window: OnWindow | None = None,
         on_unknown: OnUnknown = "raise",
+        partial_responses: bool = True,
     ) -> None:
         self._handler, self._setup, self._margin, self._codec = handler, setup, margin, codec
-        self._on_window, self._on_unknown = on_window, on_unknown
+        self._on_window, self._on_unknown, self._partial = on_window, on_unknown, partial_responses
         self._options = {"local_retries": 0, **options}
         self._runner: asyncio.Runner | None = None
         self._stack = AsyncExitStack()
@@ -131,6 +143,8 @@ class LambdaHandler:
             ConfigurationError: an event of an unknown source.
         """
         found = arrived(event, self._codec, on_unknown=self._on_unknown)
+        if not self._partial:
+            found = replace(found, partial=False)
         invocation = LambdaInvocation(event=event, context=context, source=found.source, window=window_of(event))
         if self._runner is None:
             self._runner = asyncio.Runner()
