@@ -15,6 +15,8 @@ __all__ = ["Depth", "Depths"]
 
 _TIMEOUT_S: Final = 5.0
 _AT_ONCE: Final = 10
+_PATIENCE_S: Final = 0.5
+"""For answers, before what is known is shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,14 +52,28 @@ class Depths:
         self.found: dict[str, Depth] = {}
         self._looked_at: float | None = None
         self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._looking: asyncio.Task[None] | None = None
 
     async def refresh(self) -> None:
-        """Ask all queues, unless that was done less than ``interval`` seconds ago."""
+        """Ask all queues, unless that was done less than ``interval`` seconds ago.
+
+        Waits for a moment only: answers of a slow service are there at a later call.
+        """
         now = asyncio.get_running_loop().time()
-        if self._looked_at is not None and now - self._looked_at < self._interval:
-            return
-        self._looked_at = now
-        queues = self._queues()
+        is_due = self._looked_at is None or now - self._looked_at >= self._interval
+        if self._looking is None or (self._looking.done() and is_due):
+            self._looked_at = now
+            self._looking = asyncio.create_task(self._look(self._queues()), name="console depths")
+        await asyncio.wait((self._looking,), timeout=_PATIENCE_S)
+
+    async def aclose(self) -> None:
+        """End a look that is under way."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait((self._looking,))
+            self._looking = None
+
+    async def _look(self, queues: Mapping[str, Queue]) -> None:
         depths = await asyncio.gather(*map(self._ask, queues.values()))
         self.found = dict(zip(queues, depths, strict=True))
 

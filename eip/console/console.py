@@ -105,6 +105,7 @@ class Console:
         """End open pages' streams and the jobs under way; what was moved stays moved. Idempotent."""
         self._api.closing.set()
         await self.operations.aclose()
+        await self.view.aclose()
 
 
 async def _page(_: Request) -> Response:

@@ -6,29 +6,23 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from eip.channels import Queue, Sender, without_dead_letter_headers
+from eip.channels import without_dead_letter_headers
 from eip.console._bodies import shown_body
 from eip.console._edits import edit_of
 from eip.console._exports import Export, read_export
-from eip.console._identity import key_of
 from eip.console._jobs import Job, Jobs
+from eip.console._moves import both, move, targets_of
 from eip.console._selection import Selection
-from eip.console._targets import both, targets_of
 from eip.console.audit import AuditLog
 from eip.console.letters import DeadLetters
 from eip.console.redaction import Redaction
 from eip.console.subject import DeadLetterQueue, Subject
 from eip.errors import ConfigurationError
-from eip.message import Message
-from eip.patterns.redrive import Progress, redrive
 
 __all__ = ["Operations"]
 
-_IDLE_S: Final = 1.0
-"""Without a message, after which a queue counts as empty."""
 _MAX_RATE: Final = 100_000.0
 _RESTORE_BATCH: Final = 10
-_Transform = Callable[[Message[Any]], Message[Any]]
 
 
 class Operations:
@@ -85,7 +79,7 @@ class Operations:
 
         async def work(job: Job) -> None:
             for target, is_for in targets:
-                await self._move(job, dead, target, both(selection.predicate(info), is_for), selection, rate=rate)
+                await move(job, dead, target, both(selection.predicate(info), is_for), selection, rate=rate)
 
         return await self._start("redrive", info, selection, work, by=by, rate=rate, to=to)
 
@@ -124,7 +118,7 @@ class Operations:
         async def work(job: Job) -> None:
             for target, is_for in targets:
                 wanted = both(selection.predicate(info), is_for)
-                await self._move(job, dead, target, wanted, selection, transform=transform)
+                await move(job, dead, target, wanted, selection, transform=transform)
 
         changed = [name for name, given in (("body", body), ("attributes", attributes)) if given is not None]
         return await self._start(
@@ -154,7 +148,7 @@ class Operations:
 
         async def work(job: Job) -> None:
             if seen.keys:
-                await self._move(job, dead, export, seen.predicate(info), seen, keep_reason=True)
+                await move(job, dead, export, seen.predicate(info), seen, keep_reason=True)
             job.note = f"exported to {export.path}" if export.count else "nothing was there to discard"
 
         return await self._start(
@@ -218,47 +212,6 @@ class Operations:
                     outcome.update(moved=job.moved, left=job.left, failed=job.failed)
 
         return self.jobs.start(action, queue, audited, by=by, total=count, rate=rate)
-
-    async def _move(
-        self,
-        job: Job,
-        dead: Queue,
-        to: Sender,
-        wanted: Callable[[Message[Any]], bool],
-        selection: Selection,
-        *,
-        rate: float | None = None,
-        transform: _Transform | None = None,
-        keep_reason: bool = False,
-    ) -> None:
-        """One pass over the queue; adds to the job what it came to."""
-        matched: set[str] = set()
-        before = job.moved, job.failed
-
-        def matches(message: Message[Any]) -> bool:
-            found = wanted(message)
-            if found:
-                matched.add(key_of(message))
-            return found
-
-        def show(progress: Progress) -> None:
-            job.moved, job.failed = before[0] + progress.moved, before[1] + progress.failed
-
-        limit = None if selection.keys is None else len(selection.keys) - job.moved
-        if limit is not None and limit < 1:
-            return
-        await redrive(
-            dead,
-            to,
-            filter=matches,
-            transform=transform,
-            rate=rate,
-            limit=limit,
-            keep_reason=keep_reason,
-            idle=_IDLE_S,
-            on_progress=show,
-        )
-        job.left += max(0, len(matched) - (job.moved - before[0]) - (job.failed - before[1]))
 
     def _count(self, info: DeadLetterQueue, selection: Selection) -> int | None:
         if selection.keys is not None:

@@ -88,7 +88,7 @@ class Subject:
             consumers=lambda: app.consumers,
             services=lambda: app.services,
             families=app.families,
-            parts=app.parts,
+            parts=lambda: app.parts() if app.is_open else {"transport": app.transport.health()},
             readers=lambda: _readers_of(app),
             publications=lambda: _publications_of(app),
             journal=app.journal,

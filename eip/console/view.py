@@ -77,6 +77,10 @@ class View:
         self.costs.sample()
         await self._depths.refresh()
 
+    async def aclose(self) -> None:
+        """End a look that is under way. Idempotent."""
+        await self._depths.aclose()
+
     def state(self) -> dict[str, Any]:
         """What goes on: figures by node of the flow, the health of the parts, how many dead letters there are."""
         parts = self.subject.all_parts()

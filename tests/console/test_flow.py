@@ -148,3 +148,33 @@ async def test_queues_that_are_gone_or_cannot_tell_do_not_hide_the_others():
     assert nodes["queue down"]["error"] == "ConnectionLost: no answer"
     assert not nodes["queue down"]["gone"]
     assert (nodes["queue well"]["total"], nodes["queue well"]["dead"]) == (0, 3)
+
+
+async def test_a_queue_that_does_not_answer_keeps_nobody_waiting(monkeypatch):
+    app = App(MemoryTransport(), topology=Topology(QueueSpec("slow"), QueueSpec("well")))
+    async with looked_at(app):
+        view = View(Subject.of(app))
+
+        async def never() -> dict[str, int]:
+            await asyncio.sleep(1000)
+            return {}
+
+        monkeypatch.setattr(app.transport.queue("slow"), "depth", never)
+        began = asyncio.get_running_loop().time()
+        await view.refresh()
+        assert asyncio.get_running_loop().time() - began < 1
+        assert view.state()["nodes"]["queue slow"]["known"] is False
+        await asyncio.sleep(5)
+        nodes = view.state()["nodes"]
+        assert (nodes["queue slow"]["error"], nodes["queue well"]["total"]) == ("TimeoutError", 0)
+        await view.refresh()
+        await view.aclose()
+
+
+async def test_an_application_that_is_only_looked_at_is_not_shown_as_failing():
+    async with looked_at() as app:
+        view = View(Subject.of(app))
+        await view.refresh()
+        state = view.state()
+    assert state["parts"] == [{"name": "transport", "ok": True}]
+    assert state["nodes"]["handler orders"]["ok"] is None

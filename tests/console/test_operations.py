@@ -120,6 +120,22 @@ async def test_messages_of_several_queues_go_back_each_to_its_own():
             await console.operations.redrive("dead", Selection(), to="dead", **BY)
 
 
+async def test_within_a_message_group_nothing_overtakes():
+    app = App(MemoryTransport(), topology=Topology(QueueSpec("q.fifo")))
+    async with console_of(app) as (_, console):
+        dead = app.transport.queue("q-dead.fifo")
+        for name in ("a1", "b1", "a2"):
+            await dead.send(Message(name, id=name, group_id=name[0], headers={"dead-letter-source": "q.fifo"}))
+        look = await console.view.letters.look("q-dead.fifo")
+        later = Selection(keys=frozenset(each.key for each in look.letters if each.id == "a2"))
+        job = await end(await console.operations.redrive("q-dead.fifo", later, **BY))
+        assert (job.moved, job.failed) == (0, 0)
+        assert bodies(app, "q-dead.fifo") == ["a1", "b1", "a2"]
+        job = await end(await console.operations.redrive("q-dead.fifo", Selection(), **BY))
+        assert job.moved == 3
+        assert [each for each in bodies(app, "q.fifo") if each[0] == "a"] == ["a1", "a2"]
+
+
 async def test_a_redrive_keeps_its_rate_and_can_be_cancelled():
     async with console_of() as (app, console):
         await fill(app, 50)
