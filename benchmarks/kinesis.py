@@ -231,6 +231,7 @@ async def our_loop(url: str, name: str, count: int, *, batches: bool) -> None:
         stream = aws.stream(name, reads=UNBOUNDED)
         group = stream.group(f"g{next(_fresh)}", start="trim_horizon", leases=MemoryStore())
         consumer = BatchConsumer(group, many, batch_size=1000) if batches else Consumer(group, one)
+        await stream.call("ListShards")  # the client is made at its first call, as the others' are made before
         watch.start()
         async with consumer:
             await done.wait()
