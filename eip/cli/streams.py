@@ -18,6 +18,8 @@ streams = typer.Typer(no_args_is_help=True, help="Look into streams and the grou
 
 _SHARD_COLUMNS: Final = ("shard", "records_per_second", "bytes_per_second", "use", "keys")
 _GROUP_COLUMNS: Final = ("group", "finding", "age", "workers", "ages")
+_TOP_KEYS: Final = 3
+"""Shown in a terminal; a pipe gets all."""
 
 
 @streams.callback()
@@ -55,15 +57,27 @@ def diagnose_stream(
 
 
 def _print(found: Diagnosis, *, as_json: bool) -> None:
+    for_programs = as_json or not console.is_terminal
     for rows, columns, title in (
         (_shard_rows(found), _SHARD_COLUMNS, f"shards of {found.stream}"),
         (_group_rows(found), _GROUP_COLUMNS, "groups, with iterator ages in seconds"),
     ):
-        print_rows(rows, columns, title=title, as_json=as_json)
-    if as_json or not console.is_terminal:
+        print_rows(rows if for_programs else map(_for_people, rows), columns, title=title, as_json=as_json)
+    if for_programs:
         print_line({"stream": found.stream, "finding": found.finding, "advice": found.advice})
     else:
         console.print(f"{found.finding}: {found.advice}", highlight=False, markup=False)
+
+
+def _for_people(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with few keys, and with the ages of late shards, a line each."""
+    shown = dict(row)
+    if "keys" in row:
+        shown["keys"] = "\n".join(f"{share:4.0%} {key}" for key, share in list(row["keys"].items())[:_TOP_KEYS])
+        shown["use"] = None if row["use"] is None else f"{row['use']:.0%}"
+    if "ages" in row:
+        shown["ages"] = "\n".join(f"{age:8.1f} {shard}" for shard, age in row["ages"].items() if age)
+    return shown
 
 
 def _shard_rows(found: Diagnosis) -> Iterator[dict[str, Any]]:
@@ -74,7 +88,7 @@ def _shard_rows(found: Diagnosis) -> Iterator[dict[str, Any]]:
             "records_per_second": round(each.records_per_second, 2),
             "bytes_per_second": round(each.bytes_per_second),
             "use": None if each.use is None else round(each.use, 3),
-            "keys": {key.key: round(key.share, 3) for key in each.keys},
+            "keys": {key.key: round(key.share, 4) for key in each.keys},
         }
 
 

@@ -56,7 +56,7 @@ def test_in_a_pipe_each_row_is_a_line(clicks):
     result = ran(name, "--group", "sessions", *where)
     assert result.exit_code == 0, result.output
     shard, group, finding = (json.loads(line) for line in result.stdout.splitlines() if line.startswith("{"))
-    assert (shard["records"], shard["keys"]["[red]hot[/red]"]) == (30, 0.833)
+    assert (shard["records"], shard["keys"]["[red]hot[/red]"]) == (30, 0.8333)
     assert 0 < shard["use"] < 0.01
     assert (group["group"], group["finding"], group["age"]) == ("sessions", "healthy", 0)
     assert finding["finding"] == "healthy"
