@@ -7,6 +7,7 @@ import importlib
 import inspect
 import os
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -74,6 +75,23 @@ def test_a_foreign_client_is_imported_by_its_driver_or_store_only(graph, sdk):
     importers = graph.find_modules_that_directly_import(sdk) if sdk in graph.modules else set()
     allowed = tuple(SDKS[sdk].split())
     assert sorted(name for name in importers if not name.startswith(allowed)) == []
+
+
+CHANNELS = [
+    *(f"eip.transports.aws.sqs.{each}" for each in ("queue", "receiver", "subscription", "temporary")),
+    "eip.transports.aws.sns.topic",
+    "eip.transports.aws.eventbridge.bus",
+    "eip.transports.aws.kinesis.stream",
+    "eip.transports.aws.scheduler.messages",
+]
+PROVISIONING = re.compile(r"provision|_roles|_policies|_subscribing|_template|cloudformation|\.transport$")
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_a_running_channel_needs_no_provisioning_code_and_not_the_transport(graph, channel):
+    """It is handed a client and an ARN; what declares and makes channels is loaded by those who do."""
+    needed = graph.find_upstream_modules(channel)
+    assert sorted(each for each in needed if each.startswith("eip.transports.aws") and PROVISIONING.search(each)) == []
 
 
 VIOLATIONS = {
