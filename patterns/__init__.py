@@ -63,6 +63,8 @@ if TYPE_CHECKING:
     from eip.patterns.splitter import splitter as splitter
     from eip.patterns.throttle import limited_by as limited_by
     from eip.patterns.throttle import throttle as throttle
+    from eip.patterns.topic_replay import TopicReplay as TopicReplay
+    from eip.patterns.topic_replay import start_topic_replay as start_topic_replay
     from eip.patterns.translator import translator as translator
     from eip.patterns.webhook import Webhook as Webhook
     from eip.patterns.webhook_signatures import HmacSignature as HmacSignature
@@ -103,6 +105,7 @@ __all__ = [
     "ScatterGather",
     "ScheduledMessage",
     "SequencingSender",
+    "TopicReplay",
     "Webhook",
     "batched",
     "claim_checked",
@@ -121,6 +124,7 @@ __all__ = [
     "replay_stream",
     "splitter",
     "start_replay",
+    "start_topic_replay",
     "throttle",
     "translator",
     "wire_tap",
@@ -172,6 +176,8 @@ export_lazily(
         "replay_messages": "eip.patterns.replay",
         "replay_stream": "eip.patterns.replay",
         "start_replay": "eip.patterns.replay",
+        "TopicReplay": "eip.patterns.topic_replay",
+        "start_topic_replay": "eip.patterns.topic_replay",
         "ReplyQueues": "eip.patterns.reply_queues",
         "RequestFailed": "eip.patterns.request_reply",
         "RequestReply": "eip.patterns.request_reply",

@@ -17,6 +17,7 @@ from eip.cli._common import EXIT_NO, console, errors, print_line, print_rows, pr
 from eip.cli._targets import JsonOption, Target, with_target
 from eip.errors import ConfigurationError
 from eip.patterns.replay import Replay, start_replay
+from eip.patterns.topic_replay import TopicReplay, start_topic_replay
 from eip.topology.archives import Archives, ArchiveStatus, HasArchives, ReplayState, ReplayStatus
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "list_archives",
     "list_replays",
     "replay",
+    "replay_topic",
     "start",
 ]
 
@@ -73,6 +75,37 @@ def start(
         return await _watched(begun, interval if watch else None, as_json=as_json)
 
     _end(_on_bus(at, bus, run))
+
+
+@replay.command("topic")
+@with_target()
+def replay_topic(
+    *,
+    name: Annotated[str, typer.Argument(metavar="TOPIC", help="A FIFO topic with an archive: a name, or an ARN.")],
+    subscription: Annotated[str, typer.Argument(metavar="SUBSCRIPTION", help="Its name.")],
+    first: Annotated[str | None, typer.Option("--start", help="With a time zone: 2026-11-23T00:00Z.")] = None,
+    last: Annotated[str | None, typer.Option("--end", help="Default: until now, and on.")] = None,
+    stop: Annotated[bool, typer.Option("--cancel", help="End the replay that there is.")] = False,
+    as_json: JsonOption = False,
+    at: Target,
+) -> None:
+    """Replay the archive of an SNS topic to one of its subscriptions, or show how its replay is."""
+    begin = None if first is None else _instant("--start", first)
+    end = None if last is None else _instant("--end", last)
+
+    async def run() -> str | None:
+        async with at.connected() as place:
+            topic = place.transport.topic(name)
+            known = TopicReplay(topic, subscription)
+            if stop:
+                await known.cancel()
+            elif begin is not None:
+                await start_topic_replay(topic, subscription, start=begin, end=end)
+            return await known.state()
+
+    with errors():
+        state = asyncio.run(run())
+    _print_one({"topic": name, "subscription": subscription, "state": state or "none"}, as_json=as_json)
 
 
 @replay.command("list")

@@ -5,9 +5,11 @@ Source: Amazon SNS Developer Guide and API Reference, 2026.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from typing_extensions import override
@@ -16,8 +18,9 @@ from eip._checks import check_message, check_name
 from eip.channels import Filter, Source, Topic
 from eip.codec import JSON, Codec
 from eip.envelope import encoded_for
-from eip.errors import AccessDenied, InvalidMessage, MessageTooLarge
+from eip.errors import AccessDenied, ChannelNotFound, ConfigurationError, InvalidMessage, MessageTooLarge
 from eip.message import Message
+from eip.topology.archives import ReplayState
 from eip.topology.names import suffixed
 from eip.transports._capabilities import SNS
 from eip.transports.aws._attributes import carried, fifo_ids, native_fields
@@ -34,6 +37,12 @@ from eip.transports.aws.sqs.subscription import QueueSubscription
 
 __all__ = ["SnsTopic"]
 
+_REPLAY_STATES: Final = {
+    "pending": ReplayState.STARTING,
+    "complete": ReplayState.COMPLETED,
+    "fail": ReplayState.FAILED,
+}
+"""By a word of SNS's ReplayStatus; any other one is a replay under way (Developer Guide, "Message replay")."""
 _SUBJECT: Final = re.compile(r"[!-~][ -~]{0,98}")
 """What SNS takes as a Subject: ASCII of less than 100 characters (API reference, Publish)."""
 
@@ -105,6 +114,41 @@ class SnsTopic(BatchedSender, Topic):
             return False
         await self._client.call("sns", "Unsubscribe", channel=self.name, SubscriptionArn=found)
         return True
+
+    async def start_replay(self, subscription: str, *, start: float, end: float | None) -> None:
+        """Replay the topic's archive to a subscription; see `eip.patterns.topic_replay.HasTopicReplay`."""
+        if not self.fifo:
+            raise ConfigurationError(f"{self.name} must be FIFO: a standard topic has no archive to replay")
+        policy = {"PointType": "Timestamp", "StartingPoint": _timestamp(start)}
+        if end is not None:
+            policy["EndingPoint"] = _timestamp(end)
+        await self._set_replay(subscription, json.dumps(policy))
+
+    async def stop_replay(self, subscription: str) -> None:
+        """End the replay to a subscription."""
+        await self._set_replay(subscription, "")
+
+    async def replay_state(self, subscription: str) -> ReplayState | None:
+        """How the replay to a subscription is; None: there is none."""
+        arn = await self._subscription_arn(subscription)
+        answer = await self._client.call("sns", "GetSubscriptionAttributes", channel=self.name, SubscriptionArn=arn)
+        found = answer.get("Attributes", {})
+        if not found.get("ReplayPolicy"):
+            return None
+        status = found.get("ReplayStatus", "").lower()
+        return next((state for word, state in _REPLAY_STATES.items() if word in status), ReplayState.RUNNING)
+
+    async def _set_replay(self, subscription: str, policy: str) -> None:
+        arn = await self._subscription_arn(subscription)
+        given: dict[str, Any] = {"AttributeName": "ReplayPolicy", "AttributeValue": policy}
+        await self._client.call("sns", "SetSubscriptionAttributes", channel=self.name, SubscriptionArn=arn, **given)
+
+    async def _subscription_arn(self, subscription: str) -> str:
+        queue = self._find_queue(suffixed(self.name, check_name(subscription, "subscription")))
+        found = (await list_subscriptions(self._client, self.address)).get(queue.address)
+        if found is None:
+            raise ChannelNotFound(f"{self.name} has no subscription {subscription}; declare it with eip.topology")
+        return found
 
     def forget_attributes(self) -> None:
         """Read the attributes again at the next use, since they were changed."""
@@ -182,3 +226,8 @@ class SnsTopic(BatchedSender, Topic):
 
     def __repr__(self) -> str:
         return f"<SnsTopic {self.name}>"
+
+
+def _timestamp(time: float) -> str:
+    """As SNS writes it, in milliseconds."""
+    return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%dT%H:%M:%S}.{int(time * 1000) % 1000:03d}Z"
