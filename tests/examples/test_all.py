@@ -11,16 +11,16 @@ from examples import __main__ as all_examples
 from examples.__main__ import APPLICATIONS, Run, main, runs
 
 ROOT = Path(__file__).parents[2]
-SHARED = {"aws_calls", "lifecycle", "object_events"}
-"""Modules that examples share."""
 PAGES = {"shop": "how-to/app.md", "click_stream": "kinesis.md", "mq_drain": "activemq.md"}
 """Of applications that have no page of their own name."""
 
 
 def test_every_example_is_run():
+    """A module that others import is shared, and no example."""
     here = ROOT / "examples"
     folders = {each.parent.name for each in here.glob("*/__init__.py")} - {"patterns", "combining"}
-    files = {each.stem for each in here.glob("[a-z]*.py")} - SHARED
+    everything = "".join(each.read_text() for each in here.rglob("*.py"))
+    files = {each.stem for each in here.glob("[a-z]*.py") if f"from examples.{each.stem} import" not in everything}
     assert folders | files == set(APPLICATIONS)
     short = {f"{folder}/{each.stem}" for folder in ("patterns", "combining") for each in here.glob(f"{folder}/*.py")}
     assert {name for name in short if not name.endswith("__init__")} == set(runs()) - set(APPLICATIONS)
