@@ -11,31 +11,21 @@ import errno
 import resource
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, cast
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from eip._logging import get_logger
 from eip._repeated import RepeatedLines
+from examples.rfq.connections import CLOSE, Connection, WebSocket
 from examples.rfq.tls import Certificate, Trust
 
 __all__ = ["Server", "connection_limit"]
 
 _lines = RepeatedLines(get_logger("examples.rfq"))
 
-_HEADER_WITHIN: Final = 10.0
-"""Seconds until the header of a request must be there."""
-_BODY_WITHIN: Final = 15.0
-"""Seconds from then on until its body must be; `bodies.read` answers 408 before that."""
-_REST_WITHIN: Final = 0.2
-"""Seconds that the rest of a request's body has to arrive once its answer is complete; it is not looked at."""
-_READ_WITHIN: Final = 30.0
-"""Seconds that a client may leave an answer unread once the buffers are full."""
 _TLS_WITHIN: Final = 10.0
 """Seconds of a TLS handshake, and of its end."""
 _MAX_FRAME: Final = 16 * 1024
@@ -49,11 +39,8 @@ _PAUSE: Final = 0.1
 _YOUNG: Final = 1.0
 """Seconds that a connection may keep the server waiting even at the limit: its request may be on its way."""
 _EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-_REQUESTED: Final = frozenset((h11.DONE, h11.MUST_CLOSE, h11.CLOSED, h11.SWITCHED_PROTOCOL))
 _MOST_DESCRIPTORS: Final = 65_536
-_CLOSE: Final = b"Connection: close\r\nContent-Length: 0\r\n\r\n"
-_TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\n" + _CLOSE
-_FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n" + _CLOSE
+_FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n" + CLOSE
 
 
 def connection_limit() -> int:
@@ -89,8 +76,8 @@ class Server:
     ) -> None:
         config = uvicorn.Config(
             app if tls is None else tls.wrapped(app),
-            http=_Connection,
-            ws=_WebSocket,
+            http=Connection,
+            ws=WebSocket,
             ws_max_size=_MAX_FRAME,
             ws_per_message_deflate=False,  # events are small, and each connection would keep two windows
             log_level="error",  # a stranger's garbage is worth no line
@@ -138,7 +125,7 @@ class _Acceptor:
 
     def __init__(self, sock: socket.socket, server: uvicorn.Server, limit: int, tls: Trust | None) -> None:
         self._socket, self._server, self._limit, self._tls = sock, server, limit, tls
-        self._open: dict[_Connection, asyncio.Task[None]] = {}
+        self._open: dict[Connection, asyncio.Task[None]] = {}
         """The connections, the oldest first, and what opens and ends each."""
         sock.setblocking(False)
         sock.listen(1024)
@@ -165,7 +152,7 @@ class _Acceptor:
                 self._refuse(accepted)
                 continue
             _notice_loss(accepted)
-            connection = _Connection(self._server.config, self._server.server_state, self._server.lifespan.state)
+            connection = Connection(self._server.config, self._server.server_state, self._server.lifespan.state)
             self._open[connection] = loop.create_task(self._serve(connection, accepted))
 
     async def _admit(self) -> bool:
@@ -194,7 +181,7 @@ class _Acceptor:
                 accepted.send(_FULL)
                 accepted.recv(65_536)  # closed with something unread it would be a reset, which may overtake the answer
 
-    async def _serve(self, connection: _Connection, accepted: socket.socket) -> None:
+    async def _serve(self, connection: Connection, accepted: socket.socket) -> None:
         context = None if self._tls is None else self._tls.context
         times = {} if context is None else {"ssl_handshake_timeout": _TLS_WITHIN, "ssl_shutdown_timeout": _TLS_WITHIN}
         loop = asyncio.get_running_loop()
@@ -209,7 +196,7 @@ class _Acceptor:
             self._open.pop(connection, None)
 
     @contextmanager
-    def _known(self, connection: _Connection, context: ssl.SSLContext | None) -> Iterator[None]:
+    def _known(self, connection: Connection, context: ssl.SSLContext | None) -> Iterator[None]:
         """Let the application know the client's certificate, while the connection lasts."""
         tls = self._tls
         if tls is None or context is None:
@@ -240,123 +227,3 @@ def _notice_loss(accepted: socket.socket) -> None:
     """Have the connection end where the client is gone without a word; otherwise that takes a quarter of an hour."""
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * _UNACKNOWLEDGED_WITHIN))
-
-
-class _Read(asyncio.Protocol):
-    """Ends a connection whose client does not read what it is sent."""
-
-    loop: asyncio.AbstractEventLoop
-    transport: asyncio.Transport
-    _unread: asyncio.TimerHandle | None = None
-
-    def abort(self) -> None:
-        """End it at once, and drop what is still to be sent."""
-        transport: asyncio.Transport | None = self.transport
-        if transport is not None:
-            transport.abort()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._unread = self._unread or self.loop.call_later(_READ_WITHIN, self.abort)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
-
-
-class _WebSocket(_Read, WebSocketsSansIOProtocol):
-    """A client's web socket, which takes over the connection that asked for it."""
-
-    connection: _Connection
-
-    async def send(self, message: Any) -> None:
-        await super().send(message)
-        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
-            self.handshake_complete = True  # otherwise uvicorn logs each refusal as a failure of the application
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.resume_writing()
-        super().connection_lost(exc)
-        self.connection.lost.set()
-
-
-class _Connection(_Read, H11Protocol):
-    """A client's connection: a request must arrive, and an answer be read, within times that no drip extends."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.lost = asyncio.Event()
-        self.since = self.loop.time()
-        """When it was made, or its last answer was complete."""
-        self._deadline: asyncio.TimerHandle | None = None
-        self._upgraded = False
-        self.on_made: Callable[[asyncio.Transport], None] = lambda _: None
-
-    @property
-    def waiting(self) -> bool:
-        """Whether we wait for the client to send a whole request, and not the client for an answer."""
-        return not (self._upgraded or (self._answering and self._requested))
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        super().connection_made(transport)
-        self.on_made(transport)
-        self._expect(_HEADER_WITHIN)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._expect(None)
-        self._unset_keepalive_if_required()
-        self.resume_writing()
-        super().connection_lost(exc)
-        self.lost.set()
-
-    def data_received(self, data: bytes) -> None:
-        before = self.conn.their_state
-        super().data_received(data)
-        if self._upgraded or self.transport.is_closing() or self._requested:
-            self._expect(None)
-        elif self.conn.their_state is not before:
-            self._expect(_BODY_WITHIN)
-        elif self._deadline is None:
-            self._expect(_HEADER_WITHIN)
-
-    def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        self._upgraded = True
-        super().handle_websocket_upgrade(event)
-        cast("_WebSocket", self.transport.get_protocol()).connection = self
-
-    def on_response_complete(self) -> None:
-        requested, self.since = self._requested, self.loop.time()
-        super().on_response_complete()
-        if not requested:  # closed while the rest is on its way, it would be a reset that may overtake the answer
-            self.loop.call_later(_REST_WITHIN, self._close_within, self.cycle)
-
-    def _close_within(self, cycle: RequestResponseCycle | None) -> None:
-        """Close where the rest of an answered request has not arrived."""
-        if self.cycle is cycle and self.conn.their_state is h11.SEND_BODY:
-            self.transport.close()
-
-    @property
-    def _answering(self) -> bool:
-        """Whether a request's header was read and its answer is not complete."""
-        cycle: RequestResponseCycle | None = self.cycle
-        return cycle is not None and not cycle.response_complete
-
-    @property
-    def _requested(self) -> bool:
-        """Whether the request under way has arrived as a whole."""
-        return self.conn.their_state in _REQUESTED
-
-    def _expect(self, seconds: float | None) -> None:
-        """Let the client take so long for what comes next; None: as long as it likes."""
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._deadline = None if seconds is None else self.loop.call_later(seconds, self._too_slow)
-
-    def _too_slow(self) -> None:
-        if self._answering:
-            self.abort()
-        else:
-            self.transport.write(_TOO_SLOW)
-            self.transport.close()
