@@ -54,7 +54,7 @@ class Api:
         """Ends the streams."""
 
     def routes(self) -> list[Route]:
-        """All routes."""
+        """All routes, below that of the API."""
         view = self._view
         reads = {
             "me": self._me,
@@ -85,9 +85,9 @@ class Api:
             "scheduled/send": self._send_scheduled,
         }
         return [
-            *(Route(f"/api/{path}", handle) for path, handle in reads.items()),
-            Route("/api/look", self._look, methods=["POST"]),
-            *(Route(f"/api/{path}", self._changing(change), methods=["POST"]) for path, change in changes.items()),
+            *(Route(f"/{path}", handle) for path, handle in reads.items()),
+            Route("/look", self._look, methods=["POST"]),
+            *(Route(f"/{path}", self._changing(change), methods=["POST"]) for path, change in changes.items()),
         ]
 
     # What is read.

@@ -15,7 +15,7 @@ from eip._logging import get_logger
 from eip._repeated import RepeatedLines
 from eip.console.tokens import User
 
-__all__ = ["Guard", "KnownUser", "UserFinder", "is_loopback", "user_of"]
+__all__ = ["Admission", "Guard", "KnownUser", "UserFinder", "is_loopback", "user_of"]
 
 _lines = RepeatedLines(get_logger("eip.console"))
 _SAFE: Final = frozenset(("GET", "HEAD"))
@@ -47,17 +47,15 @@ KnownUser: TypeAlias = Callable[[Scope], User | None]
 
 
 class Guard:
-    """ASGI middleware: lets a request in, or answers it; adds headers for browsers.
+    """ASGI middleware around all: without tokens it lets in this machine only; adds headers for browsers.
 
     Args:
         app: what it guards.
-        tokens: who may ask; None: whoever is on this machine.
-        known: who asks, where the application around it knows.
-        local: who whoever is on this machine is.
+        is_local: whether only this machine is let in.
     """
 
-    def __init__(self, app: ASGIApp, *, tokens: UserFinder | None, known: KnownUser | None, local: User) -> None:
-        self._app, self._tokens, self._known, self._local = app, tokens, known, local
+    def __init__(self, app: ASGIApp, *, is_local: bool) -> None:
+        self._app, self._is_local = app, is_local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -72,23 +70,41 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        try:
-            self._admit(scope, Headers(scope=scope))
-        except RequestRefused as refusal:
-            client = scope.get("client")
-            _lines.warning("console_refused", client=client[0] if client else None, reason=refusal.reason)
-            await problem(refusal)(scope, receive, with_headers)
-            return
+        if self._is_local:
+            try:
+                _check_local(scope, Headers(scope=scope))
+            except RequestRefused as refusal:
+                await _refuse(refusal, scope, receive, with_headers)
+                return
         await self._app(scope, receive, with_headers)
 
-    def _admit(self, scope: Scope, headers: Headers) -> None:
-        if self._tokens is None and self._known is None:
-            _check_local(scope, headers)
-        path: str = scope["path"][len(scope.get("root_path", "")) :]
-        if not path.startswith("/api/"):
+
+class Admission:
+    """ASGI middleware around the API: lets in those who may use the console, and no pages of other sites.
+
+    Args:
+        app: what it guards.
+        tokens: who may ask.
+        known: who asks, where the application around it knows.
+        local: who asks, without tokens.
+    """
+
+    def __init__(self, app: ASGIApp, *, tokens: UserFinder | None, known: KnownUser | None, local: User) -> None:
+        self._app, self._tokens, self._known, self._local = app, tokens, known, local
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":  # a web socket, for which there is no route
+            await self._app(scope, receive, send)
             return
-        _check_site(scope, headers)
-        scope["eip_console_user"] = self._user(scope, headers)
+        headers = Headers(scope=scope)
+        try:
+            _check_site(scope, headers)
+            scope["eip_console_user"] = self._user(scope, headers)
+        except RequestRefused as refusal:
+            await _refuse(refusal, scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
     def _user(self, scope: Scope, headers: Headers) -> User:
         if self._known is not None:
@@ -110,6 +126,12 @@ def user_of(scope: Scope) -> User:
     """Who asks."""
     found: User = scope["eip_console_user"]
     return found
+
+
+async def _refuse(refusal: RequestRefused, scope: Scope, receive: Receive, send: Send) -> None:
+    client = scope.get("client")
+    _lines.warning("console_refused", client=client[0] if client else None, reason=refusal.reason)
+    await problem(refusal)(scope, receive, send)
 
 
 def is_loopback(host: str) -> bool:

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
@@ -19,7 +19,7 @@ from eip.app import App
 from eip.clock import Duration
 from eip.console._answers import HANDLERS
 from eip.console._api import Api
-from eip.console._guard import Guard, KnownUser, UserFinder
+from eip.console._guard import Admission, Guard, KnownUser, UserFinder
 from eip.console.audit import AuditLog
 from eip.console.operations import Operations
 from eip.console.redaction import Redaction
@@ -87,10 +87,11 @@ class Console:
         if self.subject.journal is not None and self.subject.journal.size < journal:
             self.subject.journal.keep(journal)
         local = User("local", "reader" if read_only else "operator")
+        api = Admission(Router(self._api.routes()), tokens=tokens, known=known, local=local)
         self._app = Starlette(
-            routes=[Route("/", _page), *self._api.routes(), Mount("/static", StaticFiles(directory=_STATIC))],
+            routes=[Route("/", _page), Mount("/api", api), Mount("/static", StaticFiles(directory=_STATIC))],
             exception_handlers=HANDLERS,
-            middleware=[Middleware(Guard, tokens=tokens, known=known, local=local)],
+            middleware=[Middleware(Guard, is_local=not self.is_guarded)],
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -290,6 +290,25 @@ async def test_a_queue_that_vanishes_meanwhile_is_an_answer_not_a_failure():
         assert answer.status_code in (200, 404)
 
 
+@pytest.mark.parametrize("root", ["", "/ops", "/api", "/static", "/api/flow", "/static/api"])
+@pytest.mark.parametrize("stripped", [True, False])
+async def test_whatever_a_proxy_does_to_the_path_nothing_is_read_without_a_token(root, stripped):
+    async with looked_at() as app:
+        transport = httpx.ASGITransport(Console(app, tokens=Tokens()), root_path=root, client=HERE)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            for path in (
+                "/api/flow",
+                "/api/dead-letters",
+                "/api/me",
+                "//api/flow",
+                "/api//flow",
+                "/static/../api/flow",
+            ):
+                answer = await client.get(path if stripped else root + path)
+                assert answer.status_code in (307, 401, 404)
+                assert "nodes" not in answer.text
+
+
 async def test_it_can_be_mounted_under_a_path():
     from starlette.applications import Starlette
     from starlette.routing import Mount
