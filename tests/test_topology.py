@@ -130,7 +130,7 @@ async def test_whatever_changes_is_planned_and_said_and_changed_once(what, trans
     assert (await Topology(*beside, before).plan(transport)).in_force
     changed = Topology(*beside, after)
     (planned,) = (await changed.plan(transport))["change"]
-    assert planned.detail
+    assert " -> " in planned.detail, "with its old and its new value"
     (done,) = (await changed.apply(transport))["change"]
     assert done == planned
     assert (await changed.apply(transport)).in_force

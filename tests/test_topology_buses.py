@@ -89,8 +89,10 @@ async def test_a_plan_changes_nothing_and_applying_twice_finds_all_the_same(tran
         ArchiveSpec(f"{name}-a", name, SOLD, timedelta(days=31), "what was sold"),
     )
     plan = await changed.apply(transport)
-    assert next(step.detail for step in plan.steps if step.kind == "archive") == "retention, description"
+    detail = next(step.detail for step in plan.steps if step.kind == "archive")
+    assert detail == "retention: 30 days, 0:00:00 -> 31 days, 0:00:00, description: none -> what was sold"
     assert said(plan, "change") == [f"{name} > own", f"{name} > many > queue-{name}-q", f"{name}-a"]
+    assert all(" -> " in each.detail for each in plan["change"]), str(plan)
     targets = [f"{name} > many > topic-{name}-t", f"{name} > many > bus-{name}-audit"]
     assert [each.name for each in plan["drift"] if each.kind == "target"] == targets
     roles = 1 if isinstance(transport, AwsTransport) else 0  # of the rule, for the bus alone

@@ -201,13 +201,17 @@ async def archive_step(archives: Archives, declared: ArchiveSpec, *, apply: bool
             )
         return Step("create", "archive", declared.name)
     changes: dict[str, Any] = {}
+    details: list[str] = []
     wanted, there = declared.pattern or ALL_EVENTS, found.pattern or ALL_EVENTS
     if json.loads(wanted.text) != json.loads(there.text):
         changes["pattern"] = wanted
+        details.append(f"pattern: {there.text} -> {wanted.text}")
     if found.retention != declared.retention:
         changes["retention"] = declared.retention or timedelta()
+        details.append(f"retention: {found.retention or 'for ever'} -> {declared.retention or 'for ever'}")
     if found.description != declared.description:
         changes["description"] = declared.description
+        details.append(f"description: {found.description or 'none'} -> {declared.description or 'none'}")
     if changes and apply:
         await archives.update(declared.name, **changes)
-    return Step("change" if changes else "same", "archive", declared.name, ", ".join(changes))
+    return Step("change" if changes else "same", "archive", declared.name, ", ".join(details))

@@ -58,22 +58,6 @@ def _role(made: Template, schedule: ScheduleSpec, name: str) -> Any:
 
 
 def _target(made: Template, schedule: ScheduleSpec, role: Any) -> dict[str, Any]:
-    target = schedule.target
-    properties: dict[str, Any] = {
-        "Arn": target_receiver(made, target)[1],
-        "RoleArn": role,
-        "RetryPolicy": {
-            "MaximumRetryAttempts": target.max_attempts,
-            "MaximumEventAgeInSeconds": round(target.max_age.total_seconds()),
-        },
-        "Input": schedule.payload,
-    }
-    if target.dead_letters is not None:
-        properties["DeadLetterConfig"] = {"Arn": made.arn("Queue", target.dead_letters)}
-    if target.group_id is not None:
-        properties["SqsParameters"] = {"MessageGroupId": target.group_id}
-    if target.partition_key is not None:
-        properties["KinesisParameters"] = {"PartitionKey": target.partition_key}
-    if schedule.source is not None:
-        properties["EventBridgeParameters"] = {"Source": schedule.source, "DetailType": schedule.detail_type}
-    return {name: value for name, value in properties.items() if value is not None}
+    properties = {"Arn": target_receiver(made, schedule.target)[1], "RoleArn": role, **schedule.parameters}
+    lost = schedule.target.dead_letters
+    return properties if lost is None else properties | {"DeadLetterConfig": {"Arn": made.arn("Queue", lost)}}

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from typing_extensions import override
 
@@ -146,6 +146,26 @@ class ScheduleSpec(DriverResource):
     def payload(self) -> str | None:
         """What the target gets; None: what the service makes."""
         return self.target.input if self.input is None else self.input
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What the target is given beside its ARN, role and dead letters, as CreateSchedule takes it."""
+        target = self.target
+        made: dict[str, Any] = {
+            "RetryPolicy": {
+                "MaximumRetryAttempts": target.max_attempts,
+                "MaximumEventAgeInSeconds": round(target.max_age.total_seconds()),
+            }
+        }
+        if self.payload is not None:
+            made["Input"] = self.payload
+        if target.group_id is not None:
+            made["SqsParameters"] = {"MessageGroupId": target.group_id}
+        if target.partition_key is not None:
+            made["KinesisParameters"] = {"PartitionKey": target.partition_key}
+        if self.source is not None:
+            made["EventBridgeParameters"] = {"Source": self.source, "DetailType": self.detail_type}
+        return made
 
     @property
     @override

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any, Protocol
 
+from eip.matching import EventPattern, FilterPolicy
 from eip.topology import (
     Action,
     ArchiveSpec,
@@ -18,6 +20,7 @@ from eip.topology import (
     Step,
     StreamSpec,
     SubscriptionSpec,
+    TargetSpec,
     TopicSpec,
 )
 from eip.topology.archives import archive_step
@@ -128,12 +131,32 @@ def _queue(channels: Channels, declared: QueueSpec, *, apply: bool) -> Step:
             channels.queue(declared.name, **settings)
         return Step("create", "queue", declared.name)
     queue = channels.queue(declared.name)
-    changes = [name for name, value in settings.items() if getattr(queue, name) != value]
+    changes = _differences({name: getattr(queue, name) for name in settings}, settings)
     if not changes:
         return Step("same", "queue", declared.name)
     if apply:
         queue.configure(**settings)
-    return Step("change", "queue", declared.name, ", ".join(changes))
+    return Step("change", "queue", declared.name, changes)
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """For people: each setting that differs, its value now and the wanted one."""
+    changes = (
+        f"{name}: {_text(found[name])} -> {_text(value)}" for name, value in wanted.items() if found[name] != value
+    )
+    return ", ".join(changes)
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None:
+            return "none"
+        case MemoryQueue():
+            return value.name
+        case FilterPolicy() | EventPattern():
+            return value.text
+        case _:
+            return str(value)
 
 
 def _topic(channels: Channels, declared: TopicSpec, *, apply: bool) -> Step:
@@ -145,9 +168,10 @@ def _topic(channels: Channels, declared: TopicSpec, *, apply: bool) -> Step:
     topic = channels.topic(name)
     if topic.content_based_deduplication == by_content:
         return Step("same", "topic", name)
+    before = topic.content_based_deduplication
     if apply:
         topic.content_based_deduplication = by_content
-    return Step("change", "topic", name, "content_based_deduplication")
+    return Step("change", "topic", name, f"content_based_deduplication: {before} -> {by_content}")
 
 
 def _subscription(channels: Channels, declared: SubscriptionSpec, *, apply: bool) -> Step:
@@ -164,10 +188,10 @@ def _subscription(channels: Channels, declared: SubscriptionSpec, *, apply: bool
     if not known:
         topic.subscription(declared.name, **settings)
         return Step("create", "subscription", name)
-    changes = topic.differences(declared.name, **settings)
+    changes = _differences(topic.settings(declared.name), settings)
     if changes and apply:
         topic.resubscribe(declared.name, **settings)
-    return Step("change" if changes else "same", "subscription", name, ", ".join(changes))
+    return Step("change" if changes else "same", "subscription", name, changes)
 
 
 def _rule(channels: Channels, declared: RuleSpec, *, apply: bool) -> Iterable[Step]:
@@ -178,16 +202,26 @@ def _rule(channels: Channels, declared: RuleSpec, *, apply: bool) -> Iterable[St
     if known is None:
         steps = [Step("create", "rule", name)]
     else:
-        differs = {"EventPattern": _pattern_differs(known, declared), "State": known.enabled != declared.enabled}
-        changes = ", ".join(setting for setting, differ in differs.items() if differ)
+        before: dict[str, Any] = {"EventPattern": known.pattern, "enabled": known.enabled}
+        after: dict[str, Any] = {"EventPattern": declared.pattern, "enabled": declared.enabled}
+        if not _pattern_differs(known, declared):
+            before["EventPattern"] = after["EventPattern"]
+        changes = _differences(before, after)
         steps = [Step("change" if changes else "same", "rule", name, changes)]
-    for target in declared.resolved_targets():
-        found = there.get(target.id)
-        action: Action = "create" if found is None else "same" if found == target else "change"
-        steps.append(Step(action, "target", f"{name} > {target.id}"))
+    steps += [_target(name, there.get(each.id), each) for each in declared.resolved_targets()]
     if apply:
         channels.bus(declared.bus).put_rule(declared)
     return steps
+
+
+def _target(rule: str, found: TargetSpec | None, declared: TargetSpec) -> Step:
+    name = f"{rule} > {declared.id}"
+    if found is None:
+        return Step("create", "target", name)
+    changes = _differences(
+        *({each.name: getattr(spec, each.name) for each in fields(spec)} for spec in (found, declared))
+    )
+    return Step("change" if changes else "same", "target", name, changes)
 
 
 def _pattern_differs(known: RuleSpec, declared: RuleSpec) -> bool:

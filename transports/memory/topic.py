@@ -126,10 +126,10 @@ class MemoryTopic(Topic):
             )
         return known.queue
 
-    def differences(self, name: str, **declared: Any) -> list[str]:
-        """Return which of a subscription's ``filter``, ``queue`` and ``dead_letters`` differ from the declared ones."""
+    def settings(self, name: str) -> dict[str, Any]:
+        """Return a subscription's ``filter``, ``queue`` and ``dead_letters``."""
         known = self._subscriptions.by_name[name]
-        return [setting for setting, value in declared.items() if getattr(known, setting) != value]
+        return {"filter": known.filter, "queue": known.queue, "dead_letters": known.dead_letters}
 
     def resubscribe(
         self,

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from eip.errors import ChannelNotFound, ConfigurationError, Conflict
 from eip.retry import Backoff
-from eip.topology import Action, Step, TargetSpec
+from eip.topology import Action, Step
 from eip.transports.aws._client.service_client import ServiceClient
 from eip.transports.aws._provisioning import changed_tags, describe_changes, tag_list
 from eip.transports.aws._role_policies import permissions, role_arn, role_name, trust
@@ -118,25 +118,9 @@ def _parameters(arns: Arns, declared: ScheduleSpec, receiver: str, role: str) ->
 
 
 def _target(arns: Arns, declared: ScheduleSpec, receiver: str, role: str) -> dict[str, Any]:
-    target: TargetSpec = declared.target
-    made: dict[str, Any] = {
-        "Arn": receiver,
-        "RoleArn": role,
-        "RetryPolicy": {
-            "MaximumRetryAttempts": target.max_attempts,
-            "MaximumEventAgeInSeconds": round(target.max_age.total_seconds()),
-        },
-        "Input": declared.payload,
-    }
-    if target.dead_letters is not None:
-        made["DeadLetterConfig"] = {"Arn": arns.of("queue", target.dead_letters)}
-    if target.group_id is not None:
-        made["SqsParameters"] = {"MessageGroupId": target.group_id}
-    if target.partition_key is not None:
-        made["KinesisParameters"] = {"PartitionKey": target.partition_key}
-    if declared.source is not None:
-        made["EventBridgeParameters"] = {"Source": declared.source, "DetailType": declared.detail_type}
-    return {name: value for name, value in made.items() if value is not None}
+    made = {"Arn": receiver, "RoleArn": role, **declared.parameters}
+    lost = declared.target.dead_letters
+    return made if lost is None else made | {"DeadLetterConfig": {"Arn": arns.of("queue", lost)}}
 
 
 async def _call_when_role_is_known(
