@@ -26,7 +26,7 @@ _SENDING: Final[Mapping[ResourceKind, tuple[str, ...]]] = {
     "queue": ("sqs:GetQueueUrl", "sqs:SendMessage"),
     "topic": ("sns:Publish",),
     "bus": ("events:PutEvents",),
-    "stream": ("kinesis:PutRecords",),
+    "stream": ("kinesis:DescribeStreamSummary", "kinesis:PutRecords"),
     "table": (
         *("dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"),
     ),
