@@ -34,7 +34,7 @@ endef
 
 .DEFAULT_GOAL := help
 .PHONY: help rfq rfq-aws rfq-activemq job-events happy-path invoices partner-events replay mq-drain examples
-.PHONY: test fuzz chaos soak lint types
+.PHONY: test test-aiobotocore test-aws test-resolve fuzz chaos soak lint types
 .PHONY: bench bench-check docs build services clean
 
 help:  ## list what there is
@@ -76,6 +76,10 @@ test: $(READY) services  ## run all tests, against real services where they need
 test-aiobotocore: $(NEWEST)/.ready services  ## run the tests of Amazon's services on aiobotocore 3, without aioboto3
 	$(NEWEST)/bin/python -m pytest tests/transports/aws tests/stores/test_dynamodb.py tests/stores/test_s3.py \
 		tests/stores/test_borders.py tests/test_topology.py tests/test_topology_buses.py
+
+test-aws: $(READY)  ## run the tests on a real account, which costs cents: EIP_TEST_AWS_ACCOUNT=its number; cleans up
+	@test -n "$(EIP_TEST_AWS_ACCOUNT)" || { echo "set EIP_TEST_AWS_ACCOUNT to the number of the account to use"; exit 1; }
+	EIP_TEST_AWS_ACCOUNT=$(EIP_TEST_AWS_ACCOUNT) $(BIN)/python -m pytest tests/account
 
 test-resolve:  ## see that pip 23.2 resolves all extras with boto3 and moto[server] in a minute
 	@$(PYTHON) -m venv $(OLDPIP)

@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 import structlog
 
-from tests.support.environment import ENVIRONMENT
+from tests.support.environment import ENVIRONMENT, is_account_run
 
 pytest_plugins = [
     "tests.support.aws",
@@ -26,8 +26,9 @@ hypothesis.settings.register_profile("default", deadline=None, derandomize=True,
 hypothesis.settings.register_profile("soak", deadline=None, max_examples=3000, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-os.environ.update(ENVIRONMENT)
-os.environ.pop("AWS_PROFILE", None)
+if not is_account_run() or "EIP_TEST_AWS_ENDPOINT" in os.environ:
+    os.environ.update(ENVIRONMENT)
+    os.environ.pop("AWS_PROFILE", None)
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
@@ -15,3 +16,11 @@ ENVIRONMENT = {
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
 }
+
+ACCOUNT_VARIABLE = "EIP_TEST_AWS_ACCOUNT"
+"""Names the real account that `make test-aws` may use."""
+
+
+def is_account_run() -> bool:
+    """Whether these are the tests on a real account: it is named, and nothing else is run."""
+    return bool(os.environ.get(ACCOUNT_VARIABLE)) and any("tests/account" in each for each in sys.argv)
