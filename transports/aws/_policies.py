@@ -12,12 +12,10 @@ from eip.errors import ChannelNotFound, Conflict
 from eip.transports.aws._client.service_client import ServiceClient
 from eip.transports.aws._provisioning import Changes, queue_url
 
-__all__ = ["allow_sending", "statement_id", "with_statement"]
+__all__ = ["allow_sending", "statement_id", "statements", "with_statement"]
 
 
-async def allow_sending(
-    client: ServiceClient, receiver: str, source: str, *, service: str, apply: bool, account: str | None = None
-) -> Changes:
+async def allow_sending(client: ServiceClient, receiver: str, source: str, *, service: str, apply: bool) -> Changes:
     """Have the policy of a queue, topic or function let this source send to it; its other statements stay.
 
     Args:
@@ -26,19 +24,18 @@ async def allow_sending(
         source: ARN of the topic, rule or bus: the condition.
         service: the principal, e.g. ``sns.amazonaws.com``.
         apply: whether to change the policy; otherwise it is only compared.
-        account: of the source, where its service wants that as a condition, too.
 
     Returns:
         What differs: nothing, or the statement that is missing.
     """
-    wanted = _statement(receiver, source, service, account)
+    wanted = _statement(receiver, source, service)
     try:
         policy = await _policy(client, receiver)
     except ChannelNotFound:
         if apply:
             raise
         policy = {}
-    found = next((each for each in _statements(policy) if each.get("Sid") == wanted["Sid"]), None)
+    found = next((each for each in statements(policy) if each.get("Sid") == wanted["Sid"]), None)
     if found is not None and _meaning(found) == _meaning(wanted):
         return {}
     if apply:
@@ -59,15 +56,13 @@ def statement_id(source: str) -> str:
 
 def with_statement(policy: Mapping[str, Any], statement: Mapping[str, Any]) -> str:
     """The policy as JSON, with this statement in place of the one of its Sid."""
-    others = [each for each in _statements(policy) if each.get("Sid") != statement["Sid"]]
+    others = [each for each in statements(policy) if each.get("Sid") != statement["Sid"]]
     return json.dumps({"Version": "2012-10-17", **policy, "Statement": [*others, statement]})
 
 
-def _statement(receiver: str, source: str, service: str, account: str | None) -> dict[str, Any]:
+def _statement(receiver: str, source: str, service: str) -> dict[str, Any]:
     action = {"sqs": "sqs:SendMessage", "sns": "sns:Publish", "lambda": "lambda:InvokeFunction"}
     condition: dict[str, Any] = {"ArnEquals" if ":lambda:" not in receiver else "ArnLike": {"aws:SourceArn": source}}
-    if account is not None:
-        condition["StringEquals"] = {"aws:SourceAccount": account}
     return {
         "Sid": statement_id(source),
         "Effect": "Allow",
@@ -84,7 +79,8 @@ def _meaning(statement: Mapping[str, Any]) -> tuple[Any, ...]:
     return statement.get("Effect"), statement.get("Principal"), statement.get("Action"), conditions
 
 
-def _statements(policy: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def statements(policy: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The statements of a policy, which may be one that is no list."""
     found = policy.get("Statement") or []
     return found if isinstance(found, list) else [found]
 
@@ -133,8 +129,6 @@ async def _permit(client: ServiceClient, function: str, wanted: Mapping[str, Any
         "Principal": wanted["Principal"]["Service"],
         "SourceArn": wanted["Condition"]["ArnLike"]["aws:SourceArn"],
     }
-    if "StringEquals" in wanted["Condition"]:
-        given["SourceAccount"] = wanted["Condition"]["StringEquals"]["aws:SourceAccount"]
     try:
         await client.call("lambda", "AddPermission", **_function(function), **sid, **given)
     except Conflict:  # another process that applies the same was first, or the one before whose answer was lost

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from eip.errors import ChannelNotFound, Conflict
 from eip.topology import Step
 from eip.transports.aws._client.service_client import ServiceClient
+from eip.transports.aws._policies import statements
 from eip.transports.aws._provisioning import describe_changes
 from eip.transports.aws._role_policies import ROLE_PATH
 
@@ -84,10 +85,13 @@ def _document(found: Any) -> Any:
 
 
 def _summary(policy: Any) -> str:
-    """For people: actions and resources."""
-    statements = policy["Statement"] if isinstance(policy, dict) else []
-    parts = [f"{', '.join(each['Action'])} on {', '.join(each['Resource'])}" for each in statements]
-    return "; ".join(parts)
+    """For people: actions and resources, whoever wrote the policy."""
+    found = statements(policy) if isinstance(policy, dict) else []
+    return "; ".join(f"{_listed(each.get('Action'))} on {_listed(each.get('Resource'))}" for each in found)
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 async def delete_role(client: ServiceClient, name: str) -> None:

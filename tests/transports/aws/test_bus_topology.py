@@ -163,7 +163,7 @@ async def test_what_was_changed_by_hand_is_planned_with_both_values_and_put_righ
     await declared.apply(aws)
     emulator.client("lambda").remove_permission(FunctionName=name, StatementId=statement_id(emulator, name))
     role = next(each.name for each in (await declared.plan(aws)).steps if each.kind == "role")
-    wider = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["*"], "Resource": ["*"]}]}
+    wider = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": ["*"]}]}
     emulator.client("iam").put_role_policy(RoleName=role, PolicyName="eip", PolicyDocument=json.dumps(wider))
     changes = {each.kind: each.detail for each in (await declared.plan(aws))["change"]}
     assert f"policy of {name}: none -> events may send" in changes["rule"]

@@ -80,6 +80,8 @@ async def test_functions_firehose_and_strangers_queues_are_subscribed(aws, emula
     bare = Topology(TopicSpec(name), every_endpoint(name)[1])
     assert len((await bare.plan(aws))["drift"]) == 3
     assert len((await bare.apply(aws, delete=True))["delete"]) == 3
+    with pytest.raises(emulator.client("iam").exceptions.NoSuchEntityException):
+        emulator.client("iam").get_role(RoleName=role)
     assert differing(await bare.plan(aws)) == []
 
 

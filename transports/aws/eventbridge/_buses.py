@@ -10,7 +10,7 @@ from typing import Any, Final
 from eip.errors import ChannelNotFound, ConfigurationError, Conflict
 from eip.topology import Action, BusSpec, Step
 from eip.transports.aws._client.service_client import ServiceClient
-from eip.transports.aws._policies import allow_sending, with_statement
+from eip.transports.aws._policies import allow_sending, statements, with_statement
 from eip.transports.aws._provisioning import Changes, changed_tags, describe_changes, differences, tag_list
 from eip.transports.aws.arns import Arns
 from eip.transports.aws.bus_options import EventBridgeOptions
@@ -157,8 +157,7 @@ async def undeclared_access(client: ServiceClient, declared: BusSpec, *, delete:
 
 def _statements(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Our statements in a bus's policy, by their ids."""
-    policy = json.loads(found.get("Policy") or "{}")
-    listed = policy.get("Statement") or []
+    listed = statements(json.loads(found.get("Policy") or "{}"))
     return {each["Sid"]: each for each in listed if each.get("Sid", "").startswith(_OWN)}
 
 

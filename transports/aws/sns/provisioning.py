@@ -13,7 +13,7 @@ from eip.topology.names import is_fifo
 from eip.transports.aws._client.service_client import ServiceClient
 from eip.transports.aws._provisioning import changed_tags, describe_changes, differences, tag_list
 from eip.transports.aws._role_policies import permissions, role_arn, role_name, trust
-from eip.transports.aws._roles import provision_role
+from eip.transports.aws._roles import delete_role, provision_role
 from eip.transports.aws.arns import Arns
 from eip.transports.aws.endpoint_subscriptions import EndpointSubscriptionSpec
 from eip.transports.aws.options import SnsOptions, option_of
@@ -157,7 +157,7 @@ async def _role(
 ) -> tuple[str, list[Step]]:
     """The role for Firehose, and the step where it is one that is made here."""
     topic, endpoint = ends
-    made = role_name(f"{topic}/{endpoint.rpartition('/')[2]}")
+    made = _role_name(topic, endpoint)
     used = declared.role
     if used is None:
         at_topic = client.in_region(topic.split(":")[3])
@@ -173,6 +173,10 @@ async def _role(
     return own, [step]
 
 
+def _role_name(topic: str, endpoint: str) -> str:
+    return role_name(f"{topic}/{endpoint.rpartition('/')[2]}")
+
+
 def _redrive(arns: Arns, queue: str | None) -> dict[str, str]:
     policy = "" if queue is None else json.dumps({"deadLetterTargetArn": arns.of("queue", queue)})
     return {"RedrivePolicy": policy}
@@ -186,10 +190,11 @@ async def undeclared_subscriptions(
     client: ServiceClient, arns: Arns, topic: TopicSpec, declared: frozenset[str], *, delete: bool
 ) -> Iterable[Step]:
     """The steps for subscriptions of a topic that are not declared; one that waits for its confirmation stays."""
-    found = await find_subscriptions(client, arns.of("topic", topic.name))
+    address = arns.of("topic", topic.name)
+    found = await find_subscriptions(client, address)
     known = {_key(arns, each) for each in declared}
     steps = []
-    for (_, endpoint), arn in found.items():
+    for (protocol, endpoint), arn in found.items():
         if _key(arns, endpoint) in known:
             continue
         name = f"{topic.name} > {endpoint}"
@@ -199,6 +204,8 @@ async def undeclared_subscriptions(
         if delete:
             with suppress(ChannelNotFound):  # another process was first
                 await client.call("sns", "Unsubscribe", SubscriptionArn=arn)
+            if protocol == "firehose":
+                await delete_role(client, _role_name(address, endpoint))
         steps.append(Step("delete" if delete else "drift", "subscription", name))
     return steps
 
