@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final
 
 import orjson
@@ -50,8 +50,11 @@ def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = No
     return Response(content, status, dict(headers or {}), "application/json")
 
 
-async def read(request: Request) -> dict[str, Any]:
-    """The JSON object that was sent; raises `RequestRefused` for anything else."""
+async def read(request: Request, fields: Collection[str]) -> dict[str, Any]:
+    """The JSON object that was sent; raises `RequestRefused` for anything else.
+
+    A field that is not known is refused: a misspelled one would leave a change unbounded.
+    """
     body = await read_body(request, limit=_MAX_BODY_BYTES, timeout=_BODY_TIMEOUT_S)
     try:
         found = orjson.loads(body)
@@ -59,6 +62,8 @@ async def read(request: Request) -> dict[str, Any]:
         raise RequestRefused(400, f"not JSON: {error}") from None
     if not isinstance(found, dict):
         raise RequestRefused(400, "an object is expected")
+    if unknown := found.keys() - fields:
+        raise RequestRefused(400, f"fields are {', '.join(fields)}; got {min(unknown)!r:.100}")
     return found
 
 

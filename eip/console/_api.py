@@ -74,20 +74,20 @@ class Api:
             "audit": self._plain(lambda _: {"records": self._operations.audit.latest()}),
         }
         changes = {
-            "redrive": self._redrive,
-            "edit": self._edit,
-            "discard": self._discard,
-            "restore": self._restore,
-            "jobs/cancel": self._cancel_job,
-            "process/retry": self._retry_process,
-            "process/cancel": self._cancel_process,
-            "scheduled/cancel": self._cancel_scheduled,
-            "scheduled/send": self._send_scheduled,
+            "redrive": (self._redrive, ("queue", *Selection.FIELDS, "rate", "to")),
+            "edit": (self._edit, ("queue", "key", "body", "attributes", "to")),
+            "discard": (self._discard, ("queue", *Selection.FIELDS)),
+            "restore": (self._restore, ("export", "queue")),
+            "jobs/cancel": (self._cancel_job, ("id",)),
+            "process/retry": (self._retry_process, ("manager", "id")),
+            "process/cancel": (self._cancel_process, ("manager", "id", "reason")),
+            "scheduled/cancel": (self._cancel_scheduled, ("scheduler", "key")),
+            "scheduled/send": (self._send_scheduled, ("scheduler", "key")),
         }
         return [
             *(Route(f"/{path}", handle) for path, handle in reads.items()),
             Route("/look", self._look, methods=["POST"]),
-            *(Route(f"/{path}", self._changing(change), methods=["POST"]) for path, change in changes.items()),
+            *(Route(f"/{path}", self._changing(*change), methods=["POST"]) for path, change in changes.items()),
         ]
 
     # What is read.
@@ -149,7 +149,7 @@ class Api:
 
     async def _look(self, request: Request) -> Response:
         """Look at a queue of dead letters; readers may, as it changes nothing but a receive count."""
-        await self._view.letters.look(text(await read(request), "queue"))
+        await self._view.letters.look(text(await read(request, ("queue",)), "queue"))
         return answer({"queues": self._view.dead_letter_queues()})
 
     async def _letters(self, request: Request) -> Response:
@@ -197,12 +197,12 @@ class Api:
 
     # What is changed.
 
-    def _changing(self, change: _Change) -> Callable[[Request], Awaitable[Response]]:
+    def _changing(self, change: _Change, fields: tuple[str, ...]) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
             user: User = user_of(request.scope)
             if not user.may_change:
                 raise RequestRefused(403, "this is for operators; your token is a reader's")
-            found = await change(await read(request), user.name)
+            found = await change(await read(request, fields), user.name)
             if isinstance(found, Job):
                 found = (await ended(found, within=_JOB_WAIT_S)).as_dict()
                 self._view.forget_depths()

@@ -164,7 +164,7 @@ def _check_site(scope: Scope, headers: Headers) -> None:
     if scope["method"] in _SAFE:
         return
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+    if origin is not None and origin.partition("://")[2] != headers.get("host"):
         raise RequestRefused(403, "pages of other sites may not ask")
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise RequestRefused(415, "a change is sent as application/json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from eip.console._identity import group_of, key_of
 from eip.console.subject import DeadLetterQueue
@@ -22,6 +22,8 @@ _SCOPES: Final = {"attributes": "MessageAttributes", "body": "MessageBody"}
 class Selection:
     """Dead letters of a queue: of a group, by their keys, by a filter policy, or all."""
 
+    FIELDS: ClassVar = ("keys", "group", "filter", "scope")
+    """What `parse` reads."""
     keys: frozenset[str] | None = None
     group: str | None = None
     policy: FilterPolicy | None = None
@@ -30,9 +32,13 @@ class Selection:
     def parse(cls, given: Mapping[str, Any]) -> Self:
         """Read ``keys``, ``group``, ``filter`` and ``scope`` (``attributes`` or ``body``) as a browser sends them.
 
+        None of them: all letters. Null is refused, as it is an empty variable of a script more likely than a wish for all.
+
         Raises:
             ConfigurationError: a value that cannot be.
         """
+        if empty := [name for name in cls.FIELDS if name in given and given[name] is None]:
+            raise ConfigurationError(f"{empty[0]} must not be null; leave it out")
         keys, group, policy = given.get("keys"), given.get("group"), given.get("filter")
         if keys is not None and not (isinstance(keys, list) and keys and all(isinstance(each, str) for each in keys)):
             raise ConfigurationError("keys must be a list of the keys of letters, and not empty")

@@ -70,7 +70,7 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Break]:
             found += (_break(flow, who, each) for each in for_consumers.differences(now.payload, flow.payload))
         else:
             found += (_break(flow, who, each) for each in for_producers.differences(flow.payload, now.payload))
-    return found
+    return list(dict.fromkeys(found))
 
 
 def compare_with(new: Mapping[str, Any], other: Mapping[str, Any]) -> list[Break]:
@@ -96,7 +96,7 @@ def compare_with(new: Mapping[str, Any], other: Mapping[str, Any]) -> list[Break
             else:
                 differences = taken.differences(flow.payload, mine.payload)
             found += (_break(flow, theirs.title, each, side=_SIDES[mine.action]) for each in differences)
-    return found
+    return list(dict.fromkeys(found))
 
 
 _REMOVED: dict[Action, Difference] = {

@@ -131,6 +131,7 @@ CROSS_SITE: list[dict[str, str]] = [
     {"Origin": "https://evil.example"},
     {"Origin": "null"},
     {"Origin": "http://localhost:9999"},
+    {"Origin": "http://["},
     {"Sec-Fetch-Site": "cross-site"},
     {"Sec-Fetch-Site": "same-site"},
 ]
@@ -232,6 +233,10 @@ WRONG: list[tuple[str, Any, int]] = [
     ("redrive", {"queue": DEAD, "rate": "fast"}, 400),
     ("redrive", {"queue": DEAD, "rate": -1}, 400),
     ("redrive", {"queue": DEAD, "rate": True}, 400),
+    ("redrive", {"queue": DEAD, "key": ["m1"]}, 400),
+    ("redrive", {"queue": DEAD, "keys": None}, 400),
+    ("discard", {"queue": DEAD, "group": None}, 400),
+    ("discard", {"queue": DEAD, "text": "m1"}, 400),
     ("redrive", {"queue": DEAD, "to": "none"}, 400),
     ("redrive", {"queue": DEAD, "keys": []}, 400),
     ("edit", {"queue": DEAD, "key": "none"}, 404),

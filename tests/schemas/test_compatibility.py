@@ -207,6 +207,16 @@ def test_messages_that_go_break_those_who_expect_them():
     assert compare(document(inn=("receive", "stock", "Ask", TEXT)), anything) == []
 
 
+def test_what_breaks_by_several_subscriptions_is_named_once():
+    def of(schema):
+        found = document(a=("receive", "orders", "Placed", schema), b=("receive", "orders", "Placed", schema))
+        for name in "ab":
+            found["operations"][name]["x-eip-subscription"] = name
+        return found
+
+    assert len(compare(of({"type": ["integer", "null"]}), of(NUMBER))) == 1
+
+
 def test_directions_are_told_apart():
     def of(action, schema):
         return document(o=(action, "orders", "Placed", schema))
