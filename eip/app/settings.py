@@ -92,8 +92,10 @@ class AppSettings(BaseSettings):
         return AwsTransport(region=self.region, endpoint_url=self.endpoint_url, meter=meter)
 
     def _make_activemq(self, meter: Meter | None) -> Transport:
-        from eip.transports.activemq import ActiveMQTransport  # noqa: PLC0415 - only the driver that is asked for
-
+        try:
+            from eip.transports.activemq import ActiveMQTransport  # noqa: PLC0415 - an extra
+        except ImportError as error:
+            raise ConfigurationError("EIP_TRANSPORT=activemq needs the extra: pip install aioeip[activemq]") from error
         if self.broker_url is None:
             raise ConfigurationError("EIP_TRANSPORT=activemq needs EIP_BROKER_URL, e.g. stomp+ssl://broker:61614")
         return ActiveMQTransport(self.broker_url.get_secret_value(), meter=meter)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 import typer
@@ -36,8 +38,11 @@ __all__ = [
     "print_line",
     "print_rows",
     "progress_bar",
+    "run_with_cleanup",
     "said",
 ]
+
+_T = TypeVar("_T")
 
 EXIT_NO: Final = 1
 """Done, and the answer is no: no match, something failed, the topology is not in force."""
@@ -113,6 +118,22 @@ def progress_bar() -> Progress:
     """A bar on standard error for long work; invisible where that is no terminal."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     return Progress(*columns, TimeElapsedColumn(), console=said, transient=True, disable=not said.is_terminal)
+
+
+def run_with_cleanup(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run it; SIGTERM ends it as an interrupt does, so that it removes what it made for itself."""
+
+    async def run() -> _T:
+        task = asyncio.current_task()
+        assert task is not None
+        with suppress(NotImplementedError, RuntimeError):  # Windows, or not the main thread
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await work
+
+    try:
+        return asyncio.run(run())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 @contextmanager

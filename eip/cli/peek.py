@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eip.cli._common import console, errors, print_line, print_rows, said
+from eip.cli._common import console, errors, print_line, print_rows, run_with_cleanup, said
 from eip.cli._messages import COLUMNS, plain
 from eip.cli._tails import followed, warn_of_traces
 from eip.cli._targets import JsonOption, Target, with_target
@@ -72,7 +72,7 @@ def tail(
                         return
 
     with errors():
-        asyncio.run(run())
+        run_with_cleanup(run())
 
 
 @with_target()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from typing import Annotated, NoReturn
+import os
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from typing import Annotated
 
 import typer
 from rich.progress import Progress as ProgressBar
 
-from eip.channels import Filter, Transport
-from eip.cli._common import console, errors, given, print_line, progress_bar, said
-from eip.cli._targets import JsonOption
+from eip.channels import Filter
+from eip.cli._common import console, errors, given, print_line, progress_bar, run_with_cleanup
+from eip.cli._targets import JsonOption, Place, Target, with_target
 from eip.matching import FilterPolicy
 from eip.patterns.redrive import Progress
 from eip.patterns.redrive import redrive as move
@@ -19,7 +20,9 @@ from eip.patterns.redrive import redrive as move
 __all__ = ["redrive"]
 
 
+@with_target()
 def redrive(
+    *,
     source: Annotated[str, typer.Argument(metavar="FROM", help="The dead-letter queue: a name, or an ARN.")],
     to: Annotated[
         str | None,
@@ -35,27 +38,24 @@ def redrive(
         bool, typer.Option("--copy", help="Copy, also where the service could move them: counts why they failed.")
     ] = False,
     dry_run: Annotated[bool, typer.Option(help="Move nothing; say what would be moved, and why they failed.")] = False,
-    region: Annotated[str | None, typer.Option(help="Default: AWS_REGION.")] = None,
-    endpoint_url: Annotated[str | None, typer.Option(help="Of an emulator.")] = None,
-    broker: Annotated[
-        str | None,
-        typer.Option(
-            help="stomp+ssl://host:61614 of an ActiveMQ broker, instead of SQS; ACTIVEMQ_USER, ACTIVEMQ_PASSWORD."
-        ),
-    ] = None,
     as_json: JsonOption = False,
+    at: Target,
 ) -> None:
-    """Move messages of a dead-letter queue; each is sent before it is taken off, so nothing is lost."""
+    """Move messages of a dead-letter queue; each is sent before it is taken off, so nothing is lost.
+
+    Where nothing names a transport it is SQS.
+    """
     with errors():
         if attribute_filter is not None and body_filter is not None:
             raise typer.BadParameter("--filter or --body-filter, not both")
         filters: Filter | None = None if attribute_filter is None else FilterPolicy(given(attribute_filter))
         if body_filter is not None:
             filters = FilterPolicy(given(body_filter), scope="MessageBody")
-        transport = _aws(region, endpoint_url) if broker is None else _activemq(broker)
+        is_named = at.app or at.transport or at.broker or os.environ.get("EIP_TRANSPORT")
+        place = (at if is_named else replace(at, transport="aws")).connected()
         with progress_bar() as bar:
-            run = _run(transport, source, to, filters, rate, limit, bar, dry_run=dry_run, copy=copy)
-            progress = asyncio.run(run)
+            run = _run(place, source, to, filters, rate, limit, bar, dry_run=dry_run, copy=copy)
+            progress = run_with_cleanup(run)
     if as_json or not console.is_terminal:
         print_line({"dry_run": dry_run, **_plain(progress)})
     else:
@@ -66,29 +66,8 @@ def redrive(
     raise typer.Exit(1 if progress.failed else 0)
 
 
-def _aws(region: str | None, endpoint_url: str | None) -> Callable[[], Transport]:
-    try:
-        from eip.transports.aws import AwsTransport  # noqa: PLC0415 - an extra
-    except ImportError:
-        _missing("the AWS SDK", "aws")
-    return lambda: AwsTransport(region=region, endpoint_url=endpoint_url)
-
-
-def _activemq(url: str) -> Callable[[], Transport]:
-    try:
-        from eip.transports.activemq import ActiveMQTransport, environment  # noqa: PLC0415 - an extra
-    except ImportError:
-        _missing("stompman", "activemq")
-    return lambda: ActiveMQTransport(url, credentials=environment() if "@" not in url else None)
-
-
-def _missing(package: str, extra: str) -> NoReturn:
-    said.print(f"redrive needs {package}: pip install aioeip\\[{extra}]")
-    raise typer.Exit(1) from None
-
-
 async def _run(
-    make: Callable[[], Transport],
+    connected: AbstractAsyncContextManager[Place],
     source: str,
     to: str | None,
     attribute_filter: Filter | None,
@@ -105,13 +84,13 @@ async def _run(
         done = progress.moved + progress.left + progress.failed
         bar.update(task, completed=done, description=_summary(progress, dry_run=dry_run))
 
-    async with make() as transport:
-        dead_letters = transport.queue(source)
+    async with connected as place:
+        dead_letters = place.transport.queue(source)
         depth = await dead_letters.depth()
         bar.update(task, total=None if depth is None else depth["ready"])
         return await move(
             dead_letters,
-            None if to is None else transport.queue(to),
+            None if to is None else place.transport.queue(to),
             filter=attribute_filter,
             rate=rate,
             limit=limit,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
 
-from eip.cli._common import EXIT_NO, errors, print_rows, said
+from eip.cli._common import EXIT_NO, errors, print_rows, run_with_cleanup, said
 from eip.cli._messages import COLUMNS, attributes_from, body_from, plain
 from eip.cli._targets import JsonOption, Target, with_target
 from eip.cli.send import given_body
@@ -50,7 +49,7 @@ def scatter(
                 return await asking.request(request, expected=expected, deadline=deadline)
 
     with errors():
-        found = asyncio.run(run())
+        found = run_with_cleanup(run())
     print_rows([plain(each) for each in found.replies], COLUMNS, title=channel, as_json=as_json)
     said.print(f"{found.answered} replied, {len(found.errors)} with an error; completed by {found.completed_by}")
     raise typer.Exit(0 if found.answered >= (expected or 1) else EXIT_NO)

@@ -32,7 +32,7 @@ class Selection:
     def parse(cls, given: Mapping[str, Any]) -> Self:
         """Read ``keys``, ``group``, ``filter`` and ``scope`` (``attributes`` or ``body``) as a browser sends them.
 
-        None of them: all letters. Null is refused, as it is an empty variable of a script more likely than a wish for all.
+        None of them: all letters. Null is refused: it is rather a script's empty variable than a wish for all.
 
         Raises:
             ConfigurationError: a value that cannot be.

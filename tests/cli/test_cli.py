@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from asyncio.subprocess import PIPE
@@ -17,7 +18,7 @@ import eip
 from eip import Message
 from eip.channels import with_dead_letter_headers
 from eip.cli import main
-from eip.cli._common import console, said
+from eip.cli._common import console, run_with_cleanup, said
 from eip.cli.app import app
 from eip.cost import prices
 from eip.topology import QueueSpec, Topology
@@ -273,7 +274,28 @@ def test_redrive_says_which_extra_it_needs(monkeypatch):
     monkeypatch.setitem(sys.modules, "eip.transports.activemq", None)
     for options, extra in ((), "aws"), (("--broker", "stomp://127.0.0.1:1"), "activemq"):
         result = ran("redrive", "a", "b", *options)
-        assert (result.exit_code, f"pip install aioeip[{extra}]" in result.output) == (1, True)
+        assert (result.exit_code, f"pip install aioeip[{extra}]" in result.output) == (2, True)
+
+
+def test_redrive_takes_its_transport_from_the_environment_too(monkeypatch):
+    monkeypatch.setenv("EIP_TRANSPORT", "activemq")
+    found = ran("redrive", "a", "b")
+    assert (found.exit_code, "EIP_BROKER_URL" in found.output) == (2, True)
+
+
+def test_sigterm_lets_a_command_remove_what_it_made():
+    removed: list[bool] = []
+
+    async def follow() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(60)
+        finally:
+            removed.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_with_cleanup(follow())
+    assert removed == [True]
 
 
 def test_it_prints_its_version():
