@@ -84,7 +84,7 @@ def _object_of(url: str, hosts: Collection[str]) -> Claim:
     else:
         found = _object_of_http(url, hosts)
     if not found.bucket or not found.key:
-        raise Reject(f"claim refused: {url[:200]!r} names no object")
+        raise Reject(f"claim refused: {_shown(url)} names no object")
     return found
 
 
@@ -93,12 +93,12 @@ def _object_of_http(url: str, hosts: Collection[str]) -> Claim:
         parts = urlsplit(url)
         host, path = _host(parts), unquote(parts.path.removeprefix("/"), errors="strict")
     except ValueError:
-        raise Reject(f"claim refused: {url[:200]!r} is not a URL") from None
+        raise Reject(f"claim refused: {_shown(url)} is not a URL") from None
     s3 = _S3_HOST.fullmatch(host) if parts.scheme == "https" else None
     if s3 is not None and s3["bucket"]:
         return Claim(s3["bucket"], path)
     if s3 is None and not (parts.scheme in {"http", "https"} and host in hosts):
-        raise Reject(f"claim refused: the host of {url[:200]!r} is not in the allow-list")
+        raise Reject(f"claim refused: the host of {_shown(url)} is not in the allow-list")
     bucket, _, key = path.partition("/")
     return Claim(bucket, key)
 
@@ -111,6 +111,11 @@ def _host(parts: SplitResult) -> str:
     if "@" in parts.netloc or not parts.hostname:
         raise ValueError(parts.netloc)
     return parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"
+
+
+def _shown(url: str) -> str:
+    """The URL for reasons and logs, without user and query: they hold passwords and signatures of presigned URLs."""
+    return repr(re.sub(r"//[^/?#]*@", "//…@", re.split(r"[?#]", url, maxsplit=1)[0])[:200])
 
 
 def check_size(message: Message[Any], body: bytes, claim: Claim) -> None:

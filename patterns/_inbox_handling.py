@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from eip import clock
+from eip._logging import get_logger
 from eip._tracing import with_trace_of
-from eip.errors import ConfigurationError, InvalidResult, StateError
+from eip.errors import ConfigurationError, InvalidResult, StateError, error_text
 from eip.message import Message
 from eip.patterns._outbox_replies import REPLIES, addressed
 from eip.runtime.handlers import TransactionForm, handler_of, messages_of
@@ -18,6 +21,8 @@ from eip.stores.inbox import InboxTable
 from eip.stores.outbox import SqlOutbox
 
 __all__ = ["InboxHandling"]
+
+_log = get_logger("eip.inbox")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +51,33 @@ class InboxHandling:
         return handled
 
     async def _handle(self, message: Message[Any], key: str) -> bool:
+        # By its time an attempt knows its own note, so no two attempts may have the same.
+        at, has_failed = clock.now() + random.random(), False
+        try:
+            async with self._transaction() as connection:
+                if not await self.table.remember(user_connection(connection), self.scope, key, at):
+                    return False
+                try:
+                    await self._in_transaction(message, key, at, connection)
+                except Exception:
+                    has_failed = True
+                    raise
+        except Exception:
+            if has_failed:  # not where our own commit has, whose outcome is not known
+                await self._forget(key, at)
+            raise
+        return True
+
+    async def _forget(self, key: str, at: float) -> None:
+        """Remove the note of a failed attempt: committed by its handler, it would have the message count as handled."""
+        try:
+            async with self._transaction() as connection:
+                await self.table.forget(user_connection(connection), self.scope, key, at)
+        except Exception as error:  # noqa: BLE001 - the message has failed, and that is what is raised
+            _log.error("inbox_note_not_removed", handler=self.form.name, key=key, error=error_text(error))
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Any]:
         manager = self.connect()
         if isinstance(manager, AbstractAsyncContextManager) is not self.form.is_async:
             needed, kind = ("asynchronous", "async def") if self.form.is_async else ("synchronous", "def")
@@ -53,14 +85,12 @@ class InboxHandling:
                 f"connect must be {needed} for {self.form.name}, a handler that is {kind}; it returned {manager!r:.200}"
             )
         async with entered(manager) as connection, entered(user_connection(connection).transaction()):
-            return await self._in_transaction(message, key, connection)
+            yield connection
 
-    async def _in_transaction(self, message: Message[Any], key: str, connection: Any) -> bool:
+    async def _in_transaction(self, message: Message[Any], key: str, at: float, connection: Any) -> None:
         user = user_connection(connection)
-        if not await self.table.remember(user, self.scope, key):
-            return False
         if not await user.in_transaction():
-            await self.table.forget(user, self.scope, key)
+            await self.table.forget(user, self.scope, key, at)
             raise StateError("connect must not return connections in autocommit mode: note and effects would part")
         result = self.form.call(message, connection)
         results = messages_of(await result if self.form.is_async else result)
@@ -69,7 +99,6 @@ class InboxHandling:
         # Also where the handler caught an error of the database: PostgreSQL then takes back what is committed.
         if not (await user.in_transaction() and await self.table.knows(user, self.scope, key)):
             raise StateError(f"{self.form.name} ended its transaction; leave commit and rollback to the inbox")
-        return True
 
     async def _write(self, message: Message[Any], results: list[Message[Any]], connection: Any) -> None:
         """Write what the handler returned to the outbox."""

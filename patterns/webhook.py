@@ -9,6 +9,7 @@ The answer is 202 once the channel has the message, and not before:
     400    a body that its content type forbids              408    a body that does not arrive
     401    a caller who cannot prove who it is               413    a body, or a message of it, that is too large
     409    the same key is being stored by another request   422    the same key with another body
+    500    ``message`` failed, which is logged with its stack
     503    too much at once, or the channel fails: to be sent again, after ``Retry-After``
 
 A caller that gets no answer sends again: the message may be there twice, unless it gives an ``Idempotency-Key``.
@@ -66,7 +67,8 @@ class Webhook:
     Args:
         to: where messages go; its transport must be open while requests come.
         authenticate: who may call, e.g. `HmacSignature`; None: everybody who reaches it.
-        message: makes the message of a request and its body; `InvalidMessage` and `ValueError` are answered with 400.
+        message: makes the message of a request and its body; `InvalidMessage`, `DecodeError` and `ValueError` are
+            answered with 400, any other error with 500.
             Default: the body as it came, by its content type.
         type: of the messages, where ``message`` is not given; a bus needs it, and their source.
         source: of the messages, as ``type``.
@@ -156,9 +158,12 @@ class Webhook:
         if key is not None and not (0 < len(key) <= _MAX_KEY and key.isprintable()):
             raise RequestRefused(400, f"{_IDEMPOTENCY_KEY} must be 1 to {_MAX_KEY} printable characters")
         try:
-            message = self._message_of(request, body)
+            message = check_type("message", self._message_of(request, body), Message, "a message")
         except (ValueError, InvalidMessage, DecodeError) as error:
             raise RequestRefused(400, str(error)[:300]) from error
+        except Exception as error:
+            _log.error("message_not_made", channel=self._to.name, exc_info=error)
+            raise RequestRefused(500, "no message could be made of the request") from error
         return message if key is None else message.replace(deduplication_id=key)
 
     def _plain(self, request: Request, body: bytes) -> Message[Any]:

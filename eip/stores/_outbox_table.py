@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final, NamedTuple, Protocol, overload
 
@@ -113,6 +114,10 @@ class SqlOutbox(Outbox):
     def __init__(self, name: str) -> None:
         self._name = checked_name(name)
         self._insert = Statement(f'INSERT INTO "{name}" (channel, group_id, message, written_at) VALUES (?, ?, ?, ?)')  # noqa: S608
+
+    @abstractmethod
+    async def create(self) -> None:
+        """Make the tables, where they are missing."""
 
     @overload
     def add(self, connection: SyncConnection, channel: str, *messages: Message[Any]) -> None: ...

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from typing_extensions import override
 
-from eip import clock
 from eip.stores._connections import Statement, UserConnection
 from eip.stores._sqlite_file import SqliteFile
 from eip.stores.base import stored_name
@@ -59,7 +58,7 @@ class InboxTable(ABC):
             "ON CONFLICT (scope, key) DO NOTHING RETURNING 1"
         )
         self._knows = Statement(f"SELECT 1 FROM {where}")  # noqa: S608
-        self._forget = Statement(f"DELETE FROM {where} RETURNING 1")  # noqa: S608
+        self._forget = Statement(f"DELETE FROM {where} AND handled_at = ? RETURNING 1")  # noqa: S608
         self._purge = Statement(
             f'DELETE FROM "{name}" WHERE (scope, key) IN '  # noqa: S608
             f'(SELECT scope, key FROM "{name}" WHERE handled_at < ? ORDER BY handled_at LIMIT ?) RETURNING 1'
@@ -67,20 +66,20 @@ class InboxTable(ABC):
 
     # By the user's connection; these raise what its client raises.
 
-    async def remember(self, user: UserConnection, scope: str, key: str) -> bool:
-        """Note a message as handled, if the transaction commits; False where it is noted already.
+    async def remember(self, user: UserConnection, scope: str, key: str, at: float) -> bool:
+        """Note a message as handled at that time, if the transaction commits; False where it is noted already.
 
         Waits while another transaction that noted it is open.
         """
-        return bool(await user.fetch(self._remember, (scope, stored_name(key), clock.now())))
+        return bool(await user.fetch(self._remember, (scope, stored_name(key), at)))
 
     async def knows(self, user: UserConnection, scope: str, key: str) -> bool:
         """Whether a message is noted, as this transaction sees it."""
         return bool(await user.fetch(self._knows, (scope, stored_name(key))))
 
-    async def forget(self, user: UserConnection, scope: str, key: str) -> None:
-        """Remove the note of a message."""
-        await user.fetch(self._forget, (scope, stored_name(key)))
+    async def forget(self, user: UserConnection, scope: str, key: str, at: float) -> None:
+        """Remove the note of a message where it is the one of that time."""
+        await user.fetch(self._forget, (scope, stored_name(key), at))
 
     # By connections of its own; these raise `StoreError`.
 

@@ -61,6 +61,10 @@ class SqliteOutbox(SqlOutbox):
         return f"<SqliteOutbox {self._file!r}>"
 
     @override
+    async def create(self) -> None:
+        """Do nothing: the tables were made when the file was opened."""
+
+    @override
     async def lead(self, owner: str, until: float) -> bool:
         sql = f"""INSERT INTO "{self._name}_relay" (one, owner, until) VALUES (1, ?, ?) ON CONFLICT (one) DO UPDATE
             SET owner = excluded.owner, until = excluded.until WHERE owner IS excluded.owner OR until <= ?"""  # noqa: S608

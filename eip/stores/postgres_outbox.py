@@ -79,6 +79,7 @@ class PostgresOutbox(SqlOutbox):
         self.insert: str = self._insert.numbered
         """The statement that writes an `eip.stores.outbox.outbox_row`, for clients that `add` does not know."""
 
+    @override
     async def create(self) -> None:
         """Make the tables now, where they are missing; otherwise the first call of a relay does."""
         await self._fetch("unsent")

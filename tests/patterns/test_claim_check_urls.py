@@ -172,6 +172,21 @@ async def test_an_object_that_is_gone_or_too_large_has_its_outcome():
     assert not handler.messages
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://ada:hunter2@evil.example/claims/k",
+        "https://evil.example/claims/k?X-Amz-Signature=hunter2",
+        "https://s3.amazonaws.com:99999/claims/k#hunter2",
+        "s3://claims?hunter2",
+    ],
+)
+def test_a_reason_shows_neither_passwords_nor_signatures(url):
+    with pytest.raises(Reject) as caught:
+        claim_of(event({"url": url}), url_key="url", hosts=())
+    assert "hunter2" not in str(caught.value)
+
+
 @given(some.text() | some.from_regex(r"(s3|https?)://[\w.@:\[\]%-]{0,20}(amazonaws\.com)?[/\w.%?#-]*", fullmatch=True))
 def test_whatever_a_url_is_it_names_an_object_or_is_refused(url):
     try:

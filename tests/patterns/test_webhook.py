@@ -224,6 +224,15 @@ async def test_the_message_can_be_made_by_hand():
     assert (answer.status_code, answer.json()["detail"]) == (400, "an empty body is no ride")
 
 
+@pytest.mark.parametrize("make", [lambda *_: json.loads("{}")["order"], lambda *_: None, lambda *_: json.loads("5").x])
+async def test_a_message_that_cannot_be_made_is_a_problem_document_and_is_logged(make, caplog):
+    channel = Channel()
+    answer = await post(Webhook(channel, authenticate=None, message=make))
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert "message_not_made" in caplog.text
+    assert channel.sent == []
+
+
 # Idempotency.
 
 

@@ -249,8 +249,10 @@ async def test_a_handler_that_ends_its_transaction_has_failed(shop, end):
         def handle(order: Order, connection):
             getattr(connection, end)()
 
-    with pytest.raises(Exception, match=r"(?i)transaction"):
-        await handle(order())
+    message = order()
+    for _ in range(2):  # its note is not kept, or the second would count as a duplicate, and the message be lost
+        with pytest.raises(Exception, match=r"(?i)transaction"):
+            await handle(message)
 
 
 @pytest.mark.postgres

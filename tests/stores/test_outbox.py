@@ -170,6 +170,7 @@ def by_group(messages):
 
 async def test_what_commits_is_sent_and_what_rolls_back_is_not(shop):
     channel = Channel()
+    await shop.outbox.create()  # as often as you like
     await shop.order(Message("a", id="1", type="Ordered", attributes={"n": 1}))
     with pytest.raises(ZeroDivisionError):
         await shop.order(Message("b"), fails=True)
