@@ -97,7 +97,7 @@ async def redrive(
 
     Args:
         dead_letters: the queue; what it holds and nobody else has on lease is read once.
-        to: usually the queue that they failed on. Default: the service moves each back to that.
+        to: usually the queue that they failed on. Default: the service moves each back to that; a dry run needs none.
         filter: only those are moved; the others stay, with their receive count raised by one.
         transform: what is sent instead; the id should stay, so that duplicates are known.
         rate: messages a second at most; natively on SQS a whole number up to 500.
@@ -130,14 +130,14 @@ async def redrive(
         if isinstance(moved, Progress):
             return moved
         reason = moved
-    if to is None:
+    if to is None and not dry_run:
         raise ConfigurationError(f"to is needed where messages are copied ({reason}): name the queue they go to")
     async with AsyncExitStack() as stack:
         held = _MAX_LEFT if filter is not None or dry_run else 100
         receiver = await stack.enter_async_context(dead_letters.receiver(capacity=held))
         run = _Run(
             receiver,
-            to,
+            dead_letters if to is None else to,  # a dry run sends nothing
             filter=filter,
             transform=_whole(transform) if keep_reason else _without_reason(transform),
             rate=rate,
@@ -155,7 +155,8 @@ async def redrive(
                     break
         finally:
             await run.give_back()
-    _log.info("redriven", queue=dead_letters.name, to=to.name, moved=run.progress.moved, left=run.progress.left)
+    if not dry_run:
+        _log.info("redriven", queue=dead_letters.name, to=run.to, moved=run.progress.moved, left=run.progress.left)
     return run.progress
 
 
@@ -236,6 +237,7 @@ class _Run:
         dry_run: bool,
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
+        self.to = to.name
         self._on_progress = on_progress
         self.progress = Progress()
         self._receiver, self._to, self._transform = receiver, to, transform

@@ -59,6 +59,7 @@ async def test_a_dry_run_moves_nothing_and_says_what_would_be(memory):
     dead, queue = memory.queue("dead"), memory.queue("q")
     await dead.send(*(Message(number) for number in range(30)))
     assert (await redrive(dead, queue, dry_run=True, limit=12)).moved == 12
+    assert (await redrive(dead, dry_run=True, limit=12)).moved == 12
     assert len(queue) == 0
     assert dead.store.ready == 30
 
