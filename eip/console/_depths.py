@@ -88,8 +88,10 @@ class Depths:
                     return await _depth_of(queue)
             except ChannelNotFound as error:
                 return Depth(error=error_text(error), gone=True)
+            except TimeoutError:
+                return Depth(error=f"no answer within {_TIMEOUT_S:g} s")
             except Exception as error:  # noqa: BLE001 - whatever one queue answers, the others are shown
-                return Depth(error=error_text(error) or "no answer")
+                return Depth(error=error_text(error))
 
 
 async def _depth_of(queue: Queue) -> Depth:

@@ -75,7 +75,7 @@ class Certificates:
         self._versions = frozenset(map(str, versions))
         self._kept: OrderedDict[str, _Known] = OrderedDict()
         self._fetching = asyncio.Lock()
-        """One at a time: strangers can make this endpoint ask for certificates."""
+        """One at a time: strangers can make this endpoint ask for certificates. Those that are kept wait for none."""
 
     async def verify(self, document: Mapping[str, str]) -> None:
         """Return where SNS signed the document; raises `RequestRefused` otherwise."""
@@ -93,14 +93,18 @@ class Certificates:
             raise RequestRefused(403, "the signature is wrong") from error
 
     async def _key(self, url: str) -> rsa.RSAPublicKey:
-        async with self._fetching:
-            known = self._kept.get(url)
-            if known is None or known.until <= clock.now():
-                known = self._kept[url] = await self._fetched(url)
-            self._kept.move_to_end(url)
-            while len(self._kept) > _MAX_KEPT:
-                self._kept.popitem(last=False)
+        if (known := self._known(url)) is None:
+            async with self._fetching:
+                if (known := self._known(url)) is None:
+                    known = self._kept[url] = await self._fetched(url)
+        self._kept.move_to_end(url)
+        while len(self._kept) > _MAX_KEPT:
+            self._kept.popitem(last=False)
         return known.key
+
+    def _known(self, url: str) -> _Known | None:
+        known = self._kept.get(url)
+        return None if known is None or known.until <= clock.now() else known
 
     async def _fetched(self, url: str) -> _Known:
         try:

@@ -139,6 +139,26 @@ async def test_the_same_certificate_is_fetched_once(sns):
     assert sns.asked == [CERTIFICATE]
 
 
+async def test_a_certificate_that_is_kept_does_not_wait_for_those_of_strangers(sns):
+    """Anybody may name a certificate that SNS never answers for."""
+    asked, stranger = asyncio.Event(), CERTIFICATE.replace("0123", "dead")
+
+    async def fetch(url: str) -> bytes:
+        if url == stranger:
+            asked.set()
+            await asyncio.Event().wait()
+        return await sns.fetch(url)  # type: ignore[no-any-return]
+
+    app = endpoint(sns, fetch=fetch)
+    async with running(Consumer(app, Seen())):
+        assert (await post(app, sns.notification())).status_code == 200
+        forged = asyncio.create_task(post(app, sns.notification(SigningCertURL=stranger)))
+        await asked.wait()
+        async with asyncio.timeout(2):
+            assert (await post(app, sns.notification(MessageId="m2"))).status_code == 200
+        forged.cancel()
+
+
 CHANGED: list[tuple[str, dict[str, Any], int]] = [
     ("another body", {"Message": '{"n": 2}'}, 403),
     ("another subject", {"Subject": "another"}, 403),
