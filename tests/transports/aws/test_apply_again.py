@@ -98,8 +98,15 @@ class FailingOnce:
 
 
 @pytest.mark.aws
-@pytest.mark.parametrize("lost", [False, True], ids=["refused", "answer lost"])
-@pytest.mark.parametrize("emulator", ["moto_server", "ministack"])
+@pytest.mark.parametrize(
+    ("emulator", "lost"),
+    [
+        pytest.param("moto_server", False, id="moto, refused"),
+        pytest.param("ministack", True, id="ministack, answer lost"),
+        pytest.param("moto_server", True, id="moto, answer lost", marks=pytest.mark.soak),
+        pytest.param("ministack", False, id="ministack, refused", marks=pytest.mark.soak),
+    ],
+)
 async def test_whatever_call_fails_applying_again_finishes(emulator, lost, name, request):
     """Each call that changes something fails once, in turn; what only reads changes nothing by failing."""
     topology = everything(name)
