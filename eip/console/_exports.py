@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from typing_extensions import override
 from eip import clock
 from eip._ids import new_id
 from eip.channels import Sender
+from eip.console._files import append
 from eip.envelope import dump_message, load_message
 from eip.errors import DecodeError, StoreError
 from eip.message import Message
@@ -89,8 +89,4 @@ def _line(message: Message[Any]) -> bytes:
 
 def _append(path: Path, lines: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    with os.fdopen(file, "ab") as opened:
-        opened.write(lines)
-        opened.flush()
-        os.fsync(opened.fileno())
+    append(path, lines)

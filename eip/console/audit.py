@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ import orjson
 from eip import clock
 from eip._ids import new_id
 from eip._logging import get_logger
+from eip.console._files import append
 from eip.errors import StoreError, error_text
 
 __all__ = ["AuditLog"]
@@ -91,20 +91,9 @@ class AuditLog:
         assert self.path is not None
         async with self._turn:
             try:
-                await asyncio.to_thread(_append, self.path, line)
+                await asyncio.to_thread(append, self.path, line)
             except OSError as error:
                 raise StoreError(f"the audit log {self.path} cannot be written: {error.strerror}") from error
-
-
-def _append(path: Path, line: bytes) -> None:
-    """Append the line, whole, and have it on the disk."""
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        if line:
-            os.write(file, line)
-            os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def _bounded(value: Any) -> Any:

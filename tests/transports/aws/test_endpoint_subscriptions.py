@@ -15,22 +15,16 @@ from eip.topology import QueueSpec, SubscriptionSpec, TopicSpec, Topology
 from eip.transports.aws import AwsTransport, EndpointSubscriptionSpec, HttpDelivery
 from eip.transports.aws.cloudformation import template
 from eip.transports.memory import MemoryTransport
-from tests.transports.aws.test_bus_topology import differing, emulator, function
+from tests.transports.aws.test_bus_topology import aws, differing, emulator, function
 from tests.transports.aws.test_cloudformation import findings
 
-__all__ = ["emulator"]
+__all__ = ["aws", "emulator"]
 
 pytestmark = pytest.mark.aws
 
 STRANGER = "999999999999"
 LATE = FilterPolicy({"kind": ["late"]})
 URL = "https://partner.example/rides"
-
-
-@pytest.fixture
-async def aws(emulator):
-    async with AwsTransport(region=emulator.region, session=emulator.session, endpoint_url=emulator.url) as aws:
-        yield aws
 
 
 @pytest.fixture
