@@ -51,7 +51,7 @@ class ReplySender(Sender):
             raise PartialSendError(failed, sent=len(messages) - len(failed))
 
     async def _send_to(self, address: str, messages: list[Message[Any]]) -> list[FailedEntry]:
-        """Send to one address; returns what was not sent, and why."""
+        """Send messages to one address, and return those that it refused, with the reasons."""
         try:
             await self._addresses.resolve(address).send(*map(_plain, messages))
         except PartialSendError as error:

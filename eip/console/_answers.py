@@ -42,7 +42,7 @@ _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
 
 
 def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """JSON; what has no form in it is written as text."""
+    """Return the value as a JSON response; values that JSON cannot hold are written as text."""
     try:
         content = orjson.dumps(value, default=str)
     except TypeError:  # lone surrogates, or integers beyond 64 bits

@@ -111,7 +111,7 @@ class TokenFile:
         self._seen = self._stamp()
 
     def user(self, token: str) -> User | None:
-        """Whose token it is, or None; nobody's, while the file is not there or is no token file."""
+        """Whose token it is, or None. No token is valid while the file is missing or is no token file."""
         stamp = self._stamp()
         if stamp != self._seen:
             try:

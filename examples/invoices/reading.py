@@ -135,7 +135,7 @@ def _date(text: str) -> date | None:
 
 
 def _month(name: str) -> int:
-    """1 to 12; 0 for what is not the name of a month."""
+    """Return the number of a month, 1 to 12, or 0 if no month has that name."""
     return _first(number for number, month in enumerate(_MONTHS, 1) if month.startswith(name.lower())) or 0
 
 

@@ -39,7 +39,7 @@ def scan(name: str) -> bytes:
 
 
 def layout_of(data: bytes) -> str:
-    """The name of the layout that a scan is of, empty for another document; raises `Reject` for what is no document."""
+    """Return the name of a scan's layout, or an empty text for another document; raises `Reject` for other files."""
     if data.startswith(b"%PDF-"):
         return ""
     try:

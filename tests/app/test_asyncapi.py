@@ -222,7 +222,7 @@ def test_odd_names_and_names_that_are_there_twice(made):
     orders = [
         each["payload"]["$ref"] for each in document["components"]["messages"].values() if each["name"] == "Order"
     ]
-    assert len(set(orders)) == 3, "two models of one name are told apart, and one of them in two ways"
+    assert len(set(orders)) == 3, "two models share a name, and one of them has two forms: three schemas"
 
 
 @pytest.mark.parametrize(
