@@ -422,6 +422,10 @@ class Message(_Fields, Generic[T]):
         check_codec(codec, optional=True)
         return self._with(_body=_UNDECODED, _raw=raw, _codec=self._codec if codec is None else codec)
 
+    def undecoded(self) -> Message[T]:
+        """The same message as it was received, whatever was made of its body since; itself where it was made here."""
+        return self if self._raw is None or self._body is _UNDECODED else self.with_encoded(self._raw)
+
     def with_codec(self, codec: Codec) -> Message[T]:
         """The same message, same id, whose body another codec encodes."""
         check_codec(codec)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, Literal, TypeAlias
 
 import orjson
@@ -24,7 +24,7 @@ from eip._compression import Encoding, check_encoding, compressed, inflated
 from eip.cloudevents import dump_cloud_event, load_cloud_event
 from eip.codec import JSON, JsonCodec, dump_json, json_elements, json_members, load_json
 from eip.envelope import body_from_json, body_to_json, dump_fields, envelope_fields, parse_envelope
-from eip.errors import DecodeError, InvalidMessage
+from eip.errors import DecodeError, InvalidMessage, error_text
 from eip.limits import KIB, MIB
 from eip.message import Message
 
@@ -142,22 +142,21 @@ def unpack(message: Message[Any], *, bounds: Bounds = _BOUNDS) -> list[Message[A
     Raises:
         DecodeError: not a pack, another number of messages than it declares, or beyond the bounds.
     """
-    body = message.body
+    body, raw = message.body, message.raw or message.encode()
     if isinstance(body, list):
         elements: list[Any] = body
-        count, listed, key = len(elements), message.raw or b"", "data"
-        read: Callable[[Any, Message[Any]], Message[Any]] = _from_event
+        count, listed, key = len(elements), raw, "data"
+        read: _Read = _from_event
     else:
         count, key = _count(body, bounds), "b"
-        elements, listed = _elements(body, bounds, message.raw or message.encode())
+        elements, listed = _elements(body, bounds, raw)
         read = partial(_from_entry, shared=parse_envelope(_mapping(body[_KEY].get("all", {}))))
     if len(elements) != count:
         raise DecodeError(f"pack says it holds {count} messages, but holds {len(elements)}")
     if count > bounds.count:
         raise DecodeError(f"pack of {count:,} messages exceeds the bound of {bounds.count:,}")
-    if listed:
-        elements = _same(elements, listed, key)
-    return [_alone(read, each, message, at) for at, each in enumerate(elements)]
+    texts = cache(partial(json_elements, listed))
+    return [_alone(read, each, message, at, texts) for at, each in enumerate(_same(elements, listed, key))]
 
 
 def _count(body: Any, bounds: Bounds) -> int:
@@ -201,10 +200,21 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value
 
 
-def _from_entry(entry: Any, outer: Message[Any], *, shared: Mapping[str, Any]) -> Message[Any]:
+_Read: TypeAlias = Callable[[Any, Message[Any], int], Message[Any]]
+
+
+def _from_entry(entry: Any, outer: Message[Any], at: int, *, shared: Mapping[str, Any]) -> Message[Any]:
     if not isinstance(entry, dict) or "b" not in entry:
         raise DecodeError("pack holds something that is not a message")
-    envelope = {"group_id": outer.group_id, **shared, **parse_envelope(entry), "attributes": outer.attributes}
+    envelope = {
+        # What a foreign entry leaves out must be the same each time that the pack is read: attempts are counted by it.
+        "id": f"{outer.id}-{at}",
+        "created_at": outer.created_at,
+        "group_id": outer.group_id,
+        **shared,
+        **parse_envelope(entry),
+        "attributes": outer.attributes,
+    }
     if not entry.keys() & {"ct", "enc"} and not isinstance(entry["b"], _Exact):
         return _not_a_pack(Message(entry["b"], codec=JSON, **envelope))
     piece = entry["b"].raw if isinstance(entry["b"], _Exact) else dump_json(entry["b"])
@@ -246,19 +256,14 @@ def unreadable(message: Message[Any]) -> DecodeError | None:
     return message.codec.error if isinstance(message.codec, _Unreadable) else None
 
 
-def _alone(read: Callable[[Any, Message[Any]], Message[Any]], entry: Any, outer: Message[Any], at: int) -> Message[Any]:
-    """The message of an entry; one that cannot be read is that entry's own failure."""
+def _alone(read: _Read, entry: Any, outer: Message[Any], at: int, texts: Callable[[], Sequence[bytes]]) -> Message[Any]:
+    """The message of an entry; one that cannot be read is that entry's own failure, with its text as it came."""
     try:
-        return read(entry, outer)
-    except (DecodeError, InvalidMessage) as error:
-        odd = entry
-        if isinstance(entry, dict):
-            odd = {
-                key: orjson.Fragment(value.raw) if isinstance(value, _Exact) else value for key, value in entry.items()
-            }
-        failure = error if isinstance(error, DecodeError) else DecodeError(str(error))
+        return read(entry, outer, at)
+    except Exception as error:  # noqa: BLE001 - what reading an entry raises concerns that entry alone
+        failure = error if isinstance(error, DecodeError) else DecodeError(error_text(error))
         return Message.received(
-            dump_json(odd),
+            texts()[at],
             codec=_Unreadable(failure),
             id=f"{outer.id}-{at}",
             group_id=outer.group_id,
@@ -266,7 +271,7 @@ def _alone(read: Callable[[Any, Message[Any]], Message[Any]], entry: Any, outer:
         )
 
 
-def _from_event(event: Any, outer: Message[Any]) -> Message[Any]:
+def _from_event(event: Any, outer: Message[Any], _: int) -> Message[Any]:
     data = event.get("data") if isinstance(event, dict) else None
     if isinstance(data, _Exact):
         return _not_a_pack(load_cloud_event({**event, "data": load_json(data.raw)}, like=outer, data=data.raw))

@@ -226,3 +226,43 @@ def test_an_odd_entry_of_a_pack_fails_alone():
     assert len({each.id for each in made}) == 5
     with pytest.raises(DecodeError):
         _ = made[1].body
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        '{"id": "x", "at": 1e400, "b": 1}',
+        '{"id":"x","exp":1e400,"b":{"k":1e400}}',
+        "[ 1e400 ]",
+        "1e400",
+        '{"id":"x","v":1e3,"b":1}',
+        '{"b":1, "b":2,"id":3}',
+        '{"id":"x","enc":"base64","b":"@@"}',
+        '{"id":"x","headers":{"pack":"1"},"b":1}',
+    ],
+)
+def test_an_odd_entry_fails_alone_with_its_own_bytes(odd):
+    """Fault 12: an entry whose value cannot be written again (1e400) made its whole pack unreadable."""
+    raw = '{"eip-pack":{"version":1,"encoding":"identity","count":3},"messages":[{"id":"a","b":1},%s,{"id":"c","b":3}]}'
+    found = unpack(Message.received((raw % odd).encode(), id="p"))
+    assert [each.body for each in (found[0], found[2])] == [1, 3]
+    assert unreadable(found[1]) is not None
+    assert (found[1].id, found[1].encode()) == ("p-1", odd.encode())
+
+
+def test_an_odd_cloud_event_fails_alone_with_its_own_bytes():
+    """Fault 12, a neighbour: an extension that is an infinity."""
+    fine = '{"specversion":"1.0","id":"%s","source":"s","type":"t","data":{"k":1}}'
+    odd = '{"specversion":"1.0", "id":"x","source":"s","type":"t","ext":1e400}'
+    found = unpack(Message.received(f"[{fine % 'a'},{odd},{fine % 'b'}]".encode()))
+    assert [each.id for each in (found[0], found[2])] == ["a", "b"]
+    assert found[1].encode() == odd.encode()
+
+
+def test_an_entry_without_an_id_has_the_same_one_each_time():
+    """Otherwise its attempts are never counted together, and the head of a message group is tried for ever."""
+    outer = Message.received(
+        b'{"eip-pack":{"version":1,"encoding":"identity","count":1},"messages":[{"b":1}]}', id="p", created_at=5.0
+    )
+    first, again = unpack(outer)[0], unpack(outer)[0]
+    assert (first.id, first.created_at) == (again.id, again.created_at) == ("p-0", 5.0)

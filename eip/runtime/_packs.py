@@ -34,7 +34,8 @@ _RETRIES: Final = (DelayedRetry, ImmediateRetry)
 
 
 class _Failure(NamedTuple):
-    message: Message[Any]
+    at: int
+    """Its place in the pack."""
     error: Exception
 
 
@@ -74,8 +75,8 @@ class Packs:
         self._is_interrupted, self._failures, self._attempts = is_interrupted, failures, attempts
         self._settings, self._stats, self._process, self._channel = settings, stats, process, channel
         self._slots = asyncio.Semaphore(settings.concurrency)
-        self._progress: dict[str, _Progress] = {}
-        """By the pack's id, of those that one of their messages failed in."""
+        self._progress: dict[Delivery, _Progress] = {}
+        """Of those packs that one of their messages failed in. Not by their ids: strangers give one to several."""
 
     async def handle(self, delivery: Delivery) -> None:
         """Handle the pack; raises what its retry, or its way to the dead-letter channel, is decided by."""
@@ -89,26 +90,26 @@ class Packs:
 
     def attempt(self, delivery: Delivery) -> Attempt | None:
         """Which attempt at the message that a pack is stopped at has failed; None for any other message."""
-        progress = self._progress.get(delivery.message.id)
+        progress = self._progress.get(delivery)
         return None if progress is None else progress.attempt
 
     def forget(self, delivery: Delivery) -> None:
         """The pack leaves this process."""
-        self._progress.pop(delivery.message.id, None)
+        self._progress.pop(delivery, None)
 
     # A message group's pack: one message after the other.
 
     async def _in_order(self, delivery: Delivery, messages: Sequence[Message[Any]]) -> None:
         host = asyncio.current_task()
-        pack = delivery.message.id
-        progress = self._progress.get(pack) or _Progress()
+        progress = self._progress.get(delivery) or _Progress()
         while progress.done < len(messages):
             message = messages[progress.done]
             try:
                 await self._handle(delivery, message, host)
             except Exception as error:
-                self._progress[pack] = progress
-                alone = Delivery(delivery.receiver, message, receive_count=delivery.receive_count)
+                self._progress[delivery] = progress
+                received = _as_received(delivery)[progress.done]
+                alone = Delivery(delivery.receiver, received, receive_count=delivery.receive_count)
                 waits = Attempt(delivery.receive_count, 1)
                 progress.attempt = attempt = self._attempts.count(alone) if is_counted(error) else waits
                 action = self._decide_next(alone, error, attempt)
@@ -119,7 +120,7 @@ class Packs:
             self._attempts.forget(message)
             progress.done += 1
             progress.attempt = None
-        self._progress.pop(pack, None)
+        self._progress.pop(delivery, None)
 
     def _decide_next(self, alone: Delivery, error: Exception, attempt: Attempt) -> RecoveryAction:
         settings = self._settings
@@ -137,7 +138,7 @@ class Packs:
 
     async def _in_parallel(self, delivery: Delivery, messages: Sequence[Message[Any]]) -> None:
         failures: list[_Failure] = []
-        rest = iter(messages)
+        rest = iter(enumerate(messages))
         most = min(self._settings.concurrency, len(messages))
         started, starting = 0, False
         host = asyncio.current_task()
@@ -150,14 +151,14 @@ class Packs:
         async def work() -> None:
             nonlocal starting
             starting = False
-            for message in rest:
+            for at, message in rest:
                 if not starting and started < most:
                     start()  # it gets its turn where this handler waits; where none waits, two tasks do all
                 try:
                     async with self._slots:
                         await self._handle(delivery, message, host)
                 except Exception as error:  # noqa: BLE001 - recovered below, one by one
-                    failures.append(_Failure(message, error))
+                    failures.append(_Failure(at, error))
 
         async with asyncio.TaskGroup() as tasks:
             start()
@@ -166,12 +167,15 @@ class Packs:
 
     async def _settle(self, delivery: Delivery, failures: Sequence[_Failure], *, all_failed: bool) -> None:
         """Each failure to where it belongs; raises one of them where the pack is to be retried as a whole."""
-        decided = [(failure, *self._decide_alone(delivery, failure)) for failure in failures]
+        messages = _as_received(delivery)
+        decided = [
+            (failure, *self._decide_alone(delivery, messages[failure.at], failure.error)) for failure in failures
+        ]
         passing = [failure for failure, _, action in decided if isinstance(action, _RETRIES)]
         whole = bool(passing) and (self._channel is None or (all_failed and len(passing) == len(failures)))
         outcomes = await asyncio.gather(
             *(
-                self._retry_alone(failure, alone, action)
+                self._retry_alone(alone, failure.error, action)
                 for failure, alone, action in decided
                 if not (whole and isinstance(action, _RETRIES))
             ),
@@ -183,27 +187,29 @@ class Packs:
         if whole:
             raise passing[0].error
 
-    def _decide_alone(self, delivery: Delivery, failure: _Failure) -> tuple[Delivery, RecoveryAction]:
+    def _decide_alone(
+        self, delivery: Delivery, message: Message[Any], error: Exception
+    ) -> tuple[Delivery, RecoveryAction]:
         """The failed message as a delivery of its own, which counts its own attempts, and the action for it.
 
         A pack comes again only where all of it failed, so each earlier receive was an attempt at each message.
         """
-        attempts = earlier_attempts(failure.message) + delivery.receive_count - (not is_counted(failure.error))
-        alone = Delivery(delivery.receiver, failure.message, receive_count=attempts)
-        return alone, decide(alone, failure.error, retry=self._settings.retry, attempt=attempts)
+        attempts = earlier_attempts(message) + delivery.receive_count - (not is_counted(error))
+        alone = Delivery(delivery.receiver, message, receive_count=attempts)
+        return alone, decide(alone, error, retry=self._settings.retry, attempt=attempts)
 
-    async def _retry_alone(self, failure: _Failure, alone: Delivery, action: RecoveryAction) -> None:
+    async def _retry_alone(self, alone: Delivery, error: Exception, action: RecoveryAction) -> None:
         """Send what failed once more on its own, or to the dead-letter channel."""
         if isinstance(action, (DeadLetter, ParkGroup)):
-            await self._dead_letter(alone, action.reason, stack_text(failure.error))
-            self._failures.dead_lettered(alone, failure.error, alone.receive_count)
+            await self._dead_letter(alone, action.reason, stack_text(error))
+            self._failures.dead_lettered(alone, error, alone.receive_count)
         elif self._channel is not None:
             self._stats.retried += 1
-            message = failure.message
+            message = alone.message
             retried = message.replace(headers={**message.headers, ATTEMPTS_HEADER: str(alone.receive_count)})
             longest = self._channel.limits.max_delay
             delay = action.delay if longest is None else min(action.delay, longest)
-            self._failures.retry_scheduled(alone, failure.error, alone.receive_count, delay)
+            self._failures.retry_scheduled(alone, error, alone.receive_count, delay)
             await self._channel.send(retried, delay=delay)
 
     # One message.
@@ -235,6 +241,11 @@ class Packs:
             dead_letters, alone.message, reason, source=alone.receiver.name, count=alone.receive_count, stack=stack
         )
         self._stats.count_dead_letter(reason)
+
+
+def _as_received(delivery: Delivery) -> Sequence[Message[Any]]:
+    """The messages of a pack as they came, whatever handlers have made of their bodies before they failed."""
+    return unpack(delivery.message.undecoded())
 
 
 def own_cancellation(error: asyncio.CancelledError) -> Exception:

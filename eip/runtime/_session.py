@@ -225,6 +225,7 @@ class Session:
         if worker.stopped_for is not None or worker.task.cancelling():
             failure = await self._interrupted(worker) or failure
         if failure is not None:
+            delivery.message = message.undecoded()  # the handler may have changed the body before it failed
             await settlement.failed(delivery, failure)
         elif not settlement.succeeded_nowait(delivery):
             await settlement.succeeded(delivery)

@@ -122,6 +122,65 @@ async def test_in_a_pack_a_message_whose_handler_cancels_itself_is_not_lost():
     assert [each.id for each in dead.sent] == ["m1"]
 
 
+@pytest.mark.parametrize("group", [None, "g"])
+async def test_what_a_handler_changed_before_it_failed_is_not_what_came(group):
+    """Fault 12: the next attempt in this process, and the dead letter, had the changes of the one before."""
+    raw = b'{"n": 1.10, "items": []}'
+    source, dead = Scripted(Message.received(raw, group_id=group)), Outbox("dead")
+    seen: list[Any] = []
+
+    async def handle(message: Message) -> None:
+        seen.append(list(message.body["items"]))
+        message.body["items"].append("gift")
+        raise ValueError
+
+    async with running(Consumer(source, handle, dead_letters=dead, retry=Backoff(base=0, max_attempts=3))):
+        await until(lambda: source.acked)
+    assert seen == [[]] * 3
+    assert [each.encode() for each in dead.sent] == [raw]
+
+
+@pytest.mark.parametrize("group", [None, "g"])
+async def test_what_a_handler_changed_in_a_pack_is_not_what_came(group):
+    """Fault 12, in a pack: sent again on its own, or dead-lettered, it is the entry as it was."""
+    several = [Message({"n": number, "items": []}, id=f"m{number}", group_id=group) for number in range(3)]
+    source, dead = Scripted(packed(several)), Outbox("dead")
+    seen: list[Any] = []
+
+    async def handle(message: Message) -> None:
+        seen.append(list(message.body["items"]))
+        message.body["items"].append("gift")
+        if message.body["n"] < 2:
+            raise Reject
+
+    async with running(Consumer(source, handle, dead_letters=dead, retry=NOW)):
+        await until(lambda: source.acked)
+    assert seen == [[]] * 3
+    assert [(each.id, each.body) for each in dead.sent] == [
+        ("m0", {"n": 0, "items": []}),
+        ("m1", {"n": 1, "items": []}),
+    ]
+
+
+async def test_two_packs_of_one_id_are_two_packs():
+    """Ids are a stranger's: one pack took over how far the other had come, and what it held up to there was lost."""
+    groups = {
+        group: packed([Message(f"{group}{number}", group_id=group) for number in range(4)]).replace(id="same")
+        for group in "ab"
+    }
+    source, done = Scripted(groups["a"]), list[str]()
+
+    async def handle(message: Message) -> None:
+        if message.body == "a2" and "b0" not in done:
+            source.put(groups["b"])
+            raise ValueError
+        done.append(message.body)
+
+    async with running(Consumer(source, handle, retry=Backoff(base=5))):
+        await until(lambda: len(source.acked_ids) == 2, within=100)
+    assert sorted(done) == [f"{group}{number}" for group in "ab" for number in range(4)]
+
+
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
 def test_what_ends_the_process_ends_it_with_a_line(error, caplog):
     """Fault 41b: the message is given back, the log names the handler."""
