@@ -37,7 +37,7 @@ from eip.message import Message
 from eip.patterns._idempotency_key import idempotency_key
 from eip.patterns._inbox_handling import InboxHandling
 from eip.patterns.diagram import with_diagram
-from eip.runtime.handlers import Handler, Result, transaction_handler_of, wrapping
+from eip.runtime.handlers import Handler, Result, replying, transaction_handler_of, wrapping
 from eip.stores.inbox import InboxTable
 from eip.stores.outbox import SqlOutbox
 
@@ -131,7 +131,8 @@ class Inbox(Generic[_T]):
             async def once(message: Message[Any]) -> None:
                 await self._handle(handling, message)
 
-            return wrapping(with_diagram(once, "inbox", inside=handling.form.plain), handling.form.plain)
+            wrapped = wrapping(with_diagram(once, "inbox", inside=handling.form.plain), handling.form.plain)
+            return replying(wrapped) if replies else wrapped
 
         return wrap
 

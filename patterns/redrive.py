@@ -20,7 +20,17 @@ from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 from eip._logging import get_logger
 from eip.channels import Delivery, Filter, Queue, Receiver, Sender, without_dead_letter_headers
 from eip.clock import Duration, seconds
-from eip.errors import ConfigurationError, EipError, PartialSendError, TransportError, error_text
+from eip.errors import (
+    AccessDenied,
+    ChannelNotFound,
+    ConfigurationError,
+    ConnectionLost,
+    EipError,
+    PartialSendError,
+    Throttled,
+    TransportError,
+    error_text,
+)
 from eip.matching import as_predicate
 from eip.message import Message
 from eip.retry import Backoff
@@ -109,8 +119,9 @@ async def redrive(
         on_progress: called after each call that sends, and after each batch.
 
     Raises:
-        ConfigurationError: ``to`` is the dead-letter queue itself or missing, or an option that cannot be.
-        TransportError: the dead-letter queue cannot be read, or the service does not move the messages back.
+        ConfigurationError: ``to`` is the dead-letter queue itself, or missing where the service does not move the
+            messages back by itself; or an option that cannot be.
+        TransportError: the dead-letter queue cannot be read, or the service failed to move them.
     """
     if to is not None and to.address == dead_letters.address:
         raise ConfigurationError(f"{dead_letters.name} would be redriven to itself")
@@ -131,7 +142,7 @@ async def redrive(
             return moved
         reason = moved
     if to is None and not dry_run:
-        raise ConfigurationError(f"to is needed where messages are copied ({reason}): name the queue they go to")
+        raise ConfigurationError(f"to is needed where messages are copied ({reason}): name the destination queue")
     async with AsyncExitStack() as stack:
         held = _MAX_LEFT if filter is not None or dry_run else 100
         receiver = await stack.enter_async_context(dead_letters.receiver(capacity=held))
@@ -200,9 +211,15 @@ async def _moved_natively(
     try:
         return progress(await dead_letters.move_messages(to, rate=rate, on_moved=report))
     except EipError as error:  # the messages are moved here instead, where it is known to where
-        if to is None:
+        if to is not None:
+            return f"the service does not move them: {error_text(error)}"
+        if isinstance(error, (AccessDenied, ChannelNotFound, Throttled)):
             raise
-        return f"the service does not move them: {error_text(error)}"
+        kind = ConnectionLost if getattr(error, "transient", False) else ConfigurationError
+        raise kind(
+            f"the service did not move the messages back by itself ({error_text(error)}): "
+            "name the destination queue, and they are copied to it"
+        ) from error
 
 
 async def _batches(receiver: Receiver, idle: float) -> AsyncIterator[list[Delivery]]:

@@ -7,7 +7,14 @@ from typing import Any
 
 from eip.app._channels import Channels, DeclaredSender
 from eip.app._observing import Observation
-from eip.app.declarations import ChannelInfo, ConsumerOptions, HandlerInfo, message_types_of, results_of
+from eip.app.declarations import (
+    ChannelInfo,
+    ConsumerOptions,
+    HandlerInfo,
+    message_types_of,
+    replying_handlers,
+    results_of,
+)
 from eip.channels import Filter, Sender, Source, Transport
 from eip.channels.addresses import ReturnAddresses
 from eip.errors import ConfigurationError
@@ -40,6 +47,7 @@ class ConsumerDeclaration:
     @property
     def info(self) -> HandlerInfo:
         """The declaration as a value."""
+        replying = replying_handlers(self.handler) if self.reply_to is None else (self.handler,)
         return HandlerInfo(
             name=name_of(self.handler),
             channel=self.channel,
@@ -49,7 +57,8 @@ class ConsumerDeclaration:
             options=self.options,
             dead_letters=None if self.dead_letters is None else self.dead_letters.name,
             results=results_of(self.handler),
-            replies=self.reply_to is not None,
+            replies=bool(replying),
+            reply_types=tuple(dict.fromkeys(model for each in replying for model in results_of(each))),
         )
 
     def consumer(self, transport: Transport, channels: Channels, observation: Observation) -> Consumer:

@@ -90,7 +90,7 @@ def _received(handler: HandlerInfo, channel: ChannelInfo) -> _Flow:
     if channel.subscription is not None:
         fields[_SUBSCRIPTION] = channel.subscription
     types = dict(handler.message_types) or {_ANY: handler.body}
-    replies = (_named(handler.results) or {_ANY: Any}) if handler.replies else None
+    replies = (_named(handler.reply_types) or {_ANY: Any}) if handler.replies else None
     return _Flow("validation", ChannelInfo(channel.kind, channel.name), types, fields, replies)
 
 

@@ -10,7 +10,7 @@ from eip.clock import Duration
 from eip.message import Message
 from eip.retry import Backoff
 from eip.runtime.dispatch import Handlers, message_type
-from eip.runtime.handlers import AnyHandler, body_type, result_type
+from eip.runtime.handlers import AnyHandler, body_type, replies_itself, result_type
 
 __all__ = [
     "ChannelInfo",
@@ -20,6 +20,7 @@ __all__ = [
     "PublicationInfo",
     "message_types_of",
     "names_type",
+    "replying_handlers",
     "results_of",
 ]
 
@@ -74,7 +75,9 @@ class HandlerInfo:
     results: tuple[Any, ...] = ()
     """The types of the bodies of what it returns, by its annotation; empty: it states none."""
     replies: bool = False
-    """Whether its results go to the return address of a request that has one."""
+    """Whether its results, or those of one of its handlers, go to the return address of a request that has one."""
+    reply_types: tuple[Any, ...] = ()
+    """The types of the bodies of those results, by their annotations; empty: they state none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,12 @@ def results_of(handler: AnyHandler) -> tuple[Any, ...]:
     if isinstance(handler, Handlers):
         return tuple(dict.fromkeys(each for function in handler.functions for each in results_of(function)))
     return tuple(dict.fromkeys(_bodies(result_type(handler))))
+
+
+def replying_handlers(handler: AnyHandler) -> tuple[AnyHandler, ...]:
+    """The handlers that send their results to return addresses by themselves: this one, or some of a `Handlers`."""
+    functions = handler.functions if isinstance(handler, Handlers) else (handler,)
+    return tuple(each for each in functions if replies_itself(each))
 
 
 def _bodies(annotation: Any) -> Iterator[Any]:

@@ -27,9 +27,21 @@ def run(
     workers: Annotated[int, typer.Option(help="Processes; one that ends is started again.", min=1)] = 1,
     health_port: Annotated[
         int | None,
-        typer.Option(envvar="EIP_HEALTH_PORT", help="Serve /livez, /readyz and /metrics.", min=0, max=65_535),
+        typer.Option(
+            envvar="EIP_HEALTH_PORT",
+            help="Serve /livez, /readyz and /metrics on this port, to anyone who reaches it: see --health-host.",
+            min=0,
+            max=65_535,
+        ),
     ] = None,
-    health_host: Annotated[str, typer.Option(help="Where that port listens.")] = "0.0.0.0",  # noqa: S104 - for probes
+    health_host: Annotated[
+        str,
+        typer.Option(
+            envvar="EIP_HEALTH_HOST",
+            help="Address that the port listens on. By default all of them, since a container's probes come from "
+            "outside; 127.0.0.1: this machine only.",
+        ),
+    ] = "0.0.0.0",  # noqa: S104 - for probes
     pipes: Annotated[str | None, typer.Option("--worker-pipes", hidden=True)] = None,
 ) -> None:
     """Run an application until SIGTERM or SIGINT, then drain it.

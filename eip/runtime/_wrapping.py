@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from eip.runtime._handler_types import AnyHandler, Handler
 
-__all__ = ["innermost", "inside_of", "name_of", "wrapping"]
+__all__ = ["innermost", "inside_of", "name_of", "replies_itself", "replying", "wrapping"]
 
 
 def wrapping(outer: Handler, inner: AnyHandler) -> Handler:
@@ -38,6 +38,23 @@ def name_of(function: Callable[..., Any]) -> str:
 
 def innermost(function: Any) -> Any:
     """The function that the user wrote, inside of whatever wraps it."""
-    while (inside := inside_of(function)) is not None:
-        function = inside
-    return function
+    *_, last = _layers(function)
+    return last
+
+
+def _layers(function: Any) -> Iterator[Any]:
+    """The function, and those inside of it, from the outside in."""
+    while function is not None:
+        yield function
+        function = inside_of(function)
+
+
+def replying(handler: Handler) -> Handler:
+    """Mark a handler that sends its results to the return addresses of requests by itself, for exports."""
+    handler.__eip_replies__ = True  # type: ignore[attr-defined]  # functions take attributes
+    return handler
+
+
+def replies_itself(function: AnyHandler) -> bool:
+    """Whether a handler, or one inside of it, is marked by `replying`."""
+    return any(getattr(each, "__eip_replies__", False) for each in _layers(function))

@@ -30,7 +30,7 @@ from eip.runtime._bodies import reader_of, text_of
 from eip.runtime._handler_types import AnyHandler, Handler, Middleware, Result, messages_of
 from eip.runtime._signatures import annotations_of, body_type, check_is_handler, is_async, result_type, returns_messages
 from eip.runtime._threads import threaded, threads
-from eip.runtime._wrapping import inside_of, name_of, wrapping
+from eip.runtime._wrapping import inside_of, name_of, replies_itself, replying, wrapping
 
 __all__ = [
     "AnyHandler",
@@ -48,6 +48,8 @@ __all__ = [
     "middleware",
     "name_of",
     "reader_of",
+    "replies_itself",
+    "replying",
     "result_type",
     "returns_messages",
     "text_of",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from decimal import Decimal
@@ -26,7 +27,11 @@ from eip import (
     Topology,
 )
 from eip.app.asyncapi import asyncapi_document
+from eip.patterns import Inbox
+from eip.runtime.handlers import Handler, middleware
 from eip.schemas import compare
+from eip.stores.inbox import SqliteInbox
+from eip.stores.outbox import SqliteOutbox
 from eip.transports.activemq import ActiveMQTransport
 from eip.transports.aws import AwsTransport
 from eip.transports.memory import MemoryTransport
@@ -275,3 +280,35 @@ def test_wrong_arguments(tmp_path):
     with pytest.raises(TypeError, match="version must be a str"):
         asyncapi_document(app, version=1.0)  # type: ignore[arg-type]
     assert asyncapi_document(app)["channels"] == {}
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_handler_of_an_inbox_that_replies_has_a_reply(made, tmp_path, wrapped):
+    """Its results go through the outbox, so that the consumer itself returns nothing."""
+    path = tmp_path / "shop.sqlite"
+    table = SqliteInbox(path)
+    inbox = Inbox(table, table.connect, outbox=SqliteOutbox(path))
+
+    @middleware
+    def observed(handle: Handler) -> Handler:
+        async def observe(message: Message) -> Any:
+            return await handle(message)
+
+        return observe
+
+    def bill(message: Message[Order], db: sqlite3.Connection) -> Message[Bill]: ...
+    def cancel(message: Message[Money], db: sqlite3.Connection) -> Message[str]: ...
+
+    handlers = Handlers()
+    billing = inbox.handler("billing", replies=True)(bill)
+    handlers.add(observed(billing) if wrapped else billing)
+    handlers.add(inbox.handler("cancelling", output="notes")(cancel))
+    app = App(MemoryTransport())
+    app.consumer("orders")(handlers)
+    document = made(app)
+    reply = document["operations"]["orders.receive"]["reply"]
+    assert reply["address"] == {"location": "$message.header#/eip/reply"}
+    assert [each["$ref"].rpartition("/")[2] for each in reply["messages"]] == ["Bill"], "the other one does not reply"
+    alone = App(MemoryTransport())
+    alone.consumer("notes")(inbox.handler("notes", output="notes")(cancel))
+    assert "reply" not in made(alone)["operations"]["notes.receive"]

@@ -239,6 +239,9 @@ async def test_redrive_shows_moves_some_and_moves_the_rest(moto_server, dead_let
     rest = await asyncio.to_thread(ran, "redrive", dead.name, queue.name, *where)  # moto moves none by itself
     assert "2 moved, 0 left, 0 failed" in rest.output
     assert "copied, then deleted: the service does not move them" in rest.output.replace("\n", " ")
+    back = await asyncio.to_thread(ran, "redrive", dead.name, *where)
+    assert (back.exit_code, "500" in back.output) == (3, True)
+    assert "name the destination queue" in back.output.replace("\n", " ")
     missing = await asyncio.to_thread(ran, "redrive", "nowhere", queue.name, *where)
     assert (missing.exit_code, "ChannelNotFound" in missing.output) == (3, True)
 

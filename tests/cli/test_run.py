@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from eip.app._probe_server import Answer, ProbeServer
 from eip.cli._workers import Supervisor
+from eip.cli.app import app
 from tests.support.processes import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -96,6 +98,27 @@ def test_it_serves_its_health_and_drains_at_sigterm(folder):
         assert 'eip_part_up{part="consumer orders"} 1.0' in get(port, "/metrics")[1]
         process.terminate()
         assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "where"),
+    [
+        (("--health-port", "8080"), {}, ("0.0.0.0", 8080)),
+        (("--health-port", "8080", "--health-host", "127.0.0.1"), {}, ("127.0.0.1", 8080)),
+        ((), {"EIP_HEALTH_PORT": "8081", "EIP_HEALTH_HOST": "::1"}, ("::1", 8081)),
+        ((), {}, ("0.0.0.0", None)),
+    ],
+)
+def test_the_address_of_its_health(monkeypatch, options, environment, where):
+    """All addresses by default: a container's probes come from outside of it."""
+    given: list[tuple[Any, ...]] = []
+
+    async def note(*arguments: Any) -> None:
+        given.append(arguments)
+
+    monkeypatch.setattr("eip.cli.run._run", note)
+    ended = CliRunner(env=environment).invoke(app, ["run", "shop:make", *options])
+    assert (ended.exit_code, given) == (0, [("shop:make", *where, None)]), ended.output
 
 
 def test_workers_are_probed_as_one_restarted_and_end_with_their_parent(folder):

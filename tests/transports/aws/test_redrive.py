@@ -13,11 +13,12 @@ import pytest
 
 from benchmarks import sqs_stub
 from eip import Message
-from eip.errors import ConfigurationError
+from eip.errors import AccessDenied, ConfigurationError, ConnectionLost
 from eip.matching import FilterPolicy
 from eip.patterns.redrive import Progress, redrive
 from eip.topology import QueueSpec, Topology
 from eip.transports.aws import AwsTransport
+from eip.transports.aws._client.errors import error_of
 
 FAILED = {"dead-letter-reason": "ValueError: broken", "dead-letter-source": "q", "dead-letter-count": "5"}
 
@@ -95,6 +96,31 @@ async def test_a_redrive_says_why_it_copies():
         with pytest.raises(ConfigurationError, match="to is needed where messages are copied"):
             await redrive(dead, limit=5)
         assert stub.calls["StartMessageMoveTask"] == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "raised"),
+    [
+        ("InvalidAction", 400, ConfigurationError),
+        ("UnsupportedOperation", 400, ConfigurationError),
+        ("InternalFailure", 500, ConnectionLost),
+        ("AccessDenied", 403, AccessDenied),
+    ],
+)
+async def test_where_no_messages_can_be_moved_back_the_destination_is_asked_for(monkeypatch, code, status, raised):
+    """Emulators without move tasks refuse the call; ministack by InvalidAction, moto by a 500."""
+    failure = error_of("sqs", code, "no such thing", status=status)
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise failure
+
+    server, stub = await sqs_stub.serve()
+    async with server, AwsTransport(region=sqs_stub.REGION, endpoint_url=stub.url) as aws:
+        await sqs_stub.make_queue(aws, "dead")
+        monkeypatch.setattr(aws._client, "call", refuse)
+        with pytest.raises(raised, match=code) as caught:
+            await redrive(aws.queue("dead"))
+    assert ("name the destination queue" in str(caught.value)) == (raised is not AccessDenied)
 
 
 async def test_a_cancelled_redrive_has_the_service_stop_moving(monkeypatch):
