@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from eip._attribute_checks import MAX_DIGITS, check_attributes, is_unicode, why_wrong, why_wrong_element
 from eip.codec import dump_json, is_embeddable, load_json
 from eip.errors import DecodeError, InvalidMessage
 
@@ -42,9 +43,7 @@ __all__ = [
 AttributeValue: TypeAlias = str | int | float | Decimal | bool | bytes | Sequence[str | int | float | Decimal | None]
 """What an attribute can hold. Numbers are finite; text is Unicode without lone surrogates."""
 
-_MAX_DIGITS: Final = 4_000
-"""Digits of a number, or a few less: Python converts up to 4,300 to text and back, and the parser reads as many."""
-_MAX_NUMBER: Final = _MAX_DIGITS + 1
+_MAX_NUMBER: Final = MAX_DIGITS + 1
 """Characters of a foreign number; services take 38 digits. A longer one is read as the text that it is."""
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
@@ -57,7 +56,6 @@ _DATA_TYPE: Final = re.compile(r"(?:String|Number|Binary)(?:\.[A-Za-z0-9_.-]+)?"
 _MAX_DATA_TYPE: Final = 256
 _WIRE_TYPE: Final = "String.eip"
 """Data type of a value that SQS and SNS have no type for: its text is the JSON of `to_wire`."""
-_MIN_FAST, _MAX_FAST = -(2**63), 2**63
 _NOTES: Final = frozenset(("", "bool", "float", "decimal"))
 
 
@@ -219,7 +217,7 @@ def _array(text: str) -> str | list[Any]:
         found = load_json(text)
     except DecodeError:
         return text
-    return found if isinstance(found, list) and not any(map(_wrong_element, found)) else text
+    return found if isinstance(found, list) and not any(map(why_wrong_element, found)) else text
 
 
 # JSON.
@@ -272,7 +270,7 @@ def from_wire(value: Any) -> Any:
         if any(isinstance(each, (_Unknown, list)) for each in elements):
             return _unknown(value)
         value = elements
-    if reason := _wrong(value):
+    if reason := why_wrong(value):
         raise DecodeError(f"attribute {reason}")
     return value
 
@@ -321,68 +319,3 @@ def _decimal(text: str) -> Decimal:
     if not found.is_finite():
         raise DecodeError("attribute is not a finite number")
     return found
-
-
-# Validation.
-
-
-def check_attributes(attributes: Mapping[str, Any]) -> None:
-    """Validate names and values.
-
-    Raises:
-        TypeError: ``attributes`` is not a mapping, or one of its names is not a string.
-        InvalidMessage: a value that no channel can carry; the text names the attribute.
-    """
-    if attributes.__class__ is not dict and not isinstance(attributes, Mapping):
-        raise TypeError(f"attributes must be a mapping, not {type(attributes).__name__}")
-    for name, value in attributes.items():
-        if name.__class__ is str and name.isascii():  # the common cases first: each message pays for them
-            kind = value.__class__
-            if kind is str:
-                if value.isascii():
-                    continue
-            elif kind is bool or (kind is int and _MIN_FAST < value < _MAX_FAST):
-                continue
-        if not isinstance(name, str):
-            raise TypeError(f"attributes must have names of type str, not {type(name).__name__}")
-        if reason := _wrong(name) or _wrong(value):
-            raise InvalidMessage(f"attribute {name!r} {reason}")
-
-
-def _wrong(value: Any) -> str:
-    """Why no attribute can have the value; "" where one can."""
-    match value:
-        case str():
-            return "" if value.isascii() or is_unicode(value) else "has a lone surrogate, which is not Unicode text"
-        case bool() | bytes():
-            digits = 0
-        case int():
-            digits = value.bit_length() // 3
-        case float():
-            if not math.isfinite(value):
-                return f"must be a finite number, not {value}"
-            digits = 0
-        case Decimal():
-            if not value.is_finite():
-                return f"must be a finite number, not {value}"
-            digits = len(value.as_tuple().digits)
-        case list() | tuple():
-            return next((f"has an element that {reason}" for each in value if (reason := _wrong_element(each))), "")
-        case _:
-            return f"must be str, int, float, Decimal, bool, bytes or a list of those, not {type(value).__name__}"
-    return "" if digits <= _MAX_DIGITS else f"has more than {_MAX_DIGITS:,} digits"
-
-
-def _wrong_element(value: Any) -> str:
-    if value is None:
-        return ""
-    return "must be a string or a number" if isinstance(value, (bytes, list, tuple)) else _wrong(value)
-
-
-def is_unicode(text: str) -> bool:
-    """Whether the text can be encoded: JSON's escapes can make lone surrogates, which cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -84,7 +84,7 @@ class EipError(Exception):
 
 
 class ConfigurationError(EipError, ValueError):
-    """The program asks for something that cannot be. The call that raises it sent nothing; earlier calls may have."""
+    """The program is configured or used wrongly. The call that raises this sent nothing; earlier calls may have."""
 
 
 class UnsupportedChannel(ConfigurationError):

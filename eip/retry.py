@@ -30,8 +30,8 @@ class Backoff:
         base: upper bound of the first delay, in seconds or as timedelta; 0: no delay.
         factor: growth per attempt, 1 to 10,000.
         cap: upper bound of any delay. A channel that cannot wait for so long waits as long as it can.
-        max_attempts: after so many attempts the consumer dead-letters the message, where it has a dead-letter channel;
-            None: as often as the channel hands it out. A queue's own maxReceiveCount is a limit of attempts as well.
+        max_attempts: number of attempts after which the consumer dead-letters the message, where it has a channel for
+            that; None: as often as the channel hands it out. A queue's own maxReceiveCount limits attempts as well.
 
     Raises:
         TypeError: a value of the wrong type.

@@ -121,7 +121,7 @@ def _shown(url: str) -> str:
 def check_size(message: Message[Any], body: bytes, claim: Claim) -> None:
     """Raise `StoreError` where the object has fewer bytes than the size in its message: it was cut off.
 
-    More bytes are no error: some producers count characters.
+    More bytes are not an error: some producers count characters.
     """
     sizes = [message.attributes[name] for name in SIZE_ATTRIBUTES if name in message.attributes]
     size = next((each for each in sizes if isinstance(each, int)), 0)

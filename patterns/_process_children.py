@@ -44,7 +44,7 @@ class Family:
     def enlarge(self, total: int) -> bool:
         """Add as many children as may run beside the open ones; False where there are none to add.
 
-        They are made by `reap` once the parent is written: a child that no record names would be nobody's.
+        They are made by `reap` once the parent is written: a child that no record names would never be looked after.
         """
         count, element = self.count, self._element
         new = min(total - count, element.max_concurrency - len(self._instance.open))

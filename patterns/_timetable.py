@@ -50,7 +50,7 @@ def timetable_of(
 
     Raises:
         TypeError: a parameter of another type.
-        ConfigurationError: not exactly one of them is given, or it cannot be.
+        ConfigurationError: not exactly one of them is given, or it is invalid.
     """
     names = {"at": at, "delay": delay, "interval": interval, "cron": cron}
     given = [name for name, value in names.items() if value is not None]

@@ -62,7 +62,7 @@ class Aggregator(ScheduledService):
         store: of this aggregator alone.
         output: where aggregates are sent.
         key: the group of a message; default: its sequence's id, otherwise its correlation id. None: rejected.
-        size: complete with so many inputs.
+        size: number of inputs that complete a group.
         sequence: complete when all parts of the sequence are there.
         until: complete once it is true of the inputs so far, or with ``fold`` of the state.
         fold: makes the next state of the state so far (None before the first input) and an input; called once for each

@@ -41,8 +41,8 @@ def content_enricher(
         timeout: seconds for each look-up; after that it has failed and is retried with the message. Default: none.
 
     Raises:
-        ConfigurationError: options that cannot be.
-        TypeError: from the handler, for a body or a finding that is no mapping, where no ``merge`` is given.
+        ConfigurationError: an invalid option.
+        TypeError: from the handler, for a body or a finding that is not a mapping, where no ``merge`` is given.
     """
     check_one_of("on_missing", on_missing, get_args(OnMissing))
     if into is not None and merge is not None:

@@ -110,8 +110,8 @@ class Inbox(Generic[_T]):
             replies: whether that goes to the return address of a request that has one; give the relay ``replies``.
 
         Raises:
-            ConfigurationError: no outbox for what the handler returns, or it is no handler of two arguments; raised
-                for the latter where the handler is wrapped.
+            ConfigurationError: no outbox for what the handler returns; or, once a handler is wrapped, one that does not
+                take two arguments.
         """
         check_name(scope, "scope")
         if self._outbox is None and (output is not None or replies):

@@ -42,7 +42,7 @@ def message_history(name: str, *, max_visits: int | None = None) -> Middleware:
 
     The handler sees the message with this hop in its history; what it returns carries the whole of it. What it sends by
     itself does so where it passes the message on, not where it makes a new one. The latest 100 hops are kept. A
-    redelivery is no further visit.
+    redelivery does not count as a further visit.
 
     Args:
         name: of this component, unique in the system.

@@ -74,7 +74,7 @@ class MessageScheduler(ScheduledService):
             again later.
 
     Raises:
-        ConfigurationError: no channels, or options that cannot be.
+        ConfigurationError: no channels, or an invalid option.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class MessageScheduler(ScheduledService):
         key: str | None = None,
         native: bool = False,
     ) -> str:
-        """Have a message sent later; exactly one of at, delay, interval and cron says when.
+        """Schedule a message; exactly one of at, delay, interval and cron says when it is sent.
 
         Each sending of a repeated message has an id of its own, the same in every attempt.
 
@@ -142,7 +142,7 @@ class MessageScheduler(ScheduledService):
 
         Raises:
             TypeError: a parameter of another type.
-            ConfigurationError: no such channel, or times that cannot be.
+            ConfigurationError: no such channel, or invalid times.
             InvalidMessage: the message cannot be stored, or expires before it is due.
             StoreError: the store failed.
         """
@@ -154,7 +154,7 @@ class MessageScheduler(ScheduledService):
         if check_type("native", native, bool, "a bool") and self._schedules is None:
             return await self._delay(message, to, timetable, key)
         key = new_id() if key is None else check_type("key", key, str, "a str")
-        if not timetable.repeats:  # what is sent for ever is no part of one trace
+        if not timetable.repeats:  # a message that is sent for ever belongs to no single trace
             message = with_current_trace(message)
         record = ScheduledRecord(
             to=to,
@@ -172,7 +172,7 @@ class MessageScheduler(ScheduledService):
         return key
 
     async def _delay(self, message: Message[Any], to: str, timetable: Timetable, key: str | None) -> str:
-        """Send it with the queue's own delay."""
+        """Send the message with the queue's own delay."""
         queue, delay = self._channel(to), timetable.first - clock.now()
         if not isinstance(queue, Queue) or timetable.repeats or key is not None:
             raise ConfigurationError(
@@ -186,7 +186,7 @@ class MessageScheduler(ScheduledService):
         return new_id()
 
     async def _put(self, key: str) -> None:
-        """Have the service send what the store has under the key; where it does not, the store must not say so."""
+        """Hand the record to the service. Where that fails, the record is removed: nothing would send it."""
         held = await self._records.read(key)
         if held is None or not held.value.native:  # cancelled or replaced meanwhile
             return
@@ -216,7 +216,7 @@ class MessageScheduler(ScheduledService):
         return self._schedules
 
     async def cancel(self, key: str) -> bool:
-        """Have it not sent any more.
+        """Cancel a scheduled message.
 
         Returns:
             False where it was sent or cancelled before, or is being sent at this moment.
@@ -247,7 +247,7 @@ class MessageScheduler(ScheduledService):
         cron: str | None = None,
         timezone: str = "UTC",
     ) -> bool:
-        """Have it sent at another time; what was refused is tried again then.
+        """Send it at another time instead; a refused message is tried again then.
 
         Args:
             key: of `send`.
@@ -262,7 +262,7 @@ class MessageScheduler(ScheduledService):
 
         Raises:
             TypeError: a parameter of another type.
-            ConfigurationError: times that cannot be.
+            ConfigurationError: invalid times.
             StoreError: the store failed.
         """
         timetable = timetable_of(at=at, delay=delay, interval=interval, cron=cron, zone=timezone)
@@ -280,15 +280,15 @@ class MessageScheduler(ScheduledService):
         return changed
 
     async def get(self, key: str) -> ScheduledMessage | None:
-        """What is scheduled under the key, or None; raises `StoreError` where the store fails."""
+        """The scheduled message of a key, or None; raises `StoreError` where the store fails."""
         held = await self._records.read(key)
         return None if held is None else scheduled(key, held.value)
 
     async def pending(self, *, limit: int = 100) -> list[ScheduledMessage]:
-        """What is to be sent, the next first.
+        """The scheduled messages, the next one first.
 
         Args:
-            limit: at most so many.
+            limit: how many at most.
 
         Raises:
             StoreError: the store failed.
@@ -432,7 +432,7 @@ class MessageScheduler(ScheduledService):
 
 
 def _expiry(record: ScheduledRecord) -> float | None:
-    """Until when the store keeps it, where no scheduler will end it."""
+    """When the store forgets a record that no scheduler will remove."""
     if record.native:
         return None if record.timetable.repeats else record.due + _NATIVE_RETENTION_S
     return None if record.refused is None else clock.now() + _REFUSED_RETENTION_S

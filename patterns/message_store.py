@@ -51,7 +51,7 @@ class MessageStore(Sender):
     def __init__(self, objects: ListedObjects, *, prefix: str = "", max_bytes: int = 64 * MIB) -> None:
         if not _PREFIX.fullmatch(prefix):
             raise ConfigurationError(
-                f"{prefix!r} is no prefix: names of letters, digits and ._-, each with a / after it"
+                f"{prefix!r} is not a prefix: use names of letters, digits and ._-, each with a / after it"
             )
         self.name = f"{objects.bucket}/{prefix}"
         self.address = f"store:{self.name}"
@@ -85,7 +85,7 @@ class MessageStore(Sender):
     async def messages(self, start: Instant, end: Instant) -> AsyncIterator[Message[Any]]:
         """The messages created in that window, the earliest first; read a minute at a time.
 
-        Raises `DecodeError` for an object that is no message, and `StoreError` where the storage fails.
+        Raises `DecodeError` for an object that is not a message, and `StoreError` where the storage fails.
         """
         first, last = check_instant("start", start), check_instant("end", end)
         if not first < last:
@@ -106,7 +106,7 @@ class MessageStore(Sender):
 
     def _key(self, message: Message[Any]) -> str:
         if not 0 <= message.created_at <= _LAST_SECOND:
-            raise InvalidMessage(f"{self.name}: created_at is no time that a key can tell")
+            raise InvalidMessage(f"{self.name}: created_at must be a time that a key can hold")
         unique = hashlib.sha256(message.id.encode()).hexdigest()[:32]
         return f"{self._prefix}{_minute(message.created_at)}/{message.created_at:018.6f}-{unique}"
 

@@ -65,7 +65,7 @@ class OutboxRelay(BackgroundService):
 
     Raises:
         TypeError: ``replies`` of the wrong type.
-        ConfigurationError: no channels, or options that cannot be.
+        ConfigurationError: no channels, or an invalid option.
     """
 
     def __init__(

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Generic, Self, TypeAlias, overload
+from typing import Any, Final, Generic, Self, overload
 
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
@@ -29,6 +26,7 @@ from eip.patterns._process_elements import (
     Wait,
     named,
 )
+from eip.patterns._process_functions import Action, Context, Receiving, call, step_of
 from eip.patterns._process_graph import Graph
 from eip.patterns._process_instance import Instance, ProcessEnded, Status, Visit
 from eip.patterns.diagram import Diagram, condition_text
@@ -54,36 +52,8 @@ T = TypeVar("T")
 """The type of another process's state."""
 
 _RETRY_BACKOFF: Final = Backoff(cap=60.0)
-_MAX_ATTEMPTS: Final = 5
 _MAX_CONCURRENCY: Final = 10
 """Items of a map that run at once; each is an instance."""
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """The second argument of a step: what it may need beside the state."""
-
-    process_id: str
-    step: str
-    attempt: int
-    """From 1; raised also where a process died while the step ran."""
-    error: str | None = None
-    """In a failure branch: the failure that led there, its kind and its reason."""
-    version: int = 1
-    """Of the definition."""
-
-    @property
-    def key(self) -> str:
-        """The same for all attempts at this step: an idempotency key for whoever the step calls."""
-        return f"{self.process_id}/{self.step}"
-
-
-Action: TypeAlias = Callable[[S], Awaitable[S | None]] | Callable[[S, Context], Awaitable[S | None]]
-"""A step, or what compensates it."""
-Receiving: TypeAlias = (
-    Callable[[S, Message[Any]], Awaitable[S | None]] | Callable[[S, Message[Any], Context], Awaitable[S | None]]
-)
-"""A step that takes a message."""
 
 
 class Steps(Generic[S]):
@@ -122,12 +92,12 @@ class Steps(Generic[S]):
                 raised `Reject` at its first attempt: a timeout does not tell whether anything was done.
             when: whether the step is made; default: always.
             timeout: seconds for an attempt. A process that died holds the instance up for that long, plus ten.
-            max_attempts: after so many failures the step has failed for good; at once where it raises `Reject`.
+            max_attempts: number of failures after which the step has failed for good; at once where it raises `Reject`.
                 Default: ``max_attempts`` of ``retry``, or 5.
             retry: the delays between them.
         """
         return self._add(
-            _step(
+            step_of(
                 action,
                 name=name,
                 compensate=compensate,
@@ -154,10 +124,10 @@ class Steps(Generic[S]):
         """Add a step that waits for a message whose correlation id is the process's id.
 
         ``action`` is an async function of the state and the message (and the `Context`). Where none that passes
-        ``filter`` comes ``within`` so many seconds, the step has failed for good. The others are those of `step`.
+        ``filter`` comes ``within`` seconds, the step has failed for good. The others are those of `step`.
         """
         return self._add(
-            _step(
+            step_of(
                 action,
                 name=name,
                 compensate=compensate,
@@ -407,55 +377,3 @@ class Process(Steps[S]):
         self.elements = named((*self.steps, element))
         self.graph = Graph(self.elements)
         return super()._add(element)
-
-
-def _step(
-    action: Callable[..., Awaitable[Any]],
-    *,
-    name: str | None,
-    compensate: Callable[..., Awaitable[Any]] | None,
-    timeout: Duration,
-    max_attempts: int | None,
-    retry: Backoff,
-    **others: Any,
-) -> ProcessStep:
-    made = name or str(getattr(action, "__name__", ""))
-    if not made:
-        raise ConfigurationError(f"{action!r} has no name: give name=")
-    for function in filter(None, (action, compensate)):
-        if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(type(function).__call__):
-            raise ConfigurationError(f"step {made}: {function!r} must be an async function")
-    return ProcessStep(
-        name=made,
-        action=action,
-        compensate=compensate,
-        timeout=check_duration("timeout", timeout, positive=True),
-        max_attempts=check_integer("max_attempts", _attempts(max_attempts, retry), least=1),
-        retry=retry,
-        **others,
-    )
-
-
-def _attempts(given: int | None, retry: Backoff) -> int:
-    """How often a step is tried; two different numbers are an error."""
-    if given is None:
-        return _MAX_ATTEMPTS if retry.max_attempts is None else retry.max_attempts
-    if retry.max_attempts not in (None, given):
-        raise ConfigurationError(
-            f"max_attempts ({given}) and retry.max_attempts ({retry.max_attempts}) must be the same"
-        )
-    return given
-
-
-async def call(
-    function: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...], context: Context, limit: float
-) -> Any:
-    """Call a step's function within ``limit`` seconds, with the context where it takes one more argument."""
-    takes = [
-        each
-        for each in inspect.signature(function).parameters.values()
-        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
-    ]
-    wants_context = len(takes) > len(arguments)
-    async with asyncio.timeout(limit):
-        return await function(*arguments, *([context] if wants_context else []))

@@ -223,7 +223,7 @@ class ProcessManager(ScheduledService):
         return found
 
     async def family(self, id: str) -> list[Instance]:  # noqa: A002 - it is one
-        """An instance, and after it all its branches, items and sub-processes, and theirs.
+        """An instance, followed by its branches, items and sub-processes, and by theirs.
 
         Raises `LookupError` where there is none.
         """

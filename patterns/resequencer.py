@@ -96,11 +96,11 @@ class Resequencer(ScheduledService):
     async def __call__(self, message: Message[Any]) -> Result:
         """Send the message on, and those that waited for it, or store it.
 
-        Raises `Reject` for one that is no part of a sequence, and `Retry` where too many wait already.
+        Raises `Reject` for one outside of any sequence, and `Retry` where too many wait already.
         """
         place = message.sequence
         if place is None:
-            raise Reject("the message is no part of a sequence")
+            raise Reject("the message belongs to no sequence: it needs a sequence position")
         if place.position < 0 or (place.size is not None and place.position >= place.size):
             raise Reject(f"position {place.position} lies outside of its sequence")
         async with self._lock(place.id):

@@ -31,12 +31,12 @@ def throttle(
     key: Callable[[Message[Any]], str | None] | None = None,
     max_wait: Duration = 60.0,
 ) -> Middleware:
-    """Let through ``rate`` messages ``per`` so many seconds (or timedelta), evenly spaced, in the order they came.
+    """Let ``rate`` messages through in ``per`` seconds (or timedelta), evenly spaced, in the order they came.
 
     Args:
         rate: messages in that time.
         per: the time.
-        burst: so many may come at once after a pause.
+        burst: how many may come at once after a pause.
         key: what the rate is counted by, e.g. the customer; None: the message is not throttled. Default: all together.
         max_wait: seconds (or timedelta) that a message waits for its turn in its handler slot; one that has to wait
             longer gives the slot to others meanwhile. Waiting does not use up receive attempts.

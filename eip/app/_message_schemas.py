@@ -37,7 +37,7 @@ def schemas_of(bodies: Sequence[Body]) -> tuple[dict[Body, Any], dict[str, Any]]
     A type that has no JSON Schema is any value, with the reason as its description.
 
     Raises:
-        ConfigurationError: two types of one name cannot be told apart.
+        ConfigurationError: two types have the same name.
     """
     adapters: dict[Body, TypeAdapter[Any]] = {}
     schemas: dict[Body, Any] = {}

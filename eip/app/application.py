@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Iterable, Iterator
-from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
 import anyio
 from typing_extensions import override
 
-from eip import clock
 from eip._checks import check_duration, check_one_of, check_type
 from eip._logging import get_logger
 from eip.app._metrics import DepthSampler, consumer_families, health_families, usage_of
 from eip.app._observing import Observation
 from eip.app._resources import Late, entered
+from eip.app._watched_loop import WatchedLoop
 from eip.app.declaring import Declarations
 from eip.app.journal import Journal
 from eip.channels import Transport
 from eip.clock import Duration
 from eip.errors import ConfigurationError, StateError
 from eip.health import Health
-from eip.runtime._watchdog import Lookout, blocked_loop, watched
+from eip.runtime._watchdog import Lookout, watched
 from eip.runtime.consumer import Consumer
 from eip.runtime.service import Runnable, Service, running
 from eip.telemetry.families import Family, Recorder
@@ -38,8 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["App", "Provision"]
 
 _log = get_logger("eip.app")
-_ANSWER_TIMEOUT_S: Final = 1.0
-"""For the event loop to ask the parts, before it counts as blocked to the one who asked."""
 
 Provision: TypeAlias = Literal["apply", "check", "skip"]
 
@@ -103,9 +99,7 @@ class App(Declarations, Service):
         self._consumers: list[Consumer] = []
         self._running: list[Runnable] = []
         self._stop, self._ended = asyncio.Event(), asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.get_ident()
-        self._last_parts: dict[str, Health] = {}
+        self._watched_loop = WatchedLoop()
         self._opening: anyio.CancelScope | None = None
 
     # Its parts.
@@ -131,30 +125,10 @@ class App(Declarations, Service):
         Each part is asked on the application's loop. While that is blocked, what they answered last is returned, with
         the loop's own state.
         """
-        loop = self._loop
-        if loop is not None and threading.get_ident() != self._thread:
-            return self._parts_from_outside(loop)
-        self._last_parts = self._parts_now()
-        return self._last_parts
-
-    def _parts_from_outside(self, loop: asyncio.AbstractEventLoop) -> dict[str, Health]:
-        answer: Future[dict[str, Health]] = Future()
-
-        def ask() -> None:
-            try:
-                answer.set_result(self._parts_now())
-            except Exception as error:  # noqa: BLE001 - raised to the one who asked
-                answer.set_exception(error)
-
-        try:
-            loop.call_soon_threadsafe(ask)
-            self._last_parts = answer.result(_ANSWER_TIMEOUT_S)
-        except (TimeoutError, RuntimeError):  # it is blocked, or closed since
-            return {**self._last_parts, "event loop": self._loop_health()}
-        return self._last_parts
+        return self._watched_loop.ask(self._parts_now)
 
     def _parts_now(self) -> dict[str, Health]:
-        found = {"event loop": self._loop_health(), "transport": self.transport.health()}
+        found = {"event loop": self._watched_loop.health(), "transport": self.transport.health()}
         for number, each in enumerate(self._resources, 2):
             if isinstance(each, Transport):
                 found[f"transport {number}"] = each.health()
@@ -166,16 +140,7 @@ class App(Declarations, Service):
 
     def blocked_for(self) -> float:
         """Seconds for which its event loop has been blocked; 0: it runs. May be called from any thread."""
-        blocked = None if self._loop is None else blocked_loop(self._loop)
-        return 0.0 if blocked is None else blocked.seconds
-
-    def _loop_health(self) -> Health:
-        blocked = None if self._loop is None else blocked_loop(self._loop)
-        if blocked is None:
-            return Health(ok=True)
-        handler = blocked.handler or "other code than a handler's"
-        reason = f"blocked for {blocked.seconds:.0f} s by {handler}"
-        return Health(ok=False, failing_since=clock.now() - blocked.seconds, reason=reason)
+        return self._watched_loop.blocked_for()
 
     # Metrics.
 
@@ -252,11 +217,13 @@ class App(Declarations, Service):
     def _begin(self) -> None:
         if self._state != "new":
             raise StateError(f"{self.name} ran already; an application runs once, so make another one")
-        self._state, self._loop, self._thread = "starting", asyncio.get_running_loop(), threading.get_ident()
+        self._state = "starting"
+        self._watched_loop.attach()
 
     def _end(self) -> None:
         self.ready.clear()
-        self._state, self._loop = "ended", None
+        self._state = "ended"
+        self._watched_loop.detach()
         self._observation = None
         for sender, _ in self._senders.values():
             sender.bind(None)

@@ -54,7 +54,7 @@ class Journal:
         return self._entries.maxlen or 0
 
     def keep(self, size: int) -> None:
-        """Keep so many entries from now on, some 500 bytes each; 0: none."""
+        """Keep this many entries from now on, some 500 bytes each; 0: none."""
         self._entries = deque(self._entries, maxlen=check_integer("size", size, least=0))
 
     def sent(self, messages: Iterable[Message[Any]], channel: str, seconds: float, error: BaseException | None) -> None:

@@ -23,22 +23,22 @@ __all__ = ["AppSettings"]
 
 
 class AppSettings(BaseSettings):
-    """What differs between a laptop, a test and production; each field is read from ``EIP_`` and its name.
+    """Settings that differ between a laptop, a test and production, each read from the variable ``EIP_`` + its name.
 
         app = App(AppSettings().make_transport())
 
-    Subclass it for the settings of your own service. Its text shows no password, nor do its errors show values.
+    Subclass it for the settings of your own service. Its ``repr`` shows no password, and its errors show no values.
 
     Args:
         transport: ``memory``, ``aws`` or ``activemq``.
         region: of AWS; default: the session's, or AWS_REGION's.
         endpoint_url: of all AWS services, for an emulator.
         broker_url: of ActiveMQ, e.g. ``stomp+ssl://broker:61614``.
-        provision: what is done about the topology at the start, see `eip.app.App`.
+        provision: whether the topology is applied, checked or skipped at the start, see `eip.app.App`.
         health_port: where `eip run` serves health and metrics; None: nowhere.
 
     Raises:
-        ConfigurationError: a value that cannot be, by the variable's name.
+        ConfigurationError: a value is invalid; the text names the variable.
     """
 
     model_config = SettingsConfigDict(

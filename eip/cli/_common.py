@@ -115,7 +115,7 @@ def _cell(value: Any) -> str:
 
 
 def progress_bar() -> Progress:
-    """A bar on standard error for long work; invisible where that is no terminal."""
+    """A bar on standard error for long work; invisible where that is not a terminal."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     return Progress(*columns, TimeElapsedColumn(), console=said, transient=True, disable=not said.is_terminal)
 

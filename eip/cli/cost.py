@@ -48,12 +48,12 @@ def cost(
     linger: Annotated[float, typer.Option(help="Seconds that a message may wait for its pack.")] = 1.0,
     compression: Annotated[float, typer.Option(help="How many times smaller zstd makes a pack.")] = 3.0,
     function_seconds: Annotated[
-        float | None, typer.Option(help="Consumers are Lambda functions, of so many seconds an invocation.")
+        float | None, typer.Option(help="Consumers are Lambda functions; seconds of an invocation.")
     ] = None,
     function_memory: Annotated[int, typer.Option(help="MB of them.")] = 128,
     function_batch: Annotated[float, typer.Option(help="Messages of an invocation.")] = 1.0,
     transitions: Annotated[
-        float | None, typer.Option(help="Each message starts a workflow of so many transitions.")
+        float | None, typer.Option(help="Each message starts a workflow; transitions of it.")
     ] = None,
     workflow_seconds: Annotated[float, typer.Option(help="That such a workflow takes.")] = 1.0,
     workflow_memory: Annotated[int, typer.Option(help="MB that it takes.")] = 64,

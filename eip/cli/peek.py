@@ -46,7 +46,7 @@ def peek(
 def tail(
     *,
     channel: Annotated[str, typer.Argument(help="topic/NAME, bus/NAME, stream/NAME, or a queue's name.")],
-    limit: Annotated[int | None, typer.Option("--limit", "-n", help="End after so many messages.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", help="Maximum number of messages.", min=1)] = None,
     interval: Annotated[float, typer.Option(help="Seconds between looks at a queue.", min=0.1)] = 2.0,
     as_json: JsonOption = False,
     at: Target,

@@ -46,7 +46,7 @@ def run(
 ) -> None:
     """Run an application until SIGTERM or SIGINT, then drain it.
 
-    Exit code 0: drained; 1: it failed; 2: it cannot be as it is configured; 3: its service did not answer; 70:
+    Exit code 0: drained; 1: it failed; 2: its configuration is invalid; 3: its service did not answer; 70:
     something kept it from ending within its grace.
     """
     with errors():

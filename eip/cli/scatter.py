@@ -21,7 +21,7 @@ def scatter(
     *,
     channel: Annotated[str, typer.Argument(help="Where to ask: a queue's name, or topic/NAME.")],
     body: Annotated[str, typer.Argument(help="JSON, a file of it, or - for standard input.")] = "-",
-    expected: Annotated[int | None, typer.Option(help="Complete after so many replies.", min=1)] = None,
+    expected: Annotated[int | None, typer.Option(help="Number of replies that complete the request.", min=1)] = None,
     deadline: Annotated[float, typer.Option(help="Seconds to wait for replies.", min=0.01)] = 10.0,
     replies: Annotated[
         str, typer.Option(help="What the name of the temporary reply queue begins with; responders must allow it.")

@@ -74,7 +74,7 @@ def read_export(folder: Path, name: str) -> Iterator[Message[Any]]:
             try:
                 yield load_message(orjson.loads(line)["message"].encode("latin-1"))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise DecodeError(f"line {number} of {name} is no message") from error
+                raise DecodeError(f"line {number} of {name} is not a message") from error
 
 
 def _line(message: Message[Any]) -> bytes:

@@ -35,7 +35,7 @@ class Selection:
         None of them: all letters. Null is refused: it is rather a script's empty variable than a wish for all.
 
         Raises:
-            ConfigurationError: a value that cannot be.
+            ConfigurationError: a value is invalid.
         """
         if empty := [name for name in cls.FIELDS if name in given and given[name] is None]:
             raise ConfigurationError(f"{empty[0]} must not be null; leave it out")

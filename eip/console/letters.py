@@ -121,7 +121,7 @@ class DeadLetters:
         """Look at the queue now.
 
         Raises:
-            LookupError: it is no queue of dead letters.
+            LookupError: it is not a dead-letter queue.
             Conflict: messages of it are moved now, and a look would be a receive.
             TransportError: it cannot be looked at.
         """

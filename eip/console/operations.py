@@ -68,7 +68,7 @@ class Operations:
 
         Raises:
             LookupError: there is no such queue.
-            ConfigurationError: a rate that cannot be, or no queue to send them to is known.
+            ConfigurationError: the rate is invalid, or no queue to send them to is known.
             Conflict: another job is at work on the queue.
             StoreError: the audit log cannot be written.
         """

@@ -65,7 +65,7 @@ class Redaction:
     def text(self, text: str) -> str:
         """A text with masks in it: values that follow a field's name, as ``name=value``, in JSON or in XML.
 
-        Best effort: in a text without fields nothing can be told by its name.
+        Best effort: a text without fields has no names to go by.
         """
         if self._pattern is None:
             return text

@@ -49,13 +49,13 @@ class Tokens(BaseModel):
             path: JSON: ``{"readers": {"NAME": "SHA-256"}, "operators": {}}``.
 
         Raises:
-            ConfigurationError: it is no token file.
+            ConfigurationError: the file is not a token file.
         """
         try:
             return cls.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
             reason = error.strerror if isinstance(error, OSError) else error.errors(include_input=False)[0]["msg"]
-            raise ConfigurationError(f"{path} is no token file: {reason}") from None
+            raise ConfigurationError(f"{path} is not a token file: {reason}") from None
 
     def save(self, path: Path) -> None:
         """Write the file, for its owner only, in one step."""
@@ -102,7 +102,7 @@ class TokenFile:
         path: of the file.
 
     Raises:
-        ConfigurationError: it is no token file.
+        ConfigurationError: the file is not a token file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -111,7 +111,7 @@ class TokenFile:
         self._seen = self._stamp()
 
     def user(self, token: str) -> User | None:
-        """Whose token it is, or None. No token is valid while the file is missing or is no token file."""
+        """Whose token it is, or None. No token is valid while the file is missing or is not a token file."""
         stamp = self._stamp()
         if stamp != self._seen:
             try:

@@ -152,7 +152,7 @@ class View:
             page: from 1.
 
         Raises:
-            LookupError: it is no queue of dead letters.
+            LookupError: it is not a dead-letter queue.
         """
         self.letters.queue(queue)
         found = self.letters.letters(queue, group=group, text=text)

@@ -29,7 +29,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bill:
-    """What metered calls cost; hours of shards and brokers are not in it, as no call tells them."""
+    """The cost of metered calls, without the hours of shards and brokers, which no call reports."""
 
     lines: tuple[Line, ...]
     prices: Prices

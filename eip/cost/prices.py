@@ -107,7 +107,7 @@ def _price_list(value: Any, name: str) -> Prices:
                 source=str(value.get("source", name)),
                 rates=MappingProxyType({str(rate): float(price) for rate, price in rates.items()}),
             )
-    raise ConfigurationError(f"{name} is no price list: it wants region, date and rates in dollars")
+    raise ConfigurationError(f"{name} is not a price list: it must have region, date and rates in dollars")
 
 
 def _is_price(value: object) -> bool:

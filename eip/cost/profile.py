@@ -46,7 +46,7 @@ class Profile:
     compression: float = 3.0
     """How many times smaller zstd makes a pack's messages, base64 included; measure yours."""
     function_seconds: float | None = None
-    """Seconds that an invocation takes of the Lambda function that consumes; None: consumers are no functions."""
+    """Seconds that an invocation takes of the Lambda function that consumes; None: consumers are not functions."""
     function_memory: int = 128
     """MB of it."""
     function_batch: float = 1.0

@@ -57,7 +57,7 @@ class Packs:
     A pack of a message group is handled in order: at a failure the whole of it waits, and goes on where it was while it
     stays in this process; what is to be dead-lettered is so on its own. Of any other pack the messages are handled in
     parallel, no more at once than the consumer's concurrency, whatever the number of packs; those that fail are sent
-    again on their own, with their attempt count, before the pack is acknowledged. Where ``channel`` is no queue that
+    again on their own, with their attempt count, before the pack is acknowledged. Where ``channel`` is not a queue that
     can be sent to, or all failed for the moment, the pack is retried as a whole.
     """
 

@@ -47,7 +47,7 @@ class Worker:
 class Workers:
     """The workers of one session, and the one owner of their tasks.
 
-    They are no tasks of a group: a handler that ignores its cancellation must not hold up the end of the session. Such
+    They are not in a task group: a handler that ignores its cancellation must not hold up the end of the session. Such
     a worker is left by `drain`, and a line names it.
 
     Args:

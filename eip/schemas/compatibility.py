@@ -33,7 +33,7 @@ class Break:
     message: str
     kind: str
     """``removed``: the message is not sent or taken any more. Of a field: ``missing``, ``optional``, ``type``,
-    ``enum``, ``format``, ``pattern``, ``limit``, ``closed``, or ``unknown`` where it cannot be told."""
+    ``enum``, ``format``, ``pattern``, ``limit``, ``closed``, or ``unknown`` where it cannot be decided."""
     path: str
     """Of the field, as a JSON pointer; empty: of the message itself."""
     reason: str

@@ -13,7 +13,7 @@ __all__ = ["infer_schema"]
 _MAX_ENUMERATED: Final = 5
 """Different strings that are taken for the values of an enumeration, where each was seen several times."""
 _MIN_SAMPLES: Final = 20
-"""Fewer samples are no evidence of an enumeration."""
+"""Fewer samples do not show an enumeration."""
 
 
 def infer_schema(samples: Iterable[Any]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def html_page(document: Mapping[str, Any]) -> str:
     """
     read = Document(document)
     if "asyncapi" not in document:
-        raise ConfigurationError("it is not an AsyncAPI 3 document")
+        raise ConfigurationError("document must be an AsyncAPI 3 document")
     info = _mapping(document.get("info"))
     title = _text(info.get("title") or "An application")
     body = "\n".join(_Page(document, read).parts())

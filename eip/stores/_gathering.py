@@ -21,10 +21,10 @@ class Job:
     error: Exception | None = field(init=False, default=None)
 
     def settle(self, failed: BaseException | None = None) -> None:
-        """Answer the call, unless it was, or its caller has left.
+        """Answer the call, unless it was answered before or its caller was cancelled.
 
         Args:
-            failed: what failed for all that were not answered; default: its own result or error.
+            failed: the error of the whole batch; default: the job's own result or error.
         """
         if self.answer.done():
             return

@@ -1,4 +1,4 @@
-"""A pool of PostgreSQL connections that makes its tables at the first query, for what is kept in one.
+"""A pool of PostgreSQL connections that makes its tables at the first write, for what is kept in one.
 
 Statements on single records that come together share a round trip and a commit, which is most of what each would cost
 alone: `PostgresPool.gathered` has them pipelined, statement by statement as they are, so that each keeps its condition.
@@ -22,7 +22,7 @@ from eip.stores._gathering import Gatherers, Job
 __all__ = ["PostgresPool"]
 
 _LOCK: Final = 0x6569705F73746F72
-"""Of those who create tables at once: CREATE TABLE IF NOT EXISTS alone may fail then."""
+"""Advisory lock for creating tables: CREATE TABLE IF NOT EXISTS may fail where two processes do so at once."""
 _CONNECT_S: Final = 5.0
 _STATEMENT_S: Final = 10.0
 _CALL_S: Final = 20.0
@@ -56,10 +56,11 @@ class _Statement(Job):
     sql: str
     key: str
     arguments: tuple[Any, ...]
+    writes: bool
 
 
 class PostgresPool:
-    """Runs statements; connects at the first one.
+    """Runs statements; connects at the first one. What only reads makes no tables, and finds nothing where none are.
 
     Args:
         pool: An `asyncpg.Pool`, which stays the caller's; or a DSN, for which it makes one of up to ten connections,
@@ -67,7 +68,7 @@ class PostgresPool:
         schema: SQL that makes the tables where they are missing.
         collection: What the tables are for; its schema's version is kept in the table ``eip_schema``.
         version: Version of the schema. Tables of an earlier one are migrated by `schema`, those of a later one refused.
-        create: Make and migrate the tables; False: the user's migrations do.
+        create: Make the tables at the first write, and migrate them; False: the user's migrations do.
     """
 
     def __init__(self, pool: asyncpg.Pool | str, schema: str, *, collection: str, version: int, create: bool) -> None:
@@ -82,19 +83,23 @@ class PostgresPool:
     def __repr__(self) -> str:
         return f"{self._collection} at {_server(self._dsn)}"
 
-    async def fetch(self, sql: str, *arguments: Any) -> list[Any]:
-        """Return all rows of a statement; raises `StoreError` where the database fails, or takes too long."""
+    async def fetch(self, sql: str, *arguments: Any, writes: bool = True) -> list[Any]:
+        """Return all rows of a statement; raises `StoreError` where the database fails, or takes too long.
+
+        Args:
+            sql: the statement.
+            arguments: its parameters.
+            writes: missing tables are made before; False: there are no rows in tables that are missing.
+        """
         self._check_open()
         try:
             async with asyncio.timeout(_CALL_S):
-                rows: list[Any] = await self._on_connection(_fetch, sql, arguments)
-        except StoreError:
-            raise
-        except Exception as error:  # whatever asyncpg, ssl or the network raises
-            raise _store_error(error) from error
+                rows: list[Any] = await self._on_connection(_fetch, sql, arguments, writes=writes)
+        except Exception as error:  # noqa: BLE001 - whatever asyncpg, ssl or the network raises
+            return self._none_or_raise(error, writes=writes)
         return rows
 
-    async def gathered(self, sql: str, key: str, *arguments: Any) -> list[Any]:
+    async def gathered(self, sql: str, key: str, *arguments: Any, writes: bool = True) -> list[Any]:
         """Like `fetch`, together with the other statements that were asked for meanwhile.
 
         Args:
@@ -102,18 +107,25 @@ class PostgresPool:
                 in the first column of each row, by which the row finds its call; the second is the key.
             key: in whose order the statements of a batch are executed, so that no two processes deadlock.
             arguments: the other parameters.
+            writes: see `fetch`.
 
         Returns:
             The rows, with that first column.
         """
         self._check_open()
         try:
-            rows: list[Any] = await self._statements.run(_Statement(sql, key, arguments))
-        except StoreError:
-            raise
-        except Exception as error:
-            raise _store_error(error) from error
+            rows: list[Any] = await self._statements.run(_Statement(sql, key, arguments, writes))
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._none_or_raise(error, writes=writes)
         return rows
+
+    def _none_or_raise(self, error: Exception, *, writes: bool) -> list[Any]:
+        """No rows for a read of tables that the first write will make; raises `StoreError` for any other failure."""
+        if isinstance(error, asyncpg.UndefinedTableError) and self._create and not (writes or self._ready):
+            return []
+        if isinstance(error, StoreError):
+            raise error
+        raise _store_error(error) from error
 
     def _check_open(self) -> None:
         if self._closed:
@@ -124,11 +136,11 @@ class PostgresPool:
 
     async def _work_off(self, statements: Sequence[_Statement]) -> None:
         async with asyncio.timeout(_CALL_S):
-            await self._on_connection(_fetch_all, statements)
+            await self._on_connection(_fetch_all, statements, writes=any(each.writes for each in statements))
 
-    async def _on_connection(self, work: Any, *arguments: Any) -> Any:
+    async def _on_connection(self, work: Any, *arguments: Any, writes: bool) -> Any:
         if not self._ready:
-            await self._open()
+            await self._open(writes=writes)
         pool = self._pool
         connection = await pool.acquire()
         try:
@@ -140,8 +152,8 @@ class PostgresPool:
         finally:
             await pool.release(connection)
 
-    async def _open(self) -> None:
-        """Connect, and make or check the tables, once."""
+    async def _open(self, *, writes: bool) -> None:
+        """Connect, and check the tables, once; make them before the first write."""
         async with self._opening:
             if self._pool is None:
                 self._pool = await asyncpg.create_pool(
@@ -154,23 +166,27 @@ class PostgresPool:
                 )
             if not self._ready:
                 async with self._pool.acquire() as connection, connection.transaction():
-                    await self._prepare(connection)
-                self._ready = True
+                    self._ready = await self._prepare(connection, writes=writes)
 
-    async def _prepare(self, connection: Any) -> None:
+    async def _prepare(self, connection: Any, *, writes: bool) -> bool:
+        """Whether the tables are there, or are the user's affair."""
         found = await self._found_version(connection)
         if found == self._version:
-            return
+            return True
         if found is not None and found > self._version:
             raise StoreError(
                 f"PostgreSQL: {self._collection!r} has schema version {found}; this release reads up to "
                 f"{self._version}: upgrade aioeip",
                 transient=False,
             )
-        if self._create:
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-            if await self._found_version(connection) != self._version:  # another process made them meanwhile
-                await connection.execute(self._schema)
+        if not self._create:
+            return True
+        if found is None and not writes:
+            return False
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        if await self._found_version(connection) != self._version:  # another process made them meanwhile
+            await connection.execute(self._schema)
+        return True
 
     async def _found_version(self, connection: Any) -> int | None:
         """The version of the collection's schema; None for none, and for those of releases that did not note it."""

@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -56,6 +56,8 @@ class _Job(Job):
 
 class SqliteFile:
     """A connection in WAL mode, opened at the first job, and a thread, so that a slow disk does not hold the loop up.
+
+    File and tables are made at the first write; what only reads before finds nothing.
 
     Args:
         path: Path of the database.
@@ -107,7 +109,7 @@ class SqliteFile:
             raise _store_error(error) from error
 
     async def aclose(self) -> None:
-        """Let go of the file once what was begun is committed. Idempotent."""
+        """Close the file once the jobs under way are committed. Idempotent."""
         if self._closed:
             return
         self._closed = True
@@ -132,16 +134,27 @@ class SqliteFile:
     def _work_off(self, jobs: Sequence[_Job]) -> None:
         """Do the jobs; raises what failed for all of them."""
         try:
-            connection = self._open()
             if any(each.writes for each in jobs):
-                _commit(connection, jobs)
+                _commit(self._open(), jobs)
+            elif self._connection is not None or self._has_tables():
+                _read(self._open(), jobs)
             else:
-                for job in jobs:
-                    _attempt(connection, job)
+                with closing(sqlite3.connect(":memory:")) as empty:
+                    empty.executescript(self._schema)
+                    _read(empty, jobs)
         except sqlite3.Error as error:
             if _primary(error) not in _LOCKS:  # a file that was moved or mended is found by a new connection only
                 self._disconnect()
             raise
+
+    def _has_tables(self) -> bool:
+        """Whether the file has the collection's tables; makes neither."""
+        path = Path(self._path)
+        if not path.exists():
+            return not path.parent.is_dir()  # a wrong path: opening it raises the error
+        tables = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_S)) as connection:
+            return connection.execute(tables, (self._collection,)).fetchone() is not None
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -218,6 +231,11 @@ def _commit(connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
         with suppress(sqlite3.Error):  # some errors have rolled back already
             connection.execute("ROLLBACK")
         raise
+
+
+def _read(connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        _attempt(connection, job)
 
 
 def _attempt(connection: sqlite3.Connection, job: _Job) -> None:

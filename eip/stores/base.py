@@ -19,7 +19,7 @@ __all__ = ["ABSENT", "HASHED", "LAST_TIME", "MAX_NAME_BYTES", "Record", "Store",
 HASHED: Final = "eip:sha256:"
 """What the names of hashed texts begin with; a text that begins so is hashed, too, so that no two texts collide."""
 MAX_NAME_BYTES: Final = 900
-"""Of a text that is its own name: with a collection's name beside it, it fits each database's limit of a key."""
+"""Length of a text that is its own name: with a collection's name beside it, it fits each database's limit of a key."""
 
 ABSENT: Final = ""
 """The version of a record that is not there: ``put(..., version=ABSENT)`` only creates."""
@@ -119,5 +119,5 @@ class Store(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Let go of the database. Idempotent."""
+        """Close the connections. Idempotent."""
         ...

@@ -1,8 +1,7 @@
 """A store in DynamoDB, shared by any number of processes (extra ``aws`` or ``aiobotocore``).
 
     async with aiobotocore.session.get_session().create_client("dynamodb") as client:
-        await create_table(client, "eip")  # or by your own tools, see `table_definition`
-        store = DynamoStore(client, "eip", "orders")
+        store = DynamoStore(client, "eip", "orders", create=True)  # or by your own tools, see `table_definition`
 
 Writes are conditional and reads of a key strongly consistent. What is due comes from a global secondary index, which
 DynamoDB cannot read consistently: for a moment, mostly less than a second, it may lack a record that was just written,
@@ -23,6 +22,7 @@ from typing_extensions import override
 
 from eip import clock
 from eip._aws.client_calls import ClientCalls
+from eip._checks import check_type
 from eip._ids import new_id
 from eip.errors import ConfigurationError, MessageTooLarge, StateError, StoreError
 from eip.limits import KIB
@@ -35,19 +35,20 @@ from eip.stores.base import ABSENT, Record
 __all__ = ["DynamoStore", "create_table", "table_definition"]
 
 _VERSION: Final = 2
-"""Of the schema. 1: releases before 1.0 did not note it; the items are the same."""
+"""Version of the schema. 1: releases before 1.0 did not note it; the items are the same."""
 _MAX_NAME_BYTES: Final = 1000
-"""Of a collection: with a key of 900 bytes it fits the 2,048 of a partition key."""
+"""Length of a collection's name: with a key of 900 bytes it fits the 2,048 of a partition key."""
 _RECORD: Final = "r"
 _PART: Final = "p#"
 _LARGEST: Final = 400 * KIB - 4 * KIB
 """Bytes of a value: an item's limit, less room for keys and names."""
 _GRACE: Final = 60.0
 _CONNECTIONS: Final = 10
-"""Of a client that does not tell how many it has; the SDK's default."""
+"""Connections of a client that does not report their number; the SDK's default."""
 _BATCH: Final = 25
 """Items of one BatchWriteItem."""
 _RETRY_BACKOFF: Final = Backoff(base=0.05, cap=2.0)
+_READS: Final = ("GetItem", "Query")
 _LIVE: Final = "(attribute_not_exists(e) OR e > :now)"
 
 
@@ -59,15 +60,19 @@ class DynamoStore(NamedStore):
         table: made as `table_definition` says.
         name: of the collection. What is due is in one partition of the index by name, so that about 1,000 changes of
             due times per second go into a collection; take several where that is too little.
+        create: make the table at the first write, where it is missing; False: `create_table`, or your own tools, did.
         fast_path: whether reads and writes of records bypass the SDK, for less CPU; default: unless the environment
             variable ``EIP_AWS_FAST_PATH`` is ``off``. The SDK's client has the last word, see `eip._aws.client_calls`.
     """
 
-    def __init__(self, client: Any, table: str, name: str = "eip", *, fast_path: bool | None = None) -> None:
+    def __init__(
+        self, client: Any, table: str, name: str = "eip", *, create: bool = False, fast_path: bool | None = None
+    ) -> None:
         if not name or "#" in name or len(name.encode()) > _MAX_NAME_BYTES:
             raise ConfigurationError(f"name must be 1 to {_MAX_NAME_BYTES} bytes and have no #, got {name!r}")
         self._calls, self._table, self._name = ClientCalls(client, fast_path=fast_path), table, name
-        self._checked = self._closed = False
+        self._client, self._create = client, check_type("create", create, bool, "a bool")
+        self._checked = self._noted = self._closed = False
         self._checking = asyncio.Lock()
         config = getattr(getattr(client, "meta", None), "config", None)
         self._connections = asyncio.Semaphore(getattr(config, "max_pool_connections", _CONNECTIONS))
@@ -233,27 +238,30 @@ class DynamoStore(NamedStore):
                     await asyncio.sleep(_RETRY_BACKOFF.delay(attempt))
 
     async def _do(self, operation: str, **arguments: Any) -> Any:
-        """Call the table; waits for one that another process is making."""
+        """Call the table. One that is missing is made before the first write, or waited for, see ``create``."""
+        writes = operation not in _READS
         try:
-            await self._check()
+            await self._check(writes=writes)
             return await self._call(operation, TableName=self._table, **arguments)
         except StoreError as error:
             if error_code(error) != "ResourceNotFoundException":
                 raise
-            await until_active(self._calls, self._table)
-        await self._check()
+        if self._create and not writes:
+            return {"Items": []}
+        await (create_table(self._client, self._table) if self._create else until_active(self._calls, self._table))
+        await self._check(writes=writes)
         return await self._call(operation, TableName=self._table, **arguments)
 
     async def _call(self, operation: str, **arguments: Any) -> Any:
-        """Call the service, once one of the client's connections is free: waiting for that is no failure to connect."""
+        """Call the service once one of the client's connections is free: waiting for one is no failure."""
         async with self._connections:
             return await call(self._calls, operation, **arguments)
 
-    async def _check(self) -> None:
-        """Note the version of the collection's schema once, or refuse a later one; refuse use after closing."""
+    async def _check(self, *, writes: bool) -> None:
+        """Refuse use after closing, and a later version of the schema, once; note ours before the first write."""
         if self._closed:
             raise StateError(f"{self!r} is closed")
-        if self._checked:
+        if self._noted or (self._checked and not writes):
             return
         async with self._checking:
             key = {"pk": {"S": f"{self._name}#"}, "sk": {"S": "schema"}}
@@ -266,10 +274,10 @@ class DynamoStore(NamedStore):
                     f"{_VERSION}: upgrade aioeip",
                     transient=False,
                 )
-            if found < _VERSION:
+            if writes and found < _VERSION:
                 item = {**key, "version": {"N": str(_VERSION)}}
                 await self._call("PutItem", TableName=self._table, Item=item)
-            self._checked = True
+            self._checked, self._noted = True, writes or found == _VERSION
 
     def _key(self, key: str, sort: str) -> dict[str, Any]:
         return {"pk": {"S": f"{self._name}#{key}"}, "sk": {"S": sort}}

@@ -48,7 +48,7 @@ class InboxTable(ABC):
     """
 
     VERSION: Final = 1
-    """Of the schema."""
+    """Version of the schema."""
 
     def __init__(self, name: str) -> None:
         self.name = checked_name(name)

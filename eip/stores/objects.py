@@ -100,7 +100,7 @@ class FileObjects(ListedObjects):
 
     @override
     async def put(self, key: str, data: bytes) -> None:
-        """Write the file whole; `ConfigurationError` for a key that is no file name."""
+        """Write the file whole; `ConfigurationError` for a key that is not a file name."""
         path = self._path(self.bucket, key)
         if path is None:
             raise ConfigurationError(f"{key!r} names no file")

@@ -19,7 +19,7 @@ from eip.stores._sqlite_file import SqliteFile
 __all__ = ["Outbox", "Refused", "SqlOutbox", "SqliteOutbox", "Waiting", "checked_name", "outbox_row"]
 
 _VERSION: Final = 2
-"""Of the schema. 1: releases before 1.0 did not note it; the tables are the same."""
+"""Version of the schema. 1: releases before 1.0 did not note it; the tables are the same."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS "{name}" (
     number INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -17,7 +17,7 @@ from eip.stores.base import ABSENT, Record
 __all__ = ["PostgresStore", "schema"]
 
 _VERSION: Final = 2
-"""Of the schema. 1: releases before 1.0 did not note it; the tables are the same."""
+"""Version of the schema. 1: releases before 1.0 did not note it; the tables are the same."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS "{name}" (
     key text COLLATE "C" PRIMARY KEY, value bytea NOT NULL, version text NOT NULL,
@@ -60,6 +60,7 @@ _GATHERED: Final = {
     "delete_parts": """DELETE FROM "{name}_parts" WHERE key = $2 RETURNING $1::int""",
 }
 """Statements on one key, see `PostgresPool.gathered`."""
+_READS: Final = ("get", "parts", "due", "next_due")
 _STATEMENTS: Final = {
     "due": """SELECT key FROM "{name}" t WHERE due <= $1 AND coalesce(t.expires_at > $2, true) ORDER BY due LIMIT $3""",
     "next_due": """SELECT due FROM "{name}" t WHERE due IS NOT NULL AND coalesce(t.expires_at > $1, true)
@@ -93,7 +94,7 @@ class PostgresStore(NamedStore):
         pool: An `asyncpg.Pool`, which stays the caller's; or a DSN, for which it makes one of up to ten connections,
             with statements limited to ten seconds, and closes it.
         name: Name of the collection: a table, and one for parts; letters, digits and ``_``.
-        create: Make the tables at the first call, where they are missing; otherwise `schema` gives the SQL.
+        create: Make the tables at the first write, where they are missing; otherwise `schema` gives the SQL.
 
     Raises:
         ConfigurationError: the name is invalid.
@@ -160,13 +161,13 @@ class PostgresStore(NamedStore):
         return [row[0] for row in await self._fetch("due", now, clock.now(), limit)]
 
     async def _gathered(self, statement: str, name: str, *arguments: Any) -> list[Any]:
-        return await self._pool.gathered(self._sql[statement], name, *arguments)
+        return await self._pool.gathered(self._sql[statement], name, *arguments, writes=statement not in _READS)
 
     async def _fetch(self, statement: str, *arguments: Any) -> list[Any]:
-        return await self._pool.fetch(self._sql[statement], *arguments)
+        return await self._pool.fetch(self._sql[statement], *arguments, writes=statement not in _READS)
 
     async def _tidy(self, now: float) -> None:
-        """Every so many writes, remove what has expired, with its parts."""
+        """Every `_TIDY` writes, remove expired records with their parts."""
         self._writes += 1
         if self._writes % _TIDY == 0:
             await self._fetch("tidy", now - _GRACE)

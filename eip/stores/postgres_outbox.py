@@ -15,7 +15,7 @@ from eip.stores.outbox import Refused, SqlOutbox, Waiting, checked_name
 __all__ = ["PostgresOutbox", "schema"]
 
 _VERSION: Final = 2
-"""Of the schema. 1: releases before 1.0 did not note it; the tables are the same."""
+"""Version of the schema. 1: releases before 1.0 did not note it; the tables are the same."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS "{name}" (
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

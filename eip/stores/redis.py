@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha1
 from typing import Any, Final
 
 import redis.asyncio
@@ -24,6 +23,16 @@ from eip._ids import new_id
 from eip.errors import ConfigurationError, StateError, StoreError
 from eip.stores._gathering import Gatherers, Job
 from eip.stores._named import NamedStore
+from eip.stores._redis_scripts import (
+    READS,
+    SCRIPTS,
+    SHA_DELETE,
+    SHA_DUE,
+    SHA_GET,
+    SHA_PARTS,
+    SHA_PUT,
+    SHA_PUT_PART,
+)
 from eip.stores.base import Record
 
 __all__ = ["RedisStore"]
@@ -39,109 +48,10 @@ _CALL_S: Final = 20.0
 """Seconds that one batch may take, with the client's own retries."""
 _CLOSE_S: Final = 2.0
 _VERSION: Final = 2
-"""Of the schema. 1: releases before 1.0 did not note it; the records are the same."""
+"""Version of the schema. 1: releases before 1.0 did not note it; the records are the same."""
 
 _TIMEOUTS: Final[dict[str, Any]] = {"socket_timeout": 10.0, "socket_connect_timeout": 5.0}
 """Seconds, of a client made for a URL that does not say otherwise."""
-
-# A record is a hash: v(alue), n(umber of its version), e(xpiry). Its parts are another, each with its expiry before it.
-# What somebody else put under the key is an error of that key alone, and stays.
-_PRELUDE: Final = """
-local function live(record, parts, now)
-    local held = redis.pcall('HMGET', record, 'n', 'e')
-    if held.err then return nil, held end
-    if held[1] and (tonumber(held[2] or '') or math.huge) <= tonumber(now) then
-        redis.call('DEL', record, parts)
-        return nil
-    end
-    return held[1] or nil
-end
-"""
-_GET: Final = """
-local version, wrong = live(KEYS[1], KEYS[2], ARGV[1])
-if not version then return wrong end
-return redis.call('HMGET', KEYS[1], 'v', 'n')
-"""
-_PUT: Final = """
-local key, value, made, expected, now, due, expires, gone = unpack(ARGV)
-local version, wrong = live(KEYS[1], KEYS[2], now)
-if wrong then return wrong end
-version = version or ''
-if version == made then return 1 end  -- the client asks again: the answer was lost
-if expected ~= '*' and expected ~= version then return 0 end
-redis.call('HSET', KEYS[1], 'v', value, 'n', made, 'e', expires)
-if gone == '' then
-    redis.call('PERSIST', KEYS[1])
-    redis.call('PERSIST', KEYS[2])
-else
-    redis.call('PEXPIREAT', KEYS[1], gone)
-    redis.call('PEXPIREAT', KEYS[2], gone)
-end
-if due == '' then redis.call('ZREM', KEYS[3], key) else redis.call('ZADD', KEYS[3], due, key) end
-return 1
-"""
-_DELETE: Final = """
-local key, expected, now = unpack(ARGV)
-local version, wrong = live(KEYS[1], KEYS[2], now)
-if wrong then return wrong end
-if not version or (expected ~= '*' and expected ~= version) then return 0 end
-redis.call('DEL', KEYS[1], KEYS[2])
-redis.call('ZREM', KEYS[3], key)
-return 1
-"""
-# The hash of parts lives as long as the record, or without one as long as its longest part.
-_PUT_PART: Final = """
-local part, value, now, gone = unpack(ARGV)
-local version, wrong = live(KEYS[1], KEYS[2], now)
-if wrong then return wrong end
-local alone = not version
-local left = redis.call('PTTL', KEYS[2])
-redis.call('HSET', KEYS[2], part, value)
-if alone and gone == '' then
-    redis.call('PERSIST', KEYS[2])
-elseif alone and (left == -2 or (left >= 0 and tonumber(gone) > tonumber(now) * 1000 + left)) then
-    redis.call('PEXPIREAT', KEYS[2], gone)
-elseif not alone and left == -2 then
-    local until_ms = redis.call('PTTL', KEYS[1])
-    if until_ms >= 0 then redis.call('PEXPIRE', KEYS[2], until_ms) end
-end
-return redis.call('HLEN', KEYS[2])
-"""
-_PARTS: Final = """
-live(KEYS[1], KEYS[2], ARGV[1])
-return redis.call('HGETALL', KEYS[2])
-"""
-# What ceased to be there is due no more; it is struck off here.
-_DUE: Final = """
-local upto, limit, now, prefix = unpack(ARGV)
-local found, start = {}, 0
-limit = tonumber(limit)
-while #found < 2 * limit do
-    local page = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', upto, 'WITHSCORES', 'LIMIT', start, limit)
-    if #page == 0 then break end
-    for at = 1, #page, 2 do
-        local key = page[at]
-        local version, wrong = live(prefix .. 'r:' .. key, prefix .. 'p:' .. key, now)
-        if version or wrong then
-            start = start + 1
-            if #found < 2 * limit then
-                found[#found + 1] = key
-                found[#found + 1] = page[at + 1]
-            end
-        else
-            redis.call('ZREM', KEYS[1], key)
-        end
-    end
-end
-return found
-"""
-
-
-_SCRIPTS: Final = {
-    sha1(text.encode(), usedforsecurity=False).hexdigest(): text
-    for text in (_PRELUDE + each for each in (_GET, _PUT, _DELETE, _PUT_PART, _PARTS, _DUE))
-}
-_SHA_GET, _SHA_PUT, _SHA_DELETE, _SHA_PUT_PART, _SHA_PARTS, _SHA_DUE = _SCRIPTS
 
 _PERMANENT: Final = (
     redis.exceptions.AuthenticationError,
@@ -160,9 +70,9 @@ _TRANSIENT: Final = (
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.ReadOnlyError,
 )
-"""Of the kinds of a refusal, those that pass: a cluster in motion, a replica that is not promoted yet, memory."""
+"""Refusals that pass: a cluster that reshards, a replica that is not promoted yet, full memory."""
 _TRANSIENT_CODES: Final = ("BUSY", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "UNKILLABLE")
-"""What the text of a refusal begins with that passes (redis.io, "Redis serialization protocol", simple errors)."""
+"""First words of refusals that pass (redis.io, "Redis serialization protocol", simple errors)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -197,7 +107,7 @@ class RedisStore(NamedStore):
             raise ConfigurationError(f"name must not be empty and have no braces, got {name!r}")
         self._prefix = f"{{{name}}}:"
         self._due_key = f"{self._prefix}due"
-        self._checked = self._closed = False
+        self._checked = self._noted = self._closed = False
         self._calls: Gatherers[_Call] = Gatherers(self._start, max_jobs=_BATCH, max_batches=_BATCHES)
 
     @override
@@ -222,7 +132,7 @@ class RedisStore(NamedStore):
 
     @override
     async def _get(self, name: str) -> Record | None:
-        found = await self._run(_SHA_GET, self._keys(name), clock.now())
+        found = await self._run(SHA_GET, self._keys(name), clock.now())
         if found is None:
             return None
         if found[0] is None:
@@ -236,23 +146,23 @@ class RedisStore(NamedStore):
         made, expected = new_id(), "*" if version is None else version
         times = (clock.now(), _time(due), _time(expires_at), _gone(expires_at))
         keys = [*self._keys(name), self._due_key]
-        return made if await self._run(_SHA_PUT, keys, name, value, made, expected, *times) else None
+        return made if await self._run(SHA_PUT, keys, name, value, made, expected, *times) else None
 
     @override
     async def _delete(self, name: str, version: str | None) -> bool:
         expected = "*" if version is None else version
         keys = [*self._keys(name), self._due_key]
-        return bool(await self._run(_SHA_DELETE, keys, name, expected, clock.now()))
+        return bool(await self._run(SHA_DELETE, keys, name, expected, clock.now()))
 
     @override
     async def _put_part(self, name: str, part: str, value: bytes, expires_at: float | None) -> int:
         held = f"{_time(expires_at)}\n".encode() + value
-        return int(await self._run(_SHA_PUT_PART, self._keys(name), part, held, clock.now(), _gone(expires_at)))
+        return int(await self._run(SHA_PUT_PART, self._keys(name), part, held, clock.now(), _gone(expires_at)))
 
     @override
     async def _parts(self, name: str) -> dict[str, bytes]:
         now = clock.now()
-        held = iter(await self._run(_SHA_PARTS, self._keys(name), now))
+        held = iter(await self._run(SHA_PARTS, self._keys(name), now))
         parts: dict[str, bytes] = {}
         for part, value in zip(held, held, strict=True):
             until, _, rest = value.partition(b"\n")
@@ -272,7 +182,7 @@ class RedisStore(NamedStore):
         return [key for key, _ in await self._dues(repr(now), limit)]
 
     async def _dues(self, upto: str, limit: int) -> list[tuple[str, float]]:
-        found = iter(await self._run(_SHA_DUE, [self._due_key], upto, limit, clock.now(), self._prefix))
+        found = iter(await self._run(SHA_DUE, [self._due_key], upto, limit, clock.now(), self._prefix))
         return [(key.decode(errors="replace"), float(at)) for key, at in zip(found, found, strict=True)]
 
     async def _run(self, sha: str | None, keys: Sequence[str], *arguments: Any) -> Any:
@@ -292,12 +202,11 @@ class RedisStore(NamedStore):
 
     async def _work_off(self, calls: Sequence[_Call]) -> None:
         async with asyncio.timeout(_CALL_S):
-            if not self._checked:
-                await self._check()
+            await self._check(writes=any(each.sha not in READS for each in calls))
             await self._send(calls)
             unknown = [each for each in calls if isinstance(each.error, redis.exceptions.NoScriptError)]
             if unknown:
-                for text in _SCRIPTS.values():
+                for text in SCRIPTS.values():
                     await self._client.script_load(text)
                 await self._send(unknown)
 
@@ -312,17 +221,20 @@ class RedisStore(NamedStore):
             call.error = result if isinstance(result, Exception) else None
             call.result = result
 
-    async def _check(self) -> None:
-        """Note the schema's version, or refuse a later one."""
-        await self._client.set(f"{self._prefix}schema", _VERSION, nx=True)
-        found = int(await self._client.get(f"{self._prefix}schema"))
+    async def _check(self, *, writes: bool) -> None:
+        """Refuse a later version of the schema, once; note ours before the first write."""
+        if self._noted or (self._checked and not writes):
+            return
+        if writes:
+            await self._client.set(f"{self._prefix}schema", _VERSION, nx=True)
+        found = int(await self._client.get(f"{self._prefix}schema") or _VERSION)
         if found > _VERSION:
             raise StoreError(
                 f"Redis: {self._prefix} has schema version {found}; this release reads up to {_VERSION}: "
                 "upgrade aioeip",
                 transient=False,
             )
-        self._checked = True
+        self._checked, self._noted = True, writes
 
     def _keys(self, name: str) -> list[str]:
         return [f"{self._prefix}r:{name}", f"{self._prefix}p:{name}"]

@@ -28,7 +28,7 @@ _CHUNK: Final = 1024 * 1024
 def lifecycle_rule(prefix: str = "", *, days: int = 15) -> dict[str, Any]:
     """A rule for PutBucketLifecycleConfiguration; ``days`` exceed the time that the channel keeps a message."""
     if days < 1:
-        raise ConfigurationError("objects live for at least a day")
+        raise ConfigurationError(f"days must be at least 1, got {days!r}")
     return {"ID": "claim-checks", "Status": "Enabled", "Filter": {"Prefix": prefix}, "Expiration": {"Days": days}}
 
 

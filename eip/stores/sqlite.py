@@ -18,7 +18,7 @@ from eip.stores.base import ABSENT, Record
 __all__ = ["SqliteStore"]
 
 _VERSION: Final = 2
-"""Of the schema. 1: releases before 1.0 did not note it; the tables are the same."""
+"""Version of the schema. 1: releases before 1.0 did not note it; the tables are the same."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS "{name}" (
     key TEXT PRIMARY KEY, value BLOB NOT NULL, version TEXT NOT NULL, due REAL, expires_at REAL
@@ -60,7 +60,7 @@ class SqliteStore(NamedStore):
     """Records in a table of an SQLite database; what was written survives a kill of the process.
 
     Work is done in one thread of its own, so that a slow disk does not hold the event loop up; calls that come
-    together share a transaction. The file is opened at the first call. One of a later schema version is refused.
+    together share a transaction. The file is made at the first write. One of a later schema version is refused.
 
     Args:
         path: Path of the database.
@@ -145,7 +145,7 @@ class SqliteStore(NamedStore):
         return dict(db.execute(self._sql["parts"], (key, now)).fetchall())
 
     def _bury(self, db: sqlite3.Connection, key: str, now: float) -> None:
-        """Remove an expired record with the parts that it had; parts without a record stay."""
+        """Remove an expired record and its parts; parts without a record stay."""
         if db.execute(self._sql["bury"], (key, now)).rowcount:
             db.execute(self._sql["delete_parts"], (key,))
 

@@ -136,8 +136,8 @@ class Cursor(ABC):
     async def read(self, limit: int) -> Page:
         """The next records, about ``limit`` at most; waits for as long as the service's rates ask for.
 
-        An empty page is no end. After an error the next call goes on where the last page ended. Cancelled, it loses
-        nothing that was not returned.
+        An empty page is not the end. After an error the next call goes on where the last page ended. A cancelled call
+        loses no record.
         """
 
     async def aclose(self) -> None:

@@ -296,8 +296,11 @@ def test_a_handler_of_an_inbox_that_replies_has_a_reply(made, tmp_path, wrapped)
 
         return observe
 
-    def bill(message: Message[Order], db: sqlite3.Connection) -> Message[Bill]: ...
-    def cancel(message: Message[Money], db: sqlite3.Connection) -> Message[str]: ...
+    def bill(message: Message[Order], db: sqlite3.Connection) -> Message[Bill]:
+        return message.reply(Bill(order=message.body.id))
+
+    def cancel(message: Message[Money], db: sqlite3.Connection) -> Message[str]:
+        return message.reply("cancelled")
 
     handlers = Handlers()
     billing = inbox.handler("billing", replies=True)(bill)

@@ -83,7 +83,7 @@ def test_a_token_file_is_read_again_when_it_changes(tmp_path):
 def test_a_file_that_is_no_token_file_is_refused_without_what_is_in_it(tmp_path, text):
     path = tmp_path / "tokens.json"
     path.write_text(text)
-    with pytest.raises(ConfigurationError, match="is no token file") as raised:
+    with pytest.raises(ConfigurationError, match="is not a token file") as raised:
         TokenFile(path)
     assert "short" not in str(raised.value)
 

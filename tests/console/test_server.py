@@ -106,7 +106,7 @@ def ran(*arguments: str):
         (("tests.console.shop:make_shop", "--run", "--queue", "q"), "give --queue or an App"),
         (("tests.console.shop:ORDERS",), "must be an App or a Topology"),
         (("tests.console.shop:make_shop", "--run", "--host", "0.0.0.0"), "host must be a loopback address"),
-        (("tests.console.shop:make_shop", "--run", "--tokens", "none.json"), "is no token file"),
+        (("tests.console.shop:make_shop", "--run", "--tokens", "none.json"), "is not a token file"),
         (("tests.console.shop:make_shop", "--redact", "a", "--no-redact"), "not both"),
     ],
 )

@@ -40,7 +40,7 @@ def test_a_list_of_ones_own(tmp_path):
     assert prices("moon", file=file)["sqs.standard.million"] == 9.0
     for wrong in ("[1]", '{"region": "a", "date": "2026-01-01", "rates": {"a": "b"}}', '{"rates": {"a": -1}}'):
         file.write_text(wrong)
-        with pytest.raises(ConfigurationError, match="no price list"):
+        with pytest.raises(ConfigurationError, match="not a price list"):
             prices("moon", file=file)
 
 

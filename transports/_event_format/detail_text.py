@@ -56,6 +56,6 @@ def _members(text: str, at: int) -> Iterator[_Member]:
 
 
 def _skip(text: str, at: int) -> int:
-    """The next place that is no white space."""
+    """The next place that is not white space."""
     found = _SPACE.match(text, at)
     return found.end() if found else at

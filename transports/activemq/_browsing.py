@@ -55,7 +55,7 @@ async def browse(
     name, timeout = f"browse-{new_id()}", client.connector.answer_timeout
 
     async def subscribe(connection: Connection) -> None:
-        if not connection.is_classic:  # others take the header for a property of nobody's, and hand the messages out
+        if not connection.is_classic:  # others ignore the header, and hand the messages out
             raise TransportError(f"{connection.server} must be ActiveMQ Classic to be browsed")
         connection.subscribe(name, take)
         headers = {"id": name, "destination": destination, "ack": "auto", "browser": "true"}

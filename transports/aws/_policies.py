@@ -80,7 +80,7 @@ def _meaning(statement: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def statements(policy: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The statements of a policy, which may be one that is no list."""
+    """The statements of a policy: a list, or a single one outside of a list."""
     found = policy.get("Statement") or []
     return found if isinstance(found, list) else [found]
 

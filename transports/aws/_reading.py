@@ -100,7 +100,7 @@ def _notification(
         case {"Type": "Notification", "TopicArn": str(), "Message": str(inner)}:
             inside = wrapped.get("MessageAttributes", {})
             if not isinstance(inside, Mapping):
-                raise DecodeError("notification of SNS: MessageAttributes is no object")
+                raise DecodeError("notification of SNS: MessageAttributes is not an object")
             known = {**known, "id": str(wrapped.get("MessageId", known["id"]))}
             if isinstance(wrapped.get("Subject"), str):
                 known["headers"] = {"subject": wrapped["Subject"]}

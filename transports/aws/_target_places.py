@@ -16,7 +16,7 @@ PLACES: Final = {
     "state_machine": ("states", "stateMachine:"),
     "firehose": ("firehose", "deliverystream/"),
 }
-"""Of what is no channel: its service, and what its ARN has before the name."""
+"""Resources that are not channels: their service, and the part of the ARN before the name."""
 
 
 def of_kind(target: TargetSpec) -> dict[str, Any]:

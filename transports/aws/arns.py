@@ -100,7 +100,7 @@ class Arns:
         raise ConfigurationError(f"name must be an ARN or a {kind}'s name ({_ALPHABETS[kind]}), got {name[:300]!r}")
 
     def resource(self, service: str, resource: str) -> str:
-        """The ARN of what is no channel, in this account and region; ``resource``: as its service writes it."""
+        """The ARN of a resource of another service, in this account and region; ``resource`` in its notation."""
         return self._arn(service, resource)
 
     def archive(self, name: str) -> str:

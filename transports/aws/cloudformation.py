@@ -92,7 +92,7 @@ def _add(made: Template, functions: Functions, resource: Resource) -> None:
 
 
 def _add_own(made: Template, functions: Functions, resource: DriverResource) -> None:
-    """Add what only this driver knows; what another one does is no part of the template."""
+    """Add the resources that only this driver knows; those of other drivers are not in the template."""
     match resource:
         case ConnectionSpec():
             add_connection(made, resource)

@@ -24,7 +24,7 @@ from eip.topology import DriverResource, TargetSpec
 __all__ = ["MESSAGE_PREFIX", "ScheduleGroupSpec", "ScheduleSpec"]
 
 MESSAGE_PREFIX: Final = "eip-message-"
-"""What the names of schedules of programs' messages begin with: they are nobody's drift."""
+"""Prefix of the names of schedules that programs make for messages; drift detection ignores them."""
 _NAME: Final = re.compile(r"[0-9a-zA-Z._-]{1,64}")
 _EXPRESSION: Final = re.compile(
     r"at\(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\)|rate\([1-9]\d* (?:minute|hour|day)s?\)|cron\([^()\s]+(?: [^()\s]+){5}\)"

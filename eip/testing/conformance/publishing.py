@@ -98,7 +98,7 @@ class BusCases(Cases):
                 assert got.replay_name is None
 
     async def test_what_is_no_event_is_refused_before_sending(self, harness: Harness) -> None:
-        """A body that is no object, no type, no source: refused, and with it the whole call."""
+        """A body that is not an object, a missing type, a missing source: refused, and with it the whole call."""
         self.needs("bus")
         bus = await harness.bus()
         rule = await harness.rule(bus, "all")

@@ -15,7 +15,7 @@ from typing_extensions import override
 from eip.channels import Sender, Stream
 from eip.codec import JSON, Codec
 from eip.envelope import encoded_for
-from eip.errors import AccessDenied, ConfigurationError, InvalidMessage, MessageTooLarge, StoreError
+from eip.errors import AccessDenied, ConfigurationError, InvalidMessage, MessageTooLarge
 from eip.limits import KIB
 from eip.message import Message
 from eip.stores.base import Store
@@ -132,7 +132,7 @@ class KinesisStream(BatchedSender, Stream):
     ) -> StreamGroup:
         """The stream as read by the named group; see `eip.streams.StreamGroup`.
 
-        Leases are in the DynamoDB table ``eip-leases``, made at the first use, where no store is given. With
+        Leases are in the DynamoDB table ``eip-leases``, made by the first worker, where no store is given. With
         ``fan_out`` the group is a registered consumer, billed by the hour and by volume.
         """
         return StreamGroup(
@@ -160,19 +160,11 @@ class KinesisStream(BatchedSender, Stream):
         self._client.record_pushed("kinesis", f"{self.name}/{group}", operation, messages=len(received), size=size)
 
     async def _lease_table(self) -> Store:
-        """The store of the leases; its table is made where there is none, and waited for where another makes it."""
-        from eip.stores._aws_errors import error_code  # noqa: PLC0415 - only where it is wanted
-        from eip.stores.dynamodb import DynamoStore, create_table  # noqa: PLC0415
+        """The store of the leases."""
+        from eip.stores.dynamodb import DynamoStore  # noqa: PLC0415 - only where it is wanted
 
         client = await self._client.client("dynamodb")
-        store = DynamoStore(client, LEASE_TABLE, "streams", fast_path=self._client.fast_path)
-        try:
-            await store.get(self.name)
-        except StoreError as error:
-            if error_code(error) != "ResourceNotFoundException":
-                raise
-            await create_table(client, LEASE_TABLE)
-        return store
+        return DynamoStore(client, LEASE_TABLE, "streams", create=True, fast_path=self._client.fast_path)
 
     # Putting.
 

@@ -148,7 +148,7 @@ def _object(record: Any) -> Mapping[str, Any]:
 
 def _unreadable(record: Any, source: EventSource, failure: Exception) -> Record:
     known: dict[str, Any] = {}
-    with suppress(Exception):  # a record that is no object, or lacks even these
+    with suppress(Exception):  # a record that is not an object, or lacks even these
         known = source.salvage(record)
     identifier, raw = known.pop("identifier", None), known.pop("raw", None)
     texts = {name: value for name, value in known.items() if name == "attributes" or (value and type(value) is str)}

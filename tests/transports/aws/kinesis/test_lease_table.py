@@ -9,7 +9,8 @@ from uuid import uuid4
 import pytest
 
 from eip import Consumer, Message
-from eip.errors import StoreError
+from eip.errors import ConfigurationError, StoreError
+from eip.streams import diagnose
 from eip.topology import StreamSpec, Topology
 from eip.transports.aws import AwsTransport
 from eip.transports.aws._client.service_client import ServiceClient
@@ -30,9 +31,8 @@ class SlowToMake:
         async def call(**arguments):
             table = arguments.get("TableName", "")
             if name == "create_table":
-                made = await operation(**arguments)
-                self._tables[table] = 12
-                return made
+                self._tables.setdefault(table, 12)
+                return await operation(**arguments)
             if self._tables.get(table):
                 if name == "describe_table":
                     self._tables[table] -= 1
@@ -110,4 +110,14 @@ async def test_a_table_that_may_not_be_read_is_not_made(moto_server, lease_table
     async with AwsTransport(moto_server.region, moto_server.url, session=moto_server.session) as aws:
         monkeypatch.setattr(ServiceClient, "client", client)
         with pytest.raises(StoreError, match="AccessDenied"):
-            await aws.stream("s").group("g").table()
+            await (await aws.stream("s").group("g").table()).find_beginning()
+
+
+async def test_a_diagnosis_makes_no_table(moto_server, lease_table):
+    name = f"s-{uuid4().hex[:10]}"
+    async with AwsTransport(moto_server.region, moto_server.url, session=moto_server.session) as aws:
+        await Topology(StreamSpec(name, shards=1)).apply(aws)
+        with pytest.raises(ConfigurationError, match="group must have read"):
+            await diagnose(aws.stream(name), ["g"], window=1)
+        assert await aws.stream(name).group("g").checkpoints() == {}
+        assert lease_table not in (await (await aws.client("dynamodb")).list_tables())["TableNames"]
