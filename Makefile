@@ -4,7 +4,7 @@
 PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3; do \
 	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$each; break; }; done)
 # The peers of `make bench` have an environment of their own; one with a core in Rust needs Python 3.12.
-BENCH_PYTHON ?= $(shell for each in python3.12 python3.13 "$(PYTHON)"; do \
+BENCH_PYTHON ?= $(shell for each in python3.12 "$$(pyenv prefix 3.12 2>/dev/null)/bin/python" python3.13 "$(PYTHON)"; do \
 	$$each -c pass 2>/dev/null && { echo $$each; break; }; done)
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -106,21 +106,8 @@ types: $(READY)  ## check types
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(BENCH)/.ready  ## a short tour of the benchmarks, with the peers in .venv-bench; BENCH_PYTHON=python3.12
-	$(BENCH)/bin/python -m benchmarks.runtime --quick
-	$(BENCH)/bin/python -m benchmarks.scatter_gather --quick
-	$(BENCH)/bin/python -m benchmarks.rfq_load --quick
-	$(BENCH)/bin/python -m benchmarks.matching --quick
-	$(BENCH)/bin/python -m benchmarks.kinesis --quick
-	$(BENCH)/bin/python -m benchmarks.iterator_age --quick
-	$(BENCH)/bin/python -m benchmarks.stream_levers --quick
-	$(BENCH)/bin/python -m benchmarks.sqs --quick
-	$(BENCH)/bin/python -m benchmarks.cost --quick
-	$(BENCH)/bin/python -m benchmarks.throughput --quick
-	$(BENCH)/bin/python -m benchmarks.latency --quick
-	$(BENCH)/bin/python -m benchmarks.stores --quick
-	$(BENCH)/bin/python -m benchmarks.scaling --quick
-	$(BENCH)/bin/python -m benchmarks.activemq --quick
+bench: $(BENCH)/.ready services  ## run all benchmarks briefly, with the peers in .venv-bench; BENCH_PYTHON=python3.12
+	$(BENCH)/bin/python -m benchmarks $(ARGS)
 
 bench-check: $(READY)  ## compare the CPU of the hot paths with the record, as ratios to a floor of the same run
 	$(BIN)/python -m benchmarks.check

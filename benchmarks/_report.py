@@ -157,4 +157,13 @@ class Figures:
     @property
     def spread(self) -> str:
         """Of the CPU per message: the least and the most."""
-        return f"{min(self.cpu):.0f}-{max(self.cpu):.0f}"
+        return spread(self.cpu)
+
+    def plain(self) -> dict[str, list[float]]:
+        """For JSON: every run."""
+        return {"per_second": self.rates, "cpu_microseconds": self.cpu}
+
+
+def spread(figures: Sequence[float]) -> str:
+    """The least and the most."""
+    return f"{_text(min(figures))}-{_text(max(figures))}"

@@ -129,7 +129,7 @@ async def handling(url: str, count: int) -> list[dict[str, Any]]:
     rows = []
     for mode in MODES:
         progress(f"{count:,} messages of 1 KB through topic and queue, {mode}")
-        name = f"handled-{mode.replace(' ', '').replace('+', '-')}"
+        name = f"handled-{count}-{mode.replace(' ', '').replace('+', '-')}"
         messages = events(count)
         handled, cpu = 0, 0.0
 
@@ -257,6 +257,7 @@ def main() -> None:
     options = parser.parse_args()
     count = 640 if options.quick else 6_400
     with sqs_stub.running() as url:
+        asyncio.run(handling(url, 64))  # warms up
         published = asyncio.run(publishing(url, count))
         put = asyncio.run(publishing(url, count, bus=True))
         handled = asyncio.run(handling(url, count))

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 
-from benchmarks._report import progress, save, table
+from benchmarks._report import progress, save, spread, table
 from eip._aws.client_calls import ClientCalls
 
 CALLERS = 50
@@ -100,10 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with stub() as url:
         found = asyncio.run(measured(url, count, runs))
     medians = {name: statistics.median(figures) for name, figures in found.items()}
-    rows = [
-        (name, medians[name], f"{min(figures):.0f} to {max(figures):.0f}", medians["SDK"] / medians[name])
-        for name, figures in found.items()
-    ]
+    rows = [(name, medians[name], spread(figures), medians["SDK"] / medians[name]) for name, figures in found.items()]
     print(table("PutItem of 1 KB, CPU µs a call", ("way", "median", "spread", "times less"), rows))
     print("\nwritten to", save("dynamodb", found, "aiobotocore", "botocore"))
 

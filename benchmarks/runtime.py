@@ -2,8 +2,8 @@
 
     python -m benchmarks.runtime [--quick]
 
-Each figure is the median of several runs; the floors (a bare asyncio loop, an asyncio.Queue with workers) are measured
-in the same process, side by side, so compare ratios.
+Each figure is the median of several runs in turn, after a warm-up; the floors (a bare asyncio loop, an asyncio.Queue
+with workers) and the peers, where they are installed (`make bench`), are measured in the same process: compare ratios.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import statistics
 import time
 import tracemalloc
 from collections import deque
 from collections.abc import Awaitable, Callable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
 
 from pydantic import BaseModel
 
-from benchmarks._report import progress, save, table
+from benchmarks._report import Figures, bars, plot, progress, save, table
 from eip import Consumer, Message
 from eip.transports.memory import MemoryTransport
 
@@ -108,15 +110,46 @@ async def consume(count: int, *, concurrency: int, groups: int = 0, typed: bool 
         assert consumer.stats.handled == count
 
 
-def rate(run: Callable[[int], Awaitable[None]], count: int, times: int) -> float:
-    """Messages per second, the median."""
-    seconds = []
-    for _ in range(times):
-        gc.collect()
-        start = time.perf_counter()
-        asyncio.run(run(count))  # type: ignore[arg-type]
-        seconds.append(time.perf_counter() - start)
-    return count / statistics.median(seconds)
+async def with_taskiq(count: int) -> None:
+    """taskiq's broker in memory: a task for each message, its result kept for as long as the next hundred."""
+    broker: Any = import_module("taskiq").InMemoryBroker(max_stored_results=BATCH)
+    handled = 0
+
+    async def handle(body: dict[str, Any]) -> None:
+        nonlocal handled
+        assert body["number"] == 7
+        handled += 1
+
+    task = broker.task(handle)
+    await broker.startup()
+    for _ in range(0, count, BATCH):
+        for _ in range(BATCH):
+            await task.kiq(BODY)
+        await broker.wait_all()
+    await broker.shutdown()
+    assert handled == count
+
+
+async def with_kombu(count: int) -> None:
+    """Celery's transport in memory, JSON as it has it."""
+    kombu: Any = import_module("kombu")
+    handled = 0
+
+    def handle(body: dict[str, Any], message: Any) -> None:
+        nonlocal handled
+        assert body["number"] == 7
+        message.ack()
+        handled += 1
+
+    with kombu.Connection("memory://") as connection:
+        queue = kombu.Queue("orders", exchange=kombu.Exchange("orders"), routing_key="orders")
+        with connection.Producer() as producer, connection.Consumer(queue, callbacks=[handle], prefetch_count=BATCH):
+            for start in range(0, count, BATCH):
+                for _ in range(BATCH):
+                    producer.publish(BODY, exchange="orders", routing_key="orders", serializer="json")
+                while handled < start + BATCH:
+                    connection.drain_events(timeout=10)
+    assert handled == count
 
 
 async def _bytes_per_message(count: int) -> float:
@@ -145,25 +178,48 @@ CASES: dict[str, Callable[[int], Awaitable[None]]] = {
     "100 handlers, pydantic body": lambda count: consume(count, concurrency=100, typed=True),
     "100 handlers that wait": lambda count: consume(count, concurrency=100, waits=True),
 }
+PEERS = {"taskiq": ("taskiq, in memory", with_taskiq), "kombu": ("kombu, in memory", with_kombu)}
+CASES.update(dict(each for package, each in PEERS.items() if find_spec(package) is not None))
+
+
+def measure(count: int, rounds: int) -> dict[str, Figures]:
+    """Each case in turn, with a tenth of the messages first to warm up."""
+    found = {name: Figures() for name in CASES}
+    for turn in range(rounds + 1):
+        for name, run in CASES.items():
+            progress(f"{name}, round {turn} of {rounds}" if turn else f"{name}, warm-up")
+            gc.collect()
+            began, cpu = time.perf_counter(), time.process_time()
+            asyncio.run(run(count if turn else count // 10))  # type: ignore[arg-type]
+            if turn:
+                found[name].add(count, time.perf_counter() - began, time.process_time() - cpu)
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the messages, one run each")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the messages")
     options = parser.parse_args()
-    count, times = (10_000, 1) if options.quick else (100_000, 3)
-    rates: dict[str, float] = {}
-    for name, run in CASES.items():
-        progress(name)
-        rates[name] = rate(run, count, times)
-    bare = 1e6 / rates["bare loop"]
-    rows = [(name, each, 1e6 / each, 1e6 / each - bare) for name, each in rates.items()]
-    print(
-        table(f"{count:,} messages, publish to ack", ("case", "messages/s", "µs each", "µs over the bare loop"), rows)
-    )
+    count, rounds = (10_000, 3) if options.quick else (100_000, 5)
+    found = measure(count, rounds)
+    bare = found["bare loop"].row[1]
+    rows = [(name, *each.row, each.spread, each.row[1] - bare) for name, each in found.items()]
+    columns = ("case", "messages/s", "CPU µs each", "spread", "µs over the bare loop")
+    print(table(f"{count:,} messages, publish to ack", columns, rows))
     size = asyncio.run(_bytes_per_message(10_000))
     print(f"\nmemory per queued message of {len(Message(BODY).encode())} bytes: {size:,.0f} bytes")
-    print("saved", save("runtime", {"count": count, "messages_per_second": rates, "bytes_per_queued_message": size}))
+    plot(
+        "runtime",
+        lambda figure: bars(
+            figure.subplots(),
+            list(found),
+            [each.row[1] for each in found.values()],
+            unit="CPU µs of a message, publish to ack",
+        ),
+    )
+    cases = {name: each.plain() for name, each in found.items()}
+    results = {"count": count, "cases": cases, "bytes_per_queued_message": size}
+    print("saved", save("runtime", results, "taskiq", "kombu"))
 
 
 if __name__ == "__main__":

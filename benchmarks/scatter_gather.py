@@ -26,7 +26,7 @@ from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks._report import environment, save, table
+from benchmarks._report import progress, save, spread, table
 from eip import Message
 from eip.channels import Sender
 from eip.patterns.scatter_gather import ScatterGather
@@ -52,8 +52,8 @@ class _Swallow(Sender):
         self.requests.extend(messages)
 
 
-async def _bare(in_flight: int) -> tuple[float, float, list[float]]:
-    """Seconds to issue the requests, seconds to answer them all, and seconds from the first answer to each end."""
+async def _bare(in_flight: int) -> tuple[float, list[float]]:
+    """Seconds of CPU to issue and answer the requests, and seconds from the first answer to each end."""
     pending: dict[str, tuple[asyncio.Future[list[Any]], list[Any]]] = {}
     requests: list[dict[str, Any]] = []
     deadlines: list[tuple[float, str]] = []
@@ -69,7 +69,7 @@ async def _bare(in_flight: int) -> tuple[float, float, list[float]]:
         assert len(await future) == RESPONDERS
         ends.append(time.perf_counter())
 
-    begun = time.perf_counter()
+    cpu = time.process_time()
     tasks = [asyncio.create_task(one(number)) for number in range(in_flight)]
     await asyncio.sleep(0)
     issued = time.perf_counter()
@@ -84,11 +84,11 @@ async def _bare(in_flight: int) -> tuple[float, float, list[float]]:
             if number % 100 == 0:
                 await asyncio.sleep(0)
     await asyncio.gather(*tasks)
-    return issued - begun, time.perf_counter() - issued, [each - issued for each in ends]
+    return time.process_time() - cpu, [each - issued for each in ends]
 
 
-async def _gathered(in_flight: int) -> tuple[float, float, list[float]]:
-    """The same with `ScatterGather`, its replies handed in where its consumer would."""
+async def _gathered(in_flight: int) -> tuple[float, list[float]]:
+    """The same with `ScatterGather`, its replies handed in where its consumer would; making them is not measured."""
     requests = _Swallow()
     ends: list[float] = []
 
@@ -98,31 +98,31 @@ async def _gathered(in_flight: int) -> tuple[float, float, list[float]]:
         ends.append(time.perf_counter())
 
     async with MemoryTransport() as transport, ScatterGather(requests, transport.queue("replies")) as gather:
-        begun = time.perf_counter()
+        cpu = time.process_time()
         tasks = [asyncio.create_task(one(gather, number)) for number in range(in_flight)]
         while len(requests.requests) < in_flight:
             await asyncio.sleep(0)
-        issued = time.perf_counter()
+        issuing = time.process_time() - cpu
         replies = [[each.reply(1) for each in requests.requests] for _ in range(RESPONDERS)]
-        answering = time.perf_counter()
+        cpu, answering = time.process_time(), time.perf_counter()
         for batch in replies:
             for number, reply in enumerate(batch):
                 await gather._gatherer.take(reply)
                 if number % 100 == 0:
                     await asyncio.sleep(0)
         await asyncio.gather(*tasks)
-        return issued - begun, time.perf_counter() - answering, [each - answering for each in ends]
+        return issuing + time.process_time() - cpu, [each - answering for each in ends]
 
 
-async def _whole(in_flight: int) -> float:
-    """Requests per second through the embedded transport: sent, received, handled, answered, acknowledged."""
+async def _whole(in_flight: int) -> tuple[float, float]:
+    """Seconds, and seconds of CPU, through the embedded transport: sent, received, handled, answered, acknowledged."""
     requests = _Swallow()
     async with (
         MemoryTransport(capacity=in_flight * RESPONDERS) as transport,
         ScatterGather(requests, transport.queue("replies")) as gather,
     ):
         replies = transport.queue("replies")
-        begun = time.perf_counter()
+        begun, cpu = time.perf_counter(), time.process_time()
 
         async def one(number: int) -> None:
             await gather.request(number, expected=RESPONDERS, deadline=300)
@@ -133,7 +133,7 @@ async def _whole(in_flight: int) -> float:
         for _ in range(RESPONDERS):
             await replies.send(*(each.reply(1) for each in requests.requests))
         await asyncio.gather(*tasks)
-        return in_flight / (time.perf_counter() - begun)
+        return time.perf_counter() - begun, time.process_time() - cpu
 
 
 async def _bytes_per_request(in_flight: int) -> float:
@@ -255,47 +255,63 @@ async def _stored_in(make: Callable[[AsyncExitStack], Awaitable[Any]], number: i
         return await _stored(await make(stack), number)
 
 
+def _compared(size: int, rounds: int = 3) -> tuple[object, ...]:
+    """Medians of runs that take turns, of so many requests in flight."""
+    asyncio.run(_whole(100))  # warms up
+    bare, ours, ratios, p99s, rates, whole = [], [], [], [], [], []
+    for number in range(rounds):
+        progress(f"{size:,} in flight × {RESPONDERS} responders, round {number + 1} of {rounds}")
+        gc.collect()
+        floor, _ = asyncio.run(_bare(size))
+        gc.collect()
+        cpu, ends = asyncio.run(_gathered(size))
+        gc.collect()
+        seconds, whole_cpu = asyncio.run(_whole(size))
+        bare.append(floor / size * 1e6)
+        ours.append(cpu / size * 1e6)
+        ratios.append(cpu / floor)
+        p99s.append(_p99(ends))
+        rates.append(size / seconds)
+        whole.append(whole_cpu / size * 1e6)
+    per_request = asyncio.run(_bytes_per_request(min(size, 10_000)))
+    medians = [statistics.median(each) for each in (bare, ours, ratios, p99s, whole, rates)]
+    return (size, *medians[:5], spread(whole), medians[5], per_request)
+
+
 def _p99(ends: list[float]) -> float:
     return statistics.quantiles(ends, n=100)[98] * 1000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="10,000 in flight only, once")
+    parser.add_argument("--quick", action="store_true", help="10,000 in flight only")
     parser.add_argument("--stores-only", action="store_true", help="measure the stores alone")
     options = parser.parse_args()
     sizes = [] if options.stores_only else [10_000] if options.quick else [1_000, 10_000, 30_000, 100_000]
-    rounds = 1 if options.quick else 3
-    rows = []
-    for size in sizes:
-        print(f"{size:,} in flight × {RESPONDERS} responders ...", flush=True)
-        ratios, ours, bare, p99s = [], [], [], []
-        for _ in range(rounds):
-            gc.collect()
-            floor = asyncio.run(_bare(size))
-            gc.collect()
-            full = asyncio.run(_gathered(size))
-            bare.append(size / (floor[0] + floor[1]))
-            ours.append(size / (full[0] + full[1]))
-            ratios.append(bare[-1] / ours[-1])
-            p99s.append(_p99(full[2]))
-        gc.collect()
-        whole = asyncio.run(_whole(size))
-        per_request = asyncio.run(_bytes_per_request(min(size, 10_000)))
-        rows.append((size, *(statistics.median(each) for each in (bare, ours, ratios, p99s)), whole, per_request))
-    columns = ("in flight", "bare/s", "gathered/s", "bare ÷ ours", "p99 ms", "whole path/s", "bytes per request")
-    print(table("Requests per second, each complete after 10 replies", columns, rows))
+    rows = [_compared(size) for size in sizes]
+    columns = (
+        "in flight",
+        "bare: CPU µs",
+        "gathered: CPU µs",
+        "ours ÷ bare",
+        "p99 ms",
+        "whole path: CPU µs",
+        "spread",
+        "whole path/s",
+        "bytes per request",
+    )
+    print(table("A request, complete after 10 replies", columns, rows))
     number = 200 if options.quick else 1000
     os.environ.update(ENVIRONMENT)
     with tempfile.TemporaryDirectory() as folder, _stores(folder) as makers:
         stores = []
         for name, make in makers.items():
+            progress(f"with a store: {name}")
             count = number // 10 if "moto" in name else number  # an emulator takes its time
             stores.append((name, count, *asyncio.run(_stored_in(make, count))))
     store_columns = ("store", "in flight", "requests/s", "writes per reply", "other writes per request")
     print(table("With a store, each request complete after 10 replies", store_columns, stores))
     results = {
-        "environment": environment(),
         "columns": columns,
         "rows": rows,
         "store_columns": store_columns,

@@ -1,6 +1,6 @@
 """How fast is SQS with this library? Messages per second and CPU per message, beside what a user would write instead.
 
-    python -m benchmarks.sqs [--quick | --count N] [--round-trip MS]
+    python -m benchmarks.sqs [--quick | --count N] [--round-trip MS] [--docs]
 
 Everybody sends and consumes the same 1 KB JSON events on the same stub of the service (`benchmarks.sqs_stub`), which is
 a process of its own and answers at once, so that the client is what is measured: its CPU time (all its threads) per
@@ -19,9 +19,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count as counter
+from typing import Any
 
 from benchmarks import sqs_stub
-from benchmarks._report import Figures, progress, save, table
+from benchmarks._report import Figures, bars, plot, progress, save, table
 from benchmarks._sqs_peers import EVENT, PEERS, PRODUCERS, Opens, Pair, callers
 from eip import Consumer, Message
 
@@ -98,13 +99,14 @@ def measure(url: str, count: int, rounds: int) -> dict[str, tuple[Figures, Figur
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="2,000 messages, one round")
+    parser.add_argument("--quick", action="store_true", help="1,000 messages a round")
     parser.add_argument(
         "--round-trip", type=float, default=0.0, help="milliseconds that the stub waits before it answers"
     )
+    parser.add_argument("--docs", action="store_true", help="renew the pages' plot")
     parser.add_argument("--count", type=int, help="messages a round; default: 20,000")
     options = parser.parse_args()
-    count, rounds = (2_000, 1) if options.quick else (options.count or 20_000, 3)
+    count, rounds = (1_000, 3) if options.quick else (options.count or 20_000, 3)
     with sqs_stub.running(delay=options.round_trip / 1000) as url:
         found = measure(url, count, rounds)
     naive, batched = found["(a) naive aioboto3 loop"], found["(b) aioboto3, batches and gather"]
@@ -117,16 +119,16 @@ def main() -> None:
         columns = ("client", "messages/s", "CPU µs each", "spread", "per CPU second ÷ (a)", "÷ (b)")
         print(table(f"{verb}: {count:,} events of 1 KB, round trip {options.round_trip:g} ms", columns, rows))
     results = {
-        name: {
-            verb: {
-                "messages_per_second": each.row[0],
-                "cpu_microseconds": each.row[1],
-                "cpu_spread": [min(each.cpu), max(each.cpu)],
-            }
-            for verb, each in zip(("send", "consume"), figures, strict=True)
-        }
+        name: {verb: each.plain() for verb, each in zip(("send", "consume"), figures, strict=True)}
         for name, figures in found.items()
     }
+
+    def draw(figure: Any) -> None:
+        for index, (axes, verb) in enumerate(zip(figure.subplots(1, 2), ("send", "receive and delete"), strict=True)):
+            bars(axes, list(found), [each[index].row[1] for each in found.values()], unit="CPU µs of a message")
+            axes.set_title(verb, fontsize=9)
+
+    plot("sqs", draw, size=(13, 4), docs=options.docs)
     about = {"count": count, "rounds": rounds, "round_trip_ms": options.round_trip}
     packages = ("aioboto3", "aiobotocore", "aiohttp", "boto3", "kombu", "taskiq-aio-sqs", "fanferro")
     print("\nsaved", save("sqs", {**about, "clients": results}, *packages))

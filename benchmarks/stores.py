@@ -9,7 +9,7 @@ A hundred callers at once each have a message handled, as a consumer of concurre
 
 Servers run beside it on the same machine with their usual durability: Redis with an append-only file synced every
 second, PostgreSQL with ``fsync`` and ``synchronous_commit``. CPU is that of this process, threads included. DynamoDB is
-moto, which takes most of a core itself: read its CPU, not its rate.
+moto, which takes most of a core itself: read its CPU, not its rate; ``--quick`` leaves it out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any, Final
 import aioboto3
 from botocore.config import Config
 
-from benchmarks._report import Figures, progress, save, table
+from benchmarks._report import Figures, bars, plot, progress, save, table
 from eip import Message
 from eip.patterns import Aggregator, idempotent
 from eip.runtime.handlers import Handler
@@ -75,7 +75,9 @@ async def _by_callers(handle: Handler, messages: Sequence[Message[Any]]) -> None
         for message in left:
             await handle(message)
 
-    await asyncio.gather(*(call() for _ in range(CALLERS)))
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(CALLERS):
+            tasks.create_task(call())
 
 
 async def idempotently(store: Store, count: int) -> None:
@@ -184,8 +186,8 @@ def _dynamodb(url: str, numbers: Iterator[int]) -> Opener:
 NAMES: Final = ("memory", "sqlite-normal", "sqlite-full", "redis", "postgres", "dynamodb")
 
 
-def measure(chosen: Sequence[str], count: int, rounds: int) -> dict[str, dict[str, tuple[float, float]]]:
-    """By pattern and store, the medians of messages per second and CPU microseconds; rounds are interleaved."""
+def measure(chosen: Sequence[str], count: int, rounds: int) -> dict[str, dict[str, Figures]]:
+    """By pattern and store, the figures of each round; rounds are interleaved."""
     figures = {work: {name: Figures() for name in chosen} for work in WORKS}
     with openers(chosen) as found:
         for turn in range(rounds):
@@ -193,24 +195,29 @@ def measure(chosen: Sequence[str], count: int, rounds: int) -> dict[str, dict[st
                 for pattern, work in WORKS.items():
                     progress(f"round {turn + 1} of {rounds}: {pattern} on {name}")
                     asyncio.run(_measured(opener, work, max(count // divisor, 1000), figures[pattern][name]))
-    return {pattern: {name: each.row for name, each in rows.items()} for pattern, rows in figures.items()}
+    return figures
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="2,000 messages, one round")
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--quick", action="store_true", help="2,000 messages a round")
+    parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
     options = parser.parse_args()
-    count, rounds = (2_000, 1) if options.quick else (20_000, 3)
-    found = measure(options.only, count, rounds)
+    count, rounds = (2_000, 3) if options.quick else (20_000, 3)
+    found = measure(options.only or (NAMES[:-1] if options.quick else NAMES), count, rounds)
     for pattern, rows in found.items():
         unit = "inputs" if pattern == "aggregator" else "messages"
-        columns = ("store", f"{unit}/s", "CPU µs each")
-        print(table(f"{pattern}, {CALLERS} callers", columns, [(name, *row) for name, row in rows.items()]))
-    results = {
-        pattern: {name: dict(zip(("per_second", "cpu_microseconds"), row, strict=True)) for name, row in rows.items()}
-        for pattern, rows in found.items()
-    }
+        columns = ("store", f"{unit}/s", "CPU µs each", "spread")
+        cells = [(name, *each.row, each.spread) for name, each in rows.items()]
+        print(table(f"{pattern}, {CALLERS} callers", columns, cells))
+    results = {pattern: {name: each.plain() for name, each in rows.items()} for pattern, rows in found.items()}
+
+    def draw(figure: Any) -> None:
+        for axes, (pattern, rows) in zip(figure.subplots(1, len(found)), found.items(), strict=True):
+            bars(axes, list(rows), [each.row[1] for each in rows.values()], unit="CPU µs of a message")
+            axes.set_title(pattern, fontsize=9)
+
+    plot("stores", draw, size=(10, 3))
     about = {"count": count, "rounds": rounds, "callers": CALLERS, "group": GROUP}
     print("\nsaved", save("stores", {**about, "patterns": results}, "asyncpg", "redis", "aioboto3"))
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eip import Message, SequenceInfo, envelope
-from eip.envelope import dump_envelope, envelope_fields, parse_envelope
+from eip.envelope import body_from_text, body_to_text, dump_envelope, envelope_fields, parse_envelope
 from eip.errors import DecodeError
 from eip.message import RESERVED_KEYS
 
@@ -93,3 +93,20 @@ def test_whatever_json_a_stranger_sends_is_parsed_or_refused(value):
 def test_extensions_cannot_have_the_key_of_a_field():
     """Fault 18: one list in the message, one in the envelope."""
     assert {*envelope._TEXT, *envelope._TIMES, *envelope._OTHERS, "seq", "headers"} == RESERVED_KEYS
+
+
+def is_carried(character: str) -> bool:
+    """Whether SQS and SNS take it: what XML 1.0 has a place for (SQS API reference, SendMessage)."""
+    code = ord(character)
+    return code in (0x9, 0xA, 0xD) or 0x20 <= code <= 0xD7FF or 0xE000 <= code <= 0xFFFD or code >= 0x10000
+
+
+@pytest.mark.parametrize("around", ["", "a", "Ünï🦄"])
+def test_text_that_the_services_take_travels_as_it_is_and_any_other_in_base64(around):
+    edges = (0xD7FF, 0xE000, 0xFFBE, 0xFFFD, 0xFFFE, 0xFFFF, 0x10000, 0x1FFFE, 0x10FFFF)
+    for character in map(chr, (*range(0x100), *edges)):
+        raw = f"{around}{character}{around}".encode()
+        text, fields = body_to_text(Message.received(raw))
+        assert (text == raw.decode()) is is_carried(character), f"U+{ord(character):04X}"
+        assert ("enc" in fields) is not is_carried(character)
+        assert body_from_text(text, {"v": 1, **fields}).raw == raw
