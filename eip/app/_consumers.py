@@ -12,6 +12,7 @@ from eip.app.declarations import (
     ConsumerOptions,
     HandlerInfo,
     message_types_of,
+    name_of_handler,
     replying_handlers,
     results_of,
 )
@@ -21,7 +22,7 @@ from eip.errors import ConfigurationError
 from eip.matching.predicate import as_predicate
 from eip.message import Message
 from eip.runtime.consumer import Consumer
-from eip.runtime.handlers import AnyHandler, Handler, Middleware, Result, body_type, handler_of, middleware, name_of
+from eip.runtime.handlers import AnyHandler, Handler, Middleware, Result, body_type, handler_of, middleware
 
 __all__ = ["ConsumerDeclaration"]
 
@@ -49,7 +50,7 @@ class ConsumerDeclaration:
         """The declaration as a value."""
         replying = replying_handlers(self.handler) if self.reply_to is None else (self.handler,)
         return HandlerInfo(
-            name=name_of(self.handler),
+            name=name_of_handler(self.handler),
             channel=self.channel,
             message_types=message_types_of(self.handler),
             body=body_type(self.handler),

@@ -10,7 +10,7 @@ from eip.clock import Duration
 from eip.message import Message
 from eip.retry import Backoff
 from eip.runtime.dispatch import Handlers, message_type
-from eip.runtime.handlers import AnyHandler, body_type, replies_itself, result_type
+from eip.runtime.handlers import AnyHandler, body_type, innermost, name_of, replies_itself, result_type
 
 __all__ = [
     "ChannelInfo",
@@ -19,6 +19,7 @@ __all__ = [
     "HandlerInfo",
     "PublicationInfo",
     "message_types_of",
+    "name_of_handler",
     "names_type",
     "replying_handlers",
     "results_of",
@@ -60,7 +61,7 @@ class HandlerInfo:
     """A declared consumer."""
 
     name: str
-    """Of its handler function."""
+    """The name of its handler function; for `Handlers`, the names of all."""
     channel: ChannelInfo | None
     """Where its messages come from; None: a source that is not the application's transport's."""
     message_types: Mapping[str, Any]
@@ -86,17 +87,24 @@ class PublicationInfo:
 
     channel: ChannelInfo
     message_types: Mapping[str, Any]
-    """The model of each message type; empty: not declared."""
+    """The model of each message type that is declared there or returned by a handler; empty: none is known."""
 
 
 _PLAIN = (str, bytes, int, float, bool, dict, list, tuple, object)
 """Types of bodies that name no message type."""
 
 
+def name_of_handler(handler: AnyHandler) -> str:
+    """The name of a handler's function; for a `Handlers` object, those of its functions."""
+    if isinstance(inner := innermost(handler), Handlers):
+        return ", ".join(dict.fromkeys(map(name_of, inner.functions))) or name_of(handler)
+    return name_of(handler)
+
+
 def message_types_of(handler: AnyHandler) -> dict[str, Any]:
     """The model of each message type that a handler takes; empty where its annotation names none."""
-    if isinstance(handler, Handlers):
-        return dict(handler.models)
+    if isinstance(inner := innermost(handler), Handlers):
+        return dict(inner.models)
     body = body_type(handler)
     return {message_type(body): body} if names_type(body) else {}
 
@@ -108,14 +116,14 @@ def names_type(body: Any) -> TypeGuard[type]:
 
 def results_of(handler: AnyHandler) -> tuple[Any, ...]:
     """The types of the bodies of the messages that a handler returns, by its annotation, each once."""
-    if isinstance(handler, Handlers):
-        return tuple(dict.fromkeys(each for function in handler.functions for each in results_of(function)))
+    if isinstance(inner := innermost(handler), Handlers):
+        return tuple(dict.fromkeys(each for function in inner.functions for each in results_of(function)))
     return tuple(dict.fromkeys(_bodies(result_type(handler))))
 
 
 def replying_handlers(handler: AnyHandler) -> tuple[AnyHandler, ...]:
     """The handlers that send their results to return addresses by themselves: this one, or some of a `Handlers`."""
-    functions = handler.functions if isinstance(handler, Handlers) else (handler,)
+    functions = inner.functions if isinstance(inner := innermost(handler), Handlers) else (handler,)
     return tuple(each for each in functions if replies_itself(each))
 
 

@@ -11,7 +11,7 @@ from eip.app._channels import Channels, ChannelSpec, DeclaredSender
 from eip.app._consumers import ConsumerDeclaration
 from eip.app._observing import Observation
 from eip.app._resources import Late, is_resource
-from eip.app.declarations import ChannelInfo, ConsumerOptions, HandlerInfo, PublicationInfo
+from eip.app.declarations import ChannelInfo, ConsumerOptions, HandlerInfo, PublicationInfo, names_type
 from eip.channels import Sender, Source, Transport
 from eip.channels.addresses import ReturnAddresses
 from eip.errors import ConfigurationError
@@ -100,7 +100,8 @@ class Declarations:
 
         Args:
             channel: where to.
-            message_types: the models of what is sent there, for exports; they restrict nothing.
+            message_types: the models of what is sent there, for exports; they restrict nothing. What handlers return
+                is known by their annotations.
         """
         info = self._channels.info(channel)
         sender, types = self._senders.setdefault(info, (DeclaredSender(info.name), {}))
@@ -175,8 +176,16 @@ class Declarations:
 
     @property
     def publications(self) -> tuple[PublicationInfo, ...]:
-        """The channels that it sends to."""
-        return tuple(PublicationInfo(channel, types) for channel, (_, types) in self._senders.items())
+        """The channels that it sends to, with the types that are declared there and those that handlers return."""
+        return tuple(
+            PublicationInfo(channel, {**self._returned_to(channel.name), **types})
+            for channel, (_, types) in self._senders.items()
+        )
+
+    def _returned_to(self, channel: str) -> dict[str, Any]:
+        """The models that handlers return to a channel, by message type."""
+        results = (model for each in self.handlers if each.output == channel for model in each.results)
+        return {message_type(model): model for model in results if names_type(model)}
 
     @property
     def channels(self) -> tuple[ChannelInfo, ...]:

@@ -30,7 +30,7 @@ from eip.runtime._bodies import reader_of, text_of
 from eip.runtime._handler_types import AnyHandler, Handler, Middleware, Result, messages_of
 from eip.runtime._signatures import annotations_of, body_type, check_is_handler, is_async, result_type, returns_messages
 from eip.runtime._threads import threaded, threads
-from eip.runtime._wrapping import inside_of, name_of, replies_itself, replying, wrapping
+from eip.runtime._wrapping import innermost, inside_of, name_of, replies_itself, replying, wrapping
 
 __all__ = [
     "AnyHandler",
@@ -43,6 +43,7 @@ __all__ = [
     "body_type",
     "element_reader_of",
     "handler_of",
+    "innermost",
     "inside_of",
     "messages_of",
     "middleware",

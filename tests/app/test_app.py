@@ -76,7 +76,7 @@ async def test_it_tells_what_it_is_made_of_before_it_is_open():
     assert app.handlers[0].message_types == {"Order": Order}
     assert app.handlers[0].options == {"concurrency": 2}
     assert [(str(each.channel), dict(each.message_types)) for each in app.publications] == [
-        ("queue bills", {}),
+        ("queue bills", {"Bill": Bill}),
         ("topic events", {"Order": Order}),
     ]
     assert [str(each) for each in app.channels] == ["queue orders", "queue bills", "topic events"]

@@ -159,6 +159,34 @@ def test_every_kind_of_channel_and_message(made):
     assert document["components"]["schemas"]["Money-Input"]["properties"]["currency"]["enum"] == ["EUR", "USD"]
 
 
+@middleware
+def observed(handle: Handler) -> Handler:
+    async def observe(message: Message) -> Any:
+        return await handle(message)
+
+    return observe
+
+
+def test_handlers_inside_of_middleware_keep_their_types_and_names(made):
+    handlers = Handlers()
+
+    @handlers.add
+    async def placed(order: Order) -> Message[Bill]:
+        return Message(Bill(order=order.id))
+
+    @handlers.on("Cancelled")
+    async def cancelled(message: Message) -> None: ...
+
+    app = App(MemoryTransport())
+    app.consumer("orders", output="bills")(observed(handlers))
+    (handler,) = app.handlers
+    assert [each.rpartition(".")[2] for each in handler.name.split(", ")] == ["placed", "cancelled"]
+    assert set(handler.message_types) == {"Order", "Cancelled"}
+    assert [dict(each.message_types) for each in app.publications] == [{"Bill": Bill}]
+    sent = made(app)["operations"]["bills.send"]["messages"]
+    assert [each["$ref"].rpartition("/")[2] for each in sent] == ["Bill"]
+
+
 def _takes(annotation: Any) -> Any:
     async def handle(message: Any) -> None: ...
 
@@ -288,13 +316,6 @@ def test_a_handler_of_an_inbox_that_replies_has_a_reply(made, tmp_path, wrapped)
     path = tmp_path / "shop.sqlite"
     table = SqliteInbox(path)
     inbox = Inbox(table, table.connect, outbox=SqliteOutbox(path))
-
-    @middleware
-    def observed(handle: Handler) -> Handler:
-        async def observe(message: Message) -> Any:
-            return await handle(message)
-
-        return observe
 
     def bill(message: Message[Order], db: sqlite3.Connection) -> Message[Bill]:
         return message.reply(Bill(order=message.body.id))
