@@ -53,7 +53,7 @@ from examples.rfq.channels import Channels
 from examples.rfq.model import Presence, Quote, QuoteRequest
 from examples.rfq.store import States
 from examples.rfq.vicinity import located
-from examples.rfq.wiring import connected, stored
+from examples.rfq.wiring import GARBAGE, connected, stored
 from tests.support.activemq import ActiveMQBroker
 from tests.support.aws import MotoServer
 from tests.support.environment import ENVIRONMENT
@@ -114,6 +114,7 @@ async def serve(transport: str, state: str, endpoint: str | None, state_endpoint
         channels = await stack.enter_async_context(connected(transport, endpoint, unicorns=UNICORNS))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         booking = RideBooking(channels, states)
+        stack.enter_context(GARBAGE.applied((booking,)))
         running = [tasks.create_task(steady_unicorn(channels, number, sent)) for number in range(UNICORNS)]
         tasks.create_task(booking.run())
         while len(await booking.unicorns()) < UNICORNS:

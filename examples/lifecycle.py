@@ -63,6 +63,8 @@ class Application:
         self._connect, self._greeting, self._drain = connect, greet, grace
         self.grace = grace + _DISCONNECTS * _DISCONNECT
         """Seconds until it has ended, for `eip.run`: draining, then disconnecting."""
+        self.ready = asyncio.Event()
+        """Set once no part waits for anything."""
         self._starting = anyio.CancelScope()
         self._stopping = asyncio.Event()
         self.failure: EipError | None = None
@@ -109,6 +111,7 @@ class Application:
                 if not waits:
                     break
                 await asyncio.sleep(0.1)
+        self.ready.set()
         self._greeting()
 
 

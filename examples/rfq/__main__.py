@@ -22,7 +22,7 @@ from examples.rfq.booking import RideBooking
 from examples.rfq.channels import Channels
 from examples.rfq.herd import Herd
 from examples.rfq.unicorns import VISITORS, Unicorns
-from examples.rfq.wiring import STATES, TRANSPORTS, connected, shown, stored
+from examples.rfq.wiring import GARBAGE, STATES, TRANSPORTS, connected, shown, stored
 
 
 def _arguments() -> argparse.Namespace:
@@ -173,7 +173,7 @@ def _at(what: str, url: str | None) -> str:
 
 async def _serve(make: Callable[[], Application]) -> int:
     application = make()
-    await run(application)
+    await run(application, garbage=GARBAGE)
     if application.failure is not None:
         print(f"Cannot start: {application.failure}", file=sys.stderr)
         return 1

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
+from eip import GarbageCollection
 from eip.errors import ConfigurationError
 from eip.stores import SqliteStore, Store
 from eip.telemetry.meter import Meter
@@ -14,11 +15,14 @@ from eip.transports.memory import MemoryTransport
 from examples.rfq.channels import Channels, MemoryChannels
 from examples.rfq.store import States
 
-__all__ = ["STATES", "TRANSPORTS", "connected", "shown", "stored"]
+__all__ = ["GARBAGE", "STATES", "TRANSPORTS", "connected", "shown", "stored"]
 
 TRANSPORTS: Final = ("memory", "aws", "activemq")
 STATES: Final = {"memory": "rfq.sqlite", "aws": "dynamodb:rfq", "activemq": "rfq.sqlite"}
 """By transport, where the state is kept if nothing else is said."""
+GARBAGE: Final = GarbageCollection(threshold=20_000)
+"""A thousand RFQs under way are some hundred thousand objects in no cycles, which Python's own thresholds look at again
+and again: a fifth of the service's CPU (docs/benchmarks.md)."""
 
 _COLLECTIONS: Final = ("rfq_quotes", "rfq_rides", "rfq_queues")
 """Collections."""
