@@ -417,10 +417,18 @@ class Message(_Fields, Generic[T]):
         """The same message, same id, holding another body."""
         return cast("Message[U]", self._with(_body=body, _raw=None, _codec=_codec_for(body, self._codec)))
 
-    def with_encoded(self, raw: bytes, *, codec: Codec | None = None) -> Message[Any]:
-        """The same message, same id, whose body is that of other bytes; ``codec``: default, as before."""
+    def with_encoded(self, raw: bytes, *, codec: Codec | None = None, **envelope: Any) -> Message[Any]:
+        """The same message, same id, whose body is that of other bytes.
+
+        ``codec``: default, as before; ``envelope``: other fields to change, as of `replace`.
+        """
         check_codec(codec, optional=True)
-        return self._with(_body=_UNDECODED, _raw=raw, _codec=self._codec if codec is None else codec)
+        made = self._changed(envelope)
+        made._body, made._raw = _UNDECODED, raw  # noqa: SLF001 - a message in the making
+        if codec is not None:
+            made._codec = codec  # noqa: SLF001
+        made.__class__ = type(self)
+        return cast("Message[Any]", made)
 
     def undecoded(self) -> Message[T]:
         """The same message as it was received, whatever was made of its body since; itself where it was made here."""
@@ -433,12 +441,7 @@ class Message(_Fields, Generic[T]):
 
     def replace(self, **envelope: Any) -> Message[T]:
         """The same message with some fields of its envelope changed; the id stays unless given."""
-        if not envelope.keys() <= _ENVELOPE_NAMES:
-            wrong = envelope.keys() - _ENVELOPE_NAMES
-            raise TypeError(f"a message has no {', '.join(sorted(wrong))}; it has {', '.join(_ENVELOPE)}")
-        made = self._copied()
-        for name, value in envelope.items():
-            setattr(made, name, _checked(name, value))
+        made = self._changed(envelope)
         made.__class__ = type(self)
         return cast("Message[T]", made)
 
@@ -497,6 +500,16 @@ class Message(_Fields, Generic[T]):
             setattr(made, name, value)
         made.__class__ = type(self)
         return cast("Message[Any]", made)
+
+    def _changed(self, envelope: Mapping[str, Any]) -> _Fields:
+        """The same fields but for those of the envelope that are given, still writable."""
+        if not envelope.keys() <= _ENVELOPE_NAMES:
+            wrong = envelope.keys() - _ENVELOPE_NAMES
+            raise TypeError(f"a message has no {', '.join(sorted(wrong))}; it has {', '.join(_ENVELOPE)}")
+        made = self._copied()
+        for name, value in envelope.items():
+            setattr(made, name, _checked(name, value))
+        return made
 
     def _copied(self) -> _Fields:
         """The same fields, still writable; spelled out, since every hop of a message pays for it."""

@@ -8,12 +8,13 @@ and the leaves that a sub-rule chooses must not come from different elements of 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
 from eip.errors import InvalidPattern
 from eip.matching._grammar import SubRule
 from eip.matching._operators import Field
-from eip.matching._values import MultiObject, leaf
+from eip.matching._values import MultiObject, Opaque, leaf
 from eip.matching._work import MAX_PATTERN_WEIGHT, Exhausted, Work
 
 __all__ = ["Flat", "Matcher", "flatten", "matches_flat", "prefixes"]
@@ -48,7 +49,7 @@ class Matcher:
 
     def matches(self, event: Any) -> bool:
         """Whether an event (a tree) matches any of the sub-rules."""
-        if event.__class__ is dict and self._checks is not None:
+        if self._checks is not None and (event.__class__ is dict or _is_plain(event)):
             for checks in self._checks:
                 for check in checks:
                     passed = check(event)
@@ -70,6 +71,11 @@ class Matcher:
             return any(matches_flat(rule, flat, work) for rule in self.rules)
         except Exhausted:
             return False
+
+
+def _is_plain(event: Any) -> bool:
+    """Whether it is a mapping in which no key is twice."""
+    return isinstance(event, Mapping) and not isinstance(event, MultiObject)
 
 
 def prefixes(paths: Iterable[str]) -> set[str]:
@@ -128,7 +134,7 @@ def _check_nested(first: str, second: str, field: Field) -> Check:
             return None
         inner: Any = event.get(first, _MISSING)
         if inner.__class__ is not dict:
-            return None if inner.__class__ in _NOT_PLAIN else absent
+            return absent if inner.__class__ in _WITHOUT_MEMBERS else None
         value: Any = inner.get(second, _MISSING)
         if value.__class__ is str and value in strings:
             return True
@@ -145,7 +151,7 @@ def _check_deep(keys: list[str], field: Field) -> Check:
         value = event
         for key, joined_keys in steps:
             if value.__class__ is not dict:
-                return None if value.__class__ in _NOT_PLAIN else absent
+                return absent if value.__class__ in _WITHOUT_MEMBERS else None
             for joined in joined_keys:
                 if joined in value:
                     return None
@@ -155,7 +161,8 @@ def _check_deep(keys: list[str], field: Field) -> Check:
     return check
 
 
-_NOT_PLAIN: Final[frozenset[Any]] = frozenset({list, tuple, MultiObject})
+_SCALARS: Final[frozenset[Any]] = frozenset({str, int, float, bool, type(None), Decimal, Opaque})
+_WITHOUT_MEMBERS: Final = _SCALARS | {type(_MISSING)}
 
 
 def _passes(value: Any, field: Field, *, absent: bool) -> bool | None:
@@ -166,9 +173,7 @@ def _passes(value: Any, field: Field, *, absent: bool) -> bool | None:
         return _passes_array(value, field, absent=absent)
     if kind is dict:
         return absent
-    if kind is MultiObject:
-        return None
-    return field.passes(value)
+    return field.passes(value) if kind in _SCALARS else None
 
 
 def _passes_array(value: Any, field: Field, *, absent: bool) -> bool | None:
@@ -177,7 +182,7 @@ def _passes_array(value: Any, field: Field, *, absent: bool) -> bool | None:
         return None
     scalars = True
     for each in value:
-        if each.__class__ in _CONTAINERS:
+        if each.__class__ not in _SCALARS:
             scalars = False
         elif field.passes(each):
             return True
@@ -187,7 +192,6 @@ def _passes_array(value: Any, field: Field, *, absent: bool) -> bool | None:
 
 
 _LONG_ARRAY: Final = 100
-_CONTAINERS: Final[frozenset[Any]] = frozenset({list, tuple, dict, MultiObject})
 
 
 class Flat(dict[str, list[tuple[Any, Membership]]]):
@@ -205,7 +209,8 @@ def flatten(event: Mapping[str, Any], wanted: Container[str]) -> Flat:
     flat.in_arrays = False
     arrays = 0
     waiting: list[tuple[str, Any, Membership]] = []
-    for key, value in event.pairs if isinstance(event, MultiObject) else event.items():
+    pairs: Iterable[tuple[str, Any]] = event.pairs if isinstance(event, MultiObject) else _asked(event, wanted)
+    for key, value in pairs:
         if key not in wanted:
             continue
         if value.__class__ is str and key not in flat:
@@ -231,6 +236,11 @@ def flatten(event: Mapping[str, Any], wanted: Container[str]) -> Flat:
         else:
             flat[path] = [(leaf(value), membership)]
     return flat
+
+
+def _asked(event: Mapping[str, Any], wanted: Container[str]) -> list[tuple[str, Any]]:
+    """The members that are wanted; others are not asked for, since an event may make them when someone does."""
+    return [(key, event[key]) for key in event if key in wanted]
 
 
 def matches_flat(rule: list[tuple[str, Field]], flat: Flat, work: Work) -> bool:

@@ -76,7 +76,7 @@ class InputTransformer:
             value = _select(event, self._path)
             return None if value is _MISSING else _dump(value)
         if self._template is None:
-            return _dump(event)
+            return _dump(dict(event))
         if self._template.lstrip().startswith("{"):
             return self._object(event, self._template)
         return "\n".join(self._line(event, line) for line in self._template.split("\n"))
@@ -108,7 +108,7 @@ class InputTransformer:
         if name == "aws.events.event.ingestion-time":
             return event.get("time", _MISSING)
         if name == "aws.events.event.json":
-            return event
+            return dict(event)
         order = ("id", "account", "detailType", "time", "source", "region", "resources", "version")
         known = {**event, "detailType": event.get("detail-type")}
         return {key: known[key] for key in order if key in known}

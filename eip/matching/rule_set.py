@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from eip.matching._grammar import compile_pattern, pattern_text
@@ -14,6 +14,8 @@ from eip.matching._work import MAX_SET_WORK, MAX_WORK, Exhausted, Work
 
 __all__ = ["RuleSet"]
 
+_MAX_FEW: Final = MAX_SET_WORK // MAX_WORK
+"""Patterns that may be evaluated one by one: so many stay within the common bound, whatever they cost."""
 _MAX_FIRST_WORK: Final = 200
 """Units that a sub-rule may take at once; one that needs more waits until the others have been evaluated."""
 
@@ -33,6 +35,8 @@ class RuleSet:
         self._always: dict[None, dict[Rule, None]] = {}
         """Sub-rules without a path that needs a leaf."""
         self._rules: dict[str, list[Rule]] = {}
+        self._few: dict[str, Matcher] | None = {}
+        """All patterns, while there are so few that each by itself is faster; None once there were more."""
 
     def __len__(self) -> int:
         return len(self._rules)
@@ -48,6 +52,8 @@ class RuleSet:
         """Add what is compiled already: `EventPattern.matcher`, `FilterPolicy.matcher`."""
         self.remove(name)
         self._prefixes |= compiled.paths
+        if self._few is not None:
+            self._few = {**self._few, name: compiled} if len(self._few) < _MAX_FEW else None
         rules = [Rule(name, fields) for fields in compiled.rules]
         for rule in rules:
             rule.places = self._places(rule.fields)
@@ -57,19 +63,24 @@ class RuleSet:
 
     def remove(self, name: str) -> None:
         """Remove the pattern of that name, if there is one."""
+        if self._few is not None:
+            self._few.pop(name, None)
         for rule in self._rules.pop(name, ()):
             for place in rule.places:
                 place.remove(rule)
 
     def match(self, event: Any) -> set[str]:
-        """The names of the patterns that an event (dict, or JSON as str or bytes) matches.
+        """The names of the patterns that an event (mapping, or JSON as str or bytes) matches.
 
-        The work is bounded, for each sub-rule and for all together. Sub-rules that take little come first; those that
-        are left when the common bound is reached do not match, as a pattern beyond its own bound does not.
+        Of a mapping, only the fields that patterns name are asked for. The work is bounded, for each pattern and for
+        all together. Sub-rules that take little come first; those that are left when the common bound is reached do
+        not match, as a pattern beyond its own bound does not.
         """
         tree = parse_event(event)
-        if not isinstance(tree, dict):
+        if tree.__class__ is not dict and not isinstance(tree, Mapping):
             return set()
+        if self._few is not None:
+            return {name for name, matcher in self._few.items() if matcher.matches(tree)}
         evaluation = _Evaluation(flatten(tree, self._prefixes))
         for rules in self._always.values():
             evaluation.add(rules)

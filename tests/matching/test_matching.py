@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+from collections import OrderedDict, UserDict
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -120,6 +123,38 @@ def test_rules_are_replaced_and_removed():
     rules.remove("r")
     rules.remove("never there")
     assert (rules.match({"a": "y"}), len(rules)) == (set(), 0)
+
+
+def test_mappings_of_any_class_are_matched_alike():
+    pattern = EventPattern({"a": {"b": ["x"]}, "c": [{"exists": False}]})
+    nested = OrderedDict(a=OrderedDict(b=["y", "x"]))
+    rules = RuleSet()
+    rules.add("r", pattern.text)
+    for event in (nested, MappingProxyType(nested), {"a": nested["a"]}, {"a": [nested["a"]]}):
+        assert pattern.matches(event), event
+        assert rules.match(event) == {"r"}
+    assert not pattern.matches({"a": {"b": nested}})
+
+
+class Asked(UserDict[str, Any]):
+    """An event that notes which fields it was asked for."""
+
+    def __init__(self, event: dict[str, Any]) -> None:
+        super().__init__(event)
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.names.add(name)
+        return super().__getitem__(name)
+
+
+@pytest.mark.parametrize("count", [1, 5, 6, 50])
+def test_an_event_is_asked_only_for_the_fields_that_rules_name(count):
+    rules, event = RuleSet(), Asked({"a": "x", "b": "y", "c": {"d": [1]}})
+    for number in range(count):
+        rules.add(str(number), {"a": ["x"], "missing": [{"exists": False}]})
+    assert len(rules.match(event)) == count
+    assert event.names <= {"a", "missing"}
 
 
 def test_predicates_of_each_kind():

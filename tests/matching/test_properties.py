@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from eip.errors import InvalidPattern
 from eip.matching import EventPattern, FilterPolicy, RuleSet
 from tests.matching import interpreter
+from tests.matching.rule_sets import indexed_rules
 
 KEYS = st.sampled_from(["a", "b", "c", "a.b", "é"])
 TEXTS = st.sampled_from(["", "x", "xy", "xyx", "X", "300", "10.0.0.5", "10.0.0.05", "a*b", "é", "É"])
@@ -66,10 +67,13 @@ def test_the_compiled_matcher_is_the_specification(pattern, event):
 
 @settings(max_examples=60)
 @given(
-    st.lists(PATTERNS, min_size=1, max_size=12), st.lists(EVENTS, min_size=1, max_size=4), st.sets(st.integers(0, 11))
+    st.lists(PATTERNS, min_size=1, max_size=12),
+    st.lists(EVENTS, min_size=1, max_size=4),
+    st.sets(st.integers(0, 11)),
+    st.booleans(),
 )
-def test_a_rule_set_says_what_its_patterns_say_one_by_one(patterns, events, removed):
-    rules = RuleSet()
+def test_a_rule_set_says_what_its_patterns_say_one_by_one(patterns, events, removed, indexed):
+    rules = indexed_rules() if indexed else RuleSet()
     for number, pattern in enumerate(patterns):
         rules.add(str(number), pattern)
     for number in removed:

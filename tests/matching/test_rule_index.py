@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from eip.errors import InvalidPattern
 from eip.matching import EventPattern, RuleSet
+from tests.matching.rule_sets import indexed_rules
 from tests.support.operations import operations
 
 NUMBERS = st.sampled_from([-1e300, -5, -0.0, 0, 1e-300, 0.5, 1, 7, 300, 1e300]) | st.floats(-10, 10)
@@ -128,7 +129,7 @@ VALUES = LEAVES | st.lists(LEAVES, max_size=3) | st.lists(LEAVES, min_size=70, m
     st.sets(st.integers(0, 24)),
 )
 def test_the_index_finds_what_the_patterns_match_one_by_one(tests, values, removed):
-    patterns, rules = [{"a": each} for each in tests if is_valid({"a": each})], RuleSet()
+    patterns, rules = [{"a": each} for each in tests if is_valid({"a": each})], indexed_rules()
     for number, each in enumerate(patterns):
         rules.add(str(number), each)
     for number in removed:

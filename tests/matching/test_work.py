@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from eip.errors import DecodeError, InvalidPattern
 from eip.matching import EventPattern, FilterPolicy, RuleSet
+from tests.matching.rule_sets import indexed_rules
 
 A_MOMENT = 2.0
 """Seconds of this process's own time; what is refused or bounded takes a tenth of that, what is not takes minutes."""
@@ -113,7 +114,7 @@ def test_a_pattern_of_any_size_is_compiled_and_evaluated_in_bounded_time(name):
 def test_an_event_of_any_form_is_matched_with_all_of_them_in_bounded_time(name):
     """Fault 9a: the same in a rule set, a rule at a time."""
     for _, pattern in some(PATTERNS, name):
-        rules = RuleSet()
+        rules = indexed_rules()
         try:
             rules.add("rule", pattern)
         except InvalidPattern:

@@ -15,7 +15,7 @@ from eip.codec import TextCodec
 from eip.errors import DecodeError, InvalidMessage, MessageTooLarge
 from eip.message import SequenceInfo
 from eip.transports._capabilities import EVENTBRIDGE
-from eip.transports._event_format import EventEntry, entry_of, message_of, read_event
+from eip.transports._event_format import EventEntry, SentEvent, entry_of, message_of, read_event
 from eip.transports.aws.kinesis.records import load_record
 
 PLACE = {"id": "e1", "account": "123456789012", "region": "eu-central-1"}
@@ -25,9 +25,13 @@ OF_A_SERVICE = """{"version": "0", "id": "6a7e8feb", "detail-type": "Object Crea
  "resources": ["arn:aws:s3:::bucket"], "detail": {"bucket": {"name": "bucket"}, "size": 5}}"""
 
 
+def event_of(message):
+    return SentEvent(message, entry_of(message, channel="b"), **PLACE)
+
+
 def there_and_back(message):
-    event = entry_of(message, channel="b").event(**PLACE)
-    text = json.dumps(event, default=float)
+    event = event_of(message)
+    text = json.dumps(dict(event), default=float)
     found = read_event(text)
     assert found is not None
     received, error = message_of(found)
@@ -79,9 +83,9 @@ EXACT = Decimal("0.12345678901234567890")
 )
 def test_digits_that_a_float_loses_are_kept_wherever_they_are(body):
     """Events without such a number are read the quick way."""
-    event = entry_of(Message(body, type="T", source="s", expires_at=1.5), channel="b").event(**PLACE)
+    event = event_of(Message(body, type="T", source="s", expires_at=1.5))
     assert {key: event["detail"][key] for key in body} == body
-    plain = entry_of(Message({"n": 1}, type="T", source="s", expires_at=4e9), channel="b").event(**PLACE)
+    plain = event_of(Message({"n": 1}, type="T", source="s", expires_at=4e9))
     assert isinstance(plain["detail"]["eip"]["exp"], float)
 
 
@@ -93,10 +97,8 @@ def test_a_foreign_consumer_sees_the_users_object_and_one_key_more():
 
 
 def test_numbers_keep_their_digits():
-    entry = entry_of(
-        Message({"price": Decimal("0.12345678901234567890"), "n": 2**70}, type="T", source="s"), channel="b"
-    )
-    message, error = message_of(entry.event(**PLACE))
+    event = event_of(Message({"price": Decimal("0.12345678901234567890"), "n": 2**70}, type="T", source="s"))
+    message, error = message_of(dict(event))
     assert error is None
     assert b"0.12345678901234567890" in message.encode()
     assert message.body["n"] == 2**70
@@ -126,8 +128,8 @@ def test_an_event_in_a_record_of_a_stream_is_a_message():
     assert (message.id, message.type, message.group_id) == ("6a7e8feb", "Object Created", "6a7e8feb")
     assert message.headers["event-region"] == "ca-central-1"
     assert {name: message.headers[name] for name in where} == where
-    ours = entry_of(Message({"n": 1}, type="T", source="s", group_id="g"), channel="b").event(**PLACE)
-    message, error = load_record(json.dumps(ours).encode(), key="e1", **known)
+    ours = event_of(Message({"n": 1}, type="T", source="s", group_id="g"))
+    message, error = load_record(json.dumps(dict(ours)).encode(), key="e1", **known)
     assert (message.body, message.group_id) == ({"n": 1}, "g")
 
 
@@ -169,7 +171,7 @@ def test_what_is_no_event_is_refused(message, complaint):
 
 def test_size_is_counted_as_the_service_does():
     """Time counts 14 bytes, the rest its UTF-8 (user guide, "Calculating PutEvents event entry size")."""
-    assert EventEntry("sö", "Tü", b'{"a":"\xc3\xa4"}', 0).size == 14 + 3 + 3 + 10
+    assert EventEntry("sö", "Tü", b'{"a":"\xc3\xa4"}', time=0, body=b"", created_at=0.0).size == 14 + 3 + 3 + 10
     limit = EVENTBRIDGE.message_bytes
     assert limit is not None
     empty = entry_of(Message({"x": ""}, type="T", source="s", id="i", created_at=1.0), channel="b").size
@@ -178,7 +180,7 @@ def test_size_is_counted_as_the_service_does():
     with pytest.raises(MessageTooLarge) as refused:
         entry_of(fits.with_body({"x": "x" * (limit - empty + 1)}), channel="b")
     assert refused.value.size == limit + 1
-    event = json.dumps(entry_of(fits, channel="b").event(**PLACE))
+    event = json.dumps(dict(event_of(fits)))
     assert len(event) < 1024 * 1024, "the event around the entry fits into a queue"
 
 

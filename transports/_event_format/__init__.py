@@ -10,12 +10,12 @@ field for is in its headers: ``event-id``, ``event-account``, ``event-region``, 
 Shared by the AWS driver and the embedded one, which writes and reads the same events.
 """
 
-from eip.transports._event_format.reading import SentEvent as SentEvent
 from eip.transports._event_format.reading import event_time as event_time
 from eip.transports._event_format.reading import is_event as is_event
 from eip.transports._event_format.reading import message_of as message_of
 from eip.transports._event_format.reading import read_event as read_event
 from eip.transports._event_format.reading import undelivered as undelivered
+from eip.transports._event_format.sent_event import SentEvent as SentEvent
 from eip.transports._event_format.writing import EventEntry as EventEntry
 from eip.transports._event_format.writing import as_bus_predicate as as_bus_predicate
 from eip.transports._event_format.writing import entry_of as entry_of

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
-from eip.attributes import dump_attributes, load_attributes
+from eip.attributes import load_attributes
 from eip.codec import dump_json, load_json
 from eip.envelope import ENVELOPE_KEY, body_from_bytes, parse_envelope
 from eip.errors import DecodeError
 from eip.message import Message
 from eip.transports._event_format.detail_text import written_detail
-from eip.transports._event_format.writing import CREATED_AT_DIGITS, NATIVE_FIELDS
+from eip.transports._event_format.sent_event import HEADER_OF, SentEvent
+from eip.transports._event_format.writing import NATIVE_FIELDS
 
-__all__ = ["SentEvent", "event_time", "is_event", "message_of", "read_event", "undelivered"]
-
-_HEADER_OF: Final = tuple((name, f"event-{name}") for name in ("id", "account", "region", "time"))
-"""Fields of an event that become headers where they are texts."""
+__all__ = ["event_time", "is_event", "message_of", "read_event", "undelivered"]
 
 
 def is_event(value: Any) -> bool:
@@ -35,33 +33,6 @@ class _Event(dict[str, Any]):
 
     __slots__ = ("text",)
     text: str
-
-
-class SentEvent(dict[str, Any]):
-    """An event that a bus of this process made of a message, and that message: `message_of` need not read it again.
-
-    Args:
-        message: as sent.
-        event: what `EventEntry.event` made of it; not changed any more.
-        body: `EventEntry.body`.
-    """
-
-    __slots__ = ("_message",)
-
-    def __init__(self, message: Message[Any], event: Mapping[str, Any], body: bytes | None = None) -> None:
-        super().__init__(event)
-        self._message = message.sealed() if body is None else message.with_encoded(body)
-
-    def received(self) -> Message[Any]:
-        """The message as it is after its way over the wire, with the body's own bytes."""
-        sent = self._message
-        headers = dict(sent.headers)
-        for name, header in _HEADER_OF:
-            headers[header] = self[name]
-        changed: dict[str, Any] = {"headers": headers, "created_at": round(sent.created_at, CREATED_AT_DIGITS)}
-        if sent.attributes:
-            changed["attributes"] = load_attributes(dump_attributes(sent.attributes))
-        return sent.replace(**changed)
 
 
 def read_event(raw: bytes | str) -> dict[str, Any] | None:
@@ -116,7 +87,7 @@ def _body(event: Mapping[str, Any], *, without: str | None = None) -> bytes:
 
 
 def _headers(event: Mapping[str, Any]) -> dict[str, str]:
-    headers = {header: str(event[name]) for name, header in _HEADER_OF if isinstance(event.get(name), str)}
+    headers = {header: str(event[name]) for name, header in HEADER_OF if isinstance(event.get(name), str)}
     resources = event.get("resources")
     if isinstance(resources, list) and resources:
         headers["event-resources"] = dump_json(resources).decode()

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from decimal import Decimal
-from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from eip.attributes import dump_attributes
@@ -32,11 +28,7 @@ _TIME_BYTES: Final = 14
 """What an entry's time counts for, whatever it is (user guide, "Calculating PutEvents event entry size")."""
 _MAX_CREATED_AT_S: Final = 253_402_300_799
 """The last second of the year 9999."""
-_FLOAT_LOSES: Final = re.compile(rb"[:\[,]\s*-?(?:\d[\d.]{16}|\d[\d.]*[eE])")
-"""Text that may be a number with more digits, or another range, than a float has."""
 _NO_MEMBERS: Final = re.compile(rb"\{\s*\}")
-_MAX_LOOKED_AT: Final = 1_000
-"""Values of a detail that are looked at one by one; for more, the text is searched."""
 
 
 class EventEntry(NamedTuple):
@@ -48,36 +40,19 @@ class EventEntry(NamedTuple):
     """JSON text: the body and the envelope."""
     time: int
     """Seconds since the epoch."""
-    body: bytes | None = None
-    """The message's body as the detail has it, where it was encoded for that; None: it came as bytes."""
+    body: bytes
+    """The message's body by itself."""
+    created_at: float
+    """As the envelope has it."""
 
     @property
     def size(self) -> int:
         """Bytes, as the service counts them: the JSON around the fields is not included."""
         return _TIME_BYTES + _utf8_size(self.source) + _utf8_size(self.detail_type) + len(self.detail)
 
-    def event(self, *, id: str, account: str, region: str) -> dict[str, Any]:  # noqa: A002 - the event's own term
-        """The event that a bus makes of the entry."""
-        return {
-            "version": "0",
-            "id": id,
-            "detail-type": self.detail_type,
-            "source": self.source,
-            "account": account,
-            "time": _time_text(self.time),
-            "region": region,
-            "resources": [],
-            "detail": _load(self.detail),
-        }
-
 
 def _utf8_size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
-
-
-@lru_cache(maxsize=64)
-def _time_text(time: int) -> str:
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def entry_of(message: Message[Any], *, channel: str) -> EventEntry:
@@ -92,10 +67,9 @@ def entry_of(message: Message[Any], *, channel: str) -> EventEntry:
         )
     if not 0 <= message.created_at <= _MAX_CREATED_AT_S:
         raise InvalidMessage(f"{channel}: created_at must be a time from 1970 to 9999, got {message.created_at}")
-    body = _body(message, channel)
-    detail = _detail(body, message)
-    encoded = body if message.raw is None else None
-    entry = EventEntry(message.source, message.type, detail, int(message.created_at), encoded)
+    body, fields = _body(message, channel), _fields(message)
+    detail, at = _detail(body, fields), fields["at"]
+    entry = EventEntry(message.source, message.type, detail, time=int(message.created_at), body=body, created_at=at)
     limit = EVENTBRIDGE.message_bytes or 0
     if entry.size > limit:
         raise MessageTooLarge(entry.size, limit, channel=channel)
@@ -103,21 +77,22 @@ def entry_of(message: Message[Any], *, channel: str) -> EventEntry:
 
 
 def _body(message: Message[Any], channel: str) -> bytes:
-    """The body's own text, which is a JSON object."""
+    """The body's own bytes, which are a JSON object and may have white space around it."""
     if not is_json(message.codec):
         raise InvalidMessage(f"{channel}: an event's detail is JSON, not {message.codec.content_type}")
-    raw = message.encode().strip()
-    if not raw.startswith(b"{"):
+    raw = message.encode()
+    if not raw.startswith(b"{") and not raw.lstrip().startswith(b"{"):
         raise InvalidMessage(f"{channel}: an event's detail is a JSON object; put the body under a key")
     if message.raw is not None or raw.rfind(b'"eip"') >= 0:  # backwards: see `dump_json`
         _check(raw, channel)
     return raw
 
 
-def _detail(body: bytes, message: Message[Any]) -> bytes:
+def _detail(body: bytes, fields: Mapping[str, Any]) -> bytes:
     """The body with the envelope as its last key."""
+    body = body.strip()
     comma = b"" if _NO_MEMBERS.fullmatch(body) else b","
-    return b'%b%b"eip":%b}' % (body[:-1], comma, dump_fields(_fields(message)))
+    return b'%b%b"eip":%b}' % (body[:-1], comma, dump_fields(fields))
 
 
 def _fields(message: Message[Any]) -> dict[str, Any]:
@@ -162,29 +137,3 @@ def _check(raw: bytes, channel: str) -> None:
         raise InvalidMessage(
             f"{channel}: the key {ENVELOPE_KEY!r} of an event's detail is the envelope's; rename yours"
         )
-
-
-def _load(data: bytes) -> Any:
-    """The detail; numbers that a float would change are decimals."""
-    detail = load_json(data)
-    if not _may_have_floats(detail) or not _FLOAT_LOSES.search(data):
-        return detail
-    return json.loads(data, parse_float=Decimal)
-
-
-def _may_have_floats(detail: Mapping[str, Any]) -> bool:
-    """Whether there is a float apart from the envelope's times: most events have none, and a search costs more."""
-    waiting = [value for key, value in detail.items() if key != ENVELOPE_KEY]
-    waiting += [value for key, value in detail[ENVELOPE_KEY].items() if key not in ("at", "exp")]
-    for _ in range(_MAX_LOOKED_AT):
-        if not waiting:
-            return False
-        value = waiting.pop()
-        kind = value.__class__
-        if kind is float:
-            return True
-        if kind is dict:
-            waiting.extend(value.values())
-        elif kind is list:
-            waiting.extend(value)
-    return True

@@ -52,7 +52,8 @@ class Archive:
 
     def keep(self, event: Mapping[str, Any]) -> None:
         """Keep an event."""
-        kept = ArchivedEvent(clock.now(), dict(event), len(dump_json(event)))
+        whole = dict(event)
+        kept = ArchivedEvent(clock.now(), whole, len(dump_json(whole)))
         self._events.append(kept)
         self.size += kept.size
         if len(self._events) > _MAX_EVENTS:

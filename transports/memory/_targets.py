@@ -83,7 +83,7 @@ class Targets:
         if transformer is not None and text is None:
             self._log_dropped(rule, target, "its transformed input is not JSON")
         elif kind == "topic" and isinstance(channel, MemoryTopic):
-            await channel.publish_event(text or dump_json(event).decode())
+            await channel.publish_event(text or dump_json(dict(event)).decode())
         else:
             await channel.send(_message(text, target, kind, event))
 
@@ -145,7 +145,7 @@ def _message(text: str | None, target: TargetSpec, kind: TargetKind, event: Mapp
     parsed = event if text is None else read_event(text)
     message = Message.received((text or "").encode()) if parsed is None else message_of(parsed)[0]
     if target.group_id is not None:  # the service deduplicates by what it sends, the event's id included
-        sent = dump_json(event) if text is None else text.encode()
+        sent = dump_json(dict(event)) if text is None else text.encode()
         digest = hashlib.sha256(sent).hexdigest() if is_fifo(target.name) else None
         return message.replace(group_id=target.group_id, deduplication_id=digest)
     if kind != "stream":

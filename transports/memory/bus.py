@@ -83,7 +83,7 @@ class MemoryBus(RoutingBus):
         self._rules: dict[str, Rule] = {}
         self._index = RuleSet()
         self._unindexed: dict[str, None] = {}
-        """Names of rules whose pattern no index can hold."""
+        """Names of rules that the index does not find: all events pass, or a predicate decides."""
 
     # Publishing.
 
@@ -98,8 +98,7 @@ class MemoryBus(RoutingBus):
             size = sum(entry.size for entry in entries)
             self._meter.record("memory", self.name, "send", messages=len(entries), size=size, units=0)
         for message, entry in zip(messages, entries, strict=True):
-            event = entry.event(id=new_uuid(), account=ACCOUNT, region=REGION)
-            await self.route(SentEvent(message, event, entry.body))
+            await self.route(SentEvent(message, entry, id=new_uuid(), account=ACCOUNT, region=REGION))
 
     async def put_event(self, event: Mapping[str, Any]) -> None:
         """Put an event on the bus as it is, e.g. one of an AWS service; raises `ConfigurationError` if malformed."""
@@ -131,7 +130,7 @@ class MemoryBus(RoutingBus):
     async def _accepts(self, rule: Rule, predicate: Callable[[Message[Any]], bool], event: Mapping[str, Any]) -> bool:
         """Return whether a rule's predicate accepts the event; one that it fails on is refused."""
         try:
-            return predicate(message_of(event)[0])
+            return predicate(message_of(event)[0].sealed())
         except Exception as error:  # noqa: BLE001 - a rule's broken predicate must not fail the publisher
             _log.warning("filter_failed", channel=self.name, rule=rule.declared.name, error=str(error))
             await self._targets.refuse(rule, event, error)
@@ -167,7 +166,7 @@ class MemoryBus(RoutingBus):
         name = rule.declared.name
         self.remove_rule(name)
         self._rules[name] = rule
-        if rule.predicate is None:
+        if rule.predicate is None and rule.declared.pattern is not None:
             self._index.add(name, rule.declared.event_pattern.text)
         else:
             self._unindexed[name] = None

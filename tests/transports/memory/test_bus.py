@@ -11,13 +11,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from eip import Message, SequenceInfo
+from eip.codec import load_json
 from eip.errors import ConfigurationError, ConnectionLost, InvalidMessage, MessageTooLarge
 from eip.matching import EventPattern, FilterPolicy
 from eip.patterns.redrive import redrive
 from eip.telemetry.meter import UsageMeter
 from eip.testing import FaultPlan
 from eip.topology import QueueSpec, RuleSpec, TargetSpec
-from eip.transports._event_format import SentEvent, entry_of, message_of
+from eip.transports._event_format import SentEvent, entry_of, message_of, sent_event
 from eip.transports.memory import MemoryTransport
 
 SOLD = EventPattern({"detail-type": ["Sold"]})
@@ -77,6 +78,69 @@ async def test_patterns_see_the_event_as_on_the_service(memory):
         "original": 1,
         "not": 0,
     }
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The fields that events were asked for, in order."""
+    names: list[str] = []
+    make = SentEvent.__getitem__
+
+    def noted(event, name):
+        names.append(name)
+        return make(event, name)
+
+    monkeypatch.setattr(SentEvent, "__getitem__", noted)
+    return names
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """The details that were parsed."""
+    details: list[bytes] = []
+
+    def noted(raw):
+        details.append(raw)
+        return load_json(raw)
+
+    monkeypatch.setattr(sent_event, "load_json", noted)
+    return details
+
+
+@pytest.mark.parametrize("more", [0, 10], ids=["one rule", "many rules"])
+async def test_an_event_is_made_only_as_far_as_rules_and_messages_ask(memory, asked, parsed, more):
+    bus = memory.bus()
+    every, some = bus.subscription("every"), bus.subscription("some", pattern=SOLD)
+    for number in range(more):
+        bus.subscription(str(number), pattern=EventPattern({"source": [f"other {number}"]}))
+    await bus.send(sold(1, attributes={"kind": "a"}))
+    assert numbers(every) == numbers(some) == [1]
+    assert set(asked) == {"detail-type", "id", "account", "region", "time"} | ({"source"} if more else set())
+    assert parsed == []
+
+
+async def test_a_detail_is_parsed_once_for_all_who_look_into_it(memory, parsed):
+    bus = with_targets(memory, TargetSpec(queue="whole"), TargetSpec(queue="part", input_path="$.detail.n"))
+    await bus.archives.create("kept", pattern=EventPattern({"detail": {"n": [1]}}))
+    for name in "abcdefgh":
+        bus.subscription(name, pattern=EventPattern({"detail": {"n": [{"numeric": ["<", 9]}]}}))
+    await bus.send(sold(1))
+    assert numbers(memory.queue("default-a")) == [1]
+    assert memory.queue("part").messages()[0].body == 1
+    assert len(parsed) == 1
+
+
+async def test_predicates_share_no_body_with_each_other_and_with_targets(memory):
+    bus, seen = memory.bus(), []
+
+    def changes(message):
+        seen.append(message.body["n"])
+        message.body["n"] = "changed"
+        return True
+
+    one, two = bus.subscription("one", pattern=changes), bus.subscription("two", pattern=changes)
+    await bus.send(sold(1))
+    assert (seen, numbers(one), numbers(two)) == ([1, 1], [1], [1])
 
 
 async def test_predicates_and_policies_on_attributes_are_evaluated_on_the_message(memory):
@@ -415,8 +479,8 @@ async def test_a_bus_has_faults_too(memory):
 )
 def test_a_message_that_a_bus_hands_on_is_the_one_that_its_event_reads_as(fields: dict[str, Any]):
     message = Message({"number": 1.5, "text": "é"}, type="T", source="test", **fields)
-    event = entry_of(message, channel="bus").event(id="e-1", account="0", region="memory")
-    sent, error = message_of(SentEvent(message, event))
+    event = SentEvent(message, entry_of(message, channel="bus"), id="e-1", account="0", region="memory")
+    sent, error = message_of(event)
     assert error is None
-    assert (sent, None) == message_of(event)
-    assert sent.encode() == message_of(event)[0].encode()
+    assert (sent, None) == message_of(dict(event))
+    assert sent.encode() == message_of(dict(event))[0].encode()
