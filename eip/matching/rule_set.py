@@ -53,7 +53,9 @@ class RuleSet:
         self.remove(name)
         self._prefixes |= compiled.paths
         if self._few is not None:
-            self._few = {**self._few, name: compiled} if len(self._few) < _MAX_FEW else None
+            self._few[name] = compiled
+            if len(self._few) > _MAX_FEW:
+                self._few = None
         rules = [Rule(name, fields) for fields in compiled.rules]
         for rule in rules:
             rule.places = self._places(rule.fields)

@@ -20,7 +20,8 @@ from eip.topology import TargetSpec
 from eip.topology.names import is_fifo
 from eip.topology.targets import TargetKind
 from eip.transports._event_format import message_of, read_event, undelivered
-from eip.transports.memory._rule import Rule
+from eip.transports.memory._rule import Rule, RuleTarget
+from eip.transports.memory.queue import MemoryQueue
 from eip.transports.memory.topic import MemoryTopic
 
 __all__ = ["RoutingBus", "Targets"]
@@ -57,45 +58,54 @@ class Targets:
         """Send an event to all targets of a rule; what fails for the moment is retried in the background."""
         for target in list(rule.targets.values()):
             try:
-                await self._send(rule, target, event, forwarded=forwarded)
+                if not self._send_nowait(target, event):
+                    await self._send(rule, target, event, forwarded=forwarded)
             except EipError as error:
                 if not getattr(error, "transient", False) or len(self._retrying) >= _MAX_RETRYING:
                     await self._give_up(rule, target, event, _code(error), error, attempts=0)
                     continue
                 retry = self._retry(rule, target, event, error, forwarded=forwarded)
-                task = asyncio.create_task(retry, name=f"{target.id} retry")
+                task = asyncio.create_task(retry, name=f"{target.declared.id} retry")
                 self._retrying.add(task)
                 task.add_done_callback(self._retrying.discard)
 
-    async def _send(self, rule: Rule, target: TargetSpec, event: Mapping[str, Any], *, forwarded: bool) -> None:
-        kind, name = rule.channels[target.id]
-        channel = self._find(kind, name)
+    def _send_nowait(self, target: RuleTarget, event: Mapping[str, Any]) -> bool:
+        """Put the event into a queue that has room, which most targets are; return whether the target is one."""
+        if not target.is_plain:
+            return False
+        queue = self._find("queue", target.channel)
+        return isinstance(queue, MemoryQueue) and queue.send_nowait(message_of(event)[0])
+
+    async def _send(self, rule: Rule, target: RuleTarget, event: Mapping[str, Any], *, forwarded: bool) -> None:
+        kind = target.kind
+        channel = self._find(kind, target.channel)
         if channel is None:
-            raise ChannelNotFound(f"there is no {kind} {name}")
+            raise ChannelNotFound(f"there is no {kind} {target.channel}")
         if kind == "bus" and isinstance(channel, RoutingBus):
             if forwarded:  # "cannot route events received from a sender event bus to a third" (user guide)
                 self._log_dropped(rule, target, "it came from another bus, and is not forwarded again")
             else:
                 await channel.route(event, forwarded=True)
             return
-        transformer = rule.transformers[target.id]
-        text = None if transformer is None else transformer.transform(event)
-        if transformer is not None and text is None:
+        text = None if target.transformer is None else target.transformer.transform(event)
+        if target.transformer is not None and text is None:
             self._log_dropped(rule, target, "its transformed input is not JSON")
         elif kind == "topic" and isinstance(channel, MemoryTopic):
             await channel.publish_event(text or dump_json(dict(event)).decode())
         else:
-            await channel.send(_message(text, target, kind, event))
+            await channel.send(_message(text, target.declared, kind, event))
 
-    def _log_dropped(self, rule: Rule, target: TargetSpec, reason: str) -> None:
-        _log.warning("event_dropped", channel=self._bus, rule=rule.declared.name, target=target.id, reason=reason)
+    def _log_dropped(self, rule: Rule, target: RuleTarget, reason: str) -> None:
+        where = {"channel": self._bus, "rule": rule.declared.name, "target": target.declared.id}
+        _log.warning("event_dropped", **where, reason=reason)
 
     async def _retry(
-        self, rule: Rule, target: TargetSpec, event: Mapping[str, Any], error: Exception, *, forwarded: bool
+        self, rule: Rule, target: RuleTarget, event: Mapping[str, Any], error: Exception, *, forwarded: bool
     ) -> None:
         """Retry within the target's limits of attempts and age."""
-        until, attempts = clock.now() + target.max_age.total_seconds(), 0
-        while attempts < target.max_attempts and clock.now() + (delay := _RETRY_BACKOFF.delay(attempts + 1)) <= until:
+        limits, attempts = target.declared, 0
+        until = clock.now() + limits.max_age.total_seconds()
+        while attempts < limits.max_attempts and clock.now() + (delay := _RETRY_BACKOFF.delay(attempts + 1)) <= until:
             attempts += 1
             await asyncio.sleep(delay)
             try:
@@ -114,13 +124,13 @@ class Targets:
             await self._give_up(rule, target, event, "FILTER_FAILED", error, attempts=0)
 
     async def _give_up(
-        self, rule: Rule, target: TargetSpec, event: Mapping[str, Any], code: str, error: Exception, *, attempts: int
+        self, rule: Rule, target: RuleTarget, event: Mapping[str, Any], code: str, error: Exception, *, attempts: int
     ) -> None:
         """Move the event to the target's dead-letter queue with the reason; without one, log and drop it."""
-        name = rule.declared.name
-        dead_letters = None if target.dead_letters is None else self._find("queue", target.dead_letters)
+        name, declared = rule.declared.name, target.declared
+        dead_letters = None if declared.dead_letters is None else self._find("queue", declared.dead_letters)
         if dead_letters is None:
-            _log.error("event_not_delivered", channel=self._bus, rule=name, target=target.id, error=str(error))
+            _log.error("event_not_delivered", channel=self._bus, rule=name, target=declared.id, error=str(error))
             return
         message = message_of(event)[0]
         await dead_letters.send(undelivered(message, rule=name, reason=f"{code}: {error}", attempts=attempts))

@@ -150,7 +150,7 @@ class MemoryBus(RoutingBus):
 
     def targets(self, rule: str) -> dict[str, TargetSpec]:
         """Return a rule's targets, by id."""
-        return dict(self._rules[rule].targets) if rule in self._rules else {}
+        return self._rules[rule].declared_targets if rule in self._rules else {}
 
     def put_rule(self, declared: RuleSpec) -> None:
         """Make the rule, or change it; its other targets stay. Its queues are the transport's."""
@@ -158,8 +158,7 @@ class MemoryBus(RoutingBus):
             raise ConfigurationError(
                 f"rule {declared.name} must be declared for the bus {self.name}, got {declared.bus}"
             )
-        known = self._rules.get(declared.name)
-        targets = {**(known.targets if known else {}), **{each.id: each for each in declared.resolved_targets()}}
+        targets = {**self.targets(declared.name), **{each.id: each for each in declared.resolved_targets()}}
         self._put(Rule(declared, targets.values()))
 
     def _put(self, rule: Rule) -> None:
@@ -174,7 +173,7 @@ class MemoryBus(RoutingBus):
     def remove_target(self, rule: str, target: str) -> None:
         """Remove a target of a rule."""
         known = self._rules[rule]
-        self._put(Rule(known.declared, [each for each in known.targets.values() if each.id != target]))
+        self._put(Rule(known.declared, [each for each in self.targets(rule).values() if each.id != target]))
 
     def remove_rule(self, name: str) -> None:
         """Remove the rule; the messages in its queue stay there."""

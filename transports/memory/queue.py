@@ -153,8 +153,25 @@ class MemoryQueue(Queue):
         for message in sealed:
             while self.store.size >= self.capacity:
                 await self._wait_for_room()
-            if not self.fifo or self._is_new(message):
-                self.store.put(message, delay=wait)
+            self._put(message, wait)
+        self._record(sealed)
+
+    def send_nowait(self, message: Message[Any]) -> bool:
+        """Send the message as `send` does if there is room for it now; return whether there was."""
+        self._lifetime.check_open()
+        if self.store.size >= self.capacity:
+            return False
+        sealed = self._sealed(message, 0.0)
+        self._put(sealed, 0.0)
+        if self._meter is not None:
+            self._record([sealed])
+        return True
+
+    def _put(self, sealed: Message[Any], delay: float) -> None:
+        if not self.fifo or self._is_new(sealed):
+            self.store.put(sealed, delay=delay)
+
+    def _record(self, sealed: list[Message[Any]]) -> None:
         if self._meter is not None:
             size = sum(len(each.raw or b"") for each in sealed)
             self._meter.record("memory", self.name, "send", messages=len(sealed), size=size, units=0)

@@ -20,6 +20,8 @@ from eip.testing import FaultPlan
 from eip.topology import QueueSpec, RuleSpec, TargetSpec
 from eip.transports._event_format import SentEvent, entry_of, message_of, sent_event
 from eip.transports.memory import MemoryTransport
+from eip.transports.memory._targets import Targets
+from eip.transports.memory.queue import MemoryQueue
 
 SOLD = EventPattern({"detail-type": ["Sold"]})
 
@@ -389,6 +391,27 @@ async def test_closing_ends_what_is_retried():
         shaky.failures = 1000
         await bus.send(sold(1))
     assert len([task for task in asyncio.all_tasks() if "retry" in task.get_name()]) == 0
+
+
+async def test_an_event_for_a_queue_with_room_waits_for_nothing(memory, monkeypatch):
+    """No coroutine of the queue and of the delivery: an event passes them more often than anything else."""
+    bus = memory.bus()
+    queue = bus.subscription("s")
+    for channel, name in ((MemoryQueue, "send"), (Targets, "_send")):
+        monkeypatch.setattr(channel, name, None)
+    await bus.send(sold(1), sold(2))
+    assert numbers(queue) == [1, 2]
+
+
+async def test_what_a_bus_puts_into_a_queue_is_metered_and_deduplicated_there():
+    meter = UsageMeter()
+    async with MemoryTransport(meter=meter) as memory:
+        queue = memory.queue("r", fifo=True)
+        memory.bus().put_rule(RuleSpec("default", "r", None, (TargetSpec(queue="r"),), dead_letters=False))
+        await memory.bus().send(sold(1, group_id="g"), sold(1, group_id="g"), sold(2, group_id="g"))
+        assert numbers(queue) == [1, 2]
+    (usage,) = [usage for call, usage in meter.usage().items() if call.channel == "r"]
+    assert (usage.calls, usage.messages) == (3, 3)
 
 
 async def test_a_full_queue_holds_the_publisher(memory):
