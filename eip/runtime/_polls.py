@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Final, cast
 
 from eip._logging import get_logger
@@ -14,6 +15,7 @@ from eip.health import HealthTracker
 from eip.retry import Backoff
 from eip.runtime._acks import cancelled
 from eip.runtime._backlog import Backlog
+from eip.runtime._wait_timeout import WaitTimeout
 
 __all__ = ["Polls"]
 
@@ -61,7 +63,7 @@ class Polls:
 
     def add(self) -> None:
         """Poll once more at a time."""
-        self._polls.add(self._tasks.create_task(self._poll(), name=f"{self._name} poll"))
+        self._polls.add(self._tasks.create_task(self._run(), name=f"{self._name} poll"))
 
     def more_room(self) -> None:
         """A slot may be free."""
@@ -72,7 +74,12 @@ class Polls:
         self._stopping = True
         await cancelled(self._polls)
 
-    async def _poll(self) -> None:
+    async def _run(self) -> None:
+        with closing(WaitTimeout(_MAX_RECEIVE_S)) as timeout:
+            await self._poll(timeout)
+        self._polls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    async def _poll(self, timeout: WaitTimeout) -> None:  # noqa: ASYNC109 - of each receive
         receiver, backlog = self._receiver, self._backlog
         failures = too_soon = 0
         while not self._stopping:
@@ -83,7 +90,7 @@ class Polls:
                 continue
             began = asyncio.get_running_loop().time()
             try:
-                deliveries = await self._receive(limit)
+                deliveries = await self._receive(limit, timeout)
                 failures = 0
             except Exception as error:  # noqa: BLE001 - a service that fails must not end the consumer
                 failures += 1
@@ -101,16 +108,12 @@ class Polls:
                 self.add()
             if too_soon > 1:
                 await self._pause(too_soon)
-        self._polls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
-    async def _receive(self, limit: int) -> Sequence[Delivery]:
+    async def _receive(self, limit: int, timeout: WaitTimeout) -> Sequence[Delivery]:  # noqa: ASYNC109 - as above
         self._backlog.reserve(limit)
-        bound = asyncio.timeout(_MAX_RECEIVE_S)
         try:
-            async with bound:
+            with timeout:
                 return await self._receiver.receive(limit, wait=_WAIT_S)
-        except TimeoutError as error:
-            raise TimeoutError(f"no answer within {_MAX_RECEIVE_S:g} s") if bound.expired() else error from None
         finally:
             self._backlog.unreserve(limit)
             self._room.set()

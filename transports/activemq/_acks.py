@@ -39,11 +39,13 @@ class Acks:
         return connection
 
     def _acknowledge(self, delivery: Delivery) -> Connection | None:
-        if not isinstance(delivery, ActiveMQDelivery) or delivery not in self._held or not delivery.connection.open:
+        if not isinstance(delivery, ActiveMQDelivery):
             return None
-        self.write(delivery.connection, delivery.ack_ids)
-        self._held.settle(delivery)
-        return delivery.connection
+        connection = delivery.connection
+        if not connection.open or not self._held.settle(delivery):
+            return None
+        self.write(connection, delivery.ack_ids)
+        return connection
 
     async def all(self, deliveries: Sequence[Delivery]) -> Sequence[Unsettled]:
         """Acknowledge deliveries; return those whose connection is lost."""

@@ -21,6 +21,8 @@ from eip.transports.activemq._stomp.frames import Frame
 
 __all__ = ["Received", "from_frame"]
 
+_SECOND_PART: Final = f"{ENVELOPE_KEY}-1"
+"""Header: where an envelope goes on that is too long for one header."""
 _BAD_ENVELOPE: Final = "stomp-envelope"
 """Message header: the envelope as it came, where it cannot be read."""
 _BAD_HEAD: Final = "stomp-head"
@@ -67,10 +69,13 @@ def _read(frame: Frame, channel: Codec) -> Received:
     envelope = parse_envelope(fields) if fields else {}
     _add_native(headers, envelope)
     attributes = _attributes(headers, fields)
-    if "expires" in headers:
-        envelope["expires_at"], is_property = _expiry(headers["expires"], envelope.get("expires_at"))
+    expires = headers.get("expires")
+    if expires == "0":  # set by the broker in its dead-letter queue, even if the sender gave an expiry
+        envelope.pop("expires_at", None)
+    elif expires is not None:
+        envelope["expires_at"], is_property = _expiry(expires, envelope.get("expires_at"))
         if is_property:
-            attributes["expires"] = headers["expires"]
+            attributes["expires"] = expires
     is_text = _is_text(headers)
     if not fields and not is_text:
         envelope["headers"] = {JMS_MESSAGE_HEADER: "bytes"}
@@ -84,8 +89,9 @@ def _read(frame: Frame, channel: Codec) -> Received:
     if message.headers and not message.headers.keys().isdisjoint((_BAD_ENVELOPE, _BAD_HEAD)):
         # A copy of one that could not be read.
         error = None if "dead-letter-reason" in message.headers else DecodeError("it could not be read before")
-    due = number(headers.get(DUE))
-    return Received(message, number(headers.get(ATTEMPTS)), due / 1000 if due else None, error)
+    attempts = number(headers[ATTEMPTS]) if ATTEMPTS in headers else 0
+    due = number(headers[DUE]) if DUE in headers else 0
+    return Received(message, attempts, due / 1000 if due else None, error)
 
 
 def _unreadable(frame: Frame, channel: Codec, failure: Exception) -> Received:
@@ -139,8 +145,6 @@ def _expiry(text: str, sent: float | None) -> tuple[float | None, bool]:
     In STOMP a property called ``expires`` looks like the header. The broker does not deliver expired messages, so a
     time that had passed when it came is not the message's expiry.
     """
-    if text == "0":  # set by the broker in its dead-letter queue, even if the sender gave an expiry
-        return None, False
     at = number(text) / 1000
     if sent is not None and abs(sent - at) < 0.01:
         return sent, False
@@ -159,9 +163,10 @@ def _fields(headers: Mapping[str, str]) -> Mapping[str, Any]:
 
 
 def _envelope_text(headers: Mapping[str, str]) -> str | None:
-    if ENVELOPE_KEY not in headers:
-        return None
-    parts = [headers[ENVELOPE_KEY]]
+    text = headers.get(ENVELOPE_KEY)
+    if text is None or _SECOND_PART not in headers:
+        return text
+    parts = [text]
     while (more := headers.get(f"{ENVELOPE_KEY}-{len(parts)}")) is not None:
         parts.append(more)
     return "".join(parts)

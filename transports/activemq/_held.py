@@ -23,7 +23,10 @@ class HeldMessages:
         self._ready: deque[ActiveMQDelivery] = deque()
         self._postponed: dict[ActiveMQDelivery, asyncio.TimerHandle] = {}
         self._out: dict[ActiveMQDelivery, None] = {}
-        self._waiters: dict[asyncio.Future[None], None] = {}
+        self._waiters: dict[asyncio.Future[None], float] = {}
+        """Those who wait for a delivery, and until when by the loop's clock."""
+        self._timer: asyncio.TimerHandle | None = None
+        """Fires when the first of them has waited long enough, or earlier."""
         self._closed = False
 
     def __len__(self) -> int:
@@ -61,11 +64,22 @@ class HeldMessages:
 
         self._postponed[delivery] = asyncio.get_running_loop().call_later(delay, due)
 
-    def hand_out(self) -> ActiveMQDelivery:
-        """Remove the next ready delivery and note that it is handed out."""
-        delivery = self._ready.popleft()
-        self._out[delivery] = None
-        return delivery
+    def hand_out(
+        self, limit: int, *, unless: Callable[[ActiveMQDelivery], bool] | None = None
+    ) -> list[ActiveMQDelivery]:
+        """Remove ready deliveries and note that they are handed out.
+
+        Args:
+            limit: how many at most.
+            unless: returns whether a delivery must stay, and with it those behind it; None: none must.
+        """
+        ready, out = self._ready, self._out
+        taken: list[ActiveMQDelivery] = []
+        while ready and len(taken) < limit and (unless is None or not unless(ready[0])):
+            delivery = ready.popleft()
+            out[delivery] = None
+            taken.append(delivery)
+        return taken
 
     def withdraw(self, delivery: ActiveMQDelivery) -> None:
         """Note that a delivery which is neither ready nor postponed is being moved, so that nobody else gets it."""
@@ -83,12 +97,15 @@ class HeldMessages:
             self._groups.replace_head(group, delivery, successor)
         return successor
 
-    def settle(self, delivery: ActiveMQDelivery) -> None:
-        """Forget a delivery that was handed out; the next one of its group becomes ready."""
+    def settle(self, delivery: ActiveMQDelivery) -> bool:
+        """Forget a delivery; the next one of its group becomes ready. Return False if it was not handed out."""
+        if delivery not in self._out:
+            return False
         del self._out[delivery]
         group = delivery.message.group_id
         if group is not None and (following := self._groups.leave(group, delivery)) is not None:
             self.make_ready(following)
+        return True
 
     def clear(self) -> list[ActiveMQDelivery]:
         """Forget all, as their connection is lost; return those that were handed out."""
@@ -106,10 +123,10 @@ class HeldMessages:
     async def wait_ready(self, until: float) -> None:
         """Return when a delivery is ready, at ``until`` by the loop's clock, or when it is closed."""
         loop = asyncio.get_running_loop()
-        while not self._ready and (rest := until - loop.time()) > 0 and not self._closed:
+        while not self._ready and until > loop.time() and not self._closed:
             waiter = loop.create_future()
-            self._waiters[waiter] = None
-            timer = loop.call_later(rest, _resolve, waiter)
+            self._waiters[waiter] = until
+            self._look_at(until)
             try:
                 await waiter
             except asyncio.CancelledError:
@@ -117,11 +134,30 @@ class HeldMessages:
                     self._wake_one()
                 raise
             finally:
-                timer.cancel()
                 self._waiters.pop(waiter, None)
 
+    def _look_at(self, until: float) -> None:
+        """Look who has waited long enough, at ``until`` at the latest."""
+        # A timer of its own for each wait would be made and cancelled for every few messages.
+        if self._timer is not None:
+            if self._timer.when() <= until:
+                return
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(until, self._end_waits)
+
+    def _end_waits(self) -> None:
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        for waiter, until in self._waiters.items():
+            if until <= now:
+                _resolve(waiter)
+        if later := [until for until in self._waiters.values() if until > now]:
+            self._look_at(min(later))
+
     def _wake_one(self) -> None:
-        for waiter in self._waiters:
+        while self._waiters:
+            waiter = next(iter(self._waiters))
+            del self._waiters[waiter]
             if not waiter.done():
                 waiter.set_result(None)
                 return
@@ -129,6 +165,8 @@ class HeldMessages:
     def close(self) -> None:
         """Wake all that wait, now and later."""
         self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         for waiter in self._waiters:
             _resolve(waiter)
 

@@ -152,10 +152,13 @@ class ActiveMQReceiver(Receiver):
             receive_count=attempts + 1,
             error=error,
         )
-        self._connection.tracker.polled()
-        self._client.record(self.name, "MESSAGE", messages=1, size=len(frame.body))
+        if self._client.meter is not None:
+            self._client.record(self.name, "MESSAGE", messages=1, size=len(frame.body))
         if self._held.enter(delivery):
-            self._postponing.make_ready_when_due(delivery, due)
+            if due is None:
+                self._held.make_ready(delivery)
+            else:
+                self._postponing.make_ready_when_due(delivery, due)
 
     @staticmethod
     def _accepts(accepts: Callable[[Message[Any]], bool], message: Message[Any]) -> tuple[bool, Exception | None]:
@@ -173,15 +176,17 @@ class ActiveMQReceiver(Receiver):
         until = asyncio.get_running_loop().time() + wait
         while True:
             await self._held.wait_ready(until)
-            if self._held.first is None or not self._is_exhausted(self._held.first):
+            first = self._held.first
+            if first is None or not self._is_exhausted(first):
                 return self.receive_nowait(limit)
-            await self._dead_letter_exhausted(self._held.hand_out())
+            self._held.hand_out(1)
+            await self._dead_letter_exhausted(first)
 
     @override
     def receive_nowait(self, limit: int) -> Sequence[Delivery]:
-        taken: list[Delivery] = []
-        while len(taken) < limit and (first := self._held.first) is not None and not self._is_exhausted(first):
-            taken.append(self._held.hand_out())
+        taken = self._held.hand_out(limit, unless=None if self.max_receive_count is None else self._is_exhausted)
+        if taken:
+            self._connection.tracker.polled()
         return taken
 
     def _is_exhausted(self, delivery: Delivery, *, more: int = 0) -> bool:
