@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
@@ -53,10 +53,8 @@ async def test_a_cancellation_from_outside_goes_on(at):
 async def test_a_wait_that_ends_in_spite_of_its_cancellation_leaves_none_behind():
     with closing(WaitTimeout(35)) as timeout:
         with timeout:
-            try:
+            with suppress(asyncio.CancelledError):
                 await asyncio.get_running_loop().create_future()
-            except asyncio.CancelledError:
-                pass
         assert not asyncio.current_task().cancelling()
 
 
