@@ -50,14 +50,16 @@ async def test_a_cancellation_from_outside_goes_on(at):
 
 
 async def test_a_wait_that_ends_in_spite_of_its_cancellation_leaves_none_behind():
+    task = asyncio.current_task()
+    assert task is not None
     with closing(WaitTimeout(35)) as timeout:
         with timeout, suppress(asyncio.CancelledError):
             await asyncio.get_running_loop().create_future()
-        assert not asyncio.current_task().cancelling()
+        assert not task.cancelling()
 
 
 async def test_closed_it_leaves_no_timer():
-    loop = asyncio.get_running_loop()
     with closing(WaitTimeout(35)) as timeout, timeout:
         await asyncio.sleep(1)
-    assert not [each for each in loop._scheduled if not each.cancelled()]
+    assert timeout._timer is not None
+    assert timeout._timer.cancelled()
