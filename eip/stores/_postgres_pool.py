@@ -92,11 +92,12 @@ class PostgresPool:
             writes: missing tables are made before; False: there are no rows in tables that are missing.
         """
         self._check_open()
+        unmade = self._may_be_unmade(writes=writes)
         try:
             async with asyncio.timeout(_CALL_S):
                 rows: list[Any] = await self._on_connection(_fetch, sql, arguments, writes=writes)
         except Exception as error:  # noqa: BLE001 - whatever asyncpg, ssl or the network raises
-            return self._none_or_raise(error, writes=writes)
+            return self._none_or_raise(error, unmade=unmade)
         return rows
 
     async def gathered(self, sql: str, key: str, *arguments: Any, writes: bool = True) -> list[Any]:
@@ -113,15 +114,21 @@ class PostgresPool:
             The rows, with that first column.
         """
         self._check_open()
+        unmade = self._may_be_unmade(writes=writes)
         try:
             rows: list[Any] = await self._statements.run(_Statement(sql, key, arguments, writes))
         except Exception as error:  # noqa: BLE001 - as above
-            return self._none_or_raise(error, writes=writes)
+            return self._none_or_raise(error, unmade=unmade)
         return rows
 
-    def _none_or_raise(self, error: Exception, *, writes: bool) -> list[Any]:
-        """No rows for a read of tables that the first write will make; raises `StoreError` for any other failure."""
-        if isinstance(error, asyncpg.UndefinedTableError) and self._create and not (writes or self._ready):
+    def _may_be_unmade(self, *, writes: bool) -> bool:
+        """Whether what begins now may find no tables: a read, before the first write has made them."""
+        return self._create and not (writes or self._ready)
+
+    @staticmethod
+    def _none_or_raise(error: Exception, *, unmade: bool) -> list[Any]:
+        """No rows for a read of tables that were not made when it began; raises `StoreError` for any other failure."""
+        if unmade and isinstance(error, asyncpg.UndefinedTableError):
             return []
         if isinstance(error, StoreError):
             raise error

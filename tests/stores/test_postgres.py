@@ -129,6 +129,29 @@ async def test_with_a_pool_and_tables_of_the_callers(postgres_server, name):
         assert await pool.fetchval("SELECT 1") == 1
 
 
+@pytest.mark.parametrize(("read", "refusals"), [("get", 2), ("next_due", 1)])
+async def test_a_read_before_the_first_write_finds_nothing_though_the_write_ends_first(
+    store, monkeypatch, read, refusals
+):
+    """The read was refused, as there was no table (in a batch, and alone); the write makes it meanwhile."""
+    fetch, refused = asyncpg.Connection.fetch, 0
+
+    async def overtaken(connection, sql, *arguments):
+        nonlocal refused
+        try:
+            return await fetch(connection, sql, *arguments)
+        except asyncpg.UndefinedTableError:
+            refused += 1
+            if refused == refusals:
+                monkeypatch.undo()
+                await store.put("k", b"")
+            raise
+
+    monkeypatch.setattr(asyncpg.Connection, "fetch", overtaken)
+    assert await (store.get("k") if read == "get" else store.next_due()) is None
+    assert await store.get("k") is not None
+
+
 async def test_closed_it_is_an_error(store):
     await store.put("k", b"1")
     await store.aclose()

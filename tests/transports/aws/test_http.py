@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -279,6 +280,42 @@ async def test_a_connection_that_the_server_closed_is_not_used_again(server, poo
         await asyncio.sleep(0.001)
     await pool.post(HEAD, b"body")
     assert server.connections == 2
+
+
+async def test_a_connection_half_open_costs_one_request_its_time_and_no_other(server, pool):
+    """The peer is gone without a word: nothing comes, not even an end. The kernel asks for a sign of life meanwhile."""
+    await pool.post(HEAD, b"body")
+    assert pool._idle[0]._transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+    async def silent(*_: object) -> None:
+        await asyncio.Future()
+
+    server.answer = silent
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await pool.post(HEAD, b"body")
+    server.answer = server.ok
+    assert (await pool.post(HEAD, b"body")).body == b"ok"
+    assert (server.connections, pool._free + len(pool._idle)) == (2, 2)
+
+
+async def test_a_large_body_is_written_as_the_peer_reads_it(server, pool):
+    """A peer that does not read leaves a piece and what fills the buffers in memory, not another copy of the body."""
+    size = 16 * 1024 * 1024
+    go = asyncio.Event()
+
+    async def late(reader, writer):
+        await go.wait()
+        await reader.readexactly(size - 4)
+        writer.write(OK)
+
+    server.answer = late
+    post = asyncio.create_task(pool.post(HEAD, bytes(size)))
+    while not pool._open or not next(iter(pool._open))._paused:
+        await asyncio.sleep(0)
+    assert next(iter(pool._open))._transport.get_write_buffer_size() < 1024 * 1024
+    go.set()
+    assert (await post).body == b"ok"
 
 
 async def test_a_connection_that_ends_with_its_answer_is_not_used_again(server, pool):
