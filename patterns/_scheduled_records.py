@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel
 
 from eip import clock
 from eip.envelope import load_message
 from eip.message import Message
+from eip.patterns._records import Records, Versioned, after_conflict
 from eip.patterns._timetable import Timetable
+from eip.stores.base import Store
 
-__all__ = ["ScheduledMessage", "ScheduledRecord", "load", "merged", "occurrence", "scheduled"]
+__all__ = ["ScheduledMessage", "ScheduledRecord", "ScheduledRecords", "load", "merged", "occurrence", "scheduled"]
+
+_REFUSED_RETENTION_S: Final = 14 * 24 * 3600.0
+"""For a refused message, which `MessageScheduler.move` can try again: as long as a queue of SQS would keep it."""
+
+_NATIVE_RETENTION_S: Final = 24 * 3600.0
+"""For what is known of a message that a service sends, after its time."""
 
 
 class ScheduledRecord(BaseModel):
@@ -106,3 +115,47 @@ def scheduled(key: str, record: ScheduledRecord) -> ScheduledMessage:
         refused=record.refused,
         native=record.native,
     )
+
+
+def _expiry(record: ScheduledRecord) -> float | None:
+    """When the store forgets a record that no scheduler will remove."""
+    if record.native:
+        return None if record.timetable.repeats else record.due + _NATIVE_RETENTION_S
+    return None if record.refused is None else clock.now() + _REFUSED_RETENTION_S
+
+
+class ScheduledRecords(Records[ScheduledRecord]):
+    """The records of a scheduler, which is woken for what they make due.
+
+    Args:
+        store: of this scheduler alone.
+        wake: is called with the time that a written record is due at.
+    """
+
+    def __init__(self, store: Store, wake: Callable[[float], None]) -> None:
+        super().__init__(store, ScheduledRecord)
+        self._wake = wake
+
+    async def save(self, key: str, held: Versioned[ScheduledRecord]) -> bool:
+        """Write the record; False where another process changed it first."""
+        due = held.value.due_in_store
+        written = await self.write(key, held, due=due, expires_at=_expiry(held.value))
+        if written and due is not None:
+            self._wake(due)
+        return written
+
+    async def change(self, key: str, change: Callable[[ScheduledRecord | None], ScheduledRecord | None]) -> bool:
+        """Write what ``change`` makes of the record, or of None; False where that is None."""
+        conflicts = 0
+        while True:
+            held = await self.read(key)
+            record = change(None if held is None else held.value)
+            if record is None:
+                return False
+            if await self.save(key, Versioned(record) if held is None else Versioned(record, held.version)):
+                return True
+            conflicts = await after_conflict(conflicts, f"scheduled message {key!r}")
+
+    async def remove(self, key: str, held: Versioned[ScheduledRecord]) -> bool:
+        """Remove the record; False where another process changed it first."""
+        return await self._store.delete(key, version=held.version)

@@ -16,43 +16,28 @@ any time, with a key; without, as the queue's own delay (SQS: 15 minutes; Active
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
-from weakref import WeakValueDictionary
+from typing import Any
 
 from eip import clock
 from eip._checks import check_message, check_type
 from eip._ids import new_id
-from eip._logging import get_logger
 from eip._tracing import with_current_trace
 from eip.channels import Queue, Sender
 from eip.channels.schedules import Schedules
 from eip.clock import Duration
 from eip.envelope import dump_message
-from eip.errors import ConfigurationError, DecodeError, InvalidMessage, StoreError, error_text
+from eip.errors import ConfigurationError, DecodeError, InvalidMessage, StoreError
 from eip.message import Message
-from eip.patterns._background import retry_delay
-from eip.patterns._records import Records, Versioned, after_conflict
-from eip.patterns._scheduled_records import ScheduledMessage, ScheduledRecord, load, merged, occurrence, scheduled
+from eip.patterns._records import after_conflict
+from eip.patterns._scheduled_records import ScheduledMessage, ScheduledRecord, ScheduledRecords, load, merged, scheduled
+from eip.patterns._scheduled_sending import ScheduledSending
 from eip.patterns._scheduler import ScheduledService
 from eip.patterns._timetable import Timetable, timetable_of
 from eip.stores.base import LAST_TIME, Store
 
 __all__ = ["MessageScheduler", "ScheduledMessage"]
-
-_log = get_logger("eip.message_scheduler")
-
-_CLAIM_S: Final = 60.0
-"""Seconds after which another process takes over what one was sending."""
-_SEND_S: Final = 45.0
-"""Seconds that a send may take, well within its claim."""
-_REFUSED_RETENTION_S: Final = 14 * 24 * 3600.0
-"""For a refused message, which `MessageScheduler.move` can try again: as long as a queue of SQS would keep it."""
-
-_NATIVE_RETENTION_S: Final = 24 * 3600.0
-"""For what is known of a message that a service sends, after its time."""
 
 
 class MessageScheduler(ScheduledService):
@@ -93,16 +78,23 @@ class MessageScheduler(ScheduledService):
         self._channels = {
             name: check_type(f"channels[{name!r}]", each, Sender, "a sender") for name, each in channels.items()
         }
-        self._dead_letters = check_type("dead_letters", dead_letters, Sender, "a sender", optional=True)
         self._schedules = check_type("schedules", schedules, Schedules, "schedules of a service", optional=True)
-        self._records = Records(store, ScheduledRecord)
-        self._groups: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
-        self._last_read = asyncio.Event()
-        self._last_read.set()
-        self.sent = 0
+        check_type("dead_letters", dead_letters, Sender, "a sender", optional=True)
+        self._records = ScheduledRecords(store, self._scheduler.wake)
+        self._sending = ScheduledSending(self._records, self._channel, dead_letters)
+
+    async def _work(self, key: str) -> None:
+        await self._sending.work(key)
+
+    @property
+    def sent(self) -> int:
         """Messages that this process sent."""
-        self.refused = 0
-        """Messages that their channel can never carry."""
+        return self._sending.sent
+
+    @property
+    def refused(self) -> int:
+        """Messages that their channel can never carry, and which this process refused."""
+        return self._sending.refused
 
     async def send(
         self,
@@ -164,7 +156,7 @@ class MessageScheduler(ScheduledService):
             native=native,
         )
         before = await self._records.read(key)
-        await self._change(key, lambda found: merged(found, record))
+        await self._records.change(key, lambda found: merged(found, record))
         if native:
             await self._put(key)
         elif before is not None and before.value.native:
@@ -208,7 +200,7 @@ class MessageScheduler(ScheduledService):
     async def _forget(self, key: str) -> None:
         held = await self._records.read(key)
         if held is not None and held.value.native:
-            await self._store.delete(key, version=held.version)
+            await self._records.remove(key, held)
 
     def _native(self, key: str) -> Schedules:
         if self._schedules is None:
@@ -232,7 +224,7 @@ class MessageScheduler(ScheduledService):
                 removed = await self._native(key).remove(key)
                 await self._forget(key)
                 return removed
-            if await self._store.delete(key, version=held.version):
+            if await self._records.remove(key, held):
                 return True
             conflicts = await after_conflict(conflicts, f"scheduled message {key!r}")
         return False
@@ -274,7 +266,7 @@ class MessageScheduler(ScheduledService):
                 to=found.to, message=found.message, timetable=timetable, due=timetable.first, native=found.native
             )
 
-        changed = await self._change(key, moved)
+        changed = await self._records.change(key, moved)
         if changed:
             await self._put(key)
         return changed
@@ -311,128 +303,3 @@ class MessageScheduler(ScheduledService):
         except (KeyError, TypeError):
             known = ", ".join(map(repr, self._channels))
             raise ConfigurationError(f"to must name one of the channels {known}, got {name!r}") from None
-
-    async def _change(self, key: str, change: Callable[[ScheduledRecord | None], ScheduledRecord | None]) -> bool:
-        """Write what ``change`` makes of the record, or of None; False where that is None."""
-        conflicts = 0
-        while True:
-            held = await self._records.read(key)
-            record = change(None if held is None else held.value)
-            if record is None:
-                return False
-            held = Versioned(record) if held is None else Versioned(record, held.version)
-            if await self._write(key, held):
-                return True
-            conflicts = await after_conflict(conflicts, f"scheduled message {key!r}")
-
-    async def _write(self, key: str, held: Versioned[ScheduledRecord]) -> bool:
-        due = held.value.due_in_store
-        written = await self._records.write(key, held, due=due, expires_at=_expiry(held.value))
-        if written and due is not None:
-            self._scheduler.wake(due)
-        return written
-
-    # What is due.
-
-    async def _work(self, key: str) -> None:
-        held = await self._read_in_turn(key)
-        if held is None or (held.value.due_in_store or LAST_TIME) > clock.now():
-            return
-        channel, message = self._channel(held.value.to), load(held.value)
-        if message.group_id is None:
-            await self._send_one(key, held, channel, message)
-            return
-        lock = self._groups.setdefault((held.value.to, message.group_id), asyncio.Lock())
-        async with lock:
-            await self._send_one(key, held, channel, message)
-
-    async def _read_in_turn(self, key: str) -> Versioned[ScheduledRecord] | None:
-        """The record. Those that begin earlier end earlier, so that a group's lock is taken in the order of time."""
-        previous, self._last_read = self._last_read, asyncio.Event()
-        mine = self._last_read
-        try:
-            held = await self._records.read(key)
-            await previous.wait()
-            return held
-        finally:
-            mine.set()
-
-    async def _send_one(
-        self, key: str, held: Versioned[ScheduledRecord], channel: Sender, message: Message[Any]
-    ) -> None:
-        """Claim, send, note: the condition on the version lets one process do it."""
-        held.value.claimed_until = clock.now() + _CLAIM_S
-        if not await self._write(key, held):
-            return
-        try:
-            async with asyncio.timeout(_SEND_S):
-                await channel.send(occurrence(key, held.value, message))
-        except InvalidMessage as error:
-            await self._refuse(key, held, message, error)
-        except Exception as error:  # noqa: BLE001 - whatever a driver raises, it is tried again
-            await self._put_off(key, held, error)
-        else:
-            self.sent += 1
-            await self._go_on(key, held)
-
-    async def _go_on(self, key: str, held: Versioned[ScheduledRecord]) -> None:
-        """Note that it was sent. What `send` or `move` put in its place meanwhile stands: it has not the claim."""
-        sent, conflicts, found = (held.value.due, held.value.claimed_until), 0, held
-        while (found.value.due, found.value.claimed_until) == sent:
-            record = found.value
-            upcoming = record.timetable.next(max(clock.now(), record.due)) if record.timetable.repeats else None
-            if upcoming is None:
-                if await self._store.delete(key, version=found.version):
-                    return
-            else:
-                record.due, record.claimed_until, record.retry_at, record.failures = upcoming, 0.0, 0.0, 0
-                if await self._write(key, found):
-                    return
-            conflicts = await after_conflict(conflicts, f"scheduled message {key!r}")
-            again = await self._records.read(key)
-            if again is None:
-                return
-            found = again
-
-    async def _put_off(self, key: str, held: Versioned[ScheduledRecord], error: Exception) -> None:
-        record = held.value
-        record.failures += 1
-        wait = retry_delay(error, record.failures)
-        record.claimed_until, record.retry_at = 0.0, clock.now() + wait
-        _log.warning(
-            "scheduled_send_failed",
-            key=key,
-            to=record.to,
-            error=error_text(error),
-            failures=record.failures,
-            retry_in=wait,
-        )
-        await self._write(key, held)
-
-    async def _refuse(
-        self, key: str, held: Versioned[ScheduledRecord], message: Message[Any], error: InvalidMessage
-    ) -> None:
-        """Set aside what no attempt will carry; a repeated one goes on with its next time."""
-        self.refused += 1
-        record, reason = held.value, error_text(error)
-        _log.error("scheduled_message_refused", key=key, to=record.to, error=reason)
-        if self._dead_letters is not None:
-            try:
-                async with asyncio.timeout(_SEND_S):
-                    await self._dead_letters.send(occurrence(key, record, message))
-            except Exception as failure:  # noqa: BLE001 - the message stays
-                await self._put_off(key, held, failure)
-                return
-            await self._go_on(key, held)
-        elif record.timetable.repeats:
-            await self._go_on(key, held)
-        else:
-            record.refused, record.claimed_until = reason, 0.0
-            await self._write(key, held)
-
-
-def _expiry(record: ScheduledRecord) -> float | None:
-    """When the store forgets a record that no scheduler will remove."""
-    if record.native:
-        return None if record.timetable.repeats else record.due + _NATIVE_RETENTION_S
-    return None if record.refused is None else clock.now() + _REFUSED_RETENTION_S
