@@ -1,4 +1,4 @@
-"""What an attribute may be: finite numbers, text that can be encoded, and lists of those."""
+"""Checks of attributes: numbers are finite, text can be encoded, lists hold those."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What channel adapters over HTTP share: a body within its limits, and answers (extra ``http``)."""
+"""Shared by channel adapters over HTTP: a body within its limits, and answers (extra ``http``)."""
 
 from __future__ import annotations
 

@@ -37,11 +37,11 @@ if hasattr(os, "register_at_fork"):
 
 
 MAPPED_PREFIX: Final = "eip.sha256."
-"""What every mapped id begins with; a text that begins so by itself is mapped, too, so that no two texts meet."""
+"""Prefix of every mapped id; a text that begins so by itself is mapped, too, so that no two texts meet."""
 
 _NATIVE: Final = re.compile(r"(?!eip\.sha256\.)[!-~]{1,128}")
-"""What SQS and SNS take as MessageGroupId and MessageDeduplicationId: 1 to 128 alphanumeric and punctuation characters
-(SQS API reference, SendMessage)."""
+"""Texts that SQS and SNS accept as MessageGroupId and MessageDeduplicationId: 1 to 128 alphanumeric and punctuation
+characters (SQS API reference, SendMessage)."""
 
 
 def to_native_id(text: str) -> str:

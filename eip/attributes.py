@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 AttributeValue: TypeAlias = str | int | float | Decimal | bool | bytes | Sequence[str | int | float | Decimal | None]
-"""What an attribute can hold. Numbers are finite; text is Unicode without lone surrogates."""
+"""The values of an attribute. Numbers are finite; text is Unicode without lone surrogates."""
 
 _MAX_NUMBER: Final = MAX_DIGITS + 1
 """Characters of a foreign number; services take 38 digits. A longer one is read as the text that it is."""
@@ -49,7 +49,7 @@ _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
 _MAX_NATIVE_DIGITS: Final = 38
 _MIN_NATIVE_EXPONENT, _MAX_NATIVE_EXPONENT = -128, 126
-"""What SQS and SNS take as a Number: 38 digits without leading and trailing zeros, 10**-128 to 10**126 (SQS Developer
+"""Numbers that SQS and SNS accept: 38 digits without leading and trailing zeros, 10**-128 to 10**126 (SQS Developer
 Guide, "Message metadata")."""
 _MIN_SAFE, _MAX_SAFE = 1e-100, 1e38
 _DATA_TYPE: Final = re.compile(r"(?:String|Number|Binary)(?:\.[A-Za-z0-9_.-]+)?")
@@ -67,7 +67,7 @@ class Native(NamedTuple):
     value: str | bytes
     """StringValue, or BinaryValue where the type is one of Binary."""
     note: str = ""
-    """What the data type does not determine: ``"bool"``, ``"float"``, ``"decimal"``; travels in the envelope."""
+    """Detail that the data type leaves open: ``"bool"``, ``"float"``, ``"decimal"``; travels in the envelope."""
 
 
 class Foreign:

@@ -114,7 +114,7 @@ def _is_extension(name: str, value: Any) -> bool:
 
 
 def _envelope(fields: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """What an event has no attributes for."""
+    """The envelope's fields that a CloudEvent has no attributes for."""
     rest = {key: value for key, value in fields.items() if key not in _NATIVE}
     headers = {name: text for name, text in rest.pop("headers", {}).items() if not name.startswith(_KEPT)}
     if headers:

@@ -73,7 +73,7 @@ __all__ = [
 ]
 
 _LIBRARY: Final = f"{Path(__file__).parent}/"
-"""What the file names of the library's own frames begin with."""
+"""Prefix of the file names of the library's own frames."""
 _MAX_FRAMES: Final = 20
 _MAX_STACK: Final = 2000
 """Characters of a stack: dead letters carry it, and are billed by their size."""
@@ -158,7 +158,7 @@ class ChannelNotFound(TransportError):
 
 
 class Conflict(TransportError):
-    """What was to be made exists already, or is in a state that does not allow the call."""
+    """The resource exists already, or is in a state that does not allow the call."""
 
 
 class AccessDenied(TransportError):

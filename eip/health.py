@@ -41,7 +41,7 @@ class HealthTracker:
         self.last_poll: float | None = None
         self.last_settle: float | None = None
         self.watched: Callable[[], Health] | None = None
-        """What else must be ok: a connection of which calls know nothing."""
+        """A further condition: a connection of which calls know nothing."""
         self._failing_since: float | None = None
         self._reason: str | None = None
 

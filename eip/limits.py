@@ -1,4 +1,4 @@
-"""What a channel can carry and do, as data that its driver declares; sizes are checked before anything is sent.
+"""Limits and abilities of a channel, as data that its driver declares; sizes are checked before anything is sent.
 
 Sizes are bytes of UTF-8, attributes (names, types and values) included.
 """
@@ -15,7 +15,7 @@ MIB = 1024 * KIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What one channel accepts and allows; None means no limit."""
+    """Limits and abilities of one channel; None means no limit."""
 
     message_bytes: int | None = None
     """One message with its attributes."""

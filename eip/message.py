@@ -351,7 +351,7 @@ class Message(_Fields, Generic[T]):
 
     @property
     def codec(self) -> Codec:
-        """What encodes and decodes the body."""
+        """The codec of the body."""
         return self._codec
 
     def decode_with(self, codec: Codec) -> None:

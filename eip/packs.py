@@ -55,7 +55,7 @@ _VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """What a pack may unpack to at most."""
+    """Limits of a pack once it is unpacked."""
 
     size: int = 4 * MIB
     """Bytes. As values they take up to twenty times as much."""
@@ -116,8 +116,8 @@ def pack(
         body, how = listed, "cloudevents"
     else:
         about: dict[str, Any] = {"version": _VERSION, "encoding": encoding, "count": len(entries)}
-        if shared and (said := shared_fields(like)):
-            about["all"] = said
+        if shared and (fields := shared_fields(like)):
+            about["all"] = fields
         content = (
             {"messages": orjson.Fragment(listed)} if encoding == "identity" else {"data": compressed(listed, encoding)}
         )
@@ -160,7 +160,7 @@ def unpack(message: Message[Any], *, bounds: Bounds = _BOUNDS) -> list[Message[A
 
 
 def _count(body: Any, bounds: Bounds) -> int:
-    """What the pack says it holds; refused before anything is decompressed where that is too much."""
+    """The size that the pack states; refused before anything is decompressed where that is too much."""
     match body:
         case {"eip-pack": {"version": int() as version, "count": int() as count}} if version >= _VERSION:
             if 0 <= count <= bounds.count:

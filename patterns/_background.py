@@ -1,4 +1,4 @@
-"""What the patterns' services share: a life that ends within its grace, whatever a store or a handler does."""
+"""Base of the patterns' services: a life that ends within its grace, whatever a store or a handler does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an aggregator knows of a group, and how that is kept in a store: one write of bounded size per input.
+"""The state of an aggregator's group, and how it is kept in a store: one write of bounded size per input.
 
 A group's record holds the ids of its latest inputs only; older ones are in chunks that are written once, each a record
 of its own. The inputs themselves are parts of the group's record, or are folded into its state and stored nowhere.

@@ -89,8 +89,8 @@ class PackFiller(Generic[_Item]):
 
     def _said_once(self, message: Message[Any]) -> int:
         """Bytes that the pack's body takes to say what its messages share."""
-        said = shared_fields(message) if self._format == "eip" else {}
-        return len(dump_json(said)) + len(',"all":') if said else 0
+        fields = shared_fields(message) if self._format == "eip" else {}
+        return len(dump_json(fields)) + len(',"all":') if fields else 0
 
     def _take(self, items: Sequence[_Item], start: int, room: int) -> int:
         """The end of the run from ``start`` that fits, at least one item."""

@@ -1,4 +1,4 @@
-"""What a message scheduler keeps of a scheduled message, and what it sends of it."""
+"""The records of a message scheduler, and the messages that it sends for them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ScheduledRecord(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduledMessage:
-    """What a scheduler holds under a key."""
+    """A scheduled message, as the scheduler holds it."""
 
     key: str
     to: str

@@ -1,4 +1,4 @@
-"""What a resequencer knows of a sequence, and how that is kept in a store."""
+"""The state of a resequencer's sequence, and how it is kept in a store."""
 
 from __future__ import annotations
 

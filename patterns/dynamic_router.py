@@ -22,7 +22,7 @@ from eip.runtime.handlers import Handler, Result, handler_of
 __all__ = ["Announcement", "DynamicRouter"]
 
 _log = get_logger("eip.dynamic_router")
-_LONGEST: Final = 7 * 24 * 3600.0
+_MAX_LASTS_S: Final = 7 * 24 * 3600.0
 
 _MAX_FILTER: Final = 32 * 1024
 """Characters of a recipient's policy or pattern: eight times what EventBridge allows."""
@@ -33,7 +33,7 @@ _Name = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class Announcement(BaseModel):
-    """What a recipient sends to the control channel; sent again it replaces, and keeps alive, what was said before."""
+    """What a recipient sends to the control channel; another one of it replaces the first, and keeps it alive."""
 
     recipient: _Name
     """Its name, unique among the recipients."""
@@ -45,20 +45,24 @@ class Announcement(BaseModel):
     """Or an event pattern on type, source and body."""
     priority: int = 0
     """Of the recipients that want a message, the highest gets it; of the same priority, the first by name."""
-    lasts: Annotated[float, Field(gt=0, le=_LONGEST)] = 3600.0
+    lasts: Annotated[float, Field(gt=0, le=_MAX_LASTS_S)] = 3600.0
     """Seconds until it is forgotten, unless announced again."""
 
 
 class _Rule:
-    def __init__(self, said: Announcement, sender: Sender) -> None:
-        if said.policy is not None and said.pattern is not None:
+    def __init__(self, announcement: Announcement, sender: Sender) -> None:
+        if announcement.policy is not None and announcement.pattern is not None:
             raise InvalidPattern("an announcement has either a policy or a pattern")
-        wanted = FilterPolicy(said.policy or {}) if said.pattern is None else EventPattern(said.pattern)
+        wanted = (
+            FilterPolicy(announcement.policy or {})
+            if announcement.pattern is None
+            else EventPattern(announcement.pattern)
+        )
         if len(wanted.text) > _MAX_FILTER:
             raise InvalidPattern(f"{len(wanted.text):,} characters; at most {_MAX_FILTER:,} are supported")
         self.wants, self.sender = as_predicate(wanted), sender
-        self.order = (-said.priority, said.recipient)
-        self.until = clock.now() + said.lasts
+        self.order = (-announcement.priority, announcement.recipient)
+        self.until = clock.now() + announcement.lasts
 
 
 class DynamicRouter:
@@ -142,19 +146,19 @@ class DynamicRouter:
         await send_to_all(senders, message)
         return None
 
-    async def _announced(self, said: Announcement) -> None:
+    async def _announced(self, announcement: Announcement) -> None:
         self._forget()
-        if said.address is None:
-            self._rules.pop(said.recipient, None)
+        if announcement.address is None:
+            self._rules.pop(announcement.recipient, None)
         else:
-            if said.recipient not in self._rules and len(self._rules) >= self._capacity:
+            if announcement.recipient not in self._rules and len(self._rules) >= self._capacity:
                 raise Reject(f"{self._capacity:,} recipients are known already")
             try:
-                self._rules[said.recipient] = _Rule(said, self._resolve(said.address))
+                self._rules[announcement.recipient] = _Rule(announcement, self._resolve(announcement.address))
             except InvalidPattern as error:
                 raise Reject(f"the announcement cannot be understood: {error}") from error
         self._in_order = sorted(self._rules.values(), key=lambda rule: rule.order)
-        _log.info("recipient_announced", recipient=said.recipient, known=len(self._rules))
+        _log.info("recipient_announced", recipient=announcement.recipient, known=len(self._rules))
 
     def _forget(self) -> None:
         """Drop the recipients whose announcements have ended."""

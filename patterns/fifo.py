@@ -44,9 +44,9 @@ def content_hash(message: Message[Any]) -> str:
     SQS's own content-based deduplication looks at the body alone, so that two jobs' ``{"status": "closed"}`` would be
     one message. The same body with its keys in another order is another message.
     """
-    said = (message.type, message.source, message.group_id)
+    envelope = (message.type, message.source, message.group_id)
     attributes = sorted((name, type(value).__name__, repr(value)) for name, value in message.attributes.items())
-    return hashlib.sha256(dump_json([said, attributes]) + b"\n" + message.encode()).hexdigest()
+    return hashlib.sha256(dump_json([envelope, attributes]) + b"\n" + message.encode()).hexdigest()
 
 
 def deduplication_key(message: Message[Any]) -> str:

@@ -61,7 +61,7 @@ class MessageStore(Sender):
     async def send(self, *messages: Message[Any]) -> None:
         """Write the messages; return when everybody can read all of them.
 
-        What a replay brings is not kept again.
+        Replayed messages are not stored again.
         """
         messages = tuple(each for each in messages if each.replay_name is None)
         written = {self._key(message): dump_message(message) for message in messages}

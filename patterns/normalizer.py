@@ -17,7 +17,7 @@ __all__ = ["Normalizer"]
 
 
 class Normalizer:
-    """A handler that returns each message translated by the translator of the first format that it has.
+    """A handler that returns each message translated by the translator of the first format that matches.
 
         orders = Normalizer().when(EventPattern({"detail": {"v": [1]}}), from_v1).when(is_csv, from_csv)
         Consumer(received, pipeline(orders, translator(Order), book))

@@ -173,7 +173,7 @@ class Webhook:
         return Message.received(body, codec=codec, **self._named)
 
     async def _stored(self, message: Message[Any]) -> dict[str, str]:
-        """What was stored for the message, now or before."""
+        """The message's stored answer, of this request or an earlier one."""
         try:
             async with asyncio.timeout(self._timeout):
                 result = await (self._store if message.deduplication_id is None else self._store_once)(message)

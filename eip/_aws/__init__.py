@@ -1,1 +1,1 @@
-"""What drivers and stores share of Amazon's SDK: its sessions, and the fast path of the calls made most."""
+"""Amazon's SDK as drivers and stores share it: its sessions, and the fast path of the calls made most."""

@@ -23,7 +23,7 @@ _END: Final = b"\r\n\r\n"
 
 
 class MalformedResponse(ValueError):
-    """What came is no HTTP response, or one beyond the limits."""
+    """The answer is not an HTTP response, or exceeds the limits."""
 
 
 class Response(NamedTuple):
@@ -46,7 +46,7 @@ class ResponseParser:
     def reset(self) -> None:
         """Expect a new response."""
         self._buffer = bytearray()
-        """What came of the head, or of a chunk, so far."""
+        """The bytes so far of a head or chunk that is not complete."""
         self._response: Response | None = None
         """The head, once it is there."""
         self._parts: list[bytes] = []

@@ -28,7 +28,7 @@ _ABOUT: Final = {
 
 
 class Caller:
-    """What makes the calls.
+    """The maker of the calls.
 
     Args:
         service: the SDK's id of it, e.g. ``SQS``.

@@ -29,7 +29,7 @@ __all__ = ["ConsumerDeclaration"]
 
 @dataclass(slots=True)
 class ConsumerDeclaration:
-    """What `App.consumer` was given; refuses a handler that can never work at once."""
+    """The arguments of `App.consumer`; a handler that can never work is refused at once."""
 
     handler: AnyHandler
     source: Source | None

@@ -32,7 +32,7 @@ _Consumers: TypeAlias = Callable[[], Iterable[Consumer]]
 
 
 def consumer_families(consumers: _Consumers) -> Iterator[Family]:
-    """What the consumers count."""
+    """The metrics of consumers."""
     for name, kind, unit, description, value in _OF_EACH:
         yield Family(name, kind, unit, description, partial(_read_each, consumers, value))
     yield Family("eip.consumer.messages", "counter", "{message}", "By outcome", partial(_by_outcome, consumers))

@@ -1,4 +1,4 @@
-"""What an application does to its handlers, senders and sources so that they are measured and traced."""
+"""Wraps an application's handlers, senders and sources, so that they are measured and traced."""
 
 from __future__ import annotations
 

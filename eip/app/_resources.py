@@ -1,4 +1,4 @@
-"""What an application opens and closes, and what it can make only once its transport is open."""
+"""Resources of an application: those to open and close, and those made only once its transport is open."""
 
 from __future__ import annotations
 

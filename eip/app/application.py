@@ -93,7 +93,7 @@ class App(Declarations, Service):
         self._recorder = Recorder()
         self._providers = tracer_provider, meter_provider
         self.journal = Journal()
-        """What its messages went through lately, while somebody wants to know: see `Journal.keep`."""
+        """The recent history of its messages, kept only on demand: see `Journal.keep`."""
         self._depth_interval = check_duration("depth_interval", depth_interval, positive=True)
         self._depths: DepthSampler | None = None
         self._consumers: list[Consumer] = []

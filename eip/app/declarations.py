@@ -1,4 +1,4 @@
-"""What an application declares before it is open: plain values that exports, consoles and health are built on."""
+"""The declarations of an application as plain values that exports, consoles and health are built on."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class HandlerInfo:
     message_types: Mapping[str, Any]
     """The model of each message type that it takes; empty: it takes any message."""
     body: Any
-    """What the handler's annotation asks the body to be; `Any` where it asks for nothing."""
+    """The type of the body by the handler's annotation; `Any` where it has none."""
     output: str | None
     """The channel that its results go to."""
     options: ConsumerOptions = field(repr=False)

@@ -1,4 +1,4 @@
-"""What an application is declared of: consumers, senders, services and resources, by name and before it is open."""
+"""The declarations of an application: consumers, senders, services and resources, by name and before it is open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the messages of an application went through lately: who sent and who handled them, and how that ended."""
+"""The recent history of an application's messages: who sent and who handled them, and how that ended."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Bus", "Filter", "Queue", "Source", "Stream", "Topic"]
 
 Filter: TypeAlias = "FilterPolicy | EventPattern | Callable[[Message[Any]], bool]"
-"""What a subscription can be narrowed by; drivers push down what their service can evaluate exactly."""
+"""Narrows a subscription; drivers push down what their service can evaluate exactly."""
 
 
 _PURGE_BATCH: Final = 100
@@ -28,11 +28,11 @@ _LAST_WAIT_S: Final = 1.0
 
 
 class Source(ABC):
-    """What a `Consumer` can be given: something that opens receivers."""
+    """The source of a `Consumer`: opens receivers."""
 
     name: str
     limits: Capabilities = UNLIMITED
-    """What the channel allows: its longest lease and delay."""
+    """Limits of the channel: its longest lease and delay, among others."""
     retry_queue: Queue | None = None
     """Queue for re-sending a single failed message of a pack; None if the source is a queue itself, or has none."""
 

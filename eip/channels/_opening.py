@@ -1,4 +1,4 @@
-"""What is opened and closed: transports and receivers."""
+"""Base of what is opened and closed: transports and receivers."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class Receiver(Opening, ABC):
     name: str
     """The channel's name."""
     system: str = "eip"
-    """What OpenTelemetry's conventions call the service (``messaging.system``)."""
+    """The service's name in OpenTelemetry's conventions (``messaging.system``)."""
     lease: float | None = None
     """Seconds a delivery is leased for; None: as long as the connection, so that no heartbeat is needed."""
     max_batch: int = 10

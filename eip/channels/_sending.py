@@ -17,11 +17,11 @@ class Sender(ABC):
     name: str
     """The channel's name, unique within its kind on the transport."""
     address: str
-    """What `Transport.resolve` turns back into this sender; travels in ``return_address``."""
+    """The text that `Transport.resolve` turns back into this sender; travels in ``return_address``."""
     system: str = "eip"
-    """What OpenTelemetry's conventions call the service (``messaging.system``)."""
+    """The service's name in OpenTelemetry's conventions (``messaging.system``)."""
     limits: Capabilities = UNLIMITED
-    """What the channel accepts."""
+    """The channel's limits."""
 
     @abstractmethod
     async def send(self, *messages: Message[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Return addresses come from strangers: they are resolved only where an allow-list says so (DESIGN.md, section 6)."""
+"""Return addresses come from strangers: they are resolved only where an allow-list accepts them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eip.errors import AddressRefused, ConfigurationError
 __all__ = ["ReturnAddresses"]
 
 _log = get_logger("eip.addresses")
-_LONGEST: Final = 2048
+_MAX_ADDRESS_CHARACTERS: Final = 2048
 
 
 class ReturnAddresses:
@@ -47,7 +47,7 @@ class ReturnAddresses:
             raise
 
     def _check(self, address: str) -> None:
-        if len(address) > _LONGEST or not address.isprintable():
+        if len(address) > _MAX_ADDRESS_CHARACTERS or not address.isprintable():
             raise AddressRefused(address[:80], reason="not an address")
         allowed = list(self._allow)
         if self._prefix is not None:

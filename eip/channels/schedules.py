@@ -1,4 +1,4 @@
-"""What a service that sends messages at their time by itself implements, for `eip.patterns.MessageScheduler`."""
+"""The protocol of services that send messages at their time by themselves, for `eip.patterns.MessageScheduler`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the verbs share: exit codes, where output goes, JSON given as text or as a file, and errors as one line."""
+"""Shared by the commands: exit codes, where output goes, JSON given as text or as a file, and errors as one line."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = [
     "print_rows",
     "progress_bar",
     "run_with_cleanup",
-    "said",
+    "stderr",
 ]
 
 _T = TypeVar("_T")
@@ -47,13 +47,13 @@ _T = TypeVar("_T")
 EXIT_NO: Final = 1
 """Done, and the answer is no: no match, something failed, the topology is not in force."""
 EXIT_USAGE: Final = 2
-"""What was asked for cannot be."""
+"""The command, an option or the configuration is invalid."""
 EXIT_SERVICE: Final = 3
 """The service did not answer or refused; later, or with other credentials, it may work."""
 
 console = Console()
 """Results."""
-said = Console(stderr=True)
+stderr = Console(stderr=True)
 """Everything else."""
 
 _HINTS: Final[tuple[tuple[type[EipError], str], ...]] = (
@@ -117,7 +117,7 @@ def _cell(value: Any) -> str:
 def progress_bar() -> Progress:
     """A bar on standard error for long work; invisible where that is not a terminal."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeElapsedColumn(), console=said, transient=True, disable=not said.is_terminal)
+    return Progress(*columns, TimeElapsedColumn(), console=stderr, transient=True, disable=not stderr.is_terminal)
 
 
 def run_with_cleanup(work: Coroutine[Any, Any, _T]) -> _T:
@@ -142,11 +142,11 @@ def errors() -> Iterator[None]:
     try:
         yield
     except EipError as error:
-        said.print(f"[red]{type(error).__name__}[/]: ", end="")
-        said.print(str(error), markup=False)
+        stderr.print(f"[red]{type(error).__name__}[/]: ", end="")
+        stderr.print(str(error), markup=False)
         hint = next((text for kind, text in _HINTS if isinstance(error, kind)), None)
         if hint is not None:
-            said.print(hint, markup=False, style="dim")
+            stderr.print(hint, markup=False, style="dim")
         raise typer.Exit(EXIT_SERVICE if isinstance(error, (TransportError, StoreError)) else EXIT_USAGE) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

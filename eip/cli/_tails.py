@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from eip._ids import new_id
 from eip.channels import Queue, Source
-from eip.cli._common import said
+from eip.cli._common import stderr
 from eip.cli._targets import Place
 from eip.errors import ChannelNotFound, ConfigurationError
 from eip.message import Message
@@ -47,7 +47,7 @@ def followed(place: Place, channel: str, interval: float) -> AsyncGenerator[Mess
 def warn_of_traces(queue: Queue) -> None:
     """Tell people where a look is a receive."""
     if queue.peek_is_receive:
-        said.print(f"{queue.name}: each look counts as a receive of the messages that it shows", style="yellow")
+        stderr.print(f"{queue.name}: each look counts as a receive of the messages that it shows", style="yellow")
 
 
 async def _of_subscription(

@@ -1,4 +1,4 @@
-"""What a command works on: an application by ``module:attribute``, or a transport by options and the environment."""
+"""The target of a command: an application by ``module:attribute``, or a transport by options and the environment."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What the options of a command name: an application, or a transport."""
+    """The target that a command's options name: an application, or a transport."""
 
     app: str | None = None
     transport: str | None = None

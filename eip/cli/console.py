@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from eip.app import App
-from eip.cli._common import errors, said
+from eip.cli._common import errors, stderr
 from eip.cli._targets import Target, load, with_target
 from eip.errors import ConfigurationError
 from eip.runtime.service import Runnable
@@ -121,7 +121,7 @@ class _Options:
 
 
 def _app(target: str | None, queues: list[str] | tuple[str, ...], at: Target) -> App:
-    """What is shown, as an application: one that reads nothing, where there is only a transport."""
+    """The application to show; where only a transport is given, one that reads nothing."""
     found = Topology(*map(_queue_spec, queues)) if target is None else load(target)
     if isinstance(found, App):
         if queues:
@@ -158,7 +158,7 @@ async def _serve(app: App, options: _Options, *, run: bool) -> None:
 
 async def _greet(server: ConsoleServer, name: str) -> None:
     await server.ready.wait()
-    said.print(f"console of {name}: {server.url}", highlight=False, markup=False)
+    stderr.print(f"console of {name}: {server.url}", highlight=False, markup=False)
 
 
 def _check_extra() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from eip.cli._common import console, errors, print_line, said
+from eip.cli._common import console, errors, print_line, stderr
 from eip.cli._targets import JsonOption
 from eip.cost import (
     Advice,
@@ -109,7 +109,7 @@ def cost(
 def _print(advice: Advice, functions: dict[int, float], workflows: WorkflowCost | None) -> None:
     remarks = _Remarks()
     console.print(_table(advice, remarks))
-    for number, remark in enumerate(remarks.said, 1):
+    for number, remark in enumerate(remarks.texts, 1):
         console.print(f"{number:>3}  {remark}", highlight=False)
     if functions:
         console.print(_function_table(advice.profile, functions))
@@ -126,7 +126,7 @@ def _print(advice: Advice, functions: dict[int, float], workflows: WorkflowCost 
 def _workflows(
     profile: Profile, rates: Prices, transitions: float | None, seconds: float, memory: int
 ) -> WorkflowCost | None:
-    """What a workflow for each message costs; None where there is none."""
+    """The cost of a workflow for each message; None where there is none."""
     if transitions is None:
         return None
     work = {"executions": profile.messages, "transitions": transitions, "seconds": seconds}
@@ -157,15 +157,15 @@ class _Remarks:
     """Footnotes: a remark on several rows is printed once, with a number."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.texts: list[str] = []
 
     def numbers(self, each: Alternative) -> str:
         """The footnote numbers of an alternative."""
         remarks = [f"does not fit: {text}" for text in each.unfit]
         remarks += [f"limit: {text}" for text in each.limits]
         remarks += [f"without {text}" for text in each.lost]
-        self.said += [text for text in remarks if text not in self.said]
-        return " ".join(str(self.said.index(text) + 1) for text in remarks)
+        self.texts += [text for text in remarks if text not in self.texts]
+        return " ".join(str(self.texts.index(text) + 1) for text in remarks)
 
 
 def _table(advice: Advice, remarks: _Remarks) -> Table:
@@ -202,7 +202,7 @@ def _draw(advice: Advice, path: Path) -> None:
     try:
         from eip.cli._plot import draw  # noqa: PLC0415 - an extra
     except ImportError:
-        said.print("a plot needs matplotlib: pip install aioeip\\[plot]")
+        stderr.print("a plot needs matplotlib: pip install aioeip\\[plot]")
         raise typer.Exit(1) from None
     draw(advice, path)
-    said.print(f"drawn: {path}", highlight=False)
+    stderr.print(f"drawn: {path}", highlight=False)

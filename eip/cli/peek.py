@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eip.cli._common import console, errors, print_line, print_rows, run_with_cleanup, said
+from eip.cli._common import console, errors, print_line, print_rows, run_with_cleanup, stderr
 from eip.cli._messages import COLUMNS, plain
 from eip.cli._tails import followed, warn_of_traces
 from eip.cli._targets import JsonOption, Target, with_target
@@ -91,9 +91,9 @@ def purge(
             count = "all" if depth is None else f"about {sum(depth.values()):,}"
             if not yes:
                 typer.confirm(f"Remove {count} messages of {queue.name} for good?", abort=True, err=True)
-            with said.status(f"purging {queue.name}"):
+            with stderr.status(f"purging {queue.name}"):
                 removed = await queue.purge()
-            said.print(f"purged {queue.name}" if removed is None else f"removed {removed:,} messages of {queue.name}")
+            stderr.print(f"purged {queue.name}" if removed is None else f"removed {removed:,} messages of {queue.name}")
 
     with errors():
         asyncio.run(run())

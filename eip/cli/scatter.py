@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from eip.cli._common import EXIT_NO, errors, print_rows, run_with_cleanup, said
+from eip.cli._common import EXIT_NO, errors, print_rows, run_with_cleanup, stderr
 from eip.cli._messages import COLUMNS, attributes_from, body_from, plain
 from eip.cli._targets import JsonOption, Target, with_target
 from eip.cli.send import given_body
@@ -45,11 +45,11 @@ def scatter(
             place.transport.temporary_queue(replies) as queue,
             ScatterGather(requests=place.sender(channel), replies=queue) as asking,
         ):
-            with said.status(f"asking {channel}, {deadline:g} s at most"):
+            with stderr.status(f"asking {channel}, {deadline:g} s at most"):
                 return await asking.request(request, expected=expected, deadline=deadline)
 
     with errors():
         found = run_with_cleanup(run())
     print_rows([plain(each) for each in found.replies], COLUMNS, title=channel, as_json=as_json)
-    said.print(f"{found.answered} replied, {len(found.errors)} with an error; completed by {found.completed_by}")
+    stderr.print(f"{found.answered} replied, {len(found.errors)} with an error; completed by {found.completed_by}")
     raise typer.Exit(0 if found.answered >= (expected or 1) else EXIT_NO)

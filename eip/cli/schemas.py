@@ -10,7 +10,7 @@ import orjson
 import typer
 
 from eip.app.asyncapi import asyncapi_document
-from eip.cli._common import EXIT_NO, console, errors, given, print_json, print_rows, said
+from eip.cli._common import EXIT_NO, console, errors, given, print_json, print_rows, stderr
 from eip.cli._targets import JsonOption, load_app
 from eip.errors import ConfigurationError
 from eip.schemas.compatibility import Break, compare, compare_with
@@ -74,7 +74,7 @@ def check(
 
 def _print(found: list[Break], *, as_json: bool) -> None:
     if not found and console.is_terminal and not as_json:
-        said.print("Nobody breaks.")
+        stderr.print("Nobody breaks.")
         return
     columns = ("who", "channel", "message", "path", "reason")
     print_rows((asdict(each) for each in found), columns, as_json=as_json)

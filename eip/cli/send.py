@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from eip.channels import Sender
-from eip.cli._common import EXIT_NO, errors, given, print_line, progress_bar, said
+from eip.cli._common import EXIT_NO, errors, given, print_line, progress_bar, stderr
 from eip.cli._messages import attributes_from, body_from
 from eip.cli._targets import Target, with_target
 from eip.errors import PartialSendError
@@ -101,7 +101,7 @@ async def _sent(
             refused = {each.message.id: each.error for each in error.failed}
         for message in batch:
             if message.id in refused:
-                said.print(f"not sent: {message.id}: {refused[message.id]}", markup=False)
+                stderr.print(f"not sent: {message.id}: {refused[message.id]}", markup=False)
             else:
                 print_line({"id": message.id})
         yield len(batch) - len(refused), len(refused)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from eip.cli._common import EXIT_NO, console, errors, print_line, print_rows, said
+from eip.cli._common import EXIT_NO, console, errors, print_line, print_rows, stderr
 from eip.cli._targets import JsonOption, Target, with_target
 from eip.streams import Diagnosis, diagnose
 
@@ -46,7 +46,7 @@ def diagnose_stream(
 
     async def run() -> Diagnosis:
         async with at.connected() as place:
-            with said.status(f"reading {stream}"):
+            with stderr.status(f"reading {stream}"):
                 source = place.transport.stream(stream)
                 return await diagnose(source, group or (), window=window, max_age=max_age, max_records=max_records)
 

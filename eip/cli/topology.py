@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 import typer
 
 from eip.channels import Transport
-from eip.cli._common import EXIT_NO, errors, print_json, print_rows, said
+from eip.cli._common import EXIT_NO, errors, print_json, print_rows, stderr
 from eip.cli._targets import JsonOption, Target, load_topology, with_target
 from eip.topology import Plan, Step, Topology
 
@@ -53,7 +53,7 @@ def apply(
     found = _run(target, "delete" if delete else "apply", at)
     _print([each for each in found.steps if each.action != "same"], as_json=as_json)
     if all(each.action == "same" for each in found.steps):
-        said.print("everything is as declared")
+        stderr.print("everything is as declared")
 
 
 @topology.command()
@@ -68,7 +68,7 @@ def drift(
     found = [each for each in _run(target, "plan", at).steps if _differs(each)]
     _print(found, as_json=as_json)
     if not found:
-        said.print("everything is as declared")
+        stderr.print("everything is as declared")
     raise typer.Exit(EXIT_NO if found else 0)
 
 
@@ -110,7 +110,7 @@ def _run(target: str, verb: Literal["plan", "apply", "delete"], at: Target) -> P
         async with at.configured() if used is None or at.names_transport else used as transport:
             return await _carried_out(declared, transport, verb)
 
-    with errors(), said.status(f"{verb}: {target}"):
+    with errors(), stderr.status(f"{verb}: {target}"):
         return asyncio.run(run())
 
 

@@ -112,4 +112,4 @@ HANDLERS: Final[dict[Any, Callable[[Request, Exception], Awaitable[Response]]]] 
     LookupError: _missing,
     EipError: _failed,
 }
-"""What becomes of what a route raises."""
+"""The answer to each error of a route."""

@@ -1,4 +1,4 @@
-"""What the calls of a transport cost so far, and a day."""
+"""The cost of a transport's calls, so far and per day."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_CHANNELS: Final = 50
 _DAY_S: Final = 86_400.0
 _SAMPLE_EVERY_S: Final = 60.0
 _WINDOW_S: Final = 3600.0
-"""What the rate of a day is measured over."""
+"""The period that the daily rate is measured over."""
 _LEAST_WINDOW_S: Final = 30.0
 
 
@@ -74,7 +74,7 @@ class Costs:
         }
 
     def _per_day(self, total: float) -> float | None:
-        """What a day costs at the pace of the last hour; None: not watched for long enough."""
+        """The cost of a day at the pace of the last hour; None: not measured for long enough."""
         if not self._samples:
             return None
         then, before = self._samples[0]

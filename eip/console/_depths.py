@@ -21,7 +21,7 @@ _PATIENCE_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Depth:
-    """What a queue holds; None where its service does not tell."""
+    """The depth of a queue; None where its service does not report it."""
 
     ready: int | None = None
     delayed: int | None = None

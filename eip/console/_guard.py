@@ -160,11 +160,11 @@ def _check_local(scope: Scope, headers: Headers) -> None:
 def _check_site(scope: Scope, headers: Headers) -> None:
     """A browser tells which page asks; only ours may."""
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        raise RequestRefused(403, "pages of other sites may not ask")
+        raise RequestRefused(403, "requests from pages of other sites are refused")
     if scope["method"] in _SAFE:
         return
     origin = headers.get("origin")
     if origin is not None and origin.partition("://")[2] != headers.get("host"):
-        raise RequestRefused(403, "pages of other sites may not ask")
+        raise RequestRefused(403, "requests from pages of other sites are refused")
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise RequestRefused(415, "a change is sent as application/json")

@@ -1,4 +1,4 @@
-"""What a dead letter is, from which queue, why it failed, and which others failed alike."""
+"""The identity of a dead letter: its queue, why it failed, and which others failed alike."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Job:
     ended_at: float | None = None
     error: str | None = None
     note: str | None = None
-    """What else is to be known: where an export is."""
+    """Further results: where an export is."""
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:

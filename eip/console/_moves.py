@@ -43,7 +43,7 @@ def targets_of(subject: Subject, info: DeadLetterQueue, to: str | None) -> list[
 
 
 def both(first: Predicate, second: Predicate) -> Predicate:
-    """What both let through."""
+    """A filter that accepts what both accept."""
     return lambda message: first(message) and second(message)
 
 

@@ -1,4 +1,4 @@
-"""What services hold: processes, scheduled messages, and scatter-gathers in flight."""
+"""State of services: processes, scheduled messages, and scatter-gathers in flight."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Selection:
     """Dead letters of a queue: of a group, by their keys, by a filter policy, or all."""
 
     FIELDS: ClassVar = ("keys", "group", "filter", "scope")
-    """What `parse` reads."""
+    """The input of `parse`."""
     keys: frozenset[str] | None = None
     group: str | None = None
     policy: FilterPolicy | None = None
@@ -58,7 +58,7 @@ class Selection:
         return self.keys is None and self.group is None and self.policy is None
 
     def predicate(self, info: DeadLetterQueue) -> Callable[[Message[Any]], bool]:
-        """What tells whether a dead letter of the queue belongs to it."""
+        """A predicate: whether a dead letter of the queue is selected."""
         matches = None if self.policy is None else as_predicate(self.policy)
 
         def wanted(message: Message[Any]) -> bool:

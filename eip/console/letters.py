@@ -61,7 +61,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What a look at a queue found."""
+    """The dead letters that a look at a queue found."""
 
     at: float
     letters: tuple[Letter, ...] = ()
@@ -143,7 +143,7 @@ class DeadLetters:
             self._looks.popitem(last=False)
 
     def forget(self, name: str) -> None:
-        """What was seen is not there any more."""
+        """The letter is not in the queue any more."""
         self._looks.pop(name, None)
 
     async def find(self, name: str, key: str) -> Message[Any]:

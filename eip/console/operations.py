@@ -1,4 +1,4 @@
-"""What operators do to dead letters: each change is in the audit log before it is made."""
+"""Operations on dead letters: each change is in the audit log before it is made."""
 
 from __future__ import annotations
 

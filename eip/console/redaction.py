@@ -12,7 +12,7 @@ from eip.errors import ConfigurationError
 __all__ = ["DEFAULT_FIELDS", "MASK", "Redaction"]
 
 MASK: Final = "•••"
-"""What stands in the place of a value."""
+"""Replaces a value."""
 DEFAULT_FIELDS: Final = (
     *("*password*", "passwd", "pwd", "*secret*", "*token*", "authorization", "*api[-_]key*", "apikey", "credential*"),
     *("cookie", "private[-_]key", "card[-_]number", "cardnumber", "pan", "cvv", "cvc", "iban", "ssn", "pin"),

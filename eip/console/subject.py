@@ -1,4 +1,4 @@
-"""What a console shows: the parts of an application, or of any program that works with a transport."""
+"""The subject of a console: the parts of an application, or of any program that works with a transport."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class DeadLetterQueue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What a console shows and operates; `of` makes it of an application.
+    """The subject of a console, which it shows and operates; `of` makes one of an application.
 
     Args:
         name: shown in the title.
@@ -163,7 +163,7 @@ def _readers_of(app: App) -> list[Reader]:
 
 
 def _publications_of(app: App) -> list[ChannelInfo]:
-    """What is sent to by others than handlers, as far as is known."""
+    """The channels that others than handlers send to, as far as is known."""
     by_handlers = {name for each in app.handlers for name in (each.output, each.dead_letters)}
     return [each.channel for each in app.publications if each.channel.name not in by_handlers]
 

@@ -1,4 +1,4 @@
-"""What a console shows, as plain data: for its pages, and for tests without HTTP."""
+"""The view of a console, as plain data: for its pages, and for tests without HTTP."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class View:
         await self._depths.aclose()
 
     def state(self) -> dict[str, Any]:
-        """What goes on: figures by node of the flow, the health of the parts, how many dead letters there are."""
+        """An overview: figures by node of the flow, the health of the parts, how many dead letters there are."""
         parts = self.subject.all_parts()
         return {
             "at": clock.now(),
@@ -198,7 +198,7 @@ class View:
 
 
 def _depth(depth: Depth | None) -> dict[str, Any]:
-    """What a queue holds, as figures; ``known``: whether it was asked yet."""
+    """The depth of a queue, as figures; ``known``: whether it was read yet."""
     if depth is None:
         return {"known": False}
     age = None if depth.oldest_at is None else max(0.0, clock.now() - depth.oldest_at)

@@ -1,4 +1,4 @@
-"""What messages cost: price lists, the bill of metered calls, and advice before there are any."""
+"""The cost of messages: price lists, the bill of metered calls, and advice before there are any."""
 
 from eip.cost.advisor import Advice as Advice
 from eip.cost.advisor import advise as advise

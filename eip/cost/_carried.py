@@ -1,4 +1,4 @@
-"""What travels instead of the messages: themselves, or packs as full as the rate fills them."""
+"""The units that carry messages: messages themselves, or packs as full as the rate fills them."""
 
 from __future__ import annotations
 

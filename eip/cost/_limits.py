@@ -1,4 +1,4 @@
-"""What keeps a service from carrying a flow: its quotas, and what it has not."""
+"""Reasons why a service cannot carry a flow: its quotas, and abilities that it lacks."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def bus_limits(profile: Profile, carried: Load) -> Iterator[str]:
 
 
 def broker_limits(profile: Profile) -> Iterator[str]:
-    """What one mq.m5.large is assumed not to carry: its network has 10 Gbit/s, the rest is an assumption."""
+    """The load beyond one mq.m5.large, by assumption: its network has 10 Gbit/s, the rest is an assumption."""
     handled = profile.busiest * (1 + profile.consumers)
     if handled > (most := quota("mq", "broker_per_second")):
         yield f"{handled:,.0f} in and out a second; one mq.m5.large is assumed to carry {most:,}: measure it"
@@ -78,7 +78,7 @@ def needs_fan_out(profile: Profile) -> bool:
 
 
 def stream_limits(profile: Profile, count: int) -> Iterator[str]:
-    """What a stream needs for the flow."""
+    """The shards that a stream needs for the flow."""
     if needs_fan_out(profile):
         yield f"more than {quota('kinesis', 'shard_reads')} consumers: enhanced fan-out"
     if count > 1:
@@ -86,7 +86,7 @@ def stream_limits(profile: Profile, count: int) -> Iterator[str]:
 
 
 def lost(profile: Profile, packing: Packing, *lost: str, fifo: bool) -> Iterator[str]:
-    """What other ways have and this one has not."""
+    """Abilities of other ways that this one lacks."""
     yield from lost
     if not fifo:
         yield "order"

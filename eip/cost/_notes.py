@@ -1,4 +1,4 @@
-"""What to make of the alternatives, in a sentence each."""
+"""Remarks on the alternatives, in a sentence each."""
 
 from __future__ import annotations
 

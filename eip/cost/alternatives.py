@@ -34,7 +34,7 @@ class Alternative:
     limits: tuple[str, ...] = ()
     """Quotas that it meets; they can be raised, or worked around."""
     lost: tuple[str, ...] = ()
-    """What other ways have and this one has not."""
+    """Abilities of other ways that this one lacks."""
 
     @property
     def monthly(self) -> float:

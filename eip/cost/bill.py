@@ -69,7 +69,7 @@ class Bill:
 
 
 def bill(usage: Mapping[Call, Usage], prices: Prices) -> Bill:
-    """What the calls cost at these prices, e.g. ``bill(meter.usage(), prices("us-east-1"))``."""
+    """The cost of the calls at these prices, e.g. ``bill(meter.usage(), prices("us-east-1"))``."""
     lines: list[Line] = []
     unpriced: list[Call] = []
     for call, counts in usage.items():

@@ -1,4 +1,4 @@
-"""What runs beside the services: functions by the gigabyte-second, and workflows of both kinds.
+"""The cost of computing beside the services: functions by the gigabyte-second, and workflows of both kinds.
 
 Sources: the price pages of AWS Lambda and AWS Step Functions. Free tiers and volume discounts of Lambda are left out.
 """

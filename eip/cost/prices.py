@@ -27,7 +27,7 @@ GB = 10**9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """What a region's services cost on a date."""
+    """The prices of a region's services on a date."""
 
     region: str
     date: date

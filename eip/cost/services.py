@@ -1,4 +1,4 @@
-"""What the services are like: units, quotas and differences, as data in the package's ``services.json``."""
+"""The services compared: units, quotas and differences, as data in the package's ``services.json``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def quota(service: str, name: str) -> int:
 
 
 def title(service: str) -> str:
-    """What people call it."""
+    """Its common name."""
     return str(_services()[service]["title"])
 
 

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 __all__ = ["check_wildcards"]
 
 LIMIT: Final = 10
-"""Live data: 9 were accepted, 11 refused (MATCHING.md, section 2.7)."""
+"""Tried on the service: 9 were accepted, 11 refused."""
 _MAX_STEPS: Final = 30_000
 """Characters tried, at most; each costs some microseconds. A rule that needs more is taken as simple: evaluating it is
 bounded by other means (`eip.matching._work`)."""

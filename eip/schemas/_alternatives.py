@@ -100,7 +100,7 @@ def _by_type(schema: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _combined(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What is one of the first and one of the second."""
+    """Schemas of the values that fit one of the first and one of the second."""
     if len(first) * len(second) > _MAX_ALTERNATIVES:
         raise ConfigurationError(f"a schema has more than {_MAX_ALTERNATIVES} alternatives")
     return [_merged(one, other) for one in first for other in second if _may_be_both(one, other)]

@@ -1,4 +1,4 @@
-"""What an AsyncAPI 3 document says is sent and received: by channel and message, the schema of the body."""
+"""The flows of an AsyncAPI 3 document: by channel and message, the schema of the body."""
 
 from __future__ import annotations
 

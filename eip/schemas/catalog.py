@@ -26,7 +26,7 @@ DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
 class Catalog:
-    """What bodies the message types have.
+    """The schemas of message types' bodies.
 
     Args:
         types: by message type (EventBridge's detail-type): a pydantic model, or whatever pydantic validates.

@@ -45,7 +45,7 @@ class Break:
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Break]:
-    """What breaks for others when a service goes from one version to the next.
+    """The changes of a service's new version that break others.
 
     Args:
         old: the AsyncAPI 3 document of the version that runs; or the JSON Schema of a body.
@@ -74,7 +74,7 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Break]:
 
 
 def compare_with(new: Mapping[str, Any], other: Mapping[str, Any]) -> list[Break]:
-    """What another service does not understand of this one, or this one of it.
+    """The messages that one of two services does not understand of the other.
 
     Args:
         new: the AsyncAPI 3 document of this service.
@@ -125,7 +125,7 @@ def _takes_all(document: Document, flow: Flow) -> bool:
 
 
 def _counterparts(document: Document, flow: Flow) -> Iterator[Flow]:
-    """What this service sends where the other one receives, and the other way round."""
+    """The flows that one service sends and the other receives, both ways."""
     for each in document.flows.values():
         if (each.channel, each.message) == (flow.channel, flow.message) and each.action != flow.action:
             yield each

@@ -1,4 +1,4 @@
-"""What calls of DynamoDB and S3 can fail with, as the store's own errors."""
+"""Errors of DynamoDB and S3 as the store's own."""
 
 from __future__ import annotations
 

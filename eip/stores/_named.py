@@ -1,4 +1,4 @@
-"""What the stores of databases share: names that fit the database, and times that it can hold."""
+"""Base of the stores in databases: names that fit the database, and times that it can hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tables of all outboxes share: what a relay needs of one, and the rows that the user's connections write."""
+"""Base of the outboxes' tables: the calls that a relay makes, and the rows that the user's connections write."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Refused(NamedTuple):
 
 
 class Outbox(Protocol):
-    """What a relay needs of an outbox's table. All methods raise `StoreError` where the database fails."""
+    """The calls that a relay makes of an outbox's table. All methods raise `StoreError` where the database fails."""
 
     async def lead(self, owner: str, until: float) -> bool:
         """Become, or stay, the one relay that sends, until that time; False where another one is."""

@@ -17,7 +17,7 @@ from eip.clock import LAST_TIME
 __all__ = ["ABSENT", "HASHED", "LAST_TIME", "MAX_NAME_BYTES", "Record", "Store", "stored_name"]
 
 HASHED: Final = "eip:sha256:"
-"""What the names of hashed texts begin with; a text that begins so is hashed, too, so that no two texts collide."""
+"""Prefix of the names of hashed texts; a text that begins so is hashed, too, so that no two texts collide."""
 MAX_NAME_BYTES: Final = 900
 """Length of a text that is its own name: with a collection's name beside it, it fits each database's limit of a key."""
 
@@ -26,7 +26,7 @@ ABSENT: Final = ""
 
 
 class Record(NamedTuple):
-    """What a store holds under a key."""
+    """The value and version that a store holds under a key."""
 
     value: bytes
     version: str

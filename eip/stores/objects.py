@@ -21,7 +21,7 @@ from eip.errors import ConfigurationError, MessageTooLarge, StoreError
 __all__ = ["FileObjects", "ListedObjects", "MemoryObjects", "ObjectStore"]
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}){0,9}")
-"""What may name a file: no empty part, and none that begins with a dot."""
+"""Keys that may name a file: no empty part, and none that begins with a dot."""
 
 
 class ObjectStore(Protocol):

@@ -86,7 +86,7 @@ class BatchCalls:
         await self._send(results)
 
     def _failure(self, error: BaseException) -> Exception:
-        """What a handler raised, as an error; raises it where the lane itself is to end."""
+        """The error that a handler raised; raises it where the lane itself must end."""
         if isinstance(error, Exception):
             return error
         if isinstance(error, asyncio.CancelledError) and self._ending:

@@ -1,4 +1,4 @@
-"""What handles the batches of `eip.streams.BatchConsumer`: a function of many messages, or handlers of single ones."""
+"""Handlers of the batches of `eip.streams.BatchConsumer`: a function of many messages, or handlers of single ones."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class BatchItem(NamedTuple):
     slot: Slot
     arguments: Sequence[Any]
     unreadable: Sequence[tuple[Message[Any], Exception]]
-    """What cannot be read of it, and why: all of it, or entries of a pack."""
+    """The unreadable parts, and why: all of it, or entries of a pack."""
 
 
 class BatchItems:

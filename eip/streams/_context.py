@@ -1,4 +1,4 @@
-"""What the parts of a worker share: who it is, what it reads, where the leases are."""
+"""Shared by the parts of a worker: its name, its stream, its leases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `diagnose` concludes from what it read: where the load is uneven, and who is late because of that."""
+"""The conclusions of `diagnose`: where the load is uneven, and who is late because of that."""
 
 from __future__ import annotations
 

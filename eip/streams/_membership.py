@@ -20,7 +20,7 @@ __all__ = ["Membership"]
 
 
 class Membership:
-    """What consumers of a group join.
+    """The workers of a group in this process, which consumers join.
 
     Args:
         log: the stream.

@@ -11,7 +11,7 @@ __all__ = ["Diagnosis", "Finding", "GroupLag", "KeyShare", "ShardLoad"]
 Finding: TypeAlias = Literal[
     "healthy", "idle", "hot key", "hot shard", "too few shards", "slow consumer", "stuck shard"
 ]
-"""What is wrong, or ``healthy``; ``idle``: nothing came."""
+"""The fault, or ``healthy``; ``idle``: nothing came."""
 
 
 class KeyShare(NamedTuple):
@@ -23,7 +23,7 @@ class KeyShare(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardLoad:
-    """What a shard got."""
+    """The load of a shard."""
 
     shard: str
     records: int
@@ -81,4 +81,4 @@ class Diagnosis:
     groups: tuple[GroupLag, ...]
     finding: Finding
     advice: str
-    """What to do, in one sentence."""
+    """The advice, in one sentence."""

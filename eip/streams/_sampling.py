@@ -1,4 +1,4 @@
-"""What `diagnose` reads: the last records of each shard, and how far the groups are."""
+"""The reads of `diagnose`: the last records of each shard, and how far the groups are."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class KeyCounts:
 
 
 async def load_of(log: Log, shard: Shard, *, window: float, max_records: int) -> ShardLoad:
-    """What came in the last ``window`` seconds; where that is more than ``max_records``, the first of them."""
+    """The load of the last ``window`` seconds, of the first ``max_records`` of them where there are more."""
     now = clock.now()
     start = now - window
     keys, records, puts, size, last = KeyCounts(), 0, 0, 0, start

@@ -19,7 +19,7 @@ class Seen(NamedTuple):
 
 
 class Moves(NamedTuple):
-    """What the worker does next."""
+    """The worker's next step."""
 
     take: Sequence[str]
     """Free shards to take."""

@@ -113,7 +113,7 @@ class BatchConsumer(Service):
         )
         self._validate()
         self.stats = Stats()
-        """What it counted so far, in messages."""
+        """The counts so far, in messages."""
         self.ready = asyncio.Event()
         self.started = self.ready
         """The earlier name of `ready`."""

@@ -78,7 +78,7 @@ class StreamGroup(Source):
 
     @property
     def shards(self) -> list[ShardStatus]:
-        """What the workers in this process hold."""
+        """The shards that the workers in this process hold."""
         return [
             ShardStatus(
                 each.shard, each.age, len(each.window), each.window.checkpoint, each.missed, each.health.health()

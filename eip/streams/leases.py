@@ -57,9 +57,9 @@ class Lease:
     read_until: float | None = None
     """The time up to which everything that arrived was done, seconds since the epoch: for the iterator age alone."""
     extensions: Mapping[str, Any] = field(default_factory=dict)
-    """What a newer version of this library wrote and this one does not know: kept."""
+    """Fields of a newer version of this library; they are kept."""
     version: str = ABSENT
-    """What the store calls the state that this is."""
+    """The store's version of this state."""
 
     def to_json(self) -> bytes:
         """The stored form."""
@@ -90,7 +90,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beginning:
-    """What a group found when it was made: where it starts, and in which shards."""
+    """Where a group starts, and in which shards, as found when it was made."""
 
     position: Position
     shards: frozenset[str]
@@ -99,7 +99,7 @@ class Beginning:
     """Those that were closed already when a group began with the latest record."""
 
     version: str = ABSENT
-    """What the store calls the state that this is; changes when the group begins again."""
+    """The store's version of this state; changes when the group begins again."""
 
     def of(self, shard: str) -> Position:
         """Where the group begins in a shard."""

@@ -1,4 +1,4 @@
-"""What a driver implements for its stream to be read by groups: shards, and a cursor over each."""
+"""The protocol of a driver whose stream is read by groups: shards, and a cursor over each."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Shard(NamedTuple):
 
     id: str
     parents: tuple[str, ...] = ()
-    """What it was split or merged from; they may be gone already."""
+    """The shards that it was split or merged from; they may be gone already."""
     closed: bool = False
     """Nothing is added to it any more, as it was split or merged."""
     first_hash: int = 0
@@ -76,7 +76,7 @@ class Shard(NamedTuple):
 
 
 class ShardLimits(NamedTuple):
-    """What a shard takes."""
+    """Limits of a shard."""
 
     records: float
     """A second."""
@@ -102,7 +102,7 @@ class Record(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What it is called within its shard: its sequence number, and its place in the aggregate."""
+        """Its name within its shard: its sequence number, and its place in the aggregate."""
         return f"{self.sequence}:{self.part}"
 
     @property
@@ -112,7 +112,7 @@ class Record(NamedTuple):
 
 
 class Page(NamedTuple):
-    """What one read brought."""
+    """The records of one read."""
 
     records: Sequence[Record]
     behind: float | None = 0.0

@@ -52,7 +52,7 @@ class Window:
         self._lane_of = lane_of
         self._slots: deque[Slot] = deque()
         self._lanes: dict[Any, deque[Slot]] = {}
-        """What waits in each lane that has something waiting or out."""
+        """The waiting records of each lane that has some waiting or handed out."""
         self._open: OrderedDict[Any, None] = OrderedDict()
         """Lanes that have something waiting and nothing out, in turn."""
 

@@ -95,7 +95,7 @@ class Recorder:
         self._sent: dict[tuple[str, str], int] = {}
 
     def handling(self, consumer: str, handler: str) -> HandlerMeasures:
-        """What the attempts of one handler are counted in."""
+        """The instruments that count the attempts of one handler."""
         return HandlerMeasures(
             self._handling.of(consumer, handler, "ok"),
             self._handling.of(consumer, handler, "error"),
@@ -111,7 +111,7 @@ class Recorder:
             self._sent[key] = self._sent.get(key, 0) + messages
 
     def families(self) -> Iterator[Family]:
-        """What was recorded."""
+        """The recorded measurements."""
         yield Family("eip.handler.duration", "histogram", "s", "Time that handlers took", self._handling.read)
         yield Family("eip.message.age", "histogram", "s", "Age of messages when their handling began", self._age.read)
         yield Family("eip.message.attempts", "histogram", "{receive}", "Receives of a message", self._attempts.read)

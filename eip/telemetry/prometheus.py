@@ -38,7 +38,7 @@ _KINDS: Final[dict[str, Any]] = {
 
 
 def metric_name(family: Family) -> str:
-    """What Prometheus calls it, without a counter's ``_total``: ``eip_handler_duration_seconds``."""
+    """Its name in Prometheus, without a counter's ``_total``: ``eip_handler_duration_seconds``."""
     name = family.name.replace(".", "_")
     return f"{name}_{_UNITS[family.unit]}" if family.unit in _UNITS else name
 

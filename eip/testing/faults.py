@@ -37,7 +37,7 @@ _NO_ANSWER: Final = "fault plan: no answer"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultPlan:
-    """What goes wrong, and how often: probabilities from 0 to 1, each counted per message or call.
+    """The faults of a service, and how often they happen: probabilities from 0 to 1, each counted per message or call.
 
     What a channel guarantees it keeps: message groups are not reordered, and FIFO queues drop what is sent twice.
     """

@@ -20,7 +20,7 @@ __all__ = ["EPOCH", "Deadlock", "VirtualTimeLoop", "run"]
 T = TypeVar("T")
 
 EPOCH: Final = 1_767_225_600.0
-"""What `eip.clock.now` says when a virtual loop starts: 2026-01-01T00:00:00Z."""
+"""The time of `eip.clock.now` when a virtual loop starts: 2026-01-01T00:00:00Z."""
 
 
 class Deadlock(RuntimeError):

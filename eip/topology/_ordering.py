@@ -22,7 +22,7 @@ __all__ = ["in_order"]
 
 _CHANNELS: Final = (StreamSpec, TopicSpec)
 _ROUTES: Final = (SubscriptionSpec, BusSpec, RuleSpec, ArchiveSpec)
-"""What refers to channels."""
+"""Resources that refer to channels."""
 
 
 def in_order(resources: Iterable[Resource]) -> Iterator[Resource]:
@@ -77,7 +77,7 @@ def _kind(resource: Resource) -> str:
 
 
 def _key(resource: Resource) -> object:
-    """What identifies a resource among those of its kind."""
+    """The identity of a resource among those of its kind."""
     match resource:
         case SubscriptionSpec(topic=topic, name=name):
             return topic, name

@@ -8,7 +8,7 @@ from typing import Final
 __all__ = ["FIFO_SUFFIX", "is_fifo", "rule_queue", "suffixed"]
 
 FIFO_SUFFIX: Final = ".fifo"
-"""What the name of a FIFO queue or topic ends in."""
+"""Suffix of the names of FIFO queues and topics."""
 
 
 def is_fifo(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""What applying a topology does, as a plan of steps, and what a transport implements to carry it out."""
+"""The plan of applying a topology, as steps, and the protocol by which a transport carries it out."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Resource: TypeAlias = (
     QueueSpec | StreamSpec | TopicSpec | SubscriptionSpec | BusSpec | RuleSpec | ArchiveSpec | DriverResource
 )
 Container: TypeAlias = TopicSpec | BusSpec | DriverResource
-"""What has parts: a topic subscriptions, a bus rules, a driver's resource parts of its own."""
+"""Resources with parts: a topic has subscriptions, a bus has rules, a driver's resource has parts of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is done, or is to be done, about one resource."""
+    """One change of a resource, planned or done."""
 
     action: Action
     kind: str

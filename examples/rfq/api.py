@@ -1,4 +1,4 @@
-"""The REST API (SCENARIOS.md, S1): 202 with links, 200 while running, 303 to the result, 200 with quotes."""
+"""The REST API: 202 with links, 200 while running, 303 to the result, 200 with quotes."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from eip import Message
-from eip.cli._common import console, errors, said
+from eip.cli._common import console, errors, stderr
 from eip.cli._tails import followed
 from eip.cli._targets import Place
 from eip.cli.app import app
@@ -27,7 +27,7 @@ APPS = "tests.cli.apps"
 
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch):
-    for each in (console, said):
+    for each in (console, stderr):
         monkeypatch.setattr(each, "width", 200)
 
 

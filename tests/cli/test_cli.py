@@ -18,7 +18,7 @@ import eip
 from eip import Message
 from eip.channels import with_dead_letter_headers
 from eip.cli import main
-from eip.cli._common import console, run_with_cleanup, said
+from eip.cli._common import console, run_with_cleanup, stderr
 from eip.cli.app import app
 from eip.cost import prices
 from eip.topology import QueueSpec, Topology
@@ -29,7 +29,7 @@ from eip.transports.aws import AwsTransport
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch):
     """Lines are not cut, however wide the terminal was when the consoles were made."""
-    for each in (console, said):
+    for each in (console, stderr):
         monkeypatch.setattr(each, "width", 200)
 
 

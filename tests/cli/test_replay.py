@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from eip import Message
-from eip.cli._common import console, said
+from eip.cli._common import console, stderr
 from eip.cli.app import app
 from eip.topology import ArchiveSpec, BusSpec, RuleSpec, Topology
 from eip.transports.aws import AwsTransport
@@ -22,7 +22,7 @@ WINDOW = ("--start", "2026-01-01T00:00Z", "--end", "2030-01-01T00:00+01:00")
 
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch):
-    for each in (console, said):
+    for each in (console, stderr):
         monkeypatch.setattr(each, "width", 200)
 
 
@@ -114,7 +114,7 @@ def test_it_names_the_extra_that_it_needs(monkeypatch):
 @pytest.mark.parametrize("terminal", [False, True])
 def test_each_change_is_a_line_in_a_pipe_and_a_bar_in_a_terminal(monkeypatch, terminal):
     """The application's replay takes three steps; a terminal shows how it ended."""
-    for each in (console, said):
+    for each in (console, stderr):
         monkeypatch.setattr(each, "_force_terminal", terminal)
     result = ran(
         "replay", "start", "orders", *WINDOW, "--app", "tests.cli.apps:replaying", "--bus", "shop", "--every", "0.01"

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from eip import Message
-from eip.cli._common import console, said
+from eip.cli._common import console, stderr
 from eip.cli.app import app
 from eip.streams import BatchConsumer
 from eip.topology import StreamSpec, Topology
@@ -64,7 +64,7 @@ def test_in_a_pipe_each_row_is_a_line(clicks):
 
 def test_in_a_terminal_there_are_tables_and_a_sentence(clicks, monkeypatch):
     name, where = clicks
-    for each in (console, said):
+    for each in (console, stderr):
         monkeypatch.setattr(each, "width", 200)
     monkeypatch.setattr(console, "_force_terminal", True)
     result = ran(name, "--group", "sessions", *where)

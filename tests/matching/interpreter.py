@@ -1,4 +1,4 @@
-"""MATCHING.md, section 0 and 1, word for word: slow and obviously right; what the compiled matcher is compared with."""
+"""The rules of matching, word for word: slow and obviously right; what the compiled matcher is compared with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the suite needs to know of a transport: what it guarantees, and how to make fresh channels."""
+"""Tells the suite about a transport: its guarantees, and how to make fresh channels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Cases", "Guarantees", "Harness", "bodies"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guarantees:
-    """What a transport promises beyond at-least-once delivery; a case that needs more is skipped, and says so."""
+    """A transport's promises beyond at-least-once delivery; a case that needs more is skipped, and says so."""
 
     queue: bool = True
     """It has queues."""

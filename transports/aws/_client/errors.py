@@ -179,19 +179,19 @@ def error_of(
         status: of the answer; decides where no table has the code.
         where: channel and endpoint, for people.
     """
-    said = ": ".join(filter(None, (where, code, text)))
+    reason = ": ".join(filter(None, (where, code, text)))
     kind = classified(service, code)
     if kind is InvalidMessage:
         if any(words in text.lower() for words in _OF_A_LEASE):
-            return LeaseLost(said)
-        return InvalidMessage(said) if operation in _SENDS else ConfigurationError(said)
+            return LeaseLost(reason)
+        return InvalidMessage(reason) if operation in _SENDS else ConfigurationError(reason)
     if kind is AccessDenied and is_clock_skew(code, text):
-        return CredentialsStale(said)
+        return CredentialsStale(reason)
     if kind is not None:
-        return kind(said)
+        return kind(reason)
     if status == 429:
-        return Throttled(said)
-    return TransportError(said) if 400 <= status < 500 and status != 408 else ServiceFailed(said)
+        return Throttled(reason)
+    return TransportError(reason) if 400 <= status < 500 and status != 408 else ServiceFailed(reason)
 
 
 def entry_error(service: str, operation: str, entry: Mapping[str, Any]) -> Exception:
@@ -233,8 +233,8 @@ _SDK: Final[dict[type[EipError], tuple[type[Exception], ...]]] = {
 
 def sdk_error(error: Exception, where: str) -> EipError:
     """The error for one that the SDK raised of itself, not for an answer."""
-    said = f"{where}: {error}"
+    reason = f"{where}: {error}"
     if isinstance(error, sdk.NoCredentialsError):
-        said = f"{where}: no AWS credentials were found by the SDK's chain"
+        reason = f"{where}: no AWS credentials were found by the SDK's chain"
     kind = next((ours for ours, theirs in _SDK.items() if isinstance(error, theirs)), ServiceFailed)
-    return kind(said)
+    return kind(reason)

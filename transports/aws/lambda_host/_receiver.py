@@ -98,7 +98,7 @@ class InvocationReceiver(Receiver):
         return ()
 
     def undo(self) -> None:
-        """Make the state of a time window what it was after the last message that is done."""
+        """Restore the state of a time window as of the last handled message."""
 
     def _look(self) -> None:
         if not self.left:
