@@ -21,6 +21,7 @@ from eip.message import Message, SequenceInfo
 
 __all__ = [
     "ENVELOPE_KEY",
+    "SAFE_LEVELS",
     "VERSION",
     "BodyForm",
     "body_from_bytes",
@@ -309,7 +310,7 @@ def body_to_json(message: Message[Any]) -> tuple[bytes, dict[str, str]]:
     """
     raw, fields = body_to_bytes(message)
     json = is_json(message.codec)
-    if json and ((message.raw is None and raw.count(b"[") + raw.count(b"{") < _DEEP) or is_embeddable(raw)):
+    if json and ((message.raw is None and raw.count(b"[") + raw.count(b"{") < SAFE_LEVELS) or is_embeddable(raw)):
         return raw, fields
     text = _as_text(raw)
     if text is None:
@@ -317,7 +318,7 @@ def body_to_json(message: Message[Any]) -> tuple[bytes, dict[str, str]]:
     return dump_json(text), {**fields, "enc": "text"} if json else fields
 
 
-_DEEP: Final = 150
+SAFE_LEVELS: Final = 150
 """So many levels of JSON are read even inside of something else; the parser's limit is about 200."""
 
 

@@ -29,12 +29,19 @@ class SendCompletion:
         self._open.remove(place)
         if error is not None:
             self._failed.append((place, FailedEntry(message, error)))
+        self._finish()
+
+    def _finish(self) -> None:
         if not self._open and not self.done.done():
             self.done.set_result(None)
 
     async def wait(self) -> None:
         """Return when each was accepted; raises `PartialSendError`, or the error of all."""
         await self.done
+        self.raise_failures()
+
+    def raise_failures(self) -> None:
+        """Once all are settled: raise as `wait` does."""
         if not self._failed:
             return
         entries = [entry for _, entry in sorted(self._failed, key=lambda each: each[0])]

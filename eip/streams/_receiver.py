@@ -99,6 +99,16 @@ class StreamReceiver(Receiver):
         return taken
 
     @override
+    def ack_nowait(self, delivery: Delivery) -> bool:
+        assert isinstance(delivery, StreamDelivery)
+        if self.settling is not None or delivery.on_acked or delivery.held.gone or delivery not in self._out:
+            return False
+        del self._out[delivery]
+        self._done(delivery)
+        self._changed.set()
+        return True
+
+    @override
     async def _ack(self, deliveries: Sequence[Delivery]) -> Sequence[Unsettled]:
         return self._each(deliveries, self._done)
 

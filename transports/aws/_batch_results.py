@@ -7,8 +7,9 @@ from hashlib import md5
 from typing import Any
 
 from eip.errors import DecodeError
+from eip.transports.aws._batch_dispatcher import Outcome
 from eip.transports.aws._client.errors import ServiceFailed, entry_error
-from eip.transports.aws._entry_queue import Entry, Outcome
+from eip.transports.aws._entry_queue import Entry
 
 __all__ = ["attributes_md5", "checksum_error", "outcomes_of"]
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any, Generic, TypeVar
+
 from eip.channels import Sender
-from eip.transports.aws._batching import BatchAccumulator
+from eip.transports.aws._batch_dispatcher import BatchDispatcher
 
 __all__ = ["BatchedSender"]
 
+_Accumulator = TypeVar("_Accumulator", bound=BatchDispatcher[Any])
 
-class BatchedSender(Sender):
+
+class BatchedSender(Sender, Generic[_Accumulator]):
     """A channel whose messages are gathered into calls."""
 
-    _accumulator: BatchAccumulator
+    _accumulator: _Accumulator
 
     async def flush(self) -> None:
         """Return when every message was accepted or has failed."""

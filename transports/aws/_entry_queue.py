@@ -9,11 +9,9 @@ from typing import Any
 from eip.limits import Capabilities
 from eip.message import Message
 from eip.transports._send_completion import SendCompletion
+from eip.transports.aws._batch_dispatcher import Outcome
 
-__all__ = ["Entry", "EntryQueue", "Outcome"]
-
-Outcome = Exception | None
-"""The outcome of an entry; None where the service accepted it."""
+__all__ = ["Entry", "EntryQueue"]
 
 
 class Entry:

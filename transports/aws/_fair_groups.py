@@ -15,7 +15,8 @@ from eip._ids import to_native_id
 from eip._logging import get_logger
 from eip.errors import EipError
 from eip.message import Message
-from eip.transports.aws._entry_queue import Entry, Outcome
+from eip.transports.aws._batch_dispatcher import Outcome
+from eip.transports.aws._entry_queue import Entry
 
 __all__ = ["FairGroups"]
 

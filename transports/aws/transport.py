@@ -19,7 +19,7 @@ from eip.health import Health
 from eip.telemetry.meter import Meter
 from eip.topology import Container, QueueSpec, Resource, Step, StreamSpec, TopicSpec
 from eip.transports._capabilities import SQS
-from eip.transports.aws._batching import Batching
+from eip.transports.aws._batch_dispatcher import Batching
 from eip.transports.aws._client.service_client import ServiceClient
 from eip.transports.aws._role_policies import role_arn, role_name
 from eip.transports.aws.arns import Arns, Kind

@@ -64,7 +64,7 @@ def hurried(monkeypatch):
     """The bounds of a first contact, at a fifth."""
     monkeypatch.setattr("eip.transports.aws._client.service_client._FIRST_TIMEOUT_S", 1.8)
     monkeypatch.setattr("eip.transports.aws._client.service_client._CONNECT_TIMEOUT_S", 1.0)
-    monkeypatch.setattr("eip.transports.aws._batching._UNREACHABLE_S", 0.8)
+    monkeypatch.setattr("eip.transports.aws._batch_dispatcher._UNREACHABLE_S", 0.8)
 
 
 def test_a_first_contact_has_less_than_10_seconds():

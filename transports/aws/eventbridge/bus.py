@@ -20,12 +20,13 @@ from eip.message import Message
 from eip.topology.names import rule_queue
 from eip.transports._capabilities import EVENTBRIDGE
 from eip.transports._event_format import as_bus_predicate, entry_of
+from eip.transports.aws._batch_dispatcher import FRUGAL, Batching, Outcome
 from eip.transports.aws._batched_sender import BatchedSender
-from eip.transports.aws._batching import FRUGAL, BatchAccumulator, Batching
+from eip.transports.aws._batching import BatchAccumulator
 from eip.transports.aws._billing import request_units
 from eip.transports.aws._client.errors import ServiceFailed, entry_error
 from eip.transports.aws._client.service_client import ServiceClient
-from eip.transports.aws._entry_queue import Entry, Outcome
+from eip.transports.aws._entry_queue import Entry
 from eip.transports.aws._xray import to_xray
 from eip.transports.aws.arns import Arns
 from eip.transports.aws.eventbridge.archives import EventBridgeArchives
@@ -35,7 +36,7 @@ from eip.transports.aws.sqs.subscription import QueueSubscription
 __all__ = ["EventBridgeBus"]
 
 
-class EventBridgeBus(BatchedSender, Bus):
+class EventBridgeBus(BatchedSender[BatchAccumulator], Bus):
     """An event bus; `AwsTransport.bus` makes it. It must exist, its rules and queues too: declare them.
 
     A message needs a type, a source, and a JSON object as its body (`eip.transports._event_format`).

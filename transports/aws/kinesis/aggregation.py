@@ -136,63 +136,82 @@ def _skip(body: bytes, place: int) -> int:
 class AggregatedRecord:
     """User records on their way into one record, up to ``limit`` bytes of it, its partition key included."""
 
-    __slots__ = ("_hash_indices", "_key_indices", "_keys", "_limit", "_records", "count", "size")
+    __slots__ = ("_hash_keys", "_heads", "_keys", "_limit", "_pieces", "_tables", "count", "size")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._key_indices: dict[str, int] = {}
-        self._hash_indices: dict[str, int] = {}
-        self._keys: list[bytes] = []
-        self._records: list[bytes] = []
+        self._keys: dict[str, int] = {}
+        self._hash_keys: dict[str, int] = {}
+        """Their places in the tables."""
+        self._tables: list[bytes] = []
+        self._heads: dict[str | tuple[str, str], bytes] = {}
+        """By key, or key and hash key: the fields of a user record up to the length of its data."""
+        self._pieces: list[bytes] = []
+        """Of the user records, joined at the end: that costs half of making each record by itself."""
         self.count = 0
         self.size = len(MAGIC) + _DIGEST
         """Bytes of what `encode` would give now."""
 
     def add(self, key: str, hash_key: str | None, data: bytes) -> bool:
         """Take the record in; False, and nothing is changed, where it would not fit."""
-        index, hashed, tables = self._key_indices.get(key), b"", b""
-        if index is None:
-            tables = _field(_KEY, key.encode())
-        if hash_key is not None:
-            place = self._hash_indices.get(hash_key)
-            if place is None:
-                tables += _field(_HASH, hash_key.encode())
-            hashed = b"\x10" + _number(len(self._hash_indices) if place is None else place)
-        at = _number(len(self._key_indices) if index is None else index)
-        length = _number(len(data))
-        size = 2 + len(at) + len(hashed) + len(length) + len(data)
-        record = b"\x1a%b\x08%b%b\x1a%b%b" % (_number(size), at, hashed, length, data)
-        grown = self.size + len(record) + len(tables)
-        if self.count and grown > self._limit:
+        head, tables = self._heads.get(key if hash_key is None else (key, hash_key)), b""
+        known = head is not None
+        if head is None:
+            head, tables = self._head(key, hash_key)
+        length = _numbers[len(data)]
+        size = len(head) + len(length) + len(data)
+        whole = _numbers[size]
+        grown = self.size + len(tables) + 1 + len(whole) + size
+        if grown > self._limit and self.count:
             return False
-        if tables:
-            self._key_indices.setdefault(key, len(self._key_indices))
-            if hash_key is not None:
-                self._hash_indices.setdefault(hash_key, len(self._hash_indices))
-            self._keys.append(tables)
-        self._records.append(record)
+        if not known:
+            self._register(key, hash_key, head, tables)
+        self._pieces += (b"\x1a", whole, head, length, data)
         self.count += 1
         self.size = grown
         return True
 
+    def _head(self, key: str, hash_key: str | None) -> tuple[bytes, bytes]:
+        """The first fields of the records of a key, and what the tables need for them."""
+        tables = b"" if key in self._keys else _field(_KEY, key.encode())
+        head = b"\x08" + _numbers[self._keys.get(key, len(self._keys))]
+        if hash_key is not None:
+            if hash_key not in self._hash_keys:
+                tables += _field(_HASH, hash_key.encode())
+            head += b"\x10" + _numbers[self._hash_keys.get(hash_key, len(self._hash_keys))]
+        return head + b"\x1a", tables
+
+    def _register(self, key: str, hash_key: str | None, head: bytes, tables: bytes) -> None:
+        self._keys.setdefault(key, len(self._keys))
+        if hash_key is not None:
+            self._hash_keys.setdefault(hash_key, len(self._hash_keys))
+        self._heads[key if hash_key is None else (key, hash_key)] = head
+        self._tables.append(tables)
+
     def encode(self) -> bytes:
         """The aggregate's data."""
-        body = b"".join((*self._keys, *self._records))
+        body = b"".join((*self._tables, *self._pieces))
         return MAGIC + body + md5(body, usedforsecurity=False).digest()
 
 
 def _field(tag: int, value: bytes) -> bytes:
-    return b"".join((bytes((tag,)), _number(len(value)), value))
+    return b"".join((bytes((tag,)), _numbers[len(value)], value))
 
 
-def _number(value: int) -> bytes:
-    if value < 0x80:
-        return bytes((value,))
-    if value < 0x4000:
-        return bytes((value & 0x7F | 0x80, value >> 7))
-    parts = bytearray()
-    while value >= 0x80:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    parts.append(value)
-    return bytes(parts)
+class _Numbers(dict[int, bytes]):
+    """Numbers as varints, each made once; those of three bytes and more each time."""
+
+    def __missing__(self, value: int) -> bytes:
+        parts, rest = bytearray(), value
+        while rest >= 0x80:
+            parts.append(rest & 0x7F | 0x80)
+            rest >>= 7
+        parts.append(rest)
+        made = bytes(parts)
+        if value < _MAX_KNOWN:
+            self[value] = made
+        return made
+
+
+_MAX_KNOWN: Final = 1 << 14
+_numbers: Final = _Numbers()

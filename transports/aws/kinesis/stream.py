@@ -21,14 +21,16 @@ from eip.message import Message
 from eip.stores.base import Store
 from eip.streams import GroupOptions, Start, StreamGroup
 from eip.transports._capabilities import KINESIS
+from eip.transports.aws._batch_dispatcher import FRUGAL, Batching, Outcome
 from eip.transports.aws._batched_sender import BatchedSender
-from eip.transports.aws._batching import FRUGAL, BatchAccumulator, Batching
+from eip.transports.aws._batching import BatchAccumulator
 from eip.transports.aws._client.service_client import ServiceClient
-from eip.transports.aws._entry_queue import Entry, Outcome
-from eip.transports.aws.kinesis.aggregated_puts import AGGREGATED_ENTRIES, AggregatedPuts, outcome_of
+from eip.transports.aws._entry_queue import Entry
+from eip.transports.aws.kinesis.aggregated_puts import AggregateAccumulator, outcomes_of
+from eip.transports.aws.kinesis.aggregates import RecordFields
 from eip.transports.aws.kinesis.log import KinesisLog, list_shards
 from eip.transports.aws.kinesis.rates import ReadRates
-from eip.transports.aws.kinesis.records import dump_record, to_partition_key
+from eip.transports.aws.kinesis.records import MAX_KEY_BYTES, dump_record, to_partition_key
 
 __all__ = ["LEASE_TABLE", "HashKey", "KinesisStream"]
 
@@ -42,7 +44,7 @@ _ATTEMPTS: Final = 30
 """About a minute: a shard that is throttled holds its senders back before it fails them."""
 
 
-class KinesisStream(BatchedSender, Stream):
+class KinesisStream(BatchedSender[BatchAccumulator | AggregateAccumulator], Stream):
     """A stream; `AwsTransport.stream` makes it. It must exist: declare it with `eip.topology`.
 
     The partition key is the message's group, or its id where it has none; a digest of it where Kinesis takes no such
@@ -71,9 +73,9 @@ class KinesisStream(BatchedSender, Stream):
         self._hash_key = hash_key
         self._described, self._keeps_groups = False, True
         if aggregate:
-            many = replace(self.limits, batch_entries=AGGREGATED_ENTRIES)
-            puts = AggregatedPuts(self._put_records, partial(list_shards, self))
-            self._accumulator = BatchAccumulator(puts.put, many, batching=batching, attempts=_ATTEMPTS)
+            self._accumulator = AggregateAccumulator(
+                self._put_records, partial(list_shards, self), batching=batching, attempts=_ATTEMPTS
+            )
         else:
             # The service takes the records of a call in any order and refuses single ones: two of a key could swap.
             self._accumulator = BatchAccumulator(
@@ -95,14 +97,18 @@ class KinesisStream(BatchedSender, Stream):
         if not self._described and any(message.group_id is not None for message in messages):
             await self._describe()
         try:
-            entries = [self._entry(message) for message in messages]
+            records = self._records(messages)
         except MessageTooLarge:
             if self._described:
                 raise
             await self._describe()
-            entries = [self._entry(message) for message in messages]
-        if entries:
-            await self._accumulator.send(entries)
+            records = self._records(messages)
+        if not records:
+            return
+        if isinstance(self._accumulator, AggregateAccumulator):
+            await self._accumulator.send(messages, records)
+        else:
+            await self._accumulator.send([_entry(*each) for each in zip(messages, records, strict=True)])
 
     async def _describe(self) -> None:
         """Take over the stream's own limit of a record, and whether it keeps groups together; once."""
@@ -168,33 +174,37 @@ class KinesisStream(BatchedSender, Stream):
 
     # Putting.
 
-    def _entry(self, message: Message[Any]) -> Entry:
-        if message.group_id is not None and not self._keeps_groups:
+    def _records(self, messages: Sequence[Message[Any]]) -> list[RecordFields]:
+        return [self._record(message) for message in messages]
+
+    def _record(self, message: Message[Any]) -> RecordFields:
+        """Partition key, explicit hash key and data of the message's record."""
+        group = message.group_id
+        if group is not None and not self._keeps_groups:
             raise ConfigurationError(
                 f"{self.name} distributes records automatically, which keeps no group in order: "
                 "send without group_id, or to a stream whose RecordDistributionStrategy is USER_PARTITION_KEY"
             )
-        key = to_partition_key(message.id if message.group_id is None else message.group_id)
-        data = dump_record(encoded_for(message, self.codec))
-        size = len(data) + len(key.encode())
+        key = to_partition_key(message.id if group is None else group)
+        data = dump_record(message if self.codec is JSON else encoded_for(message, self.codec))
         limit = self.limits.message_bytes or 0
-        if size > limit:
+        if len(data) + MAX_KEY_BYTES > limit and (size := len(data) + len(key.encode())) > limit:
             raise MessageTooLarge(size, limit, channel=self.name)
-        payload: dict[str, Any] = {"Data": data, "PartitionKey": key}
+        hash_key: str | None = None
         if self._hash_key is not None and (chosen := self._hash_key(message)) is not None:
             if not 0 <= chosen < 1 << 128:
                 raise InvalidMessage(f"{self.name}: an explicit hash key is 0 to 2**128 - 1")
-            payload["ExplicitHashKey"] = str(chosen)
-        return Entry(message, payload, size, message.group_id)
+            hash_key = str(chosen)
+        return key, hash_key, data
 
     async def _put(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
         answer = await self._put_records([entry.payload for entry in entries], messages=len(entries))
-        return [outcome_of(each) for each in answer]
+        return outcomes_of(answer, len(entries))
 
-    async def _put_records(self, records: Sequence[dict[str, Any]], *, messages: int) -> list[dict[str, Any]]:
+    async def _put_records(self, records: Sequence[dict[str, Any]], *, messages: int) -> Mapping[str, Any]:
         sizes = [len(each["Data"]) + len(each["PartitionKey"].encode()) for each in records]
         unit = self.limits.unit_bytes or 1
-        answer = await self.call(
+        return await self.call(
             "PutRecords",
             Records=records,
             messages=messages,
@@ -202,8 +212,14 @@ class KinesisStream(BatchedSender, Stream):
             units=sum(-(-size // unit) for size in sizes),
             retry=False,
         )
-        found: list[dict[str, Any]] = answer["Records"]
-        return found
 
     def __repr__(self) -> str:
         return f"<KinesisStream {self.name}>"
+
+
+def _entry(message: Message[Any], record: RecordFields) -> Entry:
+    key, hash_key, data = record
+    payload: dict[str, Any] = {"Data": data, "PartitionKey": key}
+    if hash_key is not None:
+        payload["ExplicitHashKey"] = hash_key
+    return Entry(message, payload, len(data) + len(key.encode()), message.group_id)

@@ -24,12 +24,13 @@ from eip.topology.archives import ReplayState
 from eip.topology.names import suffixed
 from eip.transports._capabilities import SNS
 from eip.transports.aws._attributes import carried, fifo_ids, native_fields
+from eip.transports.aws._batch_dispatcher import FRUGAL, Batching, Outcome
 from eip.transports.aws._batch_results import outcomes_of
 from eip.transports.aws._batched_sender import BatchedSender
-from eip.transports.aws._batching import FRUGAL, BatchAccumulator, Batching
+from eip.transports.aws._batching import BatchAccumulator
 from eip.transports.aws._billing import request_units
 from eip.transports.aws._client.service_client import ServiceClient
-from eip.transports.aws._entry_queue import Entry, Outcome
+from eip.transports.aws._entry_queue import Entry
 from eip.transports.aws._fair_groups import FairGroups
 from eip.transports.aws.sns._subscriptions import list_subscriptions
 from eip.transports.aws.sqs.queue import SqsQueue
@@ -47,7 +48,7 @@ _SUBJECT: Final = re.compile(r"[!-~][ -~]{0,98}")
 """What SNS takes as a Subject: ASCII of less than 100 characters (API reference, Publish)."""
 
 
-class SnsTopic(BatchedSender, Topic):
+class SnsTopic(BatchedSender[BatchAccumulator], Topic):
     """A topic; `AwsTransport.topic` makes it. It must exist: declare it with `eip.topology`."""
 
     system = "aws.sns"

@@ -10,8 +10,8 @@ from typing import Any, Final
 from eip.channels import Delivery, Receiver, Unsettled
 from eip.message import Message
 from eip.transports._capabilities import SQS
+from eip.transports.aws._batch_dispatcher import Outcome
 from eip.transports.aws._batch_results import outcomes_of
-from eip.transports.aws._entry_queue import Outcome
 from eip.transports.aws.sqs._queue_client import QueueClient
 
 __all__ = ["BatchSettler", "SqsDelivery"]

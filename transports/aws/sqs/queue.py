@@ -26,12 +26,13 @@ from eip.matching.predicate import Predicate
 from eip.message import Message
 from eip.transports._capabilities import SQS
 from eip.transports.aws._attributes import carried, fifo_ids, native_fields
+from eip.transports.aws._batch_dispatcher import FRUGAL, Batching, Outcome
 from eip.transports.aws._batch_results import outcomes_of
 from eip.transports.aws._batched_sender import BatchedSender
-from eip.transports.aws._batching import FRUGAL, BatchAccumulator, Batching
+from eip.transports.aws._batching import BatchAccumulator
 from eip.transports.aws._billing import request_units
 from eip.transports.aws._client.service_client import ServiceClient
-from eip.transports.aws._entry_queue import Entry, Outcome
+from eip.transports.aws._entry_queue import Entry
 from eip.transports.aws._fair_groups import FairGroups
 from eip.transports.aws._xray import to_xray
 from eip.transports.aws.sqs._queue_client import QueueClient
@@ -49,7 +50,7 @@ _MOVE_CANCEL_S: Final = 5.0
 """For the call that ends a move task whose redrive was cancelled."""
 
 
-class SqsQueue(BatchedSender, Queue):
+class SqsQueue(BatchedSender[BatchAccumulator], Queue):
     """A queue; `AwsTransport.queue` makes it. It must exist: declare it with `eip.topology`.
 
     Its attributes (visibility timeout, redrive policy) are read once, at the first use.

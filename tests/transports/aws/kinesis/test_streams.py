@@ -106,7 +106,8 @@ async def test_throttled_calls_hold_the_sender_back_and_lose_nothing(harness, ca
 
 
 async def test_what_is_refused_for_ever_is_said_by_message(harness, calls, monkeypatch):
-    monkeypatch.setattr("eip.transports.aws._batching._RETRY_BACKOFF", type("None", (), {"delay": lambda *_: 0.0})())
+    at_once = type("None", (), {"delay": lambda *_: 0.0})()
+    monkeypatch.setattr("eip.transports.aws._batch_dispatcher.RETRY_BACKOFF", at_once)
     stream = await harness.stream(shards=1)
     calls.refuse = iter([False] + [True] * 100).__next__
     good, bad = Message("good"), Message("bad")

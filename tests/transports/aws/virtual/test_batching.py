@@ -18,7 +18,8 @@ from eip.errors import (
     Throttled,
 )
 from eip.limits import Capabilities
-from eip.transports.aws._batching import FRUGAL, BatchAccumulator, Batching
+from eip.transports.aws._batch_dispatcher import FRUGAL, Batching
+from eip.transports.aws._batching import BatchAccumulator
 from eip.transports.aws._entry_queue import Entry
 
 LIMITS = Capabilities(batch_entries=10, batch_bytes=1000)

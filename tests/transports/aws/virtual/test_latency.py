@@ -11,8 +11,9 @@ import pytest
 
 from eip import Consumer, Delivery, Message
 from eip.limits import Capabilities
-from eip.transports.aws._batching import BatchAccumulator, Batching
-from eip.transports.aws._entry_queue import Entry, Outcome
+from eip.transports.aws._batch_dispatcher import Batching, Outcome
+from eip.transports.aws._batching import BatchAccumulator
+from eip.transports.aws._entry_queue import Entry
 from tests.runtime.scripted import Scripted
 
 ONE_WAY = 0.004
