@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from typing_extensions import override
 
 from eip._logging import get_logger
-from eip.channels import Delivery, Receiver, Sender, Unsettled, with_dead_letter_headers
+from eip.channels import Delivery, Receiver, Sender, Unsettled
 from eip.codec import JSON, Codec
-from eip.errors import DecodeError, InvalidMessage, LeaseLost, TransportError
+from eip.errors import DecodeError, InvalidMessage, LeaseLost
 from eip.health import Health
 from eip.message import Message
 from eip.transports.activemq._acks import Acks
@@ -27,6 +27,7 @@ from eip.transports.activemq._decoding import from_frame
 from eip.transports.activemq._delivery import ActiveMQDelivery
 from eip.transports.activemq._held import HeldMessages
 from eip.transports.activemq._postponing import Postponing, Reschedule
+from eip.transports.activemq._redelivery import Redelivery
 from eip.transports.activemq._stomp.connection import Connection
 from eip.transports.activemq._stomp.frames import Frame
 from eip.transports.activemq._stomp.reconnecting import ReconnectingConnection
@@ -35,8 +36,6 @@ from eip.transports.activemq._subscription import SUBSCRIPTION_ID, Subscription
 __all__ = ["ActiveMQReceiver"]
 
 _log = get_logger("eip.activemq")
-_DEAD_LETTER_RETRY_S: Final = 5.0
-"""Seconds until a message that could not be dead-lettered is tried again."""
 
 
 class ActiveMQReceiver(Receiver):
@@ -76,7 +75,7 @@ class ActiveMQReceiver(Receiver):
         self.max_batch = subscription.max_held
         self.dead_letters, self.max_receive_count = dead_letters, max_receive_count
         self._client, self._subscription = client, subscription
-        self._reschedule, self._codec, self._filter = reschedule, codec, filter
+        self._codec, self._filter = codec, filter
         self._connection = ReconnectingConnection(
             client.connector,
             name=f"from {self.name}",
@@ -88,6 +87,14 @@ class ActiveMQReceiver(Receiver):
         self._acks = Acks(client, self._held, self._connection.tracker, channel=self.name)
         self._broker_dead_letters = BrokerDeadLetters(self.name)
         self._postponing = Postponing(self._held, name=self.name, reschedule=reschedule, ack=self._ack)
+        self._redelivery = Redelivery(
+            self,
+            self._held,
+            acks=self._acks,
+            postponing=self._postponing,
+            broker_dead_letters=self._broker_dead_letters,
+            reschedule=reschedule,
+        )
         self._closed = False
 
     @property
@@ -177,47 +184,19 @@ class ActiveMQReceiver(Receiver):
         while True:
             await self._held.wait_ready(until)
             first = self._held.first
-            if first is None or not self._is_exhausted(first):
+            if first is None or not self._redelivery.is_exhausted(first):
                 return self.receive_nowait(limit)
             self._held.hand_out(1)
-            await self._dead_letter_exhausted(first)
+            await self._redelivery.dead_letter_exhausted(first)
 
     @override
     def receive_nowait(self, limit: int) -> Sequence[Delivery]:
-        taken = self._held.hand_out(limit, unless=None if self.max_receive_count is None else self._is_exhausted)
+        taken = self._held.hand_out(
+            limit, unless=None if self.max_receive_count is None else self._redelivery.is_exhausted
+        )
         if taken:
             self._connection.tracker.polled()
         return taken
-
-    def _is_exhausted(self, delivery: Delivery, *, more: int = 0) -> bool:
-        """Return whether it was received more often than the redrive policy allows, if received ``more`` times."""
-        limit = self.max_receive_count
-        return limit is not None and delivery.receive_count + more > limit and self.dead_letters is not None
-
-    async def _dead_letter_exhausted(self, delivery: ActiveMQDelivery) -> Sequence[Unsettled]:
-        """Dead-letter what was received too often; where that fails, try again later."""
-        assert self.dead_letters is not None
-        received = min(delivery.receive_count, self.max_receive_count or 0)
-        try:
-            await self.dead_letters.send(
-                with_dead_letter_headers(
-                    delivery.message,
-                    f"received {received} times",
-                    source=self.name,
-                    count=delivery.receive_count,
-                )
-            )
-        except InvalidMessage as error:
-            if self._moved_by_broker(delivery, error):
-                return ()
-            return self._keep(delivery, _DEAD_LETTER_RETRY_S)
-        except asyncio.CancelledError:
-            self._keep(delivery, 0.0)
-            raise
-        except Exception as error:  # noqa: BLE001 - a dead-letter channel that fails keeps the message where it is
-            _log.warning("dead_letter_failed", channel=self.name, error=str(error))
-            return self._keep(delivery, _DEAD_LETTER_RETRY_S)
-        return await self._ack((delivery,))
 
     # Settling.
 
@@ -240,50 +219,18 @@ class ActiveMQReceiver(Receiver):
         try:
             await super().dead_letter(delivery, reason, stack=stack)
         except InvalidMessage as error:
-            if not isinstance(delivery, ActiveMQDelivery) or not self._moved_by_broker(delivery, error):
+            if not isinstance(delivery, ActiveMQDelivery) or not self._redelivery.moved_by_broker(delivery, error):
                 raise
-
-    def _moved_by_broker(self, delivery: ActiveMQDelivery, error: Exception) -> bool:
-        """Have the broker move the message to its own dead-letter queue; return whether it does."""
-        if delivery not in self._held or not self._broker_dead_letters.move(
-            delivery.connection, delivery.ack_ids, delivery.message.id, str(error)
-        ):
-            return False
-        self._held.settle(delivery)
-        return True
 
     @override
     async def _nack(self, deliveries: Sequence[Delivery], delay: float) -> Sequence[Unsettled]:
         failed: list[Unsettled] = []
         for delivery in deliveries:
             if isinstance(delivery, ActiveMQDelivery) and delivery in self._held:
-                failed += await self._give_back(delivery, delay)
+                failed += await self._redelivery.give_back(delivery, delay)
             else:
                 failed.append(self._acks.refuse(delivery))
         return failed
-
-    async def _give_back(self, delivery: ActiveMQDelivery, delay: float) -> Sequence[Unsettled]:
-        if delay > 0 and self._is_exhausted(delivery, more=1):
-            return await self._dead_letter_exhausted(delivery)
-        if delay > 0 and self._reschedule is not None and delivery.message.group_id is None:
-            try:
-                await self._reschedule(delivery, delay)
-            except (TransportError, InvalidMessage) as error:
-                _log.warning("retry_kept_here", channel=self.name, error=str(error))
-            else:
-                return await self._ack((delivery,))
-        return self._keep(delivery, delay)
-
-    def _keep(self, delivery: ActiveMQDelivery, delay: float) -> Sequence[Unsettled]:
-        """Hand the message out again from here, as another delivery, after ``delay`` seconds."""
-        successor = self._held.take_back(delivery)
-        if successor is None:
-            return [Unsettled(delivery, LeaseLost("its connection is lost: the broker hands it out again"))]
-        if delay > 0:
-            self._postponing.postpone(successor, delay)
-        else:
-            self._held.make_ready(successor, first=True)
-        return ()
 
     @override
     async def _extend(self, deliveries: Sequence[Delivery], seconds: float) -> Sequence[Unsettled]:

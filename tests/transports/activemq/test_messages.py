@@ -303,7 +303,7 @@ async def test_what_was_never_handled_keeps_its_count(activemq, activemq_broker)
 
 async def test_a_dead_letter_queue_that_fails_loses_nothing(activemq, monkeypatch):
     """The message stays with its consumer, and is dead-lettered when that works again."""
-    monkeypatch.setattr("eip.transports.activemq.receiver._DEAD_LETTER_RETRY_S", 0.1)
+    monkeypatch.setattr("eip.transports.activemq._redelivery._DEAD_LETTER_RETRY_S", 0.1)
     dead = activemq.queue(fresh())
     queue = activemq.queue(fresh(), dead_letters=activemq.resolve("activemq:temp-queue/ID:x-1:2"), max_receive_count=1)
     await queue.send(Message("poison"))
