@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 import structlog
 
 from benchmarks import _stomp_peers as peers
@@ -106,15 +107,19 @@ class Bench:
             watch.stop()
 
     def senders(self) -> dict[str, Callable[[str, int], Awaitable[None]]]:
-        port, raw = self.port, self.raw
+        port, raw, body = self.port, self.raw, self.body
+
+        def encode() -> bytes:
+            return orjson.dumps(body)
+
         return {
             "raw socket, transactions": lambda queue, count: asyncio.to_thread(peers.raw_send, port, queue, count, raw),
             "eip, batches of 100": self.send_batches,
             "eip, one by one, 50 tasks": self.send_singly,
             "stomp.py, transactions": lambda queue, count: asyncio.to_thread(
-                peers.stomp_py_send, port, queue, count, raw
+                peers.stomp_py_send, port, queue, count, encode
             ),
-            "stompman, receipts, 50 tasks": lambda queue, count: peers.stompman_send(port, queue, count, raw),
+            "stompman, receipts, 50 tasks": lambda queue, count: peers.stompman_send(port, queue, count, encode),
         }
 
 
