@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import copy_context
 from typing import Any, Final, NamedTuple, cast
 
 from eip.channels import Delivery, Queue, send_dead_letter
@@ -25,9 +26,9 @@ from eip.runtime._recovery import (
     is_counted,
 )
 from eip.runtime._settings import Settings, Stats
-from eip.runtime._workers import absorbed
+from eip.runtime._workers import CancelledWithin, absorbed, has_changed
 
-__all__ = ["Packs", "own_cancellation"]
+__all__ = ["Packs"]
 
 
 _RETRIES: Final = (DelayedRetry, ImmediateRetry)
@@ -100,12 +101,12 @@ class Packs:
     # A message group's pack: one message after the other.
 
     async def _in_order(self, delivery: Delivery, messages: Sequence[Message[Any]]) -> None:
-        host = asyncio.current_task()
         progress = self._progress.get(delivery) or _Progress()
+        host = asyncio.current_task()
         while progress.done < len(messages):
-            message = messages[progress.done]
             try:
-                await self._handle(delivery, message, host)
+                # A task of their own: what a handler does to its task must not hinder what is decided here.
+                await asyncio.create_task(self._advance(delivery, messages, progress, host))
             except Exception as error:
                 self._progress[delivery] = progress
                 received = _as_received(delivery)[progress.done]
@@ -117,10 +118,27 @@ class Packs:
                     raise
                 await self._dead_letter(alone, action.reason, stack_text(error))
                 self._failures.dead_lettered(alone, error, attempt.number)
-            self._attempts.forget(message)
-            progress.done += 1
-            progress.attempt = None
+                self._done(received, progress)
         self._progress.pop(delivery, None)
+
+    async def _advance(
+        self,
+        delivery: Delivery,
+        messages: Sequence[Message[Any]],
+        progress: _Progress,
+        host: asyncio.Task[Any] | None,
+    ) -> None:
+        """Handle one message after the other, until one fails, or leaves a context variable behind."""
+        context = copy_context()
+        while progress.done < len(messages) and not has_changed(context):
+            message = messages[progress.done]
+            await self._handle(delivery, message, host)
+            self._done(message, progress)
+
+    def _done(self, message: Message[Any], progress: _Progress) -> None:
+        self._attempts.forget(message)
+        progress.done += 1
+        progress.attempt = None
 
     def _decide_next(self, alone: Delivery, error: Exception, attempt: Attempt) -> RecoveryAction:
         settings = self._settings
@@ -137,19 +155,20 @@ class Packs:
     # Any other pack: its messages at once.
 
     async def _in_parallel(self, delivery: Delivery, messages: Sequence[Message[Any]]) -> None:
-        failures: list[_Failure] = []
+        # What nobody notes an outcome for has failed: a handler may have cancelled the task that was to take it.
+        failures: dict[int, Exception] = {at: CancelledWithin() for at in range(len(messages))}
         rest = iter(enumerate(messages))
         most = min(self._settings.concurrency, len(messages))
         started, starting = 0, False
-        host = asyncio.current_task()
+        host, context = asyncio.current_task(), copy_context()
 
         def start() -> None:
             nonlocal started, starting
             started, starting = started + 1, True
-            tasks.create_task(work())
+            tasks.create_task(work(), context=context.copy())
 
         async def work() -> None:
-            nonlocal starting
+            nonlocal started, starting
             starting = False
             for at, message in rest:
                 if not starting and started < most:
@@ -157,13 +176,19 @@ class Packs:
                 try:
                     async with self._slots:
                         await self._handle(delivery, message, host)
+                    del failures[at]
                 except Exception as error:  # noqa: BLE001 - recovered below, one by one
-                    failures.append(_Failure(at, error))
+                    failures[at] = error
+                if has_changed(context) or isinstance(failures.get(at), CancelledWithin):
+                    started -= 1
+                    start()  # the handler has left something behind in this task
+                    return
 
         async with asyncio.TaskGroup() as tasks:
             start()
         if failures:
-            await self._settle(delivery, failures, all_failed=len(failures) == len(messages))
+            failed = [_Failure(at, error) for at, error in failures.items()]
+            await self._settle(delivery, failed, all_failed=len(failed) == len(messages))
 
     async def _settle(self, delivery: Delivery, failures: Sequence[_Failure], *, all_failed: bool) -> None:
         """Each failure to where it belongs; raises one of them where the pack is to be retried as a whole."""
@@ -231,7 +256,7 @@ class Packs:
                 raise
             # The handler's own doing: a task group would take it for the end of the task, the message for handled.
             await absorbed(cast("asyncio.Task[Any]", asyncio.current_task()))
-            raise own_cancellation(error) from error
+            raise CancelledWithin from error
         self._stats.unpacked += 1
 
     async def _dead_letter(self, alone: Delivery, reason: str, stack: str | None = None) -> None:
@@ -246,10 +271,3 @@ class Packs:
 def _as_received(delivery: Delivery) -> Sequence[Message[Any]]:
     """The messages of a pack as they came, whatever handlers have made of their bodies before they failed."""
     return unpack(delivery.message.undecoded())
-
-
-def own_cancellation(error: asyncio.CancelledError) -> Exception:
-    """A handler whose own call was cancelled has failed; nobody has stopped it."""
-    failure = RuntimeError("the handler was cancelled from within")
-    failure.__cause__ = error
-    return failure

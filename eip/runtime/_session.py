@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -22,14 +22,14 @@ from eip.runtime._acks import Acks
 from eip.runtime._backlog import Backlog
 from eip.runtime._failure_log import FailureLog
 from eip.runtime._leases import Leases
-from eip.runtime._packs import Packs, own_cancellation
+from eip.runtime._packs import Packs
 from eip.runtime._polls import Polls
 from eip.runtime._processing import failure_of, process, send_results
 from eip.runtime._recovery import Attempts, is_permanent
 from eip.runtime._settings import Settings, Stats
 from eip.runtime._settlement import Settlement
 from eip.runtime._watchdog import HandlerCall, abandoned, log_stuck, watched
-from eip.runtime._workers import Worker, Workers, absorbed
+from eip.runtime._workers import CancelledWithin, Worker, Workers
 from eip.runtime.handlers import threads
 
 __all__ = ["FORCE_S", "Session", "current"]
@@ -124,6 +124,7 @@ class Session:
         """Consume until `stop`, then drain; cancelled, it drains with no grace."""
         pool = ThreadPoolExecutor(self._settings.concurrency, thread_name_prefix=self._settings.name)
         threads.set(pool)
+        self._workers.open()
         try:
             with watched(self):
                 async with self._tasks as tasks:
@@ -211,6 +212,7 @@ class Session:
         worker.interruptible = True
         try:
             current.set(delivery)
+            context = copy_context()
             if is_pack(message):
                 await self._packs.handle(delivery)
             elif (result := await self._handler(message)) is not None:
@@ -222,29 +224,33 @@ class Session:
         worker.interruptible = False
         if self._workers.closing:
             return  # the session has ended without it, and released its message
-        if worker.stopped_for is not None or worker.task.cancelling():
-            failure = await self._interrupted(worker) or failure
-        if failure is not None:
-            delivery.message = message.undecoded()  # the handler may have changed the body before it failed
-            await settlement.failed(delivery, failure)
-        elif not settlement.succeeded_nowait(delivery):
+        if failure is not None or worker.stopped_for is not None or worker.task.cancelling():
+            reason, worker.stopped_for = worker.stopped_for, None
+            failure = reason if isinstance(reason, LeaseLost) else failure
+            # Settled in a new task: what has cancelled this one may do so again, at each await.
+            worker.leave(partial(self._settle, delivery, failure))
+            return
+        try:
+            worker.spoilt = copy_context() != context  # `has_changed`, without its call
+        except Exception:  # noqa: BLE001 - values that cannot be compared
+            worker.spoilt = True
+        if not settlement.succeeded_nowait(delivery):
             await settlement.succeeded(delivery)
+
+    async def _settle(self, delivery: Delivery, failure: Exception | None) -> None:
+        if failure is not None:
+            delivery.message = delivery.message.undecoded()  # the handler may have changed the body before it failed
+            await self._settlement.failed(delivery, failure)
+        elif not self._settlement.succeeded_nowait(delivery):
+            await self._settlement.succeeded(delivery)
 
     def _failure_of(self, worker: Worker, message: Message[Any], error: BaseException) -> Exception:
         """Why handling failed; raises what ends the worker or the process instead."""
         if isinstance(error, asyncio.CancelledError):
             if worker.stopped_for is None and self._workers.closing:
                 raise error
-            return worker.stopped_for or own_cancellation(error)
+            return worker.stopped_for or CancelledWithin().with_traceback(error.__traceback__)
         return error if isinstance(error, Exception) else failure_of(self._settings, message, error)
-
-    @staticmethod
-    async def _interrupted(worker: Worker) -> LeaseLost | None:
-        """Let the worker go on after its handler was cancelled; returns what counts even where that finished."""
-        if worker.task.cancelling():
-            await absorbed(worker.task)
-        reason, worker.stopped_for = worker.stopped_for, None
-        return reason if isinstance(reason, LeaseLost) else None
 
     async def _turned_away(self, delivery: Delivery) -> bool:
         """Whether the delivery ends without its handler: lost, undecodable, expired, or of a parked group."""

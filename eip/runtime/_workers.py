@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from contextvars import Context, copy_context
+from functools import partial
 from typing import Any, Final
 
 from eip._logging import get_logger
 from eip.channels import Delivery
 from eip.runtime._backlog import Backlog
 
-__all__ = ["Draining", "Worker", "Workers", "absorbed"]
+__all__ = ["CancelledWithin", "Draining", "Worker", "Workers", "absorbed", "has_changed"]
 
 _log = get_logger("eip.consumer")
 
@@ -23,10 +25,21 @@ class Draining(Exception):
     """The handler was cancelled because the consumer's grace is over."""
 
 
-class Worker:
-    """A task that handles one delivery after another."""
+class CancelledWithin(RuntimeError):
+    """The handler was cancelled by code of its own: nobody has stopped it.
 
-    __slots__ = ("handling", "interruptible", "stopped_for", "task")
+    Its task is not used any more. A timeout that was entered and never left, as in an async generator that nobody
+    closed, cancels it again and again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("the handler was cancelled from within")
+
+
+class Worker:
+    """Handles one delivery after another, in a task that is used again until a handler spoils it."""
+
+    __slots__ = ("handling", "interruptible", "rest", "spoilt", "stopped_for", "task")
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None]
@@ -36,6 +49,14 @@ class Worker:
         """Whether its handler runs, so that it may be cancelled."""
         self.stopped_for: Exception | None = None
         """Why its handler was cancelled from outside."""
+        self.spoilt = False
+        """Whether the next delivery needs a new task."""
+        self.rest: Callable[[], Awaitable[None]] | None = None
+        """What a new task has to do first, as this one may not be able to."""
+
+    def leave(self, rest: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Go on in a new task: a handler has left something behind in this one."""
+        self.spoilt, self.rest = True, rest
 
     def interrupt(self, reason: Exception) -> None:
         """Cancel the handler, not the worker."""
@@ -80,8 +101,13 @@ class Workers:
         self._idle: list[asyncio.Future[None]] = []
         self._waking = False
         self._stopping = False
+        self._context = copy_context()
         self.closing = False
         """Whether what cancels a worker now is the session itself."""
+
+    def open(self) -> None:
+        """Let workers start in the context of the caller, whoever wakes them."""
+        self._context = copy_context()
 
     def wake(self) -> None:
         """Let a worker look for work, where there is some."""
@@ -94,8 +120,12 @@ class Workers:
             self._waking = True
             worker = Worker()
             self._workers.add(worker)
-            worker.task = asyncio.create_task(self._work(worker), name=f"{self._name} worker")
-            worker.task.add_done_callback(self._ended_with)
+            self._begin(worker)
+
+    def _begin(self, worker: Worker) -> None:
+        """Start the worker's task: its first, or another in the place of one that a handler has spoilt."""
+        worker.task = asyncio.create_task(self._work(worker), name=f"{self._name} worker", context=self._context.copy())
+        worker.task.add_done_callback(self._ended_with)
 
     def interrupt(self, delivery: Delivery, reason: Exception) -> bool:
         """Cancel the handler of the delivery; whether it was running."""
@@ -153,41 +183,52 @@ class Workers:
             self._on_failed(error)
 
     async def _ended(self, seconds: float) -> None:
-        tasks = [worker.task for worker in self._workers]
-        if tasks and seconds > 0:
-            await asyncio.wait(tasks, timeout=seconds)
+        time = asyncio.get_running_loop().time
+        until = time() + seconds
+        while (left := until - time()) > 0 and (tasks := [worker.task for worker in self._workers]):
+            await asyncio.wait(tasks, timeout=left)
 
     async def _work(self, worker: Worker) -> None:
+        """The worker's task, until there is nothing more to do, or a handler has spoilt it."""
         try:
-            self._waking = False
-            backlog, ready, turn = self._backlog, self._backlog.ready, 0
-            while (delivery := backlog.start() if ready else self._take()) or not self._stopping:
-                try:
-                    if delivery is None:
-                        worker.handling = None
-                        await self._idle_until_woken()
-                        turn = 0
-                        continue
-                    if ready and not self._waking:
-                        self.wake()
-                    worker.handling = delivery
-                    await self._handle(worker, delivery)
-                    turn += 1
-                    if turn == _TURN:
-                        turn = 0
-                        await asyncio.sleep(0)
-                except asyncio.CancelledError:
-                    if self.closing:
-                        raise
-                    # Code of a handler has kept this task and cancelled it: that must not cost its slot for good.
-                    await absorbed(worker.task)
-                    if self.closing:  # by now: the whole loop ends
-                        raise
-                    if delivery is not None:
-                        _log.warning("handler_cancelled_its_task", consumer=self._name, message_id=delivery.message.id)
-                        await self._recover(delivery)
+            self._waking = worker.spoilt = False
+            if worker.rest is not None:
+                rest, worker.rest = worker.rest, None
+                await rest()
+            await self._take_turns(worker)
         finally:
-            self._workers.discard(worker)
+            if worker.spoilt and not self.closing:
+                self._begin(worker)
+            else:
+                self._workers.discard(worker)
+
+    async def _take_turns(self, worker: Worker) -> None:
+        backlog, ready, turn = self._backlog, self._backlog.ready, 0
+        while (delivery := backlog.start() if ready else self._take()) or not self._stopping:
+            try:
+                if delivery is None:
+                    worker.handling = None
+                    await self._idle_until_woken()
+                    turn = 0
+                    continue
+                if ready and not self._waking:
+                    self.wake()
+                worker.handling = delivery
+                await self._handle(worker, delivery)
+                if worker.spoilt:
+                    return
+                turn += 1
+                if turn == _TURN:
+                    turn = 0
+                    await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                if self.closing:
+                    raise
+                # Code of a handler has kept this task and cancelled it: that must not cost its slot for good.
+                if delivery is not None:
+                    _log.warning("handler_cancelled_its_task", consumer=self._name, message_id=delivery.message.id)
+                worker.leave(None if delivery is None else partial(self._recover, delivery))
+                return
 
     async def _idle_until_woken(self) -> None:
         self._on_idle()
@@ -212,3 +253,14 @@ async def absorbed(task: asyncio.Task[Any]) -> None:
         await asyncio.sleep(0)  # before Python 3.13 `uncancel` leaves one that was not delivered yet
     while task.cancelling():
         task.uncancel()
+
+
+def has_changed(context: Context) -> bool:
+    """Whether code of a handler has set a context variable of this task since ``context`` was copied.
+
+    The handler of another message must not see it: it may name a tenant. Free where nothing was set.
+    """
+    try:
+        return copy_context() != context
+    except Exception:  # noqa: BLE001 - values that cannot be compared
+        return True

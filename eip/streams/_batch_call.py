@@ -56,18 +56,17 @@ class BatchCalls:
         """One call of the handler; returns what it raised."""
         try:
             async with asyncio.timeout(self._settings.max_processing):
-                await self._call_handler(items)
+                # In a task of its own: what the handler does to it, or sets in its context, must not outlast the call.
+                await asyncio.create_task(self._call_handler(items))
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its batch's failure
             failure = self._failure(error)
-            await self._take_back_cancellation()
             self.warn("batch_failed", items[0].slot, failure, messages=len(items))
             if isinstance(failure, BatchFailure):
                 ends = list(accumulate(len(item.arguments) for item in items))
                 failure.handled = bisect_right(ends, failure.handled)  # from messages to records
             return failure
-        await self._take_back_cancellation()
         if self._ending:
             raise Leaving  # the handler ignored its cancellation: the shard is not this consumer's any more
         return None
@@ -78,6 +77,7 @@ class BatchCalls:
         self._call = f"{self._shard}:{record.name}", time()
         try:
             results = messages_of(await self._settings.handler.call(arguments))
+            await _take_back_cancellation()
         except MessageFailure as failure:
             await self._send(failure.results)
             raise
@@ -94,11 +94,6 @@ class BatchCalls:
         failure = RuntimeError(f"the handler raised {type(error).__name__}")
         failure.__cause__ = error
         return failure
-
-    async def _take_back_cancellation(self) -> None:
-        """Undo what a handler did that cancelled its own task: nobody else wants the lane to end."""
-        if self.task.cancelling() and not self._ending:
-            await absorbed(self.task)
 
     async def _send(self, messages: Sequence[Message[Any]]) -> None:
         if not messages or self._ending:
@@ -117,3 +112,10 @@ class BatchCalls:
             error=error_text(error),
             **fields,
         )
+
+
+async def _take_back_cancellation() -> None:
+    """Undo what a handler did that cancelled its own task and returned all the same."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        await absorbed(task)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from datetime import timedelta
 from itertools import count
 from typing import Any
 
+import anyio
 import pytest
 
 from eip import Backoff, Consumer, Message
@@ -74,6 +77,52 @@ async def test_a_task_that_is_cancelled_later_costs_no_slot():
         source.put(Message(9, id="next"))
         await until(lambda: "next" in source.acked_ids)
         assert consumer.stats.in_flight == 0
+
+
+async def ticks() -> AsyncIterator[int]:
+    """Has a timeout open while whoever asks for the next one is at work."""
+    with anyio.move_on_after(0.1):
+        for tick in count():
+            yield tick
+
+
+@pytest.mark.parametrize("form", ["alone", "packed", "packed in order"])
+async def test_a_timeout_that_a_handler_never_leaves_costs_no_other_message(form):
+    """Fault 41a, a neighbour: it cancelled each later handler of the slot, for ever, and the settling as well."""
+    group = "g" if form == "packed in order" else None
+    several = messages(5, group_id=group)
+    source = Scripted(*several) if form == "alone" else Scripted(packed(several))
+    dead, done, left = Outbox("dead"), list[int](), list[Any]()
+
+    async def handle(message: Message) -> None:
+        if message.body == 1:
+            left.append(ticks())
+            await anext(left[-1])
+        await asyncio.sleep(0.2)
+        done.append(message.body)
+
+    retry = Backoff(base=0, max_attempts=1)
+    async with running(Consumer(source, handle, concurrency=1, dead_letters=dead, retry=retry)) as consumer:
+        await until(lambda: len(source.acked_ids) == (5 if form == "alone" else 1), within=30)
+        assert consumer.stats.in_flight == 0
+    assert done == [0, 2, 3, 4]
+    assert [each.id for each in dead.sent] == ["m1"]
+
+
+@pytest.mark.parametrize("form", ["alone", "packed", "packed in order"])
+async def test_what_a_handler_sets_in_its_context_is_not_there_for_the_next_message(form):
+    """A context variable may name a tenant."""
+    tenant, seen = ContextVar[str]("tenant"), list[str]()
+    several = messages(4, group_id="g" if form == "packed in order" else None)
+    source = Scripted(*several) if form == "alone" else Scripted(packed(several))
+
+    async def handle(message: Message) -> None:
+        seen.append(tenant.get("nobody"))
+        tenant.set(f"t{message.body}")
+
+    async with running(Consumer(source, handle, concurrency=2)):
+        await until(lambda: len(source.acked_ids) == (4 if form == "alone" else 1))
+    assert seen == ["nobody"] * 4
 
 
 class Odd(BaseException):

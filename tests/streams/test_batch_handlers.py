@@ -6,8 +6,10 @@ import asyncio
 import logging
 import threading
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any
 
+import anyio
 import pytest
 from pydantic import BaseModel
 
@@ -379,3 +381,23 @@ async def test_a_handler_that_cancels_its_task_and_returns_costs_nothing():
     async with running(BatchConsumer(group, handle, batch_size=1)):
         await until(lambda: group.shards[0].checkpoint.sequence == "2")
     assert done == [1, 2]
+
+
+async def test_a_timeout_that_a_handler_never_leaves_does_not_end_the_lane():
+    """Fault 41a, a neighbour: the timeout cancelled the lane for ever; nor is the handler's context the next one's."""
+    log, tenant = ScriptedLog(), ContextVar[str]("tenant")
+    done, scopes = list[tuple[int, str]](), list[anyio.CancelScope]()
+    log.put(b"1", b"2", b"3", key="k")
+
+    async def handle(messages: list[Message]) -> None:
+        if not scopes:
+            scopes.append(anyio.move_on_after(0.1))
+            scopes[0].__enter__()
+        await asyncio.sleep(0.2)
+        done.append((messages[0].body, tenant.get("nobody")))
+        tenant.set("t")
+
+    group = log.group()
+    async with running(BatchConsumer(group, handle, batch_size=1)):
+        await until(lambda: group.shards[0].checkpoint.sequence == "3")
+    assert done == [(number, "nobody") for number in (1, 2, 3)]
