@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from eip.transports.aws._client import service_client
 from tests.support.environment import ACCOUNT, ENVIRONMENT, REGION
 from tests.support.members import CALLS
 from tests.support.processes import NotReady, Service, free_port, unavailable
@@ -27,6 +28,8 @@ class AwsEmulator(Service):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
+        # It is there, and only late where other work has the cores: no first call is to give up on it.
+        setattr(service_client, "_FIRST_TIMEOUT_S", 60.0)  # noqa: B010 - a constant to all others
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._session: Any = None

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["within"]
-
-_SCHEDULED = Path("/proc/thread-self/schedstat")
+__all__ = ["waited_s", "within"]
 
 
-def _waited_s() -> float:
-    """Seconds for which this thread was ready to run and had no core; 0 where the kernel does not count them."""
+def waited_s(thread: str | int = "thread-self") -> float:
+    """Seconds for which a thread was ready to run and had no core; 0 where the kernel does not count them.
+
+    ``thread``: default: this one; the id of a process means its main thread.
+    """
     try:
-        return int(_SCHEDULED.read_text().split()[1]) / 1e9
+        return int(Path(f"/proc/{thread}/schedstat").read_text().split()[1]) / 1e9
     except (OSError, IndexError, ValueError):
         return 0.0
 
@@ -23,7 +24,7 @@ def _waited_s() -> float:
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
     """Fail if the block takes longer; time that this thread waited for a core does not count."""
-    begun, waited = time.monotonic(), _waited_s()
+    begun, waited = time.monotonic(), waited_s()
     yield
-    took = time.monotonic() - begun - (_waited_s() - waited)
+    took = time.monotonic() - begun - (waited_s() - waited)
     assert took < seconds, f"took {took:.2f} s, more than {seconds}"

@@ -24,11 +24,11 @@ class Service:
     def __init__(self, process: subprocess.Popen[str], url: str, *, verify: ssl.SSLContext | None = None) -> None:
         self.process = process
         self.url = url
-        self.client = httpx.Client(base_url=url, timeout=20, trust_env=False, verify=verify or False)
+        self.client = httpx.Client(base_url=url, timeout=60, trust_env=False, verify=verify or False)
 
     def everyone_there(self, unicorns: int) -> None:
         """Wait until so many unicorns have said where they are."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 100
         while self.client.get("/healthz").json()["unicorns"] < unicorns:
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -48,7 +48,7 @@ class Service:
     def end(self) -> int:
         """The polite way; the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=90)
 
 
 @contextmanager

@@ -47,8 +47,9 @@ def killing_one_loses_nothing(state: str, seconds: float, *options: str) -> None
             service.everyone_there(2 * UNICORNS)
         quick = ask(first, duration=1.5)
         assert second.follow(quick)["quotes"] == first.follow(quick)["quotes"]
-        paths = [ask(first) for _ in range(5)]
+        paths = [ask(first) for _ in range(4)]
         asked = time.monotonic()
+        paths.append(ask(first))
         assert {service.client.get(paths[0]).status_code for service in (first, second)} == {200}
         before = {path: quotes_from(second, path, 1) for path in paths[:2]}  # pushed by the one that did not take it
         first.kill()
@@ -60,7 +61,7 @@ def killing_one_loses_nothing(state: str, seconds: float, *options: str) -> None
             assert len(set(unicorns)) == len(unicorns)
             heard.update(unicorn.partition("-")[0] for unicorn in unicorns)
         assert "b" in heard
-        assert seconds - 2 <= time.monotonic() - asked <= seconds + 20
+        assert seconds - 2 <= time.monotonic() - asked <= seconds + 60
         third = stack.enter_context(running(state, *options, "--unicorns", "0"))
         assert [third.client.get(f"{path}/result").json()["quotes"] for path in paths] == [
             second.client.get(f"{path}/result").json()["quotes"] for path in paths

@@ -26,7 +26,7 @@ async def kinesis(kinesis_server):
 
 class KinesisHarness(Harness):
     def __init__(self, transport):
-        super().__init__(transport, quiet=0.6, timeout=30.0)
+        super().__init__(transport, quiet=0.6, timeout=90.0)
         self.leases = MemoryStore()
 
     async def stream(self, *, shards=3, **options):

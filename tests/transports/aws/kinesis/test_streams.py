@@ -172,6 +172,10 @@ async def test_more_than_may_wait_is_sent_as_room_comes(harness, calls):
     assert sum(each["messages"] for each in calls.of("PutRecords")) == 25_000
 
 
+def status_of(client, stream):
+    return client.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]["StreamStatus"]
+
+
 async def test_an_aggregating_sender_notices_that_the_stream_was_split(harness, kinesis_server):
     if isinstance(kinesis_server, MotoServer):
         unavailable("kinesis-local")
@@ -180,6 +184,8 @@ async def test_an_aggregating_sender_notices_that_the_stream_was_split(harness, 
     client = kinesis_server.client("kinesis")
     half = {"ShardToSplit": "shardId-000000000000", "NewStartingHashKey": str(1 << 127)}
     await asyncio.to_thread(client.split_shard, StreamName=stream.name, **half)
+    while await asyncio.to_thread(status_of, client, stream.name) != "ACTIVE":  # until then its parent takes records
+        await asyncio.sleep(0.1)
     await stream.send(*(Message(number, group_id=f"k{number - 20}") for number in range(20, 40)))
     keys = [f"k{number}" for number in range(20)]
     upper = {key: md5(key.encode(), usedforsecurity=False).digest()[0] >= 128 for key in keys}
