@@ -21,6 +21,7 @@ from eip.errors import (
     ChannelNotFound,
     Conflict,
     ConnectionLost,
+    DecodeError,
     EipError,
     StoreError,
     Throttled,
@@ -34,6 +35,7 @@ __all__ = [
     "console",
     "errors",
     "given",
+    "given_lines",
     "print_json",
     "print_line",
     "print_rows",
@@ -66,15 +68,29 @@ _HINTS: Final[tuple[tuple[type[EipError], str], ...]] = (
 
 
 def given(text: str) -> str:
-    """The text itself where it is JSON, what a file holds, or what standard input brings for ``-``."""
+    """The text itself where it is JSON, what a file holds, or what standard input brings for ``-``.
+
+    Raises `DecodeError` for a file, or standard input, that is not text in UTF-8.
+    """
     if text == "-":
-        return sys.stdin.read()
+        return "".join(given_lines())
     if text.lstrip()[:1] in ("{", "["):
         return text
     path = Path(text)
     if not path.is_file():
         raise typer.BadParameter(f"{text!r} is neither JSON nor a file")
-    return path.read_text(encoding="utf-8")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DecodeError(f"{text} is not text in UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def given_lines() -> Iterator[str]:
+    """The lines of standard input, as they come; raises `DecodeError` for what is not text."""
+    try:
+        yield from sys.stdin
+    except UnicodeDecodeError as error:
+        raise DecodeError(f"standard input is not text in {error.encoding}: {error.reason}") from None
 
 
 def print_json(value: Any) -> None:

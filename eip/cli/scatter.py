@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,11 +35,8 @@ def scatter(
 
     Exit code 1: fewer than --expected replied, or nobody did.
     """
-    request = Message(
-        body_from(given_body(body), as_text=False), type=message_type, attributes=attributes_from(attribute or ())
-    )
 
-    async def run() -> Gathered:
+    async def run(request: Message[Any]) -> Gathered:
         async with (
             at.connected() as place,
             place.transport.temporary_queue(replies) as queue,
@@ -49,7 +46,8 @@ def scatter(
                 return await asking.request(request, expected=expected, deadline=deadline)
 
     with errors():
-        found = run_with_cleanup(run())
+        value, attributes = body_from(given_body(body), as_text=False), attributes_from(attribute or ())
+        found = run_with_cleanup(run(Message(value, type=message_type, attributes=attributes)))
     print_rows([plain(each) for each in found.replies], COLUMNS, title=channel, as_json=as_json)
     stderr.print(f"{found.answered} replied, {len(found.errors)} with an error; completed by {found.completed_by}")
     raise typer.Exit(0 if found.answered >= (expected or 1) else EXIT_NO)

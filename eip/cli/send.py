@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from typing import Annotated, Any, Final
@@ -11,7 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from eip.channels import Sender
-from eip.cli._common import EXIT_NO, errors, given, print_line, progress_bar, stderr
+from eip.cli._common import EXIT_NO, errors, given, given_lines, print_line, progress_bar, stderr
 from eip.cli._messages import attributes_from, body_from
 from eip.cli._targets import Target, with_target
 from eip.errors import PartialSendError
@@ -58,9 +57,7 @@ def send(
         for each in source:
             yield Message(body_from(each, as_text=text), **envelope)  # type: ignore[arg-type]
 
-    ready = messages() if lines else iter([*messages()])  # one message: what is wrong shows before anything is opened
-
-    async def run() -> int:
+    async def run(ready: Iterator[Message[Any]]) -> int:
         async with at.connected() as place:
             with progress_bar() as bar:
                 task, failed = bar.add_task("sent", total=None), 0
@@ -70,7 +67,8 @@ def send(
             return failed
 
     with errors():
-        failed = asyncio.run(run())
+        # One message: what is wrong shows before anything is opened.
+        failed = asyncio.run(run(messages() if lines else iter([*messages()])))
     raise typer.Exit(EXIT_NO if failed else 0)
 
 
@@ -84,7 +82,7 @@ def given_body(text: str) -> str:
 
 def _lines(body: str) -> Iterator[str]:
     if body == "-":
-        yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
+        yield from (line.rstrip("\n") for line in given_lines() if line.strip())
     else:
         yield from (line for line in given(body).splitlines() if line.strip())
 

@@ -65,6 +65,25 @@ def test_every_verb_is_documented():
     assert {line.removeprefix("## eip ") for line in page.splitlines() if line.startswith("## ")} == verbs
 
 
+@pytest.mark.parametrize("verb", ["send", "scatter"])
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("{}", "-a", "x=1e999"), "attribute 'x' must be a finite number"),
+        (("{}", "--type", "\udcff"), "type is not Unicode text"),
+        (("latin",), "latin is not text in UTF-8"),
+    ],
+)
+def test_a_message_that_cannot_be_made_is_told_in_one_line(verb, arguments, text, tmp_path, monkeypatch):
+    """Fault 17, on the command line: a traceback."""
+    monkeypatch.chdir(tmp_path)
+    Path("latin").write_bytes(b"\xff")
+    result = ran(verb, "orders", *arguments, "--transport", "aws")
+    assert result.exit_code == 2, result.output
+    assert text in result.output
+    assert "Traceback" not in result.output
+
+
 # eip cost
 
 

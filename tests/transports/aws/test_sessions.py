@@ -67,6 +67,13 @@ def test_any_other_session_is_refused_by_name(wrong):
         AwsTransport(session=wrong)
 
 
+def test_the_region_may_be_in_the_variable_that_the_error_names(monkeypatch):
+    """Fault 32: the text named AWS_REGION, which the SDK for Python does not read."""
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setenv("AWS_REGION", "eu-west-3")
+    assert AwsTransport().region == "eu-west-3"
+
+
 def test_without_a_region_the_transport_says_what_to_do(monkeypatch):
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     monkeypatch.delenv("AWS_REGION", raising=False)

@@ -79,7 +79,8 @@ class ServiceClient:
         fast_path: bool | None = None,
     ) -> None:
         self._session = new_session(region) if session is None else sdk_session(session)
-        self.region: str = region or self._session.get_config_variable("region") or ""
+        # The SDK for Python reads AWS_DEFAULT_REGION and a profile; those for other languages, and Lambda, AWS_REGION.
+        self.region: str = region or self._session.get_config_variable("region") or os.environ.get("AWS_REGION") or ""
         if not self.region:
             raise ConfigurationError("no region: give AwsTransport(region=...), or set AWS_REGION")
         if endpoint_url is not None and not _is_http(endpoint_url):
