@@ -266,6 +266,7 @@ def _alone(read: _Read, entry: Any, outer: Message[Any], at: int, texts: Callabl
             texts()[at],
             codec=_Unreadable(failure),
             id=f"{outer.id}-{at}",
+            created_at=outer.created_at,
             group_id=outer.group_id,
             attributes=outer.attributes,
         )

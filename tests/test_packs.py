@@ -244,10 +244,10 @@ def test_an_odd_entry_of_a_pack_fails_alone():
 def test_an_odd_entry_fails_alone_with_its_own_bytes(odd):
     """Fault 12: an entry whose value cannot be written again (1e400) made its whole pack unreadable."""
     raw = '{"eip-pack":{"version":1,"encoding":"identity","count":3},"messages":[{"id":"a","b":1},%s,{"id":"c","b":3}]}'
-    found = unpack(Message.received((raw % odd).encode(), id="p"))
+    found = unpack(Message.received((raw % odd).encode(), id="p", created_at=5.0))
     assert [each.body for each in (found[0], found[2])] == [1, 3]
     assert unreadable(found[1]) is not None
-    assert (found[1].id, found[1].encode()) == ("p-1", odd.encode())
+    assert (found[1].id, found[1].created_at, found[1].encode()) == ("p-1", 5.0, odd.encode())
 
 
 def test_an_odd_cloud_event_fails_alone_with_its_own_bytes():
