@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from typing_extensions import override
 
-from eip import clock
 from eip._checks import check_delay, check_duration, check_integer, check_message, check_one_of, check_type
 from eip.channels import Queue, Receiver, Sender, with_dead_letter_headers, without_dead_letter_headers
 from eip.clock import Duration, seconds
@@ -228,7 +227,7 @@ class MemoryQueue(Queue):
 
     def _is_new(self, message: Message[Any]) -> bool:
         """Return whether its deduplication id (default: its id, or its body's digest) is new within the window."""
-        now, seen = clock.now(), self._seen
+        now, seen = asyncio.get_running_loop().time(), self._seen  # the time of day may be set back
         while seen and next(iter(seen.values())) <= now:
             seen.popitem(last=False)
         key = message.deduplication_id or (digest(message) if self.content_based_deduplication else message.id)

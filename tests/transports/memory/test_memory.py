@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from eip import Consumer, Message, clock
+from eip.clock import use_clock
 from eip.errors import AddressRefused, ConfigurationError, InvalidMessage, StateError
 from eip.matching import EventPattern, FilterPolicy
 from eip.streams import GroupOptions, Shard
@@ -55,6 +56,18 @@ async def test_the_deduplication_window_is_five_minutes(memory):
     await asyncio.sleep(2)
     await queue.send(message)
     assert await drained(queue) == ["once"]
+
+
+async def test_a_clock_that_is_set_back_makes_no_window_longer(memory):
+    """A message was dropped for as long as the clock had been set back."""
+    queue = memory.queue("q.fifo")
+    message = Message("again", group_id="g", deduplication_id="d")
+    with use_clock(lambda: 1e9):
+        await queue.send(message)
+    await asyncio.sleep(301)
+    with use_clock(lambda: 1e9 - 3600):
+        await queue.send(message)
+    assert await drained(queue) == ["again", "again"]
 
 
 async def test_the_window_forgets_what_is_over(memory):
