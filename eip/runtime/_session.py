@@ -209,10 +209,10 @@ class Session:
         if (unusual or (message.expires_at is not None and message.expired())) and await self._turned_away(delivery):
             return
         failure: Exception | None = None
+        current.set(delivery)
+        context = copy_context()
         worker.interruptible = True
         try:
-            current.set(delivery)
-            context = copy_context()
             if is_pack(message):
                 await self._packs.handle(delivery)
             elif (result := await self._handler(message)) is not None:
