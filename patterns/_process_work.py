@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Literal
 
 from eip import clock
 from eip._ids import new_id
 from eip._logging import get_logger
-from eip.errors import Retry
+from eip.errors import Retry, error_text
 from eip.patterns._process_children import Family
 from eip.patterns._process_elements import Children, ProcessStep
 from eip.patterns._process_graph import Node
@@ -67,12 +68,17 @@ class Work:
         if not await self._begin(step, undo=undo):
             return False
         context = Context(instance.id, step.name, instance.attempt, instance.caught, instance.version)
+        host = asyncio.current_task()
         try:
-            made = await call(function, arguments, context, step.timeout)
+            # In a task of its own: what the function does to it must not end the work on the instance.
+            made = await asyncio.create_task(call(function, arguments, context, step.timeout))
             instance.state = self.definition.dump(arguments[0] if made is None else made)
         except Exception as error:  # noqa: BLE001 - whatever a step raises, the process goes on or back
             return error
-        except BaseException:
+        except BaseException as error:
+            ends = isinstance(error, (SystemExit, KeyboardInterrupt)) or host is None or host.cancelling()
+            if not ends:
+                return RuntimeError(f"the step raised {error_text(error)}")
             # Broken off, because this process ends: another may begin it at once.
             instance.attempt, instance.broken_off = instance.attempt - 1, True
             await self.write(clock.now())

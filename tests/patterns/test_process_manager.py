@@ -230,6 +230,31 @@ async def test_another_process_goes_on_wherever_one_died(writes, rejected):
     await asyncio.gather(task, start, return_exceptions=True)
 
 
+class Odd(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("odd", ["cancels itself", "raises"])
+async def test_a_step_that_cancels_itself_or_raises_what_is_no_exception_has_failed(store, odd):
+    """Faults 41a and 41b, for steps: it was taken for the end of the process, and begun again at once, for ever."""
+    calls = []
+
+    async def step(_: Trip) -> None:
+        calls.append(odd)
+        if odd == "raises":
+            raise Odd("odd")
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(1)
+
+    manager = ProcessManager(store, [Process("odd", state=Trip).step(step, max_attempts=2)])
+    ended = await asyncio.wait_for(outcome(manager, "odd"), 100)
+    assert len(calls) == 2
+    assert ended.status == "compensated"
+    assert "the step raised" in str(ended.error)
+
+
 async def test_a_step_that_kills_its_process_is_given_up_after_its_attempts():
     store, world = MemoryStore(), World()
     world.trouble["train"] = [1e9] * 3
