@@ -19,8 +19,12 @@ from typing_extensions import override
 from eip.matching._operators import Field, IndexKey
 from eip.matching._values import Opaque, address, leaf
 
-__all__ = ["PathIndex", "Place", "Rule"]
+__all__ = ["Group", "PathIndex", "Rule", "RuleIndex"]
 
+_MAX_GROUP: Final = 64
+"""Rules that one key finds before they are told apart by their other paths."""
+_MAX_DIVISIONS: Final = 4
+"""How often rules are divided by another path, which may be the same in all of them."""
 _MAX_TEXT: Final = 32
 """Characters of a prefix or suffix that are indexed."""
 _MAX_PART: Final = 4
@@ -43,11 +47,21 @@ class Rule:
         """Where it is found."""
 
 
+class Group(dict[Rule, None]):
+    """The rules that one key of a path finds; if they are many, an index of their other paths."""
+
+    __slots__ = ("divided",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.divided: RuleIndex | None = None
+
+
 class Place(Protocol):
     """One way by which a rule is found."""
 
-    def add(self, rule: Rule) -> None:
-        """Let it be found here."""
+    def add(self, rule: Rule) -> Group | None:
+        """Let it be found here; return the group that it is new in, where that can be divided."""
 
     def remove(self, rule: Rule) -> None:
         """Let it be found here no more."""
@@ -58,27 +72,38 @@ class Place(Protocol):
 
 
 class Bucket(Place):
-    """The rules behind one key of a mapping; gone when the last one is removed."""
+    """The group behind one key of a mapping; gone when its last rule is removed."""
 
     __slots__ = ("_key", "_rules")
 
-    def __init__(self, rules: MutableMapping[Any, dict[Rule, None]], key: object) -> None:
+    def __init__(self, rules: MutableMapping[Any, Group], key: object) -> None:
         self._rules, self._key = rules, key
 
     @override
-    def add(self, rule: Rule) -> None:
-        self._rules.setdefault(self._key, {})[rule] = None
+    def add(self, rule: Rule) -> Group | None:
+        group = self._rules.get(self._key)
+        if group is None:
+            group = self._rules[self._key] = Group()
+        elif rule in group:  # two long texts of a rule may begin alike, and share their place
+            return None
+        group[rule] = None
+        return group
 
     @override
     def remove(self, rule: Rule) -> None:
-        found = self._rules[self._key]
-        del found[rule]
-        if not found:
+        group = self._rules.get(self._key)
+        if group is None:
+            return
+        group.pop(rule, None)
+        if not group:
             del self._rules[self._key]
 
     @override
     def crowd(self) -> int:
-        return len(self._rules.get(self._key, ()))
+        group = self._rules.get(self._key)
+        if group is None:
+            return 0
+        return len(group) if group.divided is None else _MAX_GROUP
 
 
 class _Texts:
@@ -87,9 +112,9 @@ class _Texts:
     __slots__ = ("inside", "prefixes", "suffixes")
 
     def __init__(self) -> None:
-        self.prefixes: dict[int, dict[str, dict[Rule, None]]] = {}
-        self.suffixes: dict[int, dict[str, dict[Rule, None]]] = {}
-        self.inside: dict[int, dict[str, dict[Rule, None]]] = {}
+        self.prefixes: dict[int, dict[str, Group]] = {}
+        self.suffixes: dict[int, dict[str, Group]] = {}
+        self.inside: dict[int, dict[str, Group]] = {}
 
     def place(self, kind: str, text: str) -> Place:
         if kind == "prefix":
@@ -228,8 +253,10 @@ class _Unless(Place):
         self._excluding, self._key = excluding, key
 
     @override
-    def add(self, rule: Rule) -> None:
-        self._excluding.rules_of(self._key)[rule] = None
+    def add(self, rule: Rule) -> Group:
+        group = self._excluding.rules_of(self._key)
+        group[rule] = None
+        return group
 
     @override
     def remove(self, rule: Rule) -> None:
@@ -249,7 +276,7 @@ class _Excluding:
     __slots__ = ("_by_text", "_by_value", "_rules")
 
     def __init__(self) -> None:
-        self._rules: dict[IndexKey, dict[Rule, None]] = {}
+        self._rules: dict[IndexKey, Group] = {}
         """By what is excluded."""
         self._by_value: dict[object, set[IndexKey]] = {}
         """What is excluded where a leaf has that value."""
@@ -259,10 +286,10 @@ class _Excluding:
     def place(self, key: IndexKey) -> Place:
         return _Unless(self, key)
 
-    def rules_of(self, key: IndexKey) -> dict[Rule, None]:
+    def rules_of(self, key: IndexKey) -> Group:
         rules = self._rules.get(key)
         if rules is None:
-            rules = self._rules[key] = {}
+            rules = self._rules[key] = Group()
             for keys in self._keys_of(key):
                 keys.add(key)
         return rules
@@ -322,16 +349,16 @@ class PathIndex:
     __slots__ = ("_any", "_excluding", "_folded", "_networks", "_ranges", "_texts", "_values")
 
     def __init__(self) -> None:
-        self._values: dict[object, dict[Rule, None]] = {}
+        self._values: dict[object, Group] = {}
         """By exact value."""
-        self._any: dict[None, dict[Rule, None]] = {}
+        self._any: dict[None, Group] = {}
         """What any leaf may match."""
         # Made when a rule needs it; most paths have one kind of tests.
         self._texts: _Texts | None = None
         self._folded: _Texts | None = None
         """By the text whatever its case, as `str.casefold` makes it."""
         self._ranges: _Ranges | None = None
-        self._networks: dict[tuple[int, int], dict[int, dict[Rule, None]]] | None = None
+        self._networks: dict[tuple[int, int], dict[int, Group]] | None = None
         """By version and number of leading bits, then by those bits."""
         self._excluding: _Excluding | None = None
 
@@ -422,3 +449,49 @@ def _value_key(value: Any) -> object:
     if kind is str or value is None:
         return value
     return (kind, value) if kind is bool else ("number", leaf(value))
+
+
+class RuleIndex:
+    """Finds rules by one path each: the one with the fewest rules behind it.
+
+    Where a key of that path finds many rules all the same, an index of their other paths tells them apart.
+
+    Args:
+        divided_by: paths that all of the rules have been found by already.
+    """
+
+    def __init__(self, divided_by: frozenset[str] = frozenset()) -> None:
+        self._divided_by = divided_by
+        self.paths: dict[str, PathIndex] = {}
+        self.always: dict[None, Group] = {}
+        """Rules without another path that needs a leaf."""
+
+    def add(self, rule: Rule) -> None:
+        """Let the rule be found; `Rule.places` are where."""
+        path, places = self._best(rule.fields)
+        for place in places:
+            group = place.add(rule)
+            rule.places.append(place)
+            if group is not None and path is not None:
+                self._divide(group, rule, path)
+
+    def _divide(self, group: Group, rule: Rule, path: str) -> None:
+        if group.divided is not None:
+            group.divided.add(rule)
+        elif len(group) > _MAX_GROUP and len(self._divided_by) < _MAX_DIVISIONS:
+            group.divided = RuleIndex(self._divided_by | {path})
+            for each in group:
+                group.divided.add(each)
+
+    def _best(self, fields: list[tuple[str, Field]]) -> tuple[str | None, list[Place]]:
+        """The path by which a rule is found with the fewest others, and its places there."""
+        best: tuple[str, list[Place]] | None = None
+        fewest = 0.0
+        for path, field in fields:
+            if field.absent or path in self._divided_by:
+                continue
+            places = list(self.paths.setdefault(path, PathIndex()).places(field))
+            crowd = sum(place.crowd() for place in places) + (0.5 if field.exact else 1.0) * len(places)
+            if best is None or crowd < fewest:
+                best, fewest = (path, places), crowd
+        return (None, [Bucket(self.always, None)]) if best is None else best

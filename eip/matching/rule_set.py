@@ -7,8 +7,7 @@ from typing import Any, Final
 
 from eip.matching._grammar import compile_pattern, pattern_text
 from eip.matching._match import Flat, Matcher, flatten, matches_flat
-from eip.matching._operators import Field
-from eip.matching._rule_index import Bucket, PathIndex, Place, Rule
+from eip.matching._rule_index import Group, Rule, RuleIndex
 from eip.matching._values import parse_event
 from eip.matching._work import MAX_SET_WORK, MAX_WORK, Exhausted, Work
 
@@ -23,17 +22,16 @@ _MAX_FIRST_WORK: Final = 200
 class RuleSet:
     """Named event patterns, matched together.
 
-    Each sub-rule is indexed by one of its paths, the one with the fewest rules behind it, so an event costs about the
-    number of its leaves plus the rules it nearly matches, and not the number of rules. Patterns are compiled once at
-    `add`; a rule takes a few kilobytes (`benchmarks/matching.py` reports how many).
+    Each sub-rule is indexed by one of its paths, the one with the fewest rules behind it, and by more where many share
+    what that path wants. So an event costs about the number of its leaves plus the rules it nearly matches, and not the
+    number of rules. Patterns are compiled once at `add`; a rule takes a few kilobytes (`benchmarks/matching.py` reports
+    how many).
     """
 
     def __init__(self) -> None:
-        self._paths: dict[str, PathIndex] = {}
+        self._index = RuleIndex()
         self._prefixes: set[str] = set()
         """The paths of rules, and those above them; kept when rules go, like their indexes."""
-        self._always: dict[None, dict[Rule, None]] = {}
-        """Sub-rules without a path that needs a leaf."""
         self._rules: dict[str, list[Rule]] = {}
         self._few: dict[str, Matcher] | None = {}
         """All patterns, while there are so few that each by itself is faster; None once there were more."""
@@ -58,9 +56,7 @@ class RuleSet:
                 self._few = None
         rules = [Rule(name, fields) for fields in compiled.rules]
         for rule in rules:
-            rule.places = self._places(rule.fields)
-            for place in rule.places:
-                place.add(rule)
+            self._index.add(rule)
         self._rules[name] = rules
 
     def remove(self, name: str) -> None:
@@ -84,32 +80,8 @@ class RuleSet:
         if self._few is not None:
             return {name for name, matcher in self._few.items() if matcher.matches(tree)}
         evaluation = _Evaluation(flatten(tree, self._prefixes))
-        for rules in self._always.values():
-            evaluation.add(rules)
-        paths = self._paths
-        for path, leaves in evaluation.flat.items():
-            index = paths.get(path)
-            if index is None:
-                continue
-            if len(leaves) == 1 and index.is_exact:  # the usual case: one look
-                if found := index.equal_to(leaves[0][0]):
-                    evaluation.add(found)
-            else:
-                evaluation.add_once(index.candidates([value for value, _ in leaves]))
+        evaluation.search(self._index)
         return evaluation.names()
-
-    def _places(self, fields: list[tuple[str, Field]]) -> list[Place]:
-        """Where a sub-rule is found: the places of its most selective path."""
-        best: list[Place] | None = None
-        fewest = 0.0
-        for path, field in fields:
-            if field.absent:
-                continue
-            places = list(self._paths.setdefault(path, PathIndex()).places(field))
-            crowd = sum(place.crowd() for place in places) + (0.5 if field.exact else 1.0) * len(places)
-            if best is None or crowd < fewest:
-                best, fewest = places, crowd
-        return [Bucket(self._always, None)] if best is None else best
 
 
 class _Evaluation:
@@ -124,8 +96,27 @@ class _Evaluation:
         self._costly: list[Rule] = []
         self._seen: set[Rule] = set()
 
+    def search(self, index: RuleIndex) -> None:
+        """Evaluate what the index finds."""
+        flat, paths = self.flat, index.paths
+        for rules in index.always.values():
+            self.add(rules)
+        for path in paths if len(paths) < len(flat) else flat:
+            found, leaves = paths.get(path), flat.get(path)
+            if found is None or leaves is None:
+                continue
+            if len(leaves) == 1 and found.is_exact:  # the usual case: one look
+                self.add(found.equal_to(leaves[0][0]))
+            else:
+                self.add_once(found.candidates([value for value, _ in leaves]))
+
     def add(self, rules: Iterable[Rule]) -> None:
         """Evaluate those that take little, each once, and put the others off."""
+        if isinstance(rules, Group) and rules.divided is not None:
+            self._left -= len(self.flat)
+            if self._left > 0:
+                self.search(rules.divided)
+            return
         for rule in rules:
             if rule not in self._seen:
                 self._seen.add(rule)
@@ -136,7 +127,7 @@ class _Evaluation:
         """Add them all; the elements of an array may lead to the same rules."""
         looked_at: set[int] = set()
         for rules in candidates:
-            if rules.__class__ is not dict:
+            if not isinstance(rules, dict):
                 self.add(rules)
             elif id(rules) not in looked_at:
                 looked_at.add(id(rules))

@@ -77,6 +77,44 @@ def test_adding_a_rule_costs_the_same_however_many_there_are_and_removing_leaves
     assert many.match({"detail": {"field": EVENTS[kind]}}) <= {"new"}
 
 
+def all_but(number: int) -> list[Any]:
+    return [{"anything-but": ["same", f"v{number}"]}]
+
+
+def above(number: int) -> list[Any]:
+    return [{"numeric": [">=", -1 - number]}]
+
+
+SHARED: dict[str, Callable[[int], dict[str, Any]]] = {
+    "value, and anything-but": lambda number: {"type": ["T"], "c": all_but(number)},
+    "two values, and anything-but": lambda number: {"type": ["T"], "source": ["s"], "c": all_but(number)},
+    "three values, and ranges": lambda number: {"type": ["T"], "source": ["s"], "c": ["same"], "n": above(number)},
+    "anything-but, and ranges": lambda number: {"type": [{"anything-but": ["U"]}], "n": above(number)},
+}
+
+
+@pytest.mark.parametrize("kind", SHARED)
+def test_rules_that_share_what_one_path_wants_are_told_apart_by_their_others(kind):
+    """The event fits all of them in some paths, and none of them in all."""
+    few, many = (rule_set(SHARED[kind], count) for count in (300, 1500))
+    for changed in ({}, {"type": "U"}, {"source": "t"}, {"c": "other"}):
+        event = {"type": "T", "source": "s", "c": "same", "n": -1e6, **changed}
+        if not many.match(event):
+            cost = operations(lambda: many.match(event))  # noqa: B023 - called at once
+            assert cost < 1.5 * operations(lambda: few.match(event)), changed  # noqa: B023
+
+
+def test_rules_whose_long_texts_begin_alike_can_be_removed():
+    rules = indexed_rules()
+    for number in range(100):
+        alike = [{"prefix": "x" * 40}, {"prefix": "x" * 33}]
+        rules.add(str(number), {"a": alike, "b": [{"anything-but": ["y"]}]})
+    assert len(rules.match({"a": "x" * 50, "b": "x"})) == 100
+    for number in range(100):
+        rules.remove(str(number))
+    assert rules.match({"a": "x" * 50, "b": "x"}) == set()
+
+
 def test_ranges_that_overlap_are_found_by_all_that_is_in_them():
     rules = rule_set(lambda number: {"n": [{"numeric": [">", -number, "<", number]}]} if number else {"n": [0]}, 200)
     assert rules.match({"n": 10.5}) == {str(number) for number in range(11, 200)}
@@ -137,4 +175,36 @@ def test_the_index_finds_what_the_patterns_match_one_by_one(tests, values, remov
     for value in values:
         event = {"a": value}
         left = [number for number in range(len(patterns)) if number not in removed]
+        assert rules.match(event) == {str(number) for number in left if EventPattern(patterns[number]).matches(event)}
+
+
+FIELDS = st.sampled_from(
+    [
+        ["x"],
+        ["y", "x"],
+        [{"anything-but": ["x"]}],
+        [{"anything-but": "y"}],
+        [{"numeric": [">", 1]}],
+        [{"exists": False}],
+    ]
+)
+FEW_VALUES = st.sampled_from(["x", "y", "z", 1, 2, ["x", "y"], ["z", 2]])
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(st.dictionaries(st.sampled_from("abcdef"), FIELDS, min_size=1), min_size=1, max_size=40),
+    st.lists(st.dictionaries(st.sampled_from("abcdef"), FEW_VALUES), min_size=1, max_size=6),
+    st.sets(st.integers(0, 39)),
+)
+def test_rules_that_are_divided_are_found_and_removed_like_others(patterns, events, removed):
+    rules = indexed_rules()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("eip.matching._rule_index._MAX_GROUP", 1)
+        for number, each in enumerate(patterns):
+            rules.add(str(number), each)
+    for number in removed:
+        rules.remove(str(number))
+    left = [number for number in range(len(patterns)) if number not in removed]
+    for event in events:
         assert rules.match(event) == {str(number) for number in left if EventPattern(patterns[number]).matches(event)}
