@@ -369,3 +369,20 @@ async def test_workers_that_join_at_once_leave_no_shard_unread(memory, pause):
             await stream.send(*(Message(1, group_id=f"{second}-{number}") for number in range(400)))
             await asyncio.sleep(1)
         assert {each.shard for each in group.shards} == {each.id for each in stream.shards}
+
+
+async def test_an_ack_needs_no_call_but_where_someone_watches_or_it_is_late(memory):
+    stream = memory.stream("s")
+    await stream.send(*(Message(number) for number in range(4)))
+    group = stream.group("g", start="trim_horizon", leases=MemoryStore())
+    async with group.receiver() as receiver:
+        first, second, third, fourth = [each for _ in range(4) for each in await receiver.receive(1)]
+        assert receiver.ack_nowait(first)
+        assert not receiver.ack_nowait(first)
+        second.on_acked = lambda: None
+        assert not receiver.ack_nowait(second)
+        receiver.settling = lambda *_: pytest.fail("not a settlement")
+        assert not receiver.ack_nowait(third)
+        receiver.settling = None
+        fourth.held.gone = True
+        assert not receiver.ack_nowait(fourth)
