@@ -93,8 +93,8 @@ def envelope_fields(message: Message[Any]) -> dict[str, Any]:  # noqa: C901 - sp
         fields["exp"] = message.expires_at
     if message.sequence is not None:
         fields["seq"] = list(message.sequence)
-    if message.headers:
-        fields["headers"] = dict(message.headers)
+    if headers := message.headers:
+        fields["headers"] = dict(headers)
     return fields
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from math import inf, isfinite
 from types import MappingProxyType
-from typing import Any, Final, Generic, NamedTuple, cast
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, cast
 
 from typing_extensions import TypeVar
 
@@ -16,7 +16,7 @@ from eip.clock import Duration, seconds
 from eip.codec import BYTES, JSON, Codec, ViewCodec, check_codec, dump_json, is_embeddable, writer_of
 from eip.errors import InvalidMessage
 
-__all__ = ["REQUEST_ID", "RESERVED_KEYS", "AttributeValue", "Message", "SequenceInfo"]
+__all__ = ["REQUEST_ID", "RESERVED_KEYS", "AtRest", "AttributeValue", "Message", "SequenceInfo"]
 
 T = TypeVar("T", default=Any)
 U = TypeVar("U")
@@ -24,6 +24,10 @@ U = TypeVar("U")
 REQUEST_ID: Final = "request-id"
 """The header by which a reply finds its request, whatever the correlation id; `Message.reply` keeps it."""
 
+_Headers: TypeAlias = tuple[tuple[str, str], ...]
+"""Names and texts. A mapping is made when someone looks: the garbage collector leaves tuples of text alone."""
+AtRest: TypeAlias = tuple[bytes, str | None, *tuple[Any, ...]]
+"""What `Message.at_rest` returns: the body's bytes, the message group, and all else."""
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _new = object.__new__
 
@@ -58,6 +62,7 @@ class _Fields:
     __slots__ = (
         "_body",
         "_codec",
+        "_headers",
         "_raw",
         "attributes",
         "correlation_id",
@@ -66,7 +71,6 @@ class _Fields:
         "expires_at",
         "extensions",
         "group_id",
-        "headers",
         "id",
         "return_address",
         "sequence",
@@ -78,6 +82,7 @@ class _Fields:
     _body: Any
     _raw: bytes | None
     _codec: Codec
+    _headers: _Headers
     id: str
     type: str | None
     source: str | None
@@ -90,15 +95,13 @@ class _Fields:
     expires_at: float | None
     traceparent: str | None
     attributes: Mapping[str, AttributeValue]
-    headers: Mapping[str, str]
     extensions: Mapping[str, Any]
 
 
 _set_body = _Fields.__dict__["_body"].__set__
 _set_raw = _Fields.__dict__["_raw"].__set__
 _set_codec = _Fields.__dict__["_codec"].__set__
-_set_headers = _Fields.__dict__["headers"].__set__
-_ENVELOPE = tuple(name for name in _Fields.__slots__ if not name.startswith("_"))
+_ENVELOPE = (*(name for name in _Fields.__slots__ if not name.startswith("_")), "headers")
 _ENVELOPE_NAMES: Final = frozenset(_ENVELOPE)
 
 
@@ -147,13 +150,15 @@ def _attributes(_: str, value: Mapping[str, AttributeValue]) -> Mapping[str, Att
     return MappingProxyType(dict(value))
 
 
-def _headers(name: str, value: Mapping[str, str]) -> Mapping[str, str]:
-    copied = _mapping(name, value)
-    for header, text in copied.items():
+def _headers(name: str, value: Mapping[str, str]) -> _Headers:
+    if value.__class__ is not dict and not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping, not {type(value).__name__}")
+    items = tuple(value.items())
+    for header, text in items:
         if not (header.__class__ is text.__class__ is str and header.isascii() and text.isascii()):
             _text(f"{name} name", header)
             _text(f"{name}[{header!r}]", text)
-    return copied
+    return items
 
 
 def _mapping(name: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -206,8 +211,10 @@ def _checked(name: str, value: Any) -> Any:
     """The value of a field; raises `TypeError` or `InvalidMessage` naming the field."""
     if value is not None:
         return _CHECKS[name](name, value)
-    if name in ("attributes", "headers", "extensions"):
+    if name in ("attributes", "extensions"):
         return _NOTHING
+    if name == "headers":
+        return ()
     if name in _NEVER_NONE:
         raise TypeError(f"{name} must not be None")
     return None
@@ -320,7 +327,7 @@ class Message(_Fields, Generic[T]):
             made.attributes = MappingProxyType(dict(attributes))
         else:
             made.attributes = _NOTHING if attributes is None else _mapping("attributes", attributes)
-        made.headers = _NOTHING if headers is None else _headers("headers", headers)
+        made._headers = () if headers is None else _headers("headers", headers)  # noqa: SLF001
         made.extensions = _NOTHING if extensions is None else _extensions("extensions", extensions)
         made.__class__ = cls
         return made  # type: ignore[return-value]  # its class was changed just now; `cast` is a call
@@ -386,25 +393,87 @@ class Message(_Fields, Generic[T]):
         return self._raw
 
     @property
+    def headers(self) -> Mapping[str, str]:
+        """Text for middleware and drivers; a new mapping each time, see `header`."""
+        return MappingProxyType(dict(self._headers)) if self._headers else _NOTHING
+
+    def header(self, name: str) -> str | None:
+        """One of the headers, None where there is none of that name; costs less than to look at all of them."""
+        for each, text in self._headers:
+            if each == name:
+                return text
+        return None
+
+    @property
     def replay_name(self) -> str | None:
         """The replay that brought this message (EventBridge's replay-name), or None for an original."""
-        return self.headers.get("replay-name")
+        return self.header("replay-name")
 
     def expired(self, at: float | None = None) -> bool:
         """Whether the message is past its expiry ``at`` a time (default: now)."""
         return self.expires_at is not None and (clock.now() if at is None else at) >= self.expires_at
 
-    def sealed(self) -> Message[T]:
+    def sealed(self) -> Message[Any]:
         """The same message with its body as bytes only: what a receiver gets, who shares nothing with the sender.
 
         Raises `InvalidMessage` for a body that cannot be encoded.
         """
-        made, codec = self._copied(), self._codec
-        if self._body is not _UNDECODED:
-            made._raw = codec.encode(self._body) if self._raw is None else self.encode()  # noqa: SLF001 - being made
-            made._body = _UNDECODED  # noqa: SLF001
-        if codec is not JSON:
-            made._codec = writer_of(codec)  # noqa: SLF001
+        return Message.woken(self.at_rest())
+
+    def at_rest(self) -> AtRest:
+        """The sealed message as a tuple, for where many wait; `woken` makes messages of it.
+
+        CPython's garbage collector looks at a message in each of its rounds, but at a tuple of plain values only once.
+        This is one, unless the message has attributes, extensions, a sequence, or a codec of its own.
+
+        Raises `InvalidMessage` for a body that cannot be encoded.
+        """
+        codec = self._codec
+        return (  # type: ignore[return-value]  # a body that was not decoded has its bytes
+            self._raw if self._body is _UNDECODED else self.encode(),
+            self.group_id,
+            None if codec is JSON else writer_of(codec),
+            self.id,
+            self.type,
+            self.source,
+            self.correlation_id,
+            self.return_address,
+            self.deduplication_id,
+            self.sequence,
+            self.created_at,
+            self.expires_at,
+            self.traceparent,
+            self.attributes or None,
+            self._headers,
+            self.extensions or None,
+        )
+
+    @staticmethod
+    def woken(rest: AtRest) -> Message[Any]:
+        """The message of `at_rest`; each call makes another, so that receivers share nothing."""
+        made = _new(_Fields)
+        made._body = _UNDECODED  # noqa: SLF001 - a message in the making
+        (
+            made._raw,  # noqa: SLF001
+            made.group_id,
+            codec,
+            made.id,
+            made.type,
+            made.source,
+            made.correlation_id,
+            made.return_address,
+            made.deduplication_id,
+            made.sequence,
+            made.created_at,
+            made.expires_at,
+            made.traceparent,
+            attributes,
+            made._headers,  # noqa: SLF001
+            extensions,
+        ) = rest
+        made._codec = JSON if codec is None else codec  # noqa: SLF001
+        made.attributes = _NOTHING if attributes is None else attributes
+        made.extensions = _NOTHING if extensions is None else extensions
         made.__class__ = Message
         return made  # type: ignore[return-value]  # as in `__new__`
 
@@ -468,15 +537,16 @@ class Message(_Fields, Generic[T]):
         Carries trace, group, expiry and the header by which it finds its request; where it goes is the request's
         `return_address`.
         """
-        kept = self.headers
-        if REQUEST_ID not in kept:
-            return self.derive(body, **envelope)
-        if len(kept) > 1 or "headers" in envelope:
-            headers = {**(envelope.pop("headers", None) or {}), REQUEST_ID: kept[REQUEST_ID]}
-            return self.derive(body, headers=headers, **envelope)
-        made = self.derive(body, **envelope)
-        _set_headers(made, kept)  # immutable, so all replies share it: a copy each would cost a tenth of gathering them
-        return made
+        kept = self._headers
+        if not envelope and len(kept) == 1 and kept[0][0] == REQUEST_ID:  # what nearly every reply is
+            made = self._caused(body)
+            made._headers = kept  # noqa: SLF001 - shared by all replies
+            made.__class__ = Message
+            return made  # type: ignore[return-value]  # as in `__new__`
+        request_id = self.header(REQUEST_ID)
+        if request_id is not None:
+            envelope["headers"] = {**(envelope.get("headers") or {}), REQUEST_ID: request_id}
+        return self.derive(body, **envelope)
 
     def _caused(self, body: object) -> _Fields:
         """What `derive` makes where nothing is changed, still writable; what it copies was checked before."""
@@ -491,7 +561,8 @@ class Message(_Fields, Generic[T]):
         made.created_at = clock.now()
         made.expires_at = self.expires_at
         made.traceparent = self.traceparent
-        made.attributes = made.headers = made.extensions = _NOTHING
+        made.attributes = made.extensions = _NOTHING
+        made._headers = ()  # noqa: SLF001
         return made
 
     def _with(self, **slots: Any) -> Message[Any]:
@@ -508,7 +579,7 @@ class Message(_Fields, Generic[T]):
             raise TypeError(f"a message has no {', '.join(sorted(wrong))}; it has {', '.join(_ENVELOPE)}")
         made = self._copied()
         for name, value in envelope.items():
-            setattr(made, name, _checked(name, value))
+            setattr(made, "_headers" if name == "headers" else name, _checked(name, value))
         return made
 
     def _copied(self) -> _Fields:
@@ -529,7 +600,7 @@ class Message(_Fields, Generic[T]):
         made.expires_at = self.expires_at
         made.traceparent = self.traceparent
         made.attributes = self.attributes
-        made.headers = self.headers
+        made._headers = self._headers  # noqa: SLF001
         made.extensions = self.extensions
         return made
 

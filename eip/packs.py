@@ -73,7 +73,7 @@ _STARTS: Final = (_PREFIX, b"[")
 
 def is_pack(message: Message[Any]) -> bool:
     """Whether the message is a pack, or a CloudEvents batch."""
-    if PACK_HEADER in message.headers:
+    if message.header(PACK_HEADER) is not None:
         return True
     raw = message.raw
     if raw is None or not raw.startswith(_STARTS):
@@ -280,6 +280,6 @@ def _from_event(event: Any, outer: Message[Any], _: int) -> Message[Any]:
 
 
 def _not_a_pack(message: Message[Any]) -> Message[Any]:
-    if PACK_HEADER in message.headers:
+    if message.header(PACK_HEADER) is not None:
         raise DecodeError("a pack inside a pack")
     return message

@@ -22,7 +22,7 @@ from eip.patterns._asking import (
     check_function,
     check_reply_channel,
 )
-from eip.patterns._gathered import CompletedBy, Gathered, ReplyCounts
+from eip.patterns._gathered import CompletedBy, Gathered, GatheredInMemory, ReplyCounts
 
 __all__ = [
     "REPLY_CODEC",
@@ -72,6 +72,7 @@ class Gathering:
             "_count",
             "_error",
             "_ended",
+            "_growing",
             "_ids",
             "_made_in",
             "_made_at",
@@ -102,14 +103,8 @@ class Gathering:
         self._names = None if conditions.names is None else set(conditions.names)
         self.when = when
         """When it ends, by the event loop's clock."""
-        key = request.headers[REQUEST_ID]
-        self.result = Gathered(
-            id=key,
-            correlation_id=request.correlation_id or key,
-            request=request,
-            expected=conditions.expected,
-            names=conditions.names,
-        )
+        self._growing = GatheredInMemory(request.header(REQUEST_ID) or request.id, request, conditions)
+        self.result: Gathered = self._growing
         self.kept = False
         """Whether it goes on without anyone waiting for it."""
         self.sending: asyncio.Task[Any] | None = None
@@ -122,8 +117,8 @@ class Gathering:
         """Of the replies so far; half the size of a set."""
         self._watching: list[asyncio.Future[None]] | None = None
         """To be woken at each reply, by iterators, ..."""
-        self._ended: list[asyncio.Future[None]] | None = None
-        """... and at the end only, by those that await the result: a wake-up per reply costs more than the reply."""
+        self._ended: asyncio.Future[None] | None = None
+        """... and at the end only, by the first who awaits the result: a wake-up per reply costs more than a reply."""
         caller = sys._getframe(2)  # noqa: SLF001 - for `__del__`; the line number would cost a search, so the offset
         self._made_in: CodeType = caller.f_code
         self._made_at = caller.f_lasti
@@ -157,9 +152,11 @@ class Gathering:
             if not self._started:
                 yield from self._start().__await__()
             while self.result.completed_by is None and self._error is None:
-                if self._ended is None:
-                    self._ended = []
-                yield from _news(self._ended)
+                if self._ended is None or self._ended.done():
+                    self._ended = asyncio.get_running_loop().create_future()
+                    yield from self._ended
+                else:
+                    yield from self._news()
         finally:
             self._leave()
         self._raise()
@@ -185,9 +182,7 @@ class Gathering:
                     yield self.result.replies[given - 1]
                 if self.done:
                     break
-                if self._watching is None:
-                    self._watching = []
-                await _news(self._watching)
+                await self._news()
         finally:
             self._leave()
         self._raise()
@@ -207,13 +202,13 @@ class Gathering:
 
     def take(self, reply: Message[Any], *, failed: bool) -> bool:
         """Note a reply, once; whether it completes the request."""
-        ids, result, identity = self._ids, self.result, reply.id
+        ids, result, identity = self._ids, self._growing, reply.id
         if ids is None:
             ids = self._ids = {}
         elif identity in ids:
             return False
         ids[identity] = None
-        (result.errors if failed else result.replies).append(reply)
+        result.add(reply, failed=failed)
         completed: CompletedBy | None = None
         if self._names is None:
             if len(ids) == result.expected:
@@ -221,14 +216,14 @@ class Gathering:
         elif reply.source is not None:
             self._names.discard(reply.source)
             completed = None if self._names else "expected"
-        if completed is None and self._count is not None and len(result.replies) == self._count:
+        if completed is None and self._count is not None and len(ids) - len(result.errors) == self._count:
             completed = "count"
         if completed is None and self._until is not None and self._until(result.replies):
             completed = "predicate"
         if completed is not None:
             self.complete(completed)
         elif self._watching:
-            _wake(self._watching)
+            self._wake_watching()
         return completed is not None
 
     def complete(self, by: CompletedBy) -> None:
@@ -254,26 +249,26 @@ class Gathering:
         task, self.sending = self.sending, None
         return task is not None and self.interrupted is not None and task.uncancel() <= self.interrupted
 
+    def _news(self) -> asyncio.Future[None]:
+        """What is done at the next reply, or the end."""
+        news = asyncio.get_running_loop().create_future()
+        if self._watching is None:
+            self._watching = []
+        self._watching.append(news)
+        return news
+
+    def _wake_watching(self) -> None:
+        watching, self._watching = self._watching, None
+        for news in watching or ():
+            if not news.done():
+                news.set_result(None)
+
     def _wake_all(self) -> None:
-        if self._watching:
-            _wake(self._watching)
-        if self._ended:
-            _wake(self._ended)
+        self._wake_watching()
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
 
 
 def _line(code: CodeType, offset: int) -> int:
     """The line of an instruction."""
     return next((line for start, end, line in code.co_lines() if start <= offset < end and line), code.co_firstlineno)
-
-
-def _news(waiting: list[asyncio.Future[None]]) -> asyncio.Future[None]:
-    news = asyncio.get_running_loop().create_future()
-    waiting.append(news)
-    return news
-
-
-def _wake(waiting: list[asyncio.Future[None]]) -> None:
-    for news in waiting:
-        if not news.done():
-            news.set_result(None)
-    waiting.clear()

@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from heapq import heapify, heappop, heappush
-from itertools import count, islice
+from itertools import islice
 from typing import Any, Final
 
 from eip._logging import get_logger
@@ -38,8 +38,8 @@ class MemoryGatherer:
         self._closed: OrderedDict[str, Gathered] = OrderedDict()
         self._by_correlation: dict[str, list[str]] = {}
         """Ids of the requests, open or closed, whose correlation id is the caller's own."""
-        self._deadlines: list[tuple[float, int, Gathering]] = []
-        self._serial = count()
+        self._deadlines: list[tuple[float, str]] = []
+        """A heap of times and request ids."""
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -105,9 +105,9 @@ class MemoryGatherer:
         self._open[key] = gathering
         if correlation_id != key:
             self._by_correlation.setdefault(correlation_id, []).append(key)
-        heappush(self._deadlines, (gathering.when, next(self._serial), gathering))
+        heappush(self._deadlines, (gathering.when, key))
         if len(self._deadlines) > 2 * len(self._open) + _MAX_SPARE:
-            self._deadlines = [each for each in self._deadlines if each[2].id in self._open]
+            self._deadlines = [each for each in self._deadlines if each[1] in self._open]
             heapify(self._deadlines)
         if self._timer is None or gathering.when < self._timer.when():
             self._schedule()
@@ -141,8 +141,11 @@ class MemoryGatherer:
             if gathering is None:
                 return
         try:
-            reply.decode_with(REPLY_CODEC)
-            failed = reply.type == "error" if self._is_error is None else self._is_error(reply)
+            if self._is_error is None:
+                failed = reply.type == "error"
+            else:
+                reply.decode_with(REPLY_CODEC)
+                failed = self._is_error(reply)
             over = gathering.take(reply, failed=failed)
         except Exception as error:  # noqa: BLE001 - the caller's own predicate: the caller gets what it raised
             gathering.fail(error)
@@ -152,7 +155,7 @@ class MemoryGatherer:
 
     def _find(self, reply: Message[Any]) -> Gathering | None:
         """The open request of a reply; one that has none is counted."""
-        key = reply.headers.get(REQUEST_ID) or self._of_correlation(reply)
+        key = reply.header(REQUEST_ID) or self._of_correlation(reply)
         if key is None:
             return None
         gathering = self._open.get(key)
@@ -214,7 +217,7 @@ class MemoryGatherer:
     # Deadlines: one timer for the earliest, whatever the number of requests.
 
     def _schedule(self) -> None:
-        while self._deadlines and self._deadlines[0][2].id not in self._open:
+        while self._deadlines and self._deadlines[0][1] not in self._open:
             heappop(self._deadlines)
         if not self._deadlines:
             return
@@ -229,8 +232,8 @@ class MemoryGatherer:
         self._timer = None
         now = asyncio.get_running_loop().time()
         while self._deadlines and self._deadlines[0][0] <= now:
-            gathering = heappop(self._deadlines)[2]
-            if gathering.id in self._open:
+            gathering = self._open.get(heappop(self._deadlines)[1])
+            if gathering is not None:
                 gathering.complete("deadline")
                 self._close(gathering)
         self._schedule()

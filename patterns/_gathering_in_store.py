@@ -308,7 +308,7 @@ class StoreGatherer:
             return True
 
     async def _key_of(self, reply: Message[Any]) -> str | None:
-        key = reply.headers.get(REQUEST_ID)
+        key = reply.header(REQUEST_ID)
         if key is None:
             return await self._of_correlation(reply.correlation_id or "")
         if not is_request_id(key):

@@ -212,3 +212,42 @@ def test_extensions_that_could_not_be_written_or_read_are_refused_at_once(extens
 @given(JSON)
 def test_json_bodies_come_back(body):
     assert Message.received(Message(body).encode()).body == body
+
+
+def test_what_waits_at_rest_comes_back_as_it_was_each_time_by_itself():
+    plain = Message({"a": [1]})
+    full = Message(
+        b"raw",
+        type="T",
+        source="s",
+        correlation_id="c",
+        return_address="r",
+        group_id="g",
+        deduplication_id="d",
+        sequence=SequenceInfo("whole", 1, 2),
+        created_at=1.5,
+        expires_at=2.5,
+        traceparent="t",
+        attributes={"n": 1},
+        headers={"h": "x"},
+        extensions={"later": {"k": 1}},
+    )
+    for message in (plain, full):
+        rest = message.at_rest()
+        one, other = Message.woken(rest), Message.woken(rest)
+        assert one == other == message == message.sealed()
+        assert rest[:2] == (message.encode(), message.group_id)
+    changed = Message.woken(plain.at_rest())
+    changed.body["a"].append(2)
+    assert changed.at_rest()[0] == b'{"a":[1,2]}'
+    assert plain.body == {"a": [1]}
+
+
+def test_one_header_is_found_without_the_mapping():
+    message = Message(1, headers={"a": "1", "b": "2"})
+    assert [message.header(each) for each in "abc"] == ["1", "2", None]
+    assert message.headers == {"a": "1", "b": "2"}
+    assert message.replace(headers={"c": "3"}).header("c") == "3"
+    assert message.replace(headers=None).headers == Message(1).headers == {}
+    with pytest.raises(TypeError):
+        message.headers["a"] = "2"  # type: ignore[index]

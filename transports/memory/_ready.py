@@ -9,8 +9,7 @@ from itertools import count
 from typing import Any, Final, NamedTuple
 
 from eip.channels import Delivery, Receiver
-from eip.codec import Codec
-from eip.message import Message
+from eip.message import AtRest, Message
 
 __all__ = ["Entry", "ReadyEntries", "StoreDelivery", "next_serial"]
 
@@ -19,29 +18,22 @@ next_serial: Final = count().__next__
 
 
 class Entry(NamedTuple):
-    """A message that is delayed, or comes back."""
+    """A message in the queue."""
 
     serial: int
-    message: Message[Any]
-    codec: Codec
+    rest: AtRest
+    """The message as it arrived."""
     receive_count: int = 0
-
-    def as_sent(self) -> Message[Any]:
-        """A copy of the message as it arrived, whatever a receiver has made of its body."""
-        return self.message.with_encoded(self.message.raw or b"", codec=self.codec)
 
 
 class StoreDelivery(Delivery):
-    """A message on lease, and what it takes to put it back.
+    """A message on lease, made for its receiver, and what it takes to put it back as it arrived."""
 
-    The first receiver gets the queue's own message, later ones get a copy: only the body and the codec of a message can
-    change once it is made, by a receiver that looks at them.
-    """
+    __slots__ = ("rest", "serial")
 
-    __slots__ = ("codec", "serial")
-
-    def __init__(self, receiver: Receiver, entry: tuple[int, Message[Any], Codec, int], until: float) -> None:
-        self.serial, self.message, self.codec, self.receive_count = entry
+    def __init__(self, receiver: Receiver, serial: int, rest: AtRest, receive_count: int, until: float) -> None:
+        self.serial, self.rest, self.receive_count = serial, rest, receive_count
+        self.message = Message.woken(rest)
         self.receiver = receiver
         self.lease_until = until
         self.error = self.on_acked = None
@@ -49,7 +41,7 @@ class StoreDelivery(Delivery):
 
     def entry(self) -> Entry:
         """What is put back."""
-        return Entry(self.serial, self.message, self.codec, self.receive_count)
+        return Entry(self.serial, self.rest, self.receive_count)
 
 
 class _Line:
@@ -59,7 +51,7 @@ class _Line:
 
     def __init__(self) -> None:
         self._arrived: deque[Any] = deque()
-        """Serial numbers and messages, in turn: a pair each would be one more object for the garbage collector."""
+        """Serial numbers and messages at rest, in turn: a pair each would be one more object to collect."""
         self._returned: list[Entry] = []
         """A heap, by the order of arrival."""
 
@@ -69,13 +61,12 @@ class _Line:
     def __iter__(self) -> Iterator[Entry]:
         waiting = iter(self._arrived)
         for serial in waiting:
-            message = next(waiting)
-            yield Entry(serial, message, message.codec)
+            yield Entry(serial, next(waiting))
         yield from self._returned
 
-    def arrive(self, serial: int, message: Message[Any]) -> None:
+    def arrive(self, serial: int, rest: AtRest) -> None:
         self._arrived.append(serial)
-        self._arrived.append(message)
+        self._arrived.append(rest)
 
     def put_back(self, entry: Entry) -> None:
         heappush(self._returned, entry)
@@ -84,9 +75,8 @@ class _Line:
         arrived, returned = self._arrived, self._returned
         if returned and (not arrived or returned[0].serial < arrived[0]):
             entry = heappop(returned)
-            return StoreDelivery(receiver, (entry.serial, entry.as_sent(), entry.codec, entry.receive_count + 1), until)
-        serial, message = arrived.popleft(), arrived.popleft()
-        return StoreDelivery(receiver, (serial, message, message.codec, 1), until)
+            return StoreDelivery(receiver, entry.serial, entry.rest, entry.receive_count + 1, until)
+        return StoreDelivery(receiver, arrived.popleft(), arrived.popleft(), 1, until)
 
 
 class ReadyEntries:
@@ -116,13 +106,13 @@ class ReadyEntries:
         for waiting in self._groups.values():
             yield from waiting
 
-    def arrive(self, serial: int, message: Message[Any]) -> None:
+    def arrive(self, serial: int, rest: AtRest) -> None:
         """Let a new message be received."""
-        (self._ungrouped if not self._fifo else self._line(message.group_id)).arrive(serial, message)
+        (self._line(rest[1]) if self._fifo else self._ungrouped).arrive(serial, rest)
 
     def put_back(self, entry: Entry) -> None:
         """Let a message be received again, at its old place."""
-        self._line(entry.message.group_id if self._fifo else None).put_back(entry)
+        self._line(entry.rest[1] if self._fifo else None).put_back(entry)
 
     def _line(self, group: str | None) -> _Line:
         """Where a message of that group waits, which is going to."""

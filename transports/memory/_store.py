@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from eip.channels import Delivery, Receiver, Unsettled
 from eip.errors import LeaseLost
-from eip.message import Message
+from eip.message import AtRest, Message
 from eip.transports.memory._ready import Entry, ReadyEntries, StoreDelivery, next_serial
 
 __all__ = ["Store"]
@@ -75,20 +75,20 @@ class Store:
         """Return all messages, in the order of their arrival."""
         leased = [each.entry() for each in self._leased]
         entries = [*self._ready, *leased, *(each for _, each in self._delayed)]
-        return [each.as_sent() for each in sorted(entries, key=lambda each: each.serial)]
+        return [Message.woken(each.rest) for each in sorted(entries, key=lambda each: each.serial)]
 
     # Putting in.
 
-    def put(self, message: Message[Any], *, delay: float = 0.0) -> None:
+    def put(self, rest: AtRest, *, delay: float = 0.0) -> None:
         """Add a message, to be received after ``delay`` seconds."""
         self.size += 1
         if delay > 0:
-            self._delay(Entry(next_serial(), message, message.codec), delay)
+            self._delay(Entry(next_serial(), rest), delay)
         else:
-            self._arrive(next_serial(), message)
+            self._arrive(next_serial(), rest)
 
-    def _arrive(self, serial: int, message: Message[Any]) -> None:
-        self._ready.arrive(serial, message)
+    def _arrive(self, serial: int, rest: AtRest) -> None:
+        self._ready.arrive(serial, rest)
         if self._waiters:
             self._wake()
 
@@ -174,7 +174,7 @@ class Store:
         self._leased.remove(delivery)
         self._removed()
         if self.fifo:
-            self._unlock(delivery.message)
+            self._unlock(delivery.rest[1])
         return True
 
     def nack(self, deliveries: Sequence[Delivery], delay: float) -> list[Unsettled]:
@@ -214,10 +214,10 @@ class Store:
         if self._waiters:
             self._wake()
         if self.fifo:
-            self._unlock(entry.message)
+            self._unlock(entry.rest[1])
 
-    def _unlock(self, message: Message[Any]) -> None:
-        if self._ready.unlock(message.group_id):
+    def _unlock(self, group: str | None) -> None:
+        if self._ready.unlock(group):
             self._wake()
 
     def _removed(self) -> None:
@@ -244,7 +244,7 @@ class Store:
             if entry.receive_count:
                 self._give_back(entry)
             else:
-                self._arrive(entry.serial, entry.message)
+                self._arrive(entry.serial, entry.rest)
         while self._ends and self._ends[0][0] <= now:
             self._end(heappop(self._ends)[2], now)
         for waiting in (self._delayed, self._ends):

@@ -16,7 +16,7 @@ from eip.channels import Queue, Receiver, Sender, with_dead_letter_headers, with
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError, InvalidMessage, MessageTooLarge
 from eip.limits import MIB, Capabilities
-from eip.message import Message
+from eip.message import AtRest, Message
 from eip.telemetry.meter import Meter
 from eip.topology.resources import DeduplicationScope
 from eip.transports.memory._lifetime import Lifetime
@@ -148,32 +148,32 @@ class MemoryQueue(Queue):
         """Send the messages; waits while the queue holds ``capacity``. See `Queue.send`."""
         self._lifetime.check_open()
         wait = check_delay(self.name, delay)
-        sealed = [self._sealed(message, wait) for message in messages]
-        for message in sealed:
+        resting = [self._at_rest(message, wait) for message in messages]
+        for message, rest in zip(messages, resting, strict=True):
             while self.store.size >= self.capacity:
                 await self._wait_for_room()
-            self._put(message, wait)
-        self._record(sealed)
+            self._put(message, rest, wait)
+        self._record(resting)
 
     def send_nowait(self, message: Message[Any]) -> bool:
         """Send the message as `send` does if there is room for it now; return whether there was."""
         self._lifetime.check_open()
         if self.store.size >= self.capacity:
             return False
-        sealed = self._sealed(message, 0.0)
-        self._put(sealed, 0.0)
+        rest = self._at_rest(message, 0.0)
+        self._put(message, rest, 0.0)
         if self._meter is not None:
-            self._record([sealed])
+            self._record([rest])
         return True
 
-    def _put(self, sealed: Message[Any], delay: float) -> None:
-        if not self.fifo or self._is_new(sealed):
-            self.store.put(sealed, delay=delay)
+    def _put(self, message: Message[Any], rest: AtRest, delay: float) -> None:
+        if not self.fifo or self._is_new(message, rest[0]):
+            self.store.put(rest, delay=delay)
 
-    def _record(self, sealed: list[Message[Any]]) -> None:
+    def _record(self, resting: list[AtRest]) -> None:
         if self._meter is not None:
-            size = sum(len(each.raw or b"") for each in sealed)
-            self._meter.record("memory", self.name, "send", messages=len(sealed), size=size, units=0)
+            size = sum(len(rest[0]) for rest in resting)
+            self._meter.record("memory", self.name, "send", messages=len(resting), size=size, units=0)
 
     async def move_messages(
         self,
@@ -211,26 +211,26 @@ class MemoryQueue(Queue):
             meter=self._meter,
         )
 
-    def _sealed(self, message: Message[Any], delay: float) -> Message[Any]:
-        """Return the message with its body encoded; raises if the queue cannot take it."""
+    def _at_rest(self, message: Message[Any], delay: float) -> AtRest:
+        """Return the message as the queue keeps it; raises if the queue cannot take it."""
         check_message(message)
         if self.fifo:
             if message.group_id is None:
                 raise InvalidMessage(f"{self.name} is FIFO: a message needs a group_id")
             if delay > 0:
                 raise InvalidMessage(f"{self.name} is FIFO and has no delay per message, got delay={delay}")
-        sealed = message.sealed()
-        size, limit = len(sealed.raw or b""), self.limits.message_bytes
+        rest = message.at_rest()
+        size, limit = len(rest[0]), self.limits.message_bytes
         if limit is not None and size > limit:
             raise MessageTooLarge(size, limit, channel=self.name)
-        return sealed
+        return rest
 
-    def _is_new(self, message: Message[Any]) -> bool:
+    def _is_new(self, message: Message[Any], body: bytes) -> bool:
         """Return whether its deduplication id (default: its id, or its body's digest) is new within the window."""
         now, seen = asyncio.get_running_loop().time(), self._seen  # the time of day may be set back
         while seen and next(iter(seen.values())) <= now:
             seen.popitem(last=False)
-        key = message.deduplication_id or (digest(message) if self.content_based_deduplication else message.id)
+        key = message.deduplication_id or (sha256(body).hexdigest() if self.content_based_deduplication else message.id)
         if self.deduplication_scope == "group":
             key = f"{message.group_id}\0{key}"
         if key in seen:
@@ -243,7 +243,7 @@ class MemoryQueue(Queue):
         if self.dead_letters is not None:
             message, count = delivery.message, delivery.receive_count - 1
             spent = with_dead_letter_headers(message, f"received {count} times", source=self.name, count=count)
-            self.dead_letters.store.put(spent)
+            self.dead_letters.store.put(spent.at_rest())
 
     def _make_room(self) -> None:
         self.store.on_removed = None

@@ -33,7 +33,7 @@ def holding(count: int, *, fifo: bool = False) -> tuple[Store, list[StoreDeliver
     """A store with so many messages, all leased one by one, as consumers that are busy do."""
     store = Store(fifo=fifo, visibility=30.0)
     for number in range(count):
-        store.put(Message(number, group_id=str(number) if fifo else None).sealed())
+        store.put(Message(number, group_id=str(number) if fifo else None).at_rest())
     leased = [store.take(None, 1)[0] for _ in range(count)]  # type: ignore[arg-type]
     return store, leased  # type: ignore[return-value]
 
@@ -43,7 +43,7 @@ async def test_a_delay_that_is_over_costs_the_same_however_many_are_leased():
         store, _ = holding(leased)
         store.visibility = 1000.0
         for number in range(50):
-            store.put(Message(number).sealed(), delay=1 + number * 0.01)
+            store.put(Message(number).at_rest(), delay=1 + number * 0.01)
         total = 0
         for _ in range(50):
             await asyncio.sleep(0.01)
@@ -90,7 +90,7 @@ async def test_giving_back_in_random_order_costs_the_same_each():
 
 async def test_what_was_given_back_comes_again_in_the_order_of_arrival():
     store, leased = holding(50)
-    store.put(Message(50).sealed())
+    store.put(Message(50).at_rest())
     random.Random(7).shuffle(leased)
     for delivery in leased:
         store.nack((delivery,), 0.0)
@@ -103,7 +103,7 @@ async def test_the_next_of_many_groups_costs_the_same():
     def cost(groups: int) -> float:
         store = Store(fifo=True, visibility=30.0)
         for number in range(groups):
-            store.put(Message(number, group_id=str(number)).sealed())
+            store.put(Message(number, group_id=str(number)).at_rest())
 
         def drain() -> None:
             while taken := store.take(None, 1):  # type: ignore[arg-type]
@@ -117,14 +117,14 @@ async def test_the_next_of_many_groups_costs_the_same():
 async def test_settled_deliveries_are_not_kept_until_their_lease_would_have_ended():
     store = Store(fifo=False, visibility=30.0)
     for number in range(20_000):
-        store.put(Message(number).sealed())
+        store.put(Message(number).at_rest())
         store.ack(store.take(None, 1))  # type: ignore[arg-type]
     assert store._in_ends <= 1001
 
 
 async def test_a_receiver_cannot_change_what_the_next_one_gets():
     store = Store(fifo=False, visibility=30.0)
-    store.put(Message({"items": [1]}).sealed())
+    store.put(Message({"items": [1]}).at_rest())
     [first] = store.take(None, 1)  # type: ignore[arg-type]
     first.message.body["items"].append(2)
     assert store.messages()[0].body == {"items": [1]}
