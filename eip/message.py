@@ -429,8 +429,8 @@ class Message(_Fields, Generic[T]):
         Raises `InvalidMessage` for a body that cannot be encoded.
         """
         codec = self._codec
-        return (  # type: ignore[return-value]  # a body that was not decoded has its bytes
-            self._raw if self._body is _UNDECODED else self.encode(),
+        return (
+            cast("bytes", self._raw) if self._body is _UNDECODED else self.encode(),
             self.group_id,
             None if codec is JSON else writer_of(codec),
             self.id,
