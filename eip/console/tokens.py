@@ -7,13 +7,13 @@ import hmac
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from eip.errors import ConfigurationError
 
-__all__ = ["Role", "TokenFile", "Tokens", "User"]
+__all__ = ["Role", "TokenDigests", "TokenFile", "Tokens", "User"]
 
 Role: TypeAlias = Literal["reader", "operator"]
 _Name: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=100)]
@@ -33,20 +33,17 @@ class User:
         return self.role == "operator"
 
 
-class Tokens(BaseModel):
-    """The SHA-256 of each token, by name. Tokens are 256 random bits, so a plain digest cannot be turned back."""
+class TokenDigests(BaseModel):
+    """A file of digests of tokens, and of nothing else: a model of its fields derives from it."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-    readers: dict[_Name, _Digest] = Field(default_factory=dict)
-    operators: dict[_Name, _Digest] = Field(default_factory=dict)
-
     @classmethod
-    def load(cls, path: Path) -> Tokens:
+    def load(cls, path: Path) -> Self:
         """Read a token file.
 
         Args:
-            path: JSON: ``{"readers": {"NAME": "SHA-256"}, "operators": {}}``.
+            path: JSON, e.g. ``{"readers": {"NAME": "SHA-256"}, "operators": {}}``.
 
         Raises:
             ConfigurationError: the file is not a token file.
@@ -64,6 +61,13 @@ class Tokens(BaseModel):
         fresh.touch(mode=0o600)
         fresh.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
         fresh.replace(path)
+
+
+class Tokens(TokenDigests):
+    """The SHA-256 of each token, by name. Tokens are 256 random bits, so a plain digest cannot be turned back."""
+
+    readers: dict[_Name, _Digest] = Field(default_factory=dict)
+    operators: dict[_Name, _Digest] = Field(default_factory=dict)
 
     def grant(self, name: str, role: Role = "reader") -> str:
         """Return a new token for the name in that role, in place of all its former ones.

@@ -1,8 +1,8 @@
 """An SQLite file and the one thread that works on it, for what is kept in one.
 
 Jobs that come while the thread is busy are gathered, and share the next transaction: one sync of the disk for all of
-them ("group commit"). Each job has a savepoint, so that one which fails takes nothing else back, and none is answered
-before the commit.
+them ("group commit"). None is answered before the commit. Where one fails, all are done once more, each with a
+savepoint, so that it takes nothing else back.
 """
 
 from __future__ import annotations
@@ -218,19 +218,27 @@ def _version(connection: sqlite3.Connection, collection: str) -> int | None:
 
 
 def _commit(connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
-    """Do the jobs in one transaction, which takes the write lock at once: what was read is true when it is written."""
-    connection.execute("BEGIN IMMEDIATE")
+    """Do the jobs in one transaction, which takes the write lock at once: what was read is true when it is written.
+
+    A savepoint for each would be two of the five statements of a reply that is written, and for each statement the
+    thread gives up the interpreter's lock, for which a busy event loop lets it wait.
+    """
     try:
-        for job in jobs:
-            if job.writes:
+        connection.execute("BEGIN IMMEDIATE")
+        if not all(_attempt(connection, job) or not job.writes for job in jobs):
+            _roll_back(connection)
+            connection.execute("BEGIN IMMEDIATE")
+            for job in jobs:
                 _attempt_alone(connection, job)
-            else:
-                _attempt(connection, job)
         connection.execute("COMMIT")
     except BaseException:
-        with suppress(sqlite3.Error):  # some errors have rolled back already
-            connection.execute("ROLLBACK")
+        _roll_back(connection)
         raise
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    with suppress(sqlite3.Error):  # some errors have rolled back already
+        connection.execute("ROLLBACK")
 
 
 def _read(connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
@@ -238,19 +246,20 @@ def _read(connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
         _attempt(connection, job)
 
 
-def _attempt(connection: sqlite3.Connection, job: _Job) -> None:
+def _attempt(connection: sqlite3.Connection, job: _Job) -> bool:
+    """Attempt a job; whether it succeeded."""
     try:
-        job.result = job.work(connection, *job.arguments)
+        job.result, job.error = job.work(connection, *job.arguments), None
     except Exception as error:  # noqa: BLE001 - one job's failure is its own
         job.error = error
+    return job.error is None
 
 
 def _attempt_alone(connection: sqlite3.Connection, job: _Job) -> None:
-    """Attempt a job that writes; what it did before it failed is taken back. Raises where the transaction is lost."""
+    """Attempt a job; what it did before it failed is taken back. Raises where the transaction is lost."""
     connection.execute("SAVEPOINT job")
-    _attempt(connection, job)
-    if job.error is not None:
-        if not connection.in_transaction:  # a full disk, an I/O error: SQLite has rolled back all of it
+    if not _attempt(connection, job):
+        if not connection.in_transaction and job.error is not None:  # full disk, I/O error: SQLite has rolled back
             raise job.error
         connection.execute("ROLLBACK TO job")
     connection.execute("RELEASE job")

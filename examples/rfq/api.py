@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import math
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -26,10 +24,11 @@ from eip.errors import EipError
 from examples.rfq.access import Certified, Guard, caller
 from examples.rfq.bodies import read
 from examples.rfq.booking import RideBooking
+from examples.rfq.city_api import city_routes
 from examples.rfq.documents import head, link, links, notice, progress, result_document, ride, where
 from examples.rfq.hosts import Hosts
 from examples.rfq.identity_api import IDENTITY
-from examples.rfq.model import Choice, Presence, RideRequest, as_json
+from examples.rfq.model import Choice, RideRequest, as_json
 from examples.rfq.openapi import BOOKING
 from examples.rfq.openapi_terms import document
 from examples.rfq.pages import BrowserRules, pages
@@ -41,7 +40,6 @@ from examples.rfq.tokens import Caller, TokenOwners
 from examples.rfq.unicorn_api import unicorn_routes
 from examples.rfq.unicorn_openapi import UNICORNS
 from examples.rfq.unicorns import Unicorns
-from examples.rfq.vicinity import ZONES, Position, located, zones_near
 from examples.rfq.webhooks import UrlRefused
 
 __all__ = ["app"]
@@ -87,8 +85,7 @@ def app(
             Route("/openapi.json", api.openapi),
             Route("/healthz", api.health),
             Route("/readyz", api.ready),
-            Route("/city", api.city),
-            Route("/unicorns", api.unicorns),
+            *city_routes(booking),
             Route("/rfqs", api.create, methods=["POST"]),
             Route("/rfqs/{rfq}", api.status),
             Route("/rfqs/{rfq}/result", api.result),
@@ -119,7 +116,6 @@ def _operator(scope: Scope, *, guarded: bool) -> User | None:
 class _Api:
     def __init__(self, booking: RideBooking, described: dict[str, Any]) -> None:
         self._booking = booking
-        self._herd = _Herd(booking)
         self._document = described
 
     async def openapi(self, _: Request) -> Response:
@@ -141,25 +137,6 @@ class _Api:
         if missing:
             return JSONResponse({"status": "waiting", "waiting-for": missing}, 503, headers={"Retry-After": "1"})
         return JSONResponse({"status": "ready"})
-
-    async def city(self, request: Request) -> Response:
-        """Where a place is, by its name or as given by x and y, and how many unicorns are near it."""
-        place = request.query_params.get("place", "").strip()
-        if not 0 < len(place) <= 200:
-            raise Problem(422, "Invalid place", "place is 1 to 200 characters")
-        position = _position(request) or located(place)
-        radius = _number(request, "radius", most=1.0) or 0.0
-        near = await self._booking.near(position, radius)
-        where = {"place": place, "x": position.x, "y": position.y, "zone": position.zone}
-        return JSONResponse({**where, "zones": zones_near(position, radius), "unicorns": len(near)})
-
-    async def unicorns(self, _: Request) -> Response:
-        """Where all unicorns are, for the map."""
-        herd = [
-            {"unicorn": each.unicorn, "name": each.name or each.unicorn, "x": each.position.x, "y": each.position.y}
-            for each in await self._herd.seen()
-        ]
-        return JSONResponse({"zones": ZONES, "unicorns": herd})
 
     async def create(self, request: Request) -> Response:
         asked = await read(request, RideRequest)
@@ -239,45 +216,6 @@ class _Api:
         if rfq is None or (who is not None and not who.sees(rfq.request.customer)):
             raise Problem(404, "No such RFQ", "its id is unknown here")
         return rfq
-
-
-class _Herd:
-    """Where the unicorns are, looked up at most once a second, however many maps are watched."""
-
-    def __init__(self, booking: RideBooking) -> None:
-        self._booking = booking
-        self._seen: list[Presence] = []
-        self._until = 0.0
-        self._looking = asyncio.Lock()
-
-    async def seen(self) -> list[Presence]:
-        """All unicorns, as they were a second ago or later."""
-        async with self._looking:
-            now = asyncio.get_running_loop().time()
-            if now >= self._until:
-                self._seen = list((await self._booking.unicorns()).values())
-                self._until = now + 1.0
-        return self._seen
-
-
-def _position(request: Request) -> Position | None:
-    """The query's x and y."""
-    x, y = (_number(request, name, most=math.nextafter(1, 0)) for name in "xy")
-    return None if x is None or y is None else Position(x=x, y=y)
-
-
-def _number(request: Request, name: str, *, most: float) -> float | None:
-    """A number of the query, from 0; None where it has none."""
-    given = request.query_params.get(name)
-    if given is None:
-        return None
-    try:
-        number = float(given)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number <= most:
-        raise Problem(422, "Invalid number", f"{name} is a number from 0 to {most:g}")
-    return number
 
 
 def _news(last: Rfq | None, rfq: Rfq, sent: set[str]) -> Iterator[Event]:

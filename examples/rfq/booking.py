@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
-from eip import Consumer, Message, Queue, Service, clock
+from eip import Consumer, Service, clock
 from eip.console import Subject
 from eip.errors import EipError
 from eip.patterns.reply_queues import ReplyQueues
@@ -23,9 +22,10 @@ from eip.patterns.scatter_gather import ReplyChannel, ScatterGather
 from examples.rfq.callbacks import CallbackCalls, CallbackOptions, Callbacks
 from examples.rfq.channels import OWN_REPLIES, Channels
 from examples.rfq.model import Presence, QuoteRequest, RideRequest
-from examples.rfq.store import RETENTION, Answer, Choices, Presences, Rfq, States, answer_of, rfq_of
+from examples.rfq.store import RETENTION, Choices, Presences, Rfq, States, answer_of, rfq_of
 from examples.rfq.vicinity import Position, all_zones, zones_near
 from examples.rfq.waiting import set_within
+from examples.rfq.watching import Watch
 
 __all__ = ["RideBooking"]
 
@@ -65,7 +65,7 @@ class RideBooking:
         self._quotes = ScatterGather(
             channels.zone(all_zones()[0]),  # each request names its own
             channels.replies,
-            is_error=self._is_error,
+            is_error=lambda reply: answer_of(reply) is None,
             store=states.quotes,
             retention=RETENTION,
             poll_interval=_POLL_INTERVAL_S,
@@ -77,8 +77,8 @@ class RideBooking:
         if callbacks is not None:
             calls = CallbackCalls(channels.callbacks, self._callbacks, get=self.get, options=callbacks)
             self._services.append(calls)
-        self._presence = Consumer(channels.presence, self._on_presence, concurrency=10)
         self._choices, self._presences = Choices(states.rides), Presences(states.rides)
+        self._presence = Consumer(channels.presence, self._presences.take, concurrency=10)
         self._stopping = asyncio.Event()
         self.answerable = False
         """Whether any unicorn was there when that was last looked for."""
@@ -142,14 +142,14 @@ class RideBooking:
             rfq: its id; `LookupError` is raised once there is no such RFQ.
             silence: seconds without a change after which the RFQ comes again as it was.
         """
-        watch = _Watch(self._quotes.watch(rfq))
+        watch = Watch(self._quotes.watch(rfq))
         try:
             last = await self._found(rfq)
             yield last
             yielded = clock.now()
             while last.completed_at is None and not self._stopping.is_set():
                 if watch.task.done():  # the state failed it, and answers again
-                    watch = _Watch(self._quotes.watch(rfq))
+                    watch = Watch(self._quotes.watch(rfq))
                 found = await self._after(last, watch)
                 if found != last or clock.now() - yielded >= silence:
                     last, yielded = found, clock.now()
@@ -157,7 +157,7 @@ class RideBooking:
         finally:
             watch.task.cancel()
 
-    async def _after(self, last: Rfq, watch: _Watch) -> Rfq:
+    async def _after(self, last: Rfq, watch: Watch) -> Rfq:
         """The RFQ after the next answer, or with what was chosen meanwhile."""
         if not await set_within(watch.news, _POLL_INTERVAL_S):
             return replace(last, choice=await self._choices.of(last.id))
@@ -188,12 +188,8 @@ class RideBooking:
 
     async def missing(self) -> list[str]:
         """What it is not ready without, for people to read; empty: ready."""
-        parts: list[tuple[Queue, Service]] = [
-            (self._channels.replies, self._quotes),
-            (self._channels.presence, self._presence),
-        ]
-        states = [(queue.name, part.health()) for queue, part in parts]
-        missing = [f"the queue {name} ({health.reason})" for name, health in states if not health.ok]
+        queues = ((self._channels.replies, self._quotes.health()), (self._channels.presence, self._presence.health()))
+        missing = [f"the queue {queue.name} ({health.reason})" for queue, health in queues if not health.ok]
         try:
             present = await self._presences.everywhere()
         except EipError as error:
@@ -245,35 +241,8 @@ class RideBooking:
                 zones = QuoteRequest.model_validate(found.request.body).zones
                 await self._channels.zones(zones).send(found.request)
 
-    def _is_error(self, reply: Message[Any]) -> bool:
-        """Whether a reply is no answer."""
-        return answer_of(reply) is None
-
-    async def _on_presence(self, message: Message[Presence]) -> None:
-        await self._presences.note(message.body, message.created_at)
-
     async def _found(self, rfq: str) -> Rfq:
         found = await self.get(rfq)
         if found is None:
             raise LookupError(rfq)
         return found
-
-
-class _Watch:
-    """Follows the replies to an RFQ, each of which is read once."""
-
-    def __init__(self, replies: AsyncGenerator[Message[Any], None]) -> None:
-        self.answers: dict[str, Answer] = {}
-        """The first of each unicorn."""
-        self.news = asyncio.Event()
-        """Set at each answer, and at the end."""
-        self.task = asyncio.create_task(self._follow(replies), name="replies to an RFQ")
-        self.task.add_done_callback(lambda _: self.news.set())
-
-    async def _follow(self, replies: AsyncGenerator[Message[Any], None]) -> None:
-        with suppress(EipError, KeyError):  # whoever reads the RFQ next sees the same
-            async with aclosing(replies):
-                async for reply in replies:
-                    answer = answer_of(reply)
-                    if answer is not None and self.answers.setdefault(answer.unicorn, answer) is answer:
-                        self.news.set()

@@ -23,7 +23,7 @@ from eip._repeated import RepeatedLines
 from eip.errors import EipError
 from examples.rfq.model import UnicornAnswer
 from examples.rfq.push import Event, Events
-from examples.rfq.sessions import AnsweredAlready, NotAsked, TooLate
+from examples.rfq.questions import AnsweredAlready, NotAsked, TooLate
 from examples.rfq.vicinity import Position
 
 __all__ = ["App", "Entrance", "Herd", "Unicorn"]

@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from eip import Message, Sender, clock
-from examples.rfq.model import LONGEST, QuoteRequest, UnicornAnswer, as_json
+from examples.rfq.model import LONGEST, Quote, QuoteRequest, UnicornAnswer, as_json
 from examples.rfq.push import SILENCE_S, Event, Events
 from examples.rfq.waiting import set_within
 
-__all__ = ["Board", "Question"]
+__all__ = ["AnsweredAlready", "Board", "NotAsked", "Question", "TooLate"]
 
 State: TypeAlias = Literal["open", "quoted", "declined", "over"]
 
@@ -27,6 +27,18 @@ _MAX_CLOSED: Final = 100
 _PLACE: Final = "place"
 _DEFAULT_DEADLINE_S: Final = 60.0
 """Of a question that states none."""
+
+
+class NotAsked(Exception):
+    """The unicorn was not asked about that RFQ, or so long ago that this is forgotten."""
+
+
+class TooLate(Exception):
+    """The answer came after the RFQ's deadline; the customer sees at most that it was late."""
+
+
+class AnsweredAlready(Exception):
+    """The unicorn has answered otherwise before."""
 
 
 class Question:
@@ -56,6 +68,20 @@ class Question:
         eta = datetime.fromtimestamp(self.deadline, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         given = {} if self.answer is None else self.answer.model_dump(exclude={"rfq"}, exclude_none=True)
         return {"rfq": self.id, **as_json(asked.ride), **where, "eta": eta, "state": self.state, **given}
+
+    def reply(self, answer: UnicornAnswer, *, by: str, name: str) -> Message[Any]:
+        """The answer as a message: with the same id each time, so that one which is sent again counts once.
+
+        Args:
+            answer: an offer, or why it declines.
+            by: the unicorn's id.
+            name: its name, for people.
+        """
+        identity = {"id": f"{by}.{self.message.id}", "source": by}
+        if answer.price is None or answer.minutes is None:
+            return self.message.reply({"reason": answer.declined}, type="Declined", **identity)
+        quote = Quote(unicorn=by, name=name, price=answer.price, minutes=answer.minutes)
+        return self.message.reply(quote, type="Quote", **identity)
 
 
 class _Change(NamedTuple):

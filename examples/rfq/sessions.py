@@ -13,13 +13,13 @@ from eip._repeated import RepeatedLines
 from eip.errors import EipError, Reject
 from eip.health import Health
 from examples.rfq.channels import Channels
-from examples.rfq.model import LONGEST, PRESENT, Presence, Quote, QuoteRequest, UnicornAnswer
+from examples.rfq.model import LONGEST, PRESENT, Presence, QuoteRequest, UnicornAnswer
 from examples.rfq.push import Events
-from examples.rfq.questions import Board, Question
+from examples.rfq.questions import AnsweredAlready, Board, NotAsked, TooLate
 from examples.rfq.vicinity import ZONES, Position
 from examples.rfq.waiting import set_within
 
-__all__ = ["AnsweredAlready", "Full", "NotAsked", "Session", "TooLate"]
+__all__ = ["Full", "Session"]
 
 _lines = RepeatedLines(get_logger("examples.rfq.unicorns"))
 
@@ -39,18 +39,6 @@ _RETRY_BACKOFF: Final = Backoff(base=2.0, cap=30.0)
 """How long one whose channels failed waits before it tries again."""
 _LEAVE_TIMEOUT_S: Final = 2.0
 """Timeout, in seconds, to announce that it leaves and to end its subscription."""
-
-
-class NotAsked(Exception):
-    """The unicorn was not asked about that RFQ, or so long ago that this is forgotten."""
-
-
-class TooLate(Exception):
-    """The answer came after the RFQ's deadline; the customer sees at most that it was late."""
-
-
-class AnsweredAlready(Exception):
-    """The unicorn has answered otherwise before."""
 
 
 class Full(Exception):
@@ -142,7 +130,7 @@ class Session:
         async with question.answering:
             if question.answer is None:
                 late = question.over
-                await question.replies.send(self._reply(question, answer))
+                await question.replies.send(question.reply(answer, by=self.id, name=self.name))
                 question.answer = answer
                 self._board.close(question, "over" if late else "quoted" if answer.declined is None else "declined")
         if question.answer != answer:
@@ -225,36 +213,23 @@ class Session:
         replies = self._channels.return_addresses.resolve(message.return_address)
         await self._board.ask(message, replies).closed.wait()
 
-    def _reply(self, question: Question, answer: UnicornAnswer) -> Message[Any]:
-        """The same id each time: an answer that is sent again counts once."""
-        identity = {"id": f"{self.id}.{question.message.id}", "source": self.id}
-        if answer.price is None or answer.minutes is None:
-            return question.message.reply({"reason": answer.declined}, type="Declined", **identity)
-        quote = Quote(unicorn=self.id, name=self.name, price=answer.price, minutes=answer.minutes)
-        return question.message.reply(quote, type="Quote", **identity)
-
     async def _stay(self, zone: str) -> None:
         """Announce now and then where it is, until it leaves the zone or is abandoned by its app."""
         while True:
             if await set_within(self._moved, _ANNOUNCE_EVERY_S):
                 await set_within(self._leaving, _SETTLE_S)
                 self._moved.clear()
-            elif self._abandoned():
+            elif not self._streams and asyncio.get_running_loop().time() - self._seen > _ABANDONED_AFTER_S:
                 self._reason = "abandoned"
                 self._leaving.set()
             if self.leaving or self.position.zone != zone:
                 return
             await self._announce(zone)
 
-    def _abandoned(self) -> bool:
-        return not self._streams and asyncio.get_running_loop().time() - self._seen > _ABANDONED_AFTER_S
-
     async def _announce(self, zone: str | None, *, left: str | None = None) -> None:
         presence = Presence(unicorn=self.id, name=self.name, zone=zone, left=left, position=self.position)
-        until = clock.now() + PRESENT
-        await self._channels.presence.send(
-            Message(presence, type="Presence", source=self.id, group_id=self.id, expires_at=until)
-        )
+        here = Message(presence, type="Presence", source=self.id, group_id=self.id, expires_at=clock.now() + PRESENT)
+        await self._channels.presence.send(here)
 
     async def _take_leave(self, zone: str) -> None:
         """Announce that it leaves, if that is possible: a failure must not take the place of what ended its stay."""

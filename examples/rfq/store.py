@@ -153,6 +153,10 @@ class Presences:
     def __init__(self, store: Store) -> None:
         self._store = store
 
+    async def take(self, message: Message[Presence]) -> None:
+        """Note what a unicorn announces."""
+        await self.note(message.body, message.created_at)
+
     async def note(self, presence: Presence, said_at: float) -> None:
         """Note where a unicorn is, or that it left."""
         value = presence.model_dump_json().encode()

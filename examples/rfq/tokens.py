@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Protocol, TypeAlias, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
+from eip.console.tokens import TokenDigests
 from eip.errors import ConfigurationError
 from examples.rfq.model import Text
 
@@ -39,30 +40,12 @@ class Caller:
         return self.role == "customer" and self.name == customer
 
 
-class Tokens(BaseModel):
+class Tokens(TokenDigests):
     """A token file: by name, the SHA-256 of each token. Tokens are random, so a plain digest cannot be turned back."""
-
-    model_config = ConfigDict(extra="forbid")
 
     customers: dict[Text, Digest] = Field(default_factory=dict)
     operators: dict[Text, Digest] = Field(default_factory=dict)
     unicorns: dict[Text, Digest] = Field(default_factory=dict)
-
-    @classmethod
-    def load(cls, path: Path) -> Tokens:
-        """Read a token file; raises `ConfigurationError` where it is none."""
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error.errors(include_input=False)[0]["msg"]
-            raise ConfigurationError(f"{path} is no token file: {reason}") from None
-
-    def save(self, path: Path) -> None:
-        """Write the file, for its owner only, in one step."""
-        fresh = path.with_name(f"{path.name}.new")
-        fresh.touch(mode=0o600)
-        fresh.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        fresh.replace(path)
 
     def grant(self, name: str, role: Role = "customer") -> str:
         """A new token for the name in that role, in place of its former one."""

@@ -29,8 +29,9 @@ from examples.rfq.openapi_terms import document
 from examples.rfq.pages import BrowserRules, pages
 from examples.rfq.problems import HANDLERS, Problem, too_many, unavailable, upgrade_required
 from examples.rfq.push import Event, Events, last_event_id, push_over_socket, server_sent_events
+from examples.rfq.questions import AnsweredAlready, NotAsked, TooLate
 from examples.rfq.rate_limit import RateLimit
-from examples.rfq.sessions import AnsweredAlready, Full, NotAsked, Session, TooLate
+from examples.rfq.sessions import Full, Session
 from examples.rfq.tokens import TokenOwners
 from examples.rfq.unicorn_openapi import HOME, UNICORNS
 from examples.rfq.unicorns import Unicorns

@@ -16,7 +16,7 @@ from websockets.exceptions import WebSocketException
 
 from examples.rfq.model import UnicornAnswer, as_json
 from examples.rfq.push import Event, Events
-from examples.rfq.sessions import AnsweredAlready, NotAsked, TooLate
+from examples.rfq.questions import AnsweredAlready, NotAsked, TooLate
 from examples.rfq.vicinity import Position
 
 __all__ = ["RemoteEntrance"]

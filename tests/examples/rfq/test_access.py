@@ -130,7 +130,7 @@ def test_a_new_token_replaces_the_former_and_the_file_is_private(tmp_path):
 def test_a_token_file_that_is_none_is_told_without_its_content(tmp_path, text):
     file = tmp_path / "tokens.json"
     file.write_text(text)
-    with pytest.raises(ConfigurationError, match="no token file") as caught:
+    with pytest.raises(ConfigurationError, match="not a token file") as caught:
         Tokens.load(file)
     assert "secret" not in str(caught.value)
     said = _start("--tokens", str(file))

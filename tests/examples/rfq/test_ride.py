@@ -10,7 +10,7 @@ import pytest
 from eip.stores import MemoryStore
 from examples.rfq.api import app
 from examples.rfq.booking import RideBooking
-from examples.rfq.sessions import TooLate
+from examples.rfq.questions import TooLate
 from examples.rfq.store import States
 from examples.rfq.tokens import Tokens
 from examples.rfq.unicorns import Unicorns

@@ -10,7 +10,8 @@ import pytest
 from eip import Message
 from eip.errors import SendError, StateError
 from examples.rfq.model import QuoteRequest, RideRequest, UnicornAnswer
-from examples.rfq.sessions import AnsweredAlready, Full, NotAsked, TooLate
+from examples.rfq.questions import AnsweredAlready, NotAsked, TooLate
+from examples.rfq.sessions import Full
 from examples.rfq.unicorns import Unicorns
 from examples.rfq.vicinity import Position
 from tests.examples.rfq.test_booking import booked, complete, there
