@@ -88,5 +88,6 @@ async def test_a_path_is_an_sqlite_file_and_passwords_are_not_shown(tmp_path):
     async with stored(str(tmp_path / "state")) as states:
         assert isinstance(states.rides, SqliteStore)
         assert await Choices(states.rides).of("r") is None
+        await states.rides.put("r", b"")  # a file is made at the first write
     assert (tmp_path / "state").exists()
     assert shown("postgresql://eip:secret@host/db") == "postgresql://host/db"
