@@ -38,9 +38,8 @@ async def test_writes_that_come_together_are_one_transaction_without_savepoints(
 
 
 async def test_a_write_that_fails_takes_back_what_it_did_and_nothing_else(file, statements):
-    one, two, three = await asyncio.gather(
-        file.write(insert, 1), file.write(insert, 2, 1), file.write(insert, 3, 4), return_exceptions=True
-    )
+    writes = [file.write(insert, *each) for each in ((1,), (2, 1), (3, 4))]
+    one, two, three = await asyncio.gather(*writes, return_exceptions=True)
     assert (one, three) == (1, 2)
     assert isinstance(two, StoreError)
     assert not two.transient
@@ -50,9 +49,8 @@ async def test_a_write_that_fails_takes_back_what_it_did_and_nothing_else(file, 
 
 
 async def test_a_read_that_fails_beside_writes_takes_nothing_back(file, statements):
-    one, two = await asyncio.gather(
-        file.write(insert, 1), file.rows("SELECT nothing FROM numbers"), return_exceptions=True
-    )
+    calls = [file.write(insert, 1), file.rows("SELECT nothing FROM numbers")]
+    one, two = await asyncio.gather(*calls, return_exceptions=True)
     assert one == 1
     assert isinstance(two, StoreError)
     assert "ROLLBACK" not in statements
