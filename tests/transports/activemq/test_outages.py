@@ -361,7 +361,8 @@ async def test_unknown_messages_and_receipts_are_ignored(activemq, activemq_brok
             for connection in transport._client.connections:
                 for frame in (b"MESSAGE\nsubscription:zz\n\n\0", b"MESSAGE\n\n\0", b"RECEIPT\n\n\0", b"\n\r\n\n"):
                     assert connection.current is not None
-                    connection.current.data_received(frame)
+                    connection.current.get_buffer(-1)[: len(frame)] = frame
+                    connection.current.buffer_updated(len(frame))
             await queue.send(Message(1))
             await (await one(receiver)).ack()
             assert all(each.epoch == 1 for each in transport.connections())

@@ -12,7 +12,7 @@ from typing_extensions import override
 from eip._ids import new_id
 from eip._logging import get_logger
 from eip.errors import AccessDenied, ConnectionLost, TransportError
-from eip.limits import MIB
+from eip.limits import KIB, MIB
 from eip.transports.activemq._stomp.errors import RefusedByBroker, error_of, fresh
 from eip.transports.activemq._stomp.frame_timeout import FrameTimeout
 from eip.transports.activemq._stomp.frames import Frame, ProtocolError, dump
@@ -31,9 +31,11 @@ _DISCONNECT_TIMEOUT_S: Final = 3.0
 """Seconds that the broker has to confirm a disconnect, or the last request of a connection that cannot read on."""
 _MAX_HEAD_BYTES: Final = 16 * MIB
 _MAX_RECEIPT_BYTES: Final = 64
+_READ_BYTES: Final = 256 * KIB
+"""Of one read at most, as asyncio reads for other protocols."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """A STOMP session; made by `eip.transports.activemq._stomp.connecting.connect`.
 
     `lost` is set when it is over, with the reason.
@@ -55,6 +57,9 @@ class Connection(asyncio.Protocol):
         """Whether the broker is ActiveMQ Classic, which moves what is NACKed to its own dead-letter queue."""
         self.broker = ""
         """What the broker calls itself, its version included; empty where it does not."""
+        # One buffer for all reads: asyncio would allocate as much for each, which the C library may map and unmap each
+        # time (measured: a page fault per message of 1 KB).
+        self._incoming = memoryview(bytearray(_READ_BYTES))
         self._parser = Parser(max_body=max_body, max_head=min(max_body, _MAX_HEAD_BYTES))
         self._frame_timeout = FrameTimeout(self._parser, self._give_up_frame)
         self._heartbeats = Heartbeats(
@@ -101,9 +106,14 @@ class Connection(asyncio.Protocol):
         self.progress = self._heartbeats.received()
 
     @override
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._incoming
+
+    @override
+    def buffer_updated(self, nbytes: int) -> None:
         if self.lost.done():
             return
+        data = bytes(self._incoming[:nbytes])
         self._heartbeats.received()
         self._acknowledge_at_once()
         had_failed = self._parser.failed
