@@ -81,6 +81,9 @@ class BatchCalls:
         except MessageFailure as failure:
             await self._send(failure.results)
             raise
+        except GeneratorExit as error:
+            # It must not leave the task: raised from an await it closes the coroutines of who waits for the task.
+            raise self._failure(error) from error
         finally:
             self._call = None
         await self._send(results)

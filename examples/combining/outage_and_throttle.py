@@ -53,11 +53,11 @@ async def main() -> None:
 
         async def consume(until: float) -> None:
             async with running(Consumer(waiting, ship, concurrency=20)):
-                await asyncio.sleep(began + until - clock())
+                await asyncio.sleep(began + until - clock() - 0.001)
 
         async def outage() -> None:
             await consume(until=2 * MINUTE)
-            await asyncio.sleep(4 * MINUTE)  # its process is gone
+            await asyncio.sleep(began + 6 * MINUTE - clock())  # its process is gone
             await consume(until=14.5 * MINUTE)
 
         async with asyncio.TaskGroup() as tasks:

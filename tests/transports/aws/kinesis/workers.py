@@ -74,7 +74,8 @@ class Fleet:
         """When, key and number of each record that a worker handled."""
         if not self._notes(name).exists():
             return []
-        lines = self._notes(name).read_text().splitlines()
+        lines = self._notes(name).read_text().splitlines(keepends=True)
+        lines = [line for line in lines if line.endswith("\n")]  # the last one may be half written
         return [(int(at), key, int(number)) for at, key, number in (line.split() for line in lines)]
 
     @property
