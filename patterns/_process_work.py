@@ -16,6 +16,7 @@ from eip.patterns._process_graph import Node
 from eip.patterns._process_instances import Instances
 from eip.patterns._records import Versioned
 from eip.patterns.process import Context, Instance, Process, call
+from eip.runtime._processing import in_own_task
 
 __all__ = ["TAKEOVER_S", "Work", "failure_text"]
 
@@ -70,8 +71,7 @@ class Work:
         context = Context(instance.id, step.name, instance.attempt, instance.caught, instance.version)
         host = asyncio.current_task()
         try:
-            # In a task of its own: what the function does to it must not end the work on the instance.
-            made = await asyncio.create_task(call(function, arguments, context, step.timeout))
+            made = await in_own_task(call(function, arguments, context, step.timeout), name="the step")
             instance.state = self.definition.dump(arguments[0] if made is None else made)
         except Exception as error:  # noqa: BLE001 - whatever a step raises, the process goes on or back
             return error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from eip._logging import get_logger
 from eip.channels import Sender
@@ -12,7 +13,9 @@ from eip.message import Message
 from eip.runtime._settings import Settings
 from eip.runtime.handlers import messages_of
 
-__all__ = ["failure_of", "process", "send_results"]
+__all__ = ["failure_of", "in_own_task", "process", "send_results"]
+
+_T = TypeVar("_T")
 
 _log = get_logger("eip.consumer")
 
@@ -78,6 +81,28 @@ def _destination(settings: Settings, message: Message[Any]) -> Sender:
     if settings.replies is not None:
         where = "output=..., as the request has no return address"
     raise InvalidResult(f"{settings.name}: the handler returned messages with nowhere to go; give it {where}")
+
+
+async def in_own_task(work: Coroutine[Any, Any, _T], *, name: str) -> _T:
+    """Await what a user's function does in a task of its own: what it does to its task must not outlast the call.
+
+    Args:
+        work: the call.
+        name: of the function, for people.
+
+    Raises:
+        RuntimeError: the function raised `GeneratorExit`, which would close the coroutines that wait for the task.
+    """
+
+    async def guarded() -> _T:
+        try:
+            return await work
+        except GeneratorExit as error:
+            if not _in_task():  # it is being closed, as its loop is
+                raise
+            raise RuntimeError(f"{name} raised {error_text(error)}") from error
+
+    return await asyncio.create_task(guarded())
 
 
 def _in_task() -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from eip._logging import get_logger
 from eip.errors import InvalidResult, error_text
 from eip.message import Message
+from eip.runtime._processing import in_own_task
 from eip.runtime._watchdog import HandlerCall
 from eip.runtime._workers import absorbed
 from eip.runtime.handlers import messages_of
@@ -56,8 +57,7 @@ class BatchCalls:
         """One call of the handler; returns what it raised."""
         try:
             async with asyncio.timeout(self._settings.max_processing):
-                # In a task of its own: what the handler does to it, or sets in its context, must not outlast the call.
-                await asyncio.create_task(self._call_handler(items))
+                await in_own_task(self._call_handler(items), name="the handler")
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its batch's failure
@@ -81,9 +81,6 @@ class BatchCalls:
         except MessageFailure as failure:
             await self._send(failure.results)
             raise
-        except GeneratorExit as error:
-            # It must not leave the task: raised from an await it closes the coroutines of who waits for the task.
-            raise self._failure(error) from error
         finally:
             self._call = None
         await self._send(results)

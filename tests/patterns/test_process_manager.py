@@ -234,7 +234,7 @@ class Odd(BaseException):
     pass
 
 
-@pytest.mark.parametrize("odd", ["cancels itself", "raises"])
+@pytest.mark.parametrize("odd", ["cancels itself", "raises", "is closed"])
 async def test_a_step_that_cancels_itself_or_raises_what_is_no_exception_has_failed(store, odd):
     """Faults 41a and 41b, for steps: it was taken for the end of the process, and begun again at once, for ever."""
     calls = []
@@ -243,6 +243,8 @@ async def test_a_step_that_cancels_itself_or_raises_what_is_no_exception_has_fai
         calls.append(odd)
         if odd == "raises":
             raise Odd("odd")
+        if odd == "is closed":
+            raise GeneratorExit
         task = asyncio.current_task()
         assert task is not None
         task.cancel()
