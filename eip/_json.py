@@ -133,7 +133,7 @@ _piece_at: Final = json.JSONDecoder().raw_decode
 def json_members(raw: bytes) -> dict[str, bytes]:
     """The members of an object's text, each value as the text that it is; the last of those with one name.
 
-    Raises `DecodeError` for what is not an object.
+    Raises `DecodeError` if the text is not an object.
     """
     return {load_json(name): value for name, value in _pieces(raw, "{", "}")}
 

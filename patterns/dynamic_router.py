@@ -33,7 +33,7 @@ _Name = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class Announcement(BaseModel):
-    """What a recipient sends to the control channel; another one of it replaces the first, and keeps it alive."""
+    """The message of a recipient to the control channel. A later one replaces it, and keeps the recipient known."""
 
     recipient: _Name
     """Its name, unique among the recipients."""

@@ -86,7 +86,7 @@ def given(text: str) -> str:
 
 
 def given_lines() -> Iterator[str]:
-    """The lines of standard input, as they come; raises `DecodeError` for what is not text."""
+    """Yield the lines of standard input as they come. Raises `DecodeError` if they are not text."""
     try:
         yield from sys.stdin
     except UnicodeDecodeError as error:

@@ -22,7 +22,7 @@ from eip.matching._values import Opaque, address, leaf
 __all__ = ["Group", "PathIndex", "Rule", "RuleIndex"]
 
 _MAX_GROUP: Final = 64
-"""Rules that one key finds before they are told apart by their other paths."""
+"""Rules of one key; where there are more, an index of their other paths divides them."""
 _MAX_DIVISIONS: Final = 4
 """How often rules are divided by another path, which may be the same in all of them."""
 _MAX_TEXT: Final = 32

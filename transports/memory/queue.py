@@ -162,8 +162,7 @@ class MemoryQueue(Queue):
             return False
         rest = self._at_rest(message, 0.0)
         self._put(message, rest, 0.0)
-        if self._meter is not None:
-            self._record([rest])
+        self._record([rest])
         return True
 
     def _put(self, message: Message[Any], rest: AtRest, delay: float) -> None:
@@ -230,7 +229,7 @@ class MemoryQueue(Queue):
         now, seen = asyncio.get_running_loop().time(), self._seen  # the time of day may be set back
         while seen and next(iter(seen.values())) <= now:
             seen.popitem(last=False)
-        key = message.deduplication_id or (sha256(body).hexdigest() if self.content_based_deduplication else message.id)
+        key = message.deduplication_id or (digest(body) if self.content_based_deduplication else message.id)
         if self.deduplication_scope == "group":
             key = f"{message.group_id}\0{key}"
         if key in seen:
@@ -267,6 +266,6 @@ def _within(messages: list[Message[Any]], max_bytes: int | None) -> list[Message
     return messages[: next((count for count, size in enumerate(sizes, 1) if size >= max_bytes), len(messages))]
 
 
-def digest(message: Message[Any]) -> str:
+def digest(body: bytes) -> str:
     """Return the deduplication id of content-based deduplication."""
-    return sha256(message.encode()).hexdigest()
+    return sha256(body).hexdigest()

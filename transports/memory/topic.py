@@ -63,7 +63,7 @@ class MemoryTopic(Topic):
             self._meter.record("memory", self.name, "send", messages=len(messages), size=size, units=0)
         for message in messages:
             if self.content_based_deduplication and message.deduplication_id is None:
-                message = message.replace(deduplication_id=digest(message))  # noqa: PLW2901 - the same message, as it is sent
+                message = message.replace(deduplication_id=digest(message.encode()))  # noqa: PLW2901 - the same message, as it is sent
             await self._fan_out(message, message)
 
     async def publish_event(self, event: str) -> None:

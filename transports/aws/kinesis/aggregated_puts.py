@@ -14,7 +14,8 @@ from eip.streams import Shard
 from eip.transports._capabilities import KINESIS
 from eip.transports.aws._batch_dispatcher import FRUGAL, RETRY_BACKOFF, BatchDispatcher, Batching, Outcome
 from eip.transports.aws._client.errors import ServiceFailed, Unreachable, entry_error
-from eip.transports.aws.kinesis.aggregates import Aggregate, AggregatedSend, AggregateQueue, RecordFields
+from eip.transports.aws.kinesis.aggregates import Aggregate, AggregatedSend, AggregateQueue
+from eip.transports.aws.kinesis.records import RecordFields
 
 __all__ = ["AggregateAccumulator", "PutRecords", "outcomes_of"]
 

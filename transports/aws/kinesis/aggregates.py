@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from hashlib import md5
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from eip.errors import TransportError
 from eip.limits import KIB, Capabilities
@@ -19,8 +19,9 @@ from eip.streams import Shard
 from eip.transports._send_completion import SendCompletion
 from eip.transports.aws._batch_dispatcher import Outcome
 from eip.transports.aws.kinesis.aggregation import AggregatedRecord
+from eip.transports.aws.kinesis.records import RecordFields, to_put
 
-__all__ = ["Aggregate", "AggregateQueue", "AggregatedSend", "RecordFields"]
+__all__ = ["Aggregate", "AggregateQueue", "AggregatedSend"]
 
 _AGGREGATE_BYTES: Final = 250 * KIB
 """Large enough to fill what is billed, small enough for a shard's megabyte a second."""
@@ -28,10 +29,6 @@ _BESIDE_BYTES: Final = 2 * KIB
 """More than partition key and hash key of an aggregate take in a call."""
 _MAX_KNOWN: Final = 10_000
 """Keys whose shards are remembered."""
-
-
-RecordFields: TypeAlias = tuple[str, str | None, bytes]
-"""Partition key, explicit hash key and data of a record."""
 
 
 class AggregatedSend(SendCompletion):
@@ -129,10 +126,7 @@ class Aggregate:
         key, hash_key, data = send.records[places[0]]
         if self.record.count > 1:
             data, hash_key = self.record.encode(), str(self.lane.first_hash)
-        record: dict[str, Any] = {"Data": data, "PartitionKey": key}
-        if hash_key is not None:
-            record["ExplicitHashKey"] = hash_key
-        return record
+        return to_put((key, hash_key, data))
 
 
 class AggregateQueue:
@@ -278,6 +272,9 @@ class AggregateQueue:
         """Of the places, those whose messages are in the wrong shard; the others are accepted."""
         if aggregate.landed is None:
             return places
-        right = {place for place in places if self._lane_of(*send.records[place][:2]).shard == aggregate.landed}
-        send.settle_many(list(right), None)
-        return [place for place in places if place not in right]
+        right: list[int] = []
+        wrong: list[int] = []
+        for place in places:
+            (right if self._lane_of(*send.records[place][:2]).shard == aggregate.landed else wrong).append(place)
+        send.settle_many(right, None)
+        return wrong

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import orjson
 
@@ -35,7 +35,7 @@ from eip.errors import DecodeError
 from eip.message import Message
 from eip.transports._event_format import message_of, read_event
 
-__all__ = ["MAX_KEY_BYTES", "dump_record", "load_record", "to_partition_key"]
+__all__ = ["MAX_KEY_BYTES", "RecordFields", "dump_record", "load_record", "to_partition_key", "to_put"]
 
 _OPENING: Final = b'{"' + ENVELOPE_KEY.encode() + b'":'
 _RESERVED: Final = b'"' + ENVELOPE_KEY.encode() + b'"'
@@ -44,6 +44,18 @@ _BODY: Final = b',"body":'
 _MAX_KEY: Final = 256
 """Characters of a partition key (API reference, PutRecords)."""
 MAX_KEY_BYTES: Final = 4 * _MAX_KEY
+
+RecordFields: TypeAlias = tuple[str, str | None, bytes]
+"""Partition key, explicit hash key and data of a record."""
+
+
+def to_put(fields: RecordFields) -> dict[str, Any]:
+    """The record as PutRecords takes it."""
+    key, hash_key, data = fields
+    record: dict[str, Any] = {"Data": data, "PartitionKey": key}
+    if hash_key is not None:
+        record["ExplicitHashKey"] = hash_key
+    return record
 
 
 def _refused(constant: str) -> None:

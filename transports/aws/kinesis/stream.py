@@ -27,10 +27,9 @@ from eip.transports.aws._batching import BatchAccumulator
 from eip.transports.aws._client.service_client import ServiceClient
 from eip.transports.aws._entry_queue import Entry
 from eip.transports.aws.kinesis.aggregated_puts import AggregateAccumulator, outcomes_of
-from eip.transports.aws.kinesis.aggregates import RecordFields
 from eip.transports.aws.kinesis.log import KinesisLog, list_shards
 from eip.transports.aws.kinesis.rates import ReadRates
-from eip.transports.aws.kinesis.records import MAX_KEY_BYTES, dump_record, to_partition_key
+from eip.transports.aws.kinesis.records import MAX_KEY_BYTES, RecordFields, dump_record, to_partition_key, to_put
 
 __all__ = ["LEASE_TABLE", "HashKey", "KinesisStream"]
 
@@ -218,8 +217,5 @@ class KinesisStream(BatchedSender[BatchAccumulator | AggregateAccumulator], Stre
 
 
 def _entry(message: Message[Any], record: RecordFields) -> Entry:
-    key, hash_key, data = record
-    payload: dict[str, Any] = {"Data": data, "PartitionKey": key}
-    if hash_key is not None:
-        payload["ExplicitHashKey"] = hash_key
-    return Entry(message, payload, len(data) + len(key.encode()), message.group_id)
+    key, _, data = record
+    return Entry(message, to_put(record), len(data) + len(key.encode()), message.group_id)
