@@ -41,11 +41,9 @@ def text(page: Any, selector: str) -> Any:
 
 async def press_button(page: Any, label: str) -> None:
     """Wait for a button with that text or label, and click it."""
-    found = f"""[...document.querySelectorAll('button')].find(each => !each.disabled
+    await page.click_on(f"""[...document.querySelectorAll('button')].find(each => !each.disabled
         && (each.closest('dialog')?.open ?? !document.querySelector('dialog[open]'))
-        && [each.textContent, each.getAttribute('aria-label')].includes({json.dumps(label)}))"""
-    await page.wait_for(found)
-    await page.evaluate(f"{found}.click()")
+        && [each.textContent, each.getAttribute('aria-label')].includes({json.dumps(label)}))""")
 
 
 async def test_the_flow_is_live(browser):
@@ -144,6 +142,47 @@ async def test_processes_schedules_and_requests_are_operated(browser):
         assert await page.evaluate("window.hacked ?? null") is None
 
 
+HOLD_ONE_ANSWER = """{
+    const real = window.fetch;
+    let held = false;
+    window.fetch = async (path, ...rest) => {
+        const answer = await real(path, ...rest);
+        if (!held && String(path).startsWith("api/%s?")) {
+            held = true;
+            await new Promise(done => { window.release = done; });
+        }
+        return answer;
+    };
+}"""
+
+
+async def test_an_answer_that_a_newer_one_overtook_is_not_shown(browser):
+    app = Office()
+    async with app, served(app) as url, open_view(browser, url, "processes") as page:
+        again = "document.querySelector('main select').dispatchEvent(new Event('change'))"
+        await page.wait_for("document.querySelector('main').textContent.includes('No instance')")
+        await page.evaluate(HOLD_ONE_ANSWER % "processes")
+        await page.evaluate(again)
+        await page.wait_for("window.release")
+        await app.manager.start("trip", {"wait": 1000}, id="slow")
+        await page.evaluate(again)
+        await page.wait_for("document.querySelector('[data-key=\"open slow\"]')")
+        await page.evaluate("window.release(), new Promise(done => setTimeout(done, 50))")
+        assert await page.evaluate("document.querySelector('[data-key=\"open slow\"]') !== null")
+
+
+async def test_a_view_that_was_left_before_its_answer_is_not_drawn(browser):
+    app = Office()
+    async with app, served(app) as url, open_view(browser, url, "audit") as page:
+        await page.evaluate(HOLD_ONE_ANSWER % "flow")
+        await page.evaluate("location.hash = 'flow'")
+        await page.wait_for("window.release")
+        await page.evaluate("location.hash = 'scheduled'")
+        await page.wait_for("document.querySelector('main').textContent.includes('Nothing is scheduled')")
+        await page.evaluate("window.release(), new Promise(done => setTimeout(done, 50))")
+        assert await page.evaluate("document.querySelectorAll('main h1, main h2').length") == 2
+
+
 async def test_a_conversation_is_drawn(browser):
     app = make_shop()
     async with app, served(app) as url:
@@ -187,7 +226,7 @@ async def test_each_view_can_be_read_on_a_phone(browser, scheme):
             for view in VIEWS:
                 await page.evaluate(f"location.hash = '{view}'")
                 await page.wait_for(f"document.querySelector('nav a[aria-current]')?.hash === '#{view}'")
-                await page.wait_for("document.querySelector('main').children.length > 1")
+                await page.wait_for("document.querySelector('main > .view').children.length > 0")
                 assert await page.evaluate("document.documentElement.scrollWidth") == 360, view
                 assert await page.evaluate(POOR_CONTRAST) == [], view
                 nameless = "[...document.querySelectorAll('button, a, input, select')].filter(each => !(each.textContent.trim() || each.getAttribute('aria-label') || each.labels?.length)).length"  # noqa: E501

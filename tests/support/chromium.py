@@ -68,7 +68,12 @@ class Page:
         )
 
     async def click(self, selector: str) -> None:
-        await self.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
+        """Waits for an element and clicks it."""
+        await self.click_on(f"document.querySelector({json.dumps(selector)})")
+
+    async def click_on(self, script: str) -> None:
+        """Waits for the element of an expression and clicks it in one turn: in the next, the page may draw another."""
+        await self.wait_for(f"(found => found && (found.click(), true))({script})")
 
     async def fill(self, selector: str, value: str) -> None:
         """Sets a field's value as typing does, with its input and change events."""

@@ -2,7 +2,7 @@
 
 import {read} from "./api.js";
 import {ago, card, count, cut, drawn, duration, element, replace, table, time} from "./dom.js";
-import {doing} from "./page.js";
+import {every, newest} from "./page.js";
 
 const LANE = 170, STEP = 46, TOP = 44;
 
@@ -14,17 +14,12 @@ export async function show(place, id) {
     location.hash = "conversations/" + encodeURIComponent(field.value.trim());
   };
   place.append(element("form", {class: "fields", onsubmit}, element("label", {text: "Correlation, trace or message id"}, field), element("button", {class: "primary", text: "Show"})), shown);
-  await look(shown, id);
-  let at = Date.now();
-  return () => {
-    if (Date.now() - at < 3000 || !shown.isConnected) return;
-    at = Date.now();
-    doing(() => look(shown, id));
-  };
+  const look = newest(() => read("conversation", {id}), found => fill(shown, id, found));
+  await look();
+  return every(shown, look, 3000);
 }
 
-async function look(place, id) {
-  const found = await read("conversation", {id});
+function fill(place, id, found) {
   if (!id) {
     replace(place, card("Latest", null, table("Latest", ["Conversation", "Type", "Latest", {name: "Steps", class: "number"}, {name: "Failed", class: "number"}], found.latest.map(each => [
       element("a", {href: "#conversations/" + encodeURIComponent(each.id), text: each.id, "data-key": each.id}), each.type ?? "untyped", ago(each.at), count(each.steps), each.failed ? element("span", {class: "bad", text: count(each.failed)}) : "0"]), "Nothing was sent or handled in this process since the console began to keep it.")));

@@ -8,7 +8,9 @@ let graph = null, nodes = new Map(), places = {};
 
 /** Shows the view in a place; returns what is called with each state. */
 export async function show(place) {
-  graph = await read("flow");
+  const found = await read("flow");
+  if (!place.isConnected) return null;
+  graph = found;
   const diagram = element("div", {class: "scroll", tabindex: "0", role: "region", "aria-label": "Flow diagram"});
   places = Object.fromEntries(["channels", "handlers", "parts"].map(name => [name, element("div")]));
   place.append(

@@ -2,7 +2,7 @@
 
 import {read, Refused, send} from "./api.js";
 import {ago, button, bytes, count, cut, element, replace, table, time} from "./dom.js";
-import {announce, ask, doing, ended} from "./page.js";
+import {announce, ask, doing, ended, newest} from "./page.js";
 
 const LOOK_EVERY = 10;  // seconds between looks that leave no trace
 let me, places, shown, totals, looked, looking;
@@ -95,9 +95,12 @@ async function open(queue, group) {
   places.letters.querySelector("h2")?.focus();
 }
 
-async function page() {
+const page = newest(async () => {
+  const asked = shown;
+  return [asked, await read("letters", {queue: asked.queue, group: asked.group?.key, text: asked.text, page: asked.page})];
+}, ([asked, found]) => {
+  if (asked !== shown || shown.queue === null) return;
   const {queue, group} = shown;
-  const found = await read("letters", {queue, group: group?.key, text: shown.text, page: shown.page});
   shown.page = found.page;
   places.letters.hidden = false;
   const turn = (text, to) => button(text, () => { shown.page = to; doing(page); }, {disabled: to < 1 || to > found.pages, "data-key": `${text} ${to}`});
@@ -111,7 +114,7 @@ async function page() {
       button(cut(each.id, 80), () => doing(() => detail(queue, each.key)), {class: "link", "data-key": "letter " + each.key}),
       each.type || "untyped", each.reason, each.attempts || "?", time(each.created_at), bytes(each.size)]), "None (any more)."),
     element("p", {class: "actions"}, turn("Previous", found.page - 1), element("span", {class: "soft", text: `page ${found.page} of ${count(found.pages)}`}), turn("Next", found.page + 1)));
-}
+});
 
 function close() {
   shown.queue = null;

@@ -28,9 +28,9 @@ async function view() {
   document.title = `${title} · ${me.subject ?? "Console"}`;
   const heading = element("h1", {tabindex: "-1", text: title});
   const main = $("main");
-  main.replaceChildren(heading);
+  main.replaceChildren(heading, place);
   if (mine > 1 && (document.activeElement === document.body || document.activeElement?.closest("nav"))) heading.focus({preventScroll: true});
-  const shown = await doing(() => show(main, rest.join("/"), me));
+  const shown = await doing(() => show(place, rest.join("/"), me));
   if (mine === turn && shown) {
     update = shown;
     if (last) update(last);

@@ -20,6 +20,27 @@ export async function doing(work) {
   }
 }
 
+/** What asks, and shows the answer unless that of a later question is shown: answers come in any order. */
+export function newest(ask, show) {
+  let asked = 0, shown = 0;
+  return async () => {
+    const mine = ++asked, answer = await ask();
+    if (mine < shown) return;
+    shown = mine;
+    show(answer);
+  };
+}
+
+/** What is called with each state: looks again after some milliseconds, where somebody sees it and no dialog is open. */
+export function every(place, look, pause = 5000) {
+  let at = Date.now();
+  return () => {
+    if (Date.now() - at < pause || document.hidden || !place.isConnected || $("dialog").open) return;
+    at = Date.now();
+    doing(look);
+  };
+}
+
 /** Tells people who listen to the page. */
 export const announce = text => { $("live").textContent = text; };
 

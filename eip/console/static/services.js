@@ -2,22 +2,11 @@
 
 import {read, readText, send} from "./api.js";
 import {ago, button, card, count, duration, element, rate, replace, table, time} from "./dom.js";
-import {announce, ask, doing} from "./page.js";
+import {announce, ask, doing, every, newest} from "./page.js";
 
-const EVERY = 5000;  // milliseconds between reads: a listing reads all records of a store
 const COLOURS = {completed: "good", running: "", waiting: "warn", compensating: "warn", compensated: "warn", cancelled: "warn", failed: "bad"};
 const pill = status => element("span", {class: `pill ${COLOURS[status] ?? ""}`, text: status});
 const wrong = each => each.error && element("p", {class: "bad", text: each.error});
-
-/** What is called with each state: reads again once in a while. */
-function every(place, look) {
-  let at = Date.now();
-  return () => {
-    if (Date.now() - at < EVERY || document.hidden || !place.isConnected || document.getElementById("dialog").open) return;
-    at = Date.now();
-    doing(look);
-  };
-}
 
 // Processes.
 
@@ -25,10 +14,9 @@ export async function processes(place, id, me) {
   const status = element("select", {"aria-label": "Status"}, ["", ...Object.keys(COLOURS)].map(name => element("option", {value: name, text: name || "any status"})));
   const name = element("input", {type: "search", "aria-label": "Process", placeholder: "any process"});
   const list = element("div");
-  const look = async () => {
-    const {managers} = await read("processes", {status: status.value, process: name.value.trim()});
+  const look = newest(() => read("processes", {status: status.value, process: name.value.trim()}), ({managers}) => {
     replace(list, managers.length ? managers.map(each => card(each.manager, null, wrong(each), instances(each, me, look))) : element("p", {class: "soft", text: "No process manager is in this application."}));
-  };
+  });
   for (const control of [status, name]) control.addEventListener("change", () => doing(look));
   place.append(element("div", {class: "fields"}, status, name), list);
   await look();
@@ -71,10 +59,9 @@ async function instance(manager, id) {
 
 export async function scheduled(place, _, me) {
   const list = element("div");
-  const look = async () => {
-    const {schedulers} = await read("scheduled");
+  const look = newest(() => read("scheduled"), ({schedulers}) => {
     replace(list, schedulers.length ? schedulers.map(each => card(each.scheduler, null, wrong(each), messages(each, me, look))) : element("p", {class: "soft", text: "No message scheduler is in this application."}));
-  };
+  });
   place.append(list);
   await look();
   return every(list, look);
@@ -100,10 +87,9 @@ const change = (...given) => doing(() => changed(...given));
 
 export async function requests(place) {
   const list = element("div");
-  const look = async () => {
-    const {gatherers} = await read("requests");
+  const look = newest(() => read("requests"), ({gatherers}) => {
     replace(list, gatherers.length ? gatherers.map(gatherer) : element("p", {class: "soft", text: "No scatter-gather is in this application."}));
-  };
+  });
   place.append(list);
   await look();
   return every(list, look);

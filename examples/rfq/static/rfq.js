@@ -11,6 +11,7 @@ let names = new Map();
 let rfq = null;  // what is shown: its path, quotes, states by unicorn, times
 let following = new AbortController();
 let clicked = null;  // where on the map the start was set, in place of where its name is
+let previews = 0;  // asked for since the page was opened
 let clockAhead = 0;  // milliseconds that the service's clock is ahead of ours
 
 const path = link => new URL(link).pathname;
@@ -59,8 +60,9 @@ async function place(name, position, radius = 0) {
 async function preview() {
   const {from, to, radius} = $("ask").elements;
   if (!from.value.trim() || !to.value.trim()) return;
+  const mine = ++previews;
   const [start, end] = await Promise.all([place(from.value, clicked, radius.value), place(to.value)]);
-  if (rfq) return;
+  if (rfq || mine !== previews) return;  // answers come in any order
   showRide(start, end);
   zoom();
   near(start.unicorns, start.place);
