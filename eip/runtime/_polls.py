@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Final, cast
@@ -57,7 +58,7 @@ class Polls:
         self._receiver, self._backlog, self._admit, self._health = receiver, backlog, admit, health
         self._least, self._tasks, self._name = least, tasks, name
         self._polls: set[asyncio.Task[None]] = set()
-        self._room = asyncio.Event()
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._stopping = False
         self._repeated = RepeatedLines(get_logger("eip.consumer"))
 
@@ -66,8 +67,9 @@ class Polls:
         self._polls.add(self._tasks.create_task(self._run(), name=f"{self._name} poll"))
 
     def more_room(self) -> None:
-        """A slot may be free."""
-        self._room.set()
+        """A slot may be free: one poll that waits for it looks, and calls the next where more are."""
+        if self._waiting and not (first := self._waiting[0]).done():
+            first.set_result(None)
 
     async def aclose(self) -> None:
         """Poll no more; what a cancelled poll got is released by the receiver."""
@@ -85,8 +87,7 @@ class Polls:
         while not self._stopping:
             limit = min(backlog.free(), receiver.max_batch)
             if limit <= 0:
-                self._room.clear()
-                await self._room.wait()
+                await self._until_room()
                 continue
             began = asyncio.get_running_loop().time()
             try:
@@ -109,14 +110,23 @@ class Polls:
             if too_soon > 1:
                 await self._pause(too_soon)
 
+    async def _until_room(self) -> None:
+        room = asyncio.get_running_loop().create_future()
+        self._waiting.append(room)
+        try:
+            await room
+        finally:
+            self._waiting.remove(room)  # not before: as long as the first has not looked, no other is called
+
     async def _receive(self, limit: int, timeout: WaitTimeout) -> Sequence[Delivery]:  # noqa: ASYNC109 - as above
         self._backlog.reserve(limit)
+        self.more_room()
         try:
             with timeout:
                 return await self._receiver.receive(limit, wait=_WAIT_S)
         finally:
             self._backlog.unreserve(limit)
-            self._room.set()
+            self.more_room()
 
     async def _back_off(self, error: Exception, failures: int) -> None:
         self._health.failed(error)

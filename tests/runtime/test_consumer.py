@@ -21,6 +21,7 @@ from eip.errors import (
     Retry,
     SendError,
 )
+from eip.runtime._backlog import Backlog
 from eip.transports._capabilities import SQS
 
 from .scripted import Outbox, Scripted, running, until
@@ -200,6 +201,37 @@ async def test_one_poll_when_idle_and_more_under_load():
         assert source.most_polls > 3
         await asyncio.sleep(120)
         assert source.polling == 1
+
+
+async def test_a_free_slot_wakes_one_of_the_polls_that_wait_for_it(monkeypatch):
+    looks = 0
+    free = Backlog.free
+
+    def counted(backlog: Backlog) -> int:
+        nonlocal looks
+        looks += 1
+        return free(backlog)
+
+    monkeypatch.setattr(Backlog, "free", counted)
+    source = Scripted(*(message(number) for number in range(2_000)))
+    turns = asyncio.Semaphore(0)
+
+    async def handle(_: Message) -> None:
+        await turns.acquire()
+
+    async with running(Consumer(source, handle, concurrency=320)):
+        await until(lambda: len(source.waiting) == 1_680)
+        assert source.most_polls > 10
+        await asyncio.sleep(1)
+        before, asked = looks, len(source.asked)
+        for _ in range(100):
+            turns.release()
+            await asyncio.sleep(0.1)
+        assert len(source.asked) - asked == 100
+        assert looks - before <= 500
+        for _ in range(1_900):
+            turns.release()
+        await until(lambda: len(source.acked_ids) == 2_000)
 
 
 async def test_a_receive_that_fails_is_tried_again_with_backoff():
