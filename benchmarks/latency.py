@@ -54,17 +54,19 @@ async def load(queue: Queue, rate: float, seconds: float, *, packed: bool) -> li
     running = asyncio.create_task(consumer.run())
     await consumer.started.wait()
     gc.collect()
+    gc.freeze()  # as `eip run` does
     async with AsyncExitStack() as stack:
         sender: Sender = await stack.enter_async_context(Packer(queue)) if packed else queue
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        sends: list[asyncio.Task[None]] = []
+        sends: set[asyncio.Task[None]] = set()
         begun = time.perf_counter()
         for number, when in enumerate(at):
             while (left := begun + when - time.perf_counter()) > 0:
                 await asyncio.sleep(left)
             message = messages[number % len(messages)].replace(id=f"{number:x}")
             due[message.id] = begun + when
-            sends.append(tasks.create_task(sender.send(message)))
+            sends.add(task := tasks.create_task(sender.send(message)))
+            task.add_done_callback(sends.discard)
             if number % 50 == 0:
                 await asyncio.sleep(0)
         try:
@@ -75,6 +77,7 @@ async def load(queue: Queue, rate: float, seconds: float, *, packed: bool) -> li
                 task.cancel()
     await consumer.stop()
     await running
+    gc.unfreeze()
     return [each * 1000 for each in took[len(took) // 10 :]] if done.is_set() else []
 
 

@@ -41,6 +41,29 @@ def make() -> App:
 """
 
 
+FROZEN = """
+import asyncio, gc, os, signal
+from pathlib import Path
+from eip import App
+from eip.transports.memory import MemoryTransport
+
+async def look() -> None:
+    while not gc.get_freeze_count():
+        await asyncio.sleep(0.01)
+    Path("frozen").write_text(str(gc.get_freeze_count()))
+    os.kill(os.getpid(), signal.SIGTERM)
+
+class Looking(App):
+    async def run(self) -> None:
+        task = asyncio.create_task(look())
+        await super().run()
+        await task
+
+def make() -> App:
+    return Looking(MemoryTransport())
+"""
+
+
 @contextmanager
 def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -98,6 +121,14 @@ def test_it_serves_its_health_and_drains_at_sigterm(folder):
         assert 'eip_part_up{part="consumer orders"} 1.0' in get(port, "/metrics")[1]
         process.terminate()
         assert process.wait(20) == 0
+
+
+def test_it_leaves_what_exists_once_it_is_ready_out_of_garbage_collections(folder):
+    """A collection of all modules and clients took 104 ms of all handlers, measured with the SDK of AWS."""
+    (folder / "frozen.py").write_text(FROZEN)
+    with running(folder, "frozen:make") as process:
+        assert process.wait(20) == 0
+    assert int((folder / "frozen").read_text()) > 10_000
 
 
 @pytest.mark.parametrize(
