@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from typing_extensions import override
+
 from eip.errors import ConfigurationError, StateError, StoreError
+from eip.stores._forks import ClosedAtForks, close_at_forks
 from eip.stores._gathering import Gatherers, Job
 
 __all__ = ["SqliteFile"]
@@ -54,10 +58,11 @@ class _Job(Job):
     writes: bool
 
 
-class SqliteFile:
+class SqliteFile(ClosedAtForks):
     """A connection in WAL mode, opened at the first job, and a thread, so that a slow disk does not hold the loop up.
 
-    File and tables are made at the first write; what only reads before finds nothing.
+    File and tables are made at the first write; what only reads before finds nothing. A file that took the place of the
+    one that was open is found at the next job. No connection is open while the process forks.
 
     Args:
         path: Path of the database.
@@ -75,10 +80,15 @@ class SqliteFile:
             raise ConfigurationError(f"synchronous must be NORMAL, FULL or EXTRA, got {synchronous!r}")
         self._path, self._schema, self._synchronous = path, schema, synchronous
         self._collection, self._version = collection, version
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"sqlite {Path(path).name}")
+        self._thread = self._new_thread()
         self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        """Device and inode of the file that is open; None: it has none."""
+        self._working = threading.Lock()
+        """Held while the connection is worked with."""
         self._closed = False
         self._gatherers: Gatherers[_Job] = Gatherers(self._start, max_jobs=_BATCH)
+        close_at_forks(self)
 
     def __repr__(self) -> str:
         return f"{self._collection} in {self._path}"
@@ -104,9 +114,21 @@ class SqliteFile:
     def open(self) -> sqlite3.Connection:
         """Connect and make the tables, where that was not done; raises `StoreError`."""
         try:
-            return self._open()
+            with self._working:
+                return self._open()
         except sqlite3.Error as error:
             raise _store_error(error) from error
+
+    @override
+    def before_fork(self) -> None:
+        self._working.acquire()
+        self._disconnect()
+
+    @override
+    def after_fork(self, *, in_child: bool) -> None:
+        if in_child:
+            self._thread = self._new_thread()
+        self._working.release()
 
     async def aclose(self) -> None:
         """Close the file once the jobs under way are committed. Idempotent."""
@@ -129,10 +151,18 @@ class SqliteFile:
     def _start(self, jobs: Sequence[_Job]) -> asyncio.Future[None]:
         return asyncio.get_running_loop().run_in_executor(self._thread, self._work_off, jobs)
 
+    def _new_thread(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1, thread_name_prefix=f"sqlite {Path(self._path).name}")
+
     # In the thread.
 
     def _work_off(self, jobs: Sequence[_Job]) -> None:
         """Do the jobs; raises what failed for all of them."""
+        with self._working:
+            self._leave_moved()
+            self._do(jobs)
+
+    def _do(self, jobs: Sequence[_Job]) -> None:
         try:
             if any(each.writes for each in jobs):
                 _commit(self._open(), jobs)
@@ -156,6 +186,11 @@ class SqliteFile:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_S)) as connection:
             return connection.execute(tables, (self._collection,)).fetchone() is not None
 
+    def _leave_moved(self) -> None:
+        """Disconnect from a file that was removed or replaced: only this process would see what is written to it."""
+        if self._connection is not None and self._identity != _identity(self._path):
+            self._disconnect()  # removes nothing of the file in its place: SQLite sees that its own was moved
+
     def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
@@ -172,6 +207,7 @@ class SqliteFile:
             _set_wal(connection)
             connection.execute(f"PRAGMA synchronous={self._synchronous}")
             self._migrate(connection)
+            self._identity = _identity(self._path)
         except BaseException:
             connection.close()
             raise
@@ -192,6 +228,15 @@ class SqliteFile:
         note = "INSERT OR REPLACE INTO eip_schema (collection, version) VALUES (?, ?)"
         connection.execute(note, (self._collection, self._version))
         connection.execute("COMMIT")
+
+
+def _identity(path: Path | str) -> tuple[int, int] | None:
+    """Device and inode of a file; None where there is none."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _set_wal(connection: sqlite3.Connection) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 
 import pytest
 
 from eip.errors import StoreError
+from eip.stores import SqliteStore
 from eip.stores._sqlite_file import SqliteFile
+from eip.stores.base import ABSENT
 
 
 @pytest.fixture
@@ -55,3 +58,56 @@ async def test_a_read_that_fails_beside_writes_takes_nothing_back(file, statemen
     assert isinstance(two, StoreError)
     assert "ROLLBACK" not in statements
     assert await file.rows("SELECT number FROM numbers") == [(1,)]
+
+
+async def test_a_file_that_was_replaced_is_left_for_the_one_in_its_place(tmp_path):
+    """Two processes, of which one wrote to the removed file, and only it saw that: both held the same claim."""
+    path = tmp_path / "state.sqlite"
+    async with SqliteStore(path) as one, SqliteStore(path) as other:
+        await one.put("before", b"1")
+        for each in tmp_path.iterdir():
+            each.unlink()
+        assert await one.get("before") is None
+        assert await other.put("claim", b"other", version=ABSENT)
+        assert await one.put("claim", b"one", version=ABSENT) is None
+        (tmp_path / "restored.sqlite").write_bytes(path.read_bytes())
+        for each in tmp_path.glob("state*"):
+            each.unlink()
+        (tmp_path / "restored.sqlite").rename(path)
+        assert await one.put("restored", b"1")
+        assert await other.get("restored")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("opened", [True, False])
+def test_a_store_goes_on_on_both_sides_of_a_fork(tmp_path, opened):
+    """A web server that forks its workers after loading the application: the child waited for ever."""
+    store = SqliteStore(tmp_path / "state.sqlite")
+    if opened:
+        asyncio.run(store.put("parent", b"before"))
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            assert store._file._connection is None  # nothing that is open was copied
+            asyncio.run(asyncio.wait_for(store.put("child", b"1"), 20))
+            asyncio.run(asyncio.wait_for(store.aclose(), 20))
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert asyncio.run(store.get("child"))
+    assert asyncio.run(store.put("parent", b"after"))
+    asyncio.run(store.aclose())
+
+
+async def test_a_fork_waits_for_the_transaction_under_way(tmp_path):
+    async with SqliteStore(tmp_path / "state.sqlite") as store:
+        await store.put("k", b"0")
+        writes = [asyncio.create_task(store.put(f"{number}", b"1")) for number in range(200)]
+        await asyncio.sleep(0)
+        store._file.before_fork()
+        assert store._file._connection is None
+        store._file.after_fork(in_child=False)
+        assert None not in await asyncio.gather(*writes)
