@@ -6,7 +6,7 @@ import asyncio
 
 from eip.testing import VirtualTimeLoop
 
-REAL = ("test_page", "test_server", "test_access", "test_transports")
+REAL = ("test_page", "test_page_races", "test_server", "test_access", "test_transports")
 
 
 def pytest_asyncio_loop_factories(config, item):

@@ -147,7 +147,7 @@ HOLD_ONE_ANSWER = """{
     let held = false;
     window.fetch = async (path, ...rest) => {
         const answer = await real(path, ...rest);
-        if (!held && String(path).startsWith("api/%s?")) {
+        if (!held && /^api.%s\\b/.test(path)) {
             held = true;
             await new Promise(done => { window.release = done; });
         }

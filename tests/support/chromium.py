@@ -75,6 +75,17 @@ class Page:
         """Waits for the element of an expression and clicks it in one turn: in the next, the page may draw another."""
         await self.wait_for(f"(found => found && (found.click(), true))({script})")
 
+    async def pointer(self, kind: str, selector: str) -> None:
+        """A real mouse event (`mousePressed`, `mouseReleased`) in the middle of an element."""
+        x, y = await self.evaluate(
+            f"""(found => {{
+                found.scrollIntoView({{block: 'center'}});
+                const box = found.getBoundingClientRect();
+                return [box.left + box.width / 2, box.top + box.height / 2];
+            }})(document.querySelector({json.dumps(selector)}))"""
+        )
+        await self.command("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
     async def fill(self, selector: str, value: str) -> None:
         """Sets a field's value as typing does, with its input and change events."""
         await self.evaluate(

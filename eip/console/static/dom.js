@@ -2,28 +2,30 @@
 
 export const $ = id => document.getElementById(id);
 
-/** An element with attributes, properties (text, onclick, onsubmit, oninput) and children. */
-export function element(name, {text, onclick, onsubmit, oninput, ...attributes} = {}, ...children) {
-  return filled(document.createElement(name), {text, onclick, onsubmit, oninput, attributes}, children);
+const HANDLERS = ["onclick", "onsubmit", "oninput"];
+
+/** An element with attributes, properties (text, and handlers: onclick, onsubmit, oninput) and children. */
+export function element(name, given = {}, ...children) {
+  return filled(document.createElement(name), given, children);
 }
 
 /** The same for SVG. */
-export function drawn(name, {text, onclick, ...attributes} = {}, ...children) {
-  return filled(document.createElementNS("http://www.w3.org/2000/svg", name), {text, onclick, attributes}, children);
+export function drawn(name, given = {}, ...children) {
+  return filled(document.createElementNS("http://www.w3.org/2000/svg", name), given, children);
 }
 
-function filled(made, {text, onclick, onsubmit, oninput, attributes}, children) {
+function filled(made, {text, ...given}, children) {
   if (text !== undefined && text !== null) made.textContent = text;
-  if (onclick) made.addEventListener("click", onclick);
-  if (onsubmit) made.addEventListener("submit", onsubmit);
-  if (oninput) made.addEventListener("input", oninput);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (value === true) made.setAttribute(key, "");
+  for (const [key, value] of Object.entries(given)) {
+    if (HANDLERS.includes(key)) made[key] = value;
+    else if (value === true) made.setAttribute(key, "");
     else if (value !== false && value !== undefined && value !== null) made.setAttribute(key, value);
   }
-  made.append(...children.flat().filter(child => child !== null && child !== undefined && child !== false));
+  made.append(...shown(children));
   return made;
 }
+
+const shown = children => children.flat().filter(child => child !== null && child !== undefined && child !== false);
 
 export const count = value => value === null || value === undefined ? "?" : Number(value).toLocaleString("en", {maximumFractionDigits: 0});
 
@@ -71,13 +73,33 @@ export const card = (title, actions, ...children) => {
 
 export const button = (text, onclick, attributes = {}) => element("button", {type: "button", text, onclick, ...attributes});
 
+let pressed = null, release = 0;
+const held = new Map();  // by place, what is drawn there once the press is over
+
+addEventListener("pointerdown", event => { clearTimeout(release); pressed = event.target; }, true);
+for (const end of ["pointerup", "pointercancel", "blur"]) addEventListener(end, () => {
+  release = setTimeout(released, 50);  // the click comes after the pointer is up
+}, end !== "blur");
+
+function released() {
+  pressed = null;
+  for (const [place, wanted] of held) draw(place, wanted);
+  held.clear();
+}
+
 /**
- * Makes what is in a place look like the children, and keeps what is the same: what has the focus, is being pressed or read.
- * Whatever can be pressed has a data-key that says what it is for; one of the same key keeps what it does.
+ * Makes what is in a place look like the children, and keeps what is the same: what has the focus or is read.
+ * While something in it is pressed it waits: a click on an element that is replaced before the button is up is lost.
+ * Whatever can be pressed has a data-key that says what it is for.
  */
 export function replace(place, ...children) {
+  if (place.contains(pressed)) held.set(place, shown(children));
+  else draw(place, shown(children));
+}
+
+function draw(place, wanted) {
   const key = place.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
-  align(place, children.flat().filter(child => child !== null && child !== undefined && child !== false));
+  align(place, wanted);
   if (key !== undefined && !place.contains(document.activeElement)) [...place.querySelectorAll("[data-key]")].find(each => each.dataset.key === key)?.focus();
 }
 
@@ -89,8 +111,14 @@ function align(place, wanted) {
 
 function become(had, wanted) {
   if (!(wanted instanceof Node)) wanted = document.createTextNode(wanted);
-  if (had.isEqualNode(wanted)) return;
-  if (had.nodeType === Node.TEXT_NODE && wanted.nodeType === Node.TEXT_NODE) had.data = wanted.data;
-  else if (had instanceof Element && wanted instanceof Element && had.cloneNode().isEqualNode(wanted.cloneNode())) align(had, [...wanted.childNodes]);
-  else had.replaceWith(wanted);
+  if (had.nodeName !== wanted.nodeName || had.dataset?.key !== wanted.dataset?.key) had.replaceWith(wanted);
+  else if (had instanceof Element) alter(had, wanted);
+  else if (had.data !== wanted.data) had.data = wanted.data;
+}
+
+function alter(had, wanted) {
+  for (const {name} of [...had.attributes]) if (!wanted.hasAttribute(name)) had.removeAttribute(name);
+  for (const {name, value} of wanted.attributes) if (had.getAttribute(name) !== value) had.setAttribute(name, value);
+  for (const name of HANDLERS) had[name] = wanted[name];
+  align(had, [...wanted.childNodes]);
 }

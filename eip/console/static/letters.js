@@ -2,7 +2,7 @@
 
 import {read, Refused, send} from "./api.js";
 import {ago, button, bytes, count, cut, element, replace, table, time} from "./dom.js";
-import {announce, ask, doing, ended, newest} from "./page.js";
+import {announce, ask, doing, ended, newest, opening} from "./page.js";
 
 const LOOK_EVERY = 10;  // seconds between looks that leave no trace
 let me, places, shown, totals, looked, looking;
@@ -104,14 +104,14 @@ const page = newest(async () => {
   shown.page = found.page;
   places.letters.hidden = false;
   const turn = (text, to) => button(text, () => { shown.page = to; doing(page); }, {disabled: to < 1 || to > found.pages, "data-key": `${text} ${to}`});
-  const search = element("input", {type: "search", value: shown.text, "data-key": "search", maxlength: 200});
-  const onsubmit = event => { event.preventDefault(); Object.assign(shown, {text: search.value, page: 1}); doing(page); };
+  const search = element("input", {name: "text", type: "search", value: shown.text, "data-key": `search ${queue} ${group?.key}`, maxlength: 200});
+  const onsubmit = event => { event.preventDefault(); Object.assign(shown, {text: event.target.elements.text.value, page: 1}); doing(page); };
   replace(places.letters,
     element("div", {class: "head"}, element("h2", {tabindex: "-1", text: `${count(found.count)} of ${queue}`}), button("Close", close, {"data-key": "close"})),
     group ? element("p", {class: "soft", text: group.reason}) : null,
     element("form", {class: "fields", onsubmit}, element("label", {text: "In id, type or reason"}, search), element("button", {text: "Search", "data-key": "go"})),
     table("Letters", ["Message", "Type", {name: "Reason", class: "wide"}, {name: "Attempts", class: "number"}, "Created", {name: "Size", class: "number"}], found.letters.map(each => [
-      button(cut(each.id, 80), () => doing(() => detail(queue, each.key)), {class: "link", "data-key": "letter " + each.key}),
+      button(cut(each.id, 80), () => detail(queue, each.key), {class: "link", "data-key": `letter ${queue} ${each.key}`}),
       each.type || "untyped", each.reason, each.attempts || "?", time(each.created_at), bytes(each.size)]), "None (any more)."),
     element("p", {class: "actions"}, turn("Previous", found.page - 1), element("span", {class: "soft", text: `page ${found.page} of ${count(found.pages)}`}), turn("Next", found.page + 1)));
 });
@@ -123,8 +123,9 @@ function close() {
 
 // One letter.
 
-async function detail(queue, key) {
-  const each = await read("letter", {queue, key});
+const detail = (queue, key) => opening(() => read("letter", {queue, key}), each => letter(queue, key, each));
+
+function letter(queue, key, each) {
   const facts = [["failed on", each.failed_on || "?"], ["reason", each.reason], ["attempts", each.attempts || "?"],
     ...Object.entries(each.envelope).map(([name, value]) => [name.replaceAll("_", " "), name.endsWith("_at") ? time(value) : value]),
     ...Object.entries(each.headers)];

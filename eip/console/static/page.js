@@ -44,8 +44,18 @@ export function every(place, look, pause = 5000) {
 /** Tells people who listen to the page. */
 export const announce = text => { $("live").textContent = text; };
 
-/** Opens the dialog; `work` is done when it is confirmed, and what goes wrong is shown in it. */
+let turn = 0;  // of dialogs and views: what is found for an earlier one is not shown
+addEventListener("hashchange", () => { turn += 1; });
+
+/** Opens a dialog with what `find` finds, unless a person has gone on to something else meanwhile. */
+export async function opening(find, open) {
+  const mine = ++turn, found = await doing(find);
+  if (mine === turn && found !== undefined) open(found);
+}
+
+/** Opens the dialog; `work` is done when it is confirmed, and what goes wrong is shown in it, or on the page if it was left. */
 export function ask(title, confirm, parts, work, {danger = false, cancel = "Cancel"} = {}) {
+  turn += 1;
   const dialog = $("dialog"), wrong = element("p", {class: "bad", role: "alert"});
   const go = element("button", {class: danger ? "danger" : "primary", text: confirm});
   const onsubmit = async event => {
@@ -53,16 +63,18 @@ export function ask(title, confirm, parts, work, {danger = false, cancel = "Canc
     go.disabled = true;
     try {
       await work();
-      dialog.close();
+      if (form.isConnected) dialog.close();  // else it shows another one by now
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      wrong.textContent = error.message;
+      if (form.isConnected && dialog.open) wrong.textContent = error.message;
+      else problem(error.message);
     } finally {
       go.disabled = false;
     }
   };
-  dialog.replaceChildren(element("form", {onsubmit}, element("h2", {id: "dialog-title", text: title}), parts, wrong,
-    element("p", {class: "actions"}, confirm ? go : null, button(cancel, () => dialog.close()))));
+  const form = element("form", {onsubmit}, element("h2", {id: "dialog-title", text: title}), parts, wrong,
+    element("p", {class: "actions"}, confirm ? go : null, button(cancel, () => dialog.close())));
+  dialog.replaceChildren(form);
   dialog.showModal();
 }
 

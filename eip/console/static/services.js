@@ -2,7 +2,7 @@
 
 import {read, readText, send} from "./api.js";
 import {ago, button, card, count, duration, element, rate, replace, table, time} from "./dom.js";
-import {announce, ask, doing, every, newest} from "./page.js";
+import {announce, ask, doing, every, newest, opening} from "./page.js";
 
 const COLOURS = {completed: "good", running: "", waiting: "warn", compensating: "warn", compensated: "warn", cancelled: "warn", failed: "bad"};
 const pill = status => element("span", {class: `pill ${COLOURS[status] ?? ""}`, text: status});
@@ -24,7 +24,7 @@ export async function processes(place, id, me) {
 }
 
 const instances = (manager, me, look) => table(manager.manager, ["Instance", "Process", "Status", "Stands at", "Began", {name: "Error", class: "wide"}, ""], (manager.instances ?? []).map(each => [
-  button(each.id, () => doing(() => instance(manager.manager, each.id)), {class: "link", "data-key": "open " + each.id}),
+  button(each.id, () => instance(manager.manager, each.id), {class: "link", "data-key": "open " + each.id}),
   `${each.process} ${each.version}`, pill(each.status), where(each), ago(each.started_at), each.error ?? "", acting(manager.manager, each, me, look)]), "No instance.");
 
 const where = each => each.ended_at ? `ended ${ago(each.ended_at)}` : `${each.step ?? "the end"}${each.attempt > 1 ? `, attempt ${each.attempt}` : ""}`;
@@ -43,8 +43,11 @@ function cancel(manager, each, look) {
   async () => { await send("process/cancel", {manager, id: each.id, reason: reason.value || undefined}); announce(`${each.id} goes back`); await look(); }, {danger: true, cancel: "Keep it"});
 }
 
-async function instance(manager, id) {
-  const [each, picture] = await Promise.all([read("process", {manager, id}), readText("process.svg", {manager, id}).catch(() => null)]);
+const instance = (manager, id) => opening(
+  () => Promise.all([read("process", {manager, id}), readText("process.svg", {manager, id}).catch(() => null)]),
+  found => opened(...found));
+
+function opened(each, picture) {
   const drawn = picture === null ? null : document.importNode(new DOMParser().parseFromString(picture, "image/svg+xml").documentElement, true);
   const visits = each.history.map(visit => [visit.step + (visit.undo ? " (undone)" : ""), visit.outcome, count(visit.attempts), time(visit.started_at), visit.ended_at ? duration(visit.ended_at - visit.started_at) : "", visit.detail]);
   ask(`${each.process} ${each.version}: ${each.id}`, "", element("div", {},
