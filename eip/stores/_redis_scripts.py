@@ -8,30 +8,29 @@ from typing import Final
 __all__ = ["READS", "SCRIPTS", "SHA_DELETE", "SHA_DUE", "SHA_GET", "SHA_PARTS", "SHA_PUT", "SHA_PUT_PART"]
 
 # A record is a hash: v(alue), n(umber of its version), e(xpiry). Its parts are another, each with its expiry before it.
-# What somebody else put under the key is an error of that key alone, and stays.
+# What somebody else put under the key is an error of that key alone, and stays. What has expired by the caller's clock
+# is not there for the caller; it is removed by Redis, or by who writes in its place: others' clocks may be behind.
 _PRELUDE: Final = """
-local function live(record, parts, now)
+local function live(record, now)
     local held = redis.pcall('HMGET', record, 'n', 'e')
     if held.err then return nil, held end
-    if held[1] and (tonumber(held[2] or '') or math.huge) <= tonumber(now) then
-        redis.call('DEL', record, parts)
-        return nil
-    end
+    if held[1] and (tonumber(held[2] or '') or math.huge) <= tonumber(now) then return nil, nil, true end
     return held[1] or nil
 end
 """
 _GET: Final = """
-local version, wrong = live(KEYS[1], KEYS[2], ARGV[1])
+local version, wrong = live(KEYS[1], ARGV[1])
 if not version then return wrong end
 return redis.call('HMGET', KEYS[1], 'v', 'n')
 """
 _PUT: Final = """
 local key, value, made, expected, now, due, expires, gone = unpack(ARGV)
-local version, wrong = live(KEYS[1], KEYS[2], now)
+local version, wrong, expired = live(KEYS[1], now)
 if wrong then return wrong end
 version = version or ''
 if version == made then return 1 end  -- the client asks again: the answer was lost
 if expected ~= '*' and expected ~= version then return 0 end
+if expired then redis.call('DEL', KEYS[1], KEYS[2]) end
 redis.call('HSET', KEYS[1], 'v', value, 'n', made, 'e', expires)
 if gone == '' then
     redis.call('PERSIST', KEYS[1])
@@ -45,7 +44,7 @@ return 1
 """
 _DELETE: Final = """
 local key, expected, now = unpack(ARGV)
-local version, wrong = live(KEYS[1], KEYS[2], now)
+local version, wrong = live(KEYS[1], now)
 if wrong then return wrong end
 if not version or (expected ~= '*' and expected ~= version) then return 0 end
 redis.call('DEL', KEYS[1], KEYS[2])
@@ -55,8 +54,9 @@ return 1
 # The hash of parts lives as long as the record, or without one as long as its longest part.
 _PUT_PART: Final = """
 local part, value, now, gone = unpack(ARGV)
-local version, wrong = live(KEYS[1], KEYS[2], now)
+local version, wrong, expired = live(KEYS[1], now)
 if wrong then return wrong end
+if expired then redis.call('DEL', KEYS[1], KEYS[2]) end
 local alone = not version
 local left = redis.call('PTTL', KEYS[2])
 redis.call('HSET', KEYS[2], part, value)
@@ -71,10 +71,10 @@ end
 return redis.call('HLEN', KEYS[2])
 """
 _PARTS: Final = """
-live(KEYS[1], KEYS[2], ARGV[1])
-return redis.call('HGETALL', KEYS[2])
+local _, _, expired = live(KEYS[1], ARGV[1])
+return expired and {} or redis.call('HGETALL', KEYS[2])
 """
-# What ceased to be there is due no more; it is struck off here.
+# What Redis has removed is due no more; it is struck off here.
 _DUE: Final = """
 local upto, limit, now, prefix = unpack(ARGV)
 local found, start = {}, 0
@@ -84,10 +84,10 @@ while #found < 2 * limit do
     if #page == 0 then break end
     for at = 1, #page, 2 do
         local key = page[at]
-        local version, wrong = live(prefix .. 'r:' .. key, prefix .. 'p:' .. key, now)
-        if version or wrong then
+        local version, wrong, expired = live(prefix .. 'r:' .. key, now)
+        if version or wrong or expired then
             start = start + 1
-            if #found < 2 * limit then
+            if not expired and #found < 2 * limit then
                 found[#found + 1] = key
                 found[#found + 1] = page[at + 1]
             end
@@ -106,4 +106,4 @@ SCRIPTS: Final = {
 """By their SHA-1, by which Redis calls them."""
 SHA_GET, SHA_PUT, SHA_DELETE, SHA_PUT_PART, SHA_PARTS, SHA_DUE = SCRIPTS
 READS: Final = frozenset((SHA_GET, SHA_PARTS, SHA_DUE))
-"""Those that write nothing but the removal of what has expired."""
+"""Those that write nothing, but that what Redis has removed is due no more."""

@@ -135,9 +135,10 @@ class RedisStore(NamedStore):
         found = await self._run(SHA_GET, self._keys(name), clock.now())
         if found is None:
             return None
-        if found[0] is None:
+        value, version = found
+        if value is None or not version.isascii():
             raise StoreError(f"Redis: the record of {name!r} is not ours", transient=False)
-        return Record(found[0], found[1].decode())
+        return Record(value, version.decode())
 
     @override
     async def _put(

@@ -96,6 +96,31 @@ async def test_redis_itself_removes_what_has_expired_a_minute_later(redis_server
         assert await client.ttl(f"{{{name}}}:p:alone") == -1
 
 
+async def test_a_clock_that_is_ahead_removes_nothing_that_others_still_have(redis_server, store, name):
+    """A process five minutes ahead that only looked (a console, a sweep) took claims and timers from all others."""
+    now = clock.now()
+    version = await store.put("k", b"1", due=now, expires_at=now + 100)
+    await store.put_part("k", "p", b"part")
+    async with RedisStore(redis_server.url, name) as ahead:
+        with clock.use_clock(lambda: now + 300):
+            assert await ahead.get("k") is None
+            assert await ahead.parts("k") == {}
+            assert await ahead.due(now + 300) == []
+            assert await ahead.next_due() is None
+            assert not await ahead.delete("k")
+            assert await ahead.put("k", b"2", version=version) is None
+    assert await store.get("k") == (b"1", version)
+    assert await store.parts("k") == {"p": b"part"}
+    assert await store.due(now + 1) == ["k"]
+
+
+async def test_a_record_that_is_not_ours_is_a_store_error(redis_server, store, name):
+    async with redis.asyncio.from_url(redis_server.url) as client:
+        await client.hset(f"{{{name}}}:r:k", mapping={"v": b"1", "n": b"\xff\xfe"})
+        with pytest.raises(StoreError, match="not ours"):
+            await store.get("k")
+
+
 @pytest.mark.usefixtures("redis_server")  # skips where there is none
 async def test_on_a_cluster_a_collection_is_on_one_shard(tmp_path):
     class Cluster(RedisServer):
