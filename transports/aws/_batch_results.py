@@ -32,12 +32,13 @@ def outcomes_of(service: str, operation: str, answer: Mapping[str, Any], entries
 
 
 def _by_index(members: Any, count: int) -> list[tuple[int, Mapping[str, Any]]]:
-    """The members of a list whose id is an index below ``count``."""
+    """The members of a list whose id is an index below ``count``, as it was sent."""
+    indices = {str(index): index for index in range(count)}
     found = []
     for each in members if isinstance(members, list) else ():
         identity = each.get("Id") if isinstance(each, Mapping) else None
-        if isinstance(identity, str) and identity.isascii() and identity.isdigit() and int(identity[:9]) < count:
-            found.append((int(identity), each))
+        if isinstance(identity, str) and identity in indices:
+            found.append((indices[identity], each))
     return found
 
 

@@ -28,6 +28,7 @@ from eip.errors import (
     Throttled,
     TransportError,
 )
+from eip.streams import Position
 from eip.transports.aws import AwsTransport
 from eip.transports.aws._batch_results import outcomes_of
 from eip.transports.aws._client.errors import (
@@ -38,6 +39,8 @@ from eip.transports.aws._client.errors import (
     error_of,
     sdk_error,
 )
+from eip.transports.aws.kinesis.aggregated_puts import outcomes_of as records_outcomes_of
+from eip.transports.aws.kinesis.log import KinesisLog
 
 SESSION = botocore.session.get_session()
 
@@ -153,6 +156,7 @@ def test_a_failed_entry_that_is_the_senders_fault_is_permanent(fault):
         {"Successful": None, "Failed": None},
         {"Successful": "x", "Failed": 3},
         {"Successful": [None, "x", 1, {}, {"Id": None}, {"Id": "2"}, {"Id": "-1"}, {"Id": "x"}, {"Id": "9" * 5000}]},
+        {"Successful": [{"Id": each} for each in ("00", "0000000009", "0" * 5000, "\u0660", " 0")]},
     ],
 )
 def test_entries_that_an_answer_does_not_mention_were_not_done(answer):
@@ -241,6 +245,41 @@ async def test_answers_that_are_no_objects_are_no_answers():
         client._make_api_call = answers
         with pytest.raises(ServiceFailed):
             await aws._client.call("sqs", "GetQueueUrl", retry=False)
+
+
+@pytest.mark.parametrize("answer", [{}, {"message": "Service Unavailable"}, {"__type": "InternalFailure"}], ids=str)
+async def test_an_answer_without_what_it_must_have_is_the_services_failure(answer):
+    """Fault 51: the status of a success with the body of an error, as proxies send it."""
+    async with AwsTransport(region="us-east-1", account="123456789012", fast_path=False) as aws:
+
+        async def answers(*_: Any) -> Any:
+            return answer
+
+        for service in ("sqs", "sns", "events", "kinesis"):
+            (await aws.client(service))._make_api_call = answers
+        queue, stream = aws.queue("orders"), aws.stream("clicks")
+        log = KinesisLog(stream, fan_out=False)
+        receiver = queue.receiver()
+        for use in (
+            queue.url,
+            queue.depth,
+            receiver.open,
+            log.shards,
+            lambda: log.cursor("shard-0", Position(), group="g").read(10),
+        ):
+            with pytest.raises(ServiceFailed, match="the answer has no"):
+                await use()
+
+
+@pytest.mark.parametrize("records", [None, "x", {}, [], [None, 1], ["x", []], [{}, {"ShardId": "shard-0"}]], ids=str)
+def test_records_that_an_answer_does_not_number_were_not_put(records):
+    """Fault 51: neither the call of single records nor that of aggregates takes silence for success."""
+    outcomes: list[Any] = []
+    try:
+        outcomes = records_outcomes_of({"FailedRecordCount": 0, "Records": records}, 2)
+    except ServiceFailed as error:
+        outcomes = [error, error]
+    assert [type(each) for each in outcomes] == [ServiceFailed, ServiceFailed]
 
 
 async def test_a_closed_transport_refuses_every_use(moto_server):

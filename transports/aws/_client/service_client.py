@@ -56,6 +56,19 @@ _LOST: Final = (aiohttp.ClientError, HTTPClientError, BotoConnectionError, OSErr
 """What the SDK, aiohttp, ssl and the sockets below raise where no answer came."""
 
 
+class _Answer(dict[str, Any]):
+    """An answer whose missing members are the service's failure: a proxy may answer for it, with another body."""
+
+    __slots__ = ("_where",)
+
+    def __init__(self, where: str, members: Mapping[str, Any]) -> None:
+        super().__init__(members)
+        self._where = where
+
+    def __missing__(self, name: str) -> Any:
+        raise ServiceFailed(f"{self._where}: the answer has no {name}; does a proxy answer for the service?")
+
+
 class ServiceClient:
     """Clients of the services, made at the first use and closed together.
 
@@ -220,7 +233,7 @@ class ServiceClient:
             self.check_open()
             raise ServiceFailed(f"{where}: its answer cannot be read: {type(error).__name__}: {error}") from error
         self._reached.add(service)
-        return answer
+        return _Answer(where, answer)
 
     def call_blocking(self, service: str, operation: str, *, timeout: float, **parameters: Any) -> dict[str, Any]:
         """The answer of the service to a hot call, for another thread while the event loop is blocked.

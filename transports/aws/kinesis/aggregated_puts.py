@@ -83,10 +83,10 @@ class AggregateAccumulator(BatchDispatcher[Aggregate]):
         )
         outcomes = outcomes_of(answer, len(aggregates))
         for place, (aggregate, put) in enumerate(zip(aggregates, answer["Records"], strict=True)):
-            if outcomes[place] is None and put["ShardId"] != aggregate.group:
+            if outcomes[place] is None and put.get("ShardId") != aggregate.group:
                 self._aggregates.stale = True
                 if aggregate.record.count > 1:  # the service itself knew where a single one belongs
-                    aggregate.landed = put["ShardId"]
+                    aggregate.landed = put.get("ShardId")
                     outcomes[place] = _Misplaced("the stream was resharded")
         return outcomes
 
@@ -125,10 +125,16 @@ class AggregateAccumulator(BatchDispatcher[Aggregate]):
 
 
 def outcomes_of(answer: Mapping[str, Any], count: int) -> list[Outcome]:
-    """The outcomes of so many records that were put."""
+    """The outcomes of so many records that were put; one without a sequence number is not known to be in the stream."""
     records = answer["Records"]
-    if len(records) != count:
-        raise ServiceFailed(f"PutRecords: the answer is about {len(records)} of {count} records")
-    if answer.get("FailedRecordCount") == 0:
-        return [None] * count
-    return [entry_error("kinesis", "PutRecords", each) if each.get("ErrorCode") else None for each in records]
+    if not isinstance(records, list) or len(records) != count:
+        raise ServiceFailed(f"PutRecords: the answer is not about each of {count} records")
+    return [_outcome(each) for each in records]
+
+
+def _outcome(put: Any) -> Outcome:
+    if not isinstance(put, Mapping):
+        return ServiceFailed("kinesis PutRecords: the answer does not say what became of the record")
+    if put.get("SequenceNumber") and not put.get("ErrorCode"):
+        return None
+    return entry_error("kinesis", "PutRecords", put)

@@ -143,7 +143,7 @@ async def list_shards(stream: StreamCalls) -> list[Shard]:
     found: list[Shard] = []
     answer = await stream.call("ListShards", units=0)
     while True:
-        for each in answer.get("Shards", ()):
+        for each in answer["Shards"]:
             parents = tuple(each[name] for name in ("ParentShardId", "AdjacentParentShardId") if each.get(name))
             hashes = each["HashKeyRange"]
             closed = bool(each["SequenceNumberRange"].get("EndingSequenceNumber"))

@@ -51,7 +51,7 @@ class QueueClient:
         """The queue's attributes by the service's names; read at the first use."""
         if self._attributes is None:
             answer = await self.call("GetQueueAttributes", AttributeNames=["All"])
-            self._attributes = answer.get("Attributes", {})
+            self._attributes = answer["Attributes"]
         return self._attributes
 
     def forget_attributes(self) -> None:
