@@ -9,7 +9,8 @@ import stompman
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eip.errors import InvalidMessage
+from eip.errors import AccessDenied, ChannelNotFound, InvalidMessage, Throttled
+from eip.transports.activemq._stomp.errors import error_of
 from eip.transports.activemq._stomp.frames import Frame, NotStomp, dump
 from eip.transports.activemq._stomp.parser import Parser
 
@@ -187,3 +188,19 @@ def test_headers_of_connected_are_not_escaped():
 def test_a_nul_in_a_header_is_not_written():
     with pytest.raises(InvalidMessage):
         dump("SEND", {"a": "\0"})
+
+
+@pytest.mark.parametrize(
+    ("trace", "reason", "kind"),
+    [
+        ("javax.jms.ResourceAllocationException", "Usage Manager is full: queue://password-resets", Throttled),
+        ("java.lang.SecurityException", "not authorized to write to: queue://usage manager", AccessDenied),
+        ("javax.jms.InvalidDestinationException", "queue://authentication.audit does not exist", ChannelNotFound),
+        ("javax.jms.JMSException", "No credentials: the password is wrong", AccessDenied),
+    ],
+)
+def test_an_error_is_what_its_exception_says_whatever_the_channel_is_called(trace, reason, kind):
+    """Kind of fault 8: a channel's name is part of the text, and must not make a full broker a refused password."""
+    found = error_of(Frame("ERROR", {"message": reason}, f"{trace}: {reason}\n\tat ...".encode()))
+    assert type(found) is kind
+    assert reason in str(found)

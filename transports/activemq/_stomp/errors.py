@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from typing import Final
 
 from eip.errors import AccessDenied, ChannelNotFound, ConnectionLost, Throttled, TransportError
@@ -15,6 +16,18 @@ _NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE
 """Reasons of OpenSSL for a server that answers in plain text."""
 _WRONG_PORT: Final = {b"\x15\x03": "the port speaks TLS: use stomp+ssl://", b"HTTP": "the port speaks HTTP"}
 """By the first bytes of the answer, what the port is instead of a STOMP port."""
+_BY_EXCEPTION: Final[Mapping[str, type[TransportError]]] = {
+    "SecurityException": AccessDenied,
+    "JMSSecurityException": AccessDenied,
+    "InvalidDestinationException": ChannelNotFound,
+    "ResourceAllocationException": Throttled,
+}
+"""By the exception's class. The text has names of channels in it: a queue may be called ``password-resets``."""
+_BY_TEXT: Final[tuple[tuple[tuple[str, ...], type[TransportError]], ...]] = (
+    (("securityexception", "not authorized", "password", "authenticat"), AccessDenied),
+    (("invaliddestination", "does not exist"), ChannelNotFound),
+    (("resourceallocation", "usage manager"), Throttled),
+)
 
 
 class RefusedByBroker(ConnectionLost):
@@ -26,16 +39,17 @@ def error_of(frame: Frame) -> TransportError:
     trace = frame.body[:300].decode(errors="replace").partition("\n")[0]
     reason = frame.headers.get("message") or trace
     kind = trace.partition(":")[0].rpartition(".")[2]
-    if kind.endswith("Exception") and kind.isalnum() and kind not in reason:
+    if not (kind.endswith("Exception") and kind.isalnum()):
+        return _error_of_text(reason, f"{reason} {trace}".lower())
+    if kind not in reason:
         reason = f"{kind}: {reason}"
-    text = f"{reason} {trace}".lower()
-    if any(sign in text for sign in ("securityexception", "not authorized", "password", "authenticat")):
-        return AccessDenied(reason)
-    if "invaliddestination" in text or "does not exist" in text:
-        return ChannelNotFound(reason)
-    if "resourceallocation" in text or "usage manager" in text:
-        return Throttled(reason)
-    return TransportError(reason)
+    made = _BY_EXCEPTION.get(kind)
+    return made(reason) if made else _error_of_text(reason, f"{reason} {trace}".lower())
+
+
+def _error_of_text(reason: str, text: str) -> TransportError:
+    """Return the error of a text, where no exception of the broker's decides."""
+    return next((made for signs, made in _BY_TEXT if any(each in text for each in signs)), TransportError)(reason)
 
 
 def connect_error(server: Server, error: Exception, *, step: str, timeout: float) -> TransportError:
