@@ -395,8 +395,8 @@ class StoreGatherer:
                 by = "expected"
             if by is None and successes == record.count:
                 by = "count"
-            if by is None and self._until is not None and not reply.failed:
-                answers.append(reply.message)
+            if by is None and self._until is not None and not reply.failed and (answer := reply.message) is not None:
+                answers.append(answer)
                 by = "predicate" if self._satisfied(answers) else None
             if by is not None:
                 return by, replies[:number]
@@ -462,9 +462,9 @@ class StoreGatherer:
                 raise KeyError(key)
             record, parts = found
             for reply in sorted_out(record, parts)[0]:
-                if reply.id not in given:
+                if reply.id not in given and (message := reply.message) is not None:
                     given.add(reply.id)
-                    yield reply.message
+                    yield message
             if record.completed:
                 return
             await self._news(key)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
 
+from eip._logging import get_logger
+from eip._repeated import RepeatedLines
 from eip.codec import dump_json, load_json
 from eip.envelope import dump_message, load_message
+from eip.errors import DecodeError, StoreError
 from eip.message import Message
 from eip.patterns._gathering import REPLY_CODEC, CompletedBy, Gathered
 
@@ -23,6 +27,8 @@ __all__ = [
     "sharing_key",
     "sorted_out",
 ]
+
+_lines = RepeatedLines(get_logger("eip.scatter_gather"))
 
 _DIGITS: Final = 20
 """Hexadecimal digits of each half of a part's name."""
@@ -60,9 +66,13 @@ class RequestRecord(BaseModel):
 
     @staticmethod
     def load(value: bytes) -> RequestRecord:
-        """The record of its `dump`; the request is not decoded."""
+        """The record of its `dump`; the request is not decoded. Raises `StoreError` for anything else."""
         head, _, request = value.partition(b"\n")
-        record = RequestRecord.model_validate_json(head)
+        try:
+            record = RequestRecord.model_validate_json(head)
+        except ValueError as error:
+            reason = f"the record of a request is another program's: {type(error).__name__}"
+            raise StoreError(reason, transient=False) from None  # the cause's text holds the value
         record._request = request  # noqa: SLF001 - a record in the making
         return record
 
@@ -129,23 +139,39 @@ class StoredReply(NamedTuple):
 
     @staticmethod
     def load(part: str, value: bytes) -> StoredReply:
-        """The part, its reply not decoded yet."""
+        """The part, its reply not decoded yet; raises `StoreError` for what `dump` did not write."""
         head, _, dumped = value.partition(b"\n")
-        at, failed, identity, source = load_json(head)
-        return StoredReply(float(at), part, bool(failed), str(identity), str(source), dumped)
+        try:
+            at, failed, identity, source = load_json(head)
+            return StoredReply(float(at), part, bool(failed), str(identity), str(source), dumped)
+        except (TypeError, ValueError) as error:
+            reason = f"the part {part!r} of a request is not a reply: {type(error).__name__}"
+            raise StoreError(reason, transient=False) from error
 
     @property
-    def message(self) -> Message[Any]:
-        """The reply."""
-        message = load_message(self.dumped)
+    def message(self) -> Message[Any] | None:
+        """The reply; None where it cannot be read, which is logged."""
+        try:
+            message = load_message(self.dumped)
+        except DecodeError as error:
+            _lines.error("reply_unreadable", part=self.part, error=str(error))
+            return None
         message.decode_with(REPLY_CODEC)
         return message
 
 
 def in_order(parts: dict[str, bytes]) -> list[StoredReply]:
-    """The replies in the order of their arrival, each message once."""
-    found = sorted(StoredReply.load(part, value) for part, value in parts.items())
+    """The replies in the order of their arrival, each message once; a part that is none is passed over."""
+    found = sorted(_readable(parts))
     return list({each.id: each for each in reversed(found)}.values())[::-1]
+
+
+def _readable(parts: dict[str, bytes]) -> Iterator[StoredReply]:
+    for part, value in parts.items():
+        try:
+            yield StoredReply.load(part, value)
+        except StoreError as error:
+            _lines.error("reply_unreadable", part=part, error=str(error))
 
 
 def gathered(key: str, record: RequestRecord, parts: dict[str, bytes]) -> Gathered:
@@ -155,16 +181,20 @@ def gathered(key: str, record: RequestRecord, parts: dict[str, bytes]) -> Gather
         id=key,
         correlation_id=record.correlation_id,
         request=record.request,
-        replies=[each.message for each in taken],
-        errors=[each.message for each in errors],
+        replies=_messages(taken),
+        errors=_messages(errors),
         expected=record.expected,
         names=None if record.names is None else frozenset(record.names),
         missing=frozenset(record.missing),
         completed_by=record.completed_by,
         completed_at=record.completed_at,
         late=len(late),
-        late_replies=[each.message for each in late],
+        late_replies=_messages(late),
     )
+
+
+def _messages(replies: Iterable[StoredReply]) -> list[Message[Any]]:
+    return [message for each in replies if (message := each.message) is not None]
 
 
 def sorted_out(

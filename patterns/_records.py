@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from eip.errors import StoreError
+from eip.errors import DecodeError, StoreError
 from eip.retry import Backoff
 from eip.stores.base import ABSENT, Store
 
-__all__ = ["Records", "Versioned", "after_conflict"]
+__all__ = ["Records", "Versioned", "after_conflict", "unless_unreadable"]
 
 R = TypeVar("R", bound=BaseModel)
+T = TypeVar("T")
 
 _RETRY_BACKOFF: Final = Backoff(base=0.05, cap=0.4)
 _MAX_CONFLICTS: Final = 100
@@ -81,3 +83,18 @@ async def after_conflict(conflicts: int, what: str) -> int:
         raise StoreError(f"{what} was changed by others {conflicts} times while this process tried to")
     await asyncio.sleep(_RETRY_BACKOFF.delay(min(conflicts + 1, 4)))
     return conflicts + 1
+
+
+async def unless_unreadable(reading: Awaitable[T | None]) -> T | None:
+    """What was read for a listing; None for what cannot be read: one record of another program hides no others.
+
+    Raises `StoreError` where the store fails.
+    """
+    try:
+        return await reading
+    except DecodeError:
+        return None
+    except StoreError as error:
+        if error.transient:
+            raise
+        return None

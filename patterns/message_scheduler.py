@@ -28,9 +28,9 @@ from eip.channels import Queue, Sender
 from eip.channels.schedules import Schedules
 from eip.clock import Duration
 from eip.envelope import dump_message
-from eip.errors import ConfigurationError, DecodeError, InvalidMessage, StoreError
+from eip.errors import ConfigurationError, InvalidMessage
 from eip.message import Message
-from eip.patterns._records import after_conflict
+from eip.patterns._records import after_conflict, unless_unreadable
 from eip.patterns._scheduled_records import ScheduledMessage, ScheduledRecord, ScheduledRecords, load, merged, scheduled
 from eip.patterns._scheduled_sending import ScheduledSending
 from eip.patterns._scheduler import ScheduledService
@@ -287,12 +287,7 @@ class MessageScheduler(ScheduledService):
         """
         found: list[ScheduledMessage] = []
         for key in await self._store.due(LAST_TIME, limit=limit):
-            try:
-                each = await self.get(key)
-            except (DecodeError, StoreError) as error:
-                if getattr(error, "transient", False):
-                    raise
-                continue  # another program's record
+            each = await unless_unreadable(self.get(key))
             if each is not None:
                 found.append(each)
         return sorted(found, key=lambda each: each.due)

@@ -21,15 +21,28 @@ from typing import Any, Final
 from typing_extensions import override
 
 from eip._checks import check_instant
+from eip._logging import get_logger
 from eip.channels import Sender
 from eip.clock import Instant
 from eip.envelope import dump_message, load_message
-from eip.errors import ConfigurationError, FailedEntry, InvalidMessage, PartialSendError, SendError, StoreError
+from eip.errors import (
+    ConfigurationError,
+    DecodeError,
+    FailedEntry,
+    InvalidMessage,
+    MessageTooLarge,
+    PartialSendError,
+    SendError,
+    StoreError,
+    error_text,
+)
 from eip.limits import MIB
 from eip.message import Message
 from eip.stores.objects import ListedObjects
 
 __all__ = ["MessageStore"]
+
+_log = get_logger("eip.message_store")
 
 _AT_ONCE: Final = 10
 _PAGE: Final = 1000
@@ -56,6 +69,8 @@ class MessageStore(Sender):
         self.name = f"{objects.bucket}/{prefix}"
         self.address = f"store:{self.name}"
         self._objects, self._prefix, self._max_bytes = objects, prefix, max_bytes
+        self.unreadable = 0
+        """Objects that `messages` passed over, as they are not messages, or too large."""
 
     @override
     async def send(self, *messages: Message[Any]) -> None:
@@ -85,7 +100,7 @@ class MessageStore(Sender):
     async def messages(self, start: Instant, end: Instant) -> AsyncIterator[Message[Any]]:
         """The messages created in that window, the earliest first; read a minute at a time.
 
-        Raises `DecodeError` for an object that is not a message, and `StoreError` where the storage fails.
+        An object that is not a message is logged and passed over. Raises `StoreError` where the storage fails.
         """
         first, last = check_instant("start", start), check_instant("end", end)
         if not first < last:
@@ -100,9 +115,19 @@ class MessageStore(Sender):
                     continue
                 if created > last:
                     return
-                data = await self._objects.get(self._objects.bucket, key, limit=self._max_bytes)
-                if data is not None:  # expired meanwhile
-                    yield load_message(data)
+                message = await self._read(key)
+                if message is not None:
+                    yield message
+
+    async def _read(self, key: str) -> Message[Any] | None:
+        """The message of an object; None where it has expired meanwhile, or is not a message."""
+        try:
+            data = await self._objects.get(self._objects.bucket, key, limit=self._max_bytes)
+            return None if data is None else load_message(data)
+        except (DecodeError, MessageTooLarge) as error:  # one object hides no others
+            self.unreadable += 1
+            _log.error("object_unreadable", store=self.name, key=key, error=error_text(error))
+            return None
 
     def _key(self, message: Message[Any]) -> str:
         if not 0 <= message.created_at <= _LAST_SECOND:

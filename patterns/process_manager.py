@@ -24,7 +24,7 @@ from eip.message import Message
 from eip.patterns._process_elements import Children, walk
 from eip.patterns._process_instances import Instances
 from eip.patterns._process_run import ProcessRun
-from eip.patterns._records import after_conflict
+from eip.patterns._records import after_conflict, unless_unreadable
 from eip.patterns._scheduler import ScheduledService
 from eip.patterns.diagram import Diagram
 from eip.patterns.process import Context, Instance, Process, ProcessEnded, Status, Steps, Visit
@@ -280,7 +280,7 @@ class ProcessManager(ScheduledService):
     async def _pages(self) -> AsyncIterator[list[Instance]]:
         keys = await self._instances.keys()
         for start in range(0, len(keys), _READS):
-            page = await asyncio.gather(*(self.get(key) for key in keys[start : start + _READS]))
+            page = await asyncio.gather(*(unless_unreadable(self.get(key)) for key in keys[start : start + _READS]))
             yield [each for each in page if each is not None]
 
     # An instance, as far as it goes.

@@ -13,6 +13,7 @@ from eip.console._services import gatherers_of, managers_of, named, schedulers_o
 from eip.console.redaction import Redaction
 from eip.console.subject import Subject
 from eip.errors import ConfigurationError, EipError, error_text
+from eip.patterns._records import unless_unreadable
 from eip.patterns.process import Instance, Status
 from eip.patterns.process_diagram import svg
 from eip.patterns.scatter_gather import Gathered
@@ -146,7 +147,7 @@ async def gatherings(subject: Subject) -> list[dict[str, Any]]:
 
 
 async def _requests(get: Callable[[str], Any], ids: list[str]) -> list[dict[str, Any]]:
-    found = [await get(each) for each in ids]
+    found = [await unless_unreadable(get(each)) for each in ids]
     return [_request(each) for each in found if each is not None]
 
 

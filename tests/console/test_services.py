@@ -156,6 +156,22 @@ async def test_requests_in_flight_are_shown_with_who_is_missing():
         assert (request["id"], request["replies"], request["expected"], request["missing"]) == (asked.id, 1, 2, ["b"])
 
 
+async def test_a_request_that_cannot_be_read_hides_no_others(monkeypatch):
+    async with office() as (app, subject, _, __):
+        rides = app.rides()
+        keys = [await rides.request(to, deadline=100, expected=["a"]).start() for to in ("Berlin", "Bonn")]
+        get = rides.get
+
+        async def read(key: str) -> Any:
+            if key == keys[0]:
+                raise StoreError("its record is another program's", transient=False)
+            return await get(key)
+
+        monkeypatch.setattr(rides, "get", read)
+        (shown,) = await gatherings(subject)
+        assert [each["id"] for each in shown["requests"]] == keys[1:]
+
+
 async def test_a_store_that_fails_is_told_where_its_service_is_shown(monkeypatch):
     async def fail(*_: object, **__: object) -> None:
         raise StoreError("the disk is full")

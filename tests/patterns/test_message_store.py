@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from eip import Message
-from eip.errors import ConfigurationError, DecodeError, InvalidMessage, PartialSendError, SendError, StoreError
+from eip.errors import ConfigurationError, InvalidMessage, PartialSendError, SendError, StoreError
 from eip.message import SequenceInfo
 from eip.patterns import message_store as module
 from eip.patterns.message_store import MessageStore
@@ -124,11 +124,17 @@ async def test_bad_input_is_told(objects):
         MessageStore(objects, prefix="../")
     with pytest.raises(InvalidMessage, match="created_at"):
         await store.send(made(1, -5.0))
-    await store.send(made(1, EPOCH))
-    (key,) = await objects.keys("")
-    await objects.put(key, b"cut")
-    with pytest.raises(DecodeError):
-        await kept(store)
+
+
+async def test_an_object_that_is_no_message_hides_no_others(objects):
+    """It ended the reading, and each replay, at the same place for ever."""
+    store = MessageStore(objects, max_bytes=5000)
+    await store.send(*(made(number, EPOCH + number) for number in range(4)))
+    _, cut, large, _ = await objects.keys("")
+    await objects.put(cut, b"cut")
+    await objects.put(large, bytes(5001))
+    assert [each.id for each in await kept(store)] == ["m0", "m3"]
+    assert store.unreadable == 2
 
 
 async def test_keys_are_listed_in_the_order_of_their_bytes(objects):

@@ -524,3 +524,13 @@ async def test_a_process_may_have_any_id(store):
         for key in ("a\0b", "x" * 5000):
             await manager.start("trip", Trip(), id=key)
             assert (await manager.ended(key)).status == "completed"
+
+
+async def test_a_record_that_cannot_be_read_hides_no_other_instances(store):
+    """The whole list, and the console's page, was an error."""
+    manager = ProcessManager(store, [World().trip()])
+    await manager.start("trip", Trip(), id="t")
+    await store.put("odd", b"\xff", due=1.0)
+    assert [each.id for each in await manager.instances()] == ["t"]
+    with pytest.raises(StoreError, match="another program's"):
+        await manager.get("odd")

@@ -591,3 +591,25 @@ async def test_the_clock_of_the_store_is_the_clock_of_deadlines():
     async with processes(1) as (world, (gather,)):
         await gather.request("?", deadline=60).start()
         assert await world.store.next_due() == pytest.approx(clock.now() + 60, abs=1)
+
+
+@pytest.mark.parametrize("value", [b"\xff", b"[]\n{}", b'["soon",1,2,3]\n{}', b'[1.0,false,"id","a"]\nno message'])
+async def test_a_part_that_is_no_reply_stops_no_request(value):
+    """Every look at the request raised what reading it raises: neither the replies nor the deadline completed it."""
+    async with processes(1, until=lambda answers: len(answers) == 2) as (world, (gather,)):
+        key = await gather.request("?", deadline=60).start()
+        await world.store.put_part(key, "odd", value)
+        await world.answer(1)
+        await world.answer(2)
+        result = await gather.result(key)
+        assert (result.completed_by, bodies(result)) == ("predicate", [1, 2])
+        assert await _watched(gather, key) == [1, 2]
+
+
+async def test_a_request_s_record_of_another_program_is_a_store_error():
+    async with processes(1) as (world, (gather,)):
+        key = await gather.request("?", deadline=60).start()
+        await world.store.put(key, b"\xff", due=clock.now() + 60)
+        for reading in (gather.get(key), gather.result(key)):
+            with pytest.raises(StoreError, match="another program's"):
+                await reading
