@@ -76,7 +76,7 @@ class PostgresPool:
         self._collection, self._version, self._create = collection, version, create
         self._dsn = pool if isinstance(pool, str) else None
         self._pool: Any = None if isinstance(pool, str) else pool
-        self._ready = self._closed = False
+        self._ready = self._lost = self._closed = False
         self._opening = asyncio.Lock()
         self._statements: Gatherers[_Statement] = Gatherers(self._start, max_jobs=_BATCH, max_batches=_BATCHES)
 
@@ -125,14 +125,19 @@ class PostgresPool:
         """Whether what begins now may find no tables: a read, before the first write has made them."""
         return self._create and not (writes or self._ready)
 
-    @staticmethod
-    def _none_or_raise(error: Exception, *, unmade: bool) -> list[Any]:
-        """No rows for a read of tables that were not made when it began; raises `StoreError` for any other failure."""
-        if unmade and isinstance(error, asyncpg.UndefinedTableError):
-            return []
+    def _none_or_raise(self, error: Exception, *, unmade: bool) -> list[Any]:
+        """No rows for a read of tables that were not made when it began; raises `StoreError` for any other failure.
+
+        Tables that were dropped meanwhile are made again by the next call that writes.
+        """
         if isinstance(error, StoreError):
             raise error
-        raise _store_error(error) from error
+        failure = _store_error(error)
+        if self._create and isinstance(error, asyncpg.UndefinedTableError):
+            if unmade:
+                return []
+            self._ready, self._lost, failure.transient = False, True, True
+        raise failure from error
 
     def _check_open(self) -> None:
         if self._closed:
@@ -178,7 +183,7 @@ class PostgresPool:
     async def _prepare(self, connection: Any, *, writes: bool) -> bool:
         """Whether the tables are there, or are the user's affair."""
         found = await self._found_version(connection)
-        if found == self._version:
+        if found == self._version and not self._lost:
             return True
         if found is not None and found > self._version:
             raise StoreError(
@@ -188,11 +193,12 @@ class PostgresPool:
             )
         if not self._create:
             return True
-        if found is None and not writes:
+        if not writes and (found is None or self._lost):
             return False
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-        if await self._found_version(connection) != self._version:  # another process made them meanwhile
+        if self._lost or await self._found_version(connection) != self._version:  # unless another process made them
             await connection.execute(self._schema)
+        self._lost = False
         return True
 
     async def _found_version(self, connection: Any) -> int | None:

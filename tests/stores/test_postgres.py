@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from contextlib import suppress
 
 import asyncpg
 import pytest
@@ -150,6 +151,27 @@ async def test_a_read_before_the_first_write_finds_nothing_though_the_write_ends
     monkeypatch.setattr(asyncpg.Connection, "fetch", overtaken)
     assert await (store.get("k") if read == "get" else store.next_due()) is None
     assert await store.get("k") is not None
+
+
+@pytest.mark.parametrize("dropped", ["{0}, {0}_parts", "{0}, {0}_parts, eip_schema"])
+async def test_tables_that_were_dropped_are_made_again(postgres_server, name, dropped):
+    """A database that was put back to before its first write: every call failed until the process was started again."""
+    connection = await asyncpg.connect(postgres_server.dsn)
+    async with PostgresStore(postgres_server.dsn, name) as store:
+        await store.put("k", b"1")
+        await connection.execute("DROP TABLE " + dropped.format(name))
+        for call in (store.get("k"), store.due(1.0)):
+            with suppress(StoreError):
+                assert not await call
+        assert await store.get("k") is None
+        assert await store.put("k", b"2")
+        await connection.execute("DROP TABLE " + dropped.format(name))
+        with pytest.raises(StoreError, match="does not exist") as caught:
+            await store.put("k", b"3")
+        assert caught.value.transient
+        assert await store.put("k", b"3")
+        assert await store.get("k") is not None
+    await connection.close()
 
 
 async def test_closed_it_is_an_error(store):
