@@ -26,7 +26,7 @@ class JmsMessage(NamedTuple):
     """What a JMS consumer sees; the headers of JMS have names that begin with "!"."""
 
     kind: str
-    """``text``, ``bytes`` or ``other``."""
+    """``text``, ``bytes``, ``map``, ``stream``, ``object`` or ``other``."""
     body: str
     """A text, or the base64 of bytes."""
     properties: dict[str, tuple[str, str]]

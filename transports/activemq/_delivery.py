@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from eip.channels import Delivery, Receiver
+from eip.envelope import ENVELOPE_KEY
 from eip.message import Message
 from eip.transports.activemq._stomp.connection import Connection
 
 __all__ = ["ActiveMQDelivery"]
+
+
+_TELLS_THE_KIND: Final = frozenset(("amq-msg-type", "content-length", ENVELOPE_KEY))
+"""Headers of which one is there if it is a BytesMessage, or of a program that speaks STOMP."""
 
 
 class ActiveMQDelivery(Delivery):
@@ -32,6 +37,14 @@ class ActiveMQDelivery(Delivery):
         self.connection, self.headers = connection, headers
         self.ack_ids = ack_ids
         """The broker's ids of it on this connection: one, or several candidates where the head is malformed."""
+
+    @property
+    def may_hold_more(self) -> bool:
+        """Whether a copy may lack its contents: of a map, a stream or an object of JMS, STOMP carries no body.
+
+        An empty TextMessage looks the same.
+        """
+        return not self.message.raw and _TELLS_THE_KIND.isdisjoint(self.headers)
 
     def next_attempt(self) -> ActiveMQDelivery:
         """Return the delivery that follows when this one is given back: the message as it came, not as it was left."""

@@ -57,6 +57,8 @@ class Redelivery:
         """Dead-letter what was received too often; where that fails, try again later."""
         receiver = self._receiver
         assert receiver.dead_letters is not None
+        if self.kept_by_broker(delivery):
+            return ()
         received = min(delivery.receive_count, receiver.max_receive_count or 0)
         try:
             await receiver.dead_letters.send(
@@ -87,6 +89,15 @@ class Redelivery:
             return False
         self._held.settle(delivery)
         return True
+
+    def kept_by_broker(self, delivery: ActiveMQDelivery) -> bool:
+        """Have the broker move a message that a copy may lack the contents of; return whether it keeps it.
+
+        ActiveMQ Classic drops what is not persistent.
+        """
+        if not delivery.may_hold_more or delivery.headers.get("persistent") != "true":
+            return False
+        return self.moved_by_broker(delivery, InvalidMessage("it may be a map, a stream or an object of JMS"))
 
     async def give_back(self, delivery: ActiveMQDelivery, delay: float) -> Sequence[Unsettled]:
         """Have the message received again after ``delay`` seconds, with its receive count raised."""

@@ -14,7 +14,7 @@ from typing_extensions import override
 from eip._checks import check_delay
 from eip.channels import Filter, Queue, Receiver, Sender
 from eip.clock import Duration
-from eip.errors import ConfigurationError
+from eip.errors import ConfigurationError, InvalidMessage
 from eip.matching import as_predicate
 from eip.message import Message
 from eip.transports.activemq._batching import Entry
@@ -79,6 +79,10 @@ class ActiveMQQueue(Publisher, Queue):
 
     async def _reschedule(self, delivery: ActiveMQDelivery, delay: float) -> None:
         """Send a copy of a delivery with its receive count: as it came, not as a handler left it."""
+        if delivery.may_hold_more:
+            raise InvalidMessage(
+                f"{delivery.message.id} may be a map, a stream or an object of JMS: a copy would be empty"
+            )
         message = delivery.message.with_encoded(delivery.message.raw or b"")
         head, body = retry_copy(
             message,

@@ -214,8 +214,11 @@ class ActiveMQReceiver(Receiver):
     async def dead_letter(self, delivery: Delivery, reason: str, *, stack: str | None = None) -> None:
         """Move the message as `Receiver.dead_letter` does, or to the broker's own dead-letter queue if invalid there.
 
-        A message that the dead-letter channel can never carry would otherwise stay for ever.
+        A message that the dead-letter channel can never carry would otherwise stay for ever. One that may be a map, a
+        stream or an object of JMS would arrive there without its contents.
         """
+        if isinstance(delivery, ActiveMQDelivery) and self._redelivery.kept_by_broker(delivery):
+            return
         try:
             await super().dead_letter(delivery, reason, stack=stack)
         except InvalidMessage as error:

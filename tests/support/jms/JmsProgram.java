@@ -13,7 +13,9 @@ import javax.jms.MapMessage;
 import javax.jms.Message;
 import javax.jms.MessageConsumer;
 import javax.jms.MessageProducer;
+import javax.jms.ObjectMessage;
 import javax.jms.Session;
+import javax.jms.StreamMessage;
 import javax.jms.TextMessage;
 import org.apache.activemq.ActiveMQConnectionFactory;
 import org.apache.activemq.command.ActiveMQDestination;
@@ -78,6 +80,14 @@ public class JmsProgram {
             message.setString("text", body);
             return message;
         }
+        if (kind.equals("stream")) {
+            StreamMessage message = session.createStreamMessage();
+            message.writeString(body);
+            return message;
+        }
+        if (kind.equals("object")) {
+            return session.createObjectMessage(body);
+        }
         return kind.equals("none") ? session.createMessage() : session.createTextMessage(body);
     }
 
@@ -121,6 +131,15 @@ public class JmsProgram {
             ((BytesMessage) message).readBytes(body);
             words.add("bytes");
             words.add(Base64.getEncoder().encodeToString(body));
+        } else if (message instanceof MapMessage) {
+            words.add("map");
+            words.add(((MapMessage) message).getString("text"));
+        } else if (message instanceof StreamMessage) {
+            words.add("stream");
+            words.add(((StreamMessage) message).readString());
+        } else if (message instanceof ObjectMessage) {
+            words.add("object");
+            words.add((String) ((ObjectMessage) message).getObject());
         } else {
             words.add("other");
             words.add("");

@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from eip import Consumer, Message, clock
-from eip.codec import BytesCodec, TextCodec
+from eip.codec import JSON, BytesCodec, TextCodec
 from eip.errors import InvalidMessage
 from eip.patterns.redrive import redrive
 from eip.retry import Backoff
@@ -138,10 +138,15 @@ async def test_what_is_malformed_is_dead_lettered_with_its_bytes(activemq, jms, 
 
 
 async def dead_letter_of_the_broker(jms, message_id) -> str:
-    """The text of a message in the broker's own dead-letter queue; others of the session are there, too."""
+    """The text of a message in the broker's own dead-letter queue."""
+    return str((await left_to_the_broker(jms, message_id)).body)
+
+
+async def left_to_the_broker(jms, message_id):
+    """A message in the broker's own dead-letter queue; others of the session are there, too."""
     while (found := await jms.receive("ActiveMQ.DLQ", wait=10)) is not None:
         if found.properties["!id"][1] == message_id:
-            return str(found.body)
+            return found
     raise AssertionError("it is not there")
 
 
@@ -307,6 +312,37 @@ async def test_plain_text_and_bytes_of_jms_producers_reach_handlers(activemq, jm
                     await asyncio.sleep(0.02)
             await consumer.stop()
     assert (texts, set(pieces)) == (["Message at 12:00"], {b"Message at 12:00", b"\x1f\x8b\0\xff"})
+
+
+@pytest.mark.parametrize("kind", ["map", "stream", "object"])
+@pytest.mark.parametrize("codec", [JSON, BytesCodec()], ids=["json", "bytes"])
+async def test_what_stomp_carries_no_body_of_keeps_it_at_the_broker(activemq, jms, kind, codec):
+    """Kind of fault 5: whether it cannot be read or its handler fails too often, no empty copy takes its place."""
+    queue, dead, failed = activemq.queue(fresh(), codec=codec), activemq.queue(fresh()), 0
+    message_id = await jms.send(queue.name, "contents", kind=kind)
+    await jms.send(queue.name, '"after"')
+    over = asyncio.Event()
+
+    async def handle(message):
+        nonlocal failed
+        if not message.raw:
+            assert message.body == b""
+            failed += 1
+            raise ConnectionError("not now")
+        over.set()
+
+    consumer = Consumer(queue, handle, dead_letters=dead, retry=Backoff(base=0.01, cap=0.02, max_attempts=3))
+    with structlog.testing.capture_logs() as logs:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(consumer.run())
+            async with asyncio.timeout(30):
+                found = await left_to_the_broker(jms, message_id)
+                await over.wait()
+            await consumer.stop()
+    assert (found.kind, found.body) == (kind, "contents")
+    assert failed == (3 if codec is not JSON else 0)
+    assert [each["event"] for each in logs].count("message_set_aside") == 1
+    assert await jms.receive(dead.name, wait=0.2) is None
 
 
 async def test_a_bytes_message_stays_one_through_retry_dead_letter_and_redrive(activemq, jms):
