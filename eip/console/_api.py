@@ -110,6 +110,7 @@ class Api:
                 "can_discard": self._operations.exports is not None,
                 "redacted": list(self._view.redaction.fields),
                 "queues": list(self._view.subject.queues()),
+                "interval": self._interval,
             }
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from eip.console import Tokens
 from tests.console.shop import DEAD, fill, looked_at
 from tests.console.test_page import HOLD_ONE_ANSWER, open_view, press_button, served, text
 
@@ -78,3 +79,81 @@ async def test_the_end_of_what_a_dialog_did_leaves_the_next_one_open(browser, po
             await page.evaluate(RELEASED)
             assert await page.evaluate("document.querySelector('#dialog').open")
             assert await page.evaluate("document.getElementById('problem').hidden") != refused
+
+
+AT_START = "Page.addScriptToEvaluateOnNewDocument"
+FAIL_ONCE = """{
+    const real = window.fetch;
+    let left = 1;
+    window.fetch = (path, ...rest) => /^api.%s\\b/.test(path) && left-- > 0 ? (%s)(...rest) : real(path, ...rest);
+}"""
+REFUSED = "async () => { throw new TypeError('Failed to fetch'); }"
+CUT = "async () => new Response(new ReadableStream({start: body => body.error(new TypeError('network error'))}))"
+SILENT = """async ({signal}) => new Response(new ReadableStream({
+    start: body => signal?.addEventListener('abort', () => body.error(signal.reason))}))"""
+
+
+@pytest.mark.parametrize("address", ["%", "%E0%A4%A/x", "constructor", "__proto__", "nothing/such"])
+async def test_an_address_that_means_no_view_is_that_of_the_flow(browser, address):
+    async with looked_at() as app, served(app) as url, browser.page(f"{url}#audit") as page:
+        await page.wait_for("document.querySelector('main').textContent.includes('Nothing was changed')")
+        await page.evaluate(f"location.hash = '{address}'")
+        await page.wait_for("document.querySelector('[aria-label=Channels]')", timeout=5)
+        assert page.errors == []
+
+
+@pytest.mark.parametrize("failure", [REFUSED, CUT])
+@pytest.mark.parametrize("path", ["me", "audit"])
+async def test_what_could_not_be_loaded_is_shown_once_the_console_answers(browser, path, failure):
+    async with looked_at() as app, served(app) as url, browser.page() as page:
+        await page.command(AT_START, source=FAIL_ONCE % (path, failure))
+        await page.goto(f"{url}#audit")
+        await page.wait_for("document.querySelector('main').textContent.includes('Nothing was changed')", timeout=10)
+        assert await page.evaluate("document.getElementById('problem').hidden")
+        assert page.errors == []
+
+
+async def test_a_look_that_nobody_asked_for_takes_no_problem_away(browser):
+    async with looked_at() as app, served(app) as url, open_view(browser, url) as page:
+        await page.evaluate("""(async () => {
+            const {every, problem} = await import(new URL('static/page.js', location));
+            problem('refused');
+            await every(document.querySelector('main'), async () => {}, 0)();
+        })()""")
+        assert await text(page, "#problem") == "refused"
+
+
+@pytest.mark.parametrize("wrong", [-3, 3])
+async def test_a_browser_whose_clock_is_wrong_shows_how_long_ago_it_was(browser, wrong):
+    async with looked_at() as app:
+        await fill(app, 2)
+        async with served(app) as url, browser.page() as page:
+            source = f"{{ const real = Date.now; Date.now = () => real() + {wrong} * 3600e3; }}"
+            await page.command(AT_START, source=source)
+            await page.goto(f"{url}#dead-letters")
+            ago = "document.querySelector('[aria-label=Groups] tbody')?.textContent"
+            await page.wait_for(f"/[1-9][0-9.]* (ms|s) ago/.test({ago})", timeout=10)
+
+
+async def test_a_connection_that_brings_nothing_is_made_again(browser):
+    async with looked_at() as app:
+        await fill(app, 2)
+        async with served(app) as url, browser.page() as page:
+            soon = "{ const real = setTimeout; window.setTimeout = (what, ms) => real(what, ms > 20000 ? 200 : ms); }"
+            await page.command(AT_START, source=soon + FAIL_ONCE % ("live", SILENT))
+            await page.goto(url)
+            await page.wait_for("document.querySelector('#dead-count').textContent === '2'", timeout=10)
+
+
+async def test_a_token_that_no_header_can_carry_is_asked_for_again(browser):
+    tokens = Tokens()
+    token = tokens.grant("ada")
+    async with looked_at() as app, served(app, tokens=tokens) as url, browser.page(url) as page:
+        await page.wait_for("document.querySelector('#login[open]')")
+        for given in ("pässword", "“quoted”", "a b"):
+            await page.fill("#login input", given)
+            await page.click("#login button")
+            assert await page.evaluate("document.querySelector('#login input').validity.patternMismatch")
+        await page.fill("#login input", f" {token} ")
+        await page.click("#login button")
+        await page.wait_for("document.querySelector('#who').textContent.startsWith('ada')", timeout=10)

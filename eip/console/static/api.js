@@ -1,9 +1,13 @@
 // Calls of the console's API: with the tab's token where one is asked for, and errors in words for people.
 
-import {$} from "./dom.js";
+import {$, setClock} from "./dom.js";
 
 const KEPT = "eip-console-token " + location.pathname;
+const ANSWER_MS = 60_000, SILENCE_MS = 30_000;  // for an answer; for a state that is due
 let asking = null;
+
+/** Refusals that another try will not change. */
+export const isFinal = error => error.status === 403 || error.status === 421;
 
 /** A refusal or failure, in words for people. */
 export class Refused extends Error {
@@ -19,11 +23,11 @@ export async function call(path, options = {}) {
   const headers = {...options.headers, ...(token ? {Authorization: "Bearer " + token} : {})};
   let answer;
   try {
-    answer = await fetch("api/" + path, {...options, headers});
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
+    answer = await fetch("api/" + path, {signal: AbortSignal.timeout(ANSWER_MS), ...options, headers});
+  } catch {
     throw new Refused("The console cannot be reached. Is it running?", 0);
   }
+  setClock(answer.headers.get("Date"));
   if (answer.status === 401) {
     await login(token !== null);
     return call(path, options);
@@ -35,10 +39,12 @@ export async function call(path, options = {}) {
 
 const query = given => new URLSearchParams(Object.entries(given).filter(([, value]) => value !== undefined && value !== null && value !== "")).toString();
 
-export const read = async (path, given = {}) => (await call(path + "?" + query(given))).json();
-export const readText = async (path, given = {}) => (await call(path + "?" + query(given))).text();
+const whole = body => body.catch(() => { throw new Refused("The answer was cut off. Is the console running?", 0); });
+
+export const read = async (path, given = {}) => whole((await call(path + "?" + query(given))).json());
+export const readText = async (path, given = {}) => whole((await call(path + "?" + query(given))).text());
 export const send = async (path, body) =>
-  (await call(path, {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(body)})).json();
+  whole((await call(path, {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(body)})).json());
 
 function login(again) {
   asking ??= new Promise(done => {
@@ -56,17 +62,25 @@ function login(again) {
   return asking;
 }
 
-const pause = seconds => new Promise(done => setTimeout(done, seconds * 1000));
+export const pause = seconds => new Promise(done => setTimeout(done, seconds * 1000));
 
-/** Follows the state by server-sent events, for ever; `problem` is called with a text, or with null once all is well. */
-export async function follow(show, problem) {
+/**
+ * Follows the state by server-sent events, for ever: one each `interval` seconds.
+ * `problem` is called with a text, or with null once all is well.
+ */
+export async function follow(show, problem, interval) {
   for (let failures = 0; ; failures += 1) {
+    const silence = new AbortController();
+    let timer = 0;
+    const heard = () => { clearTimeout(timer); timer = setTimeout(() => silence.abort(), interval * 1000 + SILENCE_MS); };
     try {
-      const answer = await call("live");
+      heard();  // a connection that a sleep has cut stays open, and brings nothing
+      const answer = await call("live", {signal: silence.signal});
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       for (let buffered = ""; ;) {
         const {done, value} = await reader.read();
         if (done) break;
+        heard();
         const blocks = (buffered + value).split("\n\n");
         buffered = blocks.pop();
         for (const block of blocks) {
@@ -78,7 +92,9 @@ export async function follow(show, problem) {
       }
     } catch (error) {
       problem(error instanceof Refused ? error.message : "The connection was lost; trying again.");
-      if (error.status === 403 || error.status === 421) return;
+      if (isFinal(error)) return;
+    } finally {
+      clearTimeout(timer);
     }
     await pause(Math.min(10, 1 + failures));
   }

@@ -44,7 +44,17 @@ export function duration(seconds) {
   return Math.round(seconds / 86400) + " days";
 }
 
-export const ago = at => at === null || at === undefined ? "?" : duration(Math.max(0, Date.now() / 1000 - at)) + " ago";
+let ahead = 0;  // milliseconds that the console's clock is ahead of this one
+
+/** Sets the console's clock by the date of one of its answers: that of a browser may be wrong by hours. */
+export function setClock(date) {
+  const found = Date.parse(date) - Date.now();
+  if (found) ahead = Math.abs(found) > 2000 ? found : 0;  // the header has whole seconds
+}
+
+/** The time by the console's clock, in seconds. */
+export const now = () => (Date.now() + ahead) / 1000;
+export const ago = at => at === null || at === undefined ? "?" : duration(Math.max(0, now() - at)) + " ago";
 export const time = at => at === null || at === undefined ? "" : new Date(at * 1000).toLocaleString("en-GB", {dateStyle: "short", timeStyle: "medium"});
 export const bytes = size => size < 10240 ? count(size) + " B" : size < 10485760 ? (size / 1024).toFixed(0) + " KiB" : (size / 1048576).toFixed(1) + " MiB";
 export const dollars = value => "$" + value.toFixed(value >= 1 || value === 0 ? 2 : 6);

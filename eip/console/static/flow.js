@@ -1,7 +1,7 @@
 // The flow: channels and handlers as a diagram, and the same figures as tables.
 
 import {read} from "./api.js";
-import {card, count, cut, drawn, duration, element, rate, replace, table} from "./dom.js";
+import {card, count, cut, drawn, duration, element, now, rate, replace, table} from "./dom.js";
 
 const BOX = {width: 176, height: 66}, GAP = {along: 64, across: 22}, PHONE = 640;
 let graph = null, nodes = new Map(), places = {};
@@ -60,10 +60,10 @@ function box(node, [x, y]) {
 }
 
 function update(state) {
-  const now = graph.nodes.map(node => ({...node, ...state.nodes[node.id]}));
-  for (const node of now) label(node);
-  replace(places.channels, channels(now.filter(node => node.kind !== "handler" && node.kind !== "app")));
-  replace(places.handlers, handlers(now.filter(node => node.kind === "handler")));
+  const figures = graph.nodes.map(node => ({...node, ...state.nodes[node.id]}));
+  for (const node of figures) label(node);
+  replace(places.channels, channels(figures.filter(node => node.kind !== "handler" && node.kind !== "app")));
+  replace(places.handlers, handlers(figures.filter(node => node.kind === "handler")));
   replace(places.parts, parts(state.parts));
 }
 
@@ -115,4 +115,4 @@ function handlers(all) {
 
 const parts = all => table("Health", ["Part", "State", {name: "Failing for", class: "number"}], all.map(part => [
   part.name, element("span", {class: part.ok ? "pill good" : "pill bad", text: part.ok ? "well" : part.reason ?? "failing"}),
-  part.failing_since ? duration(Date.now() / 1000 - part.failing_since) : ""]), "Nothing runs in this process.");
+  part.failing_since ? duration(Math.max(0, now() - part.failing_since)) : ""]), "Nothing runs in this process.");

@@ -26,9 +26,9 @@ async function update(state) {
     let known = await read("dead-letters");
     for (const each of known.queues) {
       const total = totals[each.queue]?.total, before = looked.get(each.queue);
-      const due = !before || (before.total !== total && Date.now() - before.at > 1000) || (total === null && Date.now() - before.at > LOOK_EVERY * 1000);
+      const due = !before || (before.total !== total && performance.now() - before.at > 1000) || (total === null && performance.now() - before.at > LOOK_EVERY * 1000);
       if (each.peek_is_receive || each.gone || !due || (total === 0 && !each.look)) continue;
-      looked.set(each.queue, {total, at: Date.now()});
+      looked.set(each.queue, {total, at: performance.now()});
       known = await send("look", {queue: each.queue});
       if (shown.queue === each.queue) await page();
     }
@@ -67,7 +67,7 @@ const operator = made => me.role === "operator" ? made : null;
 async function look(each) {
   const found = await doing(() => send("look", {queue: each.queue}));
   if (!found) return;
-  looked.set(each.queue, {total: totals[each.queue]?.total, at: Date.now()});
+  looked.set(each.queue, {total: totals[each.queue]?.total, at: performance.now()});
   await refresh(found.queues);
   announce(`looked at ${each.queue}`);
 }

@@ -1,7 +1,7 @@
 // The frame: views by the address's fragment, problems, work under way, and the state that is pushed.
 
-import {follow, read, send} from "./api.js";
-import {$, button, count, element, replace} from "./dom.js";
+import {follow, isFinal, pause, read, Refused, send} from "./api.js";
+import {$, button, count, element, now as time, replace} from "./dom.js";
 import * as flow from "./flow.js";
 import * as letters from "./letters.js";
 import {audit, cost} from "./records.js";
@@ -13,16 +13,27 @@ const VIEWS = {
   "flow": ["Flow", flow.show], "dead-letters": ["Dead letters", letters.show], "processes": ["Processes", processes],
   "scheduled": ["Scheduled messages", scheduled], "requests": ["Requests in flight", requests],
   "conversations": ["Conversations", conversations.show], "cost": ["Cost", cost], "audit": ["Audit log", audit]};
-let update = null, turn = 0, last = null;
+let update = null, turn = 0, last = null, failed = false;
 const me = {};
 
+/** The name of the view that the address means, and what of it. */
+function wanted() {
+  try {
+    const [name, ...rest] = decodeURIComponent(location.hash.slice(1)).split("/");
+    if (Object.hasOwn(VIEWS, name)) return [name, rest.join("/")];
+  } catch (error) {
+    if (!(error instanceof URIError)) throw error;
+  }
+  return ["flow", ""];
+}
+
 async function view() {
-  const [name, ...rest] = decodeURIComponent(location.hash.slice(1)).split("/");
-  const [title, show] = VIEWS[name] ?? VIEWS.flow;
+  const [name, what] = wanted(), [title, show] = VIEWS[name];
   const mine = ++turn, place = element("div", {class: "view"});
   update = null;
+  failed = false;
   for (const link of document.querySelectorAll("nav a")) {
-    if (link.hash === "#" + (VIEWS[name] ? name : "flow")) link.setAttribute("aria-current", "page");
+    if (link.hash === "#" + name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   document.title = `${title} · ${me.subject ?? "Console"}`;
@@ -30,15 +41,16 @@ async function view() {
   const main = $("main");
   main.replaceChildren(heading, place);
   if (mine > 1 && (document.activeElement === document.body || document.activeElement?.closest("nav"))) heading.focus({preventScroll: true});
-  const shown = await doing(() => show(place, rest.join("/"), me));
-  if (mine === turn && shown) {
-    update = shown;
-    if (last) update(last);
-  }
+  const shown = await doing(() => show(place, what, me));
+  if (mine !== turn) return;
+  failed = shown === undefined;
+  if (failed) return;
+  update = shown;
+  if (last) update(last);
 }
 
 function jobs(all) {
-  const shown = all.filter(job => job.status === "running" || Date.now() / 1000 - job.ended_at < 20);
+  const shown = all.filter(job => job.status === "running" || time() - job.ended_at < 20);
   $("jobs").hidden = !shown.length;
   replace($("jobs"), shown.map(job => element("div", {class: "job"},
     element("strong", {text: `${job.action} ${job.queue}`}),
@@ -56,12 +68,27 @@ function state(now) {
   $("dead-count").textContent = count(dead);
   $("dead-count").hidden = !dead;
   jobs(now.jobs);
-  update?.(now);
+  if (failed) view();  // the console is there again
+  else update?.(now);
+}
+
+async function user() {
+  for (;;) {
+    try {
+      return await read("me");
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      problem(error.message);
+      if (isFinal(error)) return null;
+      await pause(2);
+    }
+  }
 }
 
 async function start() {
-  const known = await doing(() => read("me"));
+  const known = await user();
   if (!known) return;
+  problem(null);
   Object.assign(me, known);
   $("subject").textContent = me.subject;
   $("who").textContent = `${me.name}, ${me.role} · ${me.transport}`;
@@ -71,7 +98,7 @@ async function start() {
   follow(state, text => {
     if (text) { problem(text); lost = true; }
     else if (lost) { problem(null); lost = false; }
-  });
+  }, me.interval);
 }
 
 start();

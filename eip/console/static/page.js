@@ -33,11 +33,19 @@ export function newest(ask, show) {
 
 /** What is called with each state: looks again after some milliseconds, where somebody sees it and no dialog is open. */
 export function every(place, look, pause = 5000) {
-  let at = Date.now();
-  return () => {
-    if (Date.now() - at < pause || document.hidden || !place.isConnected || $("dialog").open) return;
-    at = Date.now();
-    doing(look);
+  let at = performance.now(), failed = false;
+  return async () => {
+    if (performance.now() - at < pause || document.hidden || !place.isConnected || $("dialog").open) return;
+    at = performance.now();
+    try {
+      await look();
+      if (failed) problem(null);  // no other: a person may not have read it yet
+      failed = false;
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      problem(error.message);
+      failed = true;
+    }
   };
 }
 

@@ -1,7 +1,7 @@
 // Processes, scheduled messages and requests in flight.
 
 import {read, readText, send} from "./api.js";
-import {ago, button, card, count, duration, element, rate, replace, table, time} from "./dom.js";
+import {ago, button, card, count, duration, element, now, rate, replace, table, time} from "./dom.js";
 import {announce, ask, doing, every, newest, opening} from "./page.js";
 
 const COLOURS = {completed: "good", running: "", waiting: "warn", compensating: "warn", compensated: "warn", cancelled: "warn", failed: "bad"};
@@ -101,13 +101,13 @@ export async function requests(place) {
 const taken = new Map();  // by scatter-gather, replies and when they were counted
 
 function pace(each) {
-  const now = Date.now() / 1000, [before, then] = taken.get(each.name) ?? [each.taken, now];
-  taken.set(each.name, [each.taken, now]);
-  return now - then < 1 ? "" : `, ${rate(Math.max(0, each.taken - before) / (now - then))}`;
+  const at = performance.now() / 1000, [before, then] = taken.get(each.name) ?? [each.taken, at];
+  taken.set(each.name, [each.taken, at]);
+  return at - then < 1 ? "" : `, ${rate(Math.max(0, each.taken - before) / (at - then))}`;
 }
 
 const gatherer = each => card(each.name, element("span", {class: "soft", text: `${count(each.in_flight)} in flight here, ${count(each.taken)} replies taken${pace(each)}, ${count(each.late)} late, ${count(each.unknown)} unknown, ${count(each.ambiguous)} ambiguous`}), wrong(each),
   table(each.name, ["Request", "Type", "Asked", "Ends in", {name: "Answers", class: "number"}, {name: "Failed", class: "number"}, "Missing"], (each.requests ?? []).map(request => [
     element("a", {href: "#conversations/" + encodeURIComponent(request.correlation_id), text: request.id, "data-key": request.id}),
-    request.type ?? "untyped", ago(request.started_at), request.deadline ? duration(Math.max(0, request.deadline - Date.now() / 1000)) : "",
+    request.type ?? "untyped", ago(request.started_at), request.deadline ? duration(Math.max(0, request.deadline - now())) : "",
     `${count(request.replies)}${request.expected === null ? "" : " of " + count(request.expected)}`, count(request.errors), request.missing?.join(", ") ?? ""]), "Nobody is asked at the moment."));

@@ -5,6 +5,7 @@ export const $ = id => document.getElementById(id);
 const ROLES = {"/unicorn": "unicorn"};
 const kept = "rfq-token-" + (ROLES[location.pathname] ?? "customer");
 const OWN = "own-";  // what a token begins with that a unicorn made for itself
+const SILENCE_MS = 45_000;  // the service sends something each 15 s
 let asking = null;
 
 /** The token of this tab, or null. A unicorn needs one everywhere: without another it makes one, which says who it is. */
@@ -45,6 +46,12 @@ export async function call(path, options = {}) {
   throw new Refused(problem.detail || answer.statusText, answer.status, Number(answer.headers.get("Retry-After")));
 }
 
+/** The JSON of an answer, in full. */
+export const read = answer => answer.json().catch(error => {
+  if (error.name === "AbortError") throw error;
+  throw new Refused("The answer was cut off. Is the service running?", 0);
+});
+
 /** As `call`, with a JSON body. */
 export const send = (method, path, body) =>
   call(path, {method, headers: {"Content-Type": "application/json"}, body: JSON.stringify(body)});
@@ -65,21 +72,32 @@ function login(again) {
   return asking;
 }
 
-/** Server-sent events as [kind, data], until the stream ends. (An EventSource cannot send a token.) */
+/**
+ * Server-sent events as [kind, data], until the stream ends, the signal, or a silence: a connection that a sleep has cut
+ * stays open and brings nothing. (An EventSource cannot send a token.)
+ */
 export async function* events(path, signal) {
-  const answer = await call(path, {signal});
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-  let buffered = "";
-  for (;;) {
-    const {done, value} = await reader.read();
-    if (done) return;
-    buffered += value;
-    const blocks = buffered.split("\n\n");
-    buffered = blocks.pop();
-    for (const block of blocks) {
-      const fields = Object.fromEntries(block.split("\n").map(line => line.split(/: (.*)/s, 2)));
-      if (fields.event) yield [fields.event, JSON.parse(fields.data)];
+  const silence = new AbortController();
+  let timer = 0, buffered = "";
+  const heard = () => { clearTimeout(timer); timer = setTimeout(() => silence.abort(), SILENCE_MS); };
+  try {
+    heard();
+    const answer = await call(path, {signal: AbortSignal.any([signal, silence.signal])});
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (;;) {
+      const {done, value} = await reader.read();
+      if (done) return;
+      heard();
+      const blocks = (buffered + value).split("\n\n");
+      buffered = blocks.pop();
+      for (const block of blocks) {
+        const fields = Object.fromEntries(block.split("\n").map(line => line.split(/: (.*)/s, 2)));
+        if (signal.aborted) return;
+        if (fields.event) yield [fields.event, JSON.parse(fields.data)];
+      }
     }
+  } finally {
+    clearTimeout(timer);
   }
 }
 

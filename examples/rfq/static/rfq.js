@@ -1,6 +1,6 @@
 // The customer's page: ask for quotes, watch them arrive, choose one. The address keeps the RFQ over a reload.
 
-import {$, call, element, events, every, pause, Refused, send} from "./common.js";
+import {$, call, element, events, every, pause, read, Refused, send} from "./common.js";
 import {drawZones, markHerd, moveHerd, positionAt, showRide, zoom} from "./map.js";
 
 const LATE_FOR = [2, 3, 5, 10, 20, 40];  // seconds between looks for answers after the end
@@ -30,7 +30,7 @@ function problem(text) {
 
 async function look() {
   try {
-    const {zones, unicorns} = await (await call("/unicorns")).json();
+    const {zones, unicorns} = await read(await call("/unicorns"));
     drawZones(zones);
     names = new Map(unicorns.map(each => [each.unicorn, each.name]));
     moveHerd(unicorns);
@@ -54,7 +54,7 @@ async function place(name, position, radius = 0) {
   const answer = await call("/city?" + new URLSearchParams({place: name, radius, ...position}));
   const ahead = Date.parse(answer.headers.get("Date")) - Date.now() || 0;
   clockAhead = Math.abs(ahead) > 2000 ? ahead : 0;  // the header tells whole seconds
-  return answer.json();
+  return read(answer);
 }
 
 async function preview() {
@@ -105,7 +105,7 @@ async function follow(signal) {
     if (![...rfq.states.values()].includes("unanswered")) return;
     await pause(seconds, signal);
     if (signal.aborted) return;
-    const result = await call(rfq.self + "/result", {signal}).then(answer => answer.json()).catch(() => null);
+    const result = await call(rfq.self + "/result", {signal}).then(read).catch(() => null);
     if (result && !signal.aborted) settle(result);
   }
 }
@@ -207,13 +207,19 @@ function responders() {
 }
 
 async function choose(unicorn) {
+  const mine = rfq;  // another may be shown when the answer comes
   try {
-    await send("PUT", rfq.self + "/choice", {unicorn});
+    await send("PUT", mine.self + "/choice", {unicorn});
+    if (mine !== rfq) return;
     chosen(unicorn);
     say($("taken").textContent);
   } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    if (mine !== rfq) return;
     problem(error.message);
-    if (error.status === 409) settle(await (await call(rfq.self + "/result")).json());
+    if (error.status !== 409) return;
+    const result = await call(mine.self + "/result").then(read).catch(() => null);
+    if (result && mine === rfq) settle(result);
   }
 }
 
@@ -271,7 +277,7 @@ $("ask").addEventListener("submit", async event => {
   if (ride.duration) ride.duration = Number(ride.duration); else delete ride.duration;
   $("go").disabled = true;
   try {
-    const asked = await (await send("POST", "/rfqs", ride)).json();
+    const asked = await read(await send("POST", "/rfqs", ride));
     show(path(asked.links.self), Date.parse(asked.eta));
   } catch (error) {
     if (!(error instanceof Refused)) throw error;

@@ -1,6 +1,6 @@
 // The unicorn's app: sign in, fly about, be asked, quote or decline before the time is over.
 
-import {$, call, element, pause, Refused, send, token} from "./common.js";
+import {$, call, element, pause, read, Refused, send, token} from "./common.js";
 import {drawZones, moveHerd, nearZones, positionAt, showStarts} from "./map.js";
 
 const STEP = 0.05;  // of the city, that one press flies
@@ -31,13 +31,16 @@ async function place(body) {
   const answer = await send("PUT", "/unicorn/self", body);
   const ahead = Date.parse(answer.headers.get("Date")) - Date.now() || 0;
   clockAhead = Math.abs(ahead) > 2000 ? ahead : 0;  // the header has whole seconds
-  return answer.json();
+  return read(answer);
 }
 
 async function signIn(body) {
-  const first = !me, asked = wanted;
+  const asked = wanted;
+  let first = false;
   try {
-    show(await place(body));
+    const found = await place(body);
+    first = !me;  // of two presses, the one that is answered first
+    show(found);
   } finally {
     if (me && wanted === asked) wanted = {name: me.name, position: {x: me.x, y: me.y}};  // unless it flew on meanwhile
   }
@@ -118,7 +121,9 @@ async function follow(signal) {
     await pause(1, signal);
     if (signal.aborted) return;
     try {
-      show(await place(wanted));  // the process may be another one, to which we are not signed in
+      const found = await place(wanted);  // the process may be another one, to which we are not signed in
+      if (signal.aborted) return;
+      show(found);
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       await pause(error.retry || 1, signal);
