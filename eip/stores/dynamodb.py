@@ -97,10 +97,7 @@ class DynamoStore(NamedStore):
         item = found.get("Item")
         if item is None or _expired(item):
             return None
-        try:
-            return Record(bytes(item["v"]["B"]), item["n"]["S"])
-        except (KeyError, TypeError) as error:
-            raise _foreign(self._table, name) from error
+        return Record(bytes(_held(item, "v", "B")), _held(item, "n", "S"))
 
     @override
     async def _put(
@@ -122,8 +119,8 @@ class DynamoStore(NamedStore):
             if held is None or held.get("n") == item["n"]:  # the second: the SDK asked again, the answer was lost
                 return made
             if version in (None, ABSENT) and _expired(held):
-                await self._drop_parts(name, upto=float(held["e"]["N"]))
-                wanted = ("n = :version OR attribute_not_exists(pk)", {":version": held["n"]})
+                await self._drop_parts(name, upto=_held_number(held, "e"))
+                wanted = ("n = :version OR attribute_not_exists(pk)", {":version": {"S": _held(held, "n", "S")}})
             elif version is None:
                 wanted = first
             else:
@@ -155,15 +152,12 @@ class DynamoStore(NamedStore):
     async def _parts(self, name: str) -> dict[str, bytes]:
         items = [item async for item in self._items(name)]
         records = [each for each in items if each["sk"]["S"] == _RECORD and _expired(each)]
-        ended = float(records[0]["e"]["N"]) if records else -math.inf
-        try:
-            return {
-                item["sk"]["S"].removeprefix(_PART): bytes(item["v"]["B"])
-                for item in items
-                if "t" in item and float(item["t"]["N"]) > ended and not _expired(item)
-            }
-        except (KeyError, TypeError) as error:
-            raise _foreign(self._table, name) from error
+        ended = _held_number(records[0], "e") if records else -math.inf
+        return {
+            item["sk"]["S"].removeprefix(_PART): bytes(_held(item, "v", "B"))
+            for item in items
+            if "t" in item and _held_number(item, "t") > ended and not _expired(item)
+        }
 
     @override
     async def _delete_parts(self, name: str) -> None:
@@ -225,7 +219,7 @@ class DynamoStore(NamedStore):
         names = [
             item["sk"]["S"]
             async for item in self._items(key, names="sk, t")
-            if "t" in item and float(item["t"]["N"]) <= upto
+            if "t" in item and _held_number(item, "t") <= upto
         ]
         for start in range(0, len(names), _BATCH):
             rest = {self._table: [_removal(self._key(key, each)) for each in names[start : start + _BATCH]]}
@@ -267,7 +261,7 @@ class DynamoStore(NamedStore):
             key = {"pk": {"S": f"{self._name}#"}, "sk": {"S": "schema"}}
             answer = await self._call("GetItem", TableName=self._table, Key=key, ConsistentRead=True)
             held = answer.get("Item")
-            found = int(held["version"]["N"]) if held else 1
+            found = int(_held_number(held, "version")) if held else 1
             if found > _VERSION:
                 raise StoreError(
                     f"DynamoDB: {self._name!r} in {self._table} has schema version {found}; this release reads up to "
@@ -300,8 +294,17 @@ def _failed_condition(error: StoreError) -> dict[str, Any] | None:
     return None
 
 
-def _foreign(table: str, name: str) -> StoreError:
-    return StoreError(f"DynamoDB: the items of {name!r} in table {table} are not ours", transient=False)
+def _held(item: dict[str, Any], name: str, kind: str) -> Any:
+    """The value of an item's attribute; raises `StoreError` where another program wrote the item."""
+    try:
+        return item[name][kind]
+    except KeyError:
+        key = "/".join(item[each]["S"] for each in ("pk", "sk") if each in item)
+        raise StoreError(f"DynamoDB: the item {key!r} is not ours: look at its {name!r}", transient=False) from None
+
+
+def _held_number(item: dict[str, Any], name: str) -> float:
+    return float(_held(item, name, "N"))
 
 
 def _number(value: float) -> dict[str, str]:
@@ -313,4 +316,4 @@ def _removal(key: dict[str, Any]) -> dict[str, Any]:
 
 
 def _expired(item: dict[str, Any]) -> bool:
-    return "e" in item and float(item["e"]["N"]) <= clock.now()
+    return "e" in item and _held_number(item, "e") <= clock.now()

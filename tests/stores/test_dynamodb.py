@@ -12,7 +12,7 @@ from aiobotocore.session import get_session
 from eip import clock
 from eip.errors import ConfigurationError, MessageTooLarge, StoreError
 from eip.stores.base import ABSENT
-from eip.stores.dynamodb import DynamoStore, create_table, table_definition
+from eip.stores.dynamodb import _PART, _RECORD, DynamoStore, create_table, table_definition
 from eip.testing.stores import StoreConformance
 from tests.stores.racing import COUNTS, PROCESSES, counted, race
 from tests.support.aws import MotoServer
@@ -125,6 +125,42 @@ async def test_the_table_is_made_once(client):
     with pytest.raises(StoreError):
         await create_table(client, "")
     assert table_definition("t")["TableName"] == "t"
+
+
+@pytest.mark.parametrize(
+    ("sort", "attributes"),
+    [
+        ("record", {"v": {"B": b"1"}, "n": {"S": "v"}, "e": {"NULL": True}}),
+        ("record", {"v": {"S": "1"}, "n": {"S": "v"}}),
+        ("record", {"v": {"B": b"1"}, "n": {"N": "1"}, "e": {"N": "1"}}),
+        ("part#p", {"v": {"B": b"1"}, "t": {"S": "soon"}}),
+        ("part#p", {"v": {"B": b"1"}, "t": {"N": "1"}, "e": {"NULL": True}}),
+        ("part#p", {"v": {"S": "1"}, "t": {"N": "1"}}),
+    ],
+)
+async def test_an_item_that_is_not_ours_is_a_store_error_and_stops_no_others(client, store, name, sort, attributes):
+    """KeyError came through wherever an attribute was of another type, or missing."""
+    await store.put("good", b"1", due=1.0)
+    names = {"record": _RECORD, "part#p": f"{_PART}p"}
+    item = {"pk": {"S": f"{name}#odd"}, "sk": {"S": names[sort]}, **attributes}
+    calls = [store.get, store.parts, store.delete_parts, store.delete]
+    calls += [lambda key: store.put(key, b"2"), lambda key: store.put(key, b"2", version=ABSENT)]
+    failed = []
+    for call in calls:
+        await client.put_item(TableName="stores", Item=item)
+        try:
+            await call("odd")
+        except StoreError as error:
+            failed.append(error)
+    assert failed
+    assert not any(each.transient for each in failed)
+    assert await store.due(2.0) == ["good"]
+
+
+async def test_a_note_of_the_schema_that_is_not_ours_is_a_store_error(client, store, name):
+    await client.put_item(TableName="stores", Item={"pk": {"S": f"{name}#"}, "sk": {"S": "schema"}})
+    with pytest.raises(StoreError, match="not ours"):
+        await store.get("k")
 
 
 async def test_it_says_what_is_wrong(client, store):
