@@ -7,7 +7,7 @@ import re
 from hashlib import sha256
 from typing import Final
 
-__all__ = ["MAPPED_PREFIX", "from_native_id", "new_id", "new_uuid", "to_native_id"]
+__all__ = ["MAPPED_PREFIX", "from_native_id", "is_own_group", "new_id", "new_uuid", "own_group", "to_native_id"]
 
 _LENGTH = 16  # bytes: 128 random bits, as in a UUID
 _POOL = 256 * _LENGTH
@@ -54,6 +54,16 @@ def to_native_id(text: str) -> str:
     if _NATIVE.fullmatch(text):
         return text
     return MAPPED_PREFIX + sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def own_group(identity: str) -> str:
+    """The group of a message without one, by its id, where a service wants a group; no text is mapped to it."""
+    return MAPPED_PREFIX + sha256(b"\xff" + identity.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def is_own_group(native: str | None, identity: str) -> bool:
+    """Whether it is the `own_group` of the message of that id."""
+    return native is not None and native.startswith(MAPPED_PREFIX) and native == own_group(identity)
 
 
 def from_native_id(native: str | None, sent: str | None) -> str | None:

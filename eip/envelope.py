@@ -144,8 +144,8 @@ def parse_envelope(raw: bytes | str | Mapping[str, Any]) -> dict[str, Any]:
         raise DecodeError("envelope is not a JSON object")
     parsed: dict[str, Any] = {}
     for key, value in fields.items():
-        if value is None or key in _OTHERS:
-            continue
+        if value is None or key in _OTHERS or (key == "id" and value == ""):
+            continue  # an empty id would make all messages that have one the same
         if (name := _TEXT.get(key)) is not None:
             parsed[name] = value if value.__class__ is str and value.isascii() else _checked(key, value, str)
         elif key in _TIMES:

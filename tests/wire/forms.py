@@ -83,7 +83,7 @@ def _write_sqs(message: Message[Any]) -> Any:
 def _write_fifo(message: Message[Any]) -> Any:
     if message.group_id is None:
         message = message.replace(group_id="g")
-    ids = fifo_ids(message, by_content=False)
+    ids = fifo_ids(message, channel="q.fifo", by_content=False)
     sent = carried(message, channel="q.fifo", limit=LIMIT, native=native_fields(ids))
     return {"Body": sent.body, "MessageAttributes": _to_attributes(sent.attributes), "Attributes": ids}
 

@@ -58,7 +58,7 @@ def message_of(event: Mapping[str, Any], **known: Any) -> tuple[Message[Any], Ex
     detail = event["detail"]
     headers = {**known.get("headers", {}), **_headers(event)}
     native: dict[str, Any] = {**known, "type": event["detail-type"], "source": event["source"], "headers": headers}
-    if isinstance(event.get("id"), str):
+    if isinstance(event.get("id"), str) and event["id"]:
         native["id"] = event["id"]
     occurred = event_time(event)
     if occurred is not None:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from eip._ids import from_native_id, to_native_id
+from eip._ids import from_native_id, is_own_group, new_id, own_group, to_native_id
 from eip._logging import get_logger
 from eip.attributes import (
     Foreign,
@@ -108,14 +108,25 @@ def carried(message: Message[Any], *, channel: str, limit: int, native: Mapping[
     raise MessageTooLarge(whole, limit, channel=channel)
 
 
-def fifo_ids(message: Message[Any], *, by_content: bool) -> dict[str, str]:
+def fifo_ids(message: Message[Any], *, channel: str, by_content: bool) -> dict[str, str]:
     """The parameters of SQS and SNS that order and deduplicate a message, for a FIFO queue or topic.
 
+    A dead letter without a group, of a channel that knows none, is a group of its own; and no duplicate of what it was
+    when it failed before.
+
     Args:
-        message: has a group id.
+        message: what is sent.
+        channel: for people.
         by_content: whether the channel deduplicates by the body what has no deduplication id.
+
+    Raises:
+        InvalidMessage: it has no group id, and is no dead letter.
     """
-    ids = {"MessageGroupId": to_native_id(message.group_id or "")}
+    if message.group_id is None:
+        if "dead-letter-source" not in message.headers:
+            raise InvalidMessage(f"{channel} is FIFO: a message needs a group_id")
+        return {"MessageGroupId": own_group(message.id), "MessageDeduplicationId": new_id()}
+    ids = {"MessageGroupId": to_native_id(message.group_id)}
     if message.deduplication_id is not None:
         ids["MessageDeduplicationId"] = to_native_id(message.deduplication_id)
     elif not by_content:
@@ -234,9 +245,8 @@ def from_carried(
     native = {name: each for name, each in attributes.items() if name != ENVELOPE_KEY}
     try:
         fields = _fields(attributes.get(ENVELOPE_KEY))
-        envelope = {**known, **parse_envelope(fields)}
-        for name in ("group_id", "deduplication_id"):
-            envelope[name] = from_native_id(known.get(name), envelope.get(name))
+        sent = parse_envelope(fields)
+        envelope = {**known, **sent, **_ids(known, sent)}
         types = _object(fields.get("types") or {})
         envelope["attributes"] = {
             **{name: _value(each, types.get(name)) for name, each in native.items()},
@@ -247,6 +257,13 @@ def from_carried(
         unread = Message.received(body.encode(), attributes=readable_attributes(attributes), **known)
         return unread, DecodeError(f"envelope cannot be read: {error}")
     return Message.received(form.raw, codec=form.codec, **envelope), None
+
+
+def _ids(known: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, str | None]:
+    """Group and deduplication id: the service's own, save those that `fifo_ids` gives a message without a group."""
+    if "group_id" not in sent and is_own_group(known.get("group_id"), sent.get("id", "")):
+        known = {}
+    return {name: from_native_id(known.get(name), sent.get(name)) for name in ("group_id", "deduplication_id")}
 
 
 def readable_attributes(attributes: Any) -> dict[str, Any]:

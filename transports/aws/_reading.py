@@ -101,7 +101,8 @@ def _notification(
             inside = wrapped.get("MessageAttributes", {})
             if not isinstance(inside, Mapping):
                 raise DecodeError("notification of SNS: MessageAttributes is not an object")
-            known = {**known, "id": str(wrapped.get("MessageId", known["id"]))}
+            identity = wrapped.get("MessageId")
+            known = {**known, "id": identity if isinstance(identity, str) and identity else known["id"]}
             if isinstance(wrapped.get("Subject"), str):
                 known["headers"] = {"subject": wrapped["Subject"]}
             return inner, {name: _unwrapped(name, each) for name, each in inside.items()}, known

@@ -10,10 +10,12 @@ from uuid import uuid4
 import pytest
 
 from eip import Message
+from eip._ids import is_own_group, own_group, to_native_id
 from eip.channels import with_dead_letter_headers
 from eip.codec import TextCodec
 from eip.errors import ConfigurationError, DecodeError, InvalidMessage, MessageTooLarge, TransportError
 from eip.limits import MIB
+from eip.patterns.redrive import redrive
 from eip.topology import QueueSpec, SubscriptionSpec, TopicSpec, Topology
 from eip.transports.aws import AwsTransport
 from eip.transports.aws._attributes import carried
@@ -45,6 +47,42 @@ async def test_any_text_is_a_group_id_and_a_deduplication_id(aws, suffix):
                 found[delivery.message.body] = (delivery.message.group_id, delivery.message.deduplication_id)
                 await delivery.ack()
     assert found == {number: (each, each) for number, each in enumerate(IDS)}
+
+
+@pytest.mark.aws
+@pytest.mark.parametrize("dedup", [None, "own"])
+async def test_a_dead_letter_without_a_group_goes_into_a_fifo_queue_each_time_it_fails(aws, dedup):
+    """Kind of fault 9: it was refused and tried for ever; redriven it is as it was, and no duplicate when it fails."""
+    name = f"i{uuid4().hex[:12]}"
+    await Topology(QueueSpec(name), QueueSpec(f"{name}-dead.fifo", content_based_deduplication=True)).apply(aws)
+    queue, dead = aws.queue(name), aws.queue(f"{name}-dead.fifo")
+    sent = Message({"n": 1}, deduplication_id=dedup, attributes={"kind": "odd"})
+    await queue.send(sent)
+    for _ in range(2):
+        async with queue.receiver() as receiver:
+            receiver.dead_letters = dead
+            (delivery,) = await receiver.receive(1)
+            await delivery.dead_letter("because")
+        async with dead.receiver() as receiver:
+            (delivery,) = await receiver.receive(1)
+            assert delivery.message.headers["dead-letter-reason"] == "because"
+            await delivery.nack()
+        await redrive(dead, queue, idle=0.2, native=False)
+    async with queue.receiver() as receiver:
+        (delivery,) = await receiver.receive(1)
+        await delivery.ack()
+    assert delivery.message == sent
+    with pytest.raises(InvalidMessage, match="needs a group_id"):
+        await dead.send(sent)
+
+
+def test_an_own_group_is_no_text_s_and_no_other_message_s():
+    groups = {own_group(each) for each in ("", "a", "b", "\udcff", "ÿ")}
+    assert len(groups) == 5
+    assert groups.isdisjoint(to_native_id(each) for each in ("", "a", "b", "\udcffa", "ÿa", *groups))
+    assert not is_own_group(own_group("a"), "b")
+    forged = {"eip": {"DataType": "String", "StringValue": '{"id":"1","group":"g"}'}}
+    assert stranger("1", forged, MessageGroupId=own_group("1")).group_id == own_group("1")
 
 
 def test_the_queues_own_group_wins():

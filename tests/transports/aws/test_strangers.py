@@ -11,7 +11,10 @@ import pytest
 from eip import Consumer, Message
 from eip.errors import DecodeError
 from eip.topology import QueueSpec, Topology
+from eip.transports.activemq._decoding import from_frame
+from eip.transports.activemq._stomp.frames import Frame
 from eip.transports.aws._reading import read_message
+from eip.transports.aws.kinesis.records import load_record
 from tests.support.aws import native_messages
 
 pytestmark = pytest.mark.aws
@@ -88,3 +91,29 @@ def test_lone_surrogates_outside_the_body_are_the_error_of_that_message(identity
     assert isinstance(error, DecodeError)
     assert message.raw == b"[" * 100
     assert set(message.attributes) <= {"b"}
+
+
+@pytest.mark.parametrize("identity", ["", None, 5, ["x"]])
+def test_an_id_that_names_nothing_is_the_channels_own(identity):
+    """Kind of fault 12: two messages of one empty id were the same to an idempotent receiver, which dropped one."""
+    wrapped = json.dumps({**NOTIFICATION, "MessageId": identity})
+    event = json.dumps({**json.loads(EVENT + '"detail":{}}'), "id": identity})
+    for body in (wrapped, event):
+        message, error = read_message("sqs-id", body, {}, {})
+        assert error is None
+        assert message.id == "sqs-id"
+
+
+def test_an_envelope_with_an_empty_id_has_none():
+    """The same of what programs write that make envelopes themselves, on every wire."""
+    envelope = {"id": "", "at": 1.0}
+    attribute = {"DataType": "String", "StringValue": json.dumps(envelope)}
+    event = json.dumps({**json.loads(EVENT + '"detail":{}}'), "detail": {"eip": envelope}})
+    frame = Frame("MESSAGE", {"message-id": "mq-id", "eip": json.dumps(envelope)}, b"1")
+    found = [
+        read_message("sqs-id", "1", {}, {"eip": attribute})[0],
+        read_message("sqs-id", event, {}, {})[0],
+        load_record(json.dumps({"eip": envelope}).encode(), key="k", id="record-id")[0],
+        from_frame(frame).message,
+    ]
+    assert [each.id for each in found] == ["sqs-id", "e", "record-id", "mq-id"]

@@ -18,7 +18,7 @@ from eip._checks import check_message, check_name
 from eip.channels import Filter, Source, Topic
 from eip.codec import JSON, Codec
 from eip.envelope import encoded_for
-from eip.errors import AccessDenied, ChannelNotFound, ConfigurationError, InvalidMessage, MessageTooLarge
+from eip.errors import AccessDenied, ChannelNotFound, ConfigurationError, MessageTooLarge
 from eip.message import Message
 from eip.topology.archives import ReplayState
 from eip.topology.names import suffixed
@@ -190,10 +190,8 @@ class SnsTopic(BatchedSender[BatchAccumulator], Topic):
 
     def _entry(self, message: Message[Any]) -> Entry:
         check_message(message)
-        if self.fifo and message.group_id is None:
-            raise InvalidMessage(f"{self.name} is FIFO: a message needs a group_id")
         message = encoded_for(message, self.codec)
-        ids = fifo_ids(message, by_content=bool(self._by_content)) if self.fifo else self._groups.ids(message)
+        ids = self._ids(message)
         subject = message.headers.get("subject", "")
         subject = subject if _SUBJECT.fullmatch(subject) else ""
         limit = (self.limits.message_bytes or 0) - len(subject)
@@ -204,6 +202,11 @@ class SnsTopic(BatchedSender[BatchAccumulator], Topic):
         if subject:
             payload["Subject"] = subject
         return Entry(message, payload, sent.size + len(subject), ids.get("MessageGroupId") if self.fifo else None)
+
+    def _ids(self, message: Message[Any]) -> dict[str, str]:
+        if self.fifo:
+            return fifo_ids(message, channel=self.name, by_content=bool(self._by_content))
+        return self._groups.ids(message)
 
     async def _publish_batch(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
         if self.fifo:

@@ -244,8 +244,6 @@ class SqsQueue(BatchedSender[BatchAccumulator], Queue):
 
     def _entry(self, message: Message[Any], delay: int) -> Entry:
         check_message(message)
-        if self.fifo and message.group_id is None:
-            raise InvalidMessage(f"{self.name} is FIFO: a message needs a group_id")
         message = encoded_for(message, self.codec)
         ids = self._ids(message)
         sent = carried(message, channel=self.name, limit=self.limits.message_bytes or 0, native=native_fields(ids))
@@ -258,7 +256,7 @@ class SqsQueue(BatchedSender[BatchAccumulator], Queue):
 
     def _ids(self, message: Message[Any]) -> dict[str, str]:
         if self.fifo:
-            return fifo_ids(message, by_content=bool(self._by_content))
+            return fifo_ids(message, channel=self.name, by_content=bool(self._by_content))
         return self._groups.ids(message)
 
     async def _send_batch(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
