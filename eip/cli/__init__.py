@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
+from typing import Final, NoReturn
 
 import structlog
 
 __all__ = ["main"]
+
+_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
+_EXIT_OUTPUT: Final = 74
+"""The output could not be written: EX_IOERR of sysexits.h."""
 
 
 def main() -> None:
@@ -19,4 +27,18 @@ def main() -> None:
     from eip.cli.app import app  # noqa: PLC0415 - an extra
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # results alone go to standard output
-    app()
+    try:
+        app()
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _end(error)
+
+
+def _end(error: OSError) -> NoReturn:
+    """Say in a line that the output cannot be written, and end without a second try at what is left of it."""
+    with suppress(OSError):
+        print(f"eip: the output cannot be written: {error.strerror}", file=sys.stderr, flush=True)  # noqa: T201 - no rich
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    raise SystemExit(_EXIT_OUTPUT) from None

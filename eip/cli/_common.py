@@ -19,6 +19,7 @@ from rich.table import Table
 from eip.errors import (
     AccessDenied,
     ChannelNotFound,
+    ConfigurationError,
     Conflict,
     ConnectionLost,
     DecodeError,
@@ -42,6 +43,7 @@ __all__ = [
     "progress_bar",
     "run_with_cleanup",
     "stderr",
+    "writing",
 ]
 
 _T = TypeVar("_T")
@@ -76,21 +78,32 @@ def given(text: str) -> str:
         return "".join(given_lines())
     if text.lstrip()[:1] in ("{", "["):
         return text
-    path = Path(text)
-    if not path.is_file():
-        raise typer.BadParameter(f"{text!r} is neither JSON nor a file")
     try:
-        return path.read_text(encoding="utf-8")
+        return Path(text).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise DecodeError(f"{text} is not text in UTF-8: {error.reason} at byte {error.start}") from None
+    except (OSError, ValueError) as error:  # ValueError: NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise typer.BadParameter(f"{text[:80]!r} is neither JSON nor a file that can be read: {reason}") from None
 
 
 def given_lines() -> Iterator[str]:
-    """Yield the lines of standard input as they come. Raises `DecodeError` if they are not text."""
+    """Yield the lines of standard input as they come. Raises `DecodeError` if they are not text, or it is closed."""
+    if sys.stdin is None:
+        raise DecodeError("standard input is closed")
     try:
         yield from sys.stdin
     except UnicodeDecodeError as error:
         raise DecodeError(f"standard input is not text in {error.encoding}: {error.reason}") from None
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What fails while a file is written is a `ConfigurationError` that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def print_json(value: Any) -> None:

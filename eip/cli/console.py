@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from eip.app import App
-from eip.cli._common import errors, stderr
+from eip.cli._common import errors, stderr, writing
 from eip.cli._targets import Target, load, with_target
 from eip.errors import ConfigurationError
 from eip.runtime.service import Runnable
@@ -85,10 +85,8 @@ def console_token(
 
         known = Tokens.load(file) if file.exists() else Tokens()
         made = known.grant(name.strip(), "operator" if operator else "reader")
-        try:
+        with writing(file):
             known.save(file)
-        except OSError as error:
-            raise ConfigurationError(f"{file} cannot be written: {error.strerror}") from None
     typer.echo(made)
 
 

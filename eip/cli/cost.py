@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from eip.cli._common import console, errors, print_line, stderr
+from eip.cli._common import console, errors, print_line, stderr, writing
 from eip.cli._targets import JsonOption
 from eip.cost import (
     Advice,
@@ -204,5 +204,6 @@ def _draw(advice: Advice, path: Path) -> None:
     except ImportError:
         stderr.print("a plot needs matplotlib: pip install aioeip\\[plot]")
         raise typer.Exit(1) from None
-    draw(advice, path)
+    with writing(path):
+        draw(advice, path)
     stderr.print(f"drawn: {path}", highlight=False)

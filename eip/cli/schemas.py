@@ -10,7 +10,7 @@ import orjson
 import typer
 
 from eip.app.asyncapi import asyncapi_document
-from eip.cli._common import EXIT_NO, console, errors, given, print_json, print_rows, stderr
+from eip.cli._common import EXIT_NO, console, errors, given, print_json, print_rows, stderr, writing
 from eip.cli._targets import JsonOption, load_app
 from eip.errors import ConfigurationError
 from eip.schemas.compatibility import Break, compare, compare_with
@@ -45,10 +45,8 @@ def _write(text: str, output: Path | None) -> None:
     if output is None:
         typer.echo(text, nl=False)
         return
-    try:
+    with writing(output):
         output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"{output} cannot be written: {error.strerror}") from None
 
 
 @schemas.command()

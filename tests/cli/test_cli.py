@@ -18,9 +18,10 @@ import eip
 from eip import Message
 from eip.channels import with_dead_letter_headers
 from eip.cli import main
-from eip.cli._common import console, run_with_cleanup, stderr
+from eip.cli._common import console, given, run_with_cleanup, stderr
 from eip.cli.app import app
 from eip.cost import prices
+from eip.errors import DecodeError
 from eip.topology import QueueSpec, Topology
 from eip.transports.activemq import ActiveMQTransport
 from eip.transports.aws import AwsTransport
@@ -323,3 +324,43 @@ def test_sigterm_lets_a_command_remove_what_it_made():
 def test_it_prints_its_version():
     result = ran("--version")
     assert (result.exit_code, result.stdout) == (0, f"eip {eip.__version__}\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [("--version",), ("cost", "--help"), ("match", '{"a": [1]}', '{"a": 1}')])
+def test_a_full_disk_behind_its_output_is_one_line(arguments):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "eip", *arguments], stdout=full, stderr=PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (74, "eip: the output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "nul\0", "folder"])
+def test_a_file_that_cannot_be_read_is_named_in_short(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    result = ran("match", name, "{}")
+    assert result.exit_code == 2
+    assert "is neither JSON nor a file" in result.output
+    assert len(result.output) < 1000
+
+
+def test_a_pipe_is_a_file_too():
+    ends = os.pipe()
+    os.write(ends[1], b'{"a": [1]}')
+    os.close(ends[1])
+    assert ran("match", f"/dev/fd/{ends[0]}", '{"a": 1}').exit_code == 0
+    os.close(ends[0])
+
+
+def test_a_closed_standard_input_is_an_error_in_words(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(DecodeError, match="standard input is closed"):
+        given("-")
+
+
+def test_a_plot_that_cannot_be_written_names_its_file(tmp_path):
+    result = ran("cost", "--rate", "1", "--size", "1", "--plot", str(tmp_path / "no" / "x.svg"))
+    assert result.exit_code == 2
+    assert "x.svg cannot be written: No such file or directory" in result.output
