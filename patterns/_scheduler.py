@@ -59,7 +59,7 @@ class Scheduler(BackgroundService):
         self._store, self._work, self._concurrency = store, work, concurrency
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._failed_keys: OrderedDict[str, tuple[int, float]] = OrderedDict()
-        """Keys that failed, with how often, and when they are tried again."""
+        """Keys that failed, with how often, and when, by the loop's clock, they are tried again."""
         self._next_look = inf
         """When it looks again by itself; what is due before that has to wake it."""
         self._wake = asyncio.Event()
@@ -98,8 +98,8 @@ class Scheduler(BackgroundService):
 
     async def _sweep(self) -> float:
         """Begin what is due; the seconds until more may be."""
-        now = clock.now()
-        put_off = {key for key, (_, retry_at) in self._failed_keys.items() if retry_at > now}
+        now, time = clock.now(), asyncio.get_running_loop().time()
+        put_off = {key for key, (_, retry_at) in self._failed_keys.items() if retry_at > time}
         # More than those that are busy or failed lately, or they would hide all others.
         due_keys = await self._store.due(now, limit=self._concurrency + len(self._busy) + len(put_off))
         keys = [key for key in due_keys if key not in self._busy and key not in put_off]
@@ -127,7 +127,7 @@ class Scheduler(BackgroundService):
         """Leave the key alone for a while: longer, the more often it failed, e.g. because its record is not ours."""
         failures = self._failed_keys.pop(key, (0, 0.0))[0] + 1
         wait = _RETRY_BACKOFF.ceiling(max(failures - 2, 1))  # most failures pass: the first few are tried again soon
-        self._failed_keys[key] = (failures, clock.now() + wait)
+        self._failed_keys[key] = (failures, asyncio.get_running_loop().time() + wait)
         if len(self._failed_keys) > _MAX_FAILED_KEYS:
             self._failed_keys.popitem(last=False)
         self._log.warning("due_work_failed", key=key, error=error_text(error), failures=failures, retry_in=wait)

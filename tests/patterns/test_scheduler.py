@@ -163,3 +163,17 @@ async def test_a_foreign_error_of_a_store_does_not_end_the_loop():
     await loop.stop()
     await task
     assert len(work.done) == 1
+
+
+async def test_a_clock_that_is_set_back_keeps_no_key_that_failed_waiting():
+    """Two seconds until the next attempt became an hour and two seconds."""
+    work = Work(failures=2)
+    await work.put("k", after=-7200)
+    began = asyncio.get_running_loop().time()
+    async with work.running():
+        await asyncio.sleep(1)
+        ahead = clock.now() - asyncio.get_running_loop().time()
+        with clock.use_clock(lambda: asyncio.get_running_loop().time() + ahead - 3600):
+            while not work.done:
+                await asyncio.sleep(1)
+    assert asyncio.get_running_loop().time() - began < 15
