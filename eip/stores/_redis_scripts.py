@@ -91,8 +91,8 @@ while #found < 2 * limit do
                 found[#found + 1] = key
                 found[#found + 1] = page[at + 1]
             end
-        else
-            redis.call('ZREM', KEYS[1], key)
+        elseif redis.pcall('ZREM', KEYS[1], key) ~= 1 then
+            start = start + 1  -- who may only read, or asks a replica, passes it by
         end
     end
 end

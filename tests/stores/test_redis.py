@@ -114,6 +114,19 @@ async def test_a_clock_that_is_ahead_removes_nothing_that_others_still_have(redi
     assert await store.due(now + 1) == ["k"]
 
 
+async def test_who_may_only_read_lists_what_is_due(redis_server, store, name):
+    """Striking off what Redis had removed was refused, and with it the list: of a console, or from a replica."""
+    await store.put("here", b"1", due=2.0)
+    await store.put("gone", b"1", due=1.0)
+    async with redis.asyncio.from_url(redis_server.url) as client:
+        await client.delete(f"{{{name}}}:r:gone")
+        await client.acl_setuser(name, enabled=True, nopass=True, keys=["*"], commands=["+@read", "+evalsha"])
+        async with RedisStore(redis_server.url.replace("//", f"//{name}:x@"), name) as viewer:
+            assert await viewer.due(5.0) == ["here"]
+            assert await viewer.next_due() == 2.0
+        await client.acl_deluser(name)
+
+
 async def test_a_record_that_is_not_ours_is_a_store_error(redis_server, store, name):
     async with redis.asyncio.from_url(redis_server.url) as client:
         await client.hset(f"{{{name}}}:r:k", mapping={"v": b"1", "n": b"\xff\xfe"})
