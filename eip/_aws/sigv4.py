@@ -213,6 +213,7 @@ class SigV4Client:
         headers["authorization"] = (
             f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, SignedHeaders={names}, Signature={signed}"
         )
+        headers["accept-encoding"] = "identity"  # as the SDK: without it a proxy may compress (RFC 9110, 12.5.3)
         headers["user-agent"] = "aioeip"
         return headers
 

@@ -334,6 +334,7 @@ async def test_hostile_frames_end_the_connection_and_not_the_consumer(activemq, 
         b"CONNECTED\nversion:1.0\n\n\0",
         b"CONNECTED\nversion:1.2\nheart-beat:x\n\n\0",
         b"CONNECTED\nversion:1.2\nheart-beat:-5,0\n\n\0",
+        b"CONNECTED\nversion:1.2\nheart-beat:" + b"9" * 400 + b",0\n\n\0",
         b"",
     ],
 )

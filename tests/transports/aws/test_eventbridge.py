@@ -96,6 +96,21 @@ async def test_only_what_was_refused_for_the_moment_is_sent_again():
         assert service.sent() == [[0, 1, 2, 3, 4], [1, 3]]
 
 
+async def test_an_entry_with_an_error_was_not_put_whatever_else_it_has():
+    """Kind of fault 8: an id beside an error is no confirmation."""
+    odd = {"Entries": [{"EventId": "e0", "ErrorCode": "InternalFailure"}, {"EventId": "e1"}]}
+    async with Service({}) as service:
+        first = service._answer
+
+        async def answer(*names, **parameters):
+            own = await first(*names, **parameters)
+            return odd if len(parameters["Entries"]) == 2 else own
+
+        service._client.call = answer
+        await service.bus("b").send(sold(0), sold(1))
+        assert service.sent() == [[0, 1], [0]]
+
+
 async def test_what_is_refused_for_good_is_told_and_the_rest_was_sent():
     async with Service({0: "MalformedDetail", 2: "InvalidArgument", 3: "AccessDeniedException"}) as service:
         with pytest.raises(PartialSendError) as refused:

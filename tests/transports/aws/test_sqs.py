@@ -336,6 +336,23 @@ async def test_a_failure_comes_back_after_its_delay_by_the_visibility_timeout(aw
     assert proxy.calls["ChangeMessageVisibilityBatch"] == 1
 
 
+async def test_a_queue_without_a_lease_hands_a_message_out_once_at_a_time(aws):
+    """Kind of fault 26: with a visibility timeout of 0 one message was handled in all slots at once."""
+    name = f"q{uuid4().hex[:12]}"
+    await Topology(QueueSpec(name)).apply(aws)
+    queue = aws.queue(name)
+    await queue._queue.call("SetQueueAttributes", Attributes={"VisibilityTimeout": "0"})
+    queue.forget_attributes()
+    await queue.send(Message(1))
+    async with queue.receiver() as receiver:
+        (delivery,) = await receiver.receive(10, wait=1)
+        assert await receiver.receive(10, wait=0) == []
+        assert receiver.lease == 30.0
+        await delivery.nack()
+        (again,) = await receiver.receive(10, wait=1)
+        await again.ack()
+
+
 async def test_too_many_receives_go_to_the_dead_letter_queue_and_a_rejected_one_at_once(aws):
     queue = await made(aws, max_receive_count=3)
     await queue.send(Message("retried"), Message("rejected"))

@@ -96,7 +96,7 @@ def _intervals(header: str) -> tuple[float, float]:
     """Return the seconds between the heart-beats that the broker offers, and asks for."""
     try:
         offered, asked_for = (int(each) / 1000 for each in header.split(","))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ProtocolError(f"heart-beat is not two numbers: {header[:40]!r}") from None
     if offered < 0 or asked_for < 0:
         raise ProtocolError(f"heart-beat is negative: {header[:40]!r}")

@@ -143,4 +143,6 @@ def _outcome(answered: Any) -> Outcome:
     """Of an entry: accepted with an EventId, or not, with a code."""
     if not isinstance(answered, Mapping):
         return ServiceFailed("events PutEvents: the answer does not say what became of the entry")
-    return None if answered.get("EventId") else entry_error("events", "PutEvents", answered)
+    if answered.get("EventId") and not answered.get("ErrorCode"):
+        return None
+    return entry_error("events", "PutEvents", answered)

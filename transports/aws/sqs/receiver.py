@@ -37,6 +37,8 @@ _MIN_LONG_POLL_S: Final = 0.5
 """A long poll that ends earlier without messages is not SQS's: a proxy may answer in its place."""
 _FIRST_PAUSE_S: Final = 0.1
 _MAX_PAUSE_S: Final = 5.0
+_OWN_LEASE_S: Final = 30.0
+"""For a queue whose visibility timeout is 0; SQS's own default."""
 _SLACK_SHARE: Final = 20
 """Part of a lease that is given up, as an answer takes its time to arrive; at most a second."""
 
@@ -75,12 +77,16 @@ class SqsReceiver(Receiver):
         self._pause = 0.0
         """Seconds of the last pause after a long poll that ended at once without messages."""
         self._warned = False
+        self._own_lease: Mapping[str, int] = {}
+        """What a receive asks for where the queue itself gives no lease."""
 
     @override
     async def open(self) -> None:
         """Read the queue's attributes; raises `ChannelNotFound`."""
         attributes = await self._queue.attributes()
-        self.lease = float(attributes.get("VisibilityTimeout", 30))
+        self.lease = float(attributes.get("VisibilityTimeout") or 30)
+        if not self.lease:  # the queue would hand a message out again while it is handled, to every free slot
+            self.lease, self._own_lease = _OWN_LEASE_S, {"VisibilityTimeout": round(_OWN_LEASE_S)}
         policy = attributes.get("RedrivePolicy")
         if policy:
             parsed = load_json(policy)
@@ -140,6 +146,7 @@ class SqsReceiver(Receiver):
             "WaitTimeSeconds": wait,
             "MessageAttributeNames": ["All"],
             "MessageSystemAttributeNames": ["All"],
+            **self._own_lease,
         }
         if self.ordered:
             # After a lost answer the same id brings the same messages, whose group would be locked otherwise.
