@@ -15,9 +15,11 @@ import time
 import tracemalloc
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
+from unittest.mock import patch
 
 from pydantic import BaseModel
 
@@ -110,6 +112,12 @@ async def consume(count: int, *, concurrency: int, groups: int = 0, typed: bool 
         assert consumer.stats.handled == count
 
 
+async def unwatched(count: int) -> None:
+    """Ten handlers without the thread that notices a blocked loop and renews leases meanwhile: what that costs."""
+    with patch("eip.runtime._session.watched", lambda _: nullcontext()):
+        await consume(count, concurrency=10)
+
+
 async def with_taskiq(count: int) -> None:
     """taskiq's broker in memory: a task for each message, its result kept for as long as the next hundred."""
     broker: Any = import_module("taskiq").InMemoryBroker(max_stored_results=BATCH)
@@ -171,6 +179,7 @@ CASES: dict[str, Callable[[int], Awaitable[None]]] = {
     "asyncio.Queue, 10 workers": lambda count: asyncio_queue(count, 10),
     "1 handler": lambda count: consume(count, concurrency=1),
     "10 handlers": lambda count: consume(count, concurrency=10),
+    "10 handlers, no watchdog": unwatched,
     "100 handlers": lambda count: consume(count, concurrency=100),
     "10 handlers, FIFO, 50 groups": lambda count: consume(count, concurrency=10, groups=50),
     "100 handlers, FIFO, 50 groups": lambda count: consume(count, concurrency=100, groups=50),
