@@ -117,6 +117,8 @@ class Receiver(Opening, ABC):
     """Most deliveries of one `receive`."""
     settle_batch: int = 10
     """Most deliveries of one `ack` or `extend` call; 1: settling costs no call, so it is not worth gathering."""
+    billed: bool = False
+    """Whether each `receive` costs, for one message as for ten: a consumer asks for several at once then."""
     ordered: bool = True
     """Whether a message group orders its messages; False where the channel uses it for fairness only (SQS standard)."""
     max_receive_count: int | None = None

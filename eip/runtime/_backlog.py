@@ -37,7 +37,7 @@ class Backlog:
         on_ready: Callable[[], None],
         on_behind: Callable[[Delivery], None],
     ) -> None:
-        self._ordered, self._concurrency, self._stats = receiver.ordered, concurrency, stats
+        self._ordered, self.concurrency, self._stats = receiver.ordered, concurrency, stats
         self._on_ready, self._on_behind = on_ready, on_behind
         self._max_waiting = max(concurrency, receiver.max_batch)
         self.ready: deque[Delivery] = deque()
@@ -50,8 +50,8 @@ class Backlog:
 
     def free(self) -> int:
         """How many more deliveries may be asked for."""
-        slots = self._concurrency - len(self.ready) - len(self._started) - self._asked_for
-        return min(slots, self._max_waiting - self._groups.waiting - len(self._sleeping))
+        slots = self.concurrency - len(self.ready) - len(self._started)
+        return min(slots, self._max_waiting - self._groups.waiting - len(self._sleeping)) - self._asked_for
 
     def reserve(self, count: int) -> None:
         """A poll asks for so many."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Final, cast
 
 from eip._logging import get_logger
@@ -29,6 +28,10 @@ _TOO_SOON_S: Final = 1.0
 _MAX_POLLS: Final = 32
 _RETRY_BACKOFF: Final = Backoff(cap=30.0)
 _MAX_PAUSE_S: Final = 5.0
+_GATHER_S: Final = 0.05
+"""A free slot waits for others at most so long: a call costs the same, whether it asks for one message or for ten."""
+_GATHERED_SLOTS: Final = 5
+"""A call is worth its cost for one slot in so many. While they gather, a tenth of the slots is idle on the average."""
 
 
 class Polls:
@@ -58,7 +61,11 @@ class Polls:
         self._receiver, self._backlog, self._admit, self._health = receiver, backlog, admit, health
         self._least, self._tasks, self._name = least, tasks, name
         self._polls: set[asyncio.Task[None]] = set()
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._turn = asyncio.Lock()
+        self._room = asyncio.Event()
+        self._awaited = 1
+        gathers = receiver.billed and least == 1
+        self._worth_a_call = max(min(receiver.max_batch, backlog.concurrency // _GATHERED_SLOTS), 1) if gathers else 1
         self._stopping = False
         self._repeated = RepeatedLines(get_logger("eip.consumer"))
 
@@ -67,9 +74,9 @@ class Polls:
         self._polls.add(self._tasks.create_task(self._run(), name=f"{self._name} poll"))
 
     def more_room(self) -> None:
-        """A slot may be free: one poll that waits for it looks, and calls the next where more are."""
-        if self._waiting and not (first := self._waiting[0]).done():
-            first.set_result(None)
+        """A slot may be free."""
+        if self._backlog.free() >= self._awaited:
+            self._room.set()
 
     async def aclose(self) -> None:
         """Poll no more; what a cancelled poll got is released by the receiver."""
@@ -82,13 +89,10 @@ class Polls:
         self._polls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _poll(self, timeout: WaitTimeout) -> None:  # noqa: ASYNC109 - of each receive
-        receiver, backlog = self._receiver, self._backlog
+        backlog = self._backlog
         failures = too_soon = 0
         while not self._stopping:
-            limit = min(backlog.free(), receiver.max_batch)
-            if limit <= 0:
-                await self._until_room()
-                continue
+            limit = await self._reserved()
             began = asyncio.get_running_loop().time()
             try:
                 deliveries = await self._receive(limit, timeout)
@@ -104,23 +108,33 @@ class Polls:
             too_soon = 0 if deliveries or asyncio.get_running_loop().time() - began >= _TOO_SOON_S else too_soon + 1
             if len(deliveries) < limit and len(self._polls) > self._least:
                 break
-            wanted = len(deliveries) == receiver.max_batch or len(self._polls) < self._least
-            if wanted and backlog.free() > 0 and len(self._polls) < _MAX_POLLS:
+            wanted = len(deliveries) == limit or len(self._polls) < self._least
+            if wanted and backlog.free() >= self._worth_a_call and len(self._polls) < _MAX_POLLS:
                 self.add()
             if too_soon > 1:
                 await self._pause(too_soon)
 
-    async def _until_room(self) -> None:
-        room = asyncio.get_running_loop().create_future()
-        self._waiting.append(room)
-        try:
-            await room
-        finally:
-            self._waiting.remove(room)  # not before: as long as the first has not looked, no other is called
+    async def _reserved(self) -> int:
+        """Slots for the deliveries of one call: enough to be worth it, or those that are free after a short while."""
+        backlog = self._backlog
+        async with self._turn:  # one poll at a time waits: a slot is one poll's, and must not wake all
+            await self._until_free(1)
+            if backlog.free() < self._worth_a_call:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_GATHER_S):
+                        await self._until_free(self._worth_a_call)
+                await self._until_free(1)  # again: messages that came meanwhile may wait behind their groups
+            slots = min(backlog.free(), self._receiver.max_batch)
+            backlog.reserve(slots)
+        return slots
+
+    async def _until_free(self, slots: int) -> None:
+        self._awaited = slots
+        while self._backlog.free() < slots:
+            self._room.clear()
+            await self._room.wait()
 
     async def _receive(self, limit: int, timeout: WaitTimeout) -> Sequence[Delivery]:  # noqa: ASYNC109 - as above
-        self._backlog.reserve(limit)
-        self.more_room()
         try:
             with timeout:
                 return await self._receiver.receive(limit, wait=_WAIT_S)

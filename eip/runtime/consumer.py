@@ -49,8 +49,9 @@ class Consumer(Service):
         handler: ``async def handle(message)``, or ``def`` to run in a thread; see `eip.runtime.handlers` for its forms.
         concurrency: messages handled at once; most threads of a ``def`` handler.
         polls: how many polls wait for messages at once, as far as ``concurrency`` leaves room for what they may bring.
-            With 1, a message that arrives while an answer is on its way waits for the next poll. Each poll is billed,
-            also while nothing comes.
+            With 1, a message that arrives while an answer is on its way waits for the next poll, and where polls are
+            billed (SQS) a free slot waits up to 50 ms for others, a fifth of ``concurrency`` and ten at most, so that
+            one poll asks for them all. Each poll is billed, also while nothing comes.
         output: where messages that the handler returns are sent, before the received one is acknowledged.
         replies: sends them to the received message's return address instead, where it has one.
         dead_letters: where what can never be handled goes; default: the channel's own dead-letter queue.

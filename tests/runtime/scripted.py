@@ -33,7 +33,7 @@ class Scripted(Source, Receiver):
 
     def __init__(self, *messages: Message[Any], lease: float | None = 30.0, settle_batch: int = 10) -> None:
         self.name = "scripted"
-        self.lease, self.settle_batch = lease, settle_batch
+        self.lease, self.settle_batch, self.billed = lease, settle_batch, True
         self.waiting: list[tuple[float, Message[Any], int]] = [(0.0, each, 1) for each in messages]
         self.errors: dict[str, Exception] = {}
         """By message id: the delivery's own error."""

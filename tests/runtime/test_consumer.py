@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from typing import Any
 
 import pytest
@@ -203,6 +204,45 @@ async def test_one_poll_when_idle_and_more_under_load():
         assert source.polling == 1
 
 
+@pytest.mark.parametrize(("concurrency", "most"), [(10, 0.6), (50, 0.15), (200, 0.12)])
+async def test_slots_that_become_free_one_by_one_are_asked_for_together(concurrency, most):
+    """A receive costs the same for one message as for ten. Each free slot had its own: 0.95 a message."""
+    source = Scripted(*(message(number) for number in range(500)))
+    dice = random.Random(1)
+
+    async def handle(_: Message) -> None:
+        await asyncio.sleep(dice.uniform(0.1, 0.3))
+
+    began = asyncio.get_running_loop().time()
+    async with running(Consumer(source, handle, concurrency=concurrency)):
+        await until(lambda: len(source.acked_ids) == 500)
+        assert len(source.asked) <= most * 500 + 20
+        took = asyncio.get_running_loop().time() - began
+    assert took < 1.2 * 500 * 0.2 / concurrency + 1
+
+
+async def test_a_free_slot_waits_a_moment_for_others_and_not_where_polls_are_to_be_quick():
+    async def delay(**options: Any) -> float:
+        source = Scripted(*(message(number) for number in range(11)))
+        turns = asyncio.Semaphore(0)
+
+        async def handle(_: Message) -> None:
+            await turns.acquire()
+
+        async with running(Consumer(source, handle, concurrency=10, **options)):
+            await asyncio.sleep(1)
+            began = asyncio.get_running_loop().time()
+            turns.release()
+            await until(lambda: not source.waiting)
+            took = asyncio.get_running_loop().time() - began
+            for _ in range(10):
+                turns.release()
+        return took
+
+    assert 0.05 <= await delay() < 0.06
+    assert await delay(polls=2) < 0.01
+
+
 async def test_a_free_slot_wakes_one_of_the_polls_that_wait_for_it(monkeypatch):
     looks = 0
     free = Backlog.free
@@ -213,25 +253,25 @@ async def test_a_free_slot_wakes_one_of_the_polls_that_wait_for_it(monkeypatch):
         return free(backlog)
 
     monkeypatch.setattr(Backlog, "free", counted)
-    source = Scripted(*(message(number) for number in range(2_000)))
+    source = Scripted(*(message(number) for number in range(400)))
     turns = asyncio.Semaphore(0)
 
     async def handle(_: Message) -> None:
         await turns.acquire()
 
-    async with running(Consumer(source, handle, concurrency=320)):
-        await until(lambda: len(source.waiting) == 1_680)
-        assert source.most_polls > 10
+    async with running(Consumer(source, handle, concurrency=160, polls=20)):
+        await until(lambda: len(source.waiting) == 240)
+        assert source.most_polls > 5
         await asyncio.sleep(1)
         before, asked = looks, len(source.asked)
         for _ in range(100):
             turns.release()
             await asyncio.sleep(0.1)
         assert len(source.asked) - asked == 100
-        assert looks - before <= 500
-        for _ in range(1_900):
+        assert looks - before <= 1_000  # a look by each of twenty polls would be 2,000 more
+        for _ in range(300):
             turns.release()
-        await until(lambda: len(source.acked_ids) == 2_000)
+        await until(lambda: len(source.acked_ids) == 400)
 
 
 async def test_a_receive_that_fails_is_tried_again_with_backoff():

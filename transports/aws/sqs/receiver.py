@@ -57,6 +57,7 @@ class SqsReceiver(Receiver):
 
     system = "aws_sqs"
     settle_batch = 10
+    billed = True
 
     def __init__(
         self,
