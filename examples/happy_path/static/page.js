@@ -60,6 +60,9 @@ async function upload(file, to) {
 
 function watch(asked, item, ended, to) {
   const events = new EventSource(asked.links.events);
+  events.addEventListener("error", () => {
+    if (events.readyState === EventSource.CLOSED) ended("rejected", "the service tells no more of it");
+  });
   events.addEventListener("photo", (event) => {
     const photo = JSON.parse(event.data);
     if (photo.status !== "published" && photo.status !== "rejected") return;
@@ -69,7 +72,9 @@ function watch(asked, item, ended, to) {
     }
     if (photo.status === "rejected") return ended("rejected", `rejected: ${photo.reason}`);
     ended("published", `published by workflow ${photo.version}`);
-    if (place === to) $("#gallery").prepend(figure(photo));
+    if (place !== to) return;
+    $(`#photo-${CSS.escape(photo.photo)}`)?.remove(); // the gallery was asked for meanwhile
+    $("#gallery").prepend(figure(photo));
   });
 }
 

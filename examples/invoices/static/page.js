@@ -1,6 +1,6 @@
 // Put scans into the bucket, and show what the table and the processes know of them.
 
-import { $, element, json } from "/shared/dom.js";
+import { $, draw, element, every, json } from "/shared/dom.js";
 
 const LOOK_MS = 1000;
 let shown = null;
@@ -31,7 +31,7 @@ function links(invoice) {
 }
 
 function row(invoice) {
-  const name = element("button", { type: "button", class: "name" }, invoice.invoice_key);
+  const name = element("button", { type: "button", class: "name", id: `name-${invoice.invoice_id}` }, invoice.invoice_key);
   name.addEventListener("click", () => show(invoice.invoice_id));
   const amount = invoice.amount == null ? "" : `$${invoice.amount}`;
   return element(
@@ -54,7 +54,7 @@ function show(id) {
 
 async function look() {
   const invoices = await json("/invoices");
-  $("#invoices").replaceChildren(...invoices.map(row));
+  draw($("#invoices"), invoices.map(row));
   if (!shown && invoices.length) show(invoices[0].invoice_id);
 }
 
@@ -79,4 +79,4 @@ $("#files").addEventListener("change", (event) => {
 });
 await look();
 document.body.dataset.ready = "yes";
-setInterval(() => look().catch(() => {}), LOOK_MS);
+every(LOOK_MS, look);

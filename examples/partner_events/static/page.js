@@ -1,6 +1,6 @@
 // Have the partner send events, and show what the intake and the order system made of them.
 
-import { $, element, json } from "/shared/dom.js";
+import { $, draw, element, every, json } from "/shared/dom.js";
 
 const LOOK_MS = 1000;
 
@@ -9,13 +9,15 @@ const row = (kind, ...cells) => element("tr", { class: kind }, ...cells.map((eac
 async function look() {
   const { counts, latest, dead } = await json("/events");
   const shown = { ...counts, "dead letters": dead.length };
-  $("#counts").replaceChildren(
-    ...Object.entries(shown).map(([name, count]) => element("div", {}, element("dt", {}, name), element("dd", {}, String(count)))),
+  draw(
+    $("#counts"),
+    Object.entries(shown).map(([name, count]) => element("div", {}, element("dt", {}, name), element("dd", {}, String(count)))),
   );
-  $("#latest").replaceChildren(
-    ...latest.map((each) => row(each.status.replace(/ .*/, ""), each.status, each.detail, each.event.slice(0, 8))),
+  draw(
+    $("#latest"),
+    latest.map((each) => row(each.status.replace(/ .*/, ""), each.status, each.detail, each.event.slice(0, 8))),
   );
-  $("#dead").replaceChildren(...dead.map((each) => row("refused", each.type ?? "", each.reason)));
+  draw($("#dead"), dead.map((each) => row("refused", each.type ?? "", each.reason)));
 }
 
 async function send(kind) {
@@ -30,4 +32,4 @@ for (const { kind, title } of await json("/kinds")) {
 }
 await look();
 document.body.dataset.ready = "yes";
-setInterval(() => look().catch(() => {}), LOOK_MS);
+every(LOOK_MS, look);

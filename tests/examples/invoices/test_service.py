@@ -106,6 +106,15 @@ async def test_the_page_shows_what_becomes_of_scans(service, browser):
         for text in ("Approved for Payment", "India Insurance Mutual Society", "$12345.67", "2026-09-05"):
             assert text in row
         assert "no payee was found" in await page.evaluate("document.querySelector('tr[data-key^=papa]').innerText")
+        await page.evaluate("document.querySelector('tr[data-key^=papa] .name').focus()")
+        await page.pointer("mousePressed", "tr[data-key^=papa] .name")
+        looks = "performance.getEntriesByType('resource').filter(each => each.name.endsWith('/invoices')).length"
+        await page.wait_for(f"{looks} > {await page.evaluate(looks)} + 1")
+        await page.pointer("mouseReleased", "tr[data-key^=papa] .name")
+        papa = await page.evaluate("document.querySelector('tr[data-key^=papa]').id.replace('invoice-', '')")
+        await page.wait_for(f"document.querySelector('#scan').src.endsWith('/invoices/{papa}/scan')", timeout=5)
+        await page.wait_for(f"{looks} > {await page.evaluate(looks)} + 1")
+        assert await page.evaluate("document.activeElement.id") == f"name-{papa}"
         assert page.errors == []
         await page.screenshot(ARTIFACTS / "invoices.png")
 
