@@ -15,16 +15,19 @@ from itertools import chain
 from typing import Any, Final
 
 import orjson
+from pydantic import TypeAdapter
 
 from eip import clock
 from eip.envelope import dump_message, load_message
 from eip.errors import StoreError
 from eip.message import Message
 from eip.patterns._aggregate_records import GroupState
-from eip.patterns._records import Records, Versioned
+from eip.patterns._records import Records, Versioned, readable_messages
 from eip.stores.base import Store
 
 __all__ = ["Groups", "HeldGroup"]
+
+_ids: Final = TypeAdapter(list[str])
 
 _CHUNK: Final = 64
 """Ids in the record itself; with the next input they move to a chunk."""
@@ -130,7 +133,7 @@ class Groups:
         """The inputs of the group in the order of arrival."""
         if held.messages is None:
             parts = await self._store.parts(key)
-            held.messages = [load_message(parts[each]) for each in held.ids if each in parts]
+            held.messages = readable_messages((parts[each] for each in held.ids if each in parts), f"group {key}")
         return held.messages
 
     async def released(self, key: str, held: HeldGroup) -> bool:
@@ -178,8 +181,10 @@ class Groups:
         found = await self._store.get(group.identity(key, number))
         if found is None:
             raise StoreError(f"a part of the inputs' ids of group {key!r} is gone")
-        ids: list[str] = orjson.loads(found.value)
-        return ids
+        try:
+            return _ids.validate_json(found.value)
+        except ValueError:
+            raise StoreError(f"a part of the inputs' ids of group {key!r} is not ours", transient=False) from None
 
     def _remember(self, key: str, held: HeldGroup) -> None:
         self._remembered[key] = held

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from eip import clock
-from eip.envelope import dump_message, load_message
+from eip.envelope import dump_message
 from eip.message import Message
 from eip.patterns._process_instance import Instance
-from eip.patterns._records import Records, Versioned, after_conflict
+from eip.patterns._records import Records, Versioned, after_conflict, readable_messages
 from eip.stores.base import LAST_TIME, Store
 
 __all__ = ["Instances", "bring_forward"]
@@ -133,7 +133,8 @@ class Instances:
     async def messages(self, instance: Instance) -> list[Message[Any]]:
         """The messages that came for it and none of its steps has taken."""
         parts = await self._store.parts(instance.id)
-        return [load_message(raw) for name, raw in parts.items() if name not in instance.taken]
+        waiting = (raw for name, raw in parts.items() if name not in instance.taken)
+        return readable_messages(waiting, f"process {instance.id}")
 
     async def drop_messages(self, key: str) -> None:
         """Remove all messages for an instance."""

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel
 
+from eip._logging import get_logger
+from eip._repeated import RepeatedLines
+from eip.envelope import load_message
 from eip.errors import DecodeError, StoreError
+from eip.message import Message
 from eip.retry import Backoff
 from eip.stores.base import ABSENT, Store
 
-__all__ = ["Records", "Versioned", "after_conflict", "unless_unreadable"]
+__all__ = ["Records", "Versioned", "after_conflict", "readable_messages", "unless_unreadable"]
 
 R = TypeVar("R", bound=BaseModel)
 T = TypeVar("T")
+
+_lines = RepeatedLines(get_logger("eip.stores"))
 
 _RETRY_BACKOFF: Final = Backoff(base=0.05, cap=0.4)
 _MAX_CONFLICTS: Final = 100
@@ -98,3 +104,19 @@ async def unless_unreadable(reading: Awaitable[T | None]) -> T | None:
         if error.transient:
             raise
         return None
+
+
+def readable_messages(dumped: Iterable[bytes], of: str) -> list[Message[Any]]:
+    """The messages that were kept; one that cannot be read is logged and passed over: it must not hold the others up.
+
+    Args:
+        dumped: as `eip.envelope.dump_message` wrote them.
+        of: whose they are, for the log.
+    """
+    messages = []
+    for each in dumped:
+        try:
+            messages.append(load_message(each))
+        except DecodeError as error:
+            _lines.error("kept_message_unreadable", of=of, error=str(error))
+    return messages

@@ -22,7 +22,7 @@ from eip import clock
 from eip._logging import get_logger
 from eip.clock import Duration, seconds
 from eip.envelope import load_message
-from eip.errors import ConfigurationError, Retry, StoreError
+from eip.errors import ConfigurationError, DecodeError, Retry, StoreError
 from eip.health import Health, HealthTracker
 from eip.message import Message
 from eip.patterns._claim_renewer import ClaimRenewer
@@ -158,10 +158,13 @@ class IdempotentReceiver:
         if state.results == 0:
             return []
         parts = await self._store.parts(key)
-        names = [part_name(state.owner, number) for number in range(state.results)]
+        names = [part_name(state.owner, number) for number in range(min(state.results, len(parts) + 1))]
         if not parts.keys() >= set(names):
             raise StoreError("the store lost what the handler returned")
-        return [load_message(parts[each]) for each in names]
+        try:
+            return [load_message(parts[each]) for each in names]
+        except DecodeError as error:
+            raise StoreError(f"what the handler returned cannot be read: {error}", transient=False) from error
 
     async def _handle(self, claim: Claim, handle: Handler, message: Message[Any]) -> Result:
         """Have a claimed message handled and note it as done; gives the claim back where that fails."""

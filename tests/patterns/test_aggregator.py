@@ -500,3 +500,27 @@ async def test_any_correlation_id_can_be_the_group_of_what_is_released(key):
             await until(lambda: len(queue) == 1)
     (released,) = queue.messages()
     assert (released.body, released.correlation_id, released.group_id) == ([0, 1], key, key)
+
+
+async def test_an_input_that_cannot_be_read_holds_its_group_up_no_more():
+    """The group was never released, and its failure logged every three seconds for ever."""
+    store, out = MemoryStore(), Outbox()
+    inputs = [Message(number, correlation_id="g") for number in range(3)]
+    for each in inputs[:2]:
+        await Aggregator(store, output=out, size=3)(each)
+    await store.put_part("g", inputs[0].id, b"\xff")
+    await Aggregator(store, output=out, size=3)(inputs[2])
+    assert [each.body for each in out.sent] == [[1, 2]]
+
+
+@pytest.mark.parametrize("value", [b"\xff", b"3", b"[[1]]"])
+async def test_a_chunk_of_ids_that_is_not_ours_is_a_store_error(value):
+    store, out = MemoryStore(), Outbox()
+    first = Aggregator(store, output=out, size=200)
+    for number in range(70):
+        await first(Message(number, correlation_id="g"))
+    held = await first._groups.read("g")
+    assert held is not None
+    await store.put(held.value.identity("g", 0), value)
+    with pytest.raises(StoreError, match="not ours"):
+        await Aggregator(store, output=out, size=200)(Message(1, correlation_id="g"))

@@ -401,6 +401,24 @@ def test_options_that_cannot_be():
         idempotent(MemoryStore(), lease=0)
 
 
+async def test_results_that_cannot_be_read_are_a_store_error_in_bounded_time():
+    """A record that counts a hundred billion results took all memory."""
+    store = MemoryStore()
+
+    async def handle(_: Message) -> Message:
+        return Message("result")
+
+    once, message = idempotent(store)(handle), Message("x")
+    await once(message)
+    (part,) = await store.parts(message.id)
+    await store.put_part(message.id, part, b"\xff")
+    with pytest.raises(StoreError, match="cannot be read"):
+        await once(message)
+    await store.put(message.id, b'{"owner": "a", "until": 1, "results": 100000000000}')
+    with pytest.raises(StoreError, match="lost"):
+        await once(message)
+
+
 WORKER = """
 import asyncio, os, sys
 from eip import Message
