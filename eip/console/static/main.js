@@ -13,7 +13,8 @@ const VIEWS = {
   "flow": ["Flow", flow.show], "dead-letters": ["Dead letters", letters.show], "processes": ["Processes", processes],
   "scheduled": ["Scheduled messages", scheduled], "requests": ["Requests in flight", requests],
   "conversations": ["Conversations", conversations.show], "cost": ["Cost", cost], "audit": ["Audit log", audit]};
-let update = null, turn = 0, last = null, failed = false;
+const RETRY_MS = 3000;  // between tries of a view that could not be loaded
+let update = null, turn = 0, last = null, failedAt = null;
 const me = {};
 
 /** The name of the view that the address means, and what of it. */
@@ -31,7 +32,7 @@ async function view() {
   const [name, what] = wanted(), [title, show] = VIEWS[name];
   const mine = ++turn, place = element("div", {class: "view"});
   update = null;
-  failed = false;
+  failedAt = null;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.hash === "#" + name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -43,8 +44,10 @@ async function view() {
   if (mine > 1 && (document.activeElement === document.body || document.activeElement?.closest("nav"))) heading.focus({preventScroll: true});
   const shown = await doing(() => show(place, what, me));
   if (mine !== turn) return;
-  failed = shown === undefined;
-  if (failed) return;
+  if (shown === undefined) {
+    failedAt = performance.now();
+    return;
+  }
   update = shown;
   if (last) update(last);
 }
@@ -68,8 +71,8 @@ function state(now) {
   $("dead-count").textContent = count(dead);
   $("dead-count").hidden = !dead;
   jobs(now.jobs);
-  if (failed) view();  // the console is there again
-  else update?.(now);
+  if (failedAt === null) update?.(now);
+  else if (performance.now() - failedAt > RETRY_MS) view();
 }
 
 async function user() {
