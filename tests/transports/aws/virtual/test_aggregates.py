@@ -293,7 +293,8 @@ async def test_a_message_of_many_costs_a_bounded_number_of_calls():
     await model.send(*((f"k{number}", 0) for number in range(50)))
 
     async def put(records, *, messages):
-        return {"Records": [{"ShardId": model.shard_of(int(each["ExplicitHashKey"])).id} for each in records]}
+        shards = [model.shard_of(int(each["ExplicitHashKey"])).id for each in records]
+        return {"Records": [{"ShardId": each, "SequenceNumber": "1"} for each in shards]}
 
     model.puts._put_records = put
     counted = []
