@@ -108,7 +108,7 @@ class Polls:
             too_soon = 0 if deliveries or asyncio.get_running_loop().time() - began >= _TOO_SOON_S else too_soon + 1
             if len(deliveries) < limit and len(self._polls) > self._least:
                 break
-            wanted = len(deliveries) == limit or len(self._polls) < self._least
+            wanted = len(deliveries) == self._receiver.max_batch or len(self._polls) < self._least
             if wanted and backlog.free() >= self._worth_a_call and len(self._polls) < _MAX_POLLS:
                 self.add()
             if too_soon > 1:

@@ -274,6 +274,19 @@ async def test_a_free_slot_wakes_one_of_the_polls_that_wait_for_it(monkeypatch):
         await until(lambda: len(source.acked_ids) == 400)
 
 
+async def test_slots_that_one_call_can_ask_for_are_not_spread_over_several_polls():
+    """Five polls for a message each: on a lossy network, each lost answer costs its messages an attempt."""
+    source, dice = Scripted(), random.Random(1)
+
+    async def handle(_: Message) -> None:
+        await asyncio.sleep(dice.uniform(0.01, 0.05))
+
+    async with running(Consumer(source, handle, concurrency=5)):
+        source.put(*(message(number) for number in range(100)))
+        await until(lambda: len(source.acked_ids) == 100)
+        assert source.most_polls == 1
+
+
 async def test_a_receive_that_fails_is_tried_again_with_backoff():
     source = Scripted(message())
     source.receive_errors.extend([ConnectionLost("gone"), RuntimeError("a bug in a driver"), ConnectionLost("gone")])
