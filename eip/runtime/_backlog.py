@@ -26,6 +26,7 @@ class Backlog:
         stats: its ``in_flight`` mirrors the slots taken.
         on_ready: called when a delivery became ready by itself.
         on_behind: called with a delivery that was received before, and came behind another of its group.
+        on_room: called when a delivery left that no worker need have had: more may be asked for.
     """
 
     def __init__(
@@ -36,9 +37,10 @@ class Backlog:
         *,
         on_ready: Callable[[], None],
         on_behind: Callable[[Delivery], None],
+        on_room: Callable[[], None],
     ) -> None:
         self._ordered, self.concurrency, self._stats = receiver.ordered, concurrency, stats
-        self._on_ready, self._on_behind = on_ready, on_behind
+        self._on_ready, self._on_behind, self._on_room = on_ready, on_behind, on_room
         self._max_waiting = max(concurrency, receiver.max_batch)
         self.ready: deque[Delivery] = deque()
         self._started: set[Delivery] = set()
@@ -101,7 +103,9 @@ class Backlog:
         """The delivery goes back: its slot and its group are free; returns what waited behind it, newest first."""
         self._free(delivery)
         group = self._group_of(delivery)
-        return [] if group is None else self._groups.close(group, delivery)[::-1]
+        behind = [] if group is None else self._groups.close(group, delivery)[::-1]
+        self._on_room()
+        return behind
 
     def sleep(self, delivery: Delivery, delay: float) -> None:
         """Make it ready again after ``delay`` seconds; its slot is free meanwhile, its group is not."""

@@ -61,7 +61,14 @@ class Session:
         self._grace = settings.grace
         self._failure: BaseException | None = None
         attempts = Attempts(1 + settings.local_retries)
-        self._backlog = Backlog(receiver, settings.concurrency, stats, on_ready=self._wake, on_behind=attempts.behind)
+        self._backlog = Backlog(
+            receiver,
+            settings.concurrency,
+            stats,
+            on_ready=self._wake,
+            on_behind=attempts.behind,
+            on_room=self._more_room,
+        )
         self.leases = Leases(receiver, settings.max_processing, on_lost=self._lease_ended, on_overdue=self._overdue)
         self._held = self.leases.held
         self._polls = Polls(
@@ -79,7 +86,7 @@ class Session:
             take=self._take,
             handle=self._handle,
             recover=self._recover,
-            on_idle=self._polls.more_room,
+            on_idle=self._more_room,
             on_failed=self._broken,
             name=settings.name,
         )
@@ -187,6 +194,9 @@ class Session:
 
     def _wake(self) -> None:
         self._workers.wake()
+
+    def _more_room(self) -> None:
+        self._polls.more_room()
 
     def _take(self) -> Delivery | None:
         """The next delivery that the receiver has at hand, started; more may be ready with it."""

@@ -55,6 +55,25 @@ async def test_a_message_handled_in_time_costs_no_extension():
     assert source.extended == []
 
 
+async def test_messages_whose_leases_end_while_they_wait_for_their_retry_make_room_for_others():
+    """As after a network that was away: no worker is left to say so, and the consumer asked for nothing more."""
+    source = Scripted(*(each.replace(group_id=each.id) for each in messages(20)), lease=30.0)
+    seen = []
+
+    async def handle(message: Message) -> None:
+        seen.append(message.id)
+        if len(seen) <= 10:
+            raise ValueError("not yet")
+
+    consumer = Consumer(
+        source, handle, concurrency=2, retry=Backoff(base=5000, cap=5000), local_retries=9, max_processing=9000
+    )
+    async with running(consumer):
+        await until(lambda: len(seen) == 10)
+        source.extend_errors.extend({f"m{number}": lost() for number in range(20)} for _ in range(9))
+        await until(lambda: len(source.acked_ids) == 10, within=90)
+
+
 async def test_two_failed_extensions_do_not_lose_a_lease():
     source = Scripted(*messages(1), lease=6.0)
     source.extend_errors.extend([ConnectionLost("gone"), {"m0": ConnectionLost("gone")}])
