@@ -93,7 +93,7 @@ class Redelivery:
     def kept_by_broker(self, delivery: ActiveMQDelivery) -> bool:
         """Have the broker move a message that a copy may lack the contents of; return whether it keeps it.
 
-        ActiveMQ Classic drops what is not persistent.
+        Only a persistent message: ActiveMQ Classic drops others.
         """
         if not delivery.may_hold_more or delivery.headers.get("persistent") != "true":
             return False

@@ -1,4 +1,4 @@
-"""What the answers of SQS and SNS say about each entry of a call, and whether it is what was sent."""
+"""What the services' answers say about each entry of a call, and whether it is what was sent."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from eip.transports.aws._batch_dispatcher import Outcome
 from eip.transports.aws._client.errors import ServiceFailed, entry_error
 from eip.transports.aws._entry_queue import Entry
 
-__all__ = ["attributes_md5", "checksum_error", "outcomes_of"]
+__all__ = ["attributes_md5", "checksum_error", "outcome_of", "outcomes_of"]
 
 
 def outcomes_of(service: str, operation: str, answer: Mapping[str, Any], entries: Sequence[object]) -> list[Outcome]:
-    """Per entry; one that the answer does not mention, or whose checksum is another, was not done.
+    """Of the entries of SQS and SNS; one that the answer does not mention, or whose checksum is another, was not done.
 
     Ids are indices; what an answer has under another id is ignored.
     """
@@ -29,6 +29,15 @@ def outcomes_of(service: str, operation: str, answer: Mapping[str, Any], entries
     for index, failed in _by_index(answer.get("Failed"), len(entries)):
         outcomes[index] = entry_error(service, operation, failed)
     return outcomes
+
+
+def outcome_of(service: str, operation: str, answered: Any, *, proof: str) -> Outcome:
+    """Of an entry that is answered at its place; without ``proof``, an id that the service gave it, it was not done."""
+    if not isinstance(answered, Mapping):
+        return ServiceFailed(f"{service} {operation}: the answer does not say what became of the entry")
+    if answered.get(proof) and not answered.get("ErrorCode"):
+        return None
+    return entry_error(service, operation, answered)
 
 
 def _by_index(members: Any, count: int) -> list[tuple[int, Mapping[str, Any]]]:

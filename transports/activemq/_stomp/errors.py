@@ -39,17 +39,13 @@ def error_of(frame: Frame) -> TransportError:
     trace = frame.body[:300].decode(errors="replace").partition("\n")[0]
     reason = frame.headers.get("message") or trace
     kind = trace.partition(":")[0].rpartition(".")[2]
-    if not (kind.endswith("Exception") and kind.isalnum()):
-        return _error_of_text(reason, f"{reason} {trace}".lower())
-    if kind not in reason:
+    if kind.endswith("Exception") and kind.isalnum() and kind not in reason:
         reason = f"{kind}: {reason}"
-    made = _BY_EXCEPTION.get(kind)
-    return made(reason) if made else _error_of_text(reason, f"{reason} {trace}".lower())
+    return (_BY_EXCEPTION.get(kind) or _by_text(f"{reason} {trace}".lower()))(reason)
 
 
-def _error_of_text(reason: str, text: str) -> TransportError:
-    """Return the error of a text, where no exception of the broker's decides."""
-    return next((made for signs, made in _BY_TEXT if any(each in text for each in signs)), TransportError)(reason)
+def _by_text(text: str) -> type[TransportError]:
+    return next((made for signs, made in _BY_TEXT if any(each in text for each in signs)), TransportError)
 
 
 def connect_error(server: Server, error: Exception, *, step: str, timeout: float) -> TransportError:

@@ -6,7 +6,7 @@ Reference, 2026.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from typing_extensions import override
@@ -21,10 +21,11 @@ from eip.topology.names import rule_queue
 from eip.transports._capabilities import EVENTBRIDGE
 from eip.transports._event_format import as_bus_predicate, entry_of
 from eip.transports.aws._batch_dispatcher import FRUGAL, Batching, Outcome
+from eip.transports.aws._batch_results import outcome_of
 from eip.transports.aws._batched_sender import BatchedSender
 from eip.transports.aws._batching import BatchAccumulator
 from eip.transports.aws._billing import request_units
-from eip.transports.aws._client.errors import ServiceFailed, entry_error
+from eip.transports.aws._client.errors import ServiceFailed
 from eip.transports.aws._client.service_client import ServiceClient
 from eip.transports.aws._entry_queue import Entry
 from eip.transports.aws._xray import to_xray
@@ -133,16 +134,7 @@ class EventBridgeBus(BatchedSender[BatchAccumulator], Bus):
         answered = answer.get("Entries")
         if not isinstance(answered, list) or len(answered) != len(entries):
             return [ServiceFailed("events PutEvents: the answer does not mention each entry")] * len(entries)
-        return [_outcome(each) for each in answered]
+        return [outcome_of("events", "PutEvents", each, proof="EventId") for each in answered]
 
     def __repr__(self) -> str:
         return f"<EventBridgeBus {self.name}>"
-
-
-def _outcome(answered: Any) -> Outcome:
-    """Of an entry: accepted with an EventId, or not, with a code."""
-    if not isinstance(answered, Mapping):
-        return ServiceFailed("events PutEvents: the answer does not say what became of the entry")
-    if answered.get("EventId") and not answered.get("ErrorCode"):
-        return None
-    return entry_error("events", "PutEvents", answered)

@@ -13,7 +13,8 @@ from eip.message import Message
 from eip.streams import Shard
 from eip.transports._capabilities import KINESIS
 from eip.transports.aws._batch_dispatcher import FRUGAL, RETRY_BACKOFF, BatchDispatcher, Batching, Outcome
-from eip.transports.aws._client.errors import ServiceFailed, Unreachable, entry_error
+from eip.transports.aws._batch_results import outcome_of
+from eip.transports.aws._client.errors import ServiceFailed, Unreachable
 from eip.transports.aws.kinesis.aggregates import Aggregate, AggregatedSend, AggregateQueue
 from eip.transports.aws.kinesis.records import RecordFields
 
@@ -129,12 +130,4 @@ def outcomes_of(answer: Mapping[str, Any], count: int) -> list[Outcome]:
     records = answer["Records"]
     if not isinstance(records, list) or len(records) != count:
         raise ServiceFailed(f"PutRecords: the answer is not about each of {count} records")
-    return [_outcome(each) for each in records]
-
-
-def _outcome(put: Any) -> Outcome:
-    if not isinstance(put, Mapping):
-        return ServiceFailed("kinesis PutRecords: the answer does not say what became of the record")
-    if put.get("SequenceNumber") and not put.get("ErrorCode"):
-        return None
-    return entry_error("kinesis", "PutRecords", put)
+    return [outcome_of("kinesis", "PutRecords", each, proof="SequenceNumber") for each in records]
