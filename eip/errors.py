@@ -179,6 +179,10 @@ class LeaseLost(TransportError):
 class SendError(TransportError):
     """The service did not accept the message."""
 
+    def __init__(self, *reason: object, transient: bool = False) -> None:
+        self.transient = transient
+        super().__init__(*reason)
+
 
 class FailedEntry(NamedTuple):
     """One message of a batch that was not accepted, and why."""

@@ -12,7 +12,17 @@ from eip.envelope import dump_envelope
 from eip.errors import DecodeError, InvalidMessage, Reject, StoreError
 from eip.message import Message
 
-__all__ = ["SIZE_ATTRIBUTE", "SIZE_ATTRIBUTES", "Claim", "check_size", "claim_body", "claim_of", "size_beside"]
+__all__ = [
+    "SIZE_ATTRIBUTE",
+    "SIZE_ATTRIBUTES",
+    "Claim",
+    "check_key",
+    "check_size",
+    "claim_body",
+    "claim_of",
+    "is_claim",
+    "size_beside",
+]
 
 SIZE_ATTRIBUTE: Final = "ExtendedPayloadSize"
 """The attribute that marks a claim; its value is the size of the object in bytes."""
@@ -22,6 +32,8 @@ _POINTERS: Final = (_POINTER, "com.amazon.sqs.javamessaging.MessageS3Pointer")
 _URL: Final = "payload_url"
 _SIZE: Final = "payload_size_bytes"
 """The names are those of Shopify's large events on EventBridge, as of 2026."""
+_MAX_KEY_BYTES: Final = 1024
+"""Of S3 (user guide, "Naming Amazon S3 objects"); other stores of objects take no longer ones."""
 _S3_HOST: Final = re.compile(
     r"(?:(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])\.)?"
     r"s3(?:\.dualstack)?(?:[.-][a-z]{2}(?:-[a-z]+){1,2}-[0-9])?\.amazonaws\.com(?:\.cn)?"
@@ -76,6 +88,14 @@ def claim_of(message: Message[Any], *, url_key: str | None, hosts: Collection[st
     return None
 
 
+def is_claim(message: Message[Any]) -> bool:
+    """Whether the message is a claim of ours or of AWS's clients, as one that is moved or dead-lettered."""
+    try:
+        return claim_of(message, url_key=None, hosts=()) is not None
+    except Reject:  # of an object that is not to be fetched
+        return True
+
+
 def _object_of(url: str, hosts: Collection[str]) -> Claim:
     """The object that a URL names; nothing is fetched from the URL itself."""
     if url.startswith("s3://"):
@@ -116,6 +136,12 @@ def _host(parts: SplitResult) -> str:
 def _shown(url: str) -> str:
     """The URL for reasons and logs, without user and query: they hold passwords and signatures of presigned URLs."""
     return repr(re.sub(r"//[^/?#]*@", "//…@", re.split(r"[?#]", url, maxsplit=1)[0])[:200])
+
+
+def check_key(claim: Claim) -> None:
+    """Raise `Reject` for a key that no object can have: it would be asked for again and again."""
+    if not 0 < len(claim.key.encode()) <= _MAX_KEY_BYTES:
+        raise Reject(f"claim refused: {claim.key[:200]!r} in {claim.bucket} names no object")
 
 
 def check_size(message: Message[Any], body: bytes, claim: Claim) -> None:

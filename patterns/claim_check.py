@@ -44,7 +44,17 @@ from eip.errors import (
 from eip.limits import MIB
 from eip.message import Message
 from eip.packs import is_pack
-from eip.patterns._claims import SIZE_ATTRIBUTE, SIZE_ATTRIBUTES, Claim, check_size, claim_body, claim_of, size_beside
+from eip.patterns._claims import (
+    SIZE_ATTRIBUTE,
+    SIZE_ATTRIBUTES,
+    Claim,
+    check_key,
+    check_size,
+    claim_body,
+    claim_of,
+    is_claim,
+    size_beside,
+)
 from eip.patterns.diagram import with_diagram
 from eip.runtime.consumer import current_delivery
 from eip.runtime.handlers import AnyHandler, Handler, Middleware, Result, middleware
@@ -109,7 +119,7 @@ class ClaimCheckSender(SenderDecorator):
         """The message as it is to be sent; what must be written for it goes into ``checked``."""
         sealed = message.sealed()
         body = sealed.encode()
-        if is_pack(message) or len(body) + size_beside(message) <= self._threshold:
+        if is_pack(message) or len(body) + size_beside(message) <= self._threshold or is_claim(message):
             return sealed
         if not message.attributes.keys().isdisjoint(SIZE_ATTRIBUTES):
             raise InvalidMessage(f"the attribute {SIZE_ATTRIBUTE} is reserved for claim checks")
@@ -130,7 +140,8 @@ class ClaimCheckSender(SenderDecorator):
         for error in written:
             if error is not None:
                 await self._withdraw(checked)
-                raise SendError(f"{self.name}: a large body could not be checked in: {error}") from error
+                reason = f"{self.name}: a large body could not be checked in: {error}"
+                raise SendError(reason, transient=isinstance(error, StoreError) and error.transient) from error
 
     async def _withdraw(self, keys: Collection[str]) -> None:
         """Remove objects of messages that were not sent; what fails is left to expire."""
@@ -163,7 +174,8 @@ def claim_checked(
             bodies of others are what they are.
         max_bytes: the largest body fetched; what is larger is never read, and goes to the dead-letter channel.
         delete: remove the object once the message was handled and acknowledged. Only for a queue that is its only
-            receiver: with several subscriptions the first would take the object from the others.
+            receiver: with several subscriptions the first would take the object from the others. In AWS Lambda, which
+            acknowledges after the invocation, and for a pack of which a message failed, objects are left to expire.
         on_missing: what becomes of a message whose object is not there (expired, or removed after an earlier
             delivery): ``"dead_letter"``, or ``"drop"``: it is acknowledged unhandled.
     """
@@ -224,6 +236,7 @@ class _Redeemer:
         climbs = not {".", ".."}.isdisjoint(claim.key.split("/"))
         if climbs or claim.bucket not in self._buckets or not claim.key.startswith(self._prefix):
             raise Reject(f"claim refused: {claim.key[:200]!r} in {claim.bucket[:200]!r} is not in the allow-list")
+        check_key(claim)
         try:
             return await self._objects.get(claim.bucket, claim.key, limit=self._max_bytes)
         except MessageTooLarge:
@@ -234,7 +247,7 @@ class _Redeemer:
     def _when_acked(self, callback: Callable[[], None]) -> None:
         try:
             delivery = current_delivery()
-        except LookupError:  # another host (AWS Lambda) acknowledges, and tells nobody: left to expire
+        except LookupError:  # another host acknowledges, and tells nobody: left to expire
             return
         delivery.on_acked = [*(delivery.on_acked or ()), callback]
 

@@ -93,7 +93,9 @@ class MessageStore(Sender):
         outcomes = dict(zip(written, await asyncio.gather(*(write(*each) for each in written.items())), strict=True))
         failed = [FailedEntry(each, error) for each in messages if (error := outcomes[self._key(each)]) is not None]
         if failed and len(failed) == len(messages):
-            raise SendError(f"{self.name}: nothing could be written: {failed[0].error}") from failed[0].error
+            first = outcomes[self._key(messages[0])]
+            assert first is not None
+            raise SendError(f"{self.name}: nothing could be written: {first}", transient=first.transient) from first
         if failed:
             raise PartialSendError(failed, sent=len(messages) - len(failed))
 

@@ -48,7 +48,9 @@ class _Call:
             return
         if len(self.failed) == self.total:
             error = self.failed[0].error
-            raise error if isinstance(error, (SendError, InvalidMessage)) else SendError(str(error)) from error
+            if isinstance(error, (SendError, InvalidMessage)):
+                raise error
+            raise SendError(str(error), transient=getattr(error, "transient", False)) from error
         raise PartialSendError(self.failed, sent=self.total - len(self.failed))
 
 

@@ -117,6 +117,7 @@ class Packs:
                 if not isinstance(action, DeadLetter):
                     raise
                 await self._dead_letter(alone, action.reason, stack_text(error))
+                _forget_callbacks(delivery)
                 self._failures.dead_lettered(alone, error, attempt.number)
                 self._done(received, progress)
         self._progress.pop(delivery, None)
@@ -192,6 +193,7 @@ class Packs:
 
     async def _settle(self, delivery: Delivery, failures: Sequence[_Failure], *, all_failed: bool) -> None:
         """Each failure to where it belongs; raises one of them where the pack is to be retried as a whole."""
+        _forget_callbacks(delivery)
         messages = _as_received(delivery)
         decided = [
             (failure, *self._decide_alone(delivery, messages[failure.at], failure.error)) for failure in failures
@@ -266,6 +268,11 @@ class Packs:
             dead_letters, alone.message, reason, source=alone.receiver.name, count=alone.receive_count, stack=stack
         )
         self._stats.count_dead_letter(reason)
+
+
+def _forget_callbacks(delivery: Delivery) -> None:
+    """The pack will be acknowledged without a message that goes elsewhere; nobody knows which callbacks are of that."""
+    delivery.on_acked = None
 
 
 def _as_received(delivery: Delivery) -> Sequence[Message[Any]]:

@@ -9,6 +9,7 @@ tell a missing object from a forbidden one, readers need ``s3:ListBucket`` as we
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -23,6 +24,10 @@ __all__ = ["S3Objects", "lifecycle_rule"]
 _MISSING: Final = ("NoSuchKey", "404")
 _CHUNK: Final = 1024 * 1024
 """Bytes that are read at once."""
+_CALL_S: Final = 30.0
+"""Seconds that a call may take, with the SDK's own retries, beside the time for the object's bytes."""
+_MIN_RATE: Final = 256 * 1024
+"""Bytes a second: an object that comes or goes more slowly counts as stuck."""
 
 
 def lifecycle_rule(prefix: str = "", *, days: int = 15) -> dict[str, Any]:
@@ -46,7 +51,8 @@ class S3Objects(ListedObjects):
 
     @override
     async def put(self, key: str, data: bytes) -> None:
-        await self._call("put_object", Bucket=self.bucket, Key=key, Body=data, **self._options)
+        options = {"Bucket": self.bucket, "Key": key, "Body": data, **self._options}
+        await self._call("put_object", size=len(data), **options)
 
     @override
     async def get(self, bucket: str, key: str, *, limit: int) -> bytes | None:
@@ -60,7 +66,7 @@ class S3Objects(ListedObjects):
         if size is not None and size > limit:
             found["Body"].close()  # unread
             raise MessageTooLarge(size, limit, channel=f"claims in {bucket}")
-        data = await _read(found["Body"], limit)
+        data = await _read(found["Body"], limit, size=limit if size is None else size)
         if len(data) > limit:
             raise MessageTooLarge(len(data), limit, channel=f"claims in {bucket}")
         if size is not None and len(data) != size:
@@ -74,23 +80,29 @@ class S3Objects(ListedObjects):
     @override
     async def keys(self, prefix: str, *, after: str = "", limit: int = 1000) -> Sequence[str]:
         """At most 1,000 keys per call, S3's own limit."""
-        asked = {"Bucket": self.bucket, "Prefix": prefix, "StartAfter": after, "MaxKeys": min(limit, 1000)}
+        asked: dict[str, Any] = {
+            "Bucket": self.bucket,
+            "Prefix": prefix,
+            "StartAfter": after,
+            "MaxKeys": min(limit, 1000),
+        }
         found = await self._call("list_objects_v2", **asked)
         return [each["Key"] for each in found.get("Contents", ())]
 
-    async def _call(self, operation: str, **arguments: Any) -> Any:
+    async def _call(self, operation: str, *, size: int = 0, **arguments: Any) -> Any:
         try:
-            return await getattr(self._client, operation)(**arguments)
+            async with asyncio.timeout(_CALL_S + size / _MIN_RATE):
+                return await getattr(self._client, operation)(**arguments)
         except Exception as error:
             raise store_error("S3", error) from error
 
 
-async def _read(body: Any, limit: int) -> bytes:
+async def _read(body: Any, limit: int, *, size: int) -> bytes:
     """The body's bytes, one more than the limit at most: not every service says beforehand how many there are."""
     chunks: list[bytes] = []
     left = limit + 1
     try:
-        async with body:
+        async with asyncio.timeout(_CALL_S + size / _MIN_RATE), body:
             while left > 0 and (chunk := await body.read(min(left, _CHUNK))):
                 chunks.append(chunk)
                 left -= len(chunk)

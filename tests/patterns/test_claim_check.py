@@ -10,6 +10,7 @@ import pytest
 from eip import Consumer, Message
 from eip.codec import TextCodec
 from eip.errors import (
+    ChannelNotFound,
     ConfigurationError,
     ConnectionLost,
     FailedEntry,
@@ -20,11 +21,13 @@ from eip.errors import (
     StoreError,
 )
 from eip.limits import Capabilities
+from eip.packs import entry_of, pack
 from eip.patterns.claim_check import SIZE_ATTRIBUTE, ClaimCheckSender, claim_checked
+from eip.patterns.message_store import MessageStore
 from eip.patterns.packer import Packer
 from eip.stores.objects import FileObjects, MemoryObjects
 from eip.transports.memory import MemoryTransport
-from tests.runtime.scripted import Outbox
+from tests.runtime.scripted import Outbox, running, until
 
 LARGE = {"text": "ä" * 2000}
 
@@ -301,6 +304,86 @@ async def test_a_message_dead_lettered_after_its_handler_succeeded_keeps_its_obj
         assert len(objects.objects) == 1
         await consumer.stop()
         await running
+
+
+@pytest.mark.parametrize("group", [None, "g"], ids=["in parallel", "in order"])
+async def test_what_leaves_its_pack_keeps_its_object(group):
+    """Its handler had succeeded, its results could not be sent: it was dead-lettered, its pack acknowledged."""
+    objects, checked = MemoryObjects(), Outbox()
+
+    class Refuses(Outbox):
+        async def send(self, *messages: Message) -> None:
+            if messages[0].body == 1:
+                raise InvalidMessage("never")
+            await super().send(*messages)
+
+    async def handle(message: Message) -> Message:
+        return message.derive(message.body)
+
+    out = Refuses()
+    given = [Message(number, group_id=group) for number in range(3)]
+    await ClaimCheckSender(checked, objects, threshold=0).send(*given)
+    async with MemoryTransport() as transport:
+        fifo = group is not None
+        dead = transport.queue("dead", fifo=fifo)
+        queue = transport.queue("in", fifo=fifo, dead_letters=dead, max_receive_count=2)
+        await queue.send(pack([entry_of(each) for each in checked.sent], checked.sent[0]).sealed())
+        async with running(Consumer(queue, claim_checked(objects, delete=True)(handle), output=out)):
+            await until(lambda: len(queue) == 0)
+        assert [each.body for each in out.sent] == [0, 2]
+        (kept,) = dead.messages()
+        assert json.loads(kept.encode())[1]["s3Key"] in objects.objects
+
+
+async def test_a_claim_is_moved_as_it_is():
+    """As a dead letter, or by a redrive: its attribute is not the user's, and its body waits already."""
+    objects = MemoryObjects()
+    async with MemoryTransport() as transport:
+        dead = transport.queue("dead")
+        through = ClaimCheckSender(dead, objects, threshold=0)
+        queue = transport.queue("in")
+        refused = Message({"payload_url": "https://elsewhere/k"}, attributes={SIZE_ATTRIBUTE: 1})
+        await queue.send(claim("memory", "gone"), refused)
+        consumer = Consumer(queue, claim_checked(objects)(Recorder()), dead_letters=through)
+        async with running(consumer):
+            await until(lambda: len(queue) == 0)
+        assert [each.attributes for each in dead.messages()] == [{SIZE_ATTRIBUTE: 1}] * 2
+        assert not objects.objects
+
+
+@pytest.mark.parametrize("wrap", ["claims", "packer", "store"])
+async def test_a_failure_that_passes_is_one_in_the_sender_around_it_too(wrap):
+    """A dead letter went without its reason, since the channel seemed not to take it."""
+
+    class Throttled(MemoryObjects):
+        async def put(self, key: str, data: bytes) -> None:
+            raise StoreError("slow down", transient=transient)
+
+    class Away(Outbox):
+        async def send(self, *messages: Message) -> None:
+            raise ConnectionLost("away") if transient else ChannelNotFound("away")
+
+    async with Packer(Away()) as packer:
+        senders = {
+            "claims": ClaimCheckSender(Outbox(), Throttled(), threshold=0),
+            "packer": packer,
+            "store": MessageStore(Throttled()),
+        }
+        for transient in (True, False):
+            with pytest.raises(SendError) as failed:
+                await senders[wrap].send(Message(1))
+            assert failed.value.transient == transient
+
+
+@pytest.mark.parametrize("key", ["", "ä" * 513], ids=["empty", "long"])
+async def test_a_key_that_no_object_can_have_is_rejected_unread(key):
+    class Untouched(MemoryObjects):
+        async def get(self, bucket: str, key: str, *, limit: int) -> bytes | None:
+            raise AssertionError((bucket, key))
+
+    odd = json.dumps(["software.amazon.payloadoffloading.PayloadS3Pointer", {"s3BucketName": "memory", "s3Key": key}])
+    with pytest.raises(Reject, match="names no object"):
+        await claim_checked(Untouched())(Recorder())(Message.received(odd.encode(), attributes={SIZE_ATTRIBUTE: 1}))
 
 
 async def test_a_removal_that_fails_and_a_host_without_deliveries_are_left_to_expire():

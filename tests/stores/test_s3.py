@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import json
 import os
 import sys
 import uuid
+from typing import Any
 
 import pytest
 from aiobotocore.config import AioConfig
@@ -16,6 +18,7 @@ from aiobotocore.session import get_session
 from eip import Message
 from eip.errors import ConfigurationError, MessageTooLarge, Reject, StoreError
 from eip.patterns.claim_check import ClaimCheckSender, claim_checked
+from eip.stores import s3
 from eip.stores.s3 import S3Objects, lifecycle_rule
 from tests.runtime.scripted import Outbox
 from tests.support.processes import free_port
@@ -71,6 +74,34 @@ async def test_what_fails_is_a_store_error(client):
     async with get_session().create_client("s3", endpoint_url=nowhere, config=CONFIG) as unreachable:
         with pytest.raises(StoreError):
             await S3Objects(unreachable, "bucket").get("bucket", "k", limit=1)
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["silent", "trickling"])
+async def test_a_storage_that_hangs_is_a_store_error_in_time(monkeypatch, answers):
+    """Each attempt of the SDK's waited a minute for every byte."""
+    monkeypatch.setattr(s3, "_CALL_S", 0.2)
+
+    serving: list[Any] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            if answers:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+            await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with get_session().create_client("s3", endpoint_url=url, config=CONFIG) as client:
+            objects = S3Objects(client, "bucket")
+            calls: list[Any] = [objects.get("bucket", "k", limit=10)]
+            calls += [] if answers else [objects.put("k", b""), objects.delete("bucket", "k"), objects.keys("")]
+            for call in calls:
+                with pytest.raises(StoreError, match="no answer in time"):
+                    await call
+        await asyncio.wait(serving)
 
 
 async def test_the_lifecycle_rule_is_one(client, bucket):

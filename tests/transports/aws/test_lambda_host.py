@@ -18,6 +18,8 @@ from eip import Message
 from eip.envelope import dump_envelope
 from eip.errors import ConfigurationError, ConnectionLost, Reject
 from eip.packs import entry_of, pack
+from eip.patterns.claim_check import ClaimCheckSender, claim_checked
+from eip.stores.objects import MemoryObjects
 from eip.transports.aws.kinesis.aggregation import AggregatedRecord
 from eip.transports.aws.kinesis.records import dump_record
 from eip.transports.aws.lambda_host import InvocationFailed
@@ -77,6 +79,22 @@ def test_results_are_sent_before_a_message_counts_as_done(lambda_handler):
     assert [each.body for each in output.sent] == [8]
     broken = lambda_handler(handle, output=Recorder(ConnectionLost("no answer")))
     assert failures(broken(sqs(sqs_record(Message(4), 0)), Context())) == ["m0"]
+
+
+@pytest.mark.parametrize("second", [2, 1], ids=["both done", "one failed"])
+def test_a_claimed_object_outlives_the_invocation(lambda_handler, second):
+    """Lambda acknowledges after it, and may call with the same message again: its object was gone by then."""
+    objects, out = MemoryObjects(), Recorder()
+
+    async def handle(message: Message) -> None:
+        if message.body == 1:
+            raise ValueError("no")
+
+    asyncio.run(ClaimCheckSender(out, objects, threshold=0).send(Message(0), Message(second)))
+    event = sqs(*(sqs_record(each, number) for number, each in enumerate(out.sent)))
+    failed = failures(lambda_handler(claim_checked(objects, delete=True)(handle))(event, Context()))
+    assert failed == ([] if second == 2 else ["m1"])
+    assert len(objects.objects) == 2
 
 
 class Order(BaseModel):

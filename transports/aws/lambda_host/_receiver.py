@@ -79,6 +79,7 @@ class InvocationReceiver(Receiver):
     async def _ack(self, deliveries: Sequence[Delivery]) -> Sequence[Unsettled]:
         for delivery in deliveries:
             self._out.pop(delivery, None)
+            delivery.on_acked = None  # the service forgets it after the invocation, and may call with it again
         self._look()
         return ()
 
