@@ -149,8 +149,8 @@ async def test_the_command_runs_an_application_with_its_console(tmp_path):
                 assert line, "it ended"
             url = line.decode().split()[-1]
             async with httpx.AsyncClient(trust_env=False) as client:
-                state = (await client.get(f"{url}api/state")).json()
-            assert state["nodes"]["handler orders"]["ok"] is True
+                while (await client.get(f"{url}api/state")).json()["nodes"]["handler orders"]["ok"] is not True:
+                    await asyncio.sleep(0.05)  # it is served while the application starts
             process.send_signal(signal.SIGTERM)
             assert await process.wait() == 0
     finally:

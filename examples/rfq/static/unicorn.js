@@ -36,16 +36,15 @@ async function place(body) {
 
 async function signIn(body) {
   const asked = wanted;
-  let first = false;
+  let found = me;
   try {
-    const found = await place(body);
-    first = !me;  // of two presses, the one that is answered first
-    show(found);
+    found = await place(body);
   } finally {
-    if (me && wanted === asked) wanted = {name: me.name, position: {x: me.x, y: me.y}};  // unless it flew on meanwhile
+    if (found && wanted === asked) wanted = {name: found.name, position: {x: found.x, y: found.y}};  // unless it flew on
   }
   sessionStorage.setItem("rfq-unicorn", JSON.stringify(wanted));
-  if (!first) return;
+  if (me) return;  // what is pushed shows each change in order, and may have overtaken this answer
+  show(found);
   $("sign-in").hidden = true;
   $("stable").hidden = $("fly").hidden = false;
   $("main").classList.add("asking");

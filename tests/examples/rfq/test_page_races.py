@@ -19,6 +19,7 @@ INSTEAD = """{
 CUT = "async () => new Response(new ReadableStream({start: body => body.error(new TypeError('network error'))}))"
 SILENT = """async (_, {signal}) => new Response(new ReadableStream({
     start: body => signal?.addEventListener('abort', () => body.error(signal.reason))}))"""
+ASKED = "document.querySelector('#state').textContent.startsWith('You are asked')"
 HELD = "(...asked) => realFetch(...asked).then(answer => new Promise(done => { window.release = () => done(answer); }))"
 
 
@@ -67,7 +68,18 @@ async def test_two_presses_sign_in_once(browser):
             window.WebSocket = class extends Real { constructor(...at) { super(...at); window.opened += 1; } }; }""")
         await page.fill("[name=name]", "Luna")
         await page.evaluate("for (const _ of [1, 2]) document.querySelector('#sign-in button').click()")
-        await page.wait_for("document.querySelector('#state').textContent.startsWith('You are asked')")
+        await page.wait_for(ASKED)
         await page.evaluate("new Promise(done => setTimeout(done, 100))")
         assert await page.evaluate("window.opened") == 1
+        assert page.errors == []
+
+
+async def test_an_answer_that_a_push_has_overtaken_is_not_shown(browser):
+    async with whole() as service, service.served() as it, browser.page(f"{it.url}/unicorn") as page:
+        await page.evaluate(INSTEAD % ("/unicorn/self", HELD))
+        await page.fill("[name=name]", "Luna")
+        await page.evaluate("for (const _ of [1, 2]) document.querySelector('#sign-in button').click()")
+        await page.wait_for(f"window.release && {ASKED}")
+        await page.evaluate("window.release(), new Promise(done => setTimeout(done, 50))")
+        assert await page.evaluate(ASKED)
         assert page.errors == []
