@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Final
 
 from eip.app import ChannelInfo
@@ -55,9 +56,14 @@ class Flow:
         self.nodes = tuple(self._nodes.values())
         self.edges = tuple(self._edges.values())
         self.places: dict[str, Place] = layered(list(self._nodes), list(self._edges))
+        self.version = sha256(repr(self._drawn()).encode(errors="backslashreplace")).hexdigest()[:16]
+        """Tells a page that was left open over a deployment that its picture is of an earlier graph."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
+        return {"version": self.version, **self._drawn()}
+
+    def _drawn(self) -> dict[str, Any]:
         return {
             "nodes": [
                 {"id": each.id, "kind": each.kind, "name": each.name, **self.places[each.id]._asdict()}

@@ -86,6 +86,7 @@ class View:
         parts = self.subject.all_parts()
         return {
             "at": clock.now(),
+            "flow": self.flow.version,
             "nodes": {each.id: self._figures(each, parts) for each in self.flow.nodes},
             "parts": [{"name": name, **_health(each)} for name, each in parts.items()],
             "dead_letters": {each.name: _depth(self._depths.found.get(each.name)) for each in self.letters.queues()},

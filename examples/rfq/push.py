@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 __all__ = ["SILENCE_S", "Event", "Events", "last_event_id", "push_over_socket", "server_sent_events"]
 
 SILENCE_S: Final = 15.0
-"""Seconds without an event after which a comment is sent: proxies close connections that are silent."""
+"""Seconds without an event after which a comment or a `quiet` frame is sent: proxies close silent connections."""
 _PROTOCOL: Final = "rfq"
 """Of a web socket, for clients that must name one."""
 _TRY_AGAIN: Final = 1012
@@ -34,6 +34,8 @@ class Event(NamedTuple):
     """By which a client goes on after it; empty: it starts from the beginning."""
 
 
+_QUIET: Final = Event("quiet", {})
+"""Sent over a web socket after a silence: scripts in browsers see no pings, and could not tell a lost connection."""
 Events: TypeAlias = AsyncGenerator[Event | None, None]
 """None: nothing for `SILENCE_S` seconds."""
 Command: TypeAlias = Callable[[str], Awaitable[Event]]
@@ -78,8 +80,7 @@ async def _blocks(events: Events) -> AsyncIterator[str]:
 async def _send(socket: WebSocket, events: Events) -> None:
     async with aclosing(events):
         async for event in events:
-            if event is not None:  # the protocol's pings show that the connection is there
-                await socket.send_text(_frame(event))
+            await socket.send_text(_frame(event or _QUIET))
 
 
 async def _receive(socket: WebSocket, command: Command | None) -> None:

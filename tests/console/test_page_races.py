@@ -113,6 +113,17 @@ async def test_what_could_not_be_loaded_is_shown_once_the_console_answers(browse
         assert page.errors == []
 
 
+async def test_the_flow_is_drawn_again_after_a_deployment(browser):
+    """A page that is open over a deployment has the graph of before; it shows the one that is there now."""
+    before = "async () => new Response(JSON.stringify({version: 'before', nodes: [], edges: []}))"
+    async with looked_at() as app, served(app) as url, browser.page() as page:
+        await page.command(AT_START, source=FAIL_ONCE % ("flow", before))
+        await page.goto(f"{url}#flow")
+        await page.wait_for("document.querySelectorAll('svg .box').length > 0", timeout=10)
+        assert not await page.evaluate("document.querySelector('main').textContent.includes('No channel is declared')")
+        assert page.errors == []
+
+
 async def test_a_look_that_nobody_asked_for_takes_no_problem_away(browser):
     async with looked_at() as app, served(app) as url, open_view(browser, url) as page:
         await page.evaluate("""(async () => {

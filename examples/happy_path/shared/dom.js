@@ -1,12 +1,66 @@
-// What the pages share: finding, making and drawing elements, and asking for JSON.
+// What the pages share: finding, making and drawing elements, asking for JSON, and showing what goes wrong.
 
 export const $ = (selector) => document.querySelector(selector);
 
-export async function json(url, options) {
-  const answer = await fetch(url, options);
-  if (answer.ok) return answer.json();
-  const body = await answer.json().catch(() => ({}));
-  throw new Error(body.detail || body.title || answer.statusText);
+const ANSWER_MS = 60_000;
+const RETRY_MS = 2_000;
+const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+
+/** A refusal or failure, in words for people. */
+export class Refused extends Error {
+  constructor(text, status = 0) {
+    super(text);
+    this.status = status;
+  }
+}
+
+/** Asks for JSON; raises `Refused` where there is none. An upload may need more time: give it a `signal` of null. */
+export async function json(url, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(url, { signal: AbortSignal.timeout(ANSWER_MS), ...options });
+  } catch {
+    throw new Refused("The service cannot be reached. Is it running?");
+  }
+  if (!answer.ok) {
+    const body = await answer.json().catch(() => ({}));
+    throw new Refused(body.detail || body.title || answer.statusText, answer.status);
+  }
+  return answer.json().catch(() => {
+    throw new Refused("The answer was cut off. Is the service running?");
+  });
+}
+
+/** Shows people what is wrong, in the page's alert; null: nothing is. */
+export function problem(text) {
+  $("#problem").textContent = text ?? "";
+  $("#problem").hidden = !text;
+}
+
+/** Does something for a control; what goes wrong is shown. */
+export async function attempt(action) {
+  problem(null);
+  try {
+    await action();
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    problem(error.message);
+  }
+}
+
+/** Does something again until it succeeds, and returns its result; meanwhile what goes wrong is shown. */
+export async function persist(action) {
+  for (let shown = null; ; ) {
+    try {
+      const result = await action();
+      if (shown !== null && $("#problem").textContent === shown) problem(null); // no other: a person may not have read it yet
+      return result;
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      problem((shown = error.message));
+      await pause(RETRY_MS);
+    }
+  }
 }
 
 export function element(tag, attributes = {}, ...children) {
@@ -41,7 +95,7 @@ export function draw(place, wanted) {
 /** Calls `look` once in a while, one call at a time, so that the latest answer is the one that is shown. */
 export async function every(milliseconds, look) {
   for (;;) {
-    await new Promise((done) => setTimeout(done, milliseconds));
-    if (!document.hidden) await look().catch(() => {}); // the service may be there again at the next
+    await pause(milliseconds);
+    if (!document.hidden) await persist(look);
   }
 }

@@ -1,16 +1,17 @@
 // Pick a place, put photos to the object store, and watch them: the photos never pass through the API.
 
-import { $, element, json } from "/shared/dom.js";
+import { $, attempt, element, json, persist, Refused } from "/shared/dom.js";
 
 let place = null;
 
 async function showPlaces() {
-  for (const each of await json("/places")) {
+  const places = await persist(() => json("/places"));
+  for (const each of places) {
     const button = element("button", { type: "button", "data-place": each.id }, each.name, element("small", {}, each.type));
-    button.addEventListener("click", () => pick(each));
+    button.addEventListener("click", () => attempt(() => pick(each)));
     $("#places").append(button);
-    if (!place) await pick(each);
   }
+  if (places.length) await persist(() => pick(place ?? places[0])); // or the one that was clicked meanwhile
 }
 
 async function pick(chosen) {
@@ -19,6 +20,7 @@ async function pick(chosen) {
     each.setAttribute("aria-pressed", each.dataset.place === place.id);
   }
   $("#place-name").textContent = place.name;
+  $("#gallery").replaceChildren();
   const photos = await json(`/places/${place.id}/photos`);
   if (place === chosen) $("#gallery").replaceChildren(...photos.map(figure));
 }
@@ -49,8 +51,10 @@ async function upload(file, to) {
     });
     item.id = `item-${asked.photo}`;
     state.textContent = "uploads";
-    const put = await fetch(asked.upload.url, { method: "PUT", body: file });
-    if (!put.ok) throw new Error(`the object store refused it (${put.status})`);
+    const put = await fetch(asked.upload.url, { method: "PUT", body: file }).catch(() => {
+      throw new Refused("the object store cannot be reached");
+    });
+    if (!put.ok) throw new Refused(`the object store refused it (${put.status})`);
     state.textContent = "is looked at";
     watch(asked, item, ended, to);
   } catch (error) {
@@ -79,19 +83,24 @@ function watch(asked, item, ended, to) {
 }
 
 async function showWorkflow() {
-  const answer = await fetch("/workflow");
-  if (!answer.ok) return; // the workflow is served elsewhere
-  const { version, versions } = await answer.json();
+  const elsewhere = (error) => { if (error.status !== 404) throw error; };
+  const found = await persist(() => json("/workflow").catch(elsewhere));
+  if (!found) return; // the workflow is served elsewhere
+  const { version, versions } = found;
+  let current;
   const select = $("#version");
   select.append(...versions.map((each) => element("option", { value: each }, `version ${each}`)));
   const deployed = (which) => {
-    select.value = which;
+    select.value = current = which;
     $("#diagram").href = `/workflow/versions/${which}.svg`;
   };
   deployed(version);
   select.addEventListener("change", async () => {
     const body = JSON.stringify({ version: Number(select.value) });
-    deployed((await json("/workflow", { method: "PUT", headers: { "Content-Type": "application/json" }, body })).version);
+    await attempt(async () => {
+      current = (await json("/workflow", { method: "PUT", headers: { "Content-Type": "application/json" }, body })).version;
+    });
+    deployed(current); // refused: the one that was
   });
   $(".workflow").hidden = false;
 }

@@ -1,19 +1,9 @@
 // Put scans into the bucket, and show what the table and the processes know of them.
 
-import { $, draw, element, every, json } from "/shared/dom.js";
+import { $, attempt, draw, element, every, json, persist } from "/shared/dom.js";
 
 const LOOK_MS = 1000;
 let shown = null;
-
-async function attempt(action) {
-  $("#message").hidden = true;
-  try {
-    await action();
-  } catch (error) {
-    $("#message").textContent = error.message;
-    $("#message").hidden = false;
-  }
-}
 
 const scan = (layout) =>
   json("/scans", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ layout }) });
@@ -58,7 +48,7 @@ async function look() {
   if (!shown && invoices.length) show(invoices[0].invoice_id);
 }
 
-for (const each of await json("/layouts")) {
+for (const each of await persist(() => json("/layouts"))) {
   $("#layout").append(element("option", { value: each.layout }, `${each.layout}: ${each.title}`));
 }
 $("#scanner").addEventListener("submit", (event) => {
@@ -74,9 +64,9 @@ $("#files").addEventListener("change", (event) => {
   const files = [...event.target.files];
   event.target.value = "";
   attempt(async () => {
-    for (const file of files) await json(`/scans/${encodeURIComponent(file.name)}`, { method: "PUT", body: file });
+    for (const file of files) await json(`/scans/${encodeURIComponent(file.name)}`, { method: "PUT", body: file, signal: null });
   });
 });
-await look();
+await persist(look);
 document.body.dataset.ready = "yes";
 every(LOOK_MS, look);

@@ -1,6 +1,6 @@
 // Have the partner send events, and show what the intake and the order system made of them.
 
-import { $, draw, element, every, json } from "/shared/dom.js";
+import { $, attempt, draw, element, every, json, persist } from "/shared/dom.js";
 
 const LOOK_MS = 1000;
 
@@ -25,11 +25,11 @@ async function send(kind) {
   await json("/events", { method: "POST", headers: { "Content-Type": "application/json" }, body });
 }
 
-for (const { kind, title } of await json("/kinds")) {
+for (const { kind, title } of await persist(() => json("/kinds"))) {
   const button = element("button", { type: "button", "data-kind": kind, title }, kind);
-  button.addEventListener("click", () => send(kind));
+  button.addEventListener("click", () => attempt(() => send(kind)));
   $("#kinds").append(button);
 }
-await look();
+await persist(look);
 document.body.dataset.ready = "yes";
 every(LOOK_MS, look);

@@ -5,7 +5,8 @@ export const $ = id => document.getElementById(id);
 const ROLES = {"/unicorn": "unicorn"};
 const kept = "rfq-token-" + (ROLES[location.pathname] ?? "customer");
 const OWN = "own-";  // what a token begins with that a unicorn made for itself
-const SILENCE_MS = 45_000;  // the service sends something each 15 s
+export const SILENCE_MS = 45_000;  // the service sends something each 15 s
+const ANSWER_MS = 60_000;  // for an answer: what a sleep has cut off brings nothing
 let asking = null;
 
 /** The token of this tab, or null. A unicorn needs one everywhere: without another it makes one, which says who it is. */
@@ -26,13 +27,13 @@ export class Refused extends Error {
   }
 }
 
-/** Calls the API; asks for a token and calls again where it wants one. Returns the response, which is ok. */
+/** Calls the API; asks for a token and calls again where it wants one. Returns the response, which is ok; a `signal` of the caller is the only limit. */
 export async function call(path, options = {}) {
   const used = token();
   const headers = {...options.headers, ...(used ? {Authorization: "Bearer " + used} : {})};
   let answer;
   try {
-    answer = await fetch(path, {...options, headers});
+    answer = await fetch(path, {signal: AbortSignal.timeout(ANSWER_MS), ...options, headers});
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused("The service cannot be reached. Is it running?", 0);

@@ -13,6 +13,7 @@ let following = new AbortController();
 let clicked = null;  // where on the map the start was set, in place of where its name is
 let previews = 0;  // asked for since the page was opened
 let clockAhead = 0;  // milliseconds that the service's clock is ahead of ours
+let lost = "";  // why the herd could not be looked at
 
 const path = link => new URL(link).pathname;
 const nameOf = unicorn => names.get(unicorn) ?? unicorn;
@@ -31,12 +32,15 @@ function problem(text) {
 async function look() {
   try {
     const {zones, unicorns} = await read(await call("/unicorns"));
+    if (lost && $("problem").textContent === lost) problem("");  // no other: a person may not have read it yet
+    lost = "";
     drawZones(zones);
     names = new Map(unicorns.map(each => [each.unicorn, each.name]));
     moveHerd(unicorns);
     mark();
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
+    problem(lost = error.message);
     if (error.retry) await pause(error.retry);
   }
 }
@@ -105,7 +109,7 @@ async function follow(signal) {
     if (![...rfq.states.values()].includes("unanswered")) return;
     await pause(seconds, signal);
     if (signal.aborted) return;
-    const result = await call(rfq.self + "/result", {signal}).then(read).catch(() => null);
+    const result = await call(rfq.self + "/result").then(read).catch(() => null);
     if (result && !signal.aborted) settle(result);
   }
 }
@@ -297,7 +301,14 @@ $("map").addEventListener("click", event => {
 
 setInterval(tick, 250);
 addEventListener("hashchange", linked);
-look().then(() => {  // zones first: rides are drawn on them
+async function start() {
+  await look();  // zones first: rides are drawn on them
+  while (lost) {
+    await pause(2.5);
+    await look();
+  }
   if (!linked()) previewForm();
   every(2.5, look);
-});
+}
+
+start();

@@ -1,6 +1,6 @@
 // The unicorn's app: sign in, fly about, be asked, quote or decline before the time is over.
 
-import {$, call, element, pause, read, Refused, send, token} from "./common.js";
+import {$, call, element, pause, read, Refused, send, SILENCE_MS, token} from "./common.js";
 import {drawZones, moveHerd, nearZones, positionAt, showStarts} from "./map.js";
 
 const STEP = 0.05;  // of the city, that one press flies
@@ -51,6 +51,21 @@ async function signIn(body) {
   $("name").focus();
   following = new AbortController();
   follow(following.signal);
+}
+
+/** Signs in as before the page was loaded again, however often that takes. */
+async function signInAgain(body) {
+  for (let refused = false; !me && !refused; ) {
+    try {
+      problem("");
+      await signIn(body);
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      problem(error.message);
+      refused = FINAL.test(error.status);
+      await pause(error.retry || 2);
+    }
+  }
 }
 
 function show(place) {
@@ -130,21 +145,29 @@ async function follow(signal) {
   }
 }
 
-/** What a web socket brings, as [kind, data, id], until it is closed. */
+/** What a web socket brings, as [kind, data, id], until it is closed, or silent: one that a sleep has cut stays open. */
 async function* pushed(last, signal) {
   const address = new URL("/unicorn/socket?last-event-id=" + encodeURIComponent(last), location);
   address.protocol = address.protocol.replace("http", "ws");
   const socket = new WebSocket(address, ["rfq", "bearer." + token()]);
   const arrived = [];
-  let wake = () => {};
-  socket.addEventListener("message", message => { arrived.push(JSON.parse(message.data)); wake(); });
-  socket.addEventListener("close", () => { arrived.push(null); wake(); });
-  signal.addEventListener("abort", () => socket.close(), {once: true});
-  for (;;) {
-    while (!arrived.length) await new Promise(done => { wake = done; });
-    const event = arrived.shift();
-    if (!event) return;
-    yield [event.event, event.data, event.id];
+  let wake = () => {}, timer = 0;
+  const came = event => { arrived.push(event); wake(); };
+  const heard = () => { clearTimeout(timer); timer = setTimeout(() => came(null), SILENCE_MS); };
+  socket.addEventListener("message", message => { heard(); came(JSON.parse(message.data)); });
+  socket.addEventListener("close", () => came(null));
+  signal.addEventListener("abort", () => came(null), {once: true});
+  try {
+    heard();
+    for (;;) {
+      while (!arrived.length) await new Promise(done => { wake = done; });
+      const event = arrived.shift();
+      if (!event) return;
+      if (event.event !== "quiet") yield [event.event, event.data, event.id];
+    }
+  } finally {
+    clearTimeout(timer);
+    socket.close();
   }
 }
 
@@ -256,4 +279,4 @@ $("map").addEventListener("click", event => { if (me) fly(positionAt(event)); })
 
 setInterval(tick, 250);
 const before = sessionStorage.getItem("rfq-unicorn");
-if (before) attempt(() => signIn(JSON.parse(before)));
+if (before) signInAgain(JSON.parse(before));

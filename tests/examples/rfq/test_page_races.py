@@ -62,6 +62,50 @@ async def test_a_stream_that_brings_nothing_is_opened_again(browser):
         await page.wait_for(f"{OFFERS} === 'luna'", timeout=15)
 
 
+AWAY = "async () => { throw new TypeError('Failed to fetch'); }"
+REACHED = "document.querySelector('#problem').textContent.includes('cannot be reached')"
+
+
+async def test_a_page_whose_first_look_fails_says_so_and_looks_again(browser):
+    async with rydes() as service, service.listening(), browser.page() as page:
+        await service.come()
+        await page.command(AT_START, source=INSTEAD % ("/unicorns", AWAY))
+        await page.goto(service.url)
+        await page.wait_for(REACHED, timeout=10)
+        await page.wait_for("document.querySelectorAll('.unicorn').length > 6", timeout=10)
+        await page.wait_for("document.querySelector('#near').textContent", timeout=5)  # the ride of the form
+        assert await page.evaluate("document.querySelector('#problem').hidden")
+        assert page.errors == []
+
+
+async def test_a_unicorn_whose_page_is_loaded_while_the_service_is_away_signs_in_once_it_is_back(browser):
+    async with whole() as service, service.served() as it, browser.page(f"{it.url}/unicorn") as page:
+        await page.evaluate("sessionStorage.setItem('rfq-unicorn', JSON.stringify({name: 'Luna', place: 'Mitte'}))")
+        await page.command(AT_START, source=INSTEAD % ("/unicorn/self", AWAY))
+        await page.goto(f"{it.url}/unicorn")
+        await page.wait_for(REACHED, timeout=10)
+        await page.wait_for("document.querySelector('#state').textContent.startsWith('You are asked')", timeout=10)
+        assert await page.evaluate("document.querySelector('#problem').hidden")
+        assert page.errors == []
+
+
+async def test_a_web_socket_that_brings_nothing_is_opened_again(browser):
+    """A connection that a sleep has cut stays open: a script sees neither its end nor the protocol's pings."""
+    silent = """{ const Real = WebSocket; window.opened = 0;
+        window.WebSocket = class extends Real {
+            constructor(...at) { super(...at); this.silent = ++window.opened === 1; }
+            addEventListener(kind, ...rest) { if (!this.silent) super.addEventListener(kind, ...rest); } }; }"""
+    soon = "{ const real = setTimeout; window.setTimeout = (what, ms) => real(what, ms > 40000 ? 200 : ms); }"
+    async with whole() as service, service.served() as it, browser.page() as page:
+        await page.command(AT_START, source=silent + soon)
+        await page.goto(f"{it.url}/unicorn")
+        await page.fill("[name=name]", "Luna")
+        await page.click("#sign-in button")
+        await page.wait_for("window.opened >= 2", timeout=15)
+        await page.wait_for("document.querySelector('#state').textContent.startsWith('You are asked')", timeout=10)
+        assert page.errors == []
+
+
 async def test_two_presses_sign_in_once(browser):
     async with whole() as service, service.served() as it, browser.page(f"{it.url}/unicorn") as page:
         await page.evaluate("""{ const Real = WebSocket; window.opened = 0;

@@ -122,6 +122,18 @@ def endless(size=1, pause=0.1):
     return Starlette(routes=[WebSocketRoute("/", much)]), sent, ended
 
 
+async def test_a_web_socket_without_news_shows_that_it_is_there():
+    async def events():
+        yield Event("first", {"n": 1}, "1")
+        yield None  # a silence
+
+    async def quiet(socket):
+        await push_over_socket(socket, events())
+
+    async with served(Starlette(routes=[WebSocketRoute("/", quiet)])) as it, it.socket("/") as socket:
+        assert await frames(socket) == [("first", {"n": 1}), ("quiet", {})]
+
+
 async def test_a_client_that_does_not_read_is_ended_and_costs_no_memory_meanwhile(monkeypatch):
     monkeypatch.setattr(connections, "_READ_WITHIN", 0.3)
     application, sent, ended = endless(100_000, pause=0)
