@@ -19,7 +19,7 @@ from eip.health import Health, HealthTracker
 from eip.retry import Backoff
 from eip.runtime.service import Service
 
-__all__ = ["BackgroundService", "retry_delay"]
+__all__ = ["MAX_TRANSIENT_S", "BackgroundService", "retry_delay", "wait_for_event"]
 
 T = TypeVar("T")
 
@@ -28,7 +28,8 @@ _CUT_S: Final = 2.0
 _REPORT_S: Final = 5.0
 """After so long, and then each time after twice as long, a line states what is waited for."""
 _RETRY_BACKOFF: Final = Backoff(base=2.0, cap=300.0)
-_MAX_TRANSIENT_S: Final = 10.0
+MAX_TRANSIENT_S: Final = 10.0
+"""Seconds between attempts at most, while a failure may pass by itself."""
 
 
 def retry_delay(error: Exception, failures: int) -> float:
@@ -42,7 +43,7 @@ def retry_delay(error: Exception, failures: int) -> float:
     """
     if not getattr(error, "transient", True):
         return _RETRY_BACKOFF.ceiling(failures)
-    return min(_RETRY_BACKOFF.delay(failures), _MAX_TRANSIENT_S)
+    return min(_RETRY_BACKOFF.delay(failures), MAX_TRANSIENT_S)
 
 
 class BackgroundService(Service):

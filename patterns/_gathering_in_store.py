@@ -173,8 +173,9 @@ class StoreGatherer:
             self._task = None
 
     def health(self) -> Health:
-        """Whether the store takes what is written to it."""
-        return self._health.health()
+        """Whether the store takes what is written to it, and what is due gets done, completion functions included."""
+        found, due = self._health.health(), self._due.health()
+        return due if found.ok and due.failing_since is not None else found
 
     # Requests.
 

@@ -49,6 +49,8 @@ class HeldGroup(Versioned[GroupState]):
     chunks_read: int = 0
     messages: list[Message[Any]] | None = None
     """Its inputs in the order of arrival, where they are at hand."""
+    unreadable: list[bytes] = field(default_factory=list)
+    """Inputs that the store has, and that cannot be read any more."""
 
     def knows(self, message_id: str) -> bool:
         """Whether that input is in the group."""
@@ -133,20 +135,23 @@ class Groups:
         """The inputs of the group in the order of arrival."""
         if held.messages is None:
             parts = await self._store.parts(key)
-            held.messages = readable_messages((parts[each] for each in held.ids if each in parts), f"group {key}")
+            found = (parts[each] for each in held.ids if each in parts)
+            held.messages, held.unreadable = readable_messages(found, f"group {key}")
         return held.messages
 
     async def released(self, key: str, held: HeldGroup) -> bool:
         """Note that the group was released, and remove its inputs; False where another process took it over.
 
-        The inputs go last, since whoever takes the release over needs them.
+        The inputs go last, since whoever takes the release over needs them; where some could not be read, they stay
+        until the group is forgotten.
         """
         group = held.value
         group.state, group.folded = "released", None
         group.retry_at = clock.now() + _CLEANING_S if group.chunks else None
         if not await self.write(key, held):
             return False
-        await self._store.delete_parts(key)
+        if not held.unreadable:
+            await self._store.delete_parts(key)
         if group.chunks:
             await self.let_chunks_expire(key, held)
         return True

@@ -134,7 +134,7 @@ class Instances:
         """The messages that came for it and none of its steps has taken."""
         parts = await self._store.parts(instance.id)
         waiting = (raw for name, raw in parts.items() if name not in instance.taken)
-        return readable_messages(waiting, f"process {instance.id}")
+        return readable_messages(waiting, f"process {instance.id}")[0]
 
     async def drop_messages(self, key: str) -> None:
         """Remove all messages for an instance."""

@@ -106,17 +106,18 @@ async def unless_unreadable(reading: Awaitable[T | None]) -> T | None:
         return None
 
 
-def readable_messages(dumped: Iterable[bytes], of: str) -> list[Message[Any]]:
-    """The messages that were kept; one that cannot be read is logged and passed over: it must not hold the others up.
+def readable_messages(dumped: Iterable[bytes], of: str) -> tuple[list[Message[Any]], list[bytes]]:
+    """The messages that were kept, and what cannot be read of them: it is logged, and must not hold the others up.
 
     Args:
         dumped: as `eip.envelope.dump_message` wrote them.
         of: whose they are, for the log.
     """
-    messages = []
+    messages, unreadable = [], []
     for each in dumped:
         try:
             messages.append(load_message(each))
         except DecodeError as error:
             _lines.error("kept_message_unreadable", of=of, error=str(error))
-    return messages
+            unreadable.append(each)
+    return messages, unreadable

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from math import inf
-from typing import Final
+from typing import Final, NamedTuple
 
 from typing_extensions import override
 
@@ -14,7 +15,7 @@ from eip import clock
 from eip.clock import Duration
 from eip.errors import error_text
 from eip.health import Health
-from eip.patterns._background import BackgroundService, wait_for_event
+from eip.patterns._background import MAX_TRANSIENT_S, BackgroundService, wait_for_event
 from eip.retry import Backoff
 from eip.runtime.service import Service
 from eip.stores.base import Store
@@ -31,6 +32,19 @@ _RETRY_BACKOFF: Final = Backoff(base=2.0, cap=300.0)
 """Between attempts at a key that fails."""
 _MAX_FAILED_KEYS: Final = 10_000
 """Keys whose failures are remembered; beyond that, the earliest is forgotten and tried again at once."""
+_STUCK_AFTER: Final = 3
+"""Failures in a row from which a key is not well; fewer pass by themselves."""
+_OVERDUE_S: Final = 60.0
+"""After its next attempt was due, a key that was not due again is done: by another process, or removed."""
+
+
+class _Failed(NamedTuple):
+    """A key that fails: how often it did, since when and why, and when, by the loop's clock, it is tried again."""
+
+    failures: int
+    since: float
+    reason: str
+    retry_at: float
 
 
 class Scheduler(BackgroundService):
@@ -58,8 +72,7 @@ class Scheduler(BackgroundService):
         super().__init__(name, grace=grace)
         self._store, self._work, self._concurrency = store, work, concurrency
         self._busy: dict[str, asyncio.Task[None]] = {}
-        self._failed_keys: OrderedDict[str, tuple[int, float]] = OrderedDict()
-        """Keys that failed, with how often, and when, by the loop's clock, they are tried again."""
+        self._failed_keys: OrderedDict[str, _Failed] = OrderedDict()
         self._next_look = inf
         """When it looks again by itself; what is due before that has to wake it."""
         self._wake = asyncio.Event()
@@ -73,6 +86,17 @@ class Scheduler(BackgroundService):
         """Report that something was written that is due at that time."""
         if due < self._next_look:
             self._wake.set()
+
+    @override
+    def health(self) -> Health:
+        """Whether it runs, its store answers, and all that is due gets done; if not, since when and why."""
+        found = super().health()
+        stuck = [each for each in list(self._failed_keys.items()) if each[1].failures >= _STUCK_AFTER]
+        if not (found.ok and stuck):
+            return found
+        key, first = min(stuck, key=lambda each: each[1].since)
+        reason = f"{len(stuck)} due keys fail, since the longest time {key!r}: {first.reason}"
+        return replace(found, ok=False, failing_since=first.since, reason=reason)
 
     @override
     def _wake_up(self) -> None:
@@ -99,7 +123,9 @@ class Scheduler(BackgroundService):
     async def _sweep(self) -> float:
         """Begin what is due; the seconds until more may be."""
         now, time = clock.now(), asyncio.get_running_loop().time()
-        put_off = {key for key, (_, retry_at) in self._failed_keys.items() if retry_at > time}
+        for key in [key for key, each in self._failed_keys.items() if each.retry_at + _OVERDUE_S < time]:
+            del self._failed_keys[key]
+        put_off = {key for key, each in self._failed_keys.items() if each.retry_at > time}
         # More than those that are busy or failed lately, or they would hide all others.
         due_keys = await self._store.due(now, limit=self._concurrency + len(self._busy) + len(put_off))
         keys = [key for key in due_keys if key not in self._busy and key not in put_off]
@@ -125,12 +151,16 @@ class Scheduler(BackgroundService):
 
     def _put_off(self, key: str, error: Exception) -> None:
         """Leave the key alone for a while: longer, the more often it failed, e.g. because its record is not ours."""
-        failures = self._failed_keys.pop(key, (0, 0.0))[0] + 1
+        failures, since, *_ = self._failed_keys.pop(key, (0, clock.now()))
+        failures, reason = failures + 1, error_text(error)
         wait = _RETRY_BACKOFF.ceiling(max(failures - 2, 1))  # most failures pass: the first few are tried again soon
-        self._failed_keys[key] = (failures, asyncio.get_running_loop().time() + wait)
+        if getattr(error, "transient", False):
+            wait = min(wait, MAX_TRANSIENT_S)
+        self._failed_keys[key] = _Failed(failures, since, reason, asyncio.get_running_loop().time() + wait)
         if len(self._failed_keys) > _MAX_FAILED_KEYS:
             self._failed_keys.popitem(last=False)
-        self._log.warning("due_work_failed", key=key, error=error_text(error), failures=failures, retry_in=wait)
+        varying = {"key": key, "failures": failures, "retry_in": wait}
+        self._lines.warning("due_work_failed", varying=varying, error=reason)
 
 
 class ScheduledService(Service):
@@ -166,5 +196,5 @@ class ScheduledService(Service):
 
     @override
     def health(self) -> Health:
-        """Whether it runs, and its store answers; if not, since when and why."""
+        """Whether it runs, its store answers, and all that is due gets done; if not, since when and why."""
         return self._scheduler.health()

@@ -9,37 +9,40 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
 from weakref import WeakValueDictionary
 
 import orjson
 
 from eip import clock
+from eip._checks import check_integer, check_type
 from eip._ids import new_id
 from eip._logging import get_logger
-from eip.channels import Sender
+from eip._repeated import RepeatedLines
+from eip.channels import Sender, send_dead_letter
 from eip.clock import Duration, seconds
 from eip.errors import ConfigurationError, InvalidResult, Reject, error_text
 from eip.message import Message
 from eip.patterns._aggregate_records import Aggregate, AggregateCompletedBy, GroupState
+from eip.patterns._background import retry_delay
 from eip.patterns._groups import Groups, HeldGroup
 from eip.patterns._late import check_late, turn_away
 from eip.patterns._records import after_conflict
 from eip.patterns._scheduler import ScheduledService
-from eip.retry import Backoff
+from eip.runtime._recovery import is_permanent
 from eip.runtime.handlers import Result
 from eip.stores.base import Store
 
 __all__ = ["Aggregate", "AggregateCompletedBy", "Aggregator"]
 
 _log = get_logger("eip.aggregator")
+_lines = RepeatedLines(_log)
 
 _MAX_INPUTS: Final = 10_000
 """Inputs of one group, where no size is given: it is complete then, so that memory stays bounded."""
 _CLAIM_S: Final = 60.0
 """Seconds after which another process takes over the release of a group."""
-_RETRY_BACKOFF: Final = Backoff(base=0.05, cap=5.0)
 
 
 def _group_key(message: Message[Any]) -> str | None:
@@ -56,7 +59,7 @@ class Aggregator(ScheduledService):
 
     A group is complete at the first of its conditions, and its aggregate says which. A second input with the same id is
     ignored; one that comes when its group is complete is late. Without ``run`` deadlines have no effect until another
-    process of the same store runs one.
+    process of the same store runs one. A release that fails is tried again, less and less often; `health` reports it.
 
     Args:
         store: of this aggregator alone.
@@ -73,6 +76,9 @@ class Aggregator(ScheduledService):
             the first input gives.
         combine: the aggregate's message or body; default: the list of the inputs' bodies, with ``fold`` the state.
         on_late: what becomes of a late input: ``"drop"``, ``"dead_letter"``, or it is sent to another channel.
+        dead_letters: takes the inputs (with ``fold`` the state) of a group that cannot be released: ``combine`` raises,
+            or ``output`` can never carry the aggregate; default: it is tried again, at last every five minutes.
+        max_attempts: at such a release, of all processes together; an error that is permanent ends them at once.
         retention: seconds (or timedelta) that a released group is known, so that late inputs and duplicates are not
             taken for a new group.
         grace: seconds (or timedelta) for what is in hand when it is stopped; after that it is cancelled.
@@ -92,6 +98,8 @@ class Aggregator(ScheduledService):
         deadline: Duration | Callable[[Message[Any]], float] | None = None,
         combine: Callable[[Aggregate], Any] | None = None,
         on_late: Literal["drop", "dead_letter"] | Sender = "drop",
+        dead_letters: Sender | None = None,
+        max_attempts: int = 10,
         retention: Duration = 3600.0,
         grace: Duration = 20.0,
     ) -> None:
@@ -112,6 +120,8 @@ class Aggregator(ScheduledService):
         self._inactivity = None if inactivity is None else seconds(inactivity)
         self._deadline = deadline if callable(deadline) or deadline is None else seconds(deadline)
         self._combine, self._on_late = combine or (_bodies if fold is None else _state), on_late
+        self._dead_letters = check_type("dead_letters", dead_letters, Sender, "a sender", optional=True)
+        self._max_attempts = check_integer("max_attempts", max_attempts, least=1)
         self._owner = new_id()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.released: Counter[AggregateCompletedBy] = Counter()
@@ -120,6 +130,8 @@ class Aggregator(ScheduledService):
         """Inputs that were there already."""
         self.late = 0
         """Inputs that came when their group was complete."""
+        self.dead_lettered = 0
+        """Groups whose inputs this process dead-lettered, because they could not be released."""
 
     async def __call__(self, message: Message[Any]) -> Result:
         """Store the input; where it completes its group, send the aggregate. Raises `Reject` without correlation."""
@@ -146,10 +158,7 @@ class Aggregator(ScheduledService):
             overdue = group.deadline is not None and group.deadline <= now
             group.completed_by = "deadline" if overdue else "inactivity"
         if await self._claim(key, held):
-            try:
-                await self._release(key, held)
-            except Exception as error:  # noqa: BLE001 - it is due again, at a time that is in the store
-                _log.warning("release_failed", group=key, failures=group.failures, error=error_text(error))
+            await self._release(key, held)
 
     # A group's life: gathering, releasing by one process, released.
 
@@ -172,7 +181,7 @@ class Aggregator(ScheduledService):
             group.completed_by = await self._completed(key, held)  # also for a duplicate: its sender may have died
             if group.completed_by is not None:
                 if await self._claim(key, held):
-                    await self._release(key, held)
+                    await self._release_or_leave(key, held)
                     return True
             elif known:
                 self.duplicates += 1
@@ -232,40 +241,75 @@ class Aggregator(ScheduledService):
         group.state, group.owner, group.retry_at = "releasing", self._owner, clock.now() + _CLAIM_S
         return await self._write(key, held)
 
+    async def _release_or_leave(self, key: str, held: HeldGroup) -> None:
+        """Release a group whose last input is in hand; that it never can be is the group's failure, not the input's."""
+        try:
+            await self._release(key, held)
+        except Exception as error:
+            if not is_permanent(error):
+                raise
+            _lines.warning("release_failed", varying={"group": key}, error=error_text(error))
+
     async def _release(self, key: str, held: HeldGroup) -> None:
-        """Send the aggregate, then note that; raises what the sending raises, and the group is tried again later.
+        """Send the aggregate, then note that; raises what failed, and the group is tried again later.
 
         Sent before noted: a process that dies in between sends it twice, never not at all.
         """
         group = held.value
         try:
-            await self._output.send(await self._aggregate(key, held))
-        except BaseException:
+            sent = await self._send(key, held)
+        except BaseException as error:
             group.failures += 1
-            group.retry_at = clock.now() + _RETRY_BACKOFF.delay(group.failures)
+            group.retry_at = clock.now() + (retry_delay(error, group.failures) if isinstance(error, Exception) else 0.0)
             await self._write(key, held)
             raise
         by = group.completed_by
         if await self._groups.released(key, held) and by is not None:
-            self.released[by] += 1
+            self.released[by] += sent
+            self.dead_lettered += not sent
 
-    async def _aggregate(self, key: str, held: HeldGroup) -> Message[Any]:
+    async def _send(self, key: str, held: HeldGroup) -> bool:
+        """Send the aggregate; False where it never can be, so that the inputs went to the dead letters."""
+        group, message = held.value, None
+        aggregate = await self._aggregate(key, held)
+        try:
+            message = self._combined(group, aggregate)
+            await self._output.send(message)
+        except Exception as error:
+            tried = message is None and group.failures + 1 >= self._max_attempts
+            if self._dead_letters is None or not (tried or is_permanent(error)):
+                raise
+            _log.error("group_dead_lettered", group=key, failures=group.failures + 1, error=error_text(error))
+            state = Message(group.folded, id=group.identity(key), correlation_id=key, group_id=key)
+            inputs = aggregate.messages if self._fold is None else [state]
+            await self._dead_letter(inputs, error_text(error), count=group.failures + 1)
+        unreadable = [Message(raw, correlation_id=key, group_id=key) for raw in held.unreadable]
+        await self._dead_letter(unreadable, "an aggregator kept it, and cannot read it any more", count=1)
+        return message is not None
+
+    async def _dead_letter(self, messages: Iterable[Message[Any]], reason: str, *, count: int) -> None:
+        if self._dead_letters is not None:
+            for each in messages:
+                await send_dead_letter(self._dead_letters, each, reason, source=self.name, count=count)
+
+    async def _aggregate(self, key: str, held: HeldGroup) -> Aggregate:
         group = held.value
         inputs = [] if self._fold is not None else list(await self._groups.inputs(key, held))
         if all(each.sequence is not None for each in inputs):
             inputs.sort(key=lambda each: each.sequence.position if each.sequence is not None else 0)
-        by = group.completed_by or "deadline"
-        aggregate = Aggregate(
+        return Aggregate(
             key=key,
             messages=inputs,
-            completed_by=by,
+            completed_by=group.completed_by or "deadline",
             opened_at=group.opened_at,
             count=group.count if self._fold is not None else len(inputs),
             state=group.folded,
         )
-        combined = self._combine(aggregate)
+
+    def _combined(self, group: GroupState, aggregate: Aggregate) -> Message[Any]:
+        combined, key = self._combine(aggregate), aggregate.key
         message = combined if isinstance(combined, Message) else Message(combined, correlation_id=key)
-        headers = {**message.headers, "completed-by": by, "inputs": str(aggregate.count)}
+        headers = {**message.headers, "completed-by": aggregate.completed_by, "inputs": str(aggregate.count)}
         return message.replace(
             id=group.identity(key),
             correlation_id=message.correlation_id or key,

@@ -11,7 +11,7 @@ import pytest
 
 from eip import Consumer, Message, SequenceInfo, clock
 from eip.envelope import dump_message, load_message
-from eip.errors import ConfigurationError, ConnectionLost, InvalidResult, Reject, StoreError
+from eip.errors import ConfigurationError, ConnectionLost, InvalidMessage, InvalidResult, Reject, StoreError
 from eip.patterns import _groups
 from eip.patterns.aggregator import Aggregator
 from eip.stores import MemoryStore, SqliteStore
@@ -524,3 +524,125 @@ async def test_a_chunk_of_ids_that_is_not_ours_is_a_store_error(value):
     await store.put(held.value.identity("g", 0), value)
     with pytest.raises(StoreError, match="not ours"):
         await Aggregator(store, output=out, size=200)(Message(1, correlation_id="g"))
+
+
+# Releases that fail for good.
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), InvalidMessage("never"), Reject("no")])
+async def test_a_group_that_cannot_be_combined_is_tried_less_and_less_often_and_health_says_so(error, caplog):
+    """It was tried and logged every few seconds for ever, and nothing but the log knew."""
+    attempts = []
+
+    def combine(aggregate):
+        attempts.append(aggregate.key)
+        raise error
+
+    aggregator = Aggregator(MemoryStore(), output=Outbox(), deadline=1, combine=combine)
+    async with sweeping(aggregator):
+        await aggregator(Message(0, correlation_id="bad"))
+        await asyncio.sleep(3600)
+        assert len(attempts) <= 24
+        health = aggregator.health()
+        assert not health.ok
+        assert "'bad'" in (health.reason or "")
+    assert sum("due_work_failed" in each.getMessage() for each in caplog.records) <= len(attempts)
+
+
+async def test_a_group_is_well_again_once_it_could_be_released():
+    out, failures = Outbox(), [ValueError("a bug")] * 5
+
+    def combine(aggregate):
+        if failures:
+            raise failures.pop()
+        return aggregate.key
+
+    aggregator = Aggregator(MemoryStore(), output=out, deadline=1, combine=combine)
+    async with sweeping(aggregator):
+        await aggregator(Message(0, correlation_id="g"))
+        await asyncio.sleep(600)
+        assert [each.body for each in out.sent] == ["g"]
+        assert aggregator.health().ok
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"), [(ValueError("a bug"), 3), (Reject("no"), 1), (InvalidMessage("too large"), 1)]
+)
+async def test_inputs_of_a_group_that_cannot_be_combined_are_dead_lettered(store, error, attempts):
+    made, dead = [], Outbox("dead")
+
+    def combine(aggregate):
+        made.append(aggregate.key)
+        raise error
+
+    aggregator = Aggregator(
+        store, output=Outbox(), deadline=1, combine=combine, dead_letters=dead, max_attempts=3, on_late="dead_letter"
+    )
+    inputs = [Message(number, id=f"m{number}", correlation_id="g") for number in range(2)]
+    async with sweeping(aggregator):
+        for each in inputs:
+            await aggregator(each)
+        await asyncio.sleep(60)
+        assert len(made) == attempts
+        assert aggregator.health().ok
+        with pytest.raises(Reject, match="late"):
+            await aggregator(Message(2, correlation_id="g"))
+    assert [(each.id, each.body) for each in dead.sent] == [("m0", 0), ("m1", 1)]
+    assert dead.sent[0].headers["dead-letter-source"] == "aggregator"
+    assert str(error) in dead.sent[0].headers["dead-letter-reason"]
+    assert (aggregator.dead_lettered, not aggregator.released.total()) == (1, True)
+
+
+async def test_what_the_output_can_never_carry_dead_letters_the_state_of_a_fold_and_a_lost_connection_nothing():
+    out, dead = Outbox(), Outbox("dead")
+    out.refuse.extend([ConnectionLost("gone")] * 5 + [InvalidMessage("too large")])
+    aggregator = Aggregator(
+        MemoryStore(),
+        output=out,
+        deadline=1,
+        fold=lambda total, each: (total or 0) + each.body,
+        dead_letters=dead,
+        max_attempts=1,
+    )
+    async with sweeping(aggregator):
+        await aggregator(Message(1, correlation_id="g"))
+        await aggregator(Message(2, correlation_id="g"))
+        await asyncio.sleep(120)
+    assert [(each.body, each.correlation_id) for each in dead.sent] == [(3, "g")]
+    assert not out.refuse
+
+
+async def test_dead_letters_that_cannot_be_reached_are_tried_again():
+    dead = Outbox("dead")
+    dead.refuse.append(ConnectionLost("gone"))
+    aggregator = Aggregator(
+        MemoryStore(), output=Outbox(), size=1, combine=lambda _: 1 / 0, dead_letters=dead, max_attempts=1
+    )
+    async with sweeping(aggregator):
+        with pytest.raises(ConnectionLost):
+            await aggregator(Message(1, correlation_id="g"))
+        await asyncio.sleep(60)
+    assert [each.body for each in dead.sent] == [1]
+
+
+async def test_an_input_whose_group_can_never_be_released_does_not_fail_for_it():
+    """Its consumer dead-lettered the last input, which the group had as well."""
+    out = Outbox()
+    out.refuse.append(InvalidMessage("too large"))
+    aggregator = Aggregator(MemoryStore(), output=out, size=1)
+    await aggregator(Message(1, correlation_id="g"))
+    assert not aggregator.released
+
+
+@pytest.mark.parametrize("dead", [None, Outbox("dead")])
+async def test_an_input_that_cannot_be_read_is_not_lost_with_its_group(dead):
+    """Its bytes were deleted with the group that was released without it."""
+    store, out = MemoryStore(), Outbox()
+    first, second = (Message(number, correlation_id="g") for number in range(2))
+    await Aggregator(store, output=out, size=2)(first)
+    await store.put_part("g", first.id, b"\xffdamaged")
+    await Aggregator(store, output=out, size=2, dead_letters=dead)(second)
+    assert [each.body for each in out.sent] == [[1]]
+    assert (await store.parts("g"))[first.id] == b"\xffdamaged"
+    if dead is not None:
+        assert [each.encode() for each in dead.sent] == [b"\xffdamaged"]

@@ -177,3 +177,27 @@ async def test_a_clock_that_is_set_back_keeps_no_key_that_failed_waiting():
             while not work.done:
                 await asyncio.sleep(1)
     assert asyncio.get_running_loop().time() - began < 15
+
+
+async def test_keys_that_keep_failing_show_in_health_and_in_one_line_with_a_count(caplog):
+    """Each attempt at each of them was a line of its own; health knew of none."""
+    work = Work()
+
+    async def failing(_: str) -> None:
+        raise RuntimeError("a bug")
+
+    work.loop._work = failing
+    for number in range(20):
+        await work.put(f"{number}", after=0)
+    async with work.running():
+        await asyncio.sleep(3)
+        assert work.loop.health().ok  # most failures pass
+        await asyncio.sleep(300)
+        health = work.loop.health()
+        assert not health.ok
+        assert (health.reason or "").startswith("20 due keys fail")
+        assert sum("due_work_failed" in each.getMessage() for each in caplog.records) <= 2
+        for number in range(20):
+            await work.store.delete(f"{number}")
+        await asyncio.sleep(400)
+        assert work.loop.health().ok
