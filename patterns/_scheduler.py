@@ -34,8 +34,9 @@ _MAX_FAILED_KEYS: Final = 10_000
 """Keys whose failures are remembered; beyond that, the earliest is forgotten and tried again at once."""
 _STUCK_AFTER: Final = 3
 """Failures in a row from which a key is not well; fewer pass by themselves."""
-_OVERDUE_S: Final = 60.0
-"""After its next attempt was due, a key that was not due again is done: by another process, or removed."""
+_OVERDUE_S: Final = 330.0
+"""After its next attempt was due, a key that was not due again is done: by another process, or removed. More than the
+five minutes for which the patterns put off what fails."""
 
 
 class _Failed(NamedTuple):

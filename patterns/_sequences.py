@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from itertools import count, islice, takewhile
 from typing import Any, Final, TypeAlias
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from eip import clock
 from eip._ids import new_id
 from eip.envelope import dump_message, load_message
-from eip.errors import StoreError
+from eip.errors import DecodeError, StoreError
 from eip.message import Message
 from eip.patterns._records import Records, Versioned, after_conflict
 from eip.stores.base import Store
@@ -46,6 +46,8 @@ class SequenceState(BaseModel):
     """Who releases it now."""
     owned_until: float = 0.0
     """When another may release it."""
+    failures: int = 0
+    """Releases in a row that failed."""
 
     @property
     def due(self) -> float | None:
@@ -67,9 +69,19 @@ class SequenceState(BaseModel):
         """Let the owner release it."""
         self.owner, self.owned_until = owner, until
 
-    def disclaim(self, retry_at: float = 0.0) -> None:
-        """Let any process release it, from ``retry_at`` on."""
-        self.owner, self.owned_until = None, retry_at
+    def disclaim(self) -> None:
+        """Let any process release it."""
+        self.owner, self.owned_until = None, 0.0
+
+    def put_off(self, retry_at: float) -> None:
+        """Let any process release it again, after a failure."""
+        self.owner, self.owned_until, self.failures = None, retry_at, self.failures + 1
+
+    def lose(self, positions: Collection[int], gap_ends: float | None) -> None:
+        """Take positions that waited for missing, the next one among them, and let any process go on."""
+        self.pending = [each for each in self.pending if each not in positions]
+        self.note_gap(gap_ends)
+        self.disclaim()
 
     def was_skipped(self, position: int) -> bool:
         """Whether the position was given up."""
@@ -90,7 +102,7 @@ class SequenceState(BaseModel):
         self.next = max(self.next, to)
         self.pending = [each for each in self.pending if each >= self.next]
         if moved:
-            self.gap_ends = None
+            self.gap_ends, self.failures = None, 0
         self.note_gap(gap_ends)
 
     def note_gap(self, gap_ends: float | None) -> None:
@@ -166,14 +178,19 @@ class Sequences:
         """Store a message that has to wait."""
         await self._store.put(_message_key(key, position), dump_message(message))
 
-    async def kept(self, key: str, positions: list[int]) -> list[Message[Any]]:
-        """The messages at the positions; raises `StoreError` where one is gone."""
+    async def kept(self, key: str, positions: list[int]) -> tuple[dict[int, Message[Any]], dict[int, bytes | None]]:
+        """The messages at the positions; and what is there where none can be read, None where it is gone."""
         found = await asyncio.gather(*(self._store.get(_message_key(key, each)) for each in positions))
-        if None in found:
-            raise StoreError(f"a stored part of sequence {key} is gone")
-        return [load_message(each.value) for each in found if each is not None]
+        messages: dict[int, Message[Any]] = {}
+        lost: dict[int, bytes | None] = {}
+        for position, record in zip(positions, found, strict=True):
+            try:
+                messages[position] = load_message(b"" if record is None else record.value)
+            except DecodeError:
+                lost[position] = None if record is None else record.value
+        return messages, lost
 
-    async def drop(self, key: str, positions: list[int]) -> None:
+    async def drop(self, key: str, positions: Iterable[int]) -> None:
         """Remove the messages at the positions."""
         await asyncio.gather(*(self._store.delete(_message_key(key, each)) for each in positions))
 

@@ -7,16 +7,20 @@ loses none, and processes that share a store release each sequence one at a time
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from itertools import takewhile
 from typing import Any, Final, Literal
 from weakref import WeakValueDictionary
 
 from eip import clock
-from eip._checks import check_duration, check_integer
+from eip._checks import check_duration, check_integer, check_type
 from eip._logging import get_logger
-from eip.channels import Sender
+from eip._repeated import RepeatedLines
+from eip.channels import Sender, send_dead_letter
 from eip.clock import Duration, seconds
-from eip.errors import Reject, Retry
+from eip.errors import InvalidMessage, PartialSendError, Reject, Retry, error_text
 from eip.message import Message, SequenceInfo
+from eip.patterns._background import retry_delay
 from eip.patterns._late import check_late, turn_away
 from eip.patterns._records import after_conflict
 from eip.patterns._scheduler import ScheduledService
@@ -28,11 +32,10 @@ from eip.stores.base import Store
 __all__ = ["Resequencer"]
 
 _log = get_logger("eip.resequencer")
+_lines = RepeatedLines(_log)
 
 _MAX_BATCH: Final = 100
 """Stored messages that are read and sent at once."""
-_RELEASE_RETRY_S: Final = 2.0
-"""Seconds after which a failed release is tried again."""
 
 
 class Resequencer(ScheduledService):
@@ -58,6 +61,8 @@ class Resequencer(ScheduledService):
         on_late: what becomes of a late part: ``"drop"``, ``"dead_letter"``, or it is sent to another channel.
         retention: seconds (or timedelta) that a complete sequence is known, so that duplicates are recognised; one of
             unknown size is known for 14 days after its latest message.
+        dead_letters: takes stored parts that cannot be read any more, or that ``output`` can never carry; default: they
+            stay in the store, until another message comes in their place.
         grace: seconds (or timedelta) for what is in hand when it is stopped; after that it is cancelled.
     """
 
@@ -70,12 +75,14 @@ class Resequencer(ScheduledService):
         max_waiting: int = 1000,
         on_late: Literal["drop", "dead_letter"] | Sender = "dead_letter",
         retention: Duration = 3600.0,
+        dead_letters: Sender | None = None,
         grace: Duration = 20.0,
     ) -> None:
         super().__init__(store, self._on_due, name="resequencer", grace=grace)
         self._gap_timeout = None if gap_timeout is None else check_duration("gap_timeout", gap_timeout, positive=True)
         check_late("on_late", on_late)
         self._output, self._on_late = output, on_late
+        self._dead_letters = check_type("dead_letters", dead_letters, Sender, "a sender", optional=True)
         self._max_waiting = check_integer("max_waiting", max_waiting, least=1)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._sequences = Sequences(store, retention=seconds(retention), on_due=self._scheduler.wake)
@@ -87,6 +94,8 @@ class Resequencer(ScheduledService):
         """Parts that came when they had been given up."""
         self.gaps = 0
         """Positions that this process gave up."""
+        self.lost = 0
+        """Stored parts that this process could not read, or that the output can never carry."""
 
     def diagram(self) -> Diagram:
         """Its channels."""
@@ -158,15 +167,56 @@ class Resequencer(ScheduledService):
                 await self._sequences.update(key, held, SequenceState.disclaim)
                 raise
             await self._advance(key, held, held.value.next)
+        try:
+            await self._release_kept(key, held)
+        except Exception as error:  # noqa: BLE001 - what is stored is due again soon, and the head was sent
+            _lines.warning("release_failed", varying={"sequence": key}, error=error_text(error))
+
+    async def _release_kept(self, key: str, held: HeldSequence) -> None:
+        """Send what waited, as far as there is no gap; raises what failed, and it is due again."""
+        limit = _MAX_BATCH
+        try:
+            while ready := held.value.ready(limit):
+                limit = await self._release_batch(key, held, ready)
+        except Exception as error:
+            until = clock.now() + retry_delay(error, held.value.failures + 1)
+            await self._sequences.update(key, held, lambda sequence: sequence.put_off(until))
+            raise
+
+    async def _release_batch(self, key: str, held: HeldSequence, ready: list[int]) -> int:
+        """Send the stored parts up to the first that is lost, or take that for missing; how many to send next."""
+        messages, lost = await self._sequences.kept(key, ready)
+        whole = list(takewhile(messages.__contains__, ready))
+        if not whole:
+            await self._lose(key, held, lost, "a resequencer stored it, and cannot read it any more")
+            return _MAX_BATCH
         # Sent, then noted, then dropped: a crash at any point sends some again, with the same ids, and loses none.
         try:
-            while ready := held.value.ready(_MAX_BATCH):
-                await self._send(key, held.value, await self._sequences.kept(key, ready))
-                await self._advance(key, held, ready[-1])
-                await self._sequences.drop(key, ready)
-        except Exception as error:  # noqa: BLE001 - what is stored is due again soon
-            _log.warning("release_failed", sequence=key, error=repr(error), retry_in=_RELEASE_RETRY_S)
-            await self._sequences.update(key, held, lambda sequence: sequence.disclaim(clock.now() + _RELEASE_RETRY_S))
+            await self._send(key, held.value, [messages[each] for each in whole])
+        except (InvalidMessage, PartialSendError) as error:
+            if not _refuses(error):
+                raise
+            if len(whole) > 1:
+                return 1  # one by one it shows which it is
+            await self._lose(key, held, messages, error_text(error))
+        else:
+            await self._advance(key, held, whole[-1])
+            await self._sequences.drop(key, whole)
+        return _MAX_BATCH if len(ready) > 1 else 1
+
+    async def _lose(
+        self, key: str, held: HeldSequence, lost: Mapping[int, Message[Any] | bytes | None], reason: str
+    ) -> None:
+        """Take stored parts for missing that will never be released; those behind them have a gap before them."""
+        for position, part in lost.items():
+            _lines.error("part_lost", varying={"sequence": key, "position": position}, reason=reason)
+            if self._dead_letters is not None and part is not None:
+                message = Message(part, id=f"{key}/{position}", group_id=key) if isinstance(part, bytes) else part
+                await send_dead_letter(self._dead_letters, message, reason, source=self.name, count=1)
+        await self._sequences.update(key, held, lambda sequence: sequence.lose(lost, self._gap_end()))
+        self.lost += len(lost)
+        if self._dead_letters is not None:
+            await self._sequences.drop(key, lost)
 
     async def _send(self, key: str, sequence: SequenceState, messages: list[Message[Any]]) -> None:
         await self._output.send(*(_prepared(each, key, sequence) for each in messages))
@@ -199,7 +249,7 @@ class Resequencer(ScheduledService):
             if gap is not None:
                 self.gaps += gap[1] - gap[0] + 1
                 _log.warning("gap_given_up", sequence=key, first=gap[0], last=gap[1])
-            await self._release(key, held)
+            await self._release_kept(key, held)
 
     def _lock(self, key: str) -> asyncio.Lock:
         """Spares the handlers of this process conflicts; other processes conflict in the store."""
@@ -207,6 +257,11 @@ class Resequencer(ScheduledService):
 
     def _gap_end(self) -> float | None:
         return None if self._gap_timeout is None else clock.now() + self._gap_timeout
+
+
+def _refuses(error: InvalidMessage | PartialSendError) -> bool:
+    """Whether one of the messages is at fault, so that no other attempt will send it."""
+    return isinstance(error, InvalidMessage) or any(isinstance(each.error, InvalidMessage) for each in error.failed)
 
 
 def _prepared(message: Message[Any], key: str, sequence: SequenceState) -> Message[Any]:

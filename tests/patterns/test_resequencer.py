@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from eip import Consumer, Message, SequenceInfo
 from eip import testing as simulation
-from eip.errors import ConfigurationError, ConnectionLost, Reject, Retry, StoreError
+from eip.errors import (
+    AccessDenied,
+    ConfigurationError,
+    ConnectionLost,
+    FailedEntry,
+    InvalidMessage,
+    PartialSendError,
+    Reject,
+    Retry,
+    StoreError,
+)
 from eip.patterns.resequencer import Resequencer
 from eip.stores import MemoryStore, SqliteStore
 from eip.testing import FaultPlan
@@ -249,6 +259,104 @@ async def test_what_is_stored_and_cannot_be_sent_is_sent_later_and_its_handler_d
         assert bodies(out) == [0]
         await asyncio.sleep(10)
     assert bodies(out) == [0, 1, 2, 3]
+
+
+# Stored parts that are lost.
+
+
+async def damage(store, *positions: int) -> None:
+    for position in positions:
+        await store.put(f"m{position}:s", b"\xffdamaged")
+
+
+@pytest.mark.parametrize("dead", [None, Outbox("dead")])
+async def test_a_stored_part_that_cannot_be_read_is_a_gap(store, dead):
+    """It held its sequence up for ever, and each attempt was a line of the log."""
+    out = Outbox()
+    resequencer = Resequencer(store, output=out, gap_timeout=60, dead_letters=dead)
+    async with watching(resequencer):
+        await feed(resequencer, 1, 2, 3, 4, 5)
+        await damage(store, 2, 4)
+        await feed(resequencer, 0)
+        assert bodies(out) == [0, 1]
+        await asyncio.sleep(61)
+        assert bodies(out) == [0, 1, 3]
+        await feed(resequencer, 4)  # sent once more by its producer
+        assert bodies(out) == [0, 1, 3, 4, 5]
+        assert resequencer.health().ok
+    assert [each.headers.get("sequence-gap") for each in out.sent] == [None, None, "2-2", None, None]
+    assert resequencer.lost == 2
+    if dead is None:
+        assert (await store.get("m2:s")).value == b"\xffdamaged"
+    else:
+        assert [(each.id, each.encode()) for each in dead.sent] == [(f"s/{n}", b"\xffdamaged") for n in (2, 4)]
+        assert "cannot read" in dead.sent[0].headers["dead-letter-reason"]
+        dead.sent.clear()
+
+
+async def test_a_stored_part_that_is_gone_is_a_gap_also_where_it_was_the_last(store):
+    out = Outbox()
+    resequencer = Resequencer(store, output=out, gap_timeout=60)
+    async with watching(resequencer):
+        await feed(resequencer, 1, 2)
+        await store.delete("m2:s")
+        await feed(resequencer, 0)
+        await asyncio.sleep(300)
+        await feed(resequencer, 4, 3, 2)
+        assert bodies(out) == [0, 1, 2, 3, 4]
+
+
+class Refusing(Outbox):
+    """Can never carry some bodies, and accepts the messages before them."""
+
+    def __init__(self, *refused: int, partly: bool) -> None:
+        super().__init__()
+        self.refused, self.partly = refused, partly
+
+    async def send(self, *messages: Message) -> None:
+        failed = [FailedEntry(each, InvalidMessage("too large")) for each in messages if each.body in self.refused]
+        if failed and (len(messages) == 1 or not self.partly):
+            raise failed[0].error
+        await super().send(*(each for each in messages if each.body not in self.refused))
+        if failed:
+            raise PartialSendError(failed, sent=len(messages) - len(failed))
+
+
+@pytest.mark.parametrize("partly", [True, False])
+@pytest.mark.parametrize("dead", [None, Outbox("dead")])
+async def test_a_stored_part_that_the_output_can_never_carry_is_a_gap(store, partly, dead):
+    """It held its sequence up for ever; at the head, its consumer dead-letters it, and it is a gap as well."""
+    out = Refusing(0, 3, partly=partly)
+    resequencer = Resequencer(store, output=out, gap_timeout=60, dead_letters=dead)
+    async with watching(resequencer):
+        await feed(resequencer, 1, 2, 3, 4)
+        with pytest.raises(InvalidMessage):
+            await feed(resequencer, 0)
+        await asyncio.sleep(150)
+    assert once_each(out)[:2] == [1, 2]
+    assert set(bodies(out)) == {1, 2, 4}
+    assert resequencer.lost == 1
+    if dead is not None:
+        assert [each.id for each in dead.sent] == ["s-3"]
+        dead.sent.clear()
+
+
+async def test_a_release_that_keeps_failing_is_tried_less_and_less_often_and_health_says_so():
+    class Denied(Outbox):
+        attempts = 0
+
+        async def send(self, *messages: Message) -> None:
+            if messages[0].body:
+                self.attempts += 1
+                raise AccessDenied("no")
+
+    out = Denied()
+    resequencer = Resequencer(MemoryStore(), output=out)
+    async with watching(resequencer):
+        await feed(resequencer, 1, 0)
+        await asyncio.sleep(3600)
+        assert out.attempts < 30
+        assert not resequencer.health().ok
 
 
 class Failing(MemoryStore):

@@ -199,5 +199,5 @@ async def test_keys_that_keep_failing_show_in_health_and_in_one_line_with_a_coun
         assert sum("due_work_failed" in each.getMessage() for each in caplog.records) <= 2
         for number in range(20):
             await work.store.delete(f"{number}")
-        await asyncio.sleep(400)
+        await asyncio.sleep(700)
         assert work.loop.health().ok
