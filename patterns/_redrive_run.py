@@ -218,6 +218,8 @@ class RedriveRun:
     def _leave(self, delivery: Delivery, *, count: bool = True) -> None:
         self.progress.left += count
         self._left.add(delivery.message.id)
+        if delivery.error is not None:
+            _log.warning("redrive_unreadable", message_id=delivery.message.id, error=str(delivery.error))
         group = self._group(delivery)
         if group is not None:
             self._stuck.add(group)

@@ -28,6 +28,7 @@ class HeldMessages:
         self._timer: asyncio.TimerHandle | None = None
         """Fires when the first of them has waited long enough, or earlier."""
         self._closed = False
+        self._then: Callable[[], object] | None = None
 
     def __len__(self) -> int:
         """How many messages are held, in any state."""
@@ -105,7 +106,15 @@ class HeldMessages:
         group = delivery.message.group_id
         if group is not None and (following := self._groups.leave(group, delivery)) is not None:
             self.make_ready(following)
+        if self._then is not None:
+            self.when_empty(self._then)
         return True
+
+    def when_empty(self, then: Callable[[], object]) -> None:
+        """Call ``then`` once nothing is held, unless the connection is lost before."""
+        self._then = then if self else None
+        if not self:
+            then()
 
     def clear(self) -> list[ActiveMQDelivery]:
         """Forget all, as their connection is lost; return those that were handed out."""
@@ -116,6 +125,7 @@ class HeldMessages:
         for timer in self._postponed.values():
             timer.cancel()
         self._postponed.clear()
+        self._then = None
         return lost
 
     # Waiting.

@@ -8,10 +8,10 @@ from typing import Final
 
 from eip._logging import get_logger
 from eip.channels import Delivery, Receiver, Unsettled, with_dead_letter_headers
-from eip.errors import InvalidMessage, LeaseLost, TransportError
+from eip.errors import ConnectionLost, InvalidMessage, LeaseLost, TransportError
 from eip.transports.activemq._acks import Acks
 from eip.transports.activemq._broker_dead_letters import BrokerDeadLetters
-from eip.transports.activemq._delivery import ActiveMQDelivery
+from eip.transports.activemq._delivery import ActiveMQDelivery, NoContents
 from eip.transports.activemq._held import HeldMessages
 from eip.transports.activemq._postponing import Postponing, Reschedule
 
@@ -57,8 +57,8 @@ class Redelivery:
         """Dead-letter what was received too often; where that fails, try again later."""
         receiver = self._receiver
         assert receiver.dead_letters is not None
-        if self.kept_by_broker(delivery):
-            return ()
+        if (left := self.leave_to_broker(delivery)) is not None:
+            return left
         received = min(delivery.receive_count, receiver.max_receive_count or 0)
         try:
             await receiver.dead_letters.send(
@@ -84,25 +84,42 @@ class Redelivery:
     def moved_by_broker(self, delivery: ActiveMQDelivery, error: Exception) -> bool:
         """Have the broker move the message to its own dead-letter queue; return whether it does."""
         if delivery not in self._held or not self._broker_dead_letters.move(
-            delivery.connection, delivery.ack_ids, delivery.message.id, str(error)
+            delivery.connection, delivery.headers, delivery.ack_ids, str(error)
         ):
             return False
         self._held.settle(delivery)
         return True
 
-    def kept_by_broker(self, delivery: ActiveMQDelivery) -> bool:
-        """Have the broker move a message that a copy may lack the contents of; return whether it keeps it.
+    def leave_to_broker(self, delivery: ActiveMQDelivery) -> Sequence[Unsettled] | None:
+        """Settle a message that a copy may lack the contents of: the broker keeps it. Return None for any other.
 
-        Only a persistent message: ActiveMQ Classic drops others.
+        One that the broker would drop is returned as unsettled: it stays where it is.
         """
-        if not delivery.may_hold_more or delivery.headers.get("persistent") != "true":
-            return False
-        return self.moved_by_broker(delivery, InvalidMessage("it may be a map, a stream or an object of JMS"))
+        if not delivery.may_hold_more:
+            return None
+        reason = str(delivery.error or NoContents())
+        if self.moved_by_broker(delivery, InvalidMessage(reason)):
+            return ()
+        if delivery.error is None:  # the program takes such messages for what they look like: empty texts
+            return None
+        if self._held.settle(delivery):
+            self._leave(delivery, reason)
+        return (Unsettled(delivery, LeaseLost(f"left with the broker: {reason}")),)
+
+    def _leave(self, delivery: ActiveMQDelivery, reason: str) -> None:
+        connection, loop = delivery.connection, asyncio.get_running_loop()
+        if self._broker_dead_letters.leave(connection, delivery.headers, delivery.ack_ids, reason):
+            # It takes a slot until the connection ends, which costs nobody a lease once nothing else is held. The
+            # acknowledgement of the last one is written in the next turn of the loop.
+            lost = ConnectionLost("a message that is set aside takes a slot")
+            self._held.when_empty(lambda: loop.call_soon(loop.call_soon, connection.abort, lost))
 
     async def give_back(self, delivery: ActiveMQDelivery, delay: float) -> Sequence[Unsettled]:
         """Have the message received again after ``delay`` seconds, with its receive count raised."""
         if delay > 0 and self.is_exhausted(delivery, more=1):
             return await self.dead_letter_exhausted(delivery)
+        if delay > 0 and delivery.error is not None and (left := self.leave_to_broker(delivery)) is not None:
+            return left
         if delay > 0 and self._reschedule is not None and delivery.message.group_id is None:
             try:
                 await self._reschedule(delivery, delay)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
-__all__ = ["SUBSCRIPTION_ID", "Subscription"]
+__all__ = ["SUBSCRIPTION_ID", "OnEmpty", "Subscription"]
 
 SUBSCRIPTION_ID: Final = "s"
 """Of a connection's only subscription."""
+
+OnEmpty: TypeAlias = Literal["dead_letter", "handle"]
+"""What becomes of another program's message without a body; see `eip.transports.activemq.ActiveMQTransport.queue`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,7 @@ class Subscription:
     """How many more messages the broker may hand out: those that wait behind a failed head of their group."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """More headers of SUBSCRIBE: a selector, the name of a durable subscription."""
+    on_empty: OnEmpty = "dead_letter"
     client_id: str | None = None
     """Whom a durable subscription belongs to."""
 

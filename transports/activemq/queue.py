@@ -22,7 +22,7 @@ from eip.transports.activemq._browsing import browse
 from eip.transports.activemq._delivery import ActiveMQDelivery
 from eip.transports.activemq._encoding import delay_headers, retry_copy
 from eip.transports.activemq._publisher import Publisher
-from eip.transports.activemq._subscription import Subscription
+from eip.transports.activemq._subscription import OnEmpty, Subscription
 from eip.transports.activemq.receiver import ActiveMQReceiver
 
 __all__ = ["ActiveMQQueue", "Redrive"]
@@ -49,6 +49,8 @@ class ActiveMQQueue(Publisher, Queue):
     peek_is_receive = False
     redrive: Redrive | None = None
     """Applied by the consumers of this transport."""
+    on_empty: OnEmpty = "dead_letter"
+    """What becomes of another program's message without a body; see `ActiveMQTransport.queue`."""
     extra_prefetch: int = 0
     """How many messages each receiver may be handed beyond its capacity; see `ActiveMQTransport.queue`."""
 
@@ -115,6 +117,7 @@ class ActiveMQQueue(Publisher, Queue):
             capacity=capacity,
             extra_prefetch=self.extra_prefetch,
             headers={} if selector is None else {"selector": selector},
+            on_empty=self.on_empty,
         )
         return ActiveMQReceiver(
             self._client,

@@ -8,7 +8,7 @@ would come too late.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from typing_extensions import override
@@ -24,7 +24,7 @@ from eip.transports.activemq._artemis import is_artemis, received, subscribe_hea
 from eip.transports.activemq._broker_dead_letters import BrokerDeadLetters, ack_ids_of
 from eip.transports.activemq._client import Client
 from eip.transports.activemq._decoding import from_frame
-from eip.transports.activemq._delivery import ActiveMQDelivery
+from eip.transports.activemq._delivery import ActiveMQDelivery, NoContents, may_hold_more
 from eip.transports.activemq._held import HeldMessages
 from eip.transports.activemq._postponing import Postponing, Reschedule
 from eip.transports.activemq._redelivery import Redelivery
@@ -85,7 +85,7 @@ class ActiveMQReceiver(Receiver):
         )
         self._held = HeldMessages()
         self._acks = Acks(client, self._held, self._connection.tracker, channel=self.name)
-        self._broker_dead_letters = BrokerDeadLetters(self.name)
+        self._broker_dead_letters = BrokerDeadLetters(self.name, subscription.destination)
         self._postponing = Postponing(self._held, name=self.name, reschedule=reschedule, ack=self._ack)
         self._redelivery = Redelivery(
             self,
@@ -116,12 +116,13 @@ class ActiveMQReceiver(Receiver):
             raise
 
     async def _subscribe(self, connection: Connection) -> None:
-        headers = self._subscription.subscribe_headers
+        headers: Mapping[str, str] = self._subscription.subscribe_headers
         if is_artemis(connection.broker):
             connection.subscribe(SUBSCRIPTION_ID, lambda frame: self._take(connection, received(frame)))
             headers = subscribe_headers(headers, capacity=self._subscription.prefetch)
         else:
             connection.subscribe(SUBSCRIPTION_ID, lambda frame: self._take(connection, frame))
+            headers = self._broker_dead_letters.excluding(headers)
         await connection.request("SUBSCRIBE", headers, timeout=self._client.connector.answer_timeout)
         self._client.record(self.name, "SUBSCRIBE")
 
@@ -145,6 +146,8 @@ class ActiveMQReceiver(Receiver):
             self._broker_dead_letters.move_unreadable(connection, frame, ack_ids)
             return
         message, attempts, due, error = from_frame(frame, self._codec)
+        if error is None and may_hold_more(frame.headers, frame.body) and self._subscription.on_empty != "handle":
+            error = NoContents()
         if error is None and self._filter is not None:
             accepted, error = self._accepts(self._filter, message)
             if not accepted:
@@ -217,7 +220,9 @@ class ActiveMQReceiver(Receiver):
         A message that the dead-letter channel can never carry would otherwise stay for ever. One that may be a map, a
         stream or an object of JMS would arrive there without its contents.
         """
-        if isinstance(delivery, ActiveMQDelivery) and self._redelivery.kept_by_broker(delivery):
+        if isinstance(delivery, ActiveMQDelivery) and (left := self._redelivery.leave_to_broker(delivery)) is not None:
+            for each in left:
+                raise each.error
             return
         try:
             await super().dead_letter(delivery, reason, stack=stack)

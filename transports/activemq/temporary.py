@@ -12,7 +12,7 @@ from eip.transports.activemq._artemis import is_artemis
 from eip.transports.activemq._batching import BatchAccumulator
 from eip.transports.activemq._client import Client, temporary_name
 from eip.transports.activemq._stomp.connection import Connection
-from eip.transports.activemq._subscription import Subscription
+from eip.transports.activemq._subscription import OnEmpty, Subscription
 from eip.transports.activemq.receiver import ActiveMQReceiver
 
 __all__ = ["ActiveMQTemporaryQueue"]
@@ -26,15 +26,17 @@ class ActiveMQTemporaryQueue(TemporaryQueue):
     in it are gone; requests sent afterwards are answered to a new one.
     """
 
-    def __init__(self, client: Client, codec: Codec = JSON) -> None:
-        self._client, self.codec = client, codec
+    def __init__(self, client: Client, codec: Codec = JSON, on_empty: OnEmpty = "dead_letter") -> None:
+        self._client, self.codec, self._on_empty = client, codec, on_empty
         self.name = temporary_name()
         self.address = f"{SCHEME}temp-queue/{self.name}"
 
     @override
     def receiver(self, *, capacity: int = 10) -> Receiver:
         """Return its receiver; one at a time may be open."""
-        subscription = Subscription(destination=f"/temp-queue/{self.name}", name=self.name, capacity=capacity)
+        subscription = Subscription(
+            destination=f"/temp-queue/{self.name}", name=self.name, capacity=capacity, on_empty=self._on_empty
+        )
         return _TemporaryReceiver(self._client, subscription, address=self.address, codec=self.codec)
 
     @override

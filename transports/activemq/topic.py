@@ -18,7 +18,7 @@ from eip.matching import as_predicate
 from eip.matching.pushdown import push_down
 from eip.transports.activemq._client import Client
 from eip.transports.activemq._publisher import Publisher
-from eip.transports.activemq._subscription import Subscription
+from eip.transports.activemq._subscription import OnEmpty, Subscription
 from eip.transports.activemq.queue import ActiveMQQueue
 from eip.transports.activemq.receiver import ActiveMQReceiver
 
@@ -49,6 +49,8 @@ class ActiveMQTopic(Publisher, Topic):
     ) -> None:
         super().__init__(client, name=name, destination=destination, address=address)
         self._queue = queue
+        self.on_empty: OnEmpty | None = None
+        """Of its subscriptions; see `ActiveMQTransport.queue`. None: of a virtual one, as its queue has it."""
         self.declared: dict[str, Filter | None] = {}
         """By subscription, the filters that a topology declared."""
 
@@ -77,6 +79,7 @@ class ActiveMQTopic(Publisher, Topic):
             return DurableSubscription(self._client, self, name, filter)
         queue = self._queue(f"Consumer.{name}.{self.name}")
         queue.use_codec(self._asked_for)
+        queue.on_empty = self.on_empty or queue.on_empty
         return QueueSubscription(queue, filter)
 
 
@@ -124,6 +127,7 @@ class DurableSubscription(Source):
             name=self.name,
             capacity=capacity,
             headers=headers,
+            on_empty=self._topic.on_empty or "dead_letter",
             client_id=f"{self._topic.name}.{self._subscription}",
         )
         return ActiveMQReceiver(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable, Sequence
+from typing import Final, get_args
 
 from typing_extensions import override
 
-from eip._checks import check_duration, check_integer
+from eip._checks import check_duration, check_integer, check_one_of
 from eip.channels import Sender, ServerInfo, Transport
 from eip.clock import Duration
 from eip.codec import JSON, Codec, check_codec
@@ -24,12 +25,15 @@ from eip.transports.activemq._publisher import Publisher
 from eip.transports.activemq._stomp.connecting import Connector
 from eip.transports.activemq._stomp.reconnecting import ConnectionHealth
 from eip.transports.activemq._stomp.servers import Credentials, CredentialsSource, parse_servers
+from eip.transports.activemq._subscription import OnEmpty
 from eip.transports.activemq.provisioning import provision
 from eip.transports.activemq.queue import ActiveMQQueue, Redrive
 from eip.transports.activemq.temporary import ActiveMQTemporaryQueue
 from eip.transports.activemq.topic import VIRTUAL_PREFIX, ActiveMQTopic
 
 __all__ = ["ActiveMQTransport"]
+
+_ON_EMPTY: Final[tuple[OnEmpty, ...]] = get_args(OnEmpty)
 
 
 class ActiveMQTransport(Transport):
@@ -147,6 +151,7 @@ class ActiveMQTransport(Transport):
         max_receive_count: int | None = None,
         extra_prefetch: int | None = None,
         codec: Codec | None = None,
+        on_empty: OnEmpty | None = None,
     ) -> ActiveMQQueue:
         """Return the queue of that name; the broker makes it at its first use.
 
@@ -160,6 +165,10 @@ class ActiveMQTransport(Transport):
                 groups of that consumer would wait as well.
             codec: decodes the messages of other programs, and encodes bodies that have no codec of their own; default:
                 what an earlier call has set, or JSON.
+            on_empty: what becomes of another program's message that comes without a body. It may be a map, a stream or
+                an object of JMS, whose contents STOMP does not carry, or an empty text; they look the same.
+                ``"dead_letter"``: it cannot be read, and stays with the broker, contents and all; ``"handle"``: it is
+                an empty text, for producers that send no others. Default: what an earlier call has set, or dead_letter.
 
         Raises:
             ConfigurationError: a name that means more than one queue to the broker, an option out of range, or another
@@ -175,6 +184,8 @@ class ActiveMQTransport(Transport):
         queue.use_codec(codec)
         if dead_letters is not None and max_receive_count is not None:
             queue.redrive = Redrive(dead_letters=dead_letters, max_receive_count=max_receive_count)
+        if on_empty is not None:
+            queue.on_empty = check_one_of("on_empty", on_empty, _ON_EMPTY)
         if extra_prefetch is not None:
             queue.extra_prefetch = check_integer("extra_prefetch", extra_prefetch, least=0)
         return queue
@@ -185,19 +196,24 @@ class ActiveMQTransport(Transport):
         return self._queues[name]
 
     @override
-    def topic(self, name: str, *, virtual: bool = True, codec: Codec | None = None) -> ActiveMQTopic:
+    def topic(
+        self, name: str, *, virtual: bool = True, codec: Codec | None = None, on_empty: OnEmpty | None = None
+    ) -> ActiveMQTopic:
         """Return the topic of that name; the broker makes it at its first use.
 
         Args:
             name: as for `queue`.
             virtual: whether it is the virtual topic ``VirtualTopic.name``; otherwise a plain one.
             codec: as for `queue`.
+            on_empty: as for `queue`, of its subscriptions.
         """
         check_codec(codec, optional=True)
         if virtual and not checked_name(name).startswith(VIRTUAL_PREFIX):
             name = VIRTUAL_PREFIX + name
         topic = self._topic(name)
         topic.use_codec(codec)
+        if on_empty is not None:
+            topic.on_empty = check_one_of("on_empty", on_empty, _ON_EMPTY)
         return topic
 
     def _topic(self, name: str) -> ActiveMQTopic:
@@ -206,16 +222,19 @@ class ActiveMQTransport(Transport):
         return self._topics[name]
 
     @override
-    def temporary_queue(self, name: str = "replies", *, codec: Codec = JSON) -> ActiveMQTemporaryQueue:
+    def temporary_queue(
+        self, name: str = "replies", *, codec: Codec = JSON, on_empty: OnEmpty = "dead_letter"
+    ) -> ActiveMQTemporaryQueue:
         """Return a new queue for replies to this process, which is gone with its receiver's connection.
 
         Args:
             name: the broker chooses it; not used.
             codec: see `queue`.
+            on_empty: see `queue`.
         """
         del name
         check_codec(codec)
-        return ActiveMQTemporaryQueue(self._client, codec)
+        return ActiveMQTemporaryQueue(self._client, codec, check_one_of("on_empty", on_empty, _ON_EMPTY))
 
     @override
     async def remove_queue(self, name: str) -> None:

@@ -18,6 +18,7 @@ from eip.transports.activemq._stomp.frames import dump, parse_head
 __all__ = ["Artemis"]
 
 KNOWN = {"correlation-id", "type", "priority", "persistent", "expires", "reply-to", "destination", "content-length"}
+MAX_DELIVERY_ATTEMPTS = 10
 
 
 class Artemis:
@@ -30,6 +31,8 @@ class Artemis:
         """What clients sent: headers and bodies of SEND."""
         self.commands: list[str] = []
         self.subscribed: list[dict[str, str]] = []
+        self.dead: list[dict[str, Any]] = []
+        """Messages at its dead-letter address."""
         self._numbers = count(1)
         self._sessions: list[Session] = []
         self._serving: set[asyncio.Task[Any]] = set()
@@ -161,6 +164,8 @@ class Session:
     def end(self) -> None:
         """Put back what was not acknowledged."""
         if self.subscription is not None:
-            self.broker.queues[self.subscription["destination"]][:0] = self.out.values()
+            back = self.broker.queues[self.subscription["destination"]]
+            back[:0] = [each for each in self.out.values() if each["deliveries"] < MAX_DELIVERY_ATTEMPTS]
+            self.broker.dead += [each for each in self.out.values() if each not in back]
             self.subscription = None
             self.broker.dispatch()

@@ -102,6 +102,29 @@ async def test_retries_and_dead_letters_never_nack(broker, mq):
     assert "NACK" not in broker.commands
 
 
+async def test_what_comes_without_a_body_is_left_to_the_broker(broker, mq, monkeypatch):
+    """Kind of fault 5: Artemis discards what is NACKed, and dead-letters what it has handed out ten times."""
+    monkeypatch.setattr("eip.transports.activemq._stomp.reconnecting._RETRY_BACKOFF", Backoff(base=0.01, cap=0.01))
+    queue, dead, bodies, done = mq.queue("q"), mq.queue("q-dead"), [], asyncio.Event()
+
+    async def handle(message):
+        bodies.append(message.body)
+        done.set()
+
+    broker.put({"destination": "/queue/q", "destination-type": "ANYCAST"}, b"")
+    await queue.send(Message("next"))
+    consumer = Consumer(queue, handle, dead_letters=dead, concurrency=1)
+    async with consumer, asyncio.timeout(20):
+        await done.wait()
+        while not broker.dead:
+            await asyncio.sleep(0.01)
+    assert set(bodies) == {"next"}
+    assert consumer.stats.dead_lettered == 0
+    assert [each["deliveries"] for each in broker.dead] == [10]
+    assert "NACK" not in broker.commands
+    assert not broker.queues["/queue/q-dead"]
+
+
 async def test_what_was_not_acknowledged_comes_again(broker, mq):
     queue = mq.queue("q")
     await queue.send(Message("once"))

@@ -132,7 +132,7 @@ def test_what_a_jms_producer_may_set_is_read(data):
     [
         (b"MESSAGE\nack:1\ncontent-length:4000000000\n\n", "exceeds"),
         (b"MESSAGE\nack:1\n\n" + b"x" * 1_100_000, "exceeds"),
-        (b"MESSAGE\nack:1\na:" + b"x" * 2_000_000, "headers"),
+        (b"MESSAGE\nack:1\na:" + b"x" * 1_800_000 + b"\n\n", "headers"),
         (b"MESSAGE\na:" + b"x" * 1_800_000 + b"\nack:1\nb:2\n\n", "headers"),
         (b"MESSAGE\nack:1\ncontent-length:1\n\nab\0forged\0", "content-length"),
     ],
@@ -168,6 +168,22 @@ def test_a_frame_whose_end_does_not_come_can_be_given_up():
     frame = parser.give_up("too slow")
     assert frame is not None
     assert (frame.headers["ack"], frame.complete, frame.error) == ("1", False, "too slow")
+
+
+@pytest.mark.parametrize("size", [700, 10_000_000])
+def test_of_an_oversized_head_all_that_settles_it_is_found(size):
+    """Fault 5: whether the broker keeps what is NACKed depends on headers that may come behind a property of 2 MB."""
+    parser = Parser(max_body=1_000_000, max_head=1_000_000)
+    lines = {"ack": "a\\c1", "big": "x" * 1_500_000, "message-id": "m\\c1", "persistent": "true", "last": "x" * 400_000}
+    data = b"MESSAGE\n" + b"".join(f"{name}:{value}\n".encode() for name, value in lines.items())
+    got = []
+    for start in range(0, len(data), size):
+        got += parser.feed(data[start : start + size])
+    assert got == []
+    frame = parser.give_up("too slow")
+    assert frame is not None
+    assert frame.headers == {"ack": "a:1", "message-id": "m:1", "persistent": "true"}
+    assert frame.error == "too slow"
 
 
 def test_of_a_repeated_header_the_first_counts():

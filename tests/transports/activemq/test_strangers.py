@@ -13,7 +13,7 @@ import structlog
 
 from eip import Consumer, Message, clock
 from eip.codec import JSON, BytesCodec, TextCodec
-from eip.errors import InvalidMessage
+from eip.errors import ConfigurationError, InvalidMessage
 from eip.patterns.redrive import redrive
 from eip.retry import Backoff
 from eip.transports.activemq import ActiveMQTransport
@@ -43,7 +43,7 @@ async def handled(queue, count, **options) -> list[Message]:
         if len({each.id for each in seen}) == count:  # a connection that is replaced may bring some twice
             done.set()
 
-    consumer = Consumer(queue, handle, concurrency=2, **options)
+    consumer = Consumer(queue, handle, **{"concurrency": 2, **options})
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(consumer.run())
         async with asyncio.timeout(40):
@@ -314,35 +314,90 @@ async def test_plain_text_and_bytes_of_jms_producers_reach_handlers(activemq, jm
     assert (texts, set(pieces)) == (["Message at 12:00"], {b"Message at 12:00", b"\x1f\x8b\0\xff"})
 
 
-@pytest.mark.parametrize("kind", ["map", "stream", "object"])
+BODILESS = ["map", "stream", "object"]
+
+
+@pytest.mark.parametrize("kind", BODILESS)
 @pytest.mark.parametrize("codec", [JSON, BytesCodec()], ids=["json", "bytes"])
-async def test_what_stomp_carries_no_body_of_keeps_it_at_the_broker(activemq, jms, kind, codec):
-    """Kind of fault 5: whether it cannot be read or its handler fails too often, no empty copy takes its place."""
-    queue, dead, failed = activemq.queue(fresh(), codec=codec), activemq.queue(fresh()), 0
+@pytest.mark.parametrize("with_dead_letters", [True, False])
+async def test_what_stomp_carries_no_body_of_keeps_it_at_the_broker(activemq, jms, kind, codec, with_dead_letters):
+    """Kind of fault 5: it is never handled as if it were empty, and no empty copy takes its place."""
+    queue, dead = activemq.queue(fresh(), codec=codec), activemq.queue(fresh())
     message_id = await jms.send(queue.name, "contents", kind=kind)
     await jms.send(queue.name, '"after"')
-    over = asyncio.Event()
-
-    async def handle(message):
-        nonlocal failed
-        if not message.raw:
-            assert message.body == b""
-            failed += 1
-            raise ConnectionError("not now")
-        over.set()
-
-    consumer = Consumer(queue, handle, dead_letters=dead, retry=Backoff(base=0.01, cap=0.02, max_attempts=3))
     with structlog.testing.capture_logs() as logs:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(consumer.run())
-            async with asyncio.timeout(30):
-                found = await left_to_the_broker(jms, message_id)
-                await over.wait()
-            await consumer.stop()
+        seen = await handled(queue, 1, dead_letters=dead if with_dead_letters else None)
+    found = await left_to_the_broker(jms, message_id)
     assert (found.kind, found.body) == (kind, "contents")
-    assert failed == (3 if codec is not JSON else 0)
+    assert [each.raw for each in seen] == [b'"after"']
     assert [each["event"] for each in logs].count("message_set_aside") == 1
     assert await jms.receive(dead.name, wait=0.2) is None
+
+
+@pytest.mark.parametrize("kind", BODILESS)
+async def test_what_is_not_persistent_and_has_no_body_stays_in_its_queue(activemq, jms, kind):
+    """Kind of fault 5: ActiveMQ drops what is NACKed and not persistent; what is left stops no consumer of one slot."""
+    queue, dead = activemq.queue(fresh()), activemq.queue(fresh())
+    for _ in range(3):
+        await jms.send(queue.name, "contents", kind=kind, properties={"!transient": True})
+    await jms.send(queue.name, '"after"')
+    seen = await handled(queue, 1, dead_letters=dead, concurrency=1)
+    assert [each.body for each in seen] == ["after"]
+    for _ in range(3):
+        found = await jms.receive(queue.name, wait=10)
+        assert (found.kind, found.body) == (kind, "contents")
+    assert await jms.receive(dead.name, wait=0.2) is None
+
+
+@pytest.mark.parametrize("odd", [{"kind": "map"}, {"properties": {"big": "x" * 2_000_000}}], ids=["map", "big"])
+async def test_a_redrive_of_the_brokers_own_dead_letters_loses_none(activemq, jms, odd):
+    """Kind of fault 5: NACKed there, a message is gone; it stays, and those behind it are moved."""
+    source, target = activemq.queue(fresh()), activemq.queue(fresh())
+    dead = activemq.queue("ActiveMQ.DLQ")
+    while await jms.receive(dead.name, wait=0.1) is not None:
+        pass
+    message_id = await jms.send(source.name, "contents", **odd)
+    await jms.send(source.name, '"after"')
+    await handled(source, 1)
+    await jms.send(dead.name, '"behind"')
+    with structlog.testing.capture_logs() as logs:
+        progress = await redrive(dead, target, idle=1.0)
+    assert progress.moved == 1
+    assert progress.left == ("kind" in odd)
+    assert message_id in {each.get("message_id") for each in logs}, "the log names it"
+    assert (await jms.receive(target.name)).body == '"behind"'
+    assert (await left_to_the_broker(jms, message_id)).body == "contents"
+    assert await jms.receive(target.name, wait=0.2) is None
+
+
+async def test_what_is_taken_for_an_empty_text_is_never_copied(activemq, jms):
+    """Kind of fault 5: where a handler that takes it fails too often, the broker keeps it: no copy is empty."""
+    queue, dead = activemq.queue(fresh(), codec=BytesCodec(), on_empty="handle"), activemq.queue(fresh())
+    message_id, failed = await jms.send(queue.name, "contents", kind="map"), 0
+
+    async def handle(body: bytes) -> None:
+        nonlocal failed
+        failed += body == b""
+        raise ConnectionError("not now")
+
+    async with Consumer(queue, handle, dead_letters=dead, retry=Backoff(base=0.01, cap=0.02, max_attempts=3)):
+        found = await left_to_the_broker(jms, message_id)
+    assert (found.kind, found.body, failed) == ("map", "contents", 3)
+    assert await jms.receive(dead.name, wait=0.2) is None
+
+
+async def test_empty_texts_are_handled_where_that_is_asked_for(activemq, jms):
+    """A JMS producer's tick has properties only; a topic's queue and a retry have it as well."""
+    topic = activemq.topic(fresh(), on_empty="handle", codec=BytesCodec())
+    queue = activemq.queue(fresh(), on_empty="handle", codec=BytesCodec())
+    subscription = topic.subscription("ticks")
+    for channel in (queue, subscription.queue):
+        for kind in ("none", "text"):
+            await jms.send(channel.name, kind=kind, properties={"kind": kind})
+        seen = await handled(channel, 2)
+        assert {(each.body, each.attributes["kind"]) for each in seen} == {(b"", "none"), (b"", "text")}
+    with pytest.raises(ConfigurationError, match="on_empty must be one of"):
+        activemq.queue(queue.name, on_empty="drop")
 
 
 async def test_a_bytes_message_stays_one_through_retry_dead_letter_and_redrive(activemq, jms):

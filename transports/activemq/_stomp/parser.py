@@ -23,7 +23,12 @@ _LINE_ENDS: Final = re.compile(rb"[\r\n]*")
 _START: Final = re.compile(rb"[\r\n]*(MESSAGE\n)?")
 """Heart-beats, and the command that nearly all frames begin with."""
 _COMMANDS: Final = (b"CONNECTED", b"MESSAGE", b"RECEIPT", b"ERROR")
-_ACK: Final = re.compile(rb"\nack:([^\r\n]{1,500})\r?\n")
+_SETTLING_LINE: Final = re.compile(
+    rb"\n(?=((?:ack|message-id|persistent|originalExpiration|subscription):[^\r\n]{1,500})\r?\n)"
+)
+"""The headers that decide how a message is settled, as far as they are looked for in an oversized head."""
+_MAX_FOUND: Final = 20
+"""Of those lines; the names of properties may forge some."""
 _MAX_COMMAND_BYTES: Final = 20
 _SCAN_OVERLAP_BYTES: Final = 1024
 """Kept of an oversized head between two reads, so that an ack header across them is found."""
@@ -37,7 +42,10 @@ class Parser:
         max_head: maximum size of a command with its headers, in bytes.
     """
 
-    __slots__ = ("_at", "_buffer", "_head", "_length", "_max_body", "_max_head", "_scanned", "_searched", "failure")
+    __slots__ = (
+        *("_at", "_buffer", "_found", "_head", "_length", "_max_body", "_max_head", "_scanned", "_searched"),
+        "failure",
+    )
 
     def __init__(self, *, max_body: int = 100 * MIB, max_head: int = 16 * MIB) -> None:
         self._max_body, self._max_head = max_body, max_head
@@ -51,7 +59,9 @@ class Parser:
         self._length: int | None = None
         """The length of that body, where a header gives it."""
         self._scanned: int | None = None
-        """Bytes of an oversized head that were searched for its ack header and dropped."""
+        """Bytes of an oversized head that were searched for the headers that settle it, and dropped."""
+        self._found: dict[bytes, None] = {}
+        """Those headers."""
         self.failure: ProtocolError | None = None
         """Why reading has ended for good; what is fed afterwards is ignored."""
 
@@ -82,9 +92,11 @@ class Parser:
         """Stop waiting for the end of the frame that is being read; return it without its body."""
         self.failure = ProtocolError(reason)
         frame = self._head
-        if frame is None and self._scanned is None:
+        if frame is None:
+            if self._scanned is not None:
+                return self._end_scan(reason)
             frame = parse_head(bytes(self._buffer[self._at :]))
-        return None if frame is None else self._incomplete(frame, reason)
+        return self._incomplete(frame, reason)
 
     def _incomplete(self, frame: Frame, reason: str) -> Frame:
         self.failure = ProtocolError(reason)
@@ -146,20 +158,25 @@ class Parser:
         return frame if error is None else with_error(frame, error, bytes(buffer[start:end]))
 
     def _scan(self) -> Frame | None:
-        """Look for the header by which the message with an oversized head can be settled, in bounded memory."""
+        """Look for the headers by which the message with an oversized head can be settled, in bounded memory."""
         buffer = self._buffer
         reason = f"the headers of a frame exceed {self._max_head:,} bytes"
-        found = _ACK.search(buffer, self._at)
-        ended = buffer.find(b"\n\n", self._at) >= 0
-        if found is not None:
-            return self._incomplete(Frame("MESSAGE", parse_head(b"MESSAGE" + found[0].rstrip()).headers, b""), reason)
+        end = buffer.find(b"\n\n", self._at)
+        for found in _SETTLING_LINE.finditer(buffer, self._at, len(buffer) if end < 0 else end + 1):
+            if len(self._found) < _MAX_FOUND:
+                self._found[found[1]] = None
         dropped = max(len(buffer) - _SCAN_OVERLAP_BYTES - self._at, 0)
         self._at += dropped
         self._searched = self._at
         self._scanned = (self._scanned or 0) + dropped
-        if ended or self._scanned > self._max_head + self._max_body:
-            self.failure = ProtocolError(reason)
+        if end >= 0 or self._scanned > self._max_head + self._max_body:
+            return self._end_scan(reason)
         return None
+
+    def _end_scan(self, reason: str) -> Frame | None:
+        frame = parse_head(b"\n".join((b"MESSAGE", *self._found)))
+        self.failure = ProtocolError(reason)
+        return self._incomplete(frame, reason) if "ack" in frame.headers else None
 
     # Bodies.
 
