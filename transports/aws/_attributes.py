@@ -242,16 +242,13 @@ def from_carried(
         known: fields that the service itself has, e.g. the message group: its group and deduplication id win over the
             envelope's, since it orders and deduplicates by them.
     """
-    native = {name: each for name, each in attributes.items() if name != ENVELOPE_KEY}
     try:
         fields = _fields(attributes.get(ENVELOPE_KEY))
         sent = parse_envelope(fields)
         envelope = {**known, **sent, **_ids(known, sent)}
         types = _object(fields.get("types") or {})
-        envelope["attributes"] = {
-            **{name: _value(each, types.get(name)) for name, each in native.items()},
-            **load_attributes(fields.get("attrs", {})),
-        }
+        values = {name: _value(each, types.get(name)) for name, each in attributes.items() if name != ENVELOPE_KEY}
+        envelope["attributes"] = {**values, **load_attributes(fields.get("attrs", {}))}
         form = body_from_text(body, fields, channel=codec)
     except (DecodeError, LookupError) as error:
         unread = Message.received(body.encode(), attributes=readable_attributes(attributes), **known)
@@ -260,7 +257,9 @@ def from_carried(
 
 
 def _ids(known: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, str | None]:
-    """Group and deduplication id: the service's own, save those that `fifo_ids` gives a message without a group."""
+    """Group and deduplication id where the service has its own, save those of `fifo_ids` for one without a group."""
+    if "group_id" not in known and "deduplication_id" not in known:
+        return {}  # most messages
     if "group_id" not in sent and is_own_group(known.get("group_id"), sent.get("id", "")):
         known = {}
     return {name: from_native_id(known.get(name), sent.get(name)) for name in ("group_id", "deduplication_id")}
@@ -287,7 +286,7 @@ def _fields(envelope: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 
 def _object(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         raise DecodeError("not a JSON object")
     return value
 

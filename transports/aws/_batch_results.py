@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from hashlib import md5
 from typing import Any
 
@@ -42,13 +43,18 @@ def outcome_of(service: str, operation: str, answered: Any, *, proof: str) -> Ou
 
 def _by_index(members: Any, count: int) -> list[tuple[int, Mapping[str, Any]]]:
     """The members of a list whose id is an index below ``count``, as it was sent."""
-    indices = {str(index): index for index in range(count)}
-    found = []
+    indices, found = _indices(count), []
     for each in members if isinstance(members, list) else ():
-        identity = each.get("Id") if isinstance(each, Mapping) else None
+        identity = each.get("Id") if isinstance(each, dict) else None
         if isinstance(identity, str) and identity in indices:
             found.append((indices[identity], each))
     return found
+
+
+@cache
+def _indices(count: int) -> Mapping[str, int]:
+    """The indices of so many entries by the ids that they are sent with; at most ten go in a call."""
+    return {str(index): index for index in range(count)}
 
 
 def _same(done: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
