@@ -14,6 +14,7 @@ from typing import Final
 from pydantic import BaseModel
 
 from eip import clock
+from eip._logging import get_logger
 from eip.errors import ConfigurationError
 from eip.patterns._gathering import Gathered
 from eip.patterns._records import Records
@@ -23,6 +24,8 @@ from eip.stores.base import Store
 __all__ = ["CompletionNotices", "OnComplete"]
 
 OnComplete = Callable[[Gathered], Awaitable[None]]
+
+_log = get_logger("eip.scatter_gather")
 
 _PREFIX: Final = "completed-"
 """Of the notices' keys; no request id looks like it."""
@@ -35,6 +38,8 @@ _RETRY_BACKOFF: Final = Backoff(base=1.0, cap=300.0)
 
 class _Notice(BaseModel):
     attempts: int = 0
+    until: float | None = None
+    """When the attempts end; None: an earlier release wrote it."""
 
 
 class CompletionNotices:
@@ -69,9 +74,9 @@ class CompletionNotices:
     async def add(self, request: str) -> None:
         """Note that the request is about to be completed."""
         now = clock.now()
-        value = _Notice().model_dump_json().encode()
+        notice = _Notice(until=now + self._retention)
         due = now + _COMPLETING_S
-        await self._store.put(_PREFIX + request, value, due=due, expires_at=now + self._retention)
+        await self._store.put(_PREFIX + request, notice.model_dump_json().encode(), due=due, expires_at=notice.until)
         self._wake(due)
 
     async def call(self, key: str) -> None:
@@ -81,17 +86,20 @@ class CompletionNotices:
         held = await self._notices.read(key)
         if held is None:
             return
-        gathered = await self._get(key.removeprefix(_PREFIX))
-        held.value.attempts += 1
-        expires_at = clock.now() + self._retention
+        gathered, notice = await self._get(key.removeprefix(_PREFIX)), held.value
+        notice.attempts += 1
+        notice.until = notice.until or clock.now() + self._retention
         if gathered is None or gathered.completed_by is None:
-            await self._notices.write(key, held, due=self._next(held.value), expires_at=expires_at)
-        elif await self._notices.write(key, held, due=clock.now() + _CALL_TIMEOUT_S, expires_at=expires_at):
+            await self._notices.write(key, held, due=self._next(notice), expires_at=notice.until)
+        elif await self._notices.write(key, held, due=clock.now() + _CALL_TIMEOUT_S, expires_at=notice.until):
             try:
                 async with asyncio.timeout(_CALL_TIMEOUT_S):
                     await self._on_complete(gathered)
             except Exception:
-                await self._notices.write(key, held, due=self._next(held.value), expires_at=expires_at)
+                due = self._next(notice)
+                if due >= notice.until:
+                    _log.error("on_complete_given_up", request_id=gathered.id, attempts=notice.attempts)
+                await self._notices.write(key, held, due=due, expires_at=notice.until)
                 raise
             await self._store.delete(key, version=held.version)
 

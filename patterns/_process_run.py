@@ -7,6 +7,7 @@ from typing import Any
 
 from eip import clock
 from eip.channels import Sender
+from eip.errors import InvalidMessage, error_text
 from eip.message import Message
 from eip.patterns._process_back import Back
 from eip.patterns._process_forward import Forward
@@ -78,11 +79,18 @@ class ProcessRun:
         if instance.parent is not None:
             await self._instances.look_again(instance.parent)
         elif self._output is not None:
-            await self._output.send(_ended(instance))
+            await self._send_end(self._output)
         if instance.status != "failed" and (instance.parent is None or instance.released):
             await self._instances.release(instance)
         if instance.due is not None:
             await self._work.write(None)
+
+    async def _send_end(self, output: Sender) -> None:
+        """Send that it has ended. Where that can never be carried, it has ended nevertheless, and can be asked for."""
+        try:
+            await output.send(_ended(self._instance))
+        except InvalidMessage as error:
+            self._work.log.warning("process_end_refused", output=output.name, error=error_text(error))
 
 
 def _ended(instance: Instance) -> Message[ProcessEnded]:

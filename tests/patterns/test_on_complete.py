@@ -87,6 +87,25 @@ async def test_a_failure_is_tried_again_by_any_process_and_hides_no_other():
         assert await world.store.next_due() is None
 
 
+async def test_a_function_that_always_fails_is_called_until_the_result_expires(caplog):
+    """Each attempt put the end of the attempts off: it was called for ever, at last for a result that was gone."""
+    async with MemoryTransport() as transport:
+        calls = Calls(*[OSError("no route")] * 1000)
+        world = Processes(transport, on_complete=calls, retention=3600)
+        async with world.one() as gather:
+            key = (await gather.request("?", deadline=1)).id
+            await asyncio.sleep(3000)
+            assert not gather.health().ok
+            await asyncio.sleep(1000)
+            attempts = len(calls.of)
+            assert await gather.get(key) is None
+            await asyncio.sleep(10_000)
+            assert len(calls.of) == attempts
+            assert await world.store.next_due() is None
+            assert gather.health().ok
+    assert any("on_complete_given_up" in each.getMessage() for each in caplog.records)
+
+
 async def test_a_process_that_ends_at_any_store_call_loses_no_call():
     """Killed before each write and read, between noting and completing too."""
     for moment in range(20):

@@ -9,14 +9,14 @@ import pytest
 from pydantic import BaseModel
 
 from eip import Consumer, Message
-from eip.errors import ConfigurationError, ConnectionLost, Reject, Retry, StoreError
+from eip.errors import ConfigurationError, ConnectionLost, InvalidMessage, Reject, Retry, StoreError
 from eip.patterns.diagram import diagram
 from eip.patterns.process import ProcessStep
 from eip.patterns.process_manager import Context, Instance, Process, ProcessManager
 from eip.retry import Backoff
 from eip.stores import MemoryStore, SqliteStore
 from eip.transports.memory import MemoryTransport
-from tests.runtime.scripted import running, until
+from tests.runtime.scripted import Outbox, running, until
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -534,3 +534,17 @@ async def test_a_record_that_cannot_be_read_hides_no_other_instances(store):
     assert [each.id for each in await manager.instances()] == ["t"]
     with pytest.raises(StoreError, match="another program's"):
         await manager.get("odd")
+
+
+async def test_an_end_that_the_output_can_never_carry_is_reported_no_more(store):
+    """It was sent again every five minutes for ever, and the instance never forgotten."""
+    out = Outbox()
+    out.refuse.extend([ConnectionLost("gone"), *[InvalidMessage("too large")] * 100])
+    manager = ProcessManager(store, [World().trip()], output=out, retention=60)
+    async with working(manager):
+        await manager.start("trip", Trip(), id="t")
+        await asyncio.sleep(50)
+        assert len(out.refuse) == 99
+        assert manager.health().ok
+        await asyncio.sleep(60)
+        assert await manager.get("t") is None
