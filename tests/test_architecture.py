@@ -38,7 +38,7 @@ SDKS = {
     "sqlalchemy": "eip.stores._connections",
     "cryptography": "eip.transports.aws.sns_http",
     "starlette": "eip.console eip._http eip.patterns.webhook eip.transports.aws.sns_http",
-    "uvicorn": "eip.console",
+    "uvicorn": "eip.console eip._connections",
     "typer": "eip.cli",
     "watchfiles": "eip.cli._workers",
     "rich": "eip.cli",

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 IMPORTED_AS = {"opentelemetry-api": "opentelemetry", "PyJWT": "jwt"}
 COMES_WITH = {
+    "uvicorn": {"h11"},
     "aiobotocore": {"aiohttp", "botocore"},
     "typer": {"click"},
     "pydantic": {"pydantic_core"},

@@ -24,10 +24,10 @@ from eip.errors import (
     error_text,
 )
 
-__all__ = ["HANDLERS", "answer", "flag", "number", "read", "text"]
+__all__ = ["BODY_TIMEOUT_S", "HANDLERS", "answer", "flag", "number", "read", "text"]
 
 _MAX_BODY_BYTES: Final = 4 * 1024 * 1024
-_BODY_TIMEOUT_S: Final = 20.0
+BODY_TIMEOUT_S: Final = 20.0
 """For a request's body to arrive."""
 _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
     (Conflict, 409),
@@ -55,7 +55,7 @@ async def read(request: Request, fields: Collection[str]) -> dict[str, Any]:
 
     A field that is not known is refused: a misspelled one would leave a change unbounded.
     """
-    body = await read_body(request, limit=_MAX_BODY_BYTES, timeout=_BODY_TIMEOUT_S)
+    body = await read_body(request, limit=_MAX_BODY_BYTES, timeout=BODY_TIMEOUT_S)
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError as error:

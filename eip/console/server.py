@@ -12,8 +12,10 @@ import uvicorn
 from typing_extensions import override
 
 from eip._checks import check_integer
+from eip._connections import Connection
 from eip._logging import get_logger
 from eip.clock import Duration
+from eip.console._answers import BODY_TIMEOUT_S
 from eip.console._guard import is_loopback
 from eip.console.console import Console
 from eip.errors import ConfigurationError
@@ -87,6 +89,7 @@ class ConsoleServer(Service):
         self._console.reopen()
         config = uvicorn.Config(
             self._console,
+            http=_Connection,
             lifespan="off",
             ws="none",
             log_level="error",
@@ -114,6 +117,10 @@ class ConsoleServer(Service):
         self._stop.set()
         if self._running:
             await self._ended.wait()
+
+
+class _Connection(Connection):
+    body_within = BODY_TIMEOUT_S + 5.0
 
 
 class _Uvicorn(uvicorn.Server):

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
+from eip._connections import Connection
 from examples.rfq.problems import HANDLERS
 
 __all__ = ["HttpServer"]
@@ -33,6 +34,8 @@ class HttpServer:
         self._server = _Uvicorn(
             uvicorn.Config(
                 app,
+                http=_Connection,
+                ws="none",
                 log_level="error",
                 access_log=False,
                 limit_concurrency=_MAX_CONNECTIONS,
@@ -47,6 +50,10 @@ class HttpServer:
 
     async def stop(self) -> None:
         self._server.should_exit = True
+
+
+class _Connection(Connection):
+    body_within = 300.0  # of a photo or a scan
 
 
 class _Uvicorn(uvicorn.Server):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import JSONResponse, Response
 
 from eip._logging import get_logger
@@ -72,9 +72,19 @@ async def _unavailable(_: HTTPConnection, error: Exception) -> Response:
     return unavailable(error).response()
 
 
+async def _gone(_: HTTPConnection, __: Exception) -> Response:
+    return Problem(400, "Body cut off", "the body did not arrive").response()  # for nobody: the client has left
+
+
 async def _failure(_: HTTPConnection, __: Exception) -> Response:
     return Problem(500, "Internal error", "the request could not be served; try again").response()
 
 
-HANDLERS = {Problem: _problem, HTTPException: _http_problem, EipError: _unavailable, Exception: _failure}
+HANDLERS = {
+    Problem: _problem,
+    HTTPException: _http_problem,
+    ClientDisconnect: _gone,
+    EipError: _unavailable,
+    Exception: _failure,
+}
 """For Starlette's ``exception_handlers``."""

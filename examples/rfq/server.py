@@ -17,9 +17,10 @@ from typing import Any, Final, cast
 
 import uvicorn
 
+from eip._connections import CLOSE
 from eip._logging import get_logger
 from eip._repeated import RepeatedLines
-from examples.rfq.connections import CLOSE, Connection, WebSocket
+from examples.rfq.connections import Connection, WebSocket
 from examples.rfq.tls import Certificate, Trust
 
 __all__ = ["Server", "connection_limit"]

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from eip import _connections
 from eip.cli.app import app as command
 from eip.console import Console, ConsoleServer, TokenFile
 from eip.errors import ConfigurationError
@@ -68,6 +69,34 @@ async def test_no_more_than_fifty_browsers_are_kept_up_to_date():
         console._api._streams = 50
         async with ConsoleServer(console, port=0) as server, httpx.AsyncClient(trust_env=False) as client:
             assert (await client.get(f"{server.url}api/live")).status_code == 503
+
+
+async def test_half_sent_requests_keep_nobody_out():
+    """Fault 47: at the limit, who keeps the server waiting makes room."""
+    async with make_shop() as app, ConsoleServer(Console(app), port=0) as server:
+        halves = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(250)]
+        for number, (_, writer) in enumerate(halves):
+            writer.write(
+                (b"GET / HTTP/1.1\r\nHos", b"", b"POST /api/look HTTP/1.1\r\nContent-Length: 9\r\n\r\n{")[number % 3]
+            )
+        async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=20) as client:
+            assert (await client.get("api/me")).status_code == 200
+        for _, writer in halves:
+            writer.transport.abort()
+
+
+async def test_a_request_that_drips_in_is_ended(monkeypatch):
+    """Fault 47: a byte now and then prolongs nothing."""
+    monkeypatch.setattr(_connections, "_HEADER_WITHIN", 0.3)
+    async with make_shop() as app, ConsoleServer(Console(app), port=0) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET / HTTP/1.1\r\n")
+        async with asyncio.timeout(10):
+            while not reader.at_eof() and not reader._buffer:  # type: ignore[attr-defined]
+                writer.write(b"x")
+                await asyncio.sleep(0.05)
+            assert (await reader.readline()).startswith(b"HTTP/1.1 408")
+        writer.close()
 
 
 async def test_a_port_that_is_taken_is_an_error_that_names_it():

@@ -138,6 +138,48 @@ def test_clients_that_leave_their_event_stream_leave_no_line(small):
     assert "RuntimeError" not in log.read_text()[len(before) :]
 
 
+OPENS = b"Host: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+KEY = b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+SOCKET = b"GET /rfqs/x/socket HTTP/1.1\r\n" + OPENS + KEY
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"POST /rfqs HTTP/1.1\r\n" + OPENS + KEY + b"Content-Length: 2\r\n\r\n{}",
+        SOCKET + b"Content-Length: 100\r\n\r\n",
+        SOCKET + b"Transfer-Encoding: chunked\r\n\r\n",
+        SOCKET + b"X: " + b"a" * 9000 + b"\r\n\r\n",
+        SOCKET + b"".join(b"X%d: a\r\n" % number for number in range(300)) + b"\r\n",
+        SOCKET.replace(b"/socket", b"/socket?" + b"a" * 9000) + b"\r\n",
+    ],
+)
+def test_a_web_socket_that_cannot_be_opened_holds_no_connection(small, request_):
+    """Fault 47: it was neither answered nor ended, and kept its place at the limit for ever."""
+    service, _ = small
+    with within(10), connected(service, request_.replace(b"{host}", service.client.base_url.netloc)) as client:
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+        assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+def test_odd_requests_and_bodies_that_do_not_arrive_leave_no_line(small):
+    """Fault 48: a stranger's request is worth no stack trace."""
+    service, log = small
+    before, host = log.stat().st_size, service.client.base_url.netloc
+    for origin in ("http://[", "http://]x", "null", "//", "\xff"):
+        answer = service.client.post("/rfqs", json=RIDE, headers={"Origin": origin.encode("latin-1")})
+        assert answer.status_code == 403
+        with connected(
+            service, SOCKET.replace(b"{host}", host) + f"Origin: {origin}\r\n\r\n".encode("latin-1")
+        ) as client:
+            assert status_of(client) == b"403"
+    kind = b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    for head in (b"POST /rfqs", b"PUT /unicorn/self", b"POST /unicorn/answers"):
+        connected(service, head + b" HTTP/1.1\r\nHost: " + host + b"\r\n" + kind).close()
+    assert service.client.get("/healthz").status_code == 200
+    assert log.stat().st_size == before, log.read_text()
+
+
 @pytest.mark.parametrize("rubbish", [b"\x16\x03\x01\x02\x00\x01\r\n\r\n", b"\r\n" * 5000, b"A" * 70_000])
 def test_rubbish_is_refused_in_silence(small, rubbish):
     service, log = small

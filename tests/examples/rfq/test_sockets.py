@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from examples.rfq import connections
+from eip import _connections
 from examples.rfq.api import app
 from examples.rfq.push import Event, push_over_socket
 from examples.rfq.rate_limit import RateLimit
@@ -135,7 +135,7 @@ async def test_a_web_socket_without_news_shows_that_it_is_there():
 
 
 async def test_a_client_that_does_not_read_is_ended_and_costs_no_memory_meanwhile(monkeypatch):
-    monkeypatch.setattr(connections, "_READ_WITHIN", 0.3)
+    monkeypatch.setattr(_connections, "_READ_WITHIN", 0.3)
     application, sent, ended = endless(100_000, pause=0)
     async with served(application) as it:
         _, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(it.url).port, limit=1000)
