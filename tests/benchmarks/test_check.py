@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 
 import pytest
 
-from benchmarks import check
+from benchmarks import check, sqs_stub
+from benchmarks._hot_paths import Case, aggregates, frames, store
 
 
-def case(*figures: float) -> tuple[check.Case, list[float]]:
+def case(*figures: float) -> tuple[Case, list[float]]:
     """One that takes so long, turn by turn; the last figure stays."""
     taken: list[float] = []
 
@@ -21,7 +23,7 @@ def case(*figures: float) -> tuple[check.Case, list[float]]:
 
 
 @pytest.fixture
-def floor() -> check.Case:
+def floor() -> Case:
     return case(10.0)[0]
 
 
@@ -54,3 +56,14 @@ def test_a_record_holds_the_ratios_and_where_they_were_measured(floor, monkeypat
     found = json.loads(recorded.read_text())
     assert found["ratios"] == {"memory": 2.5}
     assert found["environment"]["cores"]
+
+
+def test_each_hot_path_has_a_record(monkeypatch):
+    monkeypatch.setattr(sqs_stub, "running", lambda: nullcontext("http://127.0.0.1:1"))
+    monkeypatch.setattr(check, "in_turns", lambda cases, below, recorded: cases)
+    assert check.measure({}).keys() == json.loads(check.RECORD.read_text())["ratios"].keys()
+
+
+async def test_each_hot_path_that_needs_no_server_does_its_work():
+    for path in (store, frames, aggregates):
+        assert await path() > 0
