@@ -14,6 +14,7 @@ from aiobotocore.client import AioBaseClient
 from botocore import xform_name
 from botocore.exceptions import ClientError
 
+from eip._aws.credentials import call_renewing
 from eip._aws.protocols import ServiceError
 from eip._aws.sigv4 import HOT, SigV4Client, supports_fast_path, use_fast_path
 
@@ -51,7 +52,8 @@ class ClientCalls:
                     raise _client_error(operation, error) from error
             except (OSError, ValueError):  # no answer, or none that can be read
                 pass
-        return await getattr(self._client, xform_name(operation))(**parameters)
+        call = getattr(self._client, xform_name(operation))
+        return await call_renewing(self._client, lambda: call(**parameters))
 
 
 def _is_arn(table: str) -> bool:

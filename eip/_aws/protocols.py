@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 import orjson
 
-__all__ = ["ServiceError", "form", "is_clock_skew", "is_token_expired", "json_body", "read_json", "read_xml", "refusal"]
+__all__ = ["ServiceError", "form", "is_clock_skew", "json_body", "read_json", "read_xml", "refusal"]
 
 _UNESCAPED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
@@ -38,11 +38,6 @@ _SKEW_TEXTS: Final = ("signature expired", "signature not yet current")
 def is_clock_skew(code: str, text: str) -> bool:
     """Whether the service refused a signature for its time."""
     return code.removesuffix("Exception") in _SKEW_CODES or text.lower().startswith(_SKEW_TEXTS)
-
-
-def is_token_expired(code: str) -> bool:
-    """Whether the service refused credentials that were right until a moment ago."""
-    return code.removesuffix("Exception") in ("ExpiredToken", "TokenRefreshRequired")
 
 
 def json_body(parameters: Mapping[str, Any]) -> bytes:

@@ -21,16 +21,15 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 from zlib import crc32
 
-from botocore.credentials import RefreshableCredentials
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
+from eip._aws.credentials import expire
 from eip._aws.http_pool import HttpPool
 from eip._aws.protocols import (
     ServiceError,
     form,
     is_clock_skew,
-    is_token_expired,
     json_body,
     read_json,
     read_xml,
@@ -140,7 +139,7 @@ class SigV4Client:
             return await self._post(operation, body)
         except ServiceError as error:
             # Retry once, at once: the answer has the service's time, or the SDK has another token.
-            if not (self._take_time(error) or self._expire(error, used)):
+            if not (self._take_time(error) or expire(self._credentials, used, error.code)):
                 raise
         self._frozen = await self._credentials.get_frozen_credentials()
         return await self._post(operation, body)
@@ -150,15 +149,6 @@ class SigV4Client:
         if error.time is None or not is_clock_skew(error.code, error.text):
             return False
         self._skew = error.time - time.time()
-        return True
-
-    def _expire(self, error: ServiceError, used: Any) -> bool:
-        """Have the SDK renew credentials that the service calls expired; another call may have done so before."""
-        held = self._credentials
-        if not is_token_expired(error.code) or not isinstance(held, RefreshableCredentials):
-            return False
-        if held._frozen_credentials is used:  # noqa: SLF001 - the SDK renews by its own clock only
-            held._expiry_time = held._time_fetcher()  # noqa: SLF001 - as above
         return True
 
     def body(self, operation: str, parameters: dict[str, Any]) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from botocore import exceptions as sdk
 from botocore.exceptions import ClientError
 
+from eip._aws.protocols import is_clock_skew
 from eip.errors import StoreError
 
 __all__ = ["error_code", "store_error"]
@@ -27,11 +28,10 @@ _TRANSIENT: Final = frozenset(
         "Throttling",
         "TransactionConflictException",
         "TransactionInProgressException",
-        # Credentials that are renewed, clocks that are set.
+        # Credentials that are renewed.
         "ExpiredToken",
         "ExpiredTokenException",
-        "RequestExpired",
-        "RequestTimeTooSkewed",
+        "TokenRefreshRequired",
         # S3: "Error responses".
         "InternalError",
         "OperationAborted",
@@ -69,7 +69,8 @@ def store_error(service: str, error: Exception) -> StoreError:
     """Whatever the SDK, its HTTP client, ssl or the network raised, as a `StoreError`."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        transient = error_code(error) in _TRANSIENT or status in (408, 429) or status >= 500
+        code, text = error_code(error), str(error.response.get("Error", {}).get("Message", ""))
+        transient = code in _TRANSIENT or is_clock_skew(code, text) or status in (408, 429) or status >= 500
     else:
         transient = not isinstance(error, _PERMANENT_KINDS)
     return StoreError(f"{service}: {type(error).__name__}: {str(error) or 'no answer in time'}", transient=transient)

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from typing_extensions import override
 
+from eip._aws.credentials import call_renewing
 from eip.errors import ConfigurationError, MessageTooLarge, StoreError
 from eip.stores._aws_errors import error_code, store_error
 from eip.stores.objects import ListedObjects
@@ -92,7 +93,8 @@ class S3Objects(ListedObjects):
     async def _call(self, operation: str, *, size: int = 0, **arguments: Any) -> Any:
         try:
             async with asyncio.timeout(_CALL_S + size / _MIN_RATE):
-                return await getattr(self._client, operation)(**arguments)
+                call = getattr(self._client, operation)
+                return await call_renewing(self._client, lambda: call(**arguments))
         except Exception as error:
             raise store_error("S3", error) from error
 

@@ -251,6 +251,20 @@ async def test_s3_errors_that_pass_and_that_stay(code, status, transient):
     assert caught.value.transient is transient
 
 
+async def test_a_clock_that_is_off_passes():
+    """Fault 41c, for stores: DynamoDB has one code for a wrong time and for a wrong key, and only the text differs."""
+    for text, transient in (
+        ("Signature expired: it is late", True),
+        ("Signature not yet current: x", True),
+        ("x", False),
+    ):
+        error = refusal("InvalidSignatureException")
+        error.response["Error"]["Message"] = text
+        with pytest.raises(StoreError) as caught:
+            await DynamoStore(Failing(error), "t").get("k")
+        assert caught.value.transient is transient
+
+
 # SQLite: the real thing.
 
 

@@ -39,10 +39,13 @@ class AwsStub:
         self._answers = answers
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.url = ""
+        self.token: str | None = None
+        """Of the session whose credentials signed the last request."""
 
     async def _answer(self, request: web.Request) -> web.Response:
         operation = request.headers["X-Amz-Target"].split(".")[-1]
         assert "Signature=" in request.headers["Authorization"]
+        self.token = request.headers.get("X-Amz-Security-Token")
         parameters = json.loads(await request.read())
         self.asked.append((operation, parameters))
         try:

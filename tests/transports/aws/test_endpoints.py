@@ -9,19 +9,25 @@ import gc
 import socket
 import warnings
 from email.utils import format_datetime
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from aiobotocore.credentials import AioRefreshableCredentials
+from aiobotocore.session import get_session
+from botocore.exceptions import ClientError
 
 from eip import Message
+from eip._aws.client_calls import ClientCalls
 from eip._aws.protocols import ServiceError
-from eip.errors import ConnectionLost, TransportError
+from eip.errors import AccessDenied, ConnectionLost, TransportError
+from eip.stores.s3 import S3Objects
 from eip.topology import QueueSpec, Topology
 from eip.transports.aws import AwsTransport
 from eip.transports.aws._client.errors import CredentialsStale
 from eip.transports.aws._client.service_client import _FIRST_TIMEOUT_S
+from tests.support.aws_stub import AwsStub, Refusal
 from tests.support.timing import within
 
 
@@ -161,6 +167,9 @@ async def test_the_fast_path_takes_the_services_time_where_the_clocks_differ(mon
             lean.read("X", b'{"__type":"ExpiredToken"}', 403, {})
 
 
+KNOWN: dict[str, Any] = {"region": "eu-central-1", "account": "1" * 12}
+
+
 class Renewed:
     """Credentials that the SDK believes to be valid for long, and what renews them."""
 
@@ -201,6 +210,67 @@ async def test_an_expired_token_is_renewed_once_for_all_calls(code, monkeypatch)
         calls = (aws._client.call("sqs", "DeleteMessageBatch", retry=False) for _ in range(5))
         assert await asyncio.gather(*calls) == [{"Successful": []}] * 5
         assert renewed.count == 1
+
+
+@pytest.mark.parametrize("code", ["ExpiredTokenException", "UnrecognizedClientException", "InvalidClientTokenId"])
+async def test_a_refused_token_is_renewed_for_the_calls_of_the_sdk_too(code):
+    """Only hot calls had it renewed: all others failed until the SDK's own clock came to it, as long as the role's."""
+
+    def answer(_: dict[str, Any]) -> dict[str, Any]:
+        if stub.token == "token0":
+            raise Refusal(code, "The security token included in the request is invalid")
+        return {"Attributes": {}, "Table": {}}
+
+    stub = AwsStub({"GetQueueAttributes": answer, "DescribeTable": answer})
+    async with stub.client("sqs"):
+        for service, operation in (("sqs", "GetQueueAttributes"), ("dynamodb", "DescribeTable")):
+            session, renewed = get_session(), Renewed()
+            session._credentials = renewed.credentials
+            async with AwsTransport(**KNOWN, session=session, endpoint_url=stub.url) as aws:
+                if service == "sqs":
+                    await asyncio.gather(*(aws._client.call(service, operation, retry=False) for _ in range(5)))
+                else:
+                    await ClientCalls(await aws.client(service)).call(operation, {"TableName": "t"})
+            assert renewed.count == 1
+
+
+async def test_objects_of_s3_are_asked_for_again_with_a_renewed_token():
+    class Client:
+        def __init__(self, credentials: AioRefreshableCredentials) -> None:
+            self._request_signer = SimpleNamespace(_credentials=credentials)
+
+        async def delete_object(self, **_: Any) -> None:
+            if (await self._request_signer._credentials.get_frozen_credentials()).token == "token0":
+                raise ClientError({"Error": {"Code": "InvalidToken", "Message": "no"}}, "DeleteObject")
+
+    await S3Objects(Client(Renewed().credentials), "b").delete("b", "k")
+
+
+async def test_credentials_are_not_renewed_at_every_call_of_a_service_that_refuses_all():
+    def refuse(_: dict[str, Any]) -> None:
+        raise Refusal("ExpiredTokenException", "expired")
+
+    session, renewed = get_session(), Renewed()
+    session._credentials = renewed.credentials
+    stub = AwsStub({"GetQueueAttributes": refuse})
+    async with stub.client("sqs"), AwsTransport(**KNOWN, session=session, endpoint_url=stub.url) as aws:
+        for _ in range(3):
+            with pytest.raises(CredentialsStale):
+                await aws._client.call("sqs", "GetQueueAttributes", retry=False)
+    assert renewed.count == 1
+
+
+async def test_credentials_may_come_after_the_first_call(monkeypatch):
+    """A client that was made without them failed for ever: the place they come from was not there yet."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    stub = AwsStub({"GetQueueAttributes": lambda _: {"Attributes": {}}})
+    session = get_session()
+    async with stub.client("sqs"), AwsTransport(**KNOWN, session=session, endpoint_url=stub.url) as aws:
+        with pytest.raises(AccessDenied, match="no AWS credentials were found"):
+            await aws._client.call("sqs", "GetQueueAttributes")
+        session.set_credentials("key", "secret")
+        assert (await aws._client.call("sqs", "GetQueueAttributes"))["Attributes"] == {}
 
 
 async def test_a_token_that_stays_expired_is_an_error_after_one_renewal(monkeypatch):

@@ -15,16 +15,19 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
+from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     HTTPClientError,
+    NoCredentialsError,
     UnknownRegionError,
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.model import OperationNotFoundError
 
+from eip._aws.credentials import call_renewing
 from eip._aws.protocols import ServiceError
 from eip._aws.sessions import new_session, sdk_session
 from eip._aws.sigv4 import HOT, SigV4Client, supports_fast_path, use_fast_path
@@ -259,7 +262,7 @@ class ServiceClient:
                 return await fast.call(operation, parameters)
         client = self._clients.get(service) or await self.client(service)
         # The SDK's generated methods add nothing to this one but a look-up.
-        answer = await client._make_api_call(operation, parameters)  # noqa: SLF001
+        answer = await call_renewing(client, lambda: client._make_api_call(operation, parameters))  # noqa: SLF001
         if not isinstance(answer, dict):
             raise TypeError("not an object")
         return answer
@@ -309,6 +312,7 @@ class ServiceClient:
         async with self._making:
             self.check_open()
             if service not in self._clients:
+                await self._check_credentials(service)
                 made = self._session.create_client(
                     service, region_name=self.region, endpoint_url=self._endpoint_url, config=self._config
                 )
@@ -319,6 +323,13 @@ class ServiceClient:
                     self.check_open()
                 self._clients[service] = client
         return self._clients[service]
+
+    async def _check_credentials(self, service: str) -> None:
+        """Raise `AccessDenied` where there are none yet: a client made without them would never have any."""
+        config = self._session.get_default_client_config()
+        unsigned = config is not None and config.signature_version is UNSIGNED
+        if not unsigned and await self._session.get_credentials() is None:
+            raise sdk_error(NoCredentialsError(), service)
 
     async def _fast_client(self, service: str) -> SigV4Client | None:
         client = await self.client(service)
