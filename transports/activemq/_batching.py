@@ -35,13 +35,15 @@ _MAX_REFUSALS: Final = 2
 class Entry:
     """A message to be sent: the head of its frame without the empty line, and the body."""
 
-    __slots__ = ("body", "channel", "completion", "head", "message", "place", "size")
+    __slots__ = ("accepted_at", "body", "channel", "completion", "head", "message", "place", "size")
 
     def __init__(self, message: Message[Any], channel: str, head: bytes, body: bytes) -> None:
         self.message, self.channel, self.head, self.body = message, channel, head, body
         self.size = len(head) + len(body)
         self.place = 0
         self.completion: SendCompletion
+        self.accepted_at: float
+        """When it was accepted for sending, by the loop's clock."""
 
     def settle(self, error: Exception | None) -> None:
         """Report the outcome to its send."""
@@ -70,6 +72,8 @@ class BatchAccumulator:
         self._room = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
         self._transactions = 0
+        self._answered_at = 0.0
+        """When the broker confirmed something last, by the loop's clock."""
 
     async def send(self, entries: Sequence[Entry]) -> None:
         """Return when each was accepted; raises `PartialSendError`, or the error of all.
@@ -78,14 +82,25 @@ class BatchAccumulator:
         """
         completion = SendCompletion(len(entries))
         for place, entry in enumerate(entries):
+            entry.completion, entry.place = completion, place
+        await self.accept(entries)
+        await completion.wait()
+
+    async def accept(self, entries: Sequence[Entry]) -> None:
+        """Begin to send entries that have a completion; wait while too many are pending."""
+        now = asyncio.get_running_loop().time()
+        for entry in entries:
             while len(self._pending) >= _MAX_PENDING:
                 self._room.clear()
-                await self._room.wait()
-            entry.completion, entry.place = completion, place
+                try:
+                    await self._room.wait()
+                except asyncio.CancelledError:
+                    entry.completion.done.cancel()  # of those before it, too
+                    raise
+            entry.accepted_at = now
             self._pending.append(entry)
             if self._pump is None:
                 self._pump = asyncio.create_task(self._send_all(), name=f"{self._connection.name} batches")
-        await completion.wait()
 
     async def flush(self) -> None:
         """Return when everything was sent, or has failed."""
@@ -131,7 +146,8 @@ class BatchAccumulator:
     async def _deliver(self, batch: Sequence[Entry]) -> None:
         """Send until the batch is confirmed or refused, or the timeout is over."""
         loop = asyncio.get_running_loop()
-        started = loop.time()
+        # What waited behind others while no broker answered has waited as long as they have.
+        started = max(batch[0].accepted_at, self._answered_at)
         attempt = refusals = 0
         while True:
             attempt += 1
@@ -155,6 +171,7 @@ class BatchAccumulator:
                 if not isinstance(error, ConnectionLost):
                     await asyncio.sleep(_RETRY_BACKOFF.delay(attempt))
             else:
+                self._answered_at = loop.time()
                 self._settle(batch, None)
                 return
 

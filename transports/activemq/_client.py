@@ -10,6 +10,7 @@ from eip._ids import new_id
 from eip.errors import ConfigurationError, StateError
 from eip.limits import Capabilities
 from eip.telemetry.meter import Meter
+from eip.transports._send_completion import SendCompletion
 from eip.transports.activemq._addresses import SCHEME
 from eip.transports.activemq._batching import BatchAccumulator, Entry
 from eip.transports.activemq._stomp.connecting import Connector
@@ -74,13 +75,16 @@ class Client:
         name only there.
         """
         self.check_open()
-        addresses = dict.fromkeys(entry.message.return_address or "" for entry in entries)
-        if not any(address.startswith(_TEMPORARY_ADDRESS) for address in addresses):
+        if not any((entry.message.return_address or "").startswith(_TEMPORARY_ADDRESS) for entry in entries):
             await self._batches.send(entries)
             return
-        for address in addresses:
-            those = [entry for entry in entries if (entry.message.return_address or "") == address]
-            await self._batches_for(address).send(those)
+        completion, parts = SendCompletion(len(entries)), dict[BatchAccumulator, list[Entry]]()
+        for place, entry in enumerate(entries):
+            entry.completion, entry.place = completion, place
+            parts.setdefault(self._batches_for(entry.message.return_address or ""), []).append(entry)
+        for batches, those in parts.items():
+            await batches.accept(those)
+        await completion.wait()
 
     def _batches_for(self, return_address: str) -> BatchAccumulator:
         if not return_address.startswith(_TEMPORARY_ADDRESS):

@@ -14,7 +14,7 @@ from eip.codec import JSON, Codec, codec_of, load_json
 from eip.envelope import ENVELOPE_KEY, parse_envelope
 from eip.errors import DecodeError
 from eip.message import Message
-from eip.transports.activemq._addresses import to_address
+from eip.transports.activemq._addresses import parse, to_address
 from eip.transports.activemq._bodies import JMS_MESSAGE_HEADER, body_read
 from eip.transports.activemq._headers import ATTEMPTS, DUE, attribute_headers, number
 from eip.transports.activemq._stomp.frames import Frame
@@ -68,6 +68,8 @@ def _read(frame: Frame, channel: Codec) -> Received:
     fields = _fields(headers)
     envelope = parse_envelope(fields) if fields else {}
     _add_native(headers, envelope)
+    if _replies_to_us(headers, envelope):
+        raise DecodeError("its return address is a temporary queue by a name that only its own connection knows")
     attributes = _attributes(headers, fields)
     expires = headers.get("expires")
     if expires == "0":  # set by the broker in its dead-letter queue, even if the sender gave an expiry
@@ -99,6 +101,8 @@ def _unreadable(frame: Frame, channel: Codec, failure: Exception) -> Received:
     headers = frame.headers
     envelope: dict[str, Any] = {"headers": {_BAD_ENVELOPE: _envelope_text(headers) or ""}}
     _add_native(headers, envelope)
+    if _replies_to_us(headers, envelope):
+        del envelope["return_address"]
     envelope["codec"] = _codec(headers, channel, is_foreign=True)
     body = body_read(frame.body, text=_is_text(headers))
     try:
@@ -137,6 +141,17 @@ def _add_native(headers: Mapping[str, str], envelope: dict[str, Any]) -> None:
         envelope["id"] = headers.get("message-id") or new_id()
     if "created_at" not in envelope and (timestamp := number(headers.get("timestamp"))):
         envelope["created_at"] = timestamp / 1000
+
+
+def _replies_to_us(headers: Mapping[str, str], envelope: Mapping[str, Any]) -> bool:
+    """Return whether a stranger made the return address up: it is how a connection names a temporary queue of its own.
+
+    The broker puts the real name in its place, except in what comes through that queue. Nothing could be sent with it.
+    """
+    address = envelope.get("return_address")
+    if address is None or headers.get("destination", "").startswith("/temp-queue/"):
+        return False
+    return isinstance(address, str) and (parse(address) or ("", ""))[0] == "own-temp-queue"
 
 
 def _expiry(text: str, sent: float | None) -> tuple[float | None, bool]:

@@ -137,6 +137,37 @@ async def test_a_send_is_bounded_while_the_broker_is_away(activemq_broker):
                     await queue.send(Message(2))
 
 
+async def test_sends_that_wait_behind_others_are_bounded_as_well(activemq_broker):
+    """Fault 29: a transaction that begins when the one before it was given up has waited as long; ten of them were."""
+    async with Proxy(activemq_broker.port) as proxy, through(proxy, timeout=0.8) as transport:
+        queue = transport.queue(fresh())
+        await queue.send(Message(0))
+        proxy._server.close()
+        proxy.cut()
+        async with within(3):
+            with pytest.raises(ConnectionLost, match=r"within 0\.8 s"):
+                await queue.send(*(Message(number) for number in range(1_000)))
+
+
+async def test_a_send_that_is_cancelled_while_it_waits_for_room_is_taken_back(activemq_broker, monkeypatch):
+    monkeypatch.setattr("eip.transports.activemq._batching._MAX_PENDING", 5)
+    async with Proxy(activemq_broker.port) as proxy, through(proxy) as transport:
+        queue = transport.queue(fresh())
+        await queue.send(Message("first"))
+        activemq_broker.pause()
+        try:
+            blocking = asyncio.create_task(queue.send(Message("second")))
+            await asyncio.sleep(0.05)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await queue.send(*(Message(number) for number in range(10)))
+        finally:
+            activemq_broker.resume()
+        await blocking
+        await queue.send(Message("last"))
+        assert [each.body for each in await queue.peek(20)] == ["first", "second", "last"]
+
+
 @pytest.mark.parametrize("state", ["idle", "connecting", "paused", "away with sends"])
 async def test_closing_ends_in_every_state(activemq_broker, state, monkeypatch):
     """Fault 41: whatever the broker does, closing ends within its limit."""

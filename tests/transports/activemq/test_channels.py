@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from eip import Consumer, Message, ReturnAddresses
-from eip.errors import AddressRefused, ConfigurationError, TransportError
+from eip.errors import AddressRefused, ConfigurationError, PartialSendError, TransportError
 from eip.matching import FilterPolicy
 from eip.patterns.reply_queues import ReplyQueues
 from eip.patterns.request_reply import RequestReply
@@ -258,6 +258,27 @@ async def test_a_temporary_queue_comes_back_with_its_connection(activemq, active
                 connection.current._transport.abort()
             assert (await client.request("ping", timeout=30)).body == "pong"
         stop.set()
+
+
+async def test_one_send_over_two_connections_reports_each_message(activemq, monkeypatch):
+    """Kind of fault 39: a failure over the connection of a temporary queue does not keep the others from leaving."""
+    queue, replies = activemq.queue(fresh()), activemq.temporary_queue()
+    asked = [Message("asked", return_address=replies.address), Message("asked too", return_address=replies.address)]
+    plain = [Message("plain"), Message("plain too")]
+    unknown = Message("unknown", return_address=activemq.temporary_queue().address)
+    async with replies.receiver():
+        with pytest.raises(ConfigurationError, match="nobody receives replies"):
+            await queue.send(plain[0], unknown)
+        assert await queue.peek() == [], "an error of the program comes before anything is sent"
+
+        async def refuse(connection, batch):
+            raise TransportError("refused")
+
+        monkeypatch.setattr(activemq._client._reply_batches[replies.address], "_transfer", refuse)
+        with pytest.raises(PartialSendError) as raised:
+            await queue.send(asked[0], plain[0], asked[1], plain[1])
+    assert ([each.message for each in raised.value.failed], raised.value.sent) == (asked, 2)
+    assert [each.body for each in await queue.peek()] == ["plain", "plain too"]
 
 
 async def test_a_temporary_queue_wants_its_receiver(activemq):

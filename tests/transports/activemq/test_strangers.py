@@ -111,6 +111,7 @@ async def test_what_is_odd_and_can_be_read_is_handled_and_retried(activemq, jms,
     assert seen["odd"].expires_at is None
 
 
+TEMPORARY = f"eip-{'0' * 32}"
 MALFORMED = {
     "a length that is too short": {"body": "hello", "properties": {"content-length": "1"}},
     "a length that is too long by one": {"body": "hello", "properties": {"content-length": "6"}},
@@ -120,6 +121,11 @@ MALFORMED = {
     "a colon and a backslash in a name": {"body": "hello", "properties": {"C:\\temp": "x"}},
     "a forged ack": {"body": "hello", "properties": {"x:1\nack": "forged"}},
     "a broken envelope": {"body": "hello", "properties": {"eip": "["}},
+    "our temporary queue in the envelope": {
+        "body": "hello",
+        "properties": {"eip": f'{{"v": 1, "id": "x", "reply": "activemq:temp-queue/{TEMPORARY}"}}'},
+    },
+    "our temporary queue as reply-to": {"body": "hello", "properties": {"reply-to": f"/temp-queue/{TEMPORARY}"}},
 }
 
 
@@ -135,6 +141,14 @@ async def test_what_is_malformed_is_dead_lettered_with_its_bytes(activemq, jms, 
         assert found.raw is not None
         assert found.raw.endswith(b"hello")
         assert "cannot be read" in found.headers["dead-letter-reason"]
+
+
+async def test_a_made_up_return_address_holds_nothing_up(activemq, jms):
+    """Fault 9: nothing can be sent with the address of a temporary queue that is not ours, not even a dead letter."""
+    queue, dead = activemq.queue(fresh()), activemq.queue(fresh())
+    await jms.send(queue.name, '"odd"', properties={"reply-to": f"/temp-queue/{TEMPORARY}"})
+    async with Consumer(queue, lambda _: None, dead_letters=dead):
+        assert (await one(dead)).raw == b'"odd"'
 
 
 async def dead_letter_of_the_broker(jms, message_id) -> str:
