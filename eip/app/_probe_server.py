@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
 from typing_extensions import override
 
@@ -112,6 +113,7 @@ class ProbeServer(Service):
             async with asyncio.timeout(_READ_TIMEOUT_S):
                 head = await reader.readuntil(b"\r\n\r\n")
             method, target, _ = head.partition(b"\r\n")[0].decode("ascii").split(" ")
+            urlsplit(target)
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
             return _encoded(Answer(HTTPStatus.BAD_REQUEST, b"this is no HTTP request\n"))
         if method not in ("GET", "HEAD"):

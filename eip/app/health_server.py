@@ -5,12 +5,11 @@ A blocked event loop could not answer; so nothing here touches the application's
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
-
-import orjson
 
 from eip._checks import check_duration
 from eip.app._probe_server import Answer, ProbeServer
@@ -65,7 +64,10 @@ class HealthServer(ProbeServer):
     def _livez(self) -> Answer:
         blocked = self._app.blocked_for()
         if blocked > self._max_blocked:
-            return Answer(HTTPStatus.SERVICE_UNAVAILABLE, f"{self._app.parts()['event loop'].reason}\n".encode())
+            return Answer(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                f"{self._app.parts()['event loop'].reason}\n".encode(errors="backslashreplace"),
+            )
         return Answer(HTTPStatus.OK, b"ok\n")
 
     def _readyz(self, exclude: frozenset[str]) -> Answer:
@@ -75,7 +77,9 @@ class HealthServer(ProbeServer):
         reason = failing if app.is_open else app.health().reason
         ok = reason is None
         found = {"ok": ok, "reason": reason, "parts": {name: _plain(each) for name, each in parts.items()}}
-        return Answer(HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE, orjson.dumps(found) + b"\n", _JSON)
+        return Answer(
+            HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE, json.dumps(found).encode() + b"\n", _JSON
+        )
 
     def _metrics(self) -> Answer:
         try:

@@ -24,7 +24,7 @@ from eip.errors import (
     error_text,
 )
 
-__all__ = ["BODY_TIMEOUT_S", "HANDLERS", "answer", "flag", "number", "read", "text"]
+__all__ = ["BODY_TIMEOUT_S", "HANDLERS", "answer", "dumped", "flag", "number", "read", "text"]
 
 _MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 BODY_TIMEOUT_S: Final = 20.0
@@ -43,11 +43,15 @@ _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
 
 def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return the value as a JSON response; values that JSON cannot hold are written as text."""
+    return Response(dumped(value), status, dict(headers or {}), "application/json")
+
+
+def dumped(value: Any) -> bytes:
+    """The value as JSON of one line, whatever is in it."""
     try:
-        content = orjson.dumps(value, default=str)
+        return orjson.dumps(value, default=str)
     except TypeError:  # lone surrogates, or integers beyond 64 bits
-        content = json.dumps(value, default=str).encode()
-    return Response(content, status, dict(headers or {}), "application/json")
+        return json.dumps(value, default=str).encode()
 
 
 async def read(request: Request, fields: Collection[str]) -> dict[str, Any]:

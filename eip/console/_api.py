@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Scope
 
 from eip._http import RequestRefused
-from eip.console._answers import answer, flag, number, read, text
+from eip.console._answers import answer, dumped, flag, number, read, text
 from eip.console._conversation import conversation, latest_conversations
-from eip.console._guard import user_of
+from eip.console._guard import is_admitted, user_of
 from eip.console._jobs import Job, ended
 from eip.console._processes import gatherings, process, process_svg, processes, scheduled
 from eip.console._selection import Selection
@@ -129,17 +129,17 @@ class Api:
         await self._refresh()
         return answer(self._now())
 
-    async def _live(self, _: Request) -> Response:
+    async def _live(self, request: Request) -> Response:
         if self._streams >= _MAX_STREAMS:
             raise RequestRefused(503, f"{_MAX_STREAMS} browsers are watching already", {"Retry-After": "30"})
-        return StreamingResponse(self._states(), media_type="text/event-stream")
+        return StreamingResponse(self._states(request.scope), media_type="text/event-stream")
 
-    async def _states(self) -> AsyncIterator[bytes]:
+    async def _states(self, scope: Scope) -> AsyncIterator[bytes]:
         self._streams += 1
         try:
-            while not self.closing.is_set():
+            while not self.closing.is_set() and is_admitted(scope):
                 await self._refresh()
-                yield b"event: state\ndata: " + orjson.dumps(self._now(), default=str) + b"\n\n"
+                yield b"event: state\ndata: " + dumped(self._now()) + b"\n\n"
                 try:
                     async with asyncio.timeout(self._interval):
                         await self.closing.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_address
 from typing import Final, Protocol, TypeAlias
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from eip._logging import get_logger
 from eip._repeated import RepeatedLines
 from eip.console.tokens import User
 
-__all__ = ["Admission", "Guard", "KnownUser", "UserFinder", "is_loopback", "user_of"]
+__all__ = ["Admission", "Guard", "KnownUser", "UserFinder", "is_admitted", "is_loopback", "user_of"]
 
 _lines = RepeatedLines(get_logger("eip.console"))
 _SAFE: Final = frozenset(("GET", "HEAD"))
@@ -100,11 +101,18 @@ class Admission:
         headers = Headers(scope=scope)
         try:
             _check_site(scope, headers)
-            scope["eip_console_user"] = self._user(scope, headers)
+            user = scope["eip_console_user"] = self._user(scope, headers)
+            scope["eip_console_is_admitted"] = partial(self._is_admitted, scope, headers, user)
         except RequestRefused as refusal:
             await _refuse(refusal, scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+    def _is_admitted(self, scope: Scope, headers: Headers, user: User) -> bool:
+        try:
+            return self._user(scope, headers) == user
+        except RequestRefused:
+            return False
 
     def _user(self, scope: Scope, headers: Headers) -> User:
         if self._known is not None:
@@ -126,6 +134,12 @@ def user_of(scope: Scope) -> User:
     """Who asks."""
     found: User = scope["eip_console_user"]
     return found
+
+
+def is_admitted(scope: Scope) -> bool:
+    """Whether who asked would still be let in, as the same: for answers that take their time."""
+    still: Callable[[], bool] = scope["eip_console_is_admitted"]
+    return still()
 
 
 async def _refuse(refusal: RequestRefused, scope: Scope, receive: Receive, send: Send) -> None:

@@ -88,7 +88,7 @@ class View:
             "at": clock.now(),
             "flow": self.flow.version,
             "nodes": {each.id: self._figures(each, parts) for each in self.flow.nodes},
-            "parts": [{"name": name, **_health(each)} for name, each in parts.items()],
+            "parts": [{"name": name, **self._health(each)} for name, each in parts.items()],
             "dead_letters": {each.name: _depth(self._depths.found.get(each.name)) for each in self.letters.queues()},
         }
 
@@ -194,6 +194,10 @@ class View:
         shown = {name: self.redaction.text(each) for name, each in message.headers.items()}
         return {_cut(name): _cut(each) for name, each in self.redaction.value(shown).items()}
 
+    def _health(self, health: Health) -> dict[str, Any]:
+        shown = {**asdict(health), "reason": self._text(health.reason)}
+        return {name: value for name, value in shown.items() if value is not None}
+
     def _text(self, text: str | None) -> str | None:
         return None if text is None else _cut(self.redaction.text(text))
 
@@ -223,10 +227,6 @@ def _look(look: Look) -> dict[str, Any]:
         "is_receive": look.is_receive,
         "groups": [asdict(each) for each in look.groups],
     }
-
-
-def _health(health: Health) -> dict[str, Any]:
-    return {name: value for name, value in asdict(health).items() if value is not None}
 
 
 def _cut(value: Any) -> Any:

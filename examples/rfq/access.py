@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import aclosing
 from functools import partial
 from typing import Final, Protocol
 
@@ -17,10 +18,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from examples.rfq.hosts import Hosts
 from examples.rfq.problems import Problem, too_many
+from examples.rfq.push import Events
 from examples.rfq.rate_limit import RateLimit
 from examples.rfq.tokens import Caller, Role, TokenOwners
 
-__all__ = ["Certified", "Guard", "caller", "token", "wait_before_call"]
+__all__ = ["Certified", "Guard", "caller", "is_admitted", "token", "wait_before_call", "while_admitted"]
 
 _SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 _RESERVED: Final[dict[str, Role]] = {"/operations/": "operator", "/unicorn/": "unicorn"}
@@ -63,6 +65,21 @@ def wait_before_call(request: HTTPConnection) -> float:
     """Note one more call on an open web socket; the seconds after which it may be made, 0: now."""
     take: Callable[[], float] | None = request.scope.get("rate")
     return 0.0 if take is None else take()
+
+
+def is_admitted(request: HTTPConnection) -> bool:
+    """Whether the caller would still be let in: a token may be over, or was taken away, since the request came."""
+    still: Callable[[], bool] | None = request.scope.get("is_admitted")
+    return still is None or still()
+
+
+async def while_admitted(request: HTTPConnection, events: Events) -> Events:
+    """The events until the caller would not be let in any more; silences are looks, too."""
+    async with aclosing(events):
+        async for event in events:
+            if not is_admitted(request):
+                return
+            yield event
 
 
 class Guard:
@@ -116,6 +133,7 @@ class Guard:
         if wait := wait_before_call(request):
             seconds = math.ceil(wait)
             raise too_many(f"try again in {seconds} s", seconds=seconds)
+        request.scope["is_admitted"] = partial(self._is_admitted, request, known)
         if known is None:
             self._refuse(request)
             return
@@ -123,6 +141,10 @@ class Guard:
         if known.role != role and path not in _ANY_ROLE:
             raise Problem(403, "Not allowed", f"this is for {role}s")
         request.scope["caller"] = known
+
+    def _is_admitted(self, request: HTTPConnection, known: Caller | None) -> bool:
+        is_trusted: Callable[[], bool] = request.scope.get("is_trusted", lambda: True)
+        return is_trusted() and self._known(request) == known
 
     def _known(self, request: HTTPConnection) -> Caller | None:
         """Who calls: by a token where one is given, otherwise by a certificate."""

@@ -21,7 +21,7 @@ from eip._logging import get_logger
 from eip._repeated import RepeatedLines
 from eip.console import Console, User
 from eip.errors import EipError
-from examples.rfq.access import Certified, Guard, caller
+from examples.rfq.access import Certified, Guard, caller, is_admitted, while_admitted
 from examples.rfq.bodies import read
 from examples.rfq.booking import RideBooking
 from examples.rfq.city_api import city_routes
@@ -110,7 +110,9 @@ def _operator(scope: Scope, *, guarded: bool) -> User | None:
     if not guarded:
         return User("anybody", "operator")
     found: Caller | None = scope.get("caller")
-    return User(found.name, "operator") if found is not None and found.role == "operator" else None
+    if found is None or found.role != "operator" or not is_admitted(HTTPConnection(scope)):
+        return None
+    return User(found.name, "operator")
 
 
 class _Api:
@@ -182,12 +184,12 @@ class _Api:
     async def events(self, request: Request) -> Response:
         """Server-sent events: who was asked, each answer once, how far it is, and the completion."""
         rfq = await self._found(request)
-        return server_sent_events(self._events(request, rfq.id))
+        return server_sent_events(while_admitted(request, self._events(request, rfq.id)))
 
     async def socket(self, socket: WebSocket) -> None:
         """The same over a web socket."""
         rfq = await self._found(socket)
-        await push_over_socket(socket, self._events(socket, rfq.id))
+        await push_over_socket(socket, while_admitted(socket, self._events(socket, rfq.id)))
 
     async def no_socket(self, request: Request) -> Response:
         """A request that asks for no web socket."""

@@ -141,6 +141,7 @@ class Trust:
                 await Problem(421, "Verified before", detail, headers=headers).response()(scope, receive, send)
                 return
             scope["certificate"] = certificate
+            scope["is_trusted"] = lambda: certificate is None or context is self.context
             await app(scope, receive, send)
 
         return with_certificate

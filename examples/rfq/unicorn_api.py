@@ -21,7 +21,7 @@ from starlette.websockets import WebSocket
 
 from eip.errors import EipError
 from examples.lifecycle import Waiting
-from examples.rfq.access import Certified, Guard, caller, token, wait_before_call
+from examples.rfq.access import Certified, Guard, caller, is_admitted, token, wait_before_call, while_admitted
 from examples.rfq.bodies import parsed, read
 from examples.rfq.hosts import Hosts
 from examples.rfq.model import UnicornAnswer, UnicornPlace
@@ -157,16 +157,15 @@ class _UnicornApi:
         """Its place and its questions as server-sent events."""
         session = self._session(_who(request))
         try:
-            return server_sent_events(session.changes(last_event_id(request)))
+            return server_sent_events(while_admitted(request, session.changes(last_event_id(request))))
         except Full as full:
             raise too_many(str(full)) from None
 
     async def socket(self, socket: WebSocket) -> None:
         """The same over a web socket, which also takes what a unicorn does; the first may be to sign in."""
         unicorn = _who(socket)
-        await push_over_socket(
-            socket, self._events(unicorn, last_event_id(socket)), lambda frame: self._do(socket, unicorn, frame)
-        )
+        events = while_admitted(socket, self._events(unicorn, last_event_id(socket)))
+        await push_over_socket(socket, events, lambda frame: self._do(socket, unicorn, frame))
 
     async def no_socket(self, request: Request) -> Response:
         """A request that asks for no web socket."""
@@ -184,8 +183,7 @@ class _UnicornApi:
     async def _do(self, socket: WebSocket, unicorn: str, frame: str) -> Event:
         """What a frame asks for."""
         try:
-            if wait := wait_before_call(socket):
-                raise too_many(f"try again in {wait:.1f} s")
+            _check_frame(socket)
             match parsed(frame, _Command):
                 case _Command(place=UnicornPlace() as place):
                     return Event("done", (await self._sign_in(unicorn, place)).place())
@@ -226,6 +224,14 @@ class _UnicornApi:
             raise Problem(410, "Too late", "the time of this RFQ was over when your answer came") from None
         except AnsweredAlready:
             raise Problem(409, "Answered already", "another answer was given before") from None
+
+
+def _check_frame(socket: WebSocket) -> None:
+    """Raise why the client may not ask for anything now."""
+    if not is_admitted(socket):
+        raise Problem(401, "Token required", "the web socket's token or certificate is not valid any more")
+    if wait := wait_before_call(socket):
+        raise too_many(f"try again in {wait:.1f} s")
 
 
 def _who(connection: HTTPConnection) -> str:

@@ -97,18 +97,33 @@ async def test_a_blocked_loop_turns_both_probes_red_with_the_handler_s_name_and_
         (b"POST /livez HTTP/1.1\r\n\r\n", b"405"),
         (b"GET /other HTTP/1.1\r\n\r\n", b"404"),
         (b"HEAD /livez HTTP/1.1\r\n\r\n", b"200"),
-        (b"GET http://[ HTTP/1.1\r\n\r\n", b"500"),
+        (b"GET http://[ HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET //[x]:y/livez HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET http://elsewhere/livez HTTP/1.1\r\n\r\n", b"200"),
         (b"\xff\xff\r\n\r\n", b"400"),
         (b"GET /livez HTTP/1.1\r\n" + b"X: y\r\n" * 5000 + b"\r\n", b"400"),
     ],
 )
-async def test_it_answers_bad_requests_and_goes_on(sent, status):
+async def test_it_answers_bad_requests_and_goes_on(sent, status, capsys):
     async with HealthServer(App(MemoryTransport()), port=0) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(sent)
         assert (await reader.readline()).split()[1] == status
         writer.close()
         assert (await ask(server, "/livez"))[0] == 200
+    assert "Traceback" not in capsys.readouterr().err
+
+
+async def test_whatever_is_in_a_reason_is_answered():
+    app = App(MemoryTransport())
+
+    @app.consumer("orders")
+    async def bill(message: Message) -> None: ...
+
+    async with HealthServer(app, port=0) as server, app:
+        app.consumers[0]._health.failed("no \ud800")
+        status, found = await ask(server, "/readyz")
+        assert (status, found["reason"]) == (503, "consumer orders: no \ud800")
 
 
 async def test_connections_that_say_nothing_do_not_keep_others_out():

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from eip import _connections
 from eip.cli.app import app as command
-from eip.console import Console, ConsoleServer, TokenFile
+from eip.console import Console, ConsoleServer, TokenFile, Tokens
 from eip.errors import ConfigurationError
 from tests.console.shop import DEAD, fill, looked_at, make_shop
 
@@ -97,6 +97,44 @@ async def test_a_request_that_drips_in_is_ended(monkeypatch):
                 await asyncio.sleep(0.05)
             assert (await reader.readline()).startswith(b"HTTP/1.1 408")
         writer.close()
+
+
+async def test_a_page_that_is_open_ends_once_its_token_is_taken_away(tmp_path):
+    file = tmp_path / "tokens.json"
+    tokens = Tokens()
+    ada, eve = tokens.grant("ada"), tokens.grant("eve")
+    tokens.save(file)
+    app = make_shop()
+    console = Console(app, tokens=TokenFile(file), interval=0.05)
+    bearer = [{"Authorization": f"Bearer {each}"} for each in (ada, eve)]
+    async with (
+        app,
+        ConsoleServer(console, port=0) as server,
+        asyncio.timeout(20),
+        httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=20) as client,
+        client.stream("GET", "api/live", headers=bearer[0]) as taken,
+        client.stream("GET", "api/live", headers=bearer[1]) as kept,
+    ):
+        pushed = taken.aiter_lines()
+        assert [line async for line in _first(pushed, 1)]
+        del tokens.readers["ada"]
+        tokens.save(file)
+        assert len([line async for line in pushed]) < 100  # it ends
+        assert [line async for line in _first(kept.aiter_lines(), 3)]
+        assert (await client.get("api/me", headers=bearer[0])).status_code == 401
+
+
+async def test_whatever_is_in_a_reason_is_pushed_with_its_values_masked():
+    app = make_shop()
+    async with app, ConsoleServer(Console(app, interval=0.05), port=0) as server, asyncio.timeout(20):
+        app.consumers[0]._health.failed("no \ud800, password=hunter2")
+        async with (
+            httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=20) as client,
+            client.stream("GET", "api/live") as stream,
+        ):
+            (state,) = [json.loads(line[6:]) async for line in _first(stream.aiter_lines(), 1)]
+            assert "hunter2" not in str(state)
+            assert [part["reason"] for part in state["parts"] if not part["ok"]] == ["no \ud800, password=•••"]
 
 
 async def test_a_port_that_is_taken_is_an_error_that_names_it():

@@ -14,12 +14,14 @@ from starlette.routing import WebSocketRoute
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from eip import _connections
+from examples.rfq import api, questions
 from examples.rfq.api import app
 from examples.rfq.push import Event, push_over_socket
 from examples.rfq.rate_limit import RateLimit
 from examples.rfq.tokens import Tokens
 from tests.examples.rfq.serving import decoded, frames, served
 from tests.examples.rfq.test_booking import booked, present, quote
+from tests.examples.rfq.test_ride import rydes
 
 RIDE = {"from": "A", "to": "B", "customer": "Ada"}
 
@@ -91,6 +93,34 @@ async def test_only_the_customer_may_listen(capsys):
         by_header = {"Authorization": f"Bearer {ada}"}
         async with it.socket(path, None, additional_headers=by_header, subprotocols=None) as socket:
             assert (await frames(socket))[-1][0] == "complete"
+
+
+async def test_what_is_open_ends_with_its_token(monkeypatch):
+    """A web socket takes no command of a unicorn whose token was taken away, and pushes nothing more to anybody."""
+    monkeypatch.setattr(questions, "SILENCE_S", 0.05)
+    monkeypatch.setattr(api, "SILENCE_S", 0.05)
+    tokens = Tokens()
+    ada, luna = tokens.grant("Ada"), tokens.grant("luna", "unicorn")
+    async with (
+        rydes(tokens=tokens) as service,
+        service.served() as it,
+        asyncio.timeout(20),
+        httpx.AsyncClient(base_url=it.url, trust_env=False) as client,
+        it.socket("/unicorn/socket", luna) as unicorn,
+    ):
+        await unicorn.send(json.dumps({"place": {"name": "Luna", "place": "Mitte"}}))
+        while json.loads(await unicorn.recv())["event"] != "done":
+            continue
+        asked = await client.post("/rfqs", json=RIDE, headers={"Authorization": f"Bearer {ada}"})
+        async with it.socket(path_of(asked), ada) as customer:
+            await customer.recv()
+            tokens.unicorns.clear()
+            tokens.customers.clear()
+            await unicorn.send(json.dumps({"place": {"name": "Luna", "place": "Kreuzberg"}}))
+            left = await frames(unicorn)
+            assert [data["status"] for kind, data in left if kind == "refused"] in ([401], [])
+            assert "done" not in dict(left)
+            assert "complete" not in dict(await frames(customer))
 
 
 async def test_opening_web_sockets_counts_as_calls():
