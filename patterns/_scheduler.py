@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from eip import clock
 from eip.clock import Duration
-from eip.errors import error_text
+from eip.errors import StoreError, error_text
 from eip.health import Health
 from eip.patterns._background import MAX_TRANSIENT_S, BackgroundService, wait_for_event
 from eip.retry import Backoff
@@ -74,6 +74,8 @@ class Scheduler(BackgroundService):
         self._store, self._work, self._concurrency = store, work, concurrency
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._failed_keys: OrderedDict[str, _Failed] = OrderedDict()
+        self._worked_on: dict[str, str | None] = {}
+        """Keys that were worked on since they are due, with their record's version after that; "": it was not read."""
         self._next_look = inf
         """When it looks again by itself; what is due before that has to wake it."""
         self._wake = asyncio.Event()
@@ -129,6 +131,7 @@ class Scheduler(BackgroundService):
         put_off = {key for key, each in self._failed_keys.items() if each.retry_at > time}
         # More than those that are busy or failed lately, or they would hide all others.
         due_keys = await self._store.due(now, limit=self._concurrency + len(self._busy) + len(put_off))
+        self._worked_on = {key: self._worked_on[key] for key in due_keys if key in self._worked_on}
         keys = [key for key in due_keys if key not in self._busy and key not in put_off]
         due = await self._store.next_due()
         self._tracker.polled()
@@ -136,12 +139,13 @@ class Scheduler(BackgroundService):
         begun = keys[: self._concurrency - len(self._busy)]
         for key in begun:
             self._busy[key] = self._start(self._try(key), f"due {key}")
-        wait = _LOOK_S if due is None else min(max(due - clock.now(), 0.0), _LOOK_S)
+        wait = _LOOK_S if due is None else max(min(_LOOK_S, due - clock.now()), 0.0)
         return max(wait, _LOOK_BUSY_S if begun or not put_off else _LOOK_FAILED_S)
 
     async def _try(self, key: str) -> None:
         try:
             await self._work(key)
+            await self._check_done(key)
         except Exception as error:  # noqa: BLE001 - one key's failure must not keep the others waiting
             self._put_off(key, error)
         else:
@@ -149,6 +153,20 @@ class Scheduler(BackgroundService):
         finally:
             self._busy.pop(key, None)
             self._wake.set()
+
+    async def _check_done(self, key: str) -> None:
+        """Raise where a key is due again and again though its work changes nothing: a row that is not ours, or broken.
+
+        Otherwise each look would find it, ten times a second.
+        """
+        if key not in self._worked_on:
+            self._worked_on[key] = ""
+            return
+        found = await self._store.get(key)
+        version = None if found is None else found.version
+        if version == self._worked_on[key]:
+            raise StoreError("it stays due, though its work changes nothing: is it ours, and whole?", transient=False)
+        self._worked_on[key] = version
 
     def _put_off(self, key: str, error: Exception) -> None:
         """Leave the key alone for a while: longer, the more often it failed, e.g. because its record is not ours."""

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Self
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Self
 
 from typing_extensions import override
 
-from eip.errors import StoreError
+from eip._logging import get_logger
+from eip._repeated import RepeatedLines
+from eip.errors import StoreError, error_text
 from eip.stores.base import HASHED, LAST_TIME, Record, Store, stored_name
 
-__all__ = ["NamedStore"]
+__all__ = ["NamedStore", "foreign_part_passed"]
+
+_lines: Final = RepeatedLines(get_logger("eip.stores"))
 
 
 class NamedStore(Store, ABC):
@@ -53,7 +59,12 @@ class NamedStore(Store, ABC):
         found = await self._parts(stored_name(key))
         if not any(name.startswith(HASHED) for name in found):
             return found
-        return dict(_split(value) if name.startswith(HASHED) else (name, value) for name, value in found.items())
+        parts: dict[str, bytes] = {}
+        for name, value in found.items():
+            with foreign_part_passed(self, key, name):
+                part, content = _split(value) if name.startswith(HASHED) else (name, value)
+                parts[part] = content
+        return parts
 
     @override
     async def delete_parts(self, key: str) -> None:
@@ -107,6 +118,15 @@ class NamedStore(Store, ABC):
 
     @abstractmethod
     async def _due(self, now: float, limit: int) -> list[str]: ...
+
+
+@contextmanager
+def foreign_part_passed(store: Store, key: str, part: str | bytes) -> Iterator[None]:
+    """Pass a part over that another program wrote, and log it: it hides no others of its key."""
+    try:
+        yield
+    except (StoreError, ValueError) as error:
+        _lines.error("part_not_ours", store=repr(store), key=key, part=part, error=error_text(error))
 
 
 def _time(at: float | None) -> float | None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -46,6 +47,8 @@ _TRANSIENT: Final = frozenset(
 )
 """Primary result codes after which the same call may succeed (sqlite.org/rescode.html)."""
 _LOCKS: Final = frozenset((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
+_text: Final = partial(str, encoding="utf-8", errors="surrogateescape")
+"""Reads text that is not UTF-8 as one with lone surrogates: one row of another program hides no others."""
 _VERSIONS: Final = """
 CREATE TABLE IF NOT EXISTS eip_schema (collection TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
@@ -203,6 +206,7 @@ class SqliteFile(ClosedAtForks):
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
+        connection.text_factory = _text
         try:
             _set_wal(connection)
             connection.execute(f"PRAGMA synchronous={self._synchronous}")

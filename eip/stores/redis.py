@@ -22,7 +22,7 @@ from eip import clock
 from eip._ids import new_id
 from eip.errors import ConfigurationError, StateError, StoreError
 from eip.stores._gathering import Gatherers, Job
-from eip.stores._named import NamedStore
+from eip.stores._named import NamedStore, foreign_part_passed
 from eip.stores._redis_scripts import (
     READS,
     SCRIPTS,
@@ -166,12 +166,12 @@ class RedisStore(NamedStore):
         held = iter(await self._run(SHA_PARTS, self._keys(name), now))
         parts: dict[str, bytes] = {}
         for part, value in zip(held, held, strict=True):
-            until, _, rest = value.partition(b"\n")
-            try:
+            until, newline, rest = value.partition(b"\n")
+            with foreign_part_passed(self, name, part):
+                if not newline:
+                    raise ValueError("it has no expiry")
                 if not until or float(until) > now:
                     parts[part.decode()] = rest
-            except ValueError as error:
-                raise StoreError(f"Redis: the parts of {name!r} are not ours", transient=False) from error
         return parts
 
     @override
@@ -184,7 +184,7 @@ class RedisStore(NamedStore):
 
     async def _dues(self, upto: str, limit: int) -> list[tuple[str, float]]:
         found = iter(await self._run(SHA_DUE, [self._due_key], upto, limit, clock.now(), self._prefix))
-        return [(key.decode(errors="replace"), float(at)) for key, at in zip(found, found, strict=True)]
+        return [(key.decode(errors="surrogateescape"), float(at)) for key, at in zip(found, found, strict=True)]
 
     async def _run(self, sha: str | None, keys: Sequence[str], *arguments: Any) -> Any:
         if self._closed:

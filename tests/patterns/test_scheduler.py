@@ -201,3 +201,38 @@ async def test_keys_that_keep_failing_show_in_health_and_in_one_line_with_a_coun
             await work.store.delete(f"{number}")
         await asyncio.sleep(700)
         assert work.loop.health().ok
+
+
+async def test_a_key_that_stays_due_though_its_work_changes_nothing_is_not_worked_on_ten_times_a_second():
+    """A row that is not ours, or broken: each of its looks is two calls of the store, which may be billed."""
+    work, tried = Work(), []
+
+    async def nothing(key: str) -> None:
+        tried.append(key)
+        if key == "ours":
+            await work.store.delete(key)
+
+    work.loop._work = nothing
+    await work.store.put("foreign", b"?", due=1.0)
+    async with work.running():
+        await asyncio.sleep(3600)
+        await work.put("ours", after=0)
+        await asyncio.sleep(5)
+        health = work.loop.health()
+        assert "stays due" in (health.reason or "")
+    assert len(tried) < 30
+    assert tried[-1] == "ours"
+
+
+async def test_a_key_that_is_due_again_after_each_change_is_worked_on_each_time():
+    work, tried = Work(), []
+
+    async def on(key: str) -> None:
+        tried.append(key)
+        await work.store.put(key, b"%d" % len(tried), due=clock.now() if len(tried) < 50 else None)
+
+    work.loop._work = on
+    await work.put("a", after=0)
+    async with work.running():
+        await asyncio.sleep(10)
+    assert len(tried) == 50

@@ -162,3 +162,18 @@ async def test_it_says_what_is_wrong(redis_server):
         RedisStore(redis.asyncio.from_url(redis_server.url, decode_responses=True))
     with pytest.raises(ConfigurationError, match="braces"):
         RedisStore(redis_server.url, "{x}")
+
+
+async def test_a_row_that_is_not_ours_hides_no_others(redis_server, store, name):
+    """A part of another program was an error of all parts of its key, and a name that is not UTF-8 as well."""
+    await store.put("k", b"1", due=2.0)
+    await store.put_part("k", "p", b"part")
+    async with redis.asyncio.from_url(redis_server.url) as client:
+        await client.hset(f"{{{name}}}:p:k", mapping={b"\xff": b"\n1", b"odd": b"soon\n2", b"bare": b"3"})
+        await client.hset(f"{{{name}}}:p:k", mapping={"eip:sha256:ab": b"\nnot ours"})
+        await client.zadd(f"{{{name}}}:due", {b"\xff": 1.0})
+        await client.hset(f"{{{name}}}:r:".encode() + b"\xff", mapping={"v": b"1", "n": b"1", "e": b""})
+    assert await store.parts("k") == {"p": b"part"}
+    due = await store.due(5.0)
+    assert due[1:] == ["k"]
+    assert await store.get(due[0]) is None

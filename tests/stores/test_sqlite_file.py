@@ -8,7 +8,10 @@ import sqlite3
 
 import pytest
 
+from eip import Message
+from eip.channels import Sender
 from eip.errors import StoreError
+from eip.patterns.aggregator import Aggregator
 from eip.stores import SqliteStore
 from eip.stores._sqlite_file import SqliteFile
 from eip.stores.base import ABSENT
@@ -111,3 +114,45 @@ async def test_a_fork_waits_for_the_transaction_under_way(tmp_path):
         assert store._file._connection is None
         store._file.after_fork(in_child=False)
         assert None not in await asyncio.gather(*writes)
+
+
+async def test_a_row_that_is_not_ours_hides_no_others(tmp_path):
+    """A key that is not UTF-8 failed what is due of the whole collection, a part's name all parts of its key."""
+    async with SqliteStore(tmp_path / "it.sqlite") as store:
+        await store.put("k", b"1", due=2.0)
+        await store.put_part("k", "p", b"part")
+        other = sqlite3.connect(tmp_path / "it.sqlite")
+        row = "(CAST(X'FF' AS TEXT), X'00', CAST(X'FF' AS TEXT), 1.0, NULL)"
+        other.execute(f"INSERT INTO eip (key, value, version, due, expires_at) VALUES {row}")
+        other.execute("INSERT INTO eip_parts (key, part, value) VALUES ('k', CAST(X'FF' AS TEXT), X'00')")
+        other.execute("INSERT INTO eip_parts (key, part, value) VALUES ('k', 'eip:sha256:ab', X'00')")
+        other.commit()
+        other.close()
+        due = await store.due(5.0)
+        assert due[1:] == ["k"]
+        assert await store.get(due[0]) is None
+        assert await store.next_due() == 1.0
+        assert (await store.parts("k"))["p"] == b"part"
+
+
+async def test_a_key_that_is_not_utf_8_stops_no_aggregator(tmp_path):
+    sent: list[Message] = []
+
+    class Out(Sender):
+        name = "out"
+
+        async def send(self, *messages: Message) -> None:
+            sent.extend(messages)
+
+    async with SqliteStore(tmp_path / "it.sqlite") as store:
+        aggregator = Aggregator(store, output=Out(), deadline=1)
+        await aggregator(Message("kept", correlation_id="g"))
+        other = sqlite3.connect(tmp_path / "it.sqlite")
+        row = "(CAST(X'FF' AS TEXT), X'00', 'v', 1.0, NULL)"
+        other.execute(f"INSERT INTO eip (key, value, version, due, expires_at) VALUES {row}")
+        other.commit()
+        other.close()
+        async with aggregator:
+            while not sent:
+                await asyncio.sleep(1)
+    assert sent[0].body == ["kept"]
