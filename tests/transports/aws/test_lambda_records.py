@@ -164,6 +164,33 @@ def test_a_malformed_record_of_a_group_keeps_what_follows_in_it(lambda_handler):
     assert sorted(seen) == [0, 1, 3]
 
 
+@pytest.mark.parametrize("arn", [None, 7, {}])
+def test_a_record_without_its_queue_does_not_hide_the_groups_of_the_others(arn, lambda_handler):
+    """The first record named the queue: without it the groups of a FIFO queue did not order their messages."""
+
+    async def handle(message: Message) -> None:
+        if message.body == 1:
+            raise ValueError("no")
+
+    records = [sqs_record(str(n), n, group="ab"[n % 2]) for n in range(5)]
+    records[0]["eventSourceARN"] = arn
+    assert failures(lambda_handler(handle)(sqs(*records), Context())) == ["m1", "m3"]
+
+
+@pytest.mark.parametrize("event", [{"Records": []}, []], ids=["mapping", "pipe"])
+def test_a_batch_without_records_is_a_success(event, lambda_handler):
+    """It was refused as an event of an unknown source, and came again."""
+    seen = []
+
+    async def handle(message: Message) -> None:
+        seen.append(message.body)
+
+    assert lambda_handler(handle)(event, Context()) == {"batchItemFailures": []}
+    assert lambda_handler(handle, partial_responses=False)(event, Context()) == {"batchItemFailures": []}
+    lambda_handler(handle, on_unknown="handle")(event, Context())
+    assert seen == ([] if event else [[]])
+
+
 def test_a_malformed_record_does_not_hide_its_source(lambda_handler):
     seen = []
 

@@ -53,6 +53,9 @@ def arrived(event: Any, codec: Codec = JSON, *, on_unknown: OnUnknown = "raise")
         codec: of the channel; decodes the bodies of foreign producers.
         on_unknown: ``"handle"`` takes an event of an unknown source as one message, with the event as body.
 
+    Returns:
+        The messages; none for a batch without records.
+
     Raises:
         ConfigurationError: an event of a source that is not known.
     """
@@ -62,6 +65,8 @@ def arrived(event: Any, codec: Codec = JSON, *, on_unknown: OnUnknown = "raise")
     name = _source_name(event)
     if (source := SOURCES.get(name)) is not None:
         return _of_source(event, name, source, codec)
+    if _is_empty(event, on_unknown):
+        return Arrived(source="", name="lambda", records=())
     if on_unknown == "handle":
         return Arrived(source="direct", name="lambda", records=(Record("", Message.received(_json_of(event)), None),))
     raise ConfigurationError(
@@ -78,8 +83,7 @@ def _of_source(event: Any, name: str, source: EventSource, codec: Codec) -> Arri
         found = [_unreadable(event, source, error)]
     else:
         found = _read_each(records, source, codec)
-        with suppress(Exception):  # only a name
-            channel = str(source.name(event, [each for each in records if isinstance(each, Mapping)]) or channel)
+        channel = _channel(event, records, source)
     return Arrived(
         source=name,
         name=channel,
@@ -88,6 +92,16 @@ def _of_source(event: Any, name: str, source: EventSource, codec: Codec) -> Arri
         partial=source.partial,
         first_only=source.first_only,
     )
+
+
+def _channel(event: Any, records: Sequence[Any], source: EventSource) -> str:
+    """The channel's name, which also says whether its groups order it: of any record, where the first has none."""
+    known = [each for each in records if isinstance(each, Mapping)]
+    for some in (known, *([each] for each in known)):
+        with suppress(Exception):
+            if name := source.name(event, some):
+                return str(name)
+    return source.default_name
 
 
 def _from_pipe(record: Any, source: EventSource) -> Any:
@@ -116,6 +130,13 @@ def _source_of_window(event: Mapping[str, Any]) -> str:
     if event.get("window") is None or not isinstance(arn, str):
         return ""
     return f"aws:{arn.split(':', 3)[2]}" if arn.count(":") >= 3 else ""
+
+
+def _is_empty(event: Any, on_unknown: OnUnknown) -> bool:
+    """Whether it is a batch without records, as filters and tests leave one: nothing says of which source."""
+    if isinstance(event, Mapping):
+        return event.get("Records") == []
+    return event == [] and on_unknown == "raise"  # of a pipe; by a direct call it may be the message
 
 
 def _describe(event: Any) -> str:
