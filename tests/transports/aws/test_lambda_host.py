@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
+import threading
+import time
 from base64 import b64encode
 from contextlib import asynccontextmanager
 
@@ -123,6 +126,31 @@ def test_what_is_not_done_in_time_is_given_back_and_the_rest_counts(lambda_handl
     event = sqs(sqs_record(Message("slow"), 0), sqs_record(Message("fast"), 1))
     assert failures(lambda_handler(handle, margin=0.1)(event, Context(0.5))) == ["m0"]
     assert failures(lambda_handler(handle, margin=5)(event, Context(1))) == ["m0", "m1"]
+
+
+@pytest.mark.parametrize("kind", ["in a thread", "ignoring its cancellation"])
+def test_a_handler_that_does_not_end_does_not_keep_the_answer(lambda_handler, kind):
+    """Lambda ended the function while it waited for the handler, and all messages came again."""
+    ended = threading.Event()
+
+    def blocking(message: Message) -> None:
+        if message.body == "slow":
+            ended.wait()
+
+    async def stubborn(message: Message) -> None:
+        while message.body == "slow" and not ended.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.05)
+
+    handler = lambda_handler(blocking if kind == "in a thread" else stubborn, margin=0.2)
+    event = sqs(sqs_record(Message("slow"), 0), sqs_record(Message("fast"), 1))
+    began = time.monotonic()
+    try:
+        assert failures(handler(event, Context(0.5))) == ["m0"]
+        assert time.monotonic() - began < 4
+        assert failures(handler(sqs(sqs_record(Message("fast"), 1)), Context())) == []
+    finally:
+        ended.set()
 
 
 def test_no_more_messages_are_handled_at_once_than_the_concurrency_says(lambda_handler):

@@ -130,6 +130,8 @@ class LambdaHandler:
         self._runner: asyncio.Runner | None = None
         self._stack = AsyncExitStack()
         self._given: Mapping[str, Any] | None = None
+        self._left: set[asyncio.Task[None]] = set()
+        """Consumers that have not ended, of earlier invocations too, where their handlers had not ended by then."""
 
     def __call__(self, event: Any, context: Any) -> Response:
         """Handle the messages of an event.
@@ -170,12 +172,32 @@ class LambdaHandler:
         source = InvocationSource(found, invocation.window)
         consumer = self.consumer(source, self._given, _until(ends))
         if _until(ends) > 0:
-            await _consume(consumer, source.messages, _until(ends))
+            await self._consume(consumer, source.messages, _until(ends))
         answer = _answer(found, source.messages.failed)
         if invocation.window is not None:
             await self._end_window(invocation.window, source.messages, consumer.output, ends)
             answer["state"] = invocation.window.state
         return answer
+
+    async def _consume(self, consumer: Consumer, messages: InvocationReceiver, remaining: float) -> None:
+        """Run the consumer until all is settled, or the time is over; its end must not outlast the function."""
+        running = asyncio.create_task(consumer.run(), name=f"{messages.name} invocation")
+        settled = asyncio.create_task(messages.settled.wait())
+        try:
+            await asyncio.wait((running, settled), timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            settled.cancel()
+            stopping = asyncio.create_task(consumer.stop(), name=f"{messages.name} end")
+            for task in (running, stopping):
+                self._left.add(task)
+                task.add_done_callback(self._left.discard)
+        if messages.left and not running.done():
+            _log.warning("invocation_out_of_time", channel=messages.name, left=messages.left)
+        # A handler in a thread, or one that ignores its cancellation, is left to end in a later invocation: if Lambda
+        # had to end the function, all messages would come again.
+        await asyncio.wait((running, stopping), timeout=self._margin / 2)
+        if running.done():
+            running.result()
 
     async def _end_window(
         self, window: TumblingWindow, messages: InvocationReceiver, output: Sender | None, ends: float
@@ -205,18 +227,6 @@ def _traced(handler: AnyHandler) -> AnyHandler:
     from eip.telemetry.traces import is_tracing, traced  # noqa: PLC0415 - an extra
 
     return traced()(handler) if is_tracing() else handler
-
-
-async def _consume(consumer: Consumer, messages: InvocationReceiver, remaining: float) -> None:
-    """Run the consumer until all is settled, or the time is over."""
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(consumer.run(), name=f"{messages.name} invocation")
-        try:
-            async with asyncio.timeout(remaining):
-                await messages.settled.wait()
-        except TimeoutError:
-            _log.warning("invocation_out_of_time", channel=messages.name, left=messages.left)
-        await consumer.stop()
 
 
 def _answer(found: Arrived, failed: Sequence[int]) -> Response:
