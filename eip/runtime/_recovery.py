@@ -110,6 +110,7 @@ def decide(
     grouped: bool = False,
     local_retries: int = 0,
     attempt: int = 1,
+    seen: int = 0,
 ) -> RecoveryAction:
     """The action for a delivery whose handling raised ``error``.
 
@@ -121,8 +122,10 @@ def decide(
         grouped: whether later messages of a group wait for this one.
         local_retries: how many retries in this process are left for it at this receive.
         attempt: which attempt at the message this was, from 1, earlier receives included.
+        seen: attempts that this process saw fail, which the wait follows; 0: it follows ``attempt``. A receive whose
+            answer was lost counts as attempts, but has failed at nothing.
     """
-    wait = error.delay if isinstance(error, Retry) and error.delay is not None else retry.delay(attempt)
+    wait = error.delay if isinstance(error, Retry) and error.delay is not None else retry.delay(seen or attempt)
     if not is_counted(error):
         return ImmediateRetry(wait)
     receiver, transient = delivery.receiver, not is_permanent(error)
@@ -149,6 +152,8 @@ class Attempt(NamedTuple):
     """Of all."""
     here: int
     """Of those since its last receive."""
+    seen: int = 0
+    """Of those that this process saw fail; 0: it is not known."""
 
 
 _Key: TypeAlias = tuple[str, str | None, float]
@@ -177,8 +182,8 @@ class Attempts:
 
     def count(self, delivery: Delivery) -> Attempt:
         """Count an attempt that failed."""
-        number, here = self._last(delivery)
-        attempt = Attempt(number + 1, here + 1)
+        number, here, seen = self._last(delivery)
+        attempt = Attempt(number + 1, here + 1, seen + 1)
         self._note(delivery, attempt)
         return attempt
 
@@ -189,7 +194,7 @@ class Attempts:
     def behind(self, delivery: Delivery) -> None:
         """Note a message that came behind another of its group: only the attempts made here have been made."""
         made = self.made.get(_key(delivery.message))
-        self._note(delivery, Attempt(0 if made is None else made[0].number, 0))
+        self._note(delivery, Attempt(0, 0) if made is None else made[0]._replace(here=0))
 
     def forget(self, message: Message[Any]) -> None:
         """The message is done."""
@@ -197,9 +202,9 @@ class Attempts:
 
     def _last(self, delivery: Delivery) -> Attempt:
         """The attempts so far, and those at this receive."""
-        (number, here), seen_at = self.made.get(_key(delivery.message), (Attempt(0, 0), 0))
+        (number, here, seen), seen_at = self.made.get(_key(delivery.message), (Attempt(0, 0), 0))
         elsewhere = max(delivery.receive_count - seen_at - 1, 0)
-        return Attempt(number + elsewhere * self._per_receive, here if delivery.receive_count == seen_at else 0)
+        return Attempt(number + elsewhere * self._per_receive, here if delivery.receive_count == seen_at else 0, seen)
 
     def _note(self, delivery: Delivery, attempt: Attempt) -> None:
         made, key = self.made, _key(delivery.message)

@@ -113,6 +113,7 @@ class Settlement:
             grouped=self._grouped(delivery),
             local_retries=settings.local_retries - (attempt.here - 1),
             attempt=attempt.number,
+            seen=attempt.seen,
         )
         if isinstance(action, ImmediateRetry) and self.stopping:
             action = DelayedRetry(action.delay)  # its other attempts are for whoever gets it next

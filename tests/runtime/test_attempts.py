@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -117,6 +118,26 @@ async def test_receives_elsewhere_in_between_count_too():
     async with running(Consumer(source, handle, dead_letters=dead, retry=QUICK, local_retries=1)):
         await until(lambda: dead.sent)
     assert len(tried) == 10 - 2
+
+
+async def test_the_wait_follows_failures_that_were_seen_not_receives_whose_answers_were_lost():
+    """Seven receives that nobody got put the second attempt at a group's head off by minutes."""
+    source, dead = Scripted(), Outbox("dead")
+    source.max_receive_count = 18
+    source.put(Message(1, id="a", group_id="g"), receive_count=8)
+    times: list[float] = []
+
+    async def handle(_: Message) -> None:
+        times.append(asyncio.get_running_loop().time())
+        raise ValueError("never")
+
+    retry = Backoff(base=1, cap=1000)
+    async with running(Consumer(source, handle, dead_letters=dead, retry=retry, local_retries=1)):
+        await until(lambda: dead.sent, within=3600)
+    waits = [after - before for before, after in itertools.pairwise(times)]
+    assert all(wait <= 2**number + 1 for number, wait in enumerate(waits))
+    assert times[1] - times[0] <= 1
+    assert len(times) <= 4  # the seven receives may have been attempts: the bound holds
 
 
 @pytest.mark.parametrize("limit", [2, 5, 6])
