@@ -44,8 +44,12 @@ class Logger:
         self._write(logging.ERROR, event, fields)
 
     def _write(self, level: int, event: str, fields: dict[str, Any]) -> None:
-        if self._fields:
-            fields = {**self._fields, **fields}
+        try:
+            self._hand_over(level, event, {**self._fields, **fields})
+        except Exception:  # noqa: BLE001 - a full disk or a closed file behind the log: the work goes on without the line
+            logging.Handler().handleError(logging.makeLogRecord({"name": self._name, "msg": event}))
+
+    def _hand_over(self, level: int, event: str, fields: dict[str, Any]) -> None:
         structlog = sys.modules.get("structlog")  # configured only by someone who imported it
         if structlog is not None and structlog.is_configured():
             error = fields.pop("exc_info", None)
@@ -62,7 +66,7 @@ class Logger:
                 if (escaped := _escaped(trace)) != trace:
                     text, exc_info = f"{text}\n{escaped}", None  # no handler could encode it
             # No arguments: a "%" that came from a message must not be taken for a placeholder.
-            logger.log(level, "%s", text, exc_info=exc_info, extra={"event": event, "fields": fields}, stacklevel=3)
+            logger.log(level, "%s", text, exc_info=exc_info, extra={"event": event, "fields": fields}, stacklevel=4)
 
 
 _PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/")

@@ -58,9 +58,11 @@ class HmacSignature:
         self._secrets = [each.encode() if isinstance(each, str) else each for each in given]
         if not self._secrets or min(map(len, self._secrets)) < _MIN_SECRET:
             raise ConfigurationError(f"secrets must be one or more of at least {_MIN_SECRET} bytes")
-        self._header, self._prefix = check_name(header, "header"), prefix
+        self._header, self._prefix = check_name(header, "header").lower(), prefix
         self._digest = check_one_of("digest", digest, ("sha256", "sha512"))
-        self._timestamp_header = timestamp_header
+        self._timestamp_header = (
+            None if timestamp_header is None else check_name(timestamp_header, "timestamp_header").lower()
+        )
         self._tolerance = check_duration("tolerance", tolerance, positive=True)
 
     def __call__(self, request: Request, body: bytes) -> bool:
@@ -74,7 +76,7 @@ class HmacSignature:
         if signed is None:
             return False
         wanted = [self._signature(secret, signed) for secret in self._secrets]
-        return any(hmac.compare_digest(each.encode(), ours) for each in given for ours in wanted)
+        return any(hmac.compare_digest(each.encode(errors="surrogatepass"), ours) for each in given for ours in wanted)
 
     def sign(self, body: bytes) -> dict[str, str]:
         """The headers that sign a body with the first secret, for callers and tests."""

@@ -40,6 +40,20 @@ def test_an_application_with_structlog_gets_its_events():
     assert logs == [{"event": "dead_letter_failed", "channel": "orders", "log_level": "error"}]
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), TypeError("closed"), RecursionError()])
+def test_a_line_that_cannot_be_written_ends_no_work(error, capsys):
+    """A full disk or a closed pipe behind the log ended `eip run`."""
+
+    def fails(*_):
+        raise error
+
+    structlog.configure(processors=[fails])
+    get_logger("eip.consumer").error("dead_letter_failed", channel="orders")
+    reported = capsys.readouterr().err
+    assert "Logging error" in reported
+    assert "dead_letter_failed" in reported
+
+
 def test_a_name_can_be_silenced_as_any_other(caplog):
     logging.getLogger("eip").setLevel(logging.CRITICAL)
     try:

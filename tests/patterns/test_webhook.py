@@ -353,3 +353,11 @@ def test_options_that_cannot_be_are_refused(make, text):
         make()
     with pytest.raises(TypeError, match="to must be"):
         Webhook("orders", authenticate=None)  # type: ignore[arg-type]
+
+
+def test_names_of_headers_may_have_capitals_and_values_lone_surrogates():
+    """Headers come by lower-case names, and from a JSON event in any text."""
+    signature = HmacSignature(SECRET, header="X-Signature", timestamp_header="X-Time")
+    signed = {name.lower(): value for name, value in signature.sign(b"{}").items()}
+    assert signature.verify(signed, b"{}")
+    assert not signature.verify({**signed, "x-signature": "\ud800"}, b"{}")
