@@ -168,7 +168,7 @@ class BatchAccumulator:
                 if not error.transient or refusals >= _MAX_REFUSALS or is_over:
                     self._settle(batch, error)
                     return
-                if not isinstance(error, ConnectionLost):
+                if connection.open:  # an answer, which the next attempt may repeat
                     await asyncio.sleep(_RETRY_BACKOFF.delay(attempt))
             else:
                 self._answered_at = loop.time()

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
@@ -135,6 +136,24 @@ async def test_a_send_is_bounded_while_the_broker_is_away(activemq_broker):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
                     await queue.send(Message(2))
+
+
+async def test_an_answer_that_may_change_is_not_asked_for_in_a_loop(activemq, monkeypatch):
+    """Kind of fault 42: a broker that is stopping answers each attempt at once."""
+    attempts = 0
+
+    async def refuse(connection, batch):
+        nonlocal attempts
+        attempts += 1
+        if attempts < 3:
+            raise ConnectionLost("BrokerStoppedException: it is stopping")
+
+    monkeypatch.setattr(activemq._client._batches, "_transfer", refuse)
+    monkeypatch.setattr("eip.transports.activemq._batching._RETRY_BACKOFF", SimpleNamespace(delay=lambda _: 0.15))
+    started = asyncio.get_running_loop().time()
+    await activemq.queue(fresh()).send(Message(1))
+    assert attempts == 3
+    assert asyncio.get_running_loop().time() - started >= 0.3
 
 
 async def test_sends_that_wait_behind_others_are_bounded_as_well(activemq_broker):

@@ -66,6 +66,27 @@ async def test_a_durable_subscription_has_one_receiver_at_a_time(activemq, activ
             await other.topic(topic.name, virtual=False).subscription("books").receiver().open()
 
 
+async def test_a_durable_subscriber_waits_until_the_broker_forgets_its_last_connection(activemq, activemq_broker):
+    """Kind of fault 45: that of a machine which has vanished takes its client id for up to a minute and a half."""
+    topic, handled = activemq.topic(fresh(), virtual=False), asyncio.Event()
+    vanished = topic.subscription("books").receiver()
+    await vanished.open()
+    await topic.send(Message("kept"))
+
+    async def handle(_: Message) -> None:
+        handled.set()
+
+    async with ActiveMQTransport(activemq_broker.url, open_timeout=0.3) as other:
+        consumer = Consumer(other.topic(topic.name, virtual=False).subscription("books"), handle)
+        running = asyncio.create_task(consumer.run())
+        await asyncio.sleep(0.8)
+        await vanished.aclose()
+        async with asyncio.timeout(20):
+            await handled.wait()
+        await consumer.stop()
+        await running
+
+
 async def test_a_durable_subscribers_retry_is_its_own(activemq):
     """A message that failed comes again to this subscription only, later and with its count."""
     topic = activemq.topic(fresh(), virtual=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import pairwise
 
 import pytest
@@ -9,8 +10,10 @@ import stompman
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eip.errors import AccessDenied, ChannelNotFound, InvalidMessage, Throttled
+from eip.errors import AccessDenied, ChannelNotFound, ConnectionLost, InvalidMessage, Throttled
+from eip.testing import VirtualTimeLoop
 from eip.transports.activemq._stomp.errors import error_of
+from eip.transports.activemq._stomp.frame_timeout import FrameTimeout
 from eip.transports.activemq._stomp.frames import Frame, NotStomp, dump
 from eip.transports.activemq._stomp.parser import Parser
 
@@ -186,6 +189,32 @@ def test_of_an_oversized_head_all_that_settles_it_is_found(size):
     assert frame.error == "too slow"
 
 
+def test_a_frame_is_given_up_while_the_broker_is_alive_and_only_then():
+    """Kind of fault 5: a message is not set aside for a stall in the middle of its frame."""
+
+    async def main() -> None:
+        parser, given_up, loop = Parser(), list[float](), asyncio.get_running_loop()
+        watch = FrameTimeout(parser, lambda _: given_up.append(loop.time()), expects_beats=lambda: True)
+        start = loop.time()
+
+        def feed(data: bytes) -> None:
+            watch.fed(data, len(parser.feed(data)))
+
+        feed(b"MESSAGE\nack:1\ncontent-length:500\n\nab")
+        await asyncio.sleep(100)  # a broker that stalls sends no heart-beat: its silence ends the connection
+        assert not given_up
+        feed(b"c")
+        await asyncio.sleep(5)
+        feed(b"\n")
+        await asyncio.sleep(50)
+        assert len(given_up) == 1
+        assert 110 <= given_up[0] - start <= 120
+        watch.stop()
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(main())
+
+
 def test_of_a_repeated_header_the_first_counts():
     (frame,) = Parser().feed(b"MESSAGE\na:1\na:2\n\n\0")
     assert frame.headers == {"a": "1"}
@@ -213,6 +242,9 @@ def test_a_nul_in_a_header_is_not_written():
         ("java.lang.SecurityException", "not authorized to write to: queue://usage manager", AccessDenied),
         ("javax.jms.InvalidDestinationException", "queue://authentication.audit does not exist", ChannelNotFound),
         ("javax.jms.JMSException", "No credentials: the password is wrong", AccessDenied),
+        ("javax.jms.InvalidClientIDException", "Client: prices.s already connected", ConnectionLost),
+        ("org.apache.activemq.broker.BrokerStoppedException", "authenticator is stopped", ConnectionLost),
+        ("java.io.IOException", "Journal is closed: queue://password-resets", ConnectionLost),
     ],
 )
 def test_an_error_is_what_its_exception_says_whatever_the_channel_is_called(trace, reason, kind):

@@ -180,11 +180,17 @@ async def test_what_cannot_be_read_at_all_is_left_to_the_broker(activemq, jms, o
         assert await dead_letter_of_the_broker(jms, message_id) == odd["body"]
 
 
-async def test_a_length_that_swallows_what_follows_is_noticed_in_bounded_time(activemq, jms, monkeypatch):
+@pytest.mark.parametrize("heartbeat", [0.0, 0.5])
+async def test_a_length_that_swallows_what_follows_is_noticed_in_bounded_time(
+    activemq_broker, jms, monkeypatch, heartbeat
+):
     """Fault 5: a frame that claims more than comes is not waited for, and those it held up are handled."""
     monkeypatch.setattr("eip.transports.activemq._stomp.frame_timeout._MAX_STALL_S", 0.3)
     odd = {"body": "hello", "properties": {"content-length": "500000"}}
-    async with odd_between_neighbours(activemq, jms, odd) as (message_id, _, _logs):
+    async with (
+        ActiveMQTransport(activemq_broker.url, heartbeat=heartbeat) as activemq,
+        odd_between_neighbours(activemq, jms, odd) as (message_id, _, _logs),
+    ):
         assert await dead_letter_of_the_broker(jms, message_id) == "hello"
 
 

@@ -61,12 +61,14 @@ class Connection(asyncio.BufferedProtocol):
         # time (measured: a page fault per message of 1 KB).
         self._incoming = memoryview(bytearray(_READ_BYTES))
         self._parser = Parser(max_body=max_body, max_head=min(max_body, _MAX_HEAD_BYTES))
-        self._frame_timeout = FrameTimeout(self._parser, self._give_up_frame)
         self._heartbeats = Heartbeats(
             interval=heartbeat,
             max_blocked=max_blocked,
             beat=lambda: self.write(b"\n"),
             on_silence=lambda silent: self.abort(ConnectionLost(f"{server} was silent for {silent:.1f} s")),
+        )
+        self._frame_timeout = FrameTimeout(
+            self._parser, self._give_up_frame, expects_beats=lambda: self._heartbeats.are_expected
         )
         self._logged_in: asyncio.Future[None] = loop.create_future()
         self._subscribers: dict[str, Callable[[Frame], None]] = {}
@@ -198,13 +200,14 @@ class Connection(asyncio.BufferedProtocol):
             self.abort(refusal)
 
     def _greeted(self, headers: Mapping[str, str]) -> None:
+        if self._logged_in.done():
+            raise ProtocolError(f"{self.server} greeted twice")
         if headers.get("version") != "1.2":
             raise ProtocolError(f"{self.server} speaks STOMP {headers.get('version', '1.0')}, not 1.2")
         self.broker = headers.get("server", "")
         self.is_classic = self.broker.startswith("ActiveMQ/")
         self._heartbeats.start(headers.get("heart-beat", "0,0"))
-        if not self._logged_in.done():
-            self._logged_in.set_result(None)
+        self._logged_in.set_result(None)
 
     # A reader that has failed.
 

@@ -21,6 +21,18 @@ _BY_EXCEPTION: Final[Mapping[str, type[TransportError]]] = {
     "JMSSecurityException": AccessDenied,
     "InvalidDestinationException": ChannelNotFound,
     "ResourceAllocationException": Throttled,
+    # Another connection has the client id: often our own, which the broker does not know to be dead yet.
+    "InvalidClientIDException": ConnectionLost,
+    # The broker is starting or stopping, or its store fails.
+    **dict.fromkeys(
+        (
+            *("BrokerStoppedException", "NotStartedException", "AlreadyClosedException", "ServiceStoppedException"),
+            *("ConnectionClosedException", "ConnectionFailedException", "TransactionRolledBackException"),
+            *("IOException", "EOFException", "InterruptedIOException", "InterruptedException", "SQLException"),
+            *("TransportDisposedIOException", "RequestTimedOutIOException", "InactivityIOException"),
+        ),
+        ConnectionLost,
+    ),
 }
 """By the exception's class. The text has names of channels in it: a queue may be called ``password-resets``."""
 _BY_TEXT: Final[tuple[tuple[tuple[str, ...], type[TransportError]], ...]] = (

@@ -34,6 +34,8 @@ class Heartbeats:
         self.last_read = self._last_write = self._last_check = self._time()
         self._last_write_at = time.monotonic()
         """`_last_write` by a clock that other threads may read."""
+        self.are_expected = False
+        """Whether the broker sends them."""
         self._beating: asyncio.TimerHandle | None = None
         self._checking: asyncio.TimerHandle | None = None
 
@@ -49,7 +51,8 @@ class Heartbeats:
         offered, asked_for = _intervals(header)
         if self.interval and asked_for:
             self._beat()
-        if self.interval and offered:
+        self.are_expected = bool(self.interval and offered)
+        if self.are_expected:
             self._check(max(self.interval, offered))
 
     def stop(self) -> None:
