@@ -118,7 +118,7 @@ class DurableSubscription(Source):
 
     @override
     def receiver(self, *, capacity: int = 10) -> Receiver:
-        """Return the receiver; the broker refuses a second one while it is open."""
+        """Return the receiver; the broker lets no second one in while it is open."""
         headers = {"activemq.subscriptionName": self._subscription}
         if self.selector is not None:
             headers["selector"] = self.selector

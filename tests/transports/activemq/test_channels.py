@@ -67,7 +67,7 @@ async def test_a_durable_subscription_has_one_receiver_at_a_time(activemq, activ
 
 
 async def test_a_durable_subscriber_waits_until_the_broker_forgets_its_last_connection(activemq, activemq_broker):
-    """Kind of fault 45: that of a machine which has vanished takes its client id for up to a minute and a half."""
+    """Kind of fault 8, transient: that of a vanished machine takes its client id for up to a minute and a half."""
     topic, handled = activemq.topic(fresh(), virtual=False), asyncio.Event()
     vanished = topic.subscription("books").receiver()
     await vanished.open()
