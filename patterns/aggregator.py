@@ -8,6 +8,7 @@ has the same id however often it is sent.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
@@ -16,12 +17,12 @@ from weakref import WeakValueDictionary
 import orjson
 
 from eip import clock
-from eip._checks import check_integer, check_type
+from eip._checks import check_duration, check_integer, check_type
 from eip._ids import new_id
 from eip._logging import get_logger
 from eip._repeated import RepeatedLines
 from eip.channels import Sender, send_dead_letter
-from eip.clock import Duration, seconds
+from eip.clock import Duration
 from eip.errors import ConfigurationError, InvalidResult, Reject, error_text
 from eip.message import Message
 from eip.patterns._aggregate_records import Aggregate, AggregateCompletedBy, GroupState
@@ -32,7 +33,7 @@ from eip.patterns._records import after_conflict
 from eip.patterns._scheduler import ScheduledService
 from eip.runtime._recovery import is_permanent
 from eip.runtime.handlers import Result
-from eip.stores.base import Store
+from eip.stores.base import ABSENT, Store
 
 __all__ = ["Aggregate", "AggregateCompletedBy", "Aggregator"]
 
@@ -113,12 +114,14 @@ class Aggregator(ScheduledService):
             raise ConfigurationError("sequence needs the inputs, which fold does not keep: give size or until instead")
         check_late("on_late", on_late)
         super().__init__(store, self._expire, name="aggregator", grace=grace)
-        self._output, self._key, self._retention = output, key, seconds(retention)
+        self._output, self._key, self._retention = output, key, check_duration("retention", retention)
         keep_messages = until is not None and fold is None
         self._groups = Groups(store, retention=self._retention, keep_messages=keep_messages)
         self._size, self._sequence, self._until, self._fold = size, sequence, until, fold
-        self._inactivity = None if inactivity is None else seconds(inactivity)
-        self._deadline = deadline if callable(deadline) or deadline is None else seconds(deadline)
+        self._inactivity = None if inactivity is None else check_duration("inactivity", inactivity, positive=True)
+        if deadline is not None and not callable(deadline):
+            deadline = check_duration("deadline", deadline, positive=True)
+        self._deadline = deadline
         self._combine, self._on_late = combine or (_bodies if fold is None else _state), on_late
         self._dead_letters = check_type("dead_letters", dead_letters, Sender, "a sender", optional=True)
         self._max_attempts = check_integer("max_attempts", max_attempts, least=1)
@@ -171,7 +174,8 @@ class Aggregator(ScheduledService):
             if held is None:
                 held = await self._groups.read(key) or self._groups.new(self._new_group(message, now))
             group, known = held.value, held.knows(message.id)
-            if not group.gathers(now):
+            # The first input of a group is never late, even where its deadline is over: it is released with it.
+            if not group.gathers(now) and held.version != ABSENT:
                 self.duplicates += known
                 return known
             if not known:
@@ -192,9 +196,11 @@ class Aggregator(ScheduledService):
             held = await self._groups.read(key, held)
 
     def _new_group(self, message: Message[Any], now: float) -> GroupState:
-        deadline = self._deadline(message) if callable(self._deadline) else self._deadline
-        if deadline is not None and not callable(self._deadline):
-            deadline += now
+        if not callable(self._deadline):
+            return GroupState(opened_at=now, deadline=None if self._deadline is None else now + self._deadline)
+        deadline: Any = self._deadline(message)
+        if isinstance(deadline, bool) or not isinstance(deadline, (int, float)) or math.isnan(deadline):
+            raise InvalidResult(f"deadline must return seconds since the epoch, got {deadline!r}")
         return GroupState(opened_at=now, deadline=deadline)
 
     async def _note(self, key: str, held: HeldGroup, message: Message[Any], now: float) -> None:

@@ -646,3 +646,31 @@ async def test_an_input_that_cannot_be_read_is_not_lost_with_its_group(dead):
     assert (await store.parts("g"))[first.id] == b"\xffdamaged"
     if dead is not None:
         assert [each.encode() for each in dead.sent] == [b"\xffdamaged"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"deadline": 0}, {"deadline": -1}, {"inactivity": 0}, {"deadline": float("nan")}, {"retention": -1}]
+)
+def test_times_that_cannot_be_are_refused(options):
+    """With a deadline of 0, each input was late for its own group, and dropped without a word."""
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        Aggregator(MemoryStore(), output=Outbox(), **{"size": 2, **options})
+
+
+@pytest.mark.parametrize("odd", [float("nan"), "soon", True])
+async def test_a_deadline_function_that_returns_no_time_fails_its_message(odd):
+    """Not a number: each input was late for its own group, and dropped without a word."""
+    with pytest.raises(InvalidResult, match="deadline must return"):
+        await Aggregator(MemoryStore(), output=Outbox(), deadline=lambda _: odd)(Message(1, correlation_id="g"))
+
+
+async def test_a_group_whose_deadline_is_over_when_it_begins_is_released_with_its_first_input(store):
+    """A message that was delayed: it was late for a group that never was, and dropped without a word."""
+    out = Outbox()
+    aggregator = Aggregator(store, output=out, deadline=lambda message: message.body)
+    async with sweeping(aggregator):
+        await aggregator(Message(clock.now() - 60, correlation_id="g"))
+        await asyncio.sleep(10)
+        assert [len(each.body) for each in out.sent] == [1]
+        await aggregator(Message(clock.now() + 60, correlation_id="g"))
+    assert (len(out.sent), aggregator.late) == (1, 1)
