@@ -278,6 +278,9 @@ class Aggregator(ScheduledService):
         """Send the aggregate; False where it never can be, so that the inputs went to the dead letters."""
         group, message = held.value, None
         aggregate = await self._aggregate(key, held)
+        gone = 0 if self._fold is not None else group.count - aggregate.count - len(held.unreadable)
+        if gone > 0:
+            _log.error("inputs_gone", group=key, gone=gone, left=aggregate.count)
         try:
             message = self._combined(group, aggregate)
             await self._output.send(message)

@@ -674,3 +674,14 @@ async def test_a_group_whose_deadline_is_over_when_it_begins_is_released_with_it
         assert [len(each.body) for each in out.sent] == [1]
         await aggregator(Message(clock.now() + 60, correlation_id="g"))
     assert (len(out.sent), aggregator.late) == (1, 1)
+
+
+async def test_inputs_that_the_store_has_lost_are_logged_when_their_group_is_released(caplog):
+    """The aggregate went out without them, and without a word."""
+    store, out = MemoryStore(), Outbox()
+    await Aggregator(store, output=out, size=2)(Message(0, correlation_id="g"))
+    await store.delete_parts("g")
+    await Aggregator(store, output=out, size=2)(Message(1, correlation_id="g"))
+    assert [each.body for each in out.sent] == [[1]]
+    assert "inputs_gone" in caplog.text
+    assert "gone=1" in caplog.text
