@@ -40,8 +40,10 @@ def secret(secret_id: str, *, region: str | None = None, session: Any = None, **
         session: of aioboto3 or aiobotocore; default: one with the SDK's default chain of credentials.
         client: more keywords of the SDK's client, e.g. ``endpoint_url``.
     """
+    kept = session  # loading the SDK may take longer than one attempt has: the next one goes on from there
 
     async def read() -> Credentials:
+        nonlocal kept
         try:
             from eip._aws.sessions import new_session, sdk_session  # noqa: PLC0415 - an extra
         except ImportError as error:
@@ -51,8 +53,8 @@ def secret(secret_id: str, *, region: str | None = None, session: Any = None, **
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - as above
 
         try:
-            made = new_session() if session is None else sdk_session(session)
-            async with made.create_client("secretsmanager", region_name=region, **client) as sdk:
+            kept = new_session() if kept is None else sdk_session(kept)
+            async with kept.create_client("secretsmanager", region_name=region, **client) as sdk:
                 answer = await sdk.get_secret_value(SecretId=secret_id)
         except (ClientError, BotoCoreError) as error:
             raise AccessDenied(f"secret {secret_id!r} cannot be read: {type(error).__name__}") from error

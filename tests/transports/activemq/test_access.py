@@ -9,6 +9,7 @@ import pytest
 import structlog
 
 from eip import Message
+from eip._aws import sessions
 from eip.codec import BYTES, JSON, TEXT
 from eip.errors import AccessDenied, ConfigurationError, TransportError
 from eip.transports.activemq import ActiveMQTransport, Credentials, environment, secret
@@ -86,14 +87,22 @@ async def test_a_callable_that_fails_tells_its_kind_and_not_its_text(activemq_br
 
 @pytest.mark.activemq
 @pytest.mark.aws
-async def test_credentials_of_secrets_manager(activemq_broker, moto_server):
-    """A JSON secret with username and password, as Amazon MQ's own examples have it."""
+async def test_credentials_of_secrets_manager(activemq_broker, moto_server, monkeypatch):
+    """A JSON secret with username and password, as Amazon MQ's own examples have it; the SDK is loaded once for it."""
+    made = []
+
+    def new_session(region=None, real=sessions.new_session):
+        made.append(real(region))
+        return made[-1]
+
+    monkeypatch.setattr(sessions, "new_session", new_session)
     manager = moto_server.client("secretsmanager")
     text = f'{{"username": "{activemq_broker.user}", "password": "{activemq_broker.password}"}}'
     manager.create_secret(Name="broker", SecretString=text)
     manager.create_secret(Name="other", SecretString=SECRET)
     options = {"region": moto_server.region, "endpoint_url": moto_server.url}
     await works(ActiveMQTransport(address(activemq_broker), credentials=secret("broker", **options)))
+    assert len(made) == 1, "one for the sender's connection, and no other for the receiver's"
     with pytest.raises(TransportError) as wrong:
         await works(ActiveMQTransport(address(activemq_broker), credentials=secret("other", **options)))
     assert SECRET not in "".join(traceback.format_exception(wrong.value))
