@@ -55,6 +55,8 @@ _UNCARRIED: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _REASON: Final = "dead-letter-reason"
 _FAILURE: Final = frozenset((_REASON, "dead-letter-source", "dead-letter-count", "attempts"))
 """Headers that describe a failure; the message is the same without them."""
+_FIELDS: Final = {"MessageGroupId": "group", "MessageDeduplicationId": "dedup"}
+"""Fields of the envelope by the parameters that carry the same."""
 _SPARE: Final = frozenset(("v", "id", "at", "group", "dedup", "trace", "ct"))
 """Envelope fields that the queue itself supplies, or that the channel knows."""
 _MIN_REASON: Final = 20
@@ -136,7 +138,7 @@ def fifo_ids(message: Message[Any], *, channel: str, by_content: bool) -> dict[s
 
 def native_fields(ids: Mapping[str, str]) -> dict[str, str | None]:
     """The same as fields of the envelope, see `carried`."""
-    return {"group": ids.get("MessageGroupId"), "dedup": ids.get("MessageDeduplicationId")}
+    return {_FIELDS[name]: text for name, text in ids.items()}
 
 
 def _needed(fields: Mapping[str, Any]) -> bool:
