@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from eip import Message, SequenceInfo, envelope
 from eip.envelope import body_from_text, body_to_text, dump_envelope, envelope_fields, parse_envelope
@@ -110,3 +111,15 @@ def test_text_that_the_services_take_travels_as_it_is_and_any_other_in_base64(ar
         assert (text == raw.decode()) is is_carried(character), f"U+{ord(character):04X}"
         assert ("enc" in fields) is not is_carried(character)
         assert body_from_text(text, {"v": 1, **fields}).raw == raw
+
+
+class Titled(BaseModel):
+    title: str
+
+
+@pytest.mark.parametrize("character", [*map(chr, range(0x20)), "\x7f", "\ufffe", "\uffff"])
+def test_a_json_body_of_ours_never_leaves_with_a_character_that_the_services_refuse(character):
+    """Such bodies are not searched for control characters, since JSON has them escaped."""
+    for body in (character, {character: 1}, {"a": [character]}, Titled(title=character)):
+        text, _ = body_to_text(Message(body))
+        assert all(map(is_carried, text))
