@@ -281,9 +281,11 @@ class Aggregator(ScheduledService):
         gone = 0 if self._fold is not None else group.count - aggregate.count - len(held.unreadable)
         if gone > 0:
             _log.error("inputs_gone", group=key, gone=gone, left=aggregate.count)
+        sent = False
         try:
             message = self._combined(group, aggregate)
             await self._output.send(message)
+            sent = True
         except Exception as error:
             tried = message is None and group.failures + 1 >= self._max_attempts
             if self._dead_letters is None or not (tried or is_permanent(error)):
@@ -294,7 +296,7 @@ class Aggregator(ScheduledService):
             await self._dead_letter(inputs, error_text(error), count=group.failures + 1)
         unreadable = [Message(raw, correlation_id=key, group_id=key) for raw in held.unreadable]
         await self._dead_letter(unreadable, "an aggregator kept it, and cannot read it any more", count=1)
-        return message is not None
+        return sent
 
     async def _dead_letter(self, messages: Iterable[Message[Any]], reason: str, *, count: int) -> None:
         if self._dead_letters is not None:

@@ -229,6 +229,8 @@ class ScatterGather(Service):
             deadline: seconds (or timedelta) until it ends, whatever came, sending included; carried in the message as
                 expiry. A request that the channel did not accept by then raises `RequestTimeout`.
             expected: how many responders were asked, or their names (a reply's ``source``): complete once all answered.
+                A reply counts once by its id: a responder that may handle a request twice gives the same one again,
+                ``request.reply(body, id=f"{request.id}-{name}")``.
             count: complete once so many replies came that are no errors.
             until: complete once it returns true for the replies; what it raises is raised to the caller.
             replies: another channel for these replies, e.g. one per customer.

@@ -609,6 +609,7 @@ async def test_what_the_output_can_never_carry_dead_letters_the_state_of_a_fold_
         await aggregator(Message(2, correlation_id="g"))
         await asyncio.sleep(120)
     assert [(each.body, each.correlation_id) for each in dead.sent] == [(3, "g")]
+    assert (aggregator.dead_lettered, aggregator.released.total()) == (1, 0)
     assert not out.refuse
 
 

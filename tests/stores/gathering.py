@@ -84,6 +84,11 @@ async def work(kind: str, url: str, aws_url: str, name: str, requests: str) -> N
         await asyncio.Event().wait()
 
 
+def reply(request: Message[int], name: str) -> Message[int]:
+    """A responder's answer: the same message, however often it is asked."""
+    return request.reply(request.body, source=name, id=f"{request.id}-{name}")
+
+
 class Processes:
     """Gathering processes, and the lines they print."""
 
@@ -130,9 +135,12 @@ async def check(store: tuple[str, str], aws_url: str, name: str, *, count: int, 
         asked: list[Message[int]] = []
 
         async def respond(request: Message[int]) -> Sequence[Message[Any]]:
-            """Two responders answer at once, one of them twice; the third answers once processes were killed."""
+            """Two responders answer at once, one of them twice; the third answers once processes were killed.
+
+            A request that comes again, as where its acknowledgement takes longer than its lease, gets the same answers.
+            """
             asked.append(request)
-            first, second = (request.reply(request.body, source=name) for name in NAMES[:2])
+            first, second = (reply(request, name) for name in NAMES[:2])
             return first, second, first
 
         replies = ReturnAddresses(aws, prefix=f"replies-{name}")
@@ -146,7 +154,7 @@ async def check(store: tuple[str, str], aws_url: str, name: str, *, count: int, 
             process.kill()
         distinct = {each.headers["request-id"]: each for each in asked}
         whole = [each for each in distinct.values() if DEADLINES[each.body % len(DEADLINES)] > DEADLINES[0]]
-        await aws.queue(f"replies-{name}").send(*(each.reply(each.body, source=NAMES[2]) for each in whole))
+        await aws.queue(f"replies-{name}").send(*(reply(each, NAMES[2]) for each in whole))
         last = await gatherer(*store, aws_url, name, stack)
         async with asyncio.timeout(60):
             results = {key: await last.result(key) for key in distinct}
