@@ -92,11 +92,16 @@ class S3Objects(ListedObjects):
 
     async def _call(self, operation: str, *, size: int = 0, **arguments: Any) -> Any:
         try:
-            async with asyncio.timeout(_CALL_S + size / _MIN_RATE):
+            async with _time_for(size):
                 call = getattr(self._client, operation)
                 return await call_renewing(self._client, lambda: call(**arguments))
         except Exception as error:
             raise store_error("S3", error) from error
+
+
+def _time_for(size: int) -> asyncio.Timeout:
+    """A time limit for a call, or for reading its answer, with so many bytes of an object."""
+    return asyncio.timeout(_CALL_S + size / _MIN_RATE)
 
 
 async def _read(body: Any, limit: int, *, size: int) -> bytes:
@@ -104,7 +109,7 @@ async def _read(body: Any, limit: int, *, size: int) -> bytes:
     chunks: list[bytes] = []
     left = limit + 1
     try:
-        async with asyncio.timeout(_CALL_S + size / _MIN_RATE), body:
+        async with _time_for(size), body:
             while left > 0 and (chunk := await body.read(min(left, _CHUNK))):
                 chunks.append(chunk)
                 left -= len(chunk)

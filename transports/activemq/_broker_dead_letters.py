@@ -104,7 +104,7 @@ class BrokerDeadLetters:
             self._exclude(headers.get("message-id", ""))
             return True
         if ack_ids:
-            self._log_once(headers, reason, where="nowhere: the broker drops what is not persistent")
+            self._log_once(headers, reason, where="dropped: the broker keeps only persistent messages")
             self._nack(connection, ack_ids, complete=complete)
         return not ack_ids
 
