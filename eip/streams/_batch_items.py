@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from eip.message import Message
 from eip.packs import is_pack, unpack, unreadable
-from eip.streams._dead_letters import PLACE_HEADERS
+from eip.streams._dead_letters import place_of
 from eip.streams._held import Held
 from eip.streams._membership import Membership
 from eip.streams.window import Slot
@@ -49,17 +49,12 @@ class BatchItems:
             messages = unpack(message) if is_pack(message) else (message,)
         except Exception as failure:  # noqa: BLE001 - what reading a record raises concerns that record alone
             return BatchItem(slot, (), [(message, failure)])
-        place = {name: message.headers[name] for name in PLACE_HEADERS if name in message.headers}
-        return self._read_each(slot, messages, place)
-
-    def _read_each(self, slot: Slot, messages: Sequence[Message[Any]], place: dict[str, str]) -> BatchItem:
-        """The messages of a record as the handler asks for them; one that cannot be read says where it was."""
         read, arguments, odd = self._read_message, list[Any](), list[tuple[Message[Any], Exception]]()
         for each in messages:
             try:
                 arguments.append(_checked(each) if read is None else read(_checked(each)))
             except Exception as failure:  # noqa: BLE001 - an entry of a pack, or a body that is not what is asked for
-                odd.append((each.replace(headers={**each.headers, **place}), failure))
+                odd.append((each.replace(headers={**each.headers, **place_of(message)}), failure))
         return BatchItem(slot, arguments, odd)
 
 

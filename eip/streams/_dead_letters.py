@@ -10,11 +10,16 @@ from eip.channels import Sender, send_dead_letter, with_dead_letter_headers
 from eip.errors import InvalidMessage
 from eip.message import Message
 
-__all__ = ["PLACE_HEADERS", "send_dead_letters"]
+__all__ = ["place_of", "send_dead_letters"]
 
 _log = get_logger("eip.streams")
-PLACE_HEADERS: Final = ("shard", "sequence-number", "sub-sequence-number")
-"""Headers that name the record of a message."""
+_PLACE: Final = ("shard", "sequence-number", "sub-sequence-number")
+
+
+def place_of(message: Message[Any]) -> dict[str, str]:
+    """The headers that name the record of a message."""
+    headers = message.headers
+    return {name: headers[name] for name in _PLACE if name in headers}
 
 
 async def send_dead_letters(
@@ -45,7 +50,7 @@ async def send_dead_letters(
     try:
         await send_dead_letter(destination, message, reason, source=source, count=count, stack=stack)
     except InvalidMessage as error:
-        place = {name: message.headers[name] for name in PLACE_HEADERS if name in message.headers}
+        place = place_of(message)
         _log.error("dead_letter_by_reference", source=source, destination=destination.name, error=str(error), **place)
         reference = with_dead_letter_headers(_reference(message, source, place), reason, source=source, count=count)
         await destination.send(reference)
