@@ -101,7 +101,8 @@ async def test_a_storage_that_hangs_is_a_store_error_in_time(monkeypatch, answer
             for call in calls:
                 with pytest.raises(StoreError, match="no answer in time"):
                     await call
-        await asyncio.wait(serving)
+        if serving:  # on a busy machine a call may be over before its connection is there
+            await asyncio.wait(serving)
 
 
 async def test_the_lifecycle_rule_is_one(client, bucket):
