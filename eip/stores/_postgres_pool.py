@@ -97,7 +97,7 @@ class PostgresPool:
             async with asyncio.timeout(_CALL_S):
                 rows: list[Any] = await self._on_connection(_fetch, sql, arguments, writes=writes)
         except Exception as error:  # noqa: BLE001 - whatever asyncpg, ssl or the network raises
-            return self._none_or_raise(error, unmade=unmade)
+            return await self._none_or_raise(error, unmade=unmade)
         return rows
 
     async def gathered(self, sql: str, key: str, *arguments: Any, writes: bool = True) -> list[Any]:
@@ -118,21 +118,24 @@ class PostgresPool:
         try:
             rows: list[Any] = await self._statements.run(_Statement(sql, key, arguments, writes))
         except Exception as error:  # noqa: BLE001 - as above
-            return self._none_or_raise(error, unmade=unmade)
+            return await self._none_or_raise(error, unmade=unmade)
         return rows
 
     def _may_be_unmade(self, *, writes: bool) -> bool:
         """Whether what begins now may find no tables: a read, before the first write has made them."""
         return self._create and not (writes or self._ready)
 
-    def _none_or_raise(self, error: Exception, *, unmade: bool) -> list[Any]:
+    async def _none_or_raise(self, error: Exception, *, unmade: bool) -> list[Any]:
         """No rows for a read of tables that were not made when it began; raises `StoreError` for any other failure.
 
-        Tables that were dropped meanwhile are made again by the next call that writes.
+        Tables that were dropped meanwhile are made again by the next call that writes. A server that takes no writes is
+        left: after a failover, the address is another server's than the connections.
         """
         if isinstance(error, StoreError):
             raise error
         failure = _store_error(error)
+        if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+            await self._pool.expire_connections()
         if self._create and isinstance(error, asyncpg.UndefinedTableError):
             if unmade:
                 return []

@@ -9,6 +9,7 @@ another may then claim too.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,8 +72,13 @@ _TRANSIENT: Final = (
     redis.exceptions.ReadOnlyError,
 )
 """Refusals that pass: a cluster that reshards, a replica that is not promoted yet, full memory."""
-_TRANSIENT_CODES: Final = ("BUSY", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "UNKILLABLE")
-"""First words of refusals that pass (redis.io, "Redis serialization protocol", simple errors)."""
+_TRANSIENT_CODES: Final = re.compile(
+    r"(?:^|: -)(?:BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|OOM|READONLY|TRYAGAIN|UNKILLABLE)\b"
+)
+"""First words of refusals that pass (redis.io, "Redis serialization protocol", simple errors).
+
+Before Redis 7 what a command in a script was refused for is inside of the script's own error: ``… -OOM command …``.
+"""
 
 
 @dataclass(slots=True, eq=False)
@@ -194,7 +200,16 @@ class RedisStore(NamedStore):
         except StoreError:
             raise
         except Exception as error:  # whatever the client, ssl or the network raises
+            if isinstance(error, redis.exceptions.ReadOnlyError) or ": -READONLY" in str(error):
+                await self._leave_replica()
             raise _store_error(error) from error
+
+    async def _leave_replica(self) -> None:
+        """Have the next calls connect again: after a failover, the address is another server's than the connections."""
+        pool = getattr(self._client, "connection_pool", None)  # a cluster's client finds the primary itself
+        if pool is not None:
+            with suppress(Exception):
+                await pool.disconnect(inuse_connections=False)
 
     # Batches.
 
@@ -258,5 +273,5 @@ def _gone(expires_at: float | None) -> str:
 
 def _store_error(error: Exception) -> StoreError:
     permanent = isinstance(error, _PERMANENT) and not isinstance(error, _TRANSIENT)
-    transient = not permanent or str(error).startswith(_TRANSIENT_CODES)
+    transient = not permanent or _TRANSIENT_CODES.search(str(error)) is not None
     return StoreError(f"Redis: {type(error).__name__}: {str(error) or 'no answer in time'}", transient=transient)

@@ -172,6 +172,10 @@ async def test_whatever_redis_raises_is_a_store_error():
         await assert_store_error(store.get("k"), error)
 
 
+REDIS_6 = "Error running script (call to f_45e87c07): @user_script:1: @user_script: 1:"
+"""What stands before the refusal of a command in a script, before Redis 7."""
+
+
 @pytest.mark.parametrize(
     ("error", "transient"),
     [
@@ -182,6 +186,9 @@ async def test_whatever_redis_raises_is_a_store_error():
         (redis.exceptions.OutOfMemoryError("OOM"), True),
         (redis.exceptions.ResponseError("MISCONF Errors writing to the AOF file"), True),
         (redis.exceptions.ResponseError("NOREPLICAS Not enough good replicas to write."), True),
+        (redis.exceptions.ResponseError(f"{REDIS_6} -OOM command not allowed when used memory > 'maxmemory'."), True),
+        (redis.exceptions.ResponseError(f"{REDIS_6} -READONLY You can't write against a read only replica."), True),
+        (redis.exceptions.ResponseError(f"{REDIS_6} -WRONGTYPE Operation against a key"), False),
         (redis.exceptions.ResponseError("WRONGTYPE Operation against a key"), False),
         (redis.exceptions.AuthenticationError("WRONGPASS"), False),
         (redis.exceptions.NoPermissionError("NOPERM"), False),

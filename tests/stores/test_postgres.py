@@ -64,6 +64,22 @@ async def test_a_second_process_does_not_wait_for_those_who_write(postgres_serve
     await writer.close()
 
 
+async def test_after_a_failover_the_connections_to_the_old_primary_are_left(postgres_server, name):
+    """They stay open, in a server that takes no writes any more."""
+    admin = await asyncpg.connect(postgres_server.dsn)
+    await admin.execute(f'CREATE ROLE "{name}" LOGIN SUPERUSER')
+    await admin.execute(f'ALTER ROLE "{name}" SET default_transaction_read_only = on')
+    async with asyncpg.create_pool(postgres_server.dsn, user=name, min_size=3, max_size=3) as pool:
+        store = PostgresStore(pool, name)
+        await admin.execute(f'ALTER ROLE "{name}" SET default_transaction_read_only = off')
+        with pytest.raises(StoreError, match="read-only") as caught:
+            await store.put("k", b"1")
+        assert caught.value.transient
+        assert await store.put("k", b"1")
+    await admin.execute(f'DROP OWNED BY "{name}"; DROP ROLE "{name}"')
+    await admin.close()
+
+
 async def test_a_killed_server_is_an_error_and_what_was_written_is_there_again(postgres_server, store):
     version = await store.put("k", b"kept", due=5.0)
     await store.put_part("k", "p", b"part")

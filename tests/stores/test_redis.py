@@ -16,6 +16,7 @@ from eip.testing.stores import StoreConformance
 from tests.stores.racing import COUNTS, PROCESSES, counted, race
 from tests.support.processes import free_port
 from tests.support.redis import RedisServer
+from tests.support.tcp_proxy import TcpProxy
 
 pytestmark = [pytest.mark.redis, pytest.mark.asyncio]
 
@@ -63,6 +64,27 @@ async def test_a_killed_server_is_an_error_and_what_was_written_is_there_again(r
     assert await store.parts("k") == {"p": b"part"}
     assert await store.due(10.0) == ["k"]
     assert await store.put("k", b"next", version=version) is not None
+
+
+async def test_after_a_failover_the_connections_to_the_old_primary_are_left(redis_server, tmp_path, name):
+    """They stay open, and whatever is sent over them is refused."""
+    old = RedisServer(tmp_path)
+    old.start()
+    try:
+        async with (
+            TcpProxy(old.port) as proxy,
+            RedisStore(f"redis://127.0.0.1:{proxy.port}", name) as store,
+            redis.asyncio.from_url(old.url) as client,
+        ):
+            await store.put("k", b"1")
+            await client.replicaof("127.0.0.1", "1")
+            proxy.upstream = redis_server.port
+            with pytest.raises(StoreError, match="ReadOnlyError") as caught:
+                await store.put("k", b"2")
+            assert caught.value.transient
+            assert await store.put("k", b"2")
+    finally:
+        old.stop()
 
 
 async def test_a_put_that_is_sent_again_is_the_same_put(redis_server, store, monkeypatch):

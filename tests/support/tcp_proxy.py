@@ -19,7 +19,8 @@ class TcpProxy:
     """Forwards to a port on loopback; use it with ``async with``."""
 
     def __init__(self, upstream: int) -> None:
-        self._upstream = upstream
+        self.upstream = upstream
+        """The port that new connections go to."""
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -58,7 +59,7 @@ class TcpProxy:
         self._writers.add(writer)
         try:
             await self._flowing.wait()
-            onward, upstream = await asyncio.open_connection("127.0.0.1", self._upstream)
+            onward, upstream = await asyncio.open_connection("127.0.0.1", self.upstream)
             self._writers.add(upstream)
             await asyncio.gather(self._pass(reader, upstream), self._pass(onward, writer))
         except (OSError, asyncio.CancelledError):
