@@ -135,7 +135,8 @@ class PostgresPool:
             raise error
         failure = _store_error(error)
         if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-            await self._pool.expire_connections()
+            with suppress(Exception):
+                await self._pool.expire_connections()
         if self._create and isinstance(error, asyncpg.UndefinedTableError):
             if unmade:
                 return []
