@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from benchmarks import sqs_stub
+from benchmarks._counting import counting
 from eip import Consumer, EventPattern, Message
 from eip.channels import Sender
 from eip.matching import RuleSet
@@ -60,19 +61,6 @@ def _spent(call: Callable[[int], object], count: int) -> float:
     return (time.process_time() - began) / count * 1e6
 
 
-def _counting(count: int) -> tuple[Callable[[Message], Awaitable[None]], asyncio.Event]:
-    """A handler, and the event that it sets with the last of so many messages."""
-    handled, done = 0, asyncio.Event()
-
-    async def handle(_: Message) -> None:
-        nonlocal handled
-        handled += 1
-        if handled == count:
-            done.set()
-
-    return handle, done
-
-
 async def message() -> float:
     """Make a message with two attributes, seal it, read it as a driver does."""
     attributes: dict[str, AttributeValue] = {"kind": "order", "priority": 5}
@@ -87,7 +75,7 @@ async def message() -> float:
 async def consume(*, groups: int = 0) -> float:
     """From send to ack on the embedded transport, ten handlers."""
     count = 10_000
-    handle, done = _counting(count)
+    handle, done = counting(count)
     async with MemoryTransport(capacity=count + 100) as transport:
         queue = transport.queue("orders.fifo" if groups else "orders")
         async with Consumer(queue, handle, concurrency=10):
@@ -214,7 +202,7 @@ async def scatter_gather() -> float:
 async def sqs(url: str) -> float:
     """Send and consume a message of SQS, the stub of the service apart, 200 callers."""
     count = 3_000
-    handle, done = _counting(count)
+    handle, done = counting(count)
     async with sqs_stub.transport(url, long_poll=1) as aws:
         name = f"check-{time.monotonic_ns()}"
         await sqs_stub.make_queue(aws, name)

@@ -23,6 +23,7 @@ import orjson
 import structlog
 
 from benchmarks import _stomp_peers as peers
+from benchmarks._counting import counting
 from benchmarks._report import bars, plot, progress, save, spread, table, watch
 from eip import Consumer, Message
 from eip.transports.activemq import ActiveMQTransport
@@ -61,15 +62,8 @@ class Bench:
             watch.stop()
 
     async def consume(self, queue: str, count: int) -> None:
-        handled, done = 0, asyncio.Event()
+        handle, done = counting(count)
         watch.start()  # it subscribes as it starts, and messages come at once
-
-        async def handle(_: Message) -> None:
-            nonlocal handled
-            handled += 1
-            if handled == count:
-                done.set()
-
         async with (
             ActiveMQTransport(self.broker.url) as transport,
             Consumer(transport.queue(queue), handle, concurrency=peers.WINDOW),
