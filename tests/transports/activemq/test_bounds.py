@@ -17,6 +17,7 @@ from eip import Consumer, Message
 from eip.errors import AccessDenied, ConfigurationError, ConnectionLost, StateError, TransportError
 from eip.transports.activemq import ActiveMQTransport, Credentials
 from eip.transports.activemq.receiver import ActiveMQReceiver
+from tests.runtime.scripted import until
 from tests.support.processes import free_port
 from tests.transports.activemq.proxy import Proxy
 
@@ -171,15 +172,17 @@ async def test_sends_that_wait_behind_others_are_bounded_as_well(activemq_broker
 async def test_a_send_that_is_cancelled_while_it_waits_for_room_is_taken_back(activemq_broker, monkeypatch):
     monkeypatch.setattr("eip.transports.activemq._batching._MAX_PENDING", 5)
     async with Proxy(activemq_broker.port) as proxy, through(proxy) as transport:
-        queue = transport.queue(fresh())
+        queue, batches = transport.queue(fresh()), transport._client._batches
         await queue.send(Message("first"))
         activemq_broker.pause()
         try:
             blocking = asyncio.create_task(queue.send(Message("second")))
-            await asyncio.sleep(0.05)
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.05):
-                    await queue.send(*(Message(number) for number in range(10)))
+            await until(lambda: batches._pump is not None and not batches._pending, within=10)  # on its way, alone
+            waiting = asyncio.create_task(queue.send(*(Message(number) for number in range(10))))
+            await until(lambda: len(batches._pending) == 5, within=10)
+            waiting.cancel()
+            await asyncio.wait((waiting,))
+            assert waiting.cancelled()
         finally:
             activemq_broker.resume()
         await blocking
