@@ -12,10 +12,10 @@ from eip.errors import error_text
 from eip.streams._context import WorkerContext, log
 from eip.streams._coverage import CoverageWarning
 from eip.streams._held import Held
+from eip.streams._known_shards import KnownShards
 from eip.streams._lease_keeper import LeaseKeeper
 from eip.streams.balance import Seen, balance
 from eip.streams.leases import Beginning, Lease
-from eip.streams.log import Shard
 from eip.streams.window import Window
 
 __all__ = ["ROUND_S", "ShardBalancer"]
@@ -50,15 +50,11 @@ class ShardBalancer:
         parallelization: int,
     ) -> None:
         self._context, self._options, self._keeper = context, context.options, keeper
-        self._begun, self._lane_of = beginning, lane_of
-        self._shards: dict[str, Shard] = {}
-        self._discovered = float("-inf")
-        self._ended: set[str] = set()
+        self._lane_of = lane_of
+        self._shards = KnownShards(context, keeper.held, beginning)
         self._unchanged: dict[str, tuple[str, float]] = {}
         """Of each lease of another worker: its version, and since when it is that."""
         self._pause = self._options.checkpoint_interval
-        self._suspects: frozenset[str] = frozenset()
-        """Shards that were open at the last look although the group has finished them."""
         self._coverage = CoverageWarning(context, parallelization)
         self._time = asyncio.get_running_loop().time
 
@@ -73,8 +69,7 @@ class ShardBalancer:
             try:
                 async with asyncio.timeout(ROUND_S):
                     await self.look()
-                if not self._suspects:
-                    context.health.succeeded()
+                context.health.succeeded()
             except Exception as error:  # noqa: BLE001 - what is held goes on, and the next round comes
                 context.health.failed(error)
                 _repeated.warning(
@@ -84,20 +79,20 @@ class ShardBalancer:
 
     async def look(self) -> None:
         """Look at all leases, take what is free of them, ask for what is missing to the fair share."""
-        now, held, table = self._time(), self._keeper.held, self._context.table
-        self._finish(self._keeper.finished)
+        now, shards, table = self._time(), self._shards, self._context.table
+        shards.finish(self._keeper.finished)
         self._keeper.finished.clear()
-        if now - self._discovered >= self._options.discovery_interval:
-            await self._discover(now)
-        others = [each for each in self._shards if each not in held and not self._finished(each)]
-        leases = await table.load(others)
-        ended = {each.shard for each in leases.values() if each.ended}
-        self._finish(ended)
-        seen = [self._seen(each, leases.get(each), now) for each in self._shards if self._readable(each)]
+        await shards.refresh()
+        leases = await table.load(shards.unknown())
+        ended = [each.shard for each in leases.values() if each.ended]
+        shards.finish(ended)
+        unlisted = [self._seen(each, leases.get(each), now) for each in shards.unlisted]
+        await shards.finish_vanished(leases, {each.shard for each in unlisted if each.owner is not None})
+        seen = [self._seen(each, leases.get(each), now) for each in shards if shards.readable(each)]
         moves = balance(self._context.id, seen)
         self._coverage.look(seen)
         for shard in dict.fromkeys((*self._handed(leases), *moves.take)):
-            await self._take(leases.get(shard) or Lease(shard=shard, position=self._begun.of(shard)))
+            await self._take(leases.get(shard) or Lease(shard=shard, position=shards.begin(shard)))
         for shard in moves.ask:
             await table.write(leases[shard], wanted_by=self._context.id)
         self._pause = self._next_look(leases, moving=bool(moves.ask or ended), seen=seen)
@@ -108,7 +103,7 @@ class ShardBalancer:
         They are taken whatever its share is by now: to all others they are owned, so nobody else reads them.
         """
         mine = [each.shard for each in leases.values() if each.owner == self._context.id and not each.ended]
-        return [each for each in mine if self._readable(each)]
+        return [each for each in mine if self._shards.readable(each)]
 
     def _next_look(self, leases: Mapping[str, Lease], *, moving: bool, seen: list[Seen]) -> float:
         """Seconds until the next look: soon while shards move, otherwise so that a silent owner is noticed in time.
@@ -118,55 +113,6 @@ class ShardBalancer:
         asked = any(each.wanted_by == self._context.id for each in leases.values() if not each.ended)
         free = any(each.owner is None for each in seen if each.shard not in self._keeper.held)
         return self._options.checkpoint_interval if moving or asked or free else self._options.failover / 2
-
-    def _finish(self, shards: set[str]) -> None:
-        """Note shards that are done; their children are to be discovered at once."""
-        if shards:
-            self._ended |= shards
-            self._discovered = float("-inf")
-
-    # The list of shards.
-
-    async def _discover(self, now: float) -> None:
-        self._shards = {each.id: each for each in await self._context.log.shards()}
-        self._ended &= self._shards.keys()
-        await self._look_for_a_new_beginning()
-        self._discovered = now
-        self._look_for_another_stream()
-
-    async def _look_for_a_new_beginning(self) -> None:
-        """Notice `StreamGroup.seek`: what the group had finished is to be read again."""
-        found = await self._context.table.beginning()
-        if found.version != self._begun.version:
-            self._begun = found
-            self._ended.clear()
-
-    def _look_for_another_stream(self) -> None:
-        """Report shards that are open although the group finished them: those of another stream of the same name.
-
-        Twice in a row, as the list of shards may be a moment older than the leases.
-        """
-        context = self._context
-        finished = frozenset(each.id for each in self._shards.values() if not each.closed and self._finished(each.id))
-        known, self._suspects = self._suspects & finished, finished
-        if known:
-            error = (
-                f"stream {context.log.name} was deleted and made again: the group has finished shards that are open "
-                'now; begin again with `await group.seek("trim_horizon")`, which reads all of its records'
-            )
-            context.health.failed(error)
-            _repeated.error("stream_made_again", group=context.group, shards=sorted(known)[:10], error=error)
-
-    def _finished(self, shard: str) -> bool:
-        return shard in self._ended or shard in self._begun.skipped
-
-    def _readable(self, shard: str) -> bool:
-        """Whether its turn has come: it is not done, and its parents are, those that still exist.
-
-        Children before parents would break the order of keys: a key's later records are in a child.
-        """
-        parents = self._shards[shard].parents
-        return not self._finished(shard) and all(self._finished(each) or each not in self._shards for each in parents)
 
     # Leases of others.
 

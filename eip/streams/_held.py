@@ -83,6 +83,12 @@ class Held:
         if self.ended:
             self._look.set()
 
+    def end(self) -> None:
+        """Take it for read to its end: nothing more of it can be read."""
+        if self.reader is not None:
+            self.reader.cancel()
+        self.add(Page((), ended=True))
+
     def not_read(self, error: Exception) -> None:
         """Note that a read failed."""
         self._unread = True
