@@ -63,22 +63,22 @@ _PERMANENT: Final = (
     ValueError,
     OverflowError,
 )
-_TRANSIENT: Final = (
-    redis.exceptions.ClusterDownError,
-    redis.exceptions.AskError,
-    redis.exceptions.TryAgainError,
-    redis.exceptions.NoScriptError,
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.ReadOnlyError,
-)
-"""Refusals that pass: a cluster that reshards, a replica that is not promoted yet, full memory."""
-_TRANSIENT_CODES: Final = re.compile(
-    r"(?:^|: -)(?:BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|OOM|READONLY|TRYAGAIN|UNKILLABLE)\b"
-)
-"""First words of refusals that pass (redis.io, "Redis serialization protocol", simple errors).
-
-Before Redis 7 what a command in a script was refused for is inside of the script's own error: ``… -OOM command …``.
-"""
+_KINDS: Final = {
+    "ASK": redis.exceptions.AskError,
+    "MASTERDOWN": redis.exceptions.MasterDownError,
+    "CLUSTERDOWN": redis.exceptions.ClusterDownError,
+    "NOSCRIPT": redis.exceptions.NoScriptError,
+    "OOM": redis.exceptions.OutOfMemoryError,
+    "READONLY": redis.exceptions.ReadOnlyError,
+    "TRYAGAIN": redis.exceptions.TryAgainError,
+}
+"""Refusals for which the client has a class, and whose first word it takes off."""
+_TRANSIENT_CODES: Final = _KINDS.keys() | {"BUSY", "LOADING", "MISCONF", "NOREPLICAS", "UNKILLABLE"}
+"""First words of refusals that pass (redis.io, "Redis serialization protocol", simple errors): a cluster that reshards,
+a replica that is not promoted yet, full memory, a script that runs long."""
+_REPLICA_CODES: Final = frozenset(("READONLY", "MASTERDOWN"))
+_CODE: Final = re.compile(r"(?:^|: -)([A-Z]+)\b")
+"""Before Redis 7, what a command in a script was refused for is inside of the script's error: ``… -OOM command …``."""
 
 
 @dataclass(slots=True, eq=False)
@@ -200,16 +200,7 @@ class RedisStore(NamedStore):
         except StoreError:
             raise
         except Exception as error:  # whatever the client, ssl or the network raises
-            if isinstance(error, redis.exceptions.ReadOnlyError) or ": -READONLY" in str(error):
-                await self._leave_replica()
             raise _store_error(error) from error
-
-    async def _leave_replica(self) -> None:
-        """Have the next calls connect again: after a failover, the address is another server's than the connections."""
-        pool = getattr(self._client, "connection_pool", None)  # a cluster's client finds the primary itself
-        if pool is not None:
-            with suppress(Exception):
-                await pool.disconnect(inuse_connections=False)
 
     # Batches.
 
@@ -217,14 +208,23 @@ class RedisStore(NamedStore):
         return asyncio.get_running_loop().create_task(self._work_off(calls), name=f"Redis {self._prefix}")
 
     async def _work_off(self, calls: Sequence[_Call]) -> None:
-        async with asyncio.timeout(_CALL_S):
-            await self._check(writes=any(each.sha not in READS for each in calls))
-            await self._send(calls)
-            unknown = [each for each in calls if isinstance(each.error, redis.exceptions.NoScriptError)]
-            if unknown:
-                for text in SCRIPTS.values():
-                    await self._client.script_load(text)
-                await self._send(unknown)
+        try:
+            async with asyncio.timeout(_CALL_S):
+                await self._exchange(calls)
+        except Exception as error:  # noqa: BLE001 - as above
+            for call in calls:
+                call.error = error
+        if any(_code(call.error) in _REPLICA_CODES for call in calls if call.error):
+            await self._leave_replica()
+
+    async def _exchange(self, calls: Sequence[_Call]) -> None:
+        await self._check(writes=any(each.sha not in READS for each in calls))
+        await self._send(calls)
+        unknown = [each for each in calls if isinstance(each.error, redis.exceptions.NoScriptError)]
+        if unknown:
+            for text in SCRIPTS.values():
+                await self._client.script_load(text)
+            await self._send(unknown)
 
     async def _send(self, calls: Sequence[_Call]) -> None:
         pipeline = self._client.pipeline(transaction=False)
@@ -234,8 +234,18 @@ class RedisStore(NamedStore):
             else:
                 pipeline.execute_command("EVALSHA", call.sha, len(call.keys), *call.keys, *call.arguments)
         for call, result in zip(calls, await pipeline.execute(raise_on_error=False), strict=True):
-            call.error = result if isinstance(result, Exception) else None
-            call.result = result
+            if isinstance(result, Exception):
+                call.error = result
+            else:
+                call.result, call.error = result, None
+                call.settle()  # it is done, whatever becomes of the others
+
+    async def _leave_replica(self) -> None:
+        """Have the next calls connect again: after a failover, the address is another server's than the connections."""
+        pool = getattr(self._client, "connection_pool", None)  # a cluster's client finds the primary itself
+        if pool is not None:
+            with suppress(Exception):
+                await pool.disconnect(inuse_connections=False)
 
     async def _check(self, *, writes: bool) -> None:
         """Refuse a later version of the schema, once; note ours before the first write."""
@@ -271,7 +281,13 @@ def _gone(expires_at: float | None) -> str:
     return "" if expires_at is None else str(round((expires_at + _GRACE) * 1000))
 
 
+def _code(error: Exception) -> str:
+    """First word of a refusal; empty for other errors."""
+    known = next((code for code, kind in _KINDS.items() if isinstance(error, kind)), "")
+    found = _CODE.search(str(error))
+    return known or (found[1] if found else "")
+
+
 def _store_error(error: Exception) -> StoreError:
-    permanent = isinstance(error, _PERMANENT) and not isinstance(error, _TRANSIENT)
-    transient = not permanent or _TRANSIENT_CODES.search(str(error)) is not None
+    transient = not isinstance(error, _PERMANENT) or _code(error) in _TRANSIENT_CODES
     return StoreError(f"Redis: {type(error).__name__}: {str(error) or 'no answer in time'}", transient=transient)

@@ -200,6 +200,59 @@ async def test_redis_errors_that_pass_and_that_stay(error, transient):
     assert caught.value.transient is transient
 
 
+class Pooled(FailingRedis):
+    """A client whose server refuses each call of a pipeline, but the first of several."""
+
+    def __init__(self, error):
+        super().__init__(error)
+        self.connection_pool, self.left, self.sent = self, 0, 0
+        self.connection_kwargs = {}
+
+    async def disconnect(self, **_):
+        self.left += 1
+
+    async def get(self, _):
+        return b"2"
+
+    def pipeline(self, **_):
+        self.sent = 0
+        return self
+
+    def execute_command(self, *_):
+        self.sent += 1
+
+    async def execute(self, **_):
+        return [None] * (self.sent > 1) + [self.error] * (self.sent - (self.sent > 1))
+
+
+@pytest.mark.parametrize(
+    ("error", "left"),
+    [
+        (redis.exceptions.ReadOnlyError("You can't write against a read only replica."), 1),
+        (redis.exceptions.ResponseError(f"{REDIS_6} -READONLY You can't write against a read only replica."), 1),
+        (redis.exceptions.MasterDownError("Link with MASTER is down"), 1),
+        (redis.exceptions.ResponseError(f"{REDIS_6} -OOM command not allowed when used memory > 'maxmemory'."), 0),
+    ],
+)
+async def test_a_batch_that_a_replica_refused_leaves_it_once(error, left):
+    """It was left for each call; a replica without its primary, which answers no reads either, never."""
+    client = Pooled(error)
+    store = RedisStore(client)  # type: ignore[arg-type]
+    first, *others = await asyncio.gather(*(store.get(f"{n}") for n in range(5)), return_exceptions=True)
+    assert first is None
+    assert [isinstance(each, StoreError) and each.transient for each in others] == [True] * 4
+    assert client.left == left
+
+
+async def test_what_redis_did_before_the_connection_broke_is_answered():
+    """Of a batch, some calls met no script; when those were sent again and failed, all others had failed, too."""
+    client = Pooled(redis.exceptions.NoScriptError("No matching script."))
+    store = RedisStore(client)  # type: ignore[arg-type]
+    first, second = await asyncio.gather(store.get("k"), store.get("l"), return_exceptions=True)
+    assert first is None
+    assert isinstance(second, StoreError)
+
+
 def of_aws():
     yield from raised_by(botocore.exceptions)
     yield from raised_by(client_exceptions)
