@@ -4,8 +4,11 @@ import {read} from "./api.js";
 import {card, count, cut, drawn, duration, element, now, rate, replace, table} from "./dom.js";
 import {doing} from "./page.js";
 
-const BOX = {width: 176, height: 66}, GAP = {along: 64, across: 22}, PHONE = 640;
-let graph = null, nodes = new Map(), places = {};
+const BOX = {width: 176, height: 66}, GAP = {along: 64, across: 22};
+const narrow = matchMedia("(max-width: 640px)");
+let graph = null, diagram = null, nodes = new Map(), places = {};
+
+narrow.addEventListener("change", draw);
 
 /** Shows the view in a place; returns what is called with each state, which draws again after a deployment of another graph. */
 export async function show(place) {
@@ -24,15 +27,16 @@ async function load(place) {
   const found = await read("flow");
   if (!place.isConnected) return;
   graph = found;
-  const diagram = element("div", {class: "scroll", tabindex: "0", role: "region", "aria-label": "Flow diagram"});
+  diagram = element("div", {class: "scroll", tabindex: "0", role: "region", "aria-label": "Flow diagram"});
   places = Object.fromEntries(["channels", "handlers", "parts"].map(name => [name, element("div")]));
   place.replaceChildren(
     card("Flow", null, graph.nodes.length ? diagram : element("p", {class: "soft", text: "No channel is declared, and nothing consumes."})),
     card("Channels", null, places.channels), card("Handlers", null, places.handlers), card("Health", null, places.parts));
-  const narrow = matchMedia(`(max-width: ${PHONE}px)`);
-  const draw = () => diagram.replaceChildren(picture(narrow.matches));
-  narrow.addEventListener("change", draw);
   draw();
+}
+
+function draw() {
+  diagram?.replaceChildren(picture(narrow.matches));
 }
 
 function picture(down) {
