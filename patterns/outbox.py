@@ -262,5 +262,11 @@ class OutboxRelay(BackgroundService):
 
     async def _refuse(self, name: str, number: int, error: Exception) -> None:
         self._log.error("outbox_message_refused", channel=name, number=number, error=str(error))
-        await self._outbox.refuse(number, f"{type(error).__name__}: {error}"[:1000])
+        reason = f"{type(error).__name__}: {error}"[:1000]
+        try:
+            await self._outbox.refuse(number, reason)
+        except StoreError as failed:
+            if failed.transient:
+                raise
+            await self._outbox.refuse(number, ascii(reason))  # not every database holds every text
         self.refused += 1

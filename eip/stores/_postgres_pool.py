@@ -25,6 +25,9 @@ _LOCK: Final = 0x6569705F73746F72
 """Advisory lock for creating tables: CREATE TABLE IF NOT EXISTS may fail where two processes do so at once."""
 _CONNECT_S: Final = 5.0
 _STATEMENT_S: Final = 10.0
+_LOCK_S: Final = 2.0
+"""Seconds that a statement waits for a row that another transaction holds: that of a process whose machine lost its
+power is open for hours. The other statements of the batch get their turn after it."""
 _CALL_S: Final = 20.0
 """Seconds that one call may take, with waiting for a connection and connecting."""
 _CLOSE_S: Final = 5.0
@@ -49,6 +52,13 @@ _PERMANENT: Final = (
     ValueError,
     OverflowError,
 )
+_LEFT: Final = (
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InvalidSQLStatementNameError,
+    asyncpg.DuplicatePreparedStatementError,
+)
+"""After these, every call over the same connections fails: the address is another server's after a failover, or a
+pooler between has another server's connection, with other prepared statements, behind each."""
 
 
 @dataclass(slots=True, eq=False)
@@ -128,13 +138,12 @@ class PostgresPool:
     async def _none_or_raise(self, error: Exception, *, unmade: bool) -> list[Any]:
         """No rows for a read of tables that were not made when it began; raises `StoreError` for any other failure.
 
-        Tables that were dropped meanwhile are made again by the next call that writes. A server that takes no writes is
-        left: after a failover, the address is another server's than the connections.
+        Tables that were dropped meanwhile are made again by the next call that writes.
         """
         if isinstance(error, StoreError):
             raise error
         failure = _store_error(error)
-        if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        if isinstance(error, _LEFT):
             with suppress(Exception):
                 await self._pool.expire_connections()
         if self._create and isinstance(error, asyncpg.UndefinedTableError):
@@ -178,6 +187,7 @@ class PostgresPool:
                     max_size=10,
                     timeout=_CONNECT_S,
                     command_timeout=_STATEMENT_S,
+                    init=_limit_locks,
                     reset=_keep,
                 )
             if not self._ready:
@@ -284,6 +294,10 @@ def versioned(schema: str, collection: str, version: int) -> str:
     return schema + _VERSIONS.format(collection=collection, version=version)
 
 
+async def _limit_locks(connection: Any) -> None:
+    await connection.execute(f"SET lock_timeout = {round(_LOCK_S * 1000)}")
+
+
 async def _keep(connection: Any) -> None:
     """Reset nothing when a connection of our own pool is released: statements here leave no state behind."""
 
@@ -291,5 +305,5 @@ async def _keep(connection: Any) -> None:
 def _store_error(error: Exception) -> StoreError:
     state = getattr(error, "sqlstate", None)
     permanent = isinstance(error, _PERMANENT) or (isinstance(state, str) and state[:2] in _PERMANENT_CLASSES)
-    transient = not permanent or isinstance(error, asyncpg.InvalidCachedStatementError)
+    transient = not permanent or isinstance(error, (*_LEFT, asyncpg.InvalidCachedStatementError))
     return StoreError(f"PostgreSQL: {type(error).__name__}: {str(error) or 'no answer in time'}", transient=transient)

@@ -255,6 +255,18 @@ async def test_a_refused_message_holds_up_its_group_alone_until_it_is_dropped(sh
     assert relay.refused == 1
 
 
+async def test_a_reason_that_the_database_cannot_hold_stops_no_channel(shop):
+    """Noting the refusal was refused for ever, and what was written after the message was never sent."""
+    channel = Channel(lambda messages: InvalidMessage("no \0 \ud800") if messages[0].body == "odd" else None)
+    await shop.order(Message("odd", group_id="g"))
+    async with relaying(shop.outbox, channel):
+        while not (refused := await shop.outbox.refused()):
+            await asyncio.sleep(0.01)
+        await shop.order(Message("fine"))
+        await channel.until(1)
+    assert "InvalidMessage: no \\x00 \\ud800" in refused[0].reason
+
+
 async def test_a_refused_message_can_be_retried(shop):
     wrong = [True]
     channel = Channel(lambda messages: InvalidMessage("no") if wrong[0] else None)

@@ -80,6 +80,42 @@ async def test_after_a_failover_the_connections_to_the_old_primary_are_left(post
     await admin.close()
 
 
+async def test_statements_that_a_pooler_lost_are_prepared_again(postgres_server, store):
+    """Between transactions, PgBouncer may put another connection to the server behind ours: every call failed then."""
+    await store.put("k", b"1")
+    await asyncio.gather(store.get("k"), store.get("l"))
+    await store._pool.fetch("DEALLOCATE ALL")
+    with pytest.raises(StoreError, match="does not exist") as caught:
+        await store.get("k")
+    assert caught.value.transient
+    assert await store.get("k") is not None
+    async with store._pool._pool.acquire() as connection:
+        taken = await connection.prepare("SELECT 1")
+        last = int(taken.get_name().strip("_").rpartition("_")[2], 16)
+        for number in range(last + 1, last + 20):
+            await connection.execute(f"PREPARE __asyncpg_stmt_{number:x}__ AS SELECT 1")
+    with pytest.raises(StoreError, match="already exists") as caught:
+        await store.next_due()
+    assert caught.value.transient
+    assert await store.next_due() is None
+
+
+async def test_a_row_that_is_locked_fails_no_call_but_its_own(postgres_server, store, name, monkeypatch):
+    """A process whose machine lost its power in the middle of a transaction stopped all others' calls for hours."""
+    monkeypatch.setattr("eip.stores._postgres_pool._LOCK_S", 0.05)
+    await store.put("locked", b"")
+    dead = await asyncpg.connect(postgres_server.dsn)
+    async with dead.transaction():
+        await dead.execute(f"UPDATE {name} SET due = 1")
+        calls = (store.put(key, b"") for key in ("a", "locked", "z"))
+        first, locked, last = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 5)
+    assert isinstance(first, str)
+    assert isinstance(last, str)
+    assert isinstance(locked, StoreError)
+    assert locked.transient
+    await dead.close()
+
+
 async def test_a_killed_server_is_an_error_and_what_was_written_is_there_again(postgres_server, store):
     version = await store.put("k", b"kept", due=5.0)
     await store.put_part("k", "p", b"part")
