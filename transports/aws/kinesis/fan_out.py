@@ -14,7 +14,7 @@ from eip.errors import ChannelNotFound, ConnectionLost, TransportError
 from eip.streams import Cursor, Page, Position
 from eip.transports.aws._client.errors import error_of
 from eip.transports.aws.kinesis.calls import StreamCalls
-from eip.transports.aws.kinesis.reading import ReadAhead, starting_at
+from eip.transports.aws.kinesis.reading import ReadAhead, checked_position, starting_at
 
 __all__ = ["FanOutCursor", "consumer_arn"]
 
@@ -31,6 +31,7 @@ class FanOutCursor(Cursor):
 
     def __init__(self, stream: StreamCalls, shard: str, position: Position, *, group: str) -> None:
         self._stream, self._shard, self._position, self._group = stream, shard, position, group
+        self._channel = f"{stream.name}/{group}"
         self._events: AsyncIterator[Mapping[str, Any]] | None = None
         self._body: Any = None
         self._read_ahead = ReadAhead()
@@ -82,15 +83,16 @@ class FanOutCursor(Cursor):
         arn = await consumer_arn(self._stream, self._group)
         while True:
             try:
-                answer = await self._stream.call(
-                    "SubscribeToShard",
-                    named=False,
-                    ConsumerARN=arn,
-                    ShardId=self._shard,
-                    StartingPosition=starting_at(self._position),
-                    units=0,
-                    retry=False,
-                )
+                with checked_position(self._channel, self._shard, self._position):
+                    answer = await self._stream.call(
+                        "SubscribeToShard",
+                        named=False,
+                        ConsumerARN=arn,
+                        ShardId=self._shard,
+                        StartingPosition=starting_at(self._position),
+                        units=0,
+                        retry=False,
+                    )
             except TransportError as error:
                 if "ResourceInUse" not in str(error):
                     raise

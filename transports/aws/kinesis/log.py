@@ -10,7 +10,7 @@ from typing import Any, Final
 from typing_extensions import override
 
 from eip import clock
-from eip.errors import CheckpointInvalid, EipError, Throttled
+from eip.errors import EipError, Throttled
 from eip.limits import MIB
 from eip.message import Message
 from eip.streams import Cursor, Log, Page, Position, Record, Shard
@@ -18,7 +18,7 @@ from eip.streams.log import ShardLimits
 from eip.transports.aws._client.errors import IteratorExpired
 from eip.transports.aws.kinesis.calls import StreamCalls
 from eip.transports.aws.kinesis.fan_out import FanOutCursor
-from eip.transports.aws.kinesis.reading import ReadAhead, message_of, starting_at
+from eip.transports.aws.kinesis.reading import ReadAhead, checked_position, message_of, starting_at
 
 __all__ = ["KinesisLog", "PollingCursor", "list_shards"]
 
@@ -99,6 +99,10 @@ class PollingCursor(Cursor):
         except Throttled:
             self._budget.throttled()
             return Page((), behind=None)
+        except EipError as error:
+            if not error.transient:
+                self._iterator = None  # it may be of a stream that was deleted, and made again
+            raise
         self._take_in(answer)
         return self._page(limit)
 
@@ -124,16 +128,8 @@ class PollingCursor(Cursor):
         if "SequenceNumber" in asked:
             asked["StartingSequenceNumber"] = asked.pop("SequenceNumber")
         asked["ShardIteratorType"] = asked.pop("Type")
-        try:
+        with checked_position(self._channel, self._shard, self._position):
             answer = await self._stream.call("GetShardIterator", ShardId=self._shard, units=0, **asked)
-        except EipError as error:
-            if self._position.sequence is None or "InvalidArgument" not in str(error):
-                raise
-            raise CheckpointInvalid(
-                f"{self._channel}: the checkpoint {self._position.sequence} of {self._shard} is not of this stream: it "
-                'was probably deleted and made again; begin again with `await group.seek("trim_horizon")`, which reads '
-                f"all of its records ({error})"
-            ) from error
         iterator: str = answer["ShardIterator"]
         return iterator
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from eip import clock
 from eip.codec import JSON, Codec
+from eip.errors import CheckpointInvalid, EipError
 from eip.message import Message
 from eip.streams import Position, Record
 from eip.transports.aws.kinesis.aggregation import deaggregate
 from eip.transports.aws.kinesis.records import load_record
 
-__all__ = ["ReadAhead", "message_of", "records_of", "starting_at"]
+__all__ = ["ReadAhead", "checked_position", "message_of", "records_of", "starting_at"]
 
 
 def starting_at(position: Position) -> dict[str, Any]:
@@ -24,6 +26,22 @@ def starting_at(position: Position) -> dict[str, Any]:
     if position.at is not None:
         return {"Type": "AT_TIMESTAMP", "Timestamp": datetime.fromtimestamp(position.at, UTC)}
     return {"Type": "TRIM_HORIZON"}
+
+
+@contextmanager
+def checked_position(channel: str, shard: str, position: Position) -> Iterator[None]:
+    """Raise `CheckpointInvalid` where the service refuses the position, as it does one of another stream."""
+    try:
+        yield
+    except EipError as error:
+        text = str(error)
+        if position.sequence is None or not ("InvalidArgument" in text or "SequenceNumber" in text):
+            raise
+        raise CheckpointInvalid(
+            f"{channel}: the checkpoint {position.sequence} of {shard} is not of this stream: it was probably deleted "
+            'and made again; begin again with `await group.seek("trim_horizon")`, which reads all of its records '
+            f"({error})"
+        ) from error
 
 
 def records_of(received: Sequence[Mapping[str, Any]], after: Position) -> Iterator[Record]:

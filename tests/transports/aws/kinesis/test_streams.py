@@ -11,11 +11,24 @@ import pytest
 from aws_kinesis_agg.aggregator import RecordAggregator
 
 from eip import Consumer, Message, clock
-from eip.errors import ConfigurationError, InvalidMessage, MessageTooLarge, PartialSendError, Throttled
+from eip.codec import JSON
+from eip.errors import (
+    ChannelNotFound,
+    CheckpointInvalid,
+    ConfigurationError,
+    InvalidMessage,
+    MessageTooLarge,
+    PartialSendError,
+    Throttled,
+)
+from eip.streams import Position
 from eip.telemetry.meter import UsageMeter
 from eip.topology import StreamSpec, Topology
 from eip.transports.aws import AwsTransport, ReadRate
 from eip.transports.aws._client.errors import IteratorExpired
+from eip.transports.aws.kinesis.fan_out import FanOutCursor
+from eip.transports.aws.kinesis.log import PollingCursor
+from eip.transports.aws.kinesis.rates import ReadRates
 from tests.support.aws import MotoServer
 from tests.support.processes import unavailable
 from tests.transports.aws.kinesis.conftest import BRISK, FAST, KinesisHarness
@@ -208,6 +221,42 @@ async def test_an_expired_iterator_is_found_again_by_its_position(harness, calls
         await stream.send(Message("more"))
         assert [each.message.body for each in await receiver.receive(10)] == ["more"]
         assert not calls.fail["GetRecords"]
+
+
+class MadeAgain:
+    """A stream that was deleted and made again since a group read it: calls about the old one's records are refused."""
+
+    name, address, codec, where = "s", "arn:aws:kinesis:eu-west-1:123456789012:stream/s", JSON, "here"
+    rates = ReadRates(FAST)
+
+    def __init__(self):
+        self.old = True
+
+    async def call(self, operation, **parameters):
+        if operation == "DescribeStreamConsumer":
+            return {"ConsumerDescription": {"ConsumerStatus": "ACTIVE", "ConsumerARN": "arn"}}
+        if self.old and operation == "GetShardIterator":
+            return {"ShardIterator": "old"}
+        if self.old:
+            return {"Records": [], "NextShardIterator": "old"}
+        if operation == "GetRecords":
+            raise ChannelNotFound("ResourceNotFoundException: the iterator is of another stream")
+        raise ConfigurationError("InvalidArgumentException: StartingSequenceNumber 7 did not come from this stream")
+
+
+@pytest.mark.parametrize("cursor", [PollingCursor, FanOutCursor])
+async def test_a_stream_made_again_while_it_is_read_is_noticed(cursor):
+    """Fault 23: the iterator of the old stream was kept for ever, so that nobody learned what to do."""
+    stream = MadeAgain()
+    reading = cursor(stream, "shardId-000000000000", Position(sequence="7"), group="g")
+    if cursor is PollingCursor:
+        assert not (await reading.read(10)).records
+    stream.old = False
+    if cursor is PollingCursor:
+        with pytest.raises(ChannelNotFound):
+            await reading.read(10)
+    with pytest.raises(CheckpointInvalid, match=r's/g: .* group.seek\("trim_horizon"\)'):
+        await reading.read(10)
 
 
 async def test_a_checkpoint_within_an_aggregate_is_kept(harness):
