@@ -58,7 +58,7 @@ class Membership:
         """The group's leases."""
         if callable(self._leases):
             self._leases = await self._leases()
-        return LeaseTable(self._leases, self._log.name, self._group)
+        return LeaseTable(self._leases, self._log.name, self._group, address=self._log.address)
 
     async def join(
         self,

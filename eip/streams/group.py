@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from typing_extensions import override
 
 from eip._checks import check_name
 from eip.channels import Receiver, Sender, Source
+from eip.errors import StoreError
 from eip.health import Health
 from eip.stores.base import Store
 from eip.streams._membership import Membership
@@ -100,8 +102,13 @@ class StreamGroup(Source):
         """Read again from a place, whoever reads now: workers lose their shards and take them up from there.
 
         Also the way on where the stream was deleted and made again, and the checkpoints are those of the old one.
+
+        Raises:
+            ConfigurationError: the leases are of a group of another stream of this name.
         """
         table = await self.table()
+        with suppress(StoreError):  # one that cannot be read is written again
+            await table.find_beginning()
         shards = await self.log.shards()
         place = self.log.position(start)
         latest = start == "latest"

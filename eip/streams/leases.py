@@ -18,7 +18,7 @@ from eip import clock
 from eip._logging import get_logger
 from eip._repeated import RepeatedLines
 from eip.codec import load_json
-from eip.errors import StoreError
+from eip.errors import ConfigurationError, StoreError
 from eip.stores.base import ABSENT, Store
 from eip.streams.log import HORIZON, Position, Shard
 
@@ -106,29 +106,37 @@ class Beginning:
         return self.position if shard in self.shards else HORIZON
 
 
-def _beginning(position: Position, shards: Iterable[Shard], *, skip_closed: bool) -> bytes:
-    known = list(shards)
-    skipped = [each.id for each in known if each.closed] if skip_closed else []
-    fields = {"position": position.to_json(), "shards": [each.id for each in known], "skipped": skipped}
-    return orjson.dumps({"v": _VERSION, **fields})
-
-
 class LeaseTable:
-    """The leases of one group of one stream in a store."""
+    """The leases of one group of one stream in a store.
 
-    def __init__(self, store: Store, stream: str, group: str) -> None:
-        self._store = store
+    Args:
+        store: has them.
+        stream: its name.
+        group: its name.
+        address: of the stream, where others may have its name.
+    """
+
+    def __init__(self, store: Store, stream: str, group: str, *, address: str = "") -> None:
+        self._store, self._address = store, address
         self._prefix = f"{stream}/{group}"
 
     async def begin(self, position: Position, shards: Iterable[Shard], *, skip_closed: bool) -> Beginning:
         """How the group begins: as its first worker wrote it, which is this one where there was none."""
-        await self._store.put(self._prefix, _beginning(position, shards, skip_closed=skip_closed), version=ABSENT)
+        begun = self._beginning(position, shards, skip_closed=skip_closed)
+        await self._store.put(self._prefix, begun, version=ABSENT)
         return await self.beginning()
 
     async def begin_again(self, position: Position, shards: Iterable[Shard], *, skip_closed: bool) -> Beginning:
         """Let the group begin again, at a position."""
-        await self._store.put(self._prefix, _beginning(position, shards, skip_closed=skip_closed))
+        await self._store.put(self._prefix, self._beginning(position, shards, skip_closed=skip_closed))
         return await self.beginning()
+
+    def _beginning(self, position: Position, shards: Iterable[Shard], *, skip_closed: bool) -> bytes:
+        known = list(shards)
+        skipped = [each.id for each in known if each.closed] if skip_closed else []
+        fields = {"position": position.to_json(), "shards": [each.id for each in known], "skipped": skipped}
+        stream = {"stream": self._address} if self._address else {}
+        return orjson.dumps({"v": _VERSION, **fields, **stream})
 
     async def beginning(self) -> Beginning:
         """How the group began; raises `StoreError` where it has not, or where that cannot be read."""
@@ -138,22 +146,38 @@ class LeaseTable:
         return found
 
     async def find_beginning(self) -> Beginning | None:
-        """How the group began; None where it has not. Raises `StoreError` where that cannot be read."""
+        """How the group began; None where it has not.
+
+        Raises:
+            StoreError: where that cannot be read.
+            ConfigurationError: the group is of another stream of this name.
+        """
         found = await self._store.get(self._prefix)
         if found is None:
             return None
         try:
             fields = load_json(found.value)
+            self._check_stream(fields.get("stream"))
             return Beginning(
                 position=Position.from_json(fields["position"]),
                 shards=frozenset(fields["shards"]),
                 skipped=frozenset(fields["skipped"]),
                 version=found.version,
             )
+        except ConfigurationError:
+            raise
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise StoreError(
                 f"the beginning of the group {self._prefix} cannot be read: {error}", transient=False
             ) from error
+
+    def _check_stream(self, address: str | None) -> None:
+        """Two streams have the same ids of shards: each would read what the other left."""
+        if address and self._address and address != self._address:
+            raise ConfigurationError(
+                f"the leases of {self._prefix} are of the stream {address}, and not of {self._address}: "
+                "give the group another name, or leases of its own"
+            )
 
     async def get(self, shard: str) -> Lease | None:
         """The shard's lease, None where it was never taken."""

@@ -149,6 +149,8 @@ class Log(ABC):
     """A partitioned log."""
 
     name: str
+    address: str = ""
+    """What tells it from other streams of the same name, in other accounts and regions."""
     where: str = ""
     """Where the service is, for logs: its endpoint or region."""
     limits: ShardLimits | None = None

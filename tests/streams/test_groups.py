@@ -386,3 +386,20 @@ async def test_an_ack_needs_no_call_but_where_someone_watches_or_it_is_late(memo
         receiver.settling = None
         fourth.held.gone = True
         assert not receiver.ack_nowait(fourth)
+
+
+async def test_a_group_of_another_stream_of_the_same_name_is_refused(memory):
+    """In another account or region; shards have the same ids, so each would read what the other left."""
+    leases, log, other = MemoryStore(), memory.stream("s").group("g").log, memory.stream("s").group("h").log
+    log.address, other.address = "arn:here", "arn:elsewhere"
+    mine, theirs = (StreamGroup(each, "g", leases=leases) for each in (log, other))
+
+    async def handle(_):
+        pass
+
+    async with running(Consumer(mine, handle)):
+        checkpoints = await mine.checkpoints()
+        for use in (Consumer(theirs, handle).run, lambda: theirs.seek("trim_horizon")):
+            with pytest.raises(ConfigurationError, match=r"leases of s/g are of the stream arn:here.*another name"):
+                await use()
+        assert await mine.checkpoints() == checkpoints

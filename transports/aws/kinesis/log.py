@@ -33,7 +33,7 @@ class KinesisLog(Log):
     """Of writing (Kinesis Data Streams Developer Guide, "Quotas and limits")."""
 
     def __init__(self, stream: StreamCalls, *, fan_out: bool) -> None:
-        self.name, self.where = stream.name, stream.where
+        self.name, self.address, self.where = stream.name, stream.address, stream.where
         self._stream, self._fan_out = stream, fan_out
 
     @override
