@@ -100,7 +100,7 @@ class PollingCursor(Cursor):
             self._budget.throttled()
             return Page((), behind=None)
         except EipError as error:
-            if not error.transient:
+            if not getattr(error, "transient", False):
                 self._iterator = None  # it may be of a stream that was deleted, and made again
             raise
         self._take_in(answer)

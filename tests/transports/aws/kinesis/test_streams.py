@@ -229,8 +229,8 @@ class MadeAgain:
     name, address, codec, where = "s", "arn:aws:kinesis:eu-west-1:123456789012:stream/s", JSON, "here"
     rates = ReadRates(FAST)
 
-    def __init__(self):
-        self.old = True
+    def __init__(self, refusal=None):
+        self.old, self._refusal = True, refusal
 
     async def call(self, operation, **parameters):
         if operation == "DescribeStreamConsumer":
@@ -240,20 +240,23 @@ class MadeAgain:
         if self.old:
             return {"Records": [], "NextShardIterator": "old"}
         if operation == "GetRecords":
-            raise ChannelNotFound("ResourceNotFoundException: the iterator is of another stream")
+            raise self._refusal
         raise ConfigurationError("InvalidArgumentException: StartingSequenceNumber 7 did not come from this stream")
 
 
-@pytest.mark.parametrize("cursor", [PollingCursor, FanOutCursor])
-async def test_a_stream_made_again_while_it_is_read_is_noticed(cursor):
+@pytest.mark.parametrize(
+    "refusal", [ChannelNotFound("no such record"), ConfigurationError("InvalidArgument"), None], ids=str
+)
+async def test_a_stream_made_again_while_it_is_read_is_noticed(refusal):
     """Fault 23: the iterator of the old stream was kept for ever, so that nobody learned what to do."""
-    stream = MadeAgain()
+    stream = MadeAgain(refusal)
+    cursor = FanOutCursor if refusal is None else PollingCursor
     reading = cursor(stream, "shardId-000000000000", Position(sequence="7"), group="g")
-    if cursor is PollingCursor:
+    if refusal is not None:
         assert not (await reading.read(10)).records
     stream.old = False
-    if cursor is PollingCursor:
-        with pytest.raises(ChannelNotFound):
+    if refusal is not None:
+        with pytest.raises(type(refusal)):
             await reading.read(10)
     with pytest.raises(CheckpointInvalid, match=r's/g: .* group.seek\("trim_horizon"\)'):
         await reading.read(10)
