@@ -10,6 +10,8 @@ from weakref import WeakKeyDictionary
 from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import ClientError
 
+from eip._aws.protocols import plain_code
+
 __all__ = ["call_renewing", "expire"]
 
 _REFUSED: Final = frozenset(
@@ -37,7 +39,7 @@ def expire(credentials: Any, used: Any, code: str) -> bool:
     Returns:
         Whether another call will have other credentials; those of the program's own are never renewed.
     """
-    if code.removesuffix("Exception") not in _REFUSED or not isinstance(credentials, RefreshableCredentials):
+    if plain_code(code) not in _REFUSED or not isinstance(credentials, RefreshableCredentials):
         return False
     if credentials._frozen_credentials is not used or credentials.refresh_needed(0):  # noqa: SLF001 - the only way
         return True  # for another call

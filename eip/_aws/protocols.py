@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 import orjson
 
-__all__ = ["ServiceError", "form", "is_clock_skew", "json_body", "read_json", "read_xml", "refusal"]
+__all__ = ["ServiceError", "form", "is_clock_skew", "json_body", "plain_code", "read_json", "read_xml", "refusal"]
 
 _UNESCAPED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
@@ -35,9 +35,14 @@ _SKEW_TEXTS: Final = ("signature expired", "signature not yet current")
 """The text about a clock that is minutes off, under the code of a wrong signature."""
 
 
+def plain_code(code: str) -> str:
+    """A service's code in one form for all protocols: without its namespace, a URL behind it, and ``Exception``."""
+    return code.partition(":")[0].rpartition("#")[2].rpartition(".")[2].removesuffix("Exception")
+
+
 def is_clock_skew(code: str, text: str) -> bool:
     """Whether the service refused a signature for its time."""
-    return code.removesuffix("Exception") in _SKEW_CODES or text.lower().startswith(_SKEW_TEXTS)
+    return plain_code(code) in _SKEW_CODES or text.lower().startswith(_SKEW_TEXTS)
 
 
 def json_body(parameters: Mapping[str, Any]) -> bytes:
@@ -152,8 +157,8 @@ def refusal(raw: bytes, status: int, headers: Mapping[str, str]) -> ServiceError
             code, text = found.get("Code", ""), found.get("Message", "")
         else:
             answer = orjson.loads(raw)
-            code = str(answer.get("__type", "")).rpartition("#")[2]
-            text = str(answer.get("message", answer.get("Message", "")))
+            code = str(answer.get("__type") or "").partition(":")[0].rpartition("#")[2]
+            text = str(answer.get("message") or answer.get("Message") or "")
             if "Item" in answer:
                 _decode_items(answer)
     except (ValueError, AttributeError, ET.ParseError):

@@ -7,43 +7,25 @@ from typing import Any, Final
 from botocore import exceptions as sdk
 from botocore.exceptions import ClientError
 
-from eip._aws.protocols import is_clock_skew
+from eip._aws.protocols import is_clock_skew, plain_code
 from eip.errors import StoreError
 
 __all__ = ["error_code", "store_error"]
 
-_TRANSIENT: Final = frozenset(
-    (
-        # DynamoDB: "Error handling with DynamoDB", and its service model.
-        "InternalServerError",
-        "InternalFailure",
-        "ItemCollectionSizeLimitExceededException",
-        "LimitExceededException",
-        "ProvisionedThroughputExceededException",
-        "ReplicatedWriteConflictException",
-        "RequestLimitExceeded",
-        "ResourceInUseException",
-        "ServiceUnavailable",
-        "ThrottlingException",
-        "Throttling",
-        "TransactionConflictException",
-        "TransactionInProgressException",
-        # Credentials that are renewed.
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "TokenRefreshRequired",
-        # S3: "Error responses".
-        "InternalError",
-        "OperationAborted",
-        "RequestTimeout",
-        "RequestTimeoutException",
-        "SlowDown",
-        "503",
-        "500",
-        "429",
-    )
-)
-"""Codes after which the same call may succeed; all other refusals of a service are permanent."""
+_COMMON: Final = """
+    InternalFailure InternalError InternalServerError ServiceUnavailable RequestTimeout RequestAborted
+    Throttling Throttled RequestThrottled RequestLimitExceeded TooManyRequests SlowDown BandwidthLimitExceeded
+    EC2Throttled PriorRequestNotComplete KMSThrottling ExpiredToken TokenRefreshRequired"""
+"""Of every service ("Common Errors"), what the SDK itself tries again, and credentials that are renewed."""
+_DYNAMODB: Final = """
+    ItemCollectionSizeLimitExceeded LimitExceeded ProvisionedThroughputExceeded ReplicatedWriteConflict ResourceInUse
+    TransactionConflict TransactionInProgress"""
+"""Of DynamoDB: "Error handling with DynamoDB", and its service model."""
+_TRANSIENT: Final = frozenset((*_COMMON.split(), *_DYNAMODB.split(), "OperationAborted"))
+"""Plain codes after which the same call may succeed; all other refusals of a service are permanent.
+
+The last is S3's ("Error responses").
+"""
 _PERMANENT_KINDS: Final = (
     sdk.ParamValidationError,
     sdk.NoRegionError,
@@ -70,7 +52,7 @@ def store_error(service: str, error: Exception) -> StoreError:
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         code, text = error_code(error), str(error.response.get("Error", {}).get("Message", ""))
-        transient = code in _TRANSIENT or is_clock_skew(code, text) or status in (408, 429) or status >= 500
+        transient = plain_code(code) in _TRANSIENT or is_clock_skew(code, text) or status in (408, 429) or status >= 500
     else:
         transient = not isinstance(error, _PERMANENT_KINDS)
     return StoreError(f"{service}: {type(error).__name__}: {str(error) or 'no answer in time'}", transient=transient)

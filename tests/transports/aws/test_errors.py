@@ -15,8 +15,10 @@ import botocore.exceptions
 import botocore.session
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.retries import standard
 
 from eip import Message
+from eip._aws.protocols import refusal
 from eip.errors import (
     AccessDenied,
     ChannelNotFound,
@@ -28,6 +30,7 @@ from eip.errors import (
     Throttled,
     TransportError,
 )
+from eip.stores._aws_errors import store_error
 from eip.streams import Position
 from eip.transports.aws import AwsTransport
 from eip.transports.aws._batch_results import outcomes_of
@@ -121,6 +124,57 @@ def test_permanent_errors_are_known_as_such(service, code, text, kind):
     error = error_of(service, code, text)
     assert type(error) is kind
     assert not getattr(error, "transient", False)
+
+
+RETRIED = sorted(
+    {
+        *standard.ThrottledRetryableChecker._THROTTLED_ERROR_CODES,
+        *standard.TransientRetryableChecker._TRANSIENT_ERROR_CODES,
+    }
+)
+"""Codes after which the SDK itself makes a call again."""
+
+
+@pytest.mark.parametrize("form", ["{}", "KMS.{}", "com.amazon.coral.availability#{}", "{}:http://internal.amazon.com/"])
+def test_what_the_sdk_makes_again_is_transient_everywhere(form):
+    """Fault 8: in every protocol's form, of each service and store, with the status of a wrong request."""
+    for code in RETRIED:
+        about = {"Error": {"Code": form.format(code)}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+        assert store_error("S3", ClientError(about, "GetObject")).transient, code
+        if code == "LimitExceededException":
+            continue  # a quota of some services, and throttling of others
+        for service in ("sqs", "sns", "events", "kinesis", "scheduler", "lambda", "another"):
+            assert getattr(error_of(service, form.format(code), ""), "transient", False), (service, code)
+
+
+def test_a_code_is_read_as_the_sdk_reads_it():
+    """A URL may stand behind it; what was the code of throttling was taken for one that nobody knows."""
+    raw = (
+        b'{"__type": "com.amazon.coral.availability#ThrottlingException:http://internal.amazon.com/", "message": null}'
+    )
+    found = refusal(raw, 400, {})
+    assert (found.code, found.text) == ("ThrottlingException", "")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("InternalFailure", ServiceFailed),
+        ("ThrottlingException", Throttled),
+        ("AccessDeniedException", AccessDenied),
+        ("InvalidAccountIdException", TransportError),
+        ("InvalidArgument", InvalidMessage),
+        ("MalformedDetail", InvalidMessage),
+        ("RedactionFailure", InvalidMessage),
+        ("NotAuthorizedForSourceException", InvalidMessage),
+        ("NotAuthorizedForDetailTypeException", InvalidMessage),
+    ],
+)
+def test_each_code_of_an_event_that_was_not_put(code, kind):
+    """Fault 8: as PutEventsResultEntry lists them; three that last were tried again for ever."""
+    error = entry_error("events", "PutEvents", {"ErrorCode": code, "ErrorMessage": "no"})
+    assert type(error) is kind
+    assert getattr(error, "transient", False) is (kind in (ServiceFailed, Throttled))
 
 
 def test_a_wrong_parameter_of_a_send_is_the_messages():

@@ -1,9 +1,8 @@
 """What a service's error means: one table per service, and one for what every service's front end answers.
 
-A code is looked up without its namespace (``AWS.SimpleQueueService.``, ``com.amazonaws.sqs#``) and without a final
-``Exception``, as the protocols differ in these. A test compares the tables with the SDK's service models: each error
-that a model names is classified on purpose. Other codes are classified by the status: 429 asks to slow down, 408 and
-5xx may succeed later, any other 4xx will not.
+A code is looked up by its plain form, as the protocols differ in what stands before and after it. A test compares the
+tables with the SDK's service models: each error that a model names is classified on purpose. Other codes are classified
+by the status: 429 asks to slow down, 408 and 5xx may succeed later, any other 4xx will not.
 
 Sources: "Common Errors" and the operations' "Errors" of each service's API Reference, 2026; the SDK's service models.
 """
@@ -15,7 +14,7 @@ from typing import Any, Final
 
 import botocore.exceptions as sdk
 
-from eip._aws.protocols import is_clock_skew
+from eip._aws.protocols import is_clock_skew, plain_code
 from eip.errors import (
     AccessDenied,
     ChannelNotFound,
@@ -66,9 +65,10 @@ _CALL: Final = TransportError
 _COMMON: Final[dict[type[EipError], str]] = {
     Throttled: """
         Throttling Throttled RequestThrottled RequestLimitExceeded TooManyRequests SlowDown BandwidthLimitExceeded
-        PriorRequestNotComplete 429""",
+        ProvisionedThroughputExceeded TransactionInProgress EC2Throttled PriorRequestNotComplete 429""",
     ServiceFailed: """
-        InternalFailure InternalError InternalServerError ServiceUnavailable RequestTimeout 408 500 502 503 504""",
+        InternalFailure InternalError InternalServerError ServiceUnavailable RequestTimeout RequestAborted
+        408 500 502 503 504""",
     CredentialsStale: "ExpiredToken RequestExpired RequestTimeTooSkewed RequestInTheFuture TokenRefreshRequired",
     AccessDenied: """
         AccessDenied UnauthorizedOperation NotAuthorized InvalidClientTokenId UnrecognizedClient SignatureDoesNotMatch
@@ -110,11 +110,11 @@ _SERVICES: Final[dict[str, dict[type[EipError], str]]] = {
         Conflict: "ResourceAlreadyExists IllegalStatus InvalidState",
         AccessDenied: "ManagedRule OperationDisabled",
         InvalidPattern: "InvalidEventPattern",
-        InvalidMessage: "MalformedDetail NotAuthorizedForSource",
-        _CALL: "LimitExceeded PolicyLengthExceeded",
+        InvalidMessage: "MalformedDetail NotAuthorizedForSource NotAuthorizedForDetailType RedactionFailure",
+        _CALL: "InvalidAccountId LimitExceeded PolicyLengthExceeded",
     },
     "kinesis": {
-        Throttled: "ProvisionedThroughputExceeded KMSThrottling LimitExceeded",
+        Throttled: "KMSThrottling LimitExceeded",
         IteratorExpired: "ExpiredIterator",
         Conflict: "ResourceInUse KMSInvalidState",
         AccessDenied: "KMSAccessDenied KMSDisabled KMSNotFound KMSOptInRequired",
@@ -162,8 +162,7 @@ _OF_A_LEASE: Final = ("receipt handle", "receipthandle", "visibilitytimeout", "v
 
 def classified(service: str, code: str) -> type[EipError] | None:
     """The kind of error that a service's code stands for; None for a code that no table has."""
-    plain = code.rpartition("#")[2].rpartition(".")[2].removesuffix("Exception")
-    return _TABLES.get(service, _OTHERS).get(plain)
+    return _TABLES.get(service, _OTHERS).get(plain_code(code))
 
 
 def error_of(

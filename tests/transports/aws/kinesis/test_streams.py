@@ -6,6 +6,7 @@ import asyncio
 import random
 from datetime import timedelta
 from hashlib import md5
+from typing import Any
 
 import pytest
 from aws_kinesis_agg.aggregator import RecordAggregator
@@ -249,8 +250,8 @@ class MadeAgain:
 )
 async def test_a_stream_made_again_while_it_is_read_is_noticed(refusal):
     """Fault 23: the iterator of the old stream was kept for ever, so that nobody learned what to do."""
-    stream = MadeAgain(refusal)
-    cursor = FanOutCursor if refusal is None else PollingCursor
+    stream: Any = MadeAgain(refusal)
+    cursor: Any = FanOutCursor if refusal is None else PollingCursor
     reading = cursor(stream, "shardId-000000000000", Position(sequence="7"), group="g")
     if refusal is not None:
         assert not (await reading.read(10)).records
