@@ -85,8 +85,9 @@ class SqliteFile(ClosedAtForks):
         self._collection, self._version = collection, version
         self._thread = self._new_thread()
         self._connection: sqlite3.Connection | None = None
-        self._identity: tuple[int, int] | None = None
-        """Device and inode of the file that is open; None: it has none."""
+        self._files: Sequence[Path] = ()
+        """The file that is open, its log, and what its processes share; the log holds the last commits."""
+        self._identities: Sequence[tuple[int, int] | None] = ()
         self._working = threading.Lock()
         """Held while the connection is worked with."""
         self._closed = False
@@ -190,9 +191,11 @@ class SqliteFile(ClosedAtForks):
             return connection.execute(tables, (self._collection,)).fetchone() is not None
 
     def _leave_moved(self) -> None:
-        """Disconnect from a file that was removed or replaced: only this process would see what is written to it."""
-        if self._connection is not None and self._identity != _identity(self._path):
-            self._disconnect()  # removes nothing of the file in its place: SQLite sees that its own was moved
+        """Disconnect from files that were removed or replaced: only this process would see what is written to them."""
+        if self._connection is not None and self._identities != list(map(_identity, self._files)):
+            # Of a file in its place, this removes nothing: SQLite sees that its own was moved. A log that was removed
+            # is written to its file.
+            self._disconnect()
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -211,7 +214,9 @@ class SqliteFile(ClosedAtForks):
             _set_wal(connection)
             connection.execute(f"PRAGMA synchronous={self._synchronous}")
             self._migrate(connection)
-            self._identity = _identity(self._path)
+            path = Path(self._path).resolve()
+            self._files = [path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")]
+            self._identities = list(map(_identity, self._files))
         except BaseException:
             connection.close()
             raise
@@ -234,10 +239,10 @@ class SqliteFile(ClosedAtForks):
         connection.execute("COMMIT")
 
 
-def _identity(path: Path | str) -> tuple[int, int] | None:
+def _identity(path: Path) -> tuple[int, int] | None:
     """Device and inode of a file; None where there is none."""
     try:
-        found = Path(path).stat()
+        found = path.stat()
     except OSError:
         return None
     return found.st_dev, found.st_ino

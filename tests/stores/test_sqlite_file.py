@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 
@@ -79,6 +81,24 @@ async def test_a_file_that_was_replaced_is_left_for_the_one_in_its_place(tmp_pat
         (tmp_path / "restored.sqlite").rename(path)
         assert await one.put("restored", b"1")
         assert await other.get("restored")
+
+
+async def test_a_log_that_was_removed_is_left_and_loses_nothing(tmp_path):
+    """Its process went on to write to it; another saw none of its claims, and lost those that it made itself."""
+    path = tmp_path / "state.sqlite"
+    async with SqliteStore(path) as store:
+        await store.put("before", b"1")
+        for suffix in ("-wal", "-shm"):
+            (tmp_path / f"state.sqlite{suffix}").unlink()
+        assert await store.put("claim", b"1", version=ABSENT)
+        code = """if True:
+            import asyncio, sys
+            from eip.stores import SqliteStore
+            store = SqliteStore(sys.argv[1])
+            print([asyncio.run(store.put(key, b"2", version="")) for key in ("before", "claim")])
+        """
+        other = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+        assert other.stdout.split() == ["[None,", "None]"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
