@@ -21,8 +21,9 @@ from eip.transports.memory._ready import Entry, ReadyEntries, StoreDelivery, nex
 
 __all__ = ["Store"]
 
-_MAX_SPARE: Final = 1000
-"""Deliveries that are settled and still in the heap of ends, before that is rebuilt."""
+_MAX_SPARE: Final = 100
+"""Deliveries that are settled and still in the heap of ends, before that is rebuilt. Ten times as many outlived the
+youngest generations of the garbage collector, which then looked at everything again and again."""
 _Ends = tuple[float, int, Sequence[Delivery]]
 
 
