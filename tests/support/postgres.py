@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import NotReady, Service, dies_with_us, free_port, unavailable, wait_until
+from tests.support.processes import NotReady, Service, dies_with_us, free_port, state_of, unavailable, wait_until
 
 OPTIONS = {
     "listen_addresses": "127.0.0.1",
@@ -113,8 +113,7 @@ class PostgresServer(Service):
 
 def _all_gone(processes: Sequence[int]) -> None:
     for process in processes:
-        status = Path(f"/proc/{process}/stat")
-        if status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z":
+        if state_of(Path(f"/proc/{process}")) not in ("Z", ""):
             raise NotReady(f"process {process} is still there")
 
 

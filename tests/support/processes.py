@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -20,11 +21,34 @@ class NotReady(Exception):
     """The service does not answer by its protocol yet."""
 
 
+_LOWEST_PORT = 20_000
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on now."""
+    """A port of 127.0.0.1 that nothing listens on, and that the kernel gives to no client as its own until we bind it.
+
+    A client that tries again and again to reach a port of the kernel's range, where nobody listens, may even connect to
+    itself, and a server that was killed cannot have its port again.
+    """
+    ports = range(_LOWEST_PORT, _lowest_of_the_kernel())
+    for port in random.SystemRandom().sample(ports, min(100, len(ports))):
+        with contextlib.suppress(OSError):
+            return _bound(port)
+    return _bound(0)
+
+
+def _bound(port: int) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind(("127.0.0.1", port))
         return int(probe.getsockname()[1])
+
+
+def _lowest_of_the_kernel() -> int:
+    """The first port that the kernel chooses by itself; 0 where it does not say so."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:
+        return 0
 
 
 def installable() -> bool:
@@ -147,11 +171,25 @@ class Service:
         self.start()
 
     def pause(self) -> None:
-        """The process stops answering and keeps its connections (SIGSTOP)."""
+        """The process stops answering and keeps its connections (SIGSTOP); returns once each of its threads stands."""
         os.kill(self.pid, signal.SIGSTOP)
+        wait_until(self._check_stopped, timeout=30, alive=lambda: self.running)
+
+    def _check_stopped(self) -> None:
+        for thread in Path(f"/proc/{self.pid}/task").iterdir():
+            if (state := state_of(thread)) not in ("T", ""):
+                raise NotReady(f"thread {thread.name} is in state {state}")
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
+
+
+def state_of(process: Path) -> str:
+    """The kernel's letter for the state of a process or thread, by its folder in /proc; empty: it is gone."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def dies_with_us() -> list[str]:

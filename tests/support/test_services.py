@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 import subprocess
@@ -15,7 +14,7 @@ import boto3
 import pytest
 import redis.asyncio
 
-from tests.support.processes import NotReady, unavailable, wait_until
+from tests.support.processes import NotReady, state_of, unavailable, wait_until
 
 
 @pytest.mark.aws
@@ -128,12 +127,7 @@ def test_a_service_dies_with_the_process_that_started_it(redis_server, tmp_path)
         starter.wait()
 
     def gone():
-        try:
-            os.kill(server, 0)
-            state = Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[0]
-        except (ProcessLookupError, FileNotFoundError):
-            return
-        if state != "Z":
+        if (state := state_of(Path(f"/proc/{server}"))) not in ("Z", ""):
             raise NotReady(state)
 
     wait_until(gone, timeout=10)
