@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from eip.app._probe_server import Answer, ProbeServer
 from eip.cli._workers import Supervisor
 from eip.cli.app import app
-from tests.support.processes import free_port
+from tests.support.processes import free_port, state_of
 
 ROOT = Path(__file__).parents[2]
 APP = """
@@ -40,6 +40,16 @@ def make() -> App:
     return app
 """
 
+WAITING = """
+import time
+from pathlib import Path
+
+for _ in range(2000):
+    if Path("go").exists():
+        break
+    time.sleep(0.02)
+"""
+"""Before an application: its worker starts once the test lets it."""
 
 FROZEN = """
 import asyncio, gc, os, signal
@@ -164,8 +174,10 @@ def test_workers_are_probed_as_one_restarted_and_end_with_their_parent(folder):
         assert metrics.count("# TYPE eip_part_up gauge") == 1
         children = pids_of_children(process.pid)
         assert len(children) == 2
+        (folder / "shop.py").write_text(WAITING + APP)
         os.kill(children[0], signal.SIGKILL)
         wait_for(port, "/readyz", 503, process)
+        (folder / "go").touch()
         wait_for(port, "/readyz", 200, process)
         again = pids_of_children(process.pid)
         assert len(again) == 2
@@ -242,7 +254,4 @@ def pids_of_children(pid: int) -> list[int]:
 
 
 def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except OSError:
-        return False
+    return state_of(Path(f"/proc/{pid}")) not in ("Z", "")

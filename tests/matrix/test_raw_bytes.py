@@ -232,7 +232,7 @@ async def test_a_dead_letter_and_its_redrive_are_the_same_bytes(aws, moto_server
     await dead_lettered(path, len(sent), look=True)
     key = lambda wire: (str(wire.body), str(wire.attributes))
     assert sorted(await path.lie_dead(), key=key) == sorted(sent, key=key)
-    progress = await redrive(path.dead, path.back, transform=lambda message: message)
+    progress = await redrive(path.dead, path.back, transform=lambda message: message, limit=len(sent))
     assert (progress.moved, progress.failed) == (len(sent), 0)
     assert sorted(await path.came_back(), key=key) == sorted(sent, key=key)
 
@@ -387,15 +387,20 @@ class FromActiveMQ(Path):
         self.name = f"raw{uuid4().hex[:10]}"
         self.dead = activemq.queue(f"{self.name}-dead")
         self.source = self.back = activemq.queue(self.name, dead_letters=self.dead, max_receive_count=5)
+        self.count = 0
+        """How many were put and not read yet."""
 
     async def put(self, body: str, attributes: Attributes) -> None:
         kind = "bytes" if attributes.get("kind") == ("string", "bytes") else "text"
         properties = {name: value for name, (_, value) in attributes.items()}
         await self.jms.send(self.name, body.encode() if kind == "bytes" else body, properties=properties)
+        self.count += 1
 
     async def _read(self, queue: str) -> list[Wire]:
+        """All that was put, and what comes soon after."""
         found: list[Wire] = []
-        while (message := await self.jms.receive(queue, wait=0.5)) is not None:
+        expected, self.count = self.count, 0
+        while (message := await self.jms.receive(queue, wait=30 if len(found) < expected else 0.3)) is not None:
             body = b64decode(message.body) if message.kind == "bytes" else message.body
             ours = ("!", "eip", "content-", "amq-msg-type")
             found.append(Wire(body, {n: v for n, v in message.properties.items() if not n.startswith(ours)}))
@@ -419,7 +424,7 @@ async def test_a_dead_letter_and_its_redrive_are_the_same_to_jms_consumers(activ
                 await path.put(body, {"kind": ("string", "bytes")})
             await dead_lettered(path, 2 * len(BODIES), look=True)
             if redriven:
-                progress = await redrive(path.dead, path.back, idle=0.5)
+                progress = await redrive(path.dead, path.back, limit=2 * len(BODIES))
                 assert (progress.moved, progress.failed) == (2 * len(BODIES), 0)
             bodies = [each.body for each in await read()]
             sent = [*BODIES.values(), *(each.encode() for each in BODIES.values())]
@@ -433,7 +438,7 @@ async def test_properties_of_a_dead_letter_are_the_same_after_its_redrive(active
         path = FromActiveMQ(activemq, jms)
         await path.put("1", path.attributes)
         await dead_lettered(path, 1, look=True)
-        await redrive(path.dead, path.back, idle=0.5)
+        await redrive(path.dead, path.back, limit=1)
         async with path.source.receiver() as receiver:
             (delivery,) = await receiver.receive(1, wait=20)
             await delivery.ack()

@@ -12,6 +12,7 @@ from eip.channels import Unsettled
 from eip.errors import TransportError
 from eip.patterns.wire_tap import wire_tap
 from eip.transports.memory import MemoryTransport
+from tests.support.timing import undisturbed
 
 from .scripted import Outbox, Scripted, running, until
 
@@ -22,22 +23,25 @@ async def blocks_for_3_s(message: Message) -> None:
 
 async def test_a_lease_does_not_run_out_because_a_handler_blocks_the_loop(caplog):
     """Fault 26: with a lease of 2 s nothing was ever acknowledged, and everything was handled again and again."""
-    async with MemoryTransport() as memory:
-        queue = memory.queue("orders", visibility=2.0)
+
+    async def once() -> tuple[list[str], int, int]:
         seen: list[str] = []
 
         async def handle(message: Message) -> None:
             seen.append(message.id)
             await blocks_for_3_s(message)
 
-        await queue.send(Message(1, id="slow"))
-        async with running(Consumer(queue, handle)) as consumer:
-            await until(lambda: len(queue) == 0, within=30)
-        assert seen == ["slow"]
-        assert (consumer.stats.handled, consumer.stats.lost) == (1, 0)
-    (line,) = [each.getMessage() for each in caplog.records if each.getMessage().startswith("loop_blocked")]
+        async with MemoryTransport() as memory:
+            queue = memory.queue("orders", visibility=2.0)
+            await queue.send(Message(1, id="slow"))
+            async with running(Consumer(queue, handle)) as consumer:
+                await until(lambda: len(queue) == 0, within=30)
+        return seen, consumer.stats.handled, consumer.stats.lost
+
+    assert await undisturbed(once, reserve=0.4) == (["slow"], 1, 0)
+    lines = [each.getMessage() for each in caplog.records if each.getMessage().startswith("loop_blocked")]
+    (line,) = [each for each in lines if "message_id=slow" in each]  # a busy machine may hold up the loop as well
     assert "handle" in line
-    assert "message_id=slow" in line
     assert "blocks_for_3_s" in line  # the stack
     assert "loop_unblocked" in caplog.text
 
@@ -55,17 +59,21 @@ class Remote(Scripted):
 
 
 async def test_while_the_loop_is_blocked_only_what_is_due_is_extended_from_another_thread():
-    source = Remote(Message(1, id="a"), Message(2, id="b"), lease=1.0)
 
     async def handle(message: Message) -> None:
         if message.id == "a":
             time.sleep(2)
 
-    async with running(Consumer(source, handle)) as consumer:
-        await until(lambda: len(source.acked_ids) == 2, within=30)
-        assert consumer.stats.lost == 0
-    assert set(source.threads) == {"eip watchdog"}
-    assert 2 <= len(source.threads) <= 10
+    async def once() -> tuple[int, list[str]]:
+        source = Remote(Message(1, id="a"), Message(2, id="b"), lease=1.0)
+        async with running(Consumer(source, handle)) as consumer:
+            await until(lambda: len(source.acked_ids) + consumer.stats.lost >= 2, within=30)
+        return consumer.stats.lost, source.threads
+
+    lost, threads = await undisturbed(once, reserve=0.2)
+    assert lost == 0
+    assert set(threads) == {"eip watchdog"}
+    assert 2 <= len(threads) <= 10
 
 
 async def test_a_lease_that_cannot_be_extended_is_lost_as_ever():
@@ -138,6 +146,7 @@ async def test_a_thread_that_outlasts_max_processing_keeps_its_slot_and_its_resu
         return message.derive("done")
 
     async with running(Consumer(source, handle, output=out, concurrency=1, max_processing=0.1)) as consumer:
+        await until(lambda: running_now, within=30)
         await asyncio.sleep(0.5)
         assert consumer.stats.in_flight == 1
         release.set()

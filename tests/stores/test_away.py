@@ -44,10 +44,10 @@ async def test_a_call_is_cancelled_at_once_while_the_server_hangs(away):
     for _ in range(2):  # on a connection that was open, and on a new one
         call = asyncio.create_task(store.get("k"))
         await asyncio.sleep(0.05)
-        with within(1):
+        with within(4):
             call.cancel()
             await asyncio.wait([call])
-    with within(6):
+    with within(10):
         await store.aclose()
 
 
@@ -166,7 +166,7 @@ async def s3_answering():
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     stack.append(server)
-    config = AioConfig(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=5)
+    config = AioConfig(retries={"total_max_attempts": 1}, connect_timeout=20, read_timeout=20)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with get_session().create_client("s3", endpoint_url=url, config=config) as client:
         yield S3Objects(client, "bucket"), answer

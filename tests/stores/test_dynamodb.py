@@ -19,7 +19,7 @@ from tests.support.aws import MotoServer
 
 pytestmark = [pytest.mark.aws, pytest.mark.asyncio]
 
-CONFIG = AioConfig(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=30)
+CONFIG = AioConfig(retries={"total_max_attempts": 1}, connect_timeout=20, read_timeout=30)
 
 
 def connect(url: str):

@@ -302,12 +302,13 @@ async def test_a_row_that_is_no_message_is_set_aside(shop):
     assert channel.bodies == ["fine"]
 
 
-async def test_one_relay_sends_and_another_takes_over_when_it_stops(shop):
+async def test_one_relay_sends_and_another_takes_over_when_it_stops(shop, monkeypatch):
+    monkeypatch.setattr("eip.patterns.outbox._MAX_STANDBY_S", 0.05)
     channel, other = Channel(), shop.again()
-    async with relaying(other, channel, lease=0.6) as second, asyncio.TaskGroup() as tasks:
+    async with relaying(other, channel) as second, asyncio.TaskGroup() as tasks:
         while not second.leading:
             await asyncio.sleep(0.01)
-        first = OutboxRelay(shop.outbox, {"orders": channel}, poll=0.05, lease=0.6)
+        first = OutboxRelay(shop.outbox, {"orders": channel}, poll=0.05)
         tasks.create_task(first.run())
         await shop.order(Message(1))
         await channel.until(1)

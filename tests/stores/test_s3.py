@@ -25,7 +25,7 @@ from tests.support.processes import free_port
 
 pytestmark = [pytest.mark.aws, pytest.mark.asyncio]
 
-CONFIG = AioConfig(retries={"total_max_attempts": 1}, connect_timeout=2)
+CONFIG = AioConfig(retries={"total_max_attempts": 1}, connect_timeout=20)
 
 
 @pytest.fixture

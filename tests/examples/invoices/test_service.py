@@ -112,7 +112,7 @@ async def test_the_page_shows_what_becomes_of_scans(service, browser):
         await page.wait_for(f"{looks} > {await page.evaluate(looks)} + 1")
         await page.pointer("mouseReleased", "tr[data-key^=papa] .name")
         papa = await page.evaluate("document.querySelector('tr[data-key^=papa]').id.replace('invoice-', '')")
-        await page.wait_for(f"document.querySelector('#scan').src.endsWith('/invoices/{papa}/scan')", timeout=5)
+        await page.wait_for(f"document.querySelector('#scan').src.endsWith('/invoices/{papa}/scan')")
         await page.wait_for(f"{looks} > {await page.evaluate(looks)} + 1")
         assert await page.evaluate("document.activeElement.id") == f"name-{papa}"
         assert page.errors == []

@@ -39,9 +39,9 @@ def connected(service, *sent):
     return made
 
 
-def stream_of(service):
+def stream_of(service, *, duration=3):
     """The path of a new RFQ's events, and the request for them."""
-    path = urlsplit(service.client.post("/rfqs", json={**RIDE, "duration": 3}).json()["links"]["events"]).path
+    path = urlsplit(service.client.post("/rfqs", json={**RIDE, "duration": duration}).json()["links"]["events"]).path
     return path, f"GET {path} HTTP/1.1\r\nHost: {service.client.base_url.netloc.decode()}\r\n\r\n".encode()
 
 
@@ -111,7 +111,7 @@ def is_open(client, drip):
 def test_at_the_limit_of_answers_a_new_client_is_refused_and_later_served(small):
     """Fault 47: every connection is a customer's event stream."""
     service, _ = small
-    _, request = stream_of(service)
+    _, request = stream_of(service, duration=60)
     with ExitStack() as stack:
         streams = [stack.enter_context(connected(service, request)) for _ in range(DESCRIPTORS)]
         statuses = Counter(status_of(each) for each in streams)

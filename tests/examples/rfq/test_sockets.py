@@ -205,7 +205,7 @@ async def test_open_web_sockets_hold_their_place_and_give_it_back():
                 await it.socket("/")
             assert refused.value.response.status_code == 503
             await socket.recv()
-        async with asyncio.timeout(5), it.socket("/") as socket:
+        async with asyncio.timeout(20), it.socket("/") as socket:
             await socket.recv()
 
 
@@ -216,7 +216,7 @@ async def test_stopping_ends_web_sockets_at_once_and_says_that_one_may_come_back
         async with it.socket(path_of(asked)) as socket:
             await socket.recv()
             await it.server.stop()
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(20):
                 await it.task
             with pytest.raises(ConnectionClosed):
                 await frames(socket)

@@ -85,11 +85,13 @@ def ends_without(fail, where, more):
 
 def ends_at_the_second_signal(fail, where, more):
     """Fault 41: nothing is waited for any more."""
-    with running(where, *more) as service:
+    with running(where, *more, stderr=subprocess.PIPE) as service:
         fail()
         service.process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)  # so that it is not taken for the same signal
-        assert ended(service.process, within=5) == 128 + signal.SIGTERM
+        assert service.process.stderr is not None
+        with service.process.stderr as lines:
+            assert any("signal_received" in line for line in lines)  # or the next one is taken for the same
+            assert ended(service.process, within=10) == 128 + signal.SIGTERM
 
 
 @contextmanager

@@ -227,15 +227,13 @@ async def test_with_a_token_file_only_unicorns_of_it_sign_in_under_their_names()
 
 async def test_a_flood_of_commands_over_a_web_socket_is_limited_as_calls_are():
     async with (
-        rydes(limit=RateLimit(2)) as it,
+        rydes(limit=RateLimit(0.01)) as it,
         it.serving.socket("/unicorn/socket", secrets.token_urlsafe(32)) as socket,
     ):
         for _ in range(10):
             await socket.send('{"leave": true}')
         answers = [json.loads(await socket.recv()) for _ in range(10)]
-        refused = [answer["data"]["status"] for answer in answers if answer["event"] == "refused"]
-        assert set(refused) == {429}
-        assert len(refused) >= 6
+        assert [answer["data"]["status"] for answer in answers] == [429] * 10  # opening it was the one call
 
 
 async def test_a_herd_over_http_is_a_client_like_any_other():
@@ -248,7 +246,7 @@ async def test_a_herd_over_http_is_a_client_like_any_other():
             while await herd.missing():
                 await asyncio.sleep(0.02)
             await there(it.booking, 5)
-            done = await complete(it.booking, await it.booking.get(await it.ask(radius=1.0, duration=2.0)))
+            done = await complete(it.booking, await it.booking.get(await it.ask(radius=1.0, duration=30.0)))
             assert done.expected == 5
             assert done.responses >= 3
             await herd.stop()
@@ -299,7 +297,7 @@ async def test_stopping_ends_every_stream_at_once():
             it.serving.socket("/unicorn/socket", token) as socket,
         ):
             await asyncio.gather(it.unicorns.stop(), it.serving.server.stop())
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(20):
                 await it.serving.task
                 text = "".join([part async for part in stream.aiter_text()])
                 with suppress(ConnectionClosed):
