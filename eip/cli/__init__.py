@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from contextlib import suppress
 from importlib.util import find_spec
@@ -24,11 +25,14 @@ def main() -> None:
     if missing:
         print(f"eip needs {' and '.join(missing)}: pip install aioeip[cli]", file=sys.stderr)  # noqa: T201 - no rich
         raise SystemExit(1)
-    from eip.cli.app import app  # noqa: PLC0415 - an extra
-
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # results alone go to standard output
     try:
+        from eip.cli.app import app  # noqa: PLC0415 - an extra, which takes most of a second
+
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # results alone go to stdout
         app()
+    except KeyboardInterrupt:  # while it was imported: end as the signal does, without a trace
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
     except OSError as error:
         if error.errno not in _FULL:
             raise

@@ -82,7 +82,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         self._life, life_writer = os.pipe()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop, number)
+            loop.add_signal_handler(number, self._stop)
         try:
             async with AsyncExitStack() as stack:
                 if self._health is not None:
@@ -98,16 +98,17 @@ class Supervisor:
             os.close(self._life)
         return self._code
 
-    def _stop(self, number: int) -> None:
-        """Pass a signal on: the first drains the workers, the second ends them."""
+    def _stop(self) -> None:
+        """End: the first time the workers drain, the second time they end at once."""
         self._stopped.set()
-        self._signal(number)
+        self._terminate()
 
-    def _signal(self, number: int) -> None:
+    def _terminate(self) -> None:
+        """Send each worker SIGTERM: unlike SIGINT, it leaves no trace of one that is still being imported."""
         for process in self._processes.values():
             if process.returncode is None:
                 with suppress(ProcessLookupError):
-                    process.send_signal(number)
+                    process.terminate()
 
     # One worker.
 
@@ -134,7 +135,7 @@ class Supervisor:
         """End them all: what a worker has just refused, the others refuse as well."""
         _log.error("worker_cannot_run", worker=number, exit_code=code)
         self._code = code
-        self._stop(signal.SIGTERM)
+        self._stop()
 
     async def _restart_later(self, number: int, code: int, failures: int) -> None:
         delay = _RESTART_BACKOFF.ceiling(failures)
@@ -194,7 +195,7 @@ class Supervisor:
 
     def _watch_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
-            self._stop(signal.SIGTERM)
+            self._stop()
 
     async def _reload_on_change(self, folder: Path) -> None:
         try:
@@ -205,7 +206,7 @@ class Supervisor:
             _log.info("source_changed", files=sorted(str(Path(path).relative_to(folder)) for _, path in changes)[:5])
             self._changed.set()
             self._changed = asyncio.Event()
-            self._signal(signal.SIGTERM)
+            self._terminate()
 
     # The probes of all.
 

@@ -133,6 +133,25 @@ def test_it_serves_its_health_and_drains_at_sigterm(folder):
         assert process.wait(20) == 0
 
 
+@pytest.mark.parametrize(
+    ("module", "imports"), [("eip", "eip.cli.app"), ("examples.rfq", "anyio"), ("examples.happy_path", "anyio")]
+)
+def test_ctrl_c_while_it_is_imported_ends_it_without_a_trace(module, imports):
+    """It takes up to two seconds; a trace of thirty lines came of it."""
+    code = f"""if True:
+        import os, runpy, signal, sys
+        class Interrupting:
+            def find_spec(self, name, *_):
+                if name == {imports!r}:
+                    os.kill(os.getpid(), signal.SIGINT)
+        sys.meta_path.insert(0, Interrupting())
+        sys.argv[0] = "-m"
+        runpy.run_module({module!r}, run_name="__main__")
+    """
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
+
+
 def test_it_leaves_what_exists_once_it_is_ready_out_of_garbage_collections(folder):
     """A collection of all modules and clients took 104 ms of all handlers, measured with the SDK of AWS."""
     (folder / "frozen.py").write_text(FROZEN)
