@@ -144,7 +144,7 @@ async def running(consumer: Consumer) -> AsyncIterator[Consumer]:
 
 
 async def until(condition: Any, *, within: float = 3600.0) -> None:
-    """Wait until the condition holds, in virtual time."""
+    """Wait until the condition holds; in real time ``within`` is to be given."""
     async with asyncio.timeout(within):
         while not condition():
             await asyncio.sleep(0.001)

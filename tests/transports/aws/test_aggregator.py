@@ -57,8 +57,8 @@ async def test_two_processes_that_sweep_the_same_deadlines_release_each_group_on
             for each in running:
                 assert each.stdout is not None
                 assert await asyncio.wait_for(each.stdout.readline(), 60) == b"ready\n"
-            for number in range(INPUTS):
-                for group in range(GROUPS):
+            for group in range(GROUPS):  # one after the other: none is to end before it has all
+                for number in range(INPUTS):
                     await inputs(Message([group, number], correlation_id=f"g{group}", id=f"{group}-{number}"))
             released: list[Message] = []
             async with asyncio.timeout(60), aws.queue(name).receiver() as receiver:

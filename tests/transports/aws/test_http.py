@@ -20,6 +20,7 @@ from eip._aws.http_response import (
     Response,
     ResponseParser,
 )
+from tests.runtime.scripted import until
 from tests.support.certificates import Authority
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -276,8 +277,7 @@ async def test_cancelled_at_any_moment_a_request_takes_no_connection_with_it(ser
 async def test_a_connection_that_the_server_closed_is_not_used_again(server, pool):
     await pool.post(HEAD, b"body")
     server.hang_up()
-    for _ in range(10):
-        await asyncio.sleep(0.001)
+    await until(lambda: not pool._idle[0].usable, within=10)
     await pool.post(HEAD, b"body")
     assert server.connections == 2
 
@@ -366,9 +366,7 @@ async def test_a_connection_that_ends_while_it_changes_hands_costs_no_request(se
 async def test_an_idle_connection_is_closed_after_a_while(server, pool, monkeypatch):
     monkeypatch.setattr("eip._aws.http_pool._IDLE_S", 0.02)
     await pool.post(HEAD, b"body")
-    async with asyncio.timeout(5):
-        while pool._free < 2:
-            await asyncio.sleep(0.01)
+    await until(lambda: pool._free == 2, within=10)
     await pool.post(HEAD, b"body")
     assert server.connections == 2
 
@@ -405,7 +403,7 @@ async def test_what_comes_uninvited_is_no_answer_to_the_next_request(server, poo
 
     server.answer = twice
     await pool.post(HEAD, b"body")
-    await asyncio.sleep(0.05)
+    await until(lambda: not pool._idle[0].usable, within=10)
     server.answer = server.ok
     assert (await pool.post(HEAD, b"body")).body == b"ok"
     assert server.connections == 2

@@ -124,7 +124,7 @@ def test_what_is_not_done_in_time_is_given_back_and_the_rest_counts(lambda_handl
             await asyncio.Event().wait()
 
     event = sqs(sqs_record(Message("slow"), 0), sqs_record(Message("fast"), 1))
-    assert failures(lambda_handler(handle, margin=0.1)(event, Context(0.5))) == ["m0"]
+    assert failures(lambda_handler(handle, margin=0.1)(event, Context(1.5))) == ["m0"]
     assert failures(lambda_handler(handle, margin=5)(event, Context(1))) == ["m0", "m1"]
 
 
@@ -146,8 +146,8 @@ def test_a_handler_that_does_not_end_does_not_keep_the_answer(lambda_handler, ki
     event = sqs(sqs_record(Message("slow"), 0), sqs_record(Message("fast"), 1))
     began = time.monotonic()
     try:
-        assert failures(handler(event, Context(0.5))) == ["m0"]
-        assert time.monotonic() - began < 4
+        assert failures(handler(event, Context(1.5))) == ["m0"]
+        assert time.monotonic() - began < 10
         assert failures(handler(sqs(sqs_record(Message("fast"), 1)), Context())) == []
     finally:
         ended.set()

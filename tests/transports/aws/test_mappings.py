@@ -210,7 +210,7 @@ def second(name: str) -> Topology:
 
 async def settled(topology: Topology, aws: AwsTransport) -> str:
     """What still differs, once the service has done what it does later."""
-    for _ in range(50):
+    for _ in range(300):
         differing = [str(each) for each in (await topology.plan(aws)).steps if each.action != "same"]
         if not differing:
             break
@@ -295,7 +295,7 @@ async def test_a_mapping_invokes_its_function_with_what_its_filter_lets_through(
     ) as aws:
         await topology.apply(aws)
         await aws.queue(name).send(Message({"kind": "b", "n": 1}), Message({"kind": "a", "n": 2}))
-        for _ in range(200):
+        for _ in range(600):
             if s3.list_objects_v2(Bucket=name).get("KeyCount"):
                 break
             await asyncio.sleep(0.1)

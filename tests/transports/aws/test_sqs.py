@@ -27,6 +27,7 @@ from eip.limits import MIB
 from eip.topology import QueueSpec, Topology
 from eip.transports.aws import AwsTransport
 from eip.transports.aws._attributes import carried
+from tests.support.timing import undisturbed
 
 pytestmark = pytest.mark.aws
 
@@ -260,6 +261,13 @@ async def test_an_idle_consumer_has_one_poll_and_a_busy_one_more(aws, proxy, mot
 
 
 async def test_leases_are_kept_ten_a_call(aws, proxy):
+    handled, lost, beats, seconds = await undisturbed(lambda: kept_for_two_leases(aws, proxy), reserve=0.5)
+    assert sorted(handled) == list(range(20))  # nobody got one again
+    assert lost == 0
+    assert beats <= 2 * (seconds / 0.6 + 1)  # two calls every second, or a little sooner
+
+
+async def kept_for_two_leases(aws, proxy) -> tuple[list[int], int, int, float]:
     queue = await made(aws, visibility=2)
     await queue.send(*(Message(number) for number in range(20)))
     go = asyncio.Event()
@@ -281,13 +289,11 @@ async def test_leases_are_kept_ten_a_call(aws, proxy):
     beats, seconds = proxy.calls["ChangeMessageVisibilityBatch"], time.monotonic() - begun
     go.set()
     async with asyncio.timeout(30):
-        while consumer.stats.handled < 20:
+        while consumer.stats.handled + consumer.stats.lost < 20:
             await asyncio.sleep(0.02)
     await consumer.stop()
     await task
-    assert sorted(handled) == list(range(20))  # nobody got one again
-    assert consumer.stats.lost == 0
-    assert beats <= 2 * (seconds / 0.6 + 1)  # two calls every second, or a little sooner
+    return handled, consumer.stats.lost, beats, seconds
 
 
 async def test_a_heartbeat_that_hangs_does_not_make_the_consumer_believe_in_its_leases(aws, proxy, monkeypatch):
@@ -341,8 +347,7 @@ async def test_a_queue_without_a_lease_hands_a_message_out_once_at_a_time(aws):
     name = f"q{uuid4().hex[:12]}"
     await Topology(QueueSpec(name)).apply(aws)
     queue = aws.queue(name)
-    await queue._queue.call("SetQueueAttributes", Attributes={"VisibilityTimeout": "0"})
-    queue.forget_attributes()
+    await leased_from_now_on(queue, 0)
     await queue.send(Message(1))
     async with queue.receiver() as receiver:
         (delivery,) = await receiver.receive(10, wait=1)
@@ -380,11 +385,19 @@ async def test_too_many_receives_go_to_the_dead_letter_queue_and_a_rejected_one_
 # Leases.
 
 
+async def leased_from_now_on(queue, seconds):
+    """What is received before keeps its own lease."""
+    await queue._queue.call("SetQueueAttributes", Attributes={"VisibilityTimeout": str(seconds)})
+    queue.forget_attributes()
+
+
 async def test_an_ack_after_the_lease_never_reaches_the_service(aws, proxy):
     queue = await made(aws, visibility=1)
     await queue.send(Message("x"))
     async with queue.receiver() as slow, queue.receiver() as other:
         (stale,) = await slow.receive(1)
+        await leased_from_now_on(queue, 30)
+        other.lease = 30.0
         async with asyncio.timeout(20):
             while not (again := await other.receive(1, wait=2)):
                 pass
@@ -400,6 +413,7 @@ async def test_a_message_delivered_twice_into_one_batch_of_acks_does_not_fail_th
     await queue.send(Message("x"))
     async with queue.receiver() as receiver:
         (stale,) = await receiver.receive(1)
+        await leased_from_now_on(queue, 30)
         async with asyncio.timeout(20):
             while not (again := await receiver.receive(1, wait=2)):
                 pass
@@ -428,17 +442,26 @@ async def test_a_failed_entry_of_a_batch_of_acks_is_told_and_the_others_are_gone
     assert depth["ready"] + depth["leased"] == 1
 
 
-async def test_what_a_cancelled_poll_still_brings_is_given_back(aws, proxy):
-    proxy.faults = type(proxy.faults)(slow=1.0, slow_by=0.5, operations={"ReceiveMessage"})
+async def test_what_a_cancelled_poll_still_brings_is_given_back(aws):
     queue = await made(aws)
     await queue.send(Message("x"))
+    call, answered, cancelled = queue._queue.call, asyncio.Event(), asyncio.Event()
+
+    async def late(operation, **parameters):
+        answer = await call(operation, **parameters)
+        if operation == "ReceiveMessage":
+            answered.set()
+            await cancelled.wait()
+        return answer
+
+    queue._queue.call = late
     async with queue.receiver() as receiver:
         poll = asyncio.create_task(receiver.receive(1))
-        async with asyncio.timeout(20):
-            while not proxy.done["slow"] or not (await queue.depth())["leased"]:
-                await asyncio.sleep(0.02)
+        await answered.wait()
         poll.cancel()
+        asyncio.get_running_loop().call_later(0.1, cancelled.set)
         await asyncio.wait([poll])
+        assert poll.cancelled()
     assert (await queue.depth()) == {"ready": 1, "delayed": 0, "leased": 0}
 
 

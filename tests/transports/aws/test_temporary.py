@@ -179,8 +179,8 @@ async def test_a_queue_of_a_key_is_made_removed_and_made_under_another_name(aws,
     ):
         for _ in range(2):
             replies = await own.of("Ada", deadline=5)
-            assert (await client.request("hi", timeout=5, replies=replies)).body == "hi!"
             assert any(name.startswith(f"{prefix}-Ada-") for name in names(emulator, prefix))
+            assert (await client.request("hi", timeout=5, replies=replies)).body == "hi!"
             await eventually(lambda: not any("-Ada-" in name for name in names(emulator, prefix)))
 
 
