@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from math import inf
 from typing import Any, Final, NamedTuple
 
 from typing_extensions import override
@@ -71,6 +72,9 @@ _MAX_POLLS_PER_S: Final = 500
 """Reads, of one process, for what others wrote."""
 _MAX_SHARING: Final = 16
 """Requests listed under one correlation id; two are ambiguous already."""
+_LATE_S: Final = 1.0
+"""After its deadline, a request is completed where it was made and is waited for, though by the clock on the wall it is
+not over: that was set back."""
 _FAR_S: Final = 10 * 365 * 24 * 3600.0
 """All open requests are due within that time."""
 
@@ -81,6 +85,8 @@ class _Known(NamedTuple):
     deadline: float
     least_replies: int
     """It is not complete before its deadline while the store has fewer: nobody needs to look."""
+    ends: float = inf
+    """When it is over by the loop's clock, of a request that was made here."""
 
 
 class _Check:
@@ -229,7 +235,7 @@ class StoreGatherer:
             record.complete("expected", [], clock.now())
         await self._write(key, record, ABSENT)
         if not record.completed:
-            self._note_open(key, record)
+            self._note_open(key, record, ends=gathering.when + _LATE_S)
             self._due.wake(deadline)
 
     async def _share(self, correlation_id: str, key: str, until: float) -> None:
@@ -257,8 +263,8 @@ class StoreGatherer:
         )
         return written is not None
 
-    def _note_open(self, key: str, record: RequestRecord) -> None:
-        self._open[key] = _Known(record.deadline, 1 if self._until is not None else record.least_replies)
+    def _note_open(self, key: str, record: RequestRecord, *, ends: float = inf) -> None:
+        self._open[key] = _Known(record.deadline, 1 if self._until is not None else record.least_replies, ends)
         if len(self._open) > self._max_open:  # others have completed some; what they do is not reported to us
             now = clock.now()
             self._open = OrderedDict(item for item in self._open.items() if item[1].deadline > now)
@@ -360,7 +366,7 @@ class StoreGatherer:
             if not check.users:
                 self._checks.pop(key, None)
 
-    async def _complete(self, key: str) -> RequestRecord | None:
+    async def _complete(self, key: str, *, over: bool = False) -> RequestRecord | None:
         conflicts = 0
         while True:
             found = await self._store.get(key)
@@ -368,7 +374,8 @@ class StoreGatherer:
             if found is None or record is None or record.completed:
                 self._open.pop(key, None)
                 return record
-            over = clock.now() >= record.deadline  # before the replies are read: what was stored by then is read
+            # Before the replies are read: what was stored by then is read.
+            over = over or clock.now() >= record.deadline
             replies = in_order(await self._store.parts(key))
             by, counted = self._outcome(record, replies)
             if by is None and not over:
@@ -472,7 +479,11 @@ class StoreGatherer:
 
     async def _news(self, key: str) -> None:
         """Wait for something written here, or long enough to look for what others wrote."""
-        news = asyncio.get_running_loop().create_future()
+        loop, known = asyncio.get_running_loop(), self._open.get(key)
+        if known is not None and loop.time() >= known.ends:
+            await self._complete(key, over=True)
+            return
+        news = loop.create_future()
         self._waiting.setdefault(key, []).append(news)
         try:
             await asyncio.wait((news,), timeout=max(self._poll_interval, len(self._waiting) / _MAX_POLLS_PER_S))

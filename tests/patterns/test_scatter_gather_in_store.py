@@ -66,6 +66,21 @@ async def test_any_process_takes_replies_completes_and_has_the_result():
         assert await three.get(key) == results[0]
 
 
+async def test_a_clock_that_is_set_back_does_not_keep_who_waits():
+    """Fault 41c: the request was over only when the clock on the wall had come to its deadline again."""
+    loop = asyncio.get_running_loop()
+    async with processes(1) as (world, (one,)):
+        before, began = clock.now() - loop.time(), loop.time()
+        asking = asyncio.ensure_future(one.request("?", deadline=5))
+        await until(lambda: len(world.asked) == 1)
+        with clock.use_clock(lambda: before - 7200 + loop.time()):
+            await world.answer(1)
+            result = await asking
+        assert bodies(result) == [1]
+        assert result.completed_by == "deadline"
+        assert loop.time() - began < 8
+
+
 async def test_another_process_listens_to_the_reply_channel_of_one_that_ended():
     async with MemoryTransport() as transport:
         world, own = Processes(transport), transport.queue("own")
