@@ -104,7 +104,7 @@ async def test_a_long_redrive_shows_its_progress_and_is_cancelled(browser, monke
         await fill(app, 40)
         async with served(app) as url, open_view(browser, url, "dead-letters") as page:
             await press_button(page, f"Redrive all of {DEAD}")
-            await page.fill("#dialog input[type=number]", "10")
+            await page.fill("#dialog input[type=number]", "4")
             await press_button(page, "Redrive")
             await page.wait_for("document.querySelector('#jobs progress')")
             await page.wait_for("/[1-9] moved/.test(document.getElementById('jobs').textContent)")

@@ -28,7 +28,7 @@ async def test_a_press_is_not_lost_to_a_redraw(browser):
             await page.wait_for(f"{look} >= 2")
             await page.evaluate("new Promise(done => setTimeout(done, 100))")
             await page.pointer("mouseReleased", button)
-            await page.wait_for("document.querySelector('#dialog[open]')", timeout=5)
+            await page.wait_for("document.querySelector('#dialog[open]')")
             assert "Redrive 2 of" in await text(page, "#dialog h2")  # what was pressed
             await page.press("Escape")
             await press_button(page, f"Redrive 3 messages: {GROUP}")
@@ -45,9 +45,7 @@ async def test_each_search_looks_for_what_stands_there_now(browser):
                 await page.fill("main input[type=search]", f"order {number}")
                 await press_button(page, "Search")
                 rows = "[...document.querySelectorAll('[aria-label=Letters] tbody tr')]"
-                await page.wait_for(
-                    f"{rows}.length === 1 && {rows}[0].textContent.includes('order {number}')", timeout=5
-                )
+                await page.wait_for(f"{rows}.length === 1 && {rows}[0].textContent.includes('order {number}')")
 
 
 async def test_a_late_letter_does_not_take_the_place_of_another_dialog(browser):
@@ -98,7 +96,7 @@ async def test_an_address_that_means_no_view_is_that_of_the_flow(browser, addres
     async with looked_at() as app, served(app) as url, browser.page(f"{url}#audit") as page:
         await page.wait_for("document.querySelector('main').textContent.includes('Nothing was changed')")
         await page.evaluate(f"location.hash = '{address}'")
-        await page.wait_for("document.querySelector('[aria-label=Channels]')", timeout=5)
+        await page.wait_for("document.querySelector('[aria-label=Channels]')")
         assert page.errors == []
 
 
@@ -108,7 +106,7 @@ async def test_what_could_not_be_loaded_is_shown_once_the_console_answers(browse
     async with looked_at() as app, served(app) as url, browser.page() as page:
         await page.command(AT_START, source=FAIL_ONCE % (path, failure))
         await page.goto(f"{url}#audit")
-        await page.wait_for("document.querySelector('main').textContent.includes('Nothing was changed')", timeout=10)
+        await page.wait_for("document.querySelector('main').textContent.includes('Nothing was changed')")
         assert await page.evaluate("document.getElementById('problem').hidden")
         assert page.errors == []
 
@@ -119,7 +117,7 @@ async def test_the_flow_is_drawn_again_after_a_deployment(browser):
     async with looked_at() as app, served(app) as url, browser.page() as page:
         await page.command(AT_START, source=FAIL_ONCE % ("flow", before))
         await page.goto(f"{url}#flow")
-        await page.wait_for("document.querySelectorAll('svg .box').length > 0", timeout=10)
+        await page.wait_for("document.querySelectorAll('svg .box').length > 0")
         assert not await page.evaluate("document.querySelector('main').textContent.includes('No channel is declared')")
         assert page.errors == []
 
@@ -143,7 +141,7 @@ async def test_a_browser_whose_clock_is_wrong_shows_how_long_ago_it_was(browser,
             await page.command(AT_START, source=source)
             await page.goto(f"{url}#dead-letters")
             ago = "document.querySelector('[aria-label=Groups] tbody')?.textContent"
-            await page.wait_for(f"/[1-9][0-9.]* (ms|s) ago/.test({ago})", timeout=10)
+            await page.wait_for(f"/[1-9][0-9.]* (ms|s) ago/.test({ago})")
 
 
 async def test_a_connection_that_brings_nothing_is_made_again(browser):
@@ -153,7 +151,7 @@ async def test_a_connection_that_brings_nothing_is_made_again(browser):
             soon = "{ const real = setTimeout; window.setTimeout = (what, ms) => real(what, ms > 20000 ? 200 : ms); }"
             await page.command(AT_START, source=soon + FAIL_ONCE % ("live", SILENT))
             await page.goto(url)
-            await page.wait_for("document.querySelector('#dead-count').textContent === '2'", timeout=10)
+            await page.wait_for("document.querySelector('#dead-count').textContent === '2'")
 
 
 async def test_a_token_that_no_header_can_carry_is_asked_for_again(browser):
@@ -167,4 +165,4 @@ async def test_a_token_that_no_header_can_carry_is_asked_for_again(browser):
             assert await page.evaluate("document.querySelector('#login input').validity.patternMismatch")
         await page.fill("#login input", f" {token} ")
         await page.click("#login button")
-        await page.wait_for("document.querySelector('#who').textContent.startsWith('ada')", timeout=10)
+        await page.wait_for("document.querySelector('#who').textContent.startsWith('ada')")

@@ -115,7 +115,7 @@ async def request_reply(lab: Lab) -> None:
 async def message_scheduler(lab: Lab) -> None:
     sender, source = await lab.inlet("later")
     async with MessageScheduler(MemoryStore(), {"later": sender}) as scheduler:
-        await scheduler.cancel(await scheduler.send(lab.message({"n": 0}), to="later", delay=1))
+        await scheduler.cancel(await scheduler.send(lab.message({"n": 0}), to="later", delay=60))
         await scheduler.send(lab.message({"n": 1}), to="later", delay=0)
         assert numbers(await lab.collected(source, 1)) == [1]
 

@@ -218,11 +218,12 @@ class QueueCases(Cases):
 
         async def work() -> None:
             async with queue.receiver() as receiver:
-                while taken := await receiver.receive(1, wait=harness.quiet):
+                while (taken := await receiver.receive(1, wait=harness.quiet)) or len(got) < 20:
                     got.extend(bodies(taken))
-                    await taken[0].ack()
+                    for each in taken:
+                        await each.ack()
 
-        async with asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(harness.timeout), asyncio.TaskGroup() as tasks:
             for _ in range(3):
                 tasks.create_task(work())
             await queue.send(*(Message(number) for number in range(20)))
