@@ -64,6 +64,7 @@ class _Fields:
         "_codec",
         "_headers",
         "_raw",
+        "_rest",
         "attributes",
         "correlation_id",
         "created_at",
@@ -81,6 +82,8 @@ class _Fields:
 
     _body: Any
     _raw: bytes | None
+    _rest: AtRest | None
+    """What it was woken from, as long as that is what it would rest as."""
     _codec: Codec
     _headers: _Headers
     id: str
@@ -100,6 +103,7 @@ class _Fields:
 
 _set_body = _Fields.__dict__["_body"].__set__
 _set_raw = _Fields.__dict__["_raw"].__set__
+_set_rest = _Fields.__dict__["_rest"].__set__
 _set_codec = _Fields.__dict__["_codec"].__set__
 _ENVELOPE = (*(name for name in _Fields.__slots__ if not name.startswith("_")), "headers")
 _ENVELOPE_NAMES: Final = frozenset(_ENVELOPE)
@@ -280,7 +284,7 @@ class Message(_Fields, Generic[T]):
     ) -> Message[T]:
         made = _new(_Fields)
         made._body = body  # noqa: SLF001 - a message in the making
-        made._raw = None  # noqa: SLF001
+        made._raw = made._rest = None  # noqa: SLF001
         if codec is None:
             codec = BYTES if isinstance(body, bytes) else JSON
         elif codec is not JSON:
@@ -365,6 +369,7 @@ class Message(_Fields, Generic[T]):
         """Let another codec decode a JSON body when it is looked at; nothing changes once it was. For receivers."""
         if self._body is _UNDECODED and self._codec is JSON:
             _set_codec(self, codec)
+            _set_rest(self, None)
 
     def encode(self) -> bytes:
         """The body's bytes on the wire; a received message that is passed on unchanged keeps its own.
@@ -428,9 +433,12 @@ class Message(_Fields, Generic[T]):
 
         Raises `InvalidMessage` for a body that cannot be encoded.
         """
-        codec = self._codec
+        codec, rest = self._codec, self._rest
+        raw = cast("bytes", self._raw) if self._body is _UNDECODED else self.encode()
+        if rest is not None and raw is rest[0]:
+            return rest  # it goes to sleep again as it was woken
         return (
-            cast("bytes", self._raw) if self._body is _UNDECODED else self.encode(),
+            raw,
             self.group_id,
             None if codec is JSON else writer_of(codec),
             self.id,
@@ -453,6 +461,7 @@ class Message(_Fields, Generic[T]):
         """The message of `at_rest`; each call makes another, so that receivers share nothing."""
         made = _new(_Fields)
         made._body = _UNDECODED  # noqa: SLF001 - a message in the making
+        made._rest = rest  # noqa: SLF001
         (
             made._raw,  # noqa: SLF001
             made.group_id,
@@ -552,7 +561,7 @@ class Message(_Fields, Generic[T]):
         """What `derive` makes where nothing is changed, still writable; what it copies was checked before."""
         made = _new(_Fields)
         made._body = body  # noqa: SLF001 - a message in the making
-        made._raw = None  # noqa: SLF001
+        made._raw = made._rest = None  # noqa: SLF001
         made._codec = BYTES if isinstance(body, bytes) else JSON  # noqa: SLF001
         made.id = new_id()
         made.type = made.source = made.return_address = made.deduplication_id = made.sequence = None
@@ -587,6 +596,7 @@ class Message(_Fields, Generic[T]):
         made = _new(_Fields)
         made._body = self._body  # noqa: SLF001 - a message in the making
         made._raw = self._raw  # noqa: SLF001
+        made._rest = None  # noqa: SLF001 - whoever copies changes something
         made._codec = self._codec  # noqa: SLF001
         made.id = self.id
         made.type = self.type

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from eip import Message, SequenceInfo
 from eip.clock import use_clock
-from eip.codec import TextCodec
+from eip.codec import TEXT, TextCodec
 from eip.errors import DecodeError, InvalidMessage
 from tests.wire.messages import FULL
 
@@ -226,6 +226,22 @@ def test_what_waits_at_rest_comes_back_as_it_was_each_time_by_itself():
     changed.body["a"].append(2)
     assert changed.at_rest()[0] == b'{"a":[1,2]}'
     assert plain.body == {"a": [1]}
+
+
+def test_a_woken_message_goes_to_rest_as_it_was_unless_something_has_changed():
+    rest = Message({"a": 1}, headers={"h": "1"}).at_rest()
+    woken = Message.woken(rest)
+    assert woken.at_rest() is rest
+    assert woken.body == {"a": 1}
+    assert woken.at_rest() is rest
+    assert woken.replace(type="t").at_rest()[4] == "t"
+    assert woken.with_body(2).at_rest()[0] == b"2"
+    assert woken.with_encoded(b"3").at_rest()[0] == b"3"
+    woken.body["a"] = 2
+    assert woken.at_rest()[0] == b'{"a":2}'
+    other = Message.woken(rest)
+    other.decode_with(TEXT)
+    assert Message.woken(other.at_rest()).body == '{"a":1}'
 
 
 def test_one_header_is_found_without_the_mapping():
