@@ -229,7 +229,8 @@ class Gathering:
     def complete(self, by: CompletedBy) -> None:
         """End the request."""
         self.result.completed_by, self.result.completed_at = by, clock.now()
-        self.result.missing = frozenset(self._names or ())
+        if self._names:
+            self.result.missing = frozenset(self._names)
         self._wake_all()
 
     def fail(self, error: BaseException) -> None:

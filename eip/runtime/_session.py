@@ -91,6 +91,7 @@ class Session:
             name=settings.name,
         )
         self._handler = settings.handler
+        self._expires = settings.on_expired != "handle"
         failures = FailureLog(settings)
         self._packs = Packs(
             settings,
@@ -216,7 +217,8 @@ class Session:
         # Each message pays for every coroutine here, so the usual way to an ack is one call of the handler.
         message, settlement = delivery.message, self._settlement
         unusual = delivery not in self._held or delivery.error is not None or settlement.parked
-        if (unusual or (message.expires_at is not None and message.expired())) and await self._turned_away(delivery):
+        expired = self._expires and message.expires_at is not None and message.expired()
+        if (unusual or expired) and await self._turned_away(delivery):
             return
         failure: Exception | None = None
         current.set(delivery)
@@ -269,7 +271,7 @@ class Session:
             settlement.abandon(delivery)
         elif delivery.error is not None:
             await settlement.failed(delivery, _unreadable(delivery.error))
-        elif message.expired() and self._settings.on_expired != "handle":
+        elif self._expires and message.expired():
             await settlement.expired(delivery)
         elif message.group_id in settlement.parked:
             await settlement.dead_letter_unhandled(delivery, "its message group is parked")
