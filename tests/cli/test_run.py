@@ -130,7 +130,7 @@ def test_it_serves_its_health_and_drains_at_sigterm(folder):
         assert get(port, "/livez")[0] == 200
         assert 'eip_part_up{part="consumer orders"} 1.0' in get(port, "/metrics")[1]
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_it_leaves_what_exists_once_it_is_ready_out_of_garbage_collections(folde
     """A collection of all modules and clients took 104 ms of all handlers, measured with the SDK of AWS."""
     (folder / "frozen.py").write_text(FROZEN)
     with running(folder, "frozen:make") as process:
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     assert int((folder / "frozen").read_text()) > 10_000
 
 
@@ -209,7 +209,7 @@ def test_workers_are_probed_as_one_restarted_and_end_with_their_parent(folder):
 
 def test_an_app_that_cannot_be_ends_its_workers_with_exit_code_2(folder):
     with running(folder, "shop:missing", "--workers", "2") as process:
-        assert process.wait(45) == 2
+        assert process.wait(60) == 2
 
 
 def test_reload_starts_it_again_when_its_source_changes(folder):
@@ -226,7 +226,7 @@ def test_reload_starts_it_again_when_its_source_changes(folder):
         after = pids_of_children(process.pid)
         assert after != [before]
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
         assert not any(map(alive, after))
 
 

@@ -69,7 +69,7 @@ def test_what_fails_does_not_stop_the_others(monkeypatch, capsys, code, work, re
     monkeypatch.setattr(all_examples, "runs", lambda: odd)
     began = time.monotonic()
     assert main(["--timeout", "4"]) == 1
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 40
     printed = capsys.readouterr().out
     assert reason in printed
     assert "1 of 2 examples ran; failed: odd" in printed

@@ -146,9 +146,9 @@ class Harness:
             messages.append(delivery.message)
         return messages
 
-    async def assert_quiet(self, receiver: Receiver) -> None:
-        """Nothing comes, for `quiet` seconds."""
-        came = await receiver.receive(1, wait=self.quiet)
+    async def assert_quiet(self, receiver: Receiver, *, leased: bool = False) -> None:
+        """Nothing comes, for `quiet` seconds; ``leased``: for a fourth of a lease, where that is shorter."""
+        came = await receiver.receive(1, wait=min(self.quiet, self.lease / 4) if leased else self.quiet)
         assert not came, f"{came[0]!r} came, and nothing should have"
 
 
