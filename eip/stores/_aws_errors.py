@@ -15,7 +15,7 @@ __all__ = ["error_code", "store_error"]
 _COMMON: Final = """
     InternalFailure InternalError InternalServerError ServiceUnavailable RequestTimeout RequestAborted
     Throttling Throttled RequestThrottled RequestLimitExceeded TooManyRequests SlowDown BandwidthLimitExceeded
-    EC2Throttled PriorRequestNotComplete KMSThrottling ExpiredToken TokenRefreshRequired"""
+    EC2Throttled PriorRequestNotComplete KMSThrottling KmsThrottled ExpiredToken TokenRefreshRequired"""
 """Of every service ("Common Errors"), what the SDK itself tries again, and credentials that are renewed."""
 _DYNAMODB: Final = """
     ItemCollectionSizeLimitExceeded LimitExceeded ProvisionedThroughputExceeded ReplicatedWriteConflict ResourceInUse

@@ -128,6 +128,8 @@ def test_permanent_errors_are_known_as_such(service, code, text, kind):
 
 RETRIED = sorted(
     {
+        "KMSThrottlingException",  # of the keys that the service uses
+        "KmsThrottled",
         *standard.ThrottledRetryableChecker._THROTTLED_ERROR_CODES,
         *standard.TransientRetryableChecker._TRANSIENT_ERROR_CODES,
     }

@@ -65,7 +65,8 @@ _CALL: Final = TransportError
 _COMMON: Final[dict[type[EipError], str]] = {
     Throttled: """
         Throttling Throttled RequestThrottled RequestLimitExceeded TooManyRequests SlowDown BandwidthLimitExceeded
-        ProvisionedThroughputExceeded TransactionInProgress EC2Throttled PriorRequestNotComplete 429""",
+        ProvisionedThroughputExceeded TransactionInProgress EC2Throttled PriorRequestNotComplete
+        KMSThrottling KmsThrottled 429""",
     ServiceFailed: """
         InternalFailure InternalError InternalServerError ServiceUnavailable RequestTimeout RequestAborted
         408 500 502 503 504""",
@@ -82,7 +83,7 @@ _COMMON: Final[dict[type[EipError], str]] = {
 
 _SERVICES: Final[dict[str, dict[type[EipError], str]]] = {
     "sqs": {
-        Throttled: "OverLimit KmsThrottled",
+        Throttled: "OverLimit",
         ChannelNotFound: "QueueDoesNotExist NonExistentQueue InvalidAddress",
         Conflict: "QueueNameExists QueueDeletedRecently PurgeQueueInProgress KmsInvalidState",
         AccessDenied: "InvalidSecurity KmsAccessDenied KmsDisabled KmsInvalidKeyUsage KmsNotFound KmsOptInRequired",
@@ -93,7 +94,6 @@ _SERVICES: Final[dict[str, dict[type[EipError], str]]] = {
             TooManyEntriesInBatchRequest""",
     },
     "sns": {
-        Throttled: "KMSThrottling",
         ServiceFailed: "ConcurrentAccess",
         ChannelNotFound: "NotFound",
         Conflict: "InvalidState StaleTag KMSInvalidState",
@@ -114,7 +114,7 @@ _SERVICES: Final[dict[str, dict[type[EipError], str]]] = {
         _CALL: "InvalidAccountId LimitExceeded PolicyLengthExceeded",
     },
     "kinesis": {
-        Throttled: "KMSThrottling LimitExceeded",
+        Throttled: "LimitExceeded",
         IteratorExpired: "ExpiredIterator",
         Conflict: "ResourceInUse KMSInvalidState",
         AccessDenied: "KMSAccessDenied KMSDisabled KMSNotFound KMSOptInRequired",
