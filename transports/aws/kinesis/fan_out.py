@@ -48,6 +48,8 @@ class FanOutCursor(Cursor):
             assert self._events is not None
         try:
             event = await anext(self._events, None)
+            if event is not None:
+                self._take_in(event.get("SubscribeToShardEvent") or {})
         except EventStreamError as error:
             await self.aclose()
             found = error.response.get("Error", {})
@@ -62,17 +64,16 @@ class FanOutCursor(Cursor):
         if event is None:
             await self.aclose()  # its five minutes are over
             return Page((), behind=None)
-        self._take_in(event.get("SubscribeToShardEvent") or {})
         return self._page(limit)
 
     def _take_in(self, event: Mapping[str, Any]) -> None:
-        received = event.get("Records") or ()
+        received, behind = event.get("Records") or (), event.get("MillisBehindLatest", 0) / 1000
         self._read_ahead.fill(received, self._position)
         continuation = event.get("ContinuationSequenceNumber")
         if received:
             self._position = Position(sequence=received[-1]["SequenceNumber"])
         self._stream.report(self._group, "SubscribeToShardEvent", received)
-        self._behind = event.get("MillisBehindLatest", 0) / 1000
+        self._behind = behind
         self._ended = bool(event.get("ChildShards")) or ("ContinuationSequenceNumber" in event and not continuation)
 
     def _page(self, limit: int) -> Page:

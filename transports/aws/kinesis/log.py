@@ -107,14 +107,14 @@ class PollingCursor(Cursor):
         return self._page(limit)
 
     def _take_in(self, answer: Mapping[str, Any]) -> None:
-        """Note what came, all in one step."""
-        received = answer["Records"]
-        self._budget.spend(sum(len(each["Data"]) for each in received))
+        """Note what came, all in one step, or nothing: an answer may be malformed."""
+        received, behind = answer["Records"], answer["MillisBehindLatest"] / 1000
         self._read_ahead.fill(received, self._position)
+        self._budget.spend(sum(len(each["Data"]) for each in received))
         if received:
             self._position = Position(sequence=received[-1]["SequenceNumber"])
         self._iterator = answer.get("NextShardIterator")
-        self._behind = answer.get("MillisBehindLatest", 0) / 1000
+        self._behind = behind
         rate = self._stream.rates.rate
         self._pause = 0.0 if received or self._behind else min(max(2 * self._pause, 1 / rate.calls), rate.idle)
         self._ended = self._iterator is None

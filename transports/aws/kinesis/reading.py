@@ -9,7 +9,7 @@ from typing import Any
 
 from eip import clock
 from eip.codec import JSON, Codec
-from eip.errors import CheckpointInvalid, EipError
+from eip.errors import CheckpointInvalid, ConnectionLost, EipError
 from eip.message import Message
 from eip.streams import Position, Record
 from eip.transports.aws.kinesis.aggregation import deaggregate
@@ -49,15 +49,32 @@ def records_of(received: Sequence[Mapping[str, Any]], after: Position) -> Iterat
 
     Left out is what the position is after and the service cannot know: the parts of an aggregate that are done, and
     what arrived in the second of a start before it (the SDK sends whole seconds).
+
+    Raises:
+        ConnectionLost: something in it is no record; of an answer all is read, or nothing.
     """
+    try:
+        return _taken_apart([_received(each) for each in received], after)
+    except (TypeError, LookupError, AttributeError, ValueError) as error:
+        raise ConnectionLost(f"the answer has something that is no record: {type(error).__name__}: {error}") from error
+
+
+def _received(record: Mapping[str, Any]) -> tuple[bytes, str, str, float]:
+    """Data, sequence number, partition key and time of arrival."""
+    data, sequence, key = record["Data"], record["SequenceNumber"], record["PartitionKey"]
+    if not (data.__class__ is bytes and sequence.__class__ is key.__class__ is str):
+        raise TypeError("a member has the wrong type")
+    return data, sequence, key, _arrived(record.get("ApproximateArrivalTimestamp"))
+
+
+def _taken_apart(received: Sequence[tuple[bytes, str, str, float]], after: Position) -> Iterator[Record]:
     start = after.at or 0.0
-    for each in received:
-        data, sequence, at = each["Data"], each["SequenceNumber"], _arrived(each.get("ApproximateArrivalTimestamp"))
+    for data, sequence, key, at in received:
         if at < start:
             continue
         parts = deaggregate(data)
         if parts is None:
-            yield Record(sequence, each["PartitionKey"], at, len(data), data)
+            yield Record(sequence, key, at, len(data), data)
             continue
         done = -1 if after.part is None or after.sequence != sequence else after.part
         final = len(parts) - 1
@@ -85,7 +102,7 @@ class ReadAhead:
         return self._next is not None
 
     def fill(self, received: Sequence[Mapping[str, Any]], after: Position) -> None:
-        """Take in what one call brought, once all before is taken."""
+        """Take in what one call brought, once all before is taken; raises `ConnectionLost`, see `records_of`."""
         self._records = records_of(received, after)
         self._next = next(self._records, None)
 

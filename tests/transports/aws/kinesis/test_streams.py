@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from datetime import timedelta
 from hashlib import md5
@@ -239,7 +240,7 @@ class MadeAgain:
         if self.old and operation == "GetShardIterator":
             return {"ShardIterator": "old"}
         if self.old:
-            return {"Records": [], "NextShardIterator": "old"}
+            return {"Records": [], "NextShardIterator": "old", "MillisBehindLatest": 0}
         if operation == "GetRecords":
             raise self._refusal
         raise ConfigurationError("InvalidArgumentException: StartingSequenceNumber 7 did not come from this stream")
@@ -261,6 +262,51 @@ async def test_a_stream_made_again_while_it_is_read_is_noticed(refusal):
             await reading.read(10)
     with pytest.raises(CheckpointInvalid, match=r's/g: .* group.seek\("trim_horizon"\)'):
         await reading.read(10)
+
+
+class Answers:
+    """A stream that gives these answers, one a call, and notes where reading begins."""
+
+    name, address, codec, where = MadeAgain.name, MadeAgain.address, JSON, "here"
+    rates = ReadRates(FAST)
+
+    def __init__(self, *answers):
+        self._answers = list(answers)
+
+    async def call(self, operation, **parameters):
+        return {"ShardIterator": "i"} if operation == "GetShardIterator" else self._answers.pop(0)
+
+
+RECORDS = [{"Data": b"%d" % number, "SequenceNumber": str(number), "PartitionKey": "k"} for number in range(3)]
+WHOLE = {"Records": RECORDS, "NextShardIterator": "i", "MillisBehindLatest": 0}
+NO_RECORDS = (
+    None,
+    {},
+    {"Data": None},
+    {"SequenceNumber": None},
+    {"PartitionKey": 7},
+    {"ApproximateArrivalTimestamp": "x"},
+)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *({**WHOLE, "Records": [*RECORDS[:2], each and {**RECORDS[2], **each}]} for each in NO_RECORDS),
+        {**WHOLE, "Records": None},
+        {**WHOLE, "MillisBehindLatest": "x"},
+        {"Records": RECORDS[:2]},
+    ],
+)
+async def test_of_an_answer_that_is_malformed_nothing_is_taken_in(answer):
+    """Fault 51: records behind the odd one came before those in front of it, or the shard seemed to be at its end."""
+    stream: Any = Answers(answer, WHOLE)
+    reading = PollingCursor(stream, "shardId-000000000000", Position(), group="g")
+    with contextlib.suppress(Exception):
+        page = await reading.read(10)
+        pytest.fail(f"read {page}")
+    page = await reading.read(10)
+    assert ([each.sequence for each in page.records], page.ended) == (["0", "1", "2"], False)
 
 
 async def test_a_checkpoint_within_an_aggregate_is_kept(harness):
