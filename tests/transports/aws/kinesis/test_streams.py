@@ -279,7 +279,7 @@ class Answers:
 
 RECORDS = [{"Data": b"%d" % number, "SequenceNumber": str(number), "PartitionKey": "k"} for number in range(3)]
 WHOLE = {"Records": RECORDS, "NextShardIterator": "i", "MillisBehindLatest": 0}
-NO_RECORDS = (
+NO_RECORDS: tuple[dict[str, Any] | None, ...] = (
     None,
     {},
     {"Data": None},
