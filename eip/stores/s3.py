@@ -22,7 +22,8 @@ from eip.stores.objects import ListedObjects
 
 __all__ = ["S3Objects", "lifecycle_rule"]
 
-_MISSING: Final = ("NoSuchKey", "404")
+_MISSING: Final = "NoSuchKey"
+"""S3's code; a bare status 404 is of a proxy, or of an address that is no storage's, and says nothing of the object."""
 _CHUNK: Final = 1024 * 1024
 """Bytes that are read at once."""
 _CALL_S: Final = 30.0
@@ -60,7 +61,7 @@ class S3Objects(ListedObjects):
         try:
             found = await self._call("get_object", Bucket=bucket, Key=key)
         except StoreError as error:
-            if error_code(error) in _MISSING:
+            if error_code(error) == _MISSING:
                 return None
             raise
         size = found.get("ContentLength")

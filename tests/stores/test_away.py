@@ -184,6 +184,31 @@ async def test_a_body_that_was_cut_off_is_a_transient_store_error(s3_answering, 
     assert caught.value.transient
 
 
+REFUSALS = [
+    ("404 Not Found", b"", False),
+    ("404 Not Found", b"<html>no such page</html>", False),
+    ("403 Forbidden", b"<Error><Code>AccessDenied</Code></Error>", False),
+    ("503 Slow Down", b"<Error><Code>SlowDown</Code></Error>", True),
+    ("503 Busy", b"<html>busy</html>", True),
+    ("400 Bad Request", b"<Error><Code>ExpiredToken</Code></Error>", True),
+    ("400 Bad Request", b"<Error><Code>KMS.ThrottlingException</Code></Error>", True),
+]
+
+
+@pytest.mark.aws
+async def test_no_refusal_but_of_the_key_is_a_missing_object(s3_answering):
+    """A 404 that a proxy gave was taken for it: ``claim_checked(on_missing="drop")`` dropped the message."""
+    objects, answer = s3_answering
+    for status, body, transient in REFUSALS:
+        answer["bytes"] = b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status.encode(), len(body), body)
+        with pytest.raises(StoreError) as caught:
+            await objects.get("bucket", "k", limit=100)
+        assert caught.value.transient is transient, (status, body)
+    missing = b"<Error><Code>NoSuchKey</Code></Error>"
+    answer["bytes"] = b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%b" % (len(missing), missing)
+    assert await objects.get("bucket", "k", limit=100) is None
+
+
 @pytest.mark.aws
 async def test_a_body_without_a_length_is_read_up_to_the_limit(s3_answering):
     """Fault 20: without Content-Length it was a KeyError."""
