@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, suppress
 from itertools import count
 from types import TracebackType
 from typing import Final, Protocol, TypeVar, runtime_checkable
@@ -17,7 +18,7 @@ from eip._logging import get_logger
 from eip.errors import EipError, StoreError
 from eip.runtime.service import Runnable
 
-__all__ = ["GRACE", "Application", "Waiting", "connected_to"]
+__all__ = ["GRACE", "Application", "Waiting", "connected_to", "print_line", "report"]
 
 _log = get_logger("examples.lifecycle")
 _T = TypeVar("_T")
@@ -139,7 +140,7 @@ async def connected_to(what: str, make: Callable[[], AbstractAsyncContextManager
             if not _passes(error):
                 raise
             wait = _AGAIN.delay(attempt)
-            _tell(f"Waiting for {what}: {str(error) or repr(error)}; next attempt in {wait:.1f} s")
+            report(f"Waiting for {what}: {str(error) or repr(error)}; next attempt in {wait:.1f} s")
             await asyncio.sleep(wait)
         else:
             stack.push_async_exit(_leaving(what, connection))
@@ -177,7 +178,7 @@ def _telling(text: Callable[[], str]) -> Iterator[None]:
     lines: list[asyncio.TimerHandle] = []
 
     def tell() -> None:
-        _tell(text())
+        report(text())
         lines[:] = [loop.call_later(_NEXT_LINE, tell)]
 
     lines.append(loop.call_later(_FIRST_LINE, tell))
@@ -187,5 +188,15 @@ def _telling(text: Callable[[], str]) -> Iterator[None]:
         lines[0].cancel()
 
 
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def report(line: str) -> None:
+    """Print a line to stderr, if that can be written."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def print_line(line: str) -> None:
+    """Print a line; a service goes on where nobody reads it, or the disk is full."""
+    try:
+        print(line, flush=True)
+    except OSError:  # what is left of it would be printed at the end, once more in vain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

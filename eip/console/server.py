@@ -92,6 +92,7 @@ class ConsoleServer(Service):
             http=_Connection,
             lifespan="off",
             ws="none",
+            log_config=None,  # its own writes to standard output, which may be closed
             log_level="error",
             access_log=False,  # a line would hold ids of messages
             limit_concurrency=_MAX_CONNECTIONS,

@@ -18,6 +18,7 @@ from examples.happy_path.server import HttpServer
 from examples.happy_path.versions import VERSIONS
 from examples.happy_path.wiring import TRANSPORTS, Surroundings, surroundings
 from examples.happy_path.workflow import Workflow
+from examples.lifecycle import print_line
 
 
 def _arguments() -> argparse.Namespace:
@@ -60,7 +61,7 @@ async def _main(options: argparse.Namespace, folder: Path, sock: socket.socket) 
         if around.server is not None:
             await around.server.objects.report("uploads/")
         host, port = sock.getsockname()[:2]
-        print(f"Happy Path: http://{host}:{port}/  ({options.role}; Ctrl-C ends it)", flush=True)
+        print_line(f"Happy Path: http://{host}:{port}/  ({options.role}; Ctrl-C ends it)")
         await run(*services, HttpServer(routes, sock))
 
 

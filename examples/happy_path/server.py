@@ -36,6 +36,7 @@ class HttpServer:
                 app,
                 http=_Connection,
                 ws="none",
+                log_config=None,  # its own writes to standard output, which may be closed
                 log_level="error",
                 access_log=False,
                 limit_concurrency=_MAX_CONNECTIONS,

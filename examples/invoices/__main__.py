@@ -15,6 +15,7 @@ from examples.invoices.api import routes
 from examples.invoices.reading import MIN_CONFIDENCE
 from examples.invoices.wiring import TRANSPORTS, surroundings
 from examples.invoices.workflow import Invoices
+from examples.lifecycle import print_line
 
 
 def _arguments() -> argparse.Namespace:
@@ -55,7 +56,7 @@ async def _main(options: argparse.Namespace, folder: Path, sock: socket.socket) 
         async with running(*around.services, *invoices.services):
             await around.repeat()
             host, port = sock.getsockname()[:2]
-            print(f"Invoices: http://{host}:{port}/  (Ctrl-C ends it)", flush=True)
+            print_line(f"Invoices: http://{host}:{port}/  (Ctrl-C ends it)")
             await run(HttpServer(routes(invoices, around.buckets, around.tables), sock))
 
 

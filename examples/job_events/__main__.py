@@ -26,7 +26,7 @@ from examples.job_events.inventory import Inventory
 from examples.job_events.publisher import Publisher
 from examples.job_events.view import Parts, View
 from examples.job_events.wiring import TRANSPORTS, Setup, capture, connected, inventory_table, lake
-from examples.lifecycle import GRACE, Application, connected_to
+from examples.lifecycle import GRACE, Application, connected_to, report
 
 _COMMANDS = {
     "run": "everything in one process",
@@ -120,9 +120,7 @@ async def _services(options: argparse.Namespace, setup: Setup) -> int:
             services.append(_Timer(options.seconds, tuple(services)))
         return services
 
-    application = Application(
-        connect, lambda: print(f"{options.command}: ready", file=sys.stderr, flush=True), grace=options.grace
-    )
+    application = Application(connect, lambda: report(f"{options.command}: ready"), grace=options.grace)
     await run(application)
     if application.failure is not None:
         print(f"Cannot start: {application.failure}", file=sys.stderr)

@@ -12,6 +12,7 @@ from eip import run, running
 from eip.patterns.diagram import mermaid
 from examples.commands import command, parse, serve
 from examples.happy_path.server import HttpServer
+from examples.lifecycle import print_line
 from examples.partner_events.api import routes
 from examples.partner_events.wiring import TRANSPORTS, system
 
@@ -32,7 +33,7 @@ async def _main(options: argparse.Namespace, folder: Path, sock: socket.socket) 
             if options.transport == "memory":  # what was on its way in a process that was killed has gone with it
                 await made.partner.replay()
             host, port = sock.getsockname()[:2]
-            print(f"Partner events: http://{host}:{port}/  (Ctrl-C ends it)", flush=True)
+            print_line(f"Partner events: http://{host}:{port}/  (Ctrl-C ends it)")
             await run(HttpServer(routes(made), sock))
 
 

@@ -16,7 +16,7 @@ from eip import run
 from eip.errors import ConfigurationError
 from eip.runtime.service import Runnable
 from eip.telemetry.meter import UsageMeter
-from examples.lifecycle import GRACE, Application, connected_to
+from examples.lifecycle import GRACE, Application, connected_to, print_line
 from examples.rfq.access_options import Access, add_arguments, wrong_options
 from examples.rfq.booking import RideBooking
 from examples.rfq.channels import Channels
@@ -164,7 +164,7 @@ class _Roles:
             what = f"{options.unicorns} unicorns of {options.herd} listen"
         if self._asking is not None and not self._asking.answerable:
             what += "; no unicorn is there yet, and /readyz answers 503 until one is"
-        print(f"Wild Rydes: {scheme}://{host}:{port}/  ({what}; Ctrl-C ends it)", flush=True)
+        print_line(f"Wild Rydes: {scheme}://{host}:{port}/  ({what}; Ctrl-C ends it)")
 
 
 def _at(what: str, url: str | None) -> str:

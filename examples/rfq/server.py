@@ -81,6 +81,7 @@ class Server:
             ws=WebSocket,
             ws_max_size=_MAX_FRAME,
             ws_per_message_deflate=False,  # events are small, and each connection would keep two windows
+            log_config=None,  # its own writes to standard output, which may be closed
             log_level="error",  # a stranger's garbage is worth no line
             access_log=False,
             timeout_graceful_shutdown=_DRAIN,

@@ -55,6 +55,13 @@ async def _first(lines, count):
             yield line
 
 
+async def test_it_serves_where_standard_output_is_closed(monkeypatch):
+    """As a daemon's may be: uvicorn's own configuration of its log could not be made."""
+    monkeypatch.setattr(sys, "stdout", None)
+    async with looked_at() as app, ConsoleServer(Console(app, interval=0.05), port=0) as server:
+        assert server.ready.is_set()
+
+
 async def test_it_serves_again_after_it_was_stopped():
     async with looked_at() as app:
         server = ConsoleServer(Console(app, interval=0.05), port=0)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from eip.runtime.service import EXIT_STUCK
+from examples.happy_path.server import HttpServer
+from examples.rfq.server import Server as RfqServer
 from tests.examples.rfq.service import ROOT
 from tests.examples.stopping import side_by_side
 
@@ -33,6 +37,23 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+def test_a_server_is_made_where_standard_output_is_closed(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    with socket.socket() as sock:
+        RfqServer(None, sock, connections=1)
+        HttpServer([], sock)
+
+
+def test_a_line_that_cannot_be_printed_ends_nothing():
+    """A full disk behind standard output, or a reader that is gone, ended the service that greeted."""
+    program = "from examples.lifecycle import print_line; print_line('Wild Rydes')"
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert (ended.returncode, ended.stderr) == (0, b"")
 
 
 def signalled(handler: str, *, grace: float, twice: bool) -> tuple[int, float, str]:
