@@ -34,7 +34,13 @@ _RETENTION_S: Final = 400 * 86_400.0
 
 _VERSION: Final = 1
 """Of the stored form. A newer version adds fields and keeps the meaning of these."""
-_OPTIONAL: Final = ("owner", "wanted_by", "ended", "ahead", "read_until")
+_OPTIONAL: Final[Mapping[str, type | tuple[type, ...]]] = {
+    "owner": str,
+    "wanted_by": str,
+    "ended": bool,
+    "ahead": list,
+    "read_until": (int, float),
+}
 _KNOWN: Final = frozenset(("v", "position", "epoch", *_OPTIONAL))
 
 
@@ -72,7 +78,7 @@ class Lease:
         """The inverse of `to_json`; raises `StoreError` where it is malformed."""
         try:
             fields = load_json(raw)
-            known = {name: fields[name] for name in _OPTIONAL if name in fields}
+            known = {name: _typed(fields[name], kind) for name, kind in _OPTIONAL.items() if name in fields}
             known["ahead"] = tuple(known.get("ahead", ()))
             return Lease(
                 shard=shard,
@@ -86,6 +92,12 @@ class Lease:
             raise StoreError(
                 f"the lease of {shard} cannot be read: {type(error).__name__}: {error}", transient=False
             ) from error
+
+
+def _typed(value: Any, kind: type | tuple[type, ...]) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r:.80} has the wrong type")
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,8 +32,13 @@ class Position:
 
     @staticmethod
     def from_json(fields: Mapping[str, Any]) -> Position:
-        """The inverse of `to_json`."""
-        return Position(sequence=fields.get("seq"), part=fields.get("part"), at=fields.get("at"))
+        """The inverse of `to_json`; raises `TypeError` for a field of the wrong type."""
+        sequence, part, at = fields.get("seq"), fields.get("part"), fields.get("at")
+        if not (
+            isinstance(sequence, str | None) and isinstance(part, int | None) and isinstance(at, int | float | None)
+        ):
+            raise TypeError(f"{fields!r:.200} is no position")
+        return Position(sequence=sequence, part=part, at=at)
 
 
 HORIZON: Final = Position()
