@@ -38,6 +38,7 @@ from eip.transports.aws._client.errors import (
     CredentialsStale,
     ServiceFailed,
     classified,
+    client_error,
     entry_error,
     error_of,
     sdk_error,
@@ -147,6 +148,17 @@ def test_what_the_sdk_makes_again_is_transient_everywhere(form):
             continue  # a quota of some services, and throttling of others
         for service in ("sqs", "sns", "events", "kinesis", "scheduler", "lambda", "another"):
             assert getattr(error_of(service, form.format(code), ""), "transient", False), (service, code)
+
+
+def test_throttling_in_xml_is_known_where_the_service_speaks_json():
+    """A front end answers so; the SDK takes the status for the code."""
+    text = "<ErrorResponse><Error><Code>Throttling</Code><Message>slow down</Message></Error></ErrorResponse>"
+    about = {"Error": {"Code": "403", "Message": text}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    error = client_error("kinesis", ClientError(about, "ListShards"), operation="ListShards", where="kinesis")
+    assert (type(error), str(error)) == (Throttled, "kinesis: Throttling: slow down")
+    about["Error"] = {"Code": "503", "Message": "<html>"}
+    about["ResponseMetadata"] = {"HTTPStatusCode": 503}
+    assert type(client_error("kinesis", ClientError(about, "X"), operation="X", where="")) is ServiceFailed
 
 
 def test_a_code_is_read_as_the_sdk_reads_it():

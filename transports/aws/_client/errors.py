@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import botocore.exceptions as sdk
 
-from eip._aws.protocols import is_clock_skew, plain_code
+from eip._aws.protocols import is_clock_skew, plain_code, refusal
 from eip.errors import (
     AccessDenied,
     ChannelNotFound,
@@ -35,6 +35,7 @@ __all__ = [
     "ServiceFailed",
     "Unreachable",
     "classified",
+    "client_error",
     "entry_error",
     "error_of",
     "sdk_error",
@@ -191,6 +192,17 @@ def error_of(
     if status == 429:
         return Throttled(reason)
     return TransportError(reason) if 400 <= status < 500 and status != 408 else ServiceFailed(reason)
+
+
+def client_error(service: str, error: sdk.ClientError, *, operation: str, where: str) -> Exception:
+    """The error of a refusal as the SDK read it, which finds no code in XML where the service's protocol is JSON."""
+    found = error.response.get("Error", {})
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
+    code, text = str(found.get("Code", "")), str(found.get("Message", ""))
+    if code == str(status) and text.lstrip()[:1] == "<":
+        read = refusal(text.encode("utf-8", "surrogatepass"), status, {})
+        code, text = read.code, read.text
+    return error_of(service, code, text, operation=operation, status=status, where=where)
 
 
 def entry_error(service: str, operation: str, entry: Mapping[str, Any]) -> Exception:

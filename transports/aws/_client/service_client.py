@@ -35,7 +35,7 @@ from eip.errors import AccessDenied, ConfigurationError, ConnectionLost, EipErro
 from eip.health import Health, HealthTracker
 from eip.retry import Backoff
 from eip.telemetry.meter import Meter
-from eip.transports.aws._client.errors import ServiceFailed, Unreachable, error_of, sdk_error
+from eip.transports.aws._client.errors import ServiceFailed, Unreachable, client_error, error_of, sdk_error
 
 __all__ = ["Measure", "ServiceClient"]
 
@@ -221,10 +221,7 @@ class ServiceClient:
             ) from error
         except ClientError as error:
             self._reached.add(service)
-            found = error.response.get("Error", {})
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
-            code, text = str(found.get("Code", "")), str(found.get("Message", ""))
-            raise error_of(service, code, text, operation=operation, status=status, where=where) from error
+            raise client_error(service, error, operation=operation, where=where) from error
         except _LOST as error:
             self.check_open()
             raise self._lost(service, where, error) from error
