@@ -65,7 +65,7 @@ def test_each_service_scales_and_dies_alone(tmp_path, activemq_broker):
         for service in (first, second, third):
             service.everyone_there(25)
             assert service.client.get("/readyz").status_code == 200
-        paths = [ask(service, duration=6) for service in (first, second, third) for _ in range(3)]
+        paths = [ask(service, duration=9) for service in (first, second, third) for _ in range(3)]
         rfqs = {path.rpartition("/")[2] for path in paths}
         luna.asked(rfqs)
         first.kill()
