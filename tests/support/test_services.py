@@ -138,10 +138,12 @@ async def test_a_paused_service_keeps_its_connections_and_answers_later(redis_se
     async with redis.asyncio.from_url(redis_server.url) as client:
         await client.ping()
         redis_server.pause()
-        asked = asyncio.ensure_future(client.ping())
-        done, _ = await asyncio.wait([asked], timeout=0.2)
-        assert not done
-        redis_server.resume()
+        try:
+            asked = asyncio.ensure_future(client.ping())
+            done, _ = await asyncio.wait([asked], timeout=0.2)
+            assert not done
+        finally:
+            redis_server.resume()
         assert await asked
 
 

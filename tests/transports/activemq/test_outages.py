@@ -270,8 +270,10 @@ async def test_a_stalled_broker_is_noticed_by_its_heartbeats(activemq_broker):
             await queue.send(Message("before"))
             await one_settled(receiver)
             broker.pause()
-            await disconnected(transport)
-            broker.resume()
+            try:
+                await disconnected(transport)
+            finally:
+                broker.resume()  # it is the session's
             await queue.send(Message("after"))
             assert (await one_settled(receiver)).message.body == "after"
 
