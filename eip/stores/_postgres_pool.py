@@ -295,7 +295,9 @@ def versioned(schema: str, collection: str, version: int) -> str:
 
 
 async def _limit_locks(connection: Any) -> None:
-    await connection.execute(f"SET lock_timeout = {round(_LOCK_S * 1000)}")
+    """Have statements wait for locks up to `_LOCK_S`, but where a pooler lets other clients have the connection."""
+    setting = f"set_config('lock_timeout', '{round(_LOCK_S * 1000)}', false)"
+    await connection.execute(f"SELECT {setting} WHERE pg_backend_pid() = {connection.get_server_pid()}")
 
 
 async def _keep(connection: Any) -> None:

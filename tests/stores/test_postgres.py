@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import uuid
 from contextlib import suppress
+from types import SimpleNamespace
 
 import asyncpg
 import pytest
 
 from eip import clock
 from eip.errors import ConfigurationError, StateError, StoreError
+from eip.stores._postgres_pool import _limit_locks
 from eip.stores.base import ABSENT
 from eip.stores.postgres import PostgresStore, schema
 from eip.testing.stores import StoreConformance
@@ -114,6 +116,16 @@ async def test_a_row_that_is_locked_fails_no_call_but_its_own(postgres_server, s
     assert isinstance(locked, StoreError)
     assert locked.transient
     await dead.close()
+
+
+async def test_the_connection_of_a_pooler_keeps_its_lock_timeout(postgres_server):
+    """PgBouncer gives it to other programs between transactions; to its clients it names another process."""
+    connection = await asyncpg.connect(postgres_server.dsn)
+    pooled = SimpleNamespace(execute=connection.execute, get_server_pid=lambda: 1)
+    for given, timeout in ((pooled, "0"), (connection, "2s")):
+        await _limit_locks(given)
+        assert await connection.fetchval("SHOW lock_timeout") == timeout
+    await connection.close()
 
 
 async def test_a_killed_server_is_an_error_and_what_was_written_is_there_again(postgres_server, store):
