@@ -59,13 +59,22 @@ async def test_a_durable_subscriber_gets_what_came_while_it_was_away(activemq):
     assert await bodies(subscription, expected=1) == ["later"]
 
 
+def hurry(transport, seconds):
+    """Shorten the time that its receivers have to open; it is open itself, and had all the time that it needed."""
+    object.__setattr__(transport._client.connector, "open_timeout", seconds)
+
+
 async def test_a_durable_subscription_has_one_receiver_at_a_time(activemq, activemq_broker):
     """The broker refuses the second, and says why."""
     topic = activemq.topic(fresh(), virtual=False)
     first = topic.subscription("books").receiver()
-    async with first, ActiveMQTransport(activemq_broker.url, patience=0.5) as other:
-        with pytest.raises(TransportError, match="already connected"):
-            await other.topic(topic.name, virtual=False).subscription("books").receiver().open()
+    async with first, ActiveMQTransport(activemq_broker.url) as other, asyncio.timeout(60):
+        hurry(other, 0.5)
+        refused = ""
+        while "already connected" not in refused:  # a busy broker may take longer to refuse it
+            with pytest.raises(TransportError) as failed:
+                await other.topic(topic.name, virtual=False).subscription("books").receiver().open()
+            refused = str(failed.value)
 
 
 async def test_a_durable_subscriber_waits_until_the_broker_forgets_its_last_connection(activemq, activemq_broker):
@@ -78,7 +87,8 @@ async def test_a_durable_subscriber_waits_until_the_broker_forgets_its_last_conn
     async def handle(_: Message) -> None:
         handled.set()
 
-    async with ActiveMQTransport(activemq_broker.url, open_timeout=0.3) as other:
+    async with ActiveMQTransport(activemq_broker.url) as other:
+        hurry(other, 0.3)
         consumer = Consumer(other.topic(topic.name, virtual=False).subscription("books"), handle)
         running = asyncio.create_task(consumer.run())
         await asyncio.sleep(0.8)
