@@ -70,6 +70,8 @@ mq-drain: $(READY)  ## drain 100,000 plain texts in batches of 100, simulated; A
 examples: $(READY)  ## run each example briefly; ARGS="patterns rfq"
 	$(BIN)/python -m examples $(ARGS)
 
+# Workers and the hundreds of processes that tests start share what one of them compiled, whatever the caller's setting.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(READY) services  ## run all tests, against real services where they need them
 	$(BIN)/python -m pytest -n 4 --dist worksteal
 

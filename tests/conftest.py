@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
+from contextlib import suppress
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -30,6 +34,28 @@ if not is_account_run() or "EIP_TEST_AWS_ENDPOINT" in os.environ:
     os.environ.update(ENVIRONMENT)
     os.environ.pop("AWS_PROFILE", None)
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session):
+    """Collect without the garbage collector; what was made stays, and is not looked through again.
+
+    Of several workers each first imports another share of the modules: what it rewrites for its assertions and
+    compiles, the others then find in the cache.
+    """
+    gc.disable()
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1 and session.config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        worker = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+        root = Path(__file__).parent
+        for each in sorted(root.rglob("test_*.py"))[worker::workers]:
+            with suppress(Exception, pytest.skip.Exception):  # collecting it shows why
+                importlib.import_module(".".join(each.relative_to(root.parent).with_suffix("").parts))
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -336,7 +336,7 @@ async def redriven(lab: Lab) -> None:
         await queue.send(*some(3))
         while not await _there(dead, 3):
             await asyncio.sleep(0.1)
-    progress = await redrive(dead, queue, filter=lambda message: message.body["n"] != 1, idle=2)
+    progress = await redrive(dead, queue, filter=lambda message: message.body["n"] != 1, idle=1)
     assert (progress.moved, progress.left) == (2, 1)
     async with lab.running(lab.consumer(queue, same, output=output)):
         assert sorted(numbers(await lab.collected(output, 2))) == [0, 2]

@@ -318,7 +318,7 @@ async def test_records_of_a_stream_are_the_same_bytes_in_a_queue_and_back_in_the
     await path.rejected(dead)
     lying = await asyncio.to_thread(native_messages, moto_server.client("sqs"), await dead.url())
     assert set(BODIES.values()) <= {each["Body"] for each in lying}
-    progress = await redrive(dead, path.back)
+    progress = await redrive(dead, path.back, limit=len(RAW))
     assert (progress.moved, progress.failed) == (len(RAW), 0)
     both = await path.read(path.back, 2 * len(RAW))
     assert Counter((each.group_id, each.encode()) for each in both) == Counter([*path.wires, *path.wires])

@@ -34,7 +34,7 @@ async def scenario(plan: FaultPlan) -> Chain:
     return chain
 
 
-@pytest.mark.parametrize("seed", range(200))
+@pytest.mark.parametrize("seed", [*range(80), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(80, 200))])
 def test_every_order_is_whole_at_the_end(seed):
     plan = FaultPlan(
         seed=seed,

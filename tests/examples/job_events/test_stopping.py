@@ -14,7 +14,11 @@ from tests.examples.stopping import ended, side_by_side, swallowing
 from tests.support.aws import MotoServer
 from tests.support.processes import free_port
 
-REMOTE = [pytest.param("aws", marks=pytest.mark.aws), pytest.param("activemq", marks=pytest.mark.activemq)]
+REMOTE = [
+    pytest.param("aws", marks=pytest.mark.aws),
+    # test_stopping.py of the RFQ service has the same on ActiveMQ, by the same eip code and examples/lifecycle.py.
+    pytest.param("activemq", marks=[pytest.mark.activemq, pytest.mark.soak]),
+]
 
 
 @contextmanager

@@ -43,7 +43,7 @@ class AwsHarness(Harness):
     """Makes its channels by topology."""
 
     def __init__(self, transport, emulator):
-        super().__init__(transport, lease=3.0, quiet=1.5, timeout=60.0)
+        super().__init__(transport, lease=3.0, quiet=0.5, timeout=60.0)
         self._emulator = emulator
 
     async def queue(self, *, fifo=False, dead_letters=None, max_receive_count=None):

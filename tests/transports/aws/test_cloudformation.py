@@ -9,7 +9,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from cfnlint.api import lint  # type: ignore[import-untyped]
 
 from eip.matching import EventPattern, FilterPolicy
 from eip.topology import (
@@ -62,6 +61,8 @@ def everything(name: str) -> Topology:
 
 def findings(made: dict[str, Any]) -> list[str]:
     """What cfn-lint has against a template."""
+    from cfnlint.api import lint  # type: ignore[import-untyped]  # takes most of a second
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return [
