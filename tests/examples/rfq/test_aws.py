@@ -25,12 +25,10 @@ RIDE = RideRequest.model_validate({"from": "A", "to": "B", "customer": "Ada", "d
 
 
 @pytest.fixture
-def moto(tmp_path):
-    """A server of the test's own: the application's names are always the same."""
-    server = MotoServer(tmp_path)
-    server.start()
-    yield server
-    server.kill()
+def moto(moto_server):
+    """Without what tests before left in it: the application's names are always the same."""
+    moto_server.reset()
+    return moto_server
 
 
 @asynccontextmanager
