@@ -33,7 +33,7 @@ from eip.codec import (
     json_members,
     load_json,
 )
-from eip.envelope import VERSION, dump_fields, envelope_fields, parse_envelope
+from eip.envelope import VERSION, dump_fields, envelope_fields, load_envelope, parse_envelope
 from eip.errors import DecodeError, InvalidMessage
 from eip.message import Message
 
@@ -206,7 +206,7 @@ def _read_envelope(event: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
     text = event.get("eipenvelope")
     if not isinstance(text, str):
         return {}, {}
-    fields = load_json(text)
+    fields = load_envelope(text)
     return parse_envelope(fields), load_attributes(fields.get("attrs", {}))
 
 

@@ -7,8 +7,11 @@ EventBridge detail, a header on STOMP) and leave out what the service carries na
 from __future__ import annotations
 
 import binascii
+import json
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
+from contextlib import suppress
+from decimal import Decimal
 from math import inf, isfinite
 from typing import Any, Final, NamedTuple
 
@@ -37,7 +40,9 @@ __all__ = [
     "encoded_for",
     "envelope_fields",
     "from_wire",
+    "has_unknown",
     "load_attributes",
+    "load_envelope",
     "load_message",
     "parse_envelope",
     "to_wire",
@@ -64,6 +69,7 @@ _MAX_COUNT: Final = 10**3900
 """A position or size is below that; what is read can be written."""
 _OTHERS: Final = frozenset(("attrs", "types", "ct", "enc", "in", "b", "body"))
 """Keys that the place which holds an envelope adds: how the attributes and the body are written there."""
+_KNOWN: Final = frozenset((*_TEXT, *_TIMES, *_OTHERS, "v", "seq", "headers"))
 
 
 # The fields.
@@ -131,6 +137,31 @@ def dump_envelope(message: Message[Any]) -> bytes:
     return dump_fields(envelope_fields(message))
 
 
+def has_unknown(fields: Mapping[str, Any]) -> bool:
+    """Whether there are fields that this version does not know."""
+    return not _KNOWN.issuperset(fields)
+
+
+def load_envelope(raw: bytes | str) -> Any:
+    """The fields of an envelope's text, for `parse_envelope`; what is passed on unread keeps the digits of its numbers.
+
+    Raises:
+        DecodeError: the text is not JSON.
+    """
+    fields = load_json(raw)
+    if fields.__class__ is not dict or not has_unknown(fields):
+        return fields
+    with suppress(ValueError):  # an integer beyond the digits that Python reads from a text: it was read exactly
+        exact = json.loads(raw, parse_float=_with_digits)
+        fields |= {key: exact[key] for key in fields.keys() - _KNOWN}
+    return fields
+
+
+def _with_digits(text: str) -> float | Decimal:
+    value = float(text)
+    return value if repr(value) == text else Decimal(text)
+
+
 def parse_envelope(raw: bytes | str | Mapping[str, Any]) -> dict[str, Any]:
     """The constructor keywords of `Message` that an envelope holds.
 
@@ -139,7 +170,7 @@ def parse_envelope(raw: bytes | str | Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         DecodeError: a malformed envelope; the text names the key.
     """
-    fields = load_json(raw) if isinstance(raw, (bytes, str)) else raw
+    fields = load_envelope(raw) if isinstance(raw, (bytes, str)) else raw
     if fields.__class__ is not dict and not isinstance(fields, Mapping):
         raise DecodeError("envelope is not a JSON object")
     parsed: dict[str, Any] = {}
@@ -347,7 +378,7 @@ def dump_message(message: Message[Any]) -> bytes:
 def load_message(raw: bytes) -> Message[Any]:
     """The message of `dump_message`; raises `DecodeError` for anything else."""
     head, newline, body = raw.partition(b"\n")
-    fields = load_json(head)
+    fields = load_envelope(head)
     if not newline or not isinstance(fields, dict):
         raise DecodeError("not a whole message: it has no body")
     envelope = parse_envelope(fields)

@@ -23,7 +23,7 @@ import orjson
 from eip._compression import Encoding, check_encoding, compressed, inflated
 from eip.cloudevents import dump_cloud_event, load_cloud_event
 from eip.codec import JSON, JsonCodec, dump_json, json_elements, json_members, load_json
-from eip.envelope import body_from_json, body_to_json, dump_fields, envelope_fields, parse_envelope
+from eip.envelope import body_from_json, body_to_json, dump_fields, envelope_fields, load_envelope, parse_envelope
 from eip.errors import DecodeError, InvalidMessage, error_text
 from eip.limits import KIB, MIB
 from eip.message import Message
@@ -231,7 +231,7 @@ class _Exact:
 
 def _exact(entry: bytes, key: str) -> Any:
     """The entry of a text, its body, under that key, as it is written there."""
-    found = load_json(entry)
+    found = load_envelope(entry) if key == "b" else load_json(entry)
     return {**found, key: _Exact(json_members(entry)[key])} if isinstance(found, dict) and key in found else found
 
 

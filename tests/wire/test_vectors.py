@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from eip import Message
 from eip.attributes import to_native, to_wire
+from eip.codec import dump_json
 from eip.envelope import dump_message, load_message
 from tests.wire.forms import FORMS, written
 from tests.wire.messages import FIRST, MESSAGES
@@ -95,6 +97,18 @@ def test_what_a_later_version_adds_is_read_kept_and_passed_on(form, name, wire):
     for other in sorted(FORMS):
         if other == "pack-cloudevents" or not other.startswith("pack"):
             assert wire_attributes(FORMS[other].read(FORMS[other].write(read))) == wire_attributes(read), other
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_numbers_of_unknown_fields_keep_their_digits(form):
+    """Fault 12: 1.10 was passed on as 1.1."""
+    digits = {"prio": Decimal("1.10"), "zone": [Decimal("0.50"), 1.5, Decimal("0.1234567890123456789"), 10**40]}
+    for message in MESSAGES.values():
+        if (wire := written(form, message.replace(extensions=digits))) is None:
+            continue
+        read = FORMS[form].read(wire)
+        for passed in (read, load_message(dump_message(read)), FORMS[form].read(FORMS[form].write(read))):
+            assert dump_json(dict(passed.extensions)) == dump_json(digits)
 
 
 def wire_attributes(message: Message[Any]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from eip.attributes import load_attributes
-from eip.codec import dump_json, load_json
-from eip.envelope import ENVELOPE_KEY, body_from_bytes, parse_envelope
+from eip.codec import dump_json, json_members, load_json
+from eip.envelope import ENVELOPE_KEY, body_from_bytes, has_unknown, load_envelope, parse_envelope
 from eip.errors import DecodeError
 from eip.message import Message
 from eip.transports._event_format.detail_text import written_detail
@@ -67,8 +67,7 @@ def message_of(event: Mapping[str, Any], **known: Any) -> tuple[Message[Any], Ex
     if not (isinstance(fields, Mapping) and "id" in fields and "at" in fields):  # e.g. an elastic IP
         return Message.received(_body(event), **native), None
     try:
-        if fields["at"].__class__ is not float:  # read the exact way: numbers are decimals, and were floats
-            fields = load_json(dump_json(fields))
+        fields = _envelope(event, fields)
         sent = parse_envelope(fields)
         attributes = load_attributes(fields.get("attrs", {}))
     except DecodeError as error:
@@ -77,6 +76,15 @@ def message_of(event: Mapping[str, Any], **known: Any) -> tuple[Message[Any], Ex
     native["headers"] = {**sent.get("headers", {}), **headers}
     form = body_from_bytes(_body(event, without=ENVELOPE_KEY), fields)
     return Message.received(form.raw, codec=form.codec, attributes=attributes, **native), None
+
+
+def _envelope(event: Mapping[str, Any], fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The envelope's fields, as `load_envelope` reads them."""
+    if isinstance(event, _Event) and has_unknown(fields):
+        return load_envelope(json_members(written_detail(event.text, None).encode())[ENVELOPE_KEY])
+    if fields["at"].__class__ is not float:  # read the exact way: numbers are decimals, and were floats
+        return load_envelope(dump_json(fields))
+    return fields
 
 
 def _body(event: Mapping[str, Any], *, without: str | None = None) -> bytes:

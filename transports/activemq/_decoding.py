@@ -11,7 +11,7 @@ from eip import clock
 from eip._ids import new_id
 from eip.attributes import from_native, from_wire
 from eip.codec import JSON, Codec, codec_of, load_json
-from eip.envelope import ENVELOPE_KEY, parse_envelope
+from eip.envelope import ENVELOPE_KEY, load_envelope, parse_envelope
 from eip.errors import DecodeError
 from eip.message import Message
 from eip.transports.activemq._addresses import parse, to_address
@@ -171,7 +171,7 @@ def _fields(headers: Mapping[str, str]) -> Mapping[str, Any]:
     text = _envelope_text(headers)
     if text is None:
         return {}
-    fields = load_json(text)
+    fields = load_envelope(text)
     if not isinstance(fields, dict):
         raise DecodeError("not a JSON object")
     return fields

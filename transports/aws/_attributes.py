@@ -30,13 +30,14 @@ from eip.attributes import (
     to_native,
     to_wire,
 )
-from eip.codec import JSON, Codec, load_json
+from eip.codec import JSON, Codec
 from eip.envelope import (
     ENVELOPE_KEY,
     body_from_text,
     body_to_text,
     dump_fields,
     envelope_fields,
+    load_envelope,
     parse_envelope,
 )
 from eip.errors import DecodeError, InvalidMessage, MessageTooLarge
@@ -284,7 +285,7 @@ def readable_attributes(attributes: Any) -> dict[str, Any]:
 
 
 def _fields(envelope: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    return {} if envelope is None else _object(load_json(envelope["StringValue"]))
+    return {} if envelope is None else _object(load_envelope(envelope["StringValue"]))
 
 
 def _object(value: Any) -> Mapping[str, Any]:

@@ -21,7 +21,7 @@ import orjson
 
 from eip._ids import MAPPED_PREFIX
 from eip.attributes import dump_attributes, load_attributes
-from eip.codec import JSON, Codec, load_json
+from eip.codec import JSON, Codec
 from eip.envelope import (
     ENVELOPE_KEY,
     SAFE_LEVELS,
@@ -29,6 +29,8 @@ from eip.envelope import (
     body_to_json,
     dump_fields,
     envelope_fields,
+    has_unknown,
+    load_envelope,
     parse_envelope,
 )
 from eip.errors import DecodeError
@@ -161,7 +163,7 @@ def _envelope(data: bytes) -> tuple[dict[str, Any], int]:
     if data.isascii():
         end = data.find(b"}") + 1
         try:  # what is JSON up to the first brace ends there, by itself: most have no object inside
-            return load_json(data[len(_OPENING) : end]), end
+            return load_envelope(data[len(_OPENING) : end]), end
         except DecodeError:
             pass
     text = data.decode()
@@ -169,8 +171,8 @@ def _envelope(data: bytes) -> tuple[dict[str, Any], int]:
     while text[start] == " ":  # written again by someone else
         start += 1
     fields, end = _decode_at(text, start)
-    if text.find("\\u", start, end) >= 0:
-        load_json(text[start:end])  # refuses lone surrogates, which could be read and never be written
+    if has_unknown(fields) or text.find("\\u", start, end) >= 0:
+        fields = load_envelope(text[start:end])  # refuses lone surrogates, which could be read and never be written
     return fields, len(text[:end].encode())
 
 
