@@ -81,9 +81,9 @@ def message_of(event: Mapping[str, Any], **known: Any) -> tuple[Message[Any], Ex
 def _envelope(event: Mapping[str, Any], fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """The envelope's fields, as `load_envelope` reads them."""
     if isinstance(event, _Event) and has_unknown(fields):
-        return load_envelope(json_members(written_detail(event.text, None).encode())[ENVELOPE_KEY])
-    if fields["at"].__class__ is not float:  # read the exact way: numbers are decimals, and were floats
-        return load_envelope(dump_json(fields))
+        fields = load_envelope(json_members(written_detail(event.text, None).encode())[ENVELOPE_KEY])
+    elif fields["at"].__class__ is not float:  # read the exact way: numbers are decimals, and were floats
+        fields = load_envelope(dump_json(fields))
     return fields
 
 
