@@ -87,24 +87,23 @@ def carried(message: Message[Any], *, channel: str, limit: int, native: Mapping[
             mapped is in the envelope, too.
     """
     body, form = body_to_text(message)
-    fields: dict[str, Any] = {**envelope_fields(message), **form}
+    fields = envelope_fields(message) | form
     for key, text in native.items():
         if fields.get(key) == text:
             fields.pop(key, None)
     attributes, left = _natives(message, channel, fields)
     spare = message.raw is not None and not left and not _needed(fields)
-    if len(attributes) < _MAX_ATTRIBUTES or not spare:
+    if not spare:
         _make_room(message, attributes, left)
     if left:
         fields["attrs"] = left
-    size = len(body.encode()) + sum(_size(name, each) for name, each in attributes.items())
-    whole = size
+    whole = size = _length(body) + sum(_size(name, each) for name, each in attributes.items())
     if len(attributes) < _MAX_ATTRIBUTES:
-        for envelope in _envelopes(message, fields, room=limit - size):
-            whole = size + _size(ENVELOPE_KEY, envelope)
-            if whole <= limit:
-                attributes[ENVELOPE_KEY] = envelope
-                return Carried(body, attributes, whole)
+        envelope, length = _envelope(message, fields, room=limit - size)
+        whole += length
+        if whole <= limit:
+            attributes[ENVELOPE_KEY] = envelope
+            return Carried(body, attributes, whole)
     if spare and size <= limit:
         _log_left_out(message)
         return Carried(body, attributes, size)
@@ -151,6 +150,8 @@ def _natives(
     message: Message[Any], channel: str, fields: dict[str, Any]
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """The native attributes, and those that are left for the envelope; notes the types in ``fields``."""
+    if not message.attributes:
+        return {}, {}
     attributes: dict[str, dict[str, Any]] = {}
     left: dict[str, Any] = {}
     types: dict[str, str] = {}
@@ -200,15 +201,24 @@ def _problem(name: str, native: Native, channel: str, *, checked: bool) -> str |
     return None
 
 
-def _envelopes(message: Message[Any], fields: dict[str, Any], *, room: int) -> Iterator[dict[str, Any]]:
-    """The envelope's attribute: whole; for what is sent again also with a shorter reason, and without one."""
-    whole = _attribute(fields)
-    yield whole
+def _envelope(message: Message[Any], fields: dict[str, Any], *, room: int) -> tuple[dict[str, Any], int]:
+    """The envelope's attribute and its size: whole, or shorter where it does not fit otherwise."""
+    envelope = _attribute(fields)
+    size = _size(ENVELOPE_KEY, envelope)
+    if size > room:
+        for envelope in _shorter_envelopes(message, fields, over=size - room):
+            size = _size(ENVELOPE_KEY, envelope)
+            if size <= room:
+                break
+    return envelope, size
+
+
+def _shorter_envelopes(message: Message[Any], fields: dict[str, Any], *, over: int) -> Iterator[dict[str, Any]]:
+    """The envelope's attribute for what is sent again: with a reason ``over`` characters shorter, and without one."""
     headers = fields.get("headers", {})
     if message.raw is None or headers.keys().isdisjoint(_FAILURE):
         return
     reason = headers.get(_REASON, "")
-    over = _size(ENVELOPE_KEY, whole) - room
     if len(reason) - over >= _MIN_REASON:
         yield _attribute({**fields, "headers": {**headers, _REASON: reason[: len(reason) - over]}})
     kept = {name: text for name, text in headers.items() if name not in _FAILURE}
@@ -228,13 +238,18 @@ def _attribute(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _size(name: str, attribute: Mapping[str, Any]) -> int:
-    content = attribute.get("StringValue", attribute.get("BinaryValue"))
-    length = len(content.encode() if isinstance(content, str) else content or b"")
-    return len(name.encode()) + len(attribute["DataType"].encode()) + length
+    text = attribute.get("StringValue")
+    length = len(attribute.get("BinaryValue") or b"") if text is None else _length(text)
+    return _length(name) + _length(attribute["DataType"]) + length
+
+
+def _length(text: str) -> int:
+    """Bytes of UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def from_carried(
-    body: str, attributes: Mapping[str, Mapping[str, Any]], *, codec: Codec = JSON, **known: Any
+    body: str, attributes: Mapping[str, Mapping[str, Any]], known: Mapping[str, Any], *, codec: Codec = JSON
 ) -> tuple[Message[Any], Exception | None]:
     """The message as it was sent, or as a foreign producer sent it, and why its envelope cannot be read.
 
