@@ -179,8 +179,8 @@ def parse_envelope(raw: bytes | str | Mapping[str, Any]) -> dict[str, Any]:
             continue  # an empty id would make all messages that have one the same
         if (name := _TEXT.get(key)) is not None:
             parsed[name] = value if value.__class__ is str and value.isascii() else _checked(key, value, str)
-        elif key in _TIMES:
-            parsed[_TIMES[key]] = _time(key, value)
+        elif (name := _TIMES.get(key)) is not None:
+            parsed[name] = value if value.__class__ is float and value - value == 0.0 else _time(key, value)
         elif key == "seq":
             parsed["sequence"] = _sequence(value)
         elif key == "headers":
@@ -204,15 +204,13 @@ def _checked(key: str, value: Any, kind: type | tuple[type, ...]) -> Any:
 
 
 def _version(value: Any) -> int:
-    version: int = _checked("v", value, int)
+    version: int = value if value.__class__ is int else _checked("v", value, int)
     if version < 1:
         raise DecodeError(f"envelope field 'v' must be 1 or more, not {version}")
     return version
 
 
 def _time(key: str, value: Any) -> float:
-    if value.__class__ is float and value - value == 0.0:
-        return float(value)
     try:
         time = float(_checked(key, value, (int, float)))
     except OverflowError:
@@ -296,6 +294,8 @@ def body_from_text(text: str, fields: Mapping[str, Any], *, channel: Codec = JSO
         fields: the envelope's; {} for a message of a foreign producer, whose body is the text's UTF-8.
         channel: the channel's codec, taken where the message came without an envelope.
     """
+    if "enc" not in fields:  # nearly every body
+        return body_from_bytes(text.encode(), fields, channel=channel)
     match _encoding(fields, None, "empty", "base64"):
         case "empty":
             raw = b""
@@ -329,7 +329,7 @@ def body_to_bytes(message: Message[Any]) -> tuple[bytes, dict[str, str]]:
 
 def body_from_bytes(raw: bytes, fields: Mapping[str, Any], *, channel: Codec = JSON) -> BodyForm:
     """The body of `body_to_bytes`; see `body_from_text`."""
-    if not fields:
+    if not fields or (channel is JSON and "ct" not in fields):
         return BodyForm(raw, channel)
     return BodyForm(raw, codec_of(_checked("ct", fields.get("ct", JSON.content_type), str), channel))
 

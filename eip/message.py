@@ -329,20 +329,22 @@ class Message(_Fields, Generic[T]):
         if attributes:
             check_attributes(attributes)
             made.attributes = MappingProxyType(dict(attributes))
+        elif attributes is None or attributes.__class__ is dict:
+            made.attributes = _NOTHING
         else:
-            made.attributes = _NOTHING if attributes is None else _mapping("attributes", attributes)
+            made.attributes = _mapping("attributes", attributes)
         made._headers = () if headers is None else _headers("headers", headers)  # noqa: SLF001
         made.extensions = _NOTHING if extensions is None else _extensions("extensions", extensions)
         made.__class__ = cls
         return made  # type: ignore[return-value]  # its class was changed just now; `cast` is a call
 
     @staticmethod
-    def received(raw: bytes, *, codec: Codec = JSON, **envelope: Any) -> Message[Any]:
+    def received(raw: bytes, **envelope: Any) -> Message[Any]:
         """A message as a driver received it: the body stays ``raw`` until someone reads `body`.
 
         ``envelope`` are the constructor's keywords.
         """
-        made: Message[Any] = _construct(Message, _UNDECODED, codec=codec, **envelope)
+        made: Message[Any] = _construct(Message, _UNDECODED, **envelope)
         _set_raw(made, raw)
         return made
 

@@ -256,31 +256,36 @@ def from_carried(
     Args:
         body: as carried.
         attributes: as ReceiveMessage returns them.
-        codec: of the channel; decodes what came without an envelope.
         known: fields that the service itself has, e.g. the message group: its group and deduplication id win over the
             envelope's, since it orders and deduplicates by them.
+        codec: of the channel; decodes what came without an envelope.
     """
     try:
         fields = _fields(attributes.get(ENVELOPE_KEY))
         sent = parse_envelope(fields)
-        envelope = {**known, **sent, **_ids(known, sent)}
-        types = _object(fields.get("types") or {})
-        values = {name: _value(each, types.get(name)) for name, each in attributes.items() if name != ENVELOPE_KEY}
-        envelope["attributes"] = {**values, **load_attributes(fields.get("attrs", {}))}
-        form = body_from_text(body, fields, channel=codec)
+        envelope = {**known, **sent}
+        if "group_id" in known or "deduplication_id" in known:
+            envelope |= _ids(known, sent)
+        envelope["attributes"] = _values(attributes, fields)
+        raw, envelope["codec"] = body_from_text(body, fields, channel=codec)
     except (DecodeError, LookupError) as error:
         unread = Message.received(body.encode(), attributes=readable_attributes(attributes), **known)
         return unread, DecodeError(f"envelope cannot be read: {error}")
-    return Message.received(form.raw, codec=form.codec, **envelope), None
+    return Message.received(raw, **envelope), None
 
 
 def _ids(known: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, str | None]:
     """Group and deduplication id where the service has its own, save those of `fifo_ids` for one without a group."""
-    if "group_id" not in known and "deduplication_id" not in known:
-        return {}  # most messages
     if "group_id" not in sent and is_own_group(known.get("group_id"), sent.get("id", "")):
         known = {}
     return {name: from_native_id(known.get(name), sent.get(name)) for name in ("group_id", "deduplication_id")}
+
+
+def _values(attributes: Mapping[str, Mapping[str, Any]], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The user's attributes: the native ones, and those that travelled in the envelope."""
+    types = _object(fields["types"] or {}) if "types" in fields else {}
+    values = {name: _value(each, types.get(name)) for name, each in attributes.items() if name != ENVELOPE_KEY}
+    return values | load_attributes(fields["attrs"]) if "attrs" in fields else values
 
 
 def readable_attributes(attributes: Any) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def _read(body: str, attributes: Mapping[str, Any], known: dict[str, Any], codec
         if "group_id" in known:  # the queue's own orders it, whatever the sender's was
             message = message.replace(group_id=from_native_id(known["group_id"], message.group_id))
         return _undelivered(message, attributes), error
-    return from_carried(body, attributes, codec=codec, **known)
+    return from_carried(body, attributes, known, codec=codec)
 
 
 def _notification(

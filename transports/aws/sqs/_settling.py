@@ -7,8 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-from eip.channels import Delivery, Receiver, Unsettled
-from eip.message import Message
+from eip.channels import Delivery, Unsettled
 from eip.transports._capabilities import SQS
 from eip.transports.aws._batch_dispatcher import Outcome
 from eip.transports.aws._batch_results import outcomes_of
@@ -27,10 +26,7 @@ class SqsDelivery(Delivery):
     """A message on lease, with its receipt handle."""
 
     __slots__ = ("receipt",)
-
-    def __init__(self, receiver: Receiver, message: Message[Any], *, receipt: str, **state: Any) -> None:
-        super().__init__(receiver, message, **state)
-        self.receipt = receipt
+    receipt: str
 
 
 class BatchSettler:

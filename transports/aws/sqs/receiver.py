@@ -191,7 +191,7 @@ class SqsReceiver(Receiver):
     def _deliveries(self, received: Any, until: float) -> list[SqsDelivery]:
         """The messages of an answer; one without a receipt handle cannot be settled and is delivered again."""
         entries = received if isinstance(received, list) else []
-        usable = [each for each in entries if isinstance(each, Mapping) and isinstance(each.get("ReceiptHandle"), str)]
+        usable = [each for each in entries if isinstance(each, dict) and isinstance(each.get("ReceiptHandle"), str)]
         if len(usable) < len(entries) or entries is not received:
             _log.error("receive_answer_malformed", channel=self.name, left_out=len(entries) - len(usable))
         return [self._delivery(each, until) for each in usable]
@@ -201,14 +201,10 @@ class SqsReceiver(Receiver):
         attributes = received.get("MessageAttributes") or {}
         identity, body = received.get("MessageId"), received.get("Body")
         message, error = read_message(identity, body, system, attributes, codec=self._codec)
-        return SqsDelivery(
-            self,
-            message,
-            receipt=received["ReceiptHandle"],
-            receive_count=_count(system),
-            lease_until=until,
-            error=checksum_error(received) or error,
-        )
+        error = checksum_error(received) or error
+        delivery = SqsDelivery(self, message, receive_count=_count(system), lease_until=until, error=error)
+        delivery.receipt = received["ReceiptHandle"]
+        return delivery
 
     async def _sift(self, taken: list[SqsDelivery], filter: Predicate) -> list[SqsDelivery]:  # noqa: A002
         """Acknowledge the messages that the subscription's filter rejects; return the others."""
