@@ -138,7 +138,7 @@ class ResponseParser:
             self.keep_alive = False  # something follows that nobody asked for
             data = data[:missing]
         if not self._parts and len(data) == missing:
-            return self._response._replace(body=data)
+            return Response(self._response.status, self._response.headers, data)
         self._parts.append(data)
         self._missing = missing = missing - len(data)
         return None if missing else self._response._replace(body=b"".join(self._parts))

@@ -15,6 +15,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from contextlib import closing
+from functools import lru_cache
 from hashlib import sha256
 from http.client import HTTPConnection, HTTPMessage, HTTPSConnection
 from typing import Any, Final
@@ -191,7 +192,7 @@ class SigV4Client:
         return self.read(operation, answer.body, answer.status, answer.headers)
 
     def _signed(self, operation: str, body: bytes, credentials: Any) -> dict[str, str]:
-        at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() + self._skew))
+        at = _timestamp(int(time.time() + self._skew))
         headers = {"content-type": self._type, "host": self._host, "x-amz-date": at}
         if credentials.token:
             headers["x-amz-security-token"] = credentials.token
@@ -219,6 +220,12 @@ class SigV4Client:
     async def aclose(self) -> None:
         """Close its connections."""
         await self._http.aclose()
+
+
+@lru_cache(maxsize=2)
+def _timestamp(second: int) -> str:
+    """A second since the epoch as signatures have it: many calls are made in each."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
 
 
 def request_head(path: str, headers: Mapping[str, str], length: int) -> bytes:

@@ -208,7 +208,7 @@ class ServiceClient:
     ) -> dict[str, Any]:
         """One attempt; whatever the SDK, aiohttp or the sockets below raise becomes an error of ours here."""
         self.check_open()
-        where = " ".join(filter(None, (service, operation, channel)))
+        where = f"{service} {operation} {channel}" if channel else f"{service} {operation}"
         try:
             async with asyncio.timeout_at(end):
                 answer = await self._answer(service, operation, parameters)
