@@ -44,8 +44,13 @@ class Acks:
         self._room = asyncio.Event()
 
     def ack_nowait(self, delivery: Delivery) -> bool:
-        """Acknowledge where that costs no call; False where `ack` is to do it."""
-        if not (self._single and delivery in self._leases.held and self._receiver.ack_nowait(delivery)):
+        """Acknowledge the delivery where nothing has to be awaited for it; False where `ack` is to do it."""
+        if not self._single:
+            room = len(self._calls) < _MAX_CALLS
+            if room:
+                self._gather(delivery)
+            return room
+        if not (delivery in self._leases.held and self._receiver.ack_nowait(delivery)):
             return False
         self._leases.take(delivery)
         self._health.settled()
@@ -58,15 +63,18 @@ class Acks:
             if until is not None and (failed := await self._call((delivery,))):
                 await self._retry(failed, {delivery: until})
             return
+        self._gather(delivery)
+        # Handlers wait here while the service does not take acks: otherwise they would pile up work whose leases end.
+        while len(self._calls) >= _MAX_CALLS:
+            self._room.clear()
+            await self._room.wait()
+
+    def _gather(self, delivery: Delivery) -> None:
         self._pending.append(delivery)
         if len(self._pending) >= self._receiver.settle_batch:
             self._flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_MAX_AGE_S, self._flush)
-        # Handlers wait here while the service does not take acks: otherwise they would pile up work whose leases end.
-        while len(self._calls) >= _MAX_CALLS:
-            self._room.clear()
-            await self._room.wait()
 
     async def aclose(self, *, limit: float) -> None:
         """Settle what is pending, in at most ``limit`` seconds."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import Final, cast
 
 from eip._logging import get_logger
@@ -120,19 +120,25 @@ class Polls:
         async with self._turn:  # one poll at a time waits: a slot is one poll's, and must not wake all
             await self._until_free(1)
             if backlog.free() < self._worth_a_call:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_GATHER_S):
-                        await self._until_free(self._worth_a_call)
-                await self._until_free(1)  # again: messages that came meanwhile may wait behind their groups
+                timer = asyncio.get_running_loop().call_later(_GATHER_S, self._gather_no_more)
+                try:
+                    await self._until_free(self._worth_a_call)
+                finally:
+                    timer.cancel()
             slots = min(backlog.free(), self._receiver.max_batch)
             backlog.reserve(slots)
         return slots
 
     async def _until_free(self, slots: int) -> None:
         self._awaited = slots
-        while self._backlog.free() < slots:
+        while self._backlog.free() < self._awaited:
             self._room.clear()
             await self._room.wait()
+
+    def _gather_no_more(self) -> None:
+        """One free slot is enough now; there may be none: messages that came meanwhile may wait behind their groups."""
+        self._awaited = 1
+        self._room.set()
 
     async def _receive(self, limit: int, timeout: WaitTimeout) -> Sequence[Delivery]:  # noqa: ASYNC109 - as above
         try:

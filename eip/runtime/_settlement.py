@@ -68,7 +68,7 @@ class Settlement:
         self.failing = FailingGroups(self.parked)
 
     def succeeded_nowait(self, delivery: Delivery) -> bool:
-        """It was handled, and its results are sent: acknowledge it where that costs no call, or return False."""
+        """It was handled, and its results are sent: acknowledge it where that needs no waiting, or return False."""
         self._stats.handled += 1
         if self._attempts.made:
             self._attempts.forget(delivery.message)
@@ -80,7 +80,7 @@ class Settlement:
         return acked
 
     async def succeeded(self, delivery: Delivery) -> None:
-        """Acknowledge it by a call."""
+        """Acknowledge it by a call, or once there is room for its ack."""
         await self._acks.ack(delivery)
         self._backlog.finish(delivery)
 
