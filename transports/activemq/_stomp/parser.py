@@ -11,7 +11,6 @@ what copying it costs.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Final
 
 from eip.limits import MIB
@@ -49,7 +48,8 @@ class Parser:
 
     def __init__(self, *, max_body: int = 100 * MIB, max_head: int = 16 * MIB) -> None:
         self._max_body, self._max_head = max_body, max_head
-        self._buffer = bytearray()
+        self._buffer: bytes | bytearray = b""
+        """What was fed and is not read: as it came, since a piece of bytes is cut out with one copy, or growing."""
         self._at = 0
         """Start of what is being read: a head, or a body."""
         self._searched = 0
@@ -80,13 +80,24 @@ class Parser:
         frames: list[Frame] = []
         if self.failure is not None:
             return frames
-        self._buffer += data
+        self._append(data)
         while (frame := self._next()) is not None:
             frames.append(frame)
-        del self._buffer[: self._at]
-        self._searched = max(self._searched - self._at, 0)
-        self._at = 0
+        if self._at:
+            self._buffer = self._buffer[self._at :]
+            self._searched = max(self._searched - self._at, 0)
+            self._at = 0
         return frames
+
+    def _append(self, data: bytes) -> None:
+        rest = self._buffer
+        if not rest:
+            self._buffer = data
+        elif len(rest) < len(data):
+            self._buffer = b"".join((rest, data))
+        else:  # appending to bytes would copy a large frame with each piece of it
+            self._buffer = rest if isinstance(rest, bytearray) else bytearray(rest)
+            self._buffer += data
 
     def give_up(self, reason: str) -> Frame | None:
         """Stop waiting for the end of the frame that is being read; return it without its body."""
@@ -100,7 +111,7 @@ class Parser:
 
     def _incomplete(self, frame: Frame, reason: str) -> Frame:
         self.failure = ProtocolError(reason)
-        self._buffer.clear()
+        self._buffer = b""
         self._at = self._searched = 0
         return frame._replace(error=reason, complete=False)
 
@@ -135,6 +146,8 @@ class Parser:
             assert found is not None  # it matches the empty string
             is_message = found.lastindex is not None
             start = self._at = self._searched = found.start(1) if is_message else found.end()
+            if start == len(buffer):
+                return None
         if not is_message and not _begins_with_command(buffer, start):
             self.failure = NotStomp(bytes(buffer[start : start + 40]))
             return None
@@ -150,12 +163,21 @@ class Parser:
         if end < 0:
             self._searched = max(start, len(buffer) - 2)
             return None
-        frame = parse_head(bytes(buffer[start:end]))
         self._at = self._searched = end + width
-        self._length, error = _declared_length(frame.headers)
-        if self._length is not None and self._length > self._max_body:
-            return self._incomplete(frame, f"a body of {self._length:,} bytes exceeds {self._max_body:,}")
-        return frame if error is None else with_error(frame, error, bytes(buffer[start:end]))
+        return self._with_length(bytes(buffer[start:end]))
+
+    def _with_length(self, head: bytes) -> Frame:
+        """Return the frame of a head, and note how long it declares its body to be."""
+        frame, self._length = parse_head(head), None
+        text = frame.headers.get("content-length")
+        if text is None:
+            return frame
+        self._length = length = _length(text)
+        if length is None:
+            return with_error(frame, f"content-length is not a length: {text[:40]!r}", head)
+        if length > self._max_body:
+            return self._incomplete(frame, f"a body of {length:,} bytes exceeds {self._max_body:,}")
+        return frame
 
     def _scan(self) -> Frame | None:
         """Look for the headers by which the message with an oversized head can be settled, in bounded memory."""
@@ -206,25 +228,20 @@ class Parser:
         return end
 
 
-def _begins_with_command(buffer: bytearray, start: int) -> bool:
+def _begins_with_command(buffer: bytes | bytearray, start: int) -> bool:
     """Return whether a command may begin here: letters, and soon the end of the line."""
     line = bytes(buffer[start : start + _MAX_COMMAND_BYTES + 2])
     command, newline, _ = line.partition(b"\n")
     return not line or (command.removesuffix(b"\r").isalpha() and (bool(newline) or len(line) <= _MAX_COMMAND_BYTES))
 
 
-def _may_follow(buffer: bytearray, start: int) -> bool:
+def _may_follow(buffer: bytes | bytearray, start: int) -> bool:
     """Return whether another frame, or its beginning, is what comes next."""
     start = _LINE_ENDS.match(buffer, start).end()  # type: ignore[union-attr]  # it matches the empty string
     line = bytes(buffer[start : start + 10])
     return any(line.startswith(each + b"\n") or each.startswith(line) for each in _COMMANDS)
 
 
-def _declared_length(headers: Mapping[str, str]) -> tuple[int | None, str | None]:
-    """Return the body's length if a header gives it, and the error of that header."""
-    text = headers.get("content-length")
-    if text is None:
-        return None, None
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        return None, f"content-length is not a length: {text[:40]!r}"
-    return int(text), None
+def _length(text: str) -> int | None:
+    """Return the length that a header declares; None if it is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
