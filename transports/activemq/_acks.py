@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 from eip.channels import Delivery, Unsettled
 from eip.errors import LeaseLost, TransportError
@@ -31,40 +32,40 @@ class Acks:
         self.stale = 0
         """How many could not be settled because their connection is lost."""
 
-    def one(self, delivery: Delivery) -> Connection | None:
-        """Acknowledge a delivery; return its connection, or None where that is lost."""
-        connection = self._acknowledge(delivery)
-        if connection is not None:
-            self._tracker.settled()
-        return connection
+    def one(self, delivery: Delivery) -> bool:
+        """Acknowledge a delivery; return False where its connection is lost."""
+        if not self._settle(delivery):
+            return False
+        self._tracker.settled()
+        self.write(delivery.connection, delivery.ack_ids)
+        return True
 
-    def _acknowledge(self, delivery: Delivery) -> Connection | None:
-        if not isinstance(delivery, ActiveMQDelivery):
-            return None
-        connection = delivery.connection
-        if not connection.open or not self._held.settle(delivery):
-            return None
-        self.write(connection, delivery.ack_ids)
-        return connection
+    def _settle(self, delivery: Delivery) -> TypeGuard[ActiveMQDelivery]:
+        """Let go of a delivery; return False where its connection is lost."""
+        return isinstance(delivery, ActiveMQDelivery) and delivery.connection.open and self._held.settle(delivery)
 
     async def all(self, deliveries: Sequence[Delivery]) -> Sequence[Unsettled]:
-        """Acknowledge deliveries; return those whose connection is lost."""
+        """Acknowledge deliveries, in one write; return those whose connection is lost."""
+        acked: list[ActiveMQDelivery] = []
         failed: list[Unsettled] = []
-        last: Connection | None = None
+        is_awaited = False
         for delivery in deliveries:
-            if (connection := self._acknowledge(delivery)) is None:
-                failed.append(self.refuse(delivery))
+            if self._settle(delivery):
+                acked.append(delivery)
+                is_awaited = is_awaited or bool(delivery.on_acked)
             else:
-                last = connection
-        if last is not None:
-            self._tracker.settled()
-        if last is not None and any(each.on_acked for each in deliveries):
+                failed.append(self.refuse(delivery))
+        if not acked:
+            return failed
+        self._tracker.settled()
+        connection = acked[0].connection  # of all: what came over an earlier one is lost with it
+        connection.write(b"".join([self._frames(each.ack_ids) for each in acked]))
+        if is_awaited:
             # A callback may delete what the message would need if it came again: wait until the broker has the acks.
             try:
-                await last.probe(timeout=self._client.connector.answer_timeout)
+                await connection.probe(timeout=self._client.connector.answer_timeout)
             except TransportError as error:
-                stale = {each.delivery for each in failed}
-                failed += [Unsettled(each, LeaseLost(str(error))) for each in deliveries if each not in stale]
+                failed += [Unsettled(each, LeaseLost(str(error))) for each in acked]
         return failed
 
     def refuse(self, delivery: Delivery) -> Unsettled:
@@ -74,11 +75,16 @@ class Acks:
         return Unsettled(delivery, LeaseLost(reason))
 
     def write(self, connection: Connection, ack_ids: Sequence[str]) -> None:
-        """Write the frame that acknowledges a message, or one for each of its candidate ids."""
-        if len(ack_ids) == 1:
-            connection.write(f"ACK\nid:{escape(ack_ids[0])}\n\n\0".encode())
-        else:  # all but one are forged, which the broker refuses
-            for number, ack_id in enumerate(ack_ids):
-                connection.write(dump("ACK", {"id": ack_id, "receipt": f"{MAY_BE_REFUSED}{number}"}))
+        """Acknowledge one message; see `_frames`."""
+        connection.write(self._frames(ack_ids))
+
+    def _frames(self, ack_ids: Sequence[str]) -> bytes:
+        """Return the frame that acknowledges a message, or one for each of its candidate ids."""
         if self._client.meter is not None:  # each message pays for a call
             self._client.record(self._channel, "ACK", messages=1)
+        if len(ack_ids) == 1:
+            return f"ACK\nid:{escape(ack_ids[0])}\n\n\0".encode()
+        # All but one are forged, which the broker refuses.
+        return b"".join(
+            dump("ACK", {"id": ack_id, "receipt": f"{MAY_BE_REFUSED}{number}"}) for number, ack_id in enumerate(ack_ids)
+        )

@@ -207,7 +207,7 @@ class ActiveMQReceiver(Receiver):
     def ack_nowait(self, delivery: Delivery) -> bool:
         if delivery.on_acked or self.settling is not None:
             return False
-        return self._acks.one(delivery) is not None
+        return self._acks.one(delivery)
 
     @override
     async def _ack(self, deliveries: Sequence[Delivery]) -> Sequence[Unsettled]:
