@@ -7,7 +7,7 @@ put back and sent again as a whole, so that a message costs little more than its
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from hashlib import md5
 from typing import Any, Final
@@ -172,16 +172,13 @@ class AggregateQueue:
         if len(places) == 1:
             self._add_to(self._lane_of(*records[places[0]][:2]), send, places, attempt)
             return
-        by_lane: dict[_Lane, list[int]] = {}
+        by_lane: defaultdict[_Lane, list[int]] = defaultdict(list)
         for place in places:
             key, hash_key, _ = records[place]
             lane = known.get(key) if hash_key is None else None
             if lane is None:
                 lane = self._lane_of(key, hash_key)
-            if lane in by_lane:
-                by_lane[lane].append(place)
-            else:
-                by_lane[lane] = [place]
+            by_lane[lane].append(place)
         for lane, own in by_lane.items():
             self._add_to(lane, send, own, attempt)
 

@@ -77,11 +77,19 @@ def to_partition_key(text: str) -> str:
     return MAPPED_PREFIX + sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def dump_record(message: Message[Any]) -> bytes:
-    """The message as a record's data. Raises `InvalidMessage` for a body that cannot be encoded."""
+def dump_record(message: Message[Any], key: str | None = None) -> bytes:
+    """The message as a record's data.
+
+    Args:
+        message: what is put.
+        key: its partition key, if that is known already.
+
+    Raises:
+        InvalidMessage: a body that cannot be encoded.
+    """
     fields = envelope_fields(message)
     group = message.group_id
-    if group is not None and to_partition_key(group) is group:
+    if group is not None and (key or to_partition_key(group)) is group:
         del fields["group"]  # the partition key carries it
     if message.attributes:
         fields["attrs"] = dump_attributes(message.attributes)

@@ -174,27 +174,29 @@ class KinesisStream(BatchedSender[BatchAccumulator | AggregateAccumulator], Stre
     # Putting.
 
     def _records(self, messages: Sequence[Message[Any]]) -> list[RecordFields]:
-        return [self._record(message) for message in messages]
-
-    def _record(self, message: Message[Any]) -> RecordFields:
-        """Partition key, explicit hash key and data of the message's record."""
-        group = message.group_id
-        if group is not None and not self._keeps_groups:
+        """Partition key, explicit hash key and data of each message's record."""
+        if not self._keeps_groups and any(each.group_id is not None for each in messages):
             raise ConfigurationError(
                 f"{self.name} distributes records automatically, which keeps no group in order: "
                 "send without group_id, or to a stream whose RecordDistributionStrategy is USER_PARTITION_KEY"
             )
-        key = to_partition_key(message.id if group is None else group)
-        data = dump_record(message if self.codec is JSON else encoded_for(message, self.codec))
-        limit = self.limits.message_bytes or 0
-        if len(data) + MAX_KEY_BYTES > limit and (size := len(data) + len(key.encode())) > limit:
-            raise MessageTooLarge(size, limit, channel=self.name)
-        hash_key: str | None = None
-        if self._hash_key is not None and (chosen := self._hash_key(message)) is not None:
-            if not 0 <= chosen < 1 << 128:
-                raise InvalidMessage(f"{self.name}: an explicit hash key is 0 to 2**128 - 1")
-            hash_key = str(chosen)
-        return key, hash_key, data
+        choose, limit, has_codec = self._hash_key, self.limits.message_bytes or 0, self.codec is not JSON
+        records: list[RecordFields] = []
+        for message in messages:
+            group = message.group_id
+            key = to_partition_key(message.id if group is None else group)
+            data = dump_record(encoded_for(message, self.codec) if has_codec else message, key)
+            if len(data) + MAX_KEY_BYTES > limit and (size := len(data) + len(key.encode())) > limit:
+                raise MessageTooLarge(size, limit, channel=self.name)
+            records.append((key, None if choose is None else self._hash_key_text(choose(message)), data))
+        return records
+
+    def _hash_key_text(self, chosen: int | None) -> str | None:
+        if chosen is None:
+            return None
+        if not 0 <= chosen < 1 << 128:
+            raise InvalidMessage(f"{self.name}: an explicit hash key is 0 to 2**128 - 1")
+        return str(chosen)
 
     async def _put(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
         answer = await self._put_records([entry.payload for entry in entries], messages=len(entries))
