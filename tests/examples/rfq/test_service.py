@@ -65,7 +65,7 @@ def test_progress_is_pushed(service):
     received = [data["responses-received"] for kind, data in events if kind == "progress"]
     assert received[0] == 0
     assert received == sorted(received)
-    assert len(received) > 2  # answers that come close together are one step
+    assert len(received) > 1  # answers that come close together are one step
 
 
 def test_many_at_once(service):
