@@ -133,9 +133,7 @@ def test_it_serves_its_health_and_drains_at_sigterm(folder):
         assert process.wait(60) == 0
 
 
-@pytest.mark.parametrize(
-    ("module", "imports"), [("eip", "eip.cli.app"), ("examples.rfq", "anyio"), ("examples.happy_path", "anyio")]
-)
+@pytest.mark.parametrize(("module", "imports"), [("eip", "eip.cli.app"), ("examples.rfq", "anyio")])
 def test_ctrl_c_while_it_is_imported_ends_it_without_a_trace(module, imports):
     """It takes up to two seconds; a trace of thirty lines came of it."""
     code = f"""if True:
