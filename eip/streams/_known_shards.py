@@ -33,10 +33,8 @@ class KnownShards:
         self._ended: set[str] = set()
         self._reopened: frozenset[str] = frozenset()
         """Shards that were open at the last look although the group has finished them."""
-        self.unlisted: frozenset[str] = frozenset()
-        """Shards that the last list left out: parents of listed ones, and those that are held."""
-        self._vanished: frozenset[str] = frozenset()
-        """Those of them that the list before left out, too."""
+        self.unlisted: dict[str, float] = {}
+        """Shards that the list leaves out, parents of listed ones and those that are held: since when."""
         self._health = HealthTracker()
         context.health.watched = self._health.health
         self._time = asyncio.get_running_loop().time
@@ -78,7 +76,7 @@ class KnownShards:
         now = self._time()
         self._listed = {each.id: each for each in await self._context.log.shards()}
         self._note_unlisted()
-        self._ended &= self._listed.keys() | self.unlisted
+        self._ended &= self._listed.keys() | self.unlisted.keys()
         await self._look_for_a_new_beginning()
         self._read_at = now
         self._look_for_another_stream()
@@ -112,13 +110,16 @@ class KnownShards:
     # Shards that the stream has no more: closed, and older than its retention.
 
     def _note_unlisted(self) -> None:
-        """Note what the list leaves out; twice in a row, it has vanished.
-
-        An empty list is of a stream that is being made.
-        """
+        """Note what the list leaves out; an empty list is of a stream that is being made."""
         parents = {parent for each in self._listed.values() for parent in each.parents}
-        unlisted = frozenset((parents | self._held.keys()) - self._listed.keys()) if self._listed else frozenset()
-        self._vanished, self.unlisted = self.unlisted & unlisted, unlisted
+        unlisted = (parents | self._held.keys()) - self._listed.keys() if self._listed else ()
+        self.unlisted = {each: self.unlisted.get(each, self._time()) for each in unlisted}
+
+    @property
+    def _vanished(self) -> set[str]:
+        """Shards that no list had for some time: one may be wrong for a moment."""
+        before = self._time() - self._context.options.discovery_interval
+        return {each for each, since in self.unlisted.items() if since <= before}
 
     def _end(self, held: Held) -> None:
         """Take a shard that has vanished, and that is read in vain, for ended: what was read of it is still done."""
@@ -136,7 +137,7 @@ class KnownShards:
             leases: of them, where they have one.
             owned: those that a worker holds, which may have records of it left to do.
         """
-        done = self.unlisted - leases.keys() - self._held.keys()
+        done = self.unlisted.keys() - leases.keys() - self._held.keys()
         for shard in (self._vanished & leases.keys()) - set(owned) - self._ended:
             if await self._context.table.write(leases[shard], owner=None, wanted_by=None, ended=True):
                 self._context.info("shard_ended", shard, reason="it has vanished from the stream")
