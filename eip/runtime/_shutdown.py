@@ -46,8 +46,7 @@ class Shutdown:
         self._drain, self._limit, self._describe = drain, limit, describe
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
-        self._lock = threading.RLock()
-        self._bytes = self._calls = self._signals = 0
+        self._bytes = self._calls = self._signals = self._last = 0
         self._deadline: float | None = None
         self._closed = False
         self._before: dict[int, Any] = {}
@@ -81,15 +80,13 @@ class Shutdown:
             self._closed = True
         self._nudge()
 
-    # Signals come in twice: as bytes to the thread, and as calls in the main thread once that is in Python code.
+    # Signals come in twice: as bytes to the thread, and as calls in the main thread once that is in Python code. The
+    # thread acts on both: a call may interrupt the main thread while that writes a line of the log and holds its lock.
 
     def _called(self, number: int, frame: FrameType | None) -> None:
         del frame
-        with self._lock:
-            self._calls += 1
-            new = self._calls > self._signals
-        if new:
-            self._received(number)
+        self._calls, self._last = self._calls + 1, number
+        self._nudge()
 
     def _watch(self) -> None:
         while not self._closed:
@@ -100,33 +97,25 @@ class Shutdown:
                 self._give_up()
             for number in self._reader.recv(64) if readable else b"":
                 if number in self._before:
-                    self._read(number)
+                    self._bytes, self._last = self._bytes + 1, number
                 elif number and self._fd_before >= 0:
                     with suppress(OSError):
                         os.write(self._fd_before, bytes([number]))  # of another signal, for whoever was there before
+            while max(self._bytes, self._calls) > self._signals:
+                self._received(self._last)
         self._reader.close()
         self._writer.close()
 
-    def _read(self, number: int) -> None:
-        with self._lock:
-            self._bytes += 1
-            new = self._bytes > self._signals
-        if new:
-            self._received(number)
-
     def _received(self, number: int) -> None:
-        with self._lock:
-            self._signals += 1
-            first = self._signals == 1
+        self._signals += 1
         name = signal.Signals(number).name
-        if not first:
+        if self._signals > 1:
             _log.warning("second_signal", signal=name, still_running=", ".join(self._describe()))
             _end(128 + number)
         _log.info("signal_received", signal=name, limit=self._limit)
         self._deadline = monotonic() + self._limit
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._drain)
-        self._nudge()
 
     def _nudge(self) -> None:
         """Let the thread look at the deadline."""

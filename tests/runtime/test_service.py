@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from typing import Any
 
 import pytest
 
 from eip import Consumer, Message, Queue, run, running
 from eip.errors import ConfigurationError
+from eip.runtime._shutdown import Shutdown
 from eip.transports.memory import MemoryTransport
 
 
@@ -179,3 +181,20 @@ async def test_a_service_given_twice_is_refused_before_any_is_started():
         async with running(other, consumer, consumer):
             pytest.fail("not started")
     assert not consumer.ready.is_set()
+
+
+async def test_a_signal_in_the_middle_of_a_line_of_the_log_does_not_wait_for_that(monkeypatch):
+    """A logger's lock is held then by the thread that the signal interrupts: it waited for itself, for ever."""
+    lock, drained = threading.Lock(), asyncio.Event()
+
+    class Log:
+        def info(self, *_: object, **__: object) -> None:
+            with lock:
+                return
+
+    monkeypatch.setattr("eip.runtime._shutdown._log", Log())
+    with Shutdown(drained.set, 30.0, describe=list):
+        with lock:
+            os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(20):
+            await drained.wait()
