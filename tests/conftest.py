@@ -58,6 +58,12 @@ def pytest_collection(session: pytest.Session):
         gc.enable()
 
 
+@pytest.fixture
+def nothing_frozen():
+    """Let a test count what is frozen: what collection left is, until it is thawed."""
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def _logs_go_where_they_went():
     """Undo a test's `structlog.configure`, `capture_logs` included: later tests look for records of `logging`."""

@@ -13,6 +13,8 @@ from eip import Consumer, GarbageCollection, Message
 from eip.errors import ConfigurationError
 from eip.transports.memory import MemoryTransport
 
+pytestmark = pytest.mark.usefixtures("nothing_frozen")
+
 
 async def settings_while_running(garbage: GarbageCollection | None) -> tuple[tuple[int, ...], int]:
     seen: list[tuple[tuple[int, ...], int]] = []

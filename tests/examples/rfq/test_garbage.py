@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 
+import pytest
+
 from examples.lifecycle import Application
 from examples.rfq.__main__ import _serve
 from examples.rfq.wiring import GARBAGE
+
+pytestmark = pytest.mark.usefixtures("nothing_frozen")
 
 
 class Part:
