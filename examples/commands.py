@@ -59,10 +59,11 @@ def serve(
         log_level: what is logged.
     """
     logging.basicConfig(level=log_level)
+    port = 0 if getattr(options, "diagram", False) else options.port  # to be drawn, it needs none that may be taken
     with socket.socket() as sock, tempfile.TemporaryDirectory() as folder:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            sock.bind((options.host, options.port))
+            sock.bind((options.host, port))
             sock.listen(1024)  # who reads the line with the URL may connect at once
             asyncio.run(main(options, options.state or Path(folder), sock))
         except (EipError, OSError) as error:

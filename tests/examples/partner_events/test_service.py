@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -131,8 +132,10 @@ async def test_the_same_on_eventbridge_sqs_s3_and_dynamodb(ministack, tmp_path):
 
 
 def test_the_command_draws_the_services():
-    asked = [sys.executable, "-m", MODULE, "--diagram"]
-    drawn = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
+    with socket.socket() as taken:  # drawing needs no port
+        taken.bind(("127.0.0.1", 0))
+        asked = [sys.executable, "-m", MODULE, "--diagram", "--port", str(taken.getsockname()[1])]
+        drawn = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
     assert drawn.startswith("flowchart LR")
     assert "partner-events" in drawn
     assert "claim_check" in drawn
